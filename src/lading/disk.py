@@ -1,0 +1,94 @@
+"""What lading asks of a file system beyond ``os``: its errors in words, one sync, an atomic exchange."""
+
+import ctypes
+import errno
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+from lading.errors import LadingError, NoSpace, NotAllowed, NotFound, Unavailable
+from lading.uri import printable
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
+    """The error that the system's refusal of ``path`` stands for."""
+    shown = printable(os.fspath(path))
+    why = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoSpace(f"{shown}: {why}", hint="free some space, or give a larger volume; a next run resumes")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return NotAllowed(f"{shown}: {why}", hint=f"it must be accessible to user {os.geteuid()}")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return NotFound(f"{shown}: {why}")
+    if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):
+        return Unavailable(f"{shown}: {why}")
+    return LadingError(f"{shown}: {why}")
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user may still write on the file system of ``path``, or of its nearest parent."""
+    while True:
+        try:
+            stat = os.statvfs(path)
+        except FileNotFoundError:
+            path = path.absolute().parent
+            continue
+        return stat.f_bavail * stat.f_frsize
+
+
+def is_mount_point(path: Path) -> bool:
+    """Whether ``path`` cannot be renamed because something is mounted on it."""
+    # os.path.ismount cannot see a bind mount within one file system.  No table means "cannot
+    # tell", which must count as "yes".
+    try:
+        table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return True
+    real = os.path.realpath(path)
+    return any(_unescaped(line.split(" ")[4]) == real for line in table.splitlines())
+
+
+def _unescaped(mount_point: str) -> str:
+    # proc_pid_mountinfo(5): space, tab, newline and backslash are octal escapes.
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount_point)
+
+
+def sync_file_system(path: Path) -> None:
+    """Make everything written below ``path`` durable, with one call for any number of files.
+
+    syncfs(2) in place of an fsync per file: the same guarantee for 5,000 small files at the cost
+    of one journal commit.
+    """
+    libc = _libc()
+    if libc is None or not hasattr(libc, "syncfs"):
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise disk_error(OSError(number, os.strerror(number)), path)
+    finally:
+        os.close(descriptor)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Swap two names in one step, by renameat2(2); false where the system or file system cannot."""
+    libc = _libc()
+    if libc is None or not hasattr(libc, "renameat2"):
+        return False
+    return bool(
+        libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0
+    )
+
+
+@cache
+def _libc() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(None, use_errno=True)
+    except OSError:
+        return None

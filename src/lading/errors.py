@@ -1,0 +1,90 @@
+"""Every way a delivery can fail.  Imports nothing.
+
+    LadingError            internal      1
+    ├── UsageError         usage         2   a URI, option or setting is wrong
+    ├── NotFound           not-found     3   no such model, version, key or host name
+    ├── NotAllowed         not-allowed   4   credentials, certificates or file permissions refuse
+    ├── Unavailable        unavailable   5   may work later (the only family that is retried)
+    │   ├── Stalled        stalled       5   no byte for too long; retried on a new connection
+    │   ├── OriginChanged  changed       5   not the object that was listed; the file restarts
+    │   └── DeadlineExceeded deadline    5   the time allowed for the whole delivery is over
+    ├── IntegrityError     integrity     6   bytes or trees that are not what was promised
+    ├── NoSpace            no-space      7
+    ├── Unsupported        unsupported   8   lading does not do this
+    └── Interrupted        interrupted 143   a signal; the next run resumes
+
+The number is the exit code of the process.  A message says what and where, the hint what to try.
+"""
+
+
+class LadingError(Exception):
+    """A failure with a code for machines, a sentence for people and, where one is known, a hint."""
+
+    code = "internal"
+    exit_code = 1
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(LadingError):
+    code = "usage"
+    exit_code = 2
+
+
+class NotFound(LadingError):
+    code = "not-found"
+    exit_code = 3
+
+
+class NotAllowed(LadingError):
+    code = "not-allowed"
+    exit_code = 4
+
+
+class Unavailable(LadingError):
+    code = "unavailable"
+    exit_code = 5
+    retryable = True
+
+
+class Stalled(Unavailable):
+    code = "stalled"
+
+
+class OriginChanged(Unavailable):
+    # Asking again for the same validator cannot succeed: the delivery must list anew.
+    code = "changed"
+    retryable = False
+
+
+class DeadlineExceeded(Unavailable):
+    code = "deadline"
+    retryable = False
+
+
+class IntegrityError(LadingError):
+    code = "integrity"
+    exit_code = 6
+
+
+class NoSpace(LadingError):
+    code = "no-space"
+    exit_code = 7
+
+
+class Unsupported(LadingError):
+    code = "unsupported"
+    exit_code = 8
+
+
+class Interrupted(LadingError):
+    code = "interrupted"
+    exit_code = 143

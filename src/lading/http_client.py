@@ -1,0 +1,409 @@
+"""The one HTTP client: connections kept for reuse, redirects, certificates, proxies, control calls.
+
+``open`` is one request without retries, for the bodies that ``transfer`` moves; ``fetch`` is a
+small answer read whole and retried, for everything else.  How bytes travel on a connection is
+``http_wire``.
+"""
+
+import base64
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from http import HTTPStatus
+from time import time
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from lading import __version__
+from lading.errors import (
+    IntegrityError,
+    LadingError,
+    NotAllowed,
+    NotFound,
+    OriginChanged,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
+from lading.http_wire import Connection, Head, Sink
+from lading.retry import Retry
+from lading.settings import Limits, Network
+from lading.uri import printable, redact
+
+Headers = Iterable[tuple[str, str]]
+
+USER_AGENT = f"lading/{__version__}"
+BUFFER_BYTES = 256 * 1024
+_MAX_REDIRECTS = 10
+_MAX_RETRY_AFTER_S = 300.0
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+# What may follow a redirect to another origin.  An allow-list: any header that was configured
+# may be a credential, whatever its name.
+_HARMLESS = frozenset({"accept", "accept-encoding", "range", "if-match", "if-unmodified-since", "user-agent"})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who a connection is with, and so who a credential is for."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return host if self.port == default else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+def split_url(url: str) -> tuple[Origin, str]:
+    """The origin and the request target of an http or https URL; user information is left out."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{redact(url)} is not a URL") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{redact(url)} is not an http or https URL")
+    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    if parts.query:
+        target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
+    return Origin(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)), target
+
+
+@dataclass(slots=True)
+class Answer:
+    """The answer to one request: its head is here, its body is still on the wire."""
+
+    url: str
+    head: Head
+    connection: Connection = field(repr=False)
+
+    def read_into(self, sink: Sink) -> None:
+        """Push the body, piece by piece; a piece is valid until ``sink`` returns."""
+        self.connection.read_body(sink)
+
+    def read(self, limit_bytes: int) -> bytes:
+        """The whole body; raises ``IntegrityError`` when it is longer than ``limit_bytes``."""
+        body = bytearray()
+
+        def collect(piece: memoryview) -> None:
+            if len(body) + len(piece) > limit_bytes:
+                raise IntegrityError(f"{redact(self.url)} answered with more than {limit_bytes} bytes")
+            body.extend(piece)
+
+        self.read_into(collect)
+        return bytes(body)
+
+
+class HttpClient:
+    """Requests to any host, from any thread.  ``retry`` is used by ``fetch`` only."""
+
+    def __init__(self, network: Network, limits: Limits, retry: Retry, *, buffer_bytes: int = BUFFER_BYTES) -> None:
+        self._network = network
+        self._limits = limits
+        self._buffer_bytes = buffer_bytes
+        self.retry = retry
+        self._lock = threading.Lock()
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._busy: set[Connection] = set()
+        self._closed = False
+
+    def without_tls_checks(self) -> "HttpClient":
+        """A client that believes any certificate, for the one source that was told to."""
+        network = Network(
+            verify_tls=False,
+            http_proxy=self._network.http_proxy,
+            https_proxy=self._network.https_proxy,
+            no_proxy=self._network.no_proxy,
+        )
+        return HttpClient(network, self._limits, self.retry, buffer_bytes=self._buffer_bytes)
+
+    def close(self) -> None:
+        """End every connection; threads that wait in one get ``Unavailable``."""
+        with self._lock:
+            self._closed = True
+            idle = [connection for kept in self._idle.values() for connection in kept]
+            busy = list(self._busy)
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+        for connection in busy:
+            connection.abort()
+
+    @contextlib.contextmanager
+    def open(
+        self, method: str, url: str, headers: Headers = (), *, body: bytes = b"", redirects: int = _MAX_REDIRECTS
+    ) -> Iterator[Answer]:
+        """Send one request and follow its redirects; any other status is the caller's to judge.
+
+        A redirect to another origin loses every header that could be a credential, and one from
+        https to http is refused.
+        """
+        kept = list(headers)
+        while True:
+            origin, target = split_url(url)
+            with self._exchange(origin, method, target, kept, body) as (connection, head):
+                location = head.get("location")
+                if head.status not in _REDIRECTS or not location or not redirects:
+                    yield Answer(url, head, connection)
+                    return
+            url = urljoin(url, location)
+            following, _ = split_url(url)
+            if origin.scheme == "https" and following.scheme == "http":
+                raise NotAllowed(f"{origin} redirects to an unencrypted URL ({following})")
+            if following != origin:
+                kept = [(name, value) for name, value in kept if name.lower() in _HARMLESS]
+            if head.status == HTTPStatus.SEE_OTHER and method != "HEAD":
+                method, body = "GET", b""
+            redirects -= 1
+            if not redirects:
+                raise Unavailable(f"{origin} redirects without end")
+
+    def fetch(
+        self,
+        method: str,
+        url: str,
+        headers: Headers = (),
+        *,
+        body: bytes = b"",
+        limit_bytes: int = 8 << 20,
+        what: str = "",
+        redirects: int = _MAX_REDIRECTS,
+    ) -> tuple[Head, bytes]:
+        """The head and whole body of a small answer; transient statuses and failures are retried.
+
+        Any status that is not transient is returned, for the caller to judge.
+        """
+
+        def attempt() -> tuple[Head, bytes]:
+            with self.open(method, url, headers, body=body, redirects=redirects) as answer:
+                if answer.head.status in _TRANSIENT:
+                    raise status_error(answer.head, redact(url))
+                return answer.head, answer.read(limit_bytes)
+
+        return self.retry.call(attempt, what=what or redact(url))
+
+    @contextlib.contextmanager
+    def _exchange(
+        self, origin: Origin, method: str, target: str, headers: list[tuple[str, str]], body: bytes
+    ) -> Iterator[tuple[Connection, Head]]:
+        proxy = self._proxy_for(origin)
+        names = {name.lower() for name, _ in headers}
+        sent = [("Host", origin.authority)] if "host" not in names else []
+        if "user-agent" not in names:
+            sent.append(("User-Agent", USER_AGENT))
+        if proxy and origin.scheme == "http":
+            target = f"{origin}{target}"
+            sent += _proxy_authorization(proxy)
+        sent += headers
+        connection, head = self._first_answer(origin, proxy, method, target, sent, body)
+        try:
+            yield connection, head
+        finally:
+            self._give_back(origin, connection)
+
+    def _first_answer(
+        self, origin: Origin, proxy: str, method: str, target: str, headers: Headers, body: bytes
+    ) -> tuple[Connection, Head]:
+        sent = list(headers)
+        while True:
+            connection, reused = self._take(origin, proxy)
+            try:
+                return connection, connection.request(method, target, sent, body)
+            except BaseException as error:
+                self._drop(connection)
+                # The server may close a kept connection at any time.  If not one byte of an
+                # answer came, the request was not seen, and the next connection is as good.
+                if not (reused and isinstance(error, Unavailable) and not connection.answered):
+                    raise
+
+    def _take(self, origin: Origin, proxy: str) -> tuple[Connection, bool]:
+        with self._lock:
+            kept = self._idle.get(origin)
+            connection = kept.pop() if kept else None
+            if connection is not None:
+                self._busy.add(connection)
+                return connection, True
+        connection = self._connect(origin, proxy)
+        with self._lock:
+            if self._closed:
+                connection.close()
+                raise Unavailable("the client is closed")
+            self._busy.add(connection)
+        return connection, False
+
+    def _give_back(self, origin: Origin, connection: Connection) -> None:
+        with self._lock:
+            self._busy.discard(connection)
+            if connection.reusable and connection.drained and not self._closed:
+                self._idle.setdefault(origin, []).append(connection)
+                return
+        connection.close()
+
+    def _drop(self, connection: Connection) -> None:
+        with self._lock:
+            self._busy.discard(connection)
+        connection.close()
+
+    def _connect(self, origin: Origin, proxy: str) -> Connection:
+        target = origin
+        if proxy:
+            target, _ = split_url(proxy)
+        sock = self._tcp(target)
+        try:
+            if proxy and target.scheme == "https":
+                sock = self._tls(sock, target)
+            if proxy and origin.scheme == "https":
+                self._tunnel(sock, origin, target, proxy)
+            if origin.scheme == "https":
+                sock = self._tls(sock, origin)
+        except BaseException:
+            sock.close()
+            raise
+        return Connection(sock, bytearray(self._buffer_bytes), self._limits.stall_s, origin.authority)
+
+    def _tcp(self, target: Origin) -> socket.socket:
+        try:
+            sock = socket.create_connection((target.host, target.port), self._limits.connect_s)
+        except (socket.gaierror, UnicodeError) as error:
+            if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+                raise Unavailable(f"the name {printable(target.host)} cannot be looked up now") from error
+            raise NotFound(
+                f"there is no host called {printable(target.host)}", hint="look at the URI and at the endpoint"
+            ) from error
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{target.authority} does not answer within {self._limits.connect_s:g} s",
+                hint="is it reachable from here, or is a proxy needed?",
+            ) from error
+        except OSError as error:
+            raise Unavailable(f"cannot connect to {target.authority}: {error.strerror or error}") from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def _tls(self, sock: socket.socket, target: Origin) -> ssl.SSLSocket:
+        try:
+            return self._tls_context.wrap_socket(sock, server_hostname=target.host)
+        except ssl.SSLCertVerificationError as error:
+            raise NotAllowed(
+                f"the certificate of {target.authority} is not trusted: {error.verify_message}",
+                hint="give its CA by AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
+            ) from error
+        except ssl.SSLError as error:
+            if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL"):
+                raise Unsupported(
+                    f"{target.authority} does not speak TLS", hint="should the URI or endpoint begin with http://?"
+                ) from error
+            raise Unavailable(f"the TLS handshake with {target.authority} failed: {error.reason or error}") from error
+        except OSError as error:
+            raise Unavailable(f"the TLS handshake with {target.authority} failed: {error}") from error
+
+    @cached_property
+    def _tls_context(self) -> ssl.SSLContext:
+        if not self._network.verify_tls:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            return context
+        context = ssl.create_default_context()
+        for name in self._network.ca_files:
+            try:
+                context.load_verify_locations(cafile=name)
+            except (OSError, ssl.SSLError) as error:
+                raise UsageError(
+                    f"the CA bundle {printable(name)} cannot be used: {error.strerror or error}",
+                    hint="it must be a file of PEM certificates",
+                ) from error
+        return context
+
+    def _tunnel(self, sock: socket.socket, origin: Origin, proxy: Origin, proxy_url: str) -> None:
+        target = f"{origin.host}:{origin.port}"
+        connection = Connection(sock, bytearray(16 * 1024), self._limits.connect_s, f"the proxy {proxy.authority}")
+        head = connection.request("CONNECT", target, [("Host", target), *_proxy_authorization(proxy_url)])
+        if head.status != HTTPStatus.OK:
+            kind = NotAllowed if head.status in (403, 407) else Unavailable
+            raise kind(f"the proxy {proxy.authority} refuses to connect to {target} ({head.status})")
+
+    def _proxy_for(self, origin: Origin) -> str:
+        network = self._network
+        proxy = network.https_proxy if origin.scheme == "https" else network.http_proxy
+        if not proxy or any(_excludes(rule, origin) for rule in network.no_proxy):
+            return ""
+        return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def status_error(head: Head, what: str) -> LadingError:
+    """The error that a status stands for; ``what`` is the redacted URI or thing that was asked for."""
+    status = head.status
+    name = f"{what} answered {status} {_phrase(status)}".rstrip()
+    if status == HTTPStatus.UNAUTHORIZED:
+        return NotAllowed(name, hint="credentials are missing, wrong or expired")
+    if status == HTTPStatus.FORBIDDEN:
+        return NotAllowed(name, hint="the credentials in use may not read this, or it does not exist")
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        return NotFound(name)
+    if status == HTTPStatus.PRECONDITION_FAILED:
+        return OriginChanged(f"{what} changed while it was read")
+    if status in _TRANSIENT:
+        return Unavailable(name, retry_after_s=_retry_after_s(head))
+    if status >= 500:
+        return Unavailable(name)
+    return Unsupported(name)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _retry_after_s(head: Head) -> float | None:
+    """Seconds to wait by the Retry-After header (RFC 9110, 10.2.3), at most five minutes."""
+    text = head.get("retry-after")
+    if not text:
+        return None
+    if text.isascii() and text.isdigit():
+        return min(float(text), _MAX_RETRY_AFTER_S)
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(moment - time(), 0.0), _MAX_RETRY_AFTER_S)
+
+
+def _proxy_authorization(proxy_url: str) -> list[tuple[str, str]]:
+    user, at, _ = urlsplit(proxy_url).netloc.rpartition("@")
+    if not at:
+        return []
+    return [("Proxy-Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode())]
+
+
+def _excludes(rule: str, origin: Origin) -> bool:
+    """Whether one entry of NO_PROXY covers this origin: a host, a domain, host:port, an address range or *."""
+    if rule == "*":
+        return True
+    if "/" in rule:
+        import ipaddress
+
+        try:
+            return ipaddress.ip_address(origin.host) in ipaddress.ip_network(rule, strict=False)
+        except ValueError:
+            return False
+    name, colon, port = rule.rpartition(":")
+    if colon and port.isdigit() and not name.endswith(":"):
+        if int(port) != origin.port:
+            return False
+        rule = name
+    rule = rule.lower().lstrip(".").strip("[]")
+    return origin.host == rule or origin.host.endswith(f".{rule}")

@@ -1,0 +1,246 @@
+"""What a model is made of: digests, files, the manifest, and its JSON form.  No I/O.
+
+A *listed* manifest says what a source told: names, sizes, validators, perhaps digests.
+A *sealed* manifest says what was delivered: every size and digest is known.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from lading.errors import IntegrityError, Unsupported, UsageError
+from lading.uri import printable
+
+FILE_NAME = ".lading.json"
+WORKSPACE_NAME = ".lading"
+RESERVED_NAMES = (FILE_NAME, WORKSPACE_NAME)
+
+# Hexadecimal digits of each digest, weakest first: a file's identity is its strongest one.
+HEX_DIGITS = {
+    "crc32": 8,
+    "crc32c": 8,
+    "crc64nvme": 16,
+    "md5": 32,
+    "sha1": 40,
+    "sha256": 64,
+    "sha384": 96,
+    "sha512": 128,
+}
+STRONG = frozenset({"sha256", "sha384", "sha512"})
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A digest of a whole file, printed as ``sha256:<lower-case hexadecimal>``.
+
+    ``part_sizes_bytes`` makes it a *composite*: the digest of its parts' digests, as S3 computes
+    it for multipart uploads
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
+    """
+
+    algorithm: str
+    value: str
+    part_sizes_bytes: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Digest":
+        """Read ``algorithm:hex``; raises ``UsageError`` for an unknown algorithm or a wrong length."""
+        algorithm, _, value = text.partition(":")
+        algorithm, value = algorithm.lower(), value.lower()
+        if algorithm not in HEX_DIGITS:
+            raise UsageError(
+                f"{printable(text)!r} is not a digest",
+                hint=f"write ALGORITHM:HEX with one of {', '.join(HEX_DIGITS)}",
+            )
+        if not re.fullmatch(f"[0-9a-f]{{{HEX_DIGITS[algorithm]}}}", value):
+            raise UsageError(
+                f"{printable(text)!r} is not a {algorithm} digest",
+                hint=f"{algorithm} has {HEX_DIGITS[algorithm]} hexadecimal digits",
+            )
+        return cls(algorithm, value)
+
+    def __str__(self) -> str:
+        parts = f" of {len(self.part_sizes_bytes)} parts" if self.part_sizes_bytes else ""
+        return f"{self.algorithm}:{self.value}{parts}"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a model.
+
+    ``path`` is relative to the model's root, with ``/``.  ``size_bytes`` is None while only the
+    end of the answer will tell.  ``validator`` names the exact version at the origin (an ETag, a
+    modification time).  ``declared`` are digests that the origin or the user vouches for;
+    ``digest`` is the one that lading computed, ``verified`` what the bytes were checked against.
+    ``locator`` is the source's own name for the file and never leaves the process.
+    """
+
+    path: str
+    size_bytes: int | None
+    validator: str | None = None
+    declared: tuple[Digest, ...] = ()
+    digest: Digest | None = None
+    verified: tuple[Digest, ...] = ()
+    locator: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "size": self.size_bytes,
+            "digest": str(self.digest) if self.digest else None,
+            "verified": [str(digest) for digest in self.verified],
+            "validator": self.validator,
+        }
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> "File":
+        return cls(
+            path=safe_path(item["path"]),
+            size_bytes=item["size"],
+            validator=item["validator"],
+            digest=Digest.parse(item["digest"]) if item["digest"] else None,
+            # A composite cannot be computed again without its parts: it stays as words only.
+            verified=tuple(Digest.parse(text) for text in item["verified"] if " " not in text),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Every file of one model, sorted by path, and where the model came from (URIs are redacted)."""
+
+    files: tuple[File, ...]
+    requested: str = ""
+    resolved: str = ""
+    version: str = ""
+    registry: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, files: Iterable[File]) -> "Manifest":
+        """A manifest of these files; refuses paths that leave the root or stand in each other's way."""
+        ordered = sorted(files, key=lambda file: file.path)
+        known: set[str] = set()
+        for file in ordered:
+            safe_path(file.path)
+            if file.path in known:
+                raise IntegrityError(f"two files are both called {printable(file.path)!r}")
+            known.add(file.path)
+        for file in ordered:
+            parent = file.path.rpartition("/")[0]
+            while parent:
+                if parent in known:
+                    raise IntegrityError(
+                        f"{printable(parent)!r} is a file, and also the folder of {printable(file.path)!r}",
+                        hint="a folder cannot hold both; use --ignore for one of them",
+                    )
+                parent = parent.rpartition("/")[0]
+        return cls(tuple(ordered))
+
+    @property
+    def size_bytes(self) -> int:
+        """The sum of all known sizes."""
+        return sum(file.size_bytes or 0 for file in self.files)
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 over one line per file, ``path NUL size NUL digest``: the identity of the tree."""
+        lines = (f"{file.path}\0{file.size_bytes}\0{file.digest}\n" for file in self.files)
+        return Digest("sha256", hashlib.sha256("".join(lines).encode()).hexdigest())
+
+    def by_path(self) -> dict[str, File]:
+        return {file.path: file for file in self.files}
+
+    def select(self, allow: Sequence[str], ignore: Sequence[str]) -> "Manifest":
+        """The files that match a pattern of ``allow`` (or all, if it is empty) and none of ``ignore``.
+
+        Patterns are those of ``fnmatch`` on the whole path, so that ``*`` crosses ``/``; a pattern
+        that ends in ``/`` means everything below that folder.
+        """
+        wanted = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in allow]
+        refused = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in ignore]
+        return replace(
+            self,
+            files=tuple(
+                file
+                for file in self.files
+                if (not wanted or any(fnmatchcase(file.path, pattern) for pattern in wanted))
+                and not any(fnmatchcase(file.path, pattern) for pattern in refused)
+            ),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "requested": self.requested,
+            "resolved": self.resolved,
+            "registry": self.registry,
+            "version": self.version,
+            "metadata": dict(self.metadata),
+            "digest": str(self.digest),
+            "files": [file.to_json() for file in self.files],
+            "total_files": len(self.files),
+            "total_bytes": self.size_bytes,
+            "seconds": self.seconds,
+        }
+
+    def dumps(self) -> str:
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> "Manifest":
+        """Read what ``dumps`` wrote; raises ``IntegrityError`` when it is anything else."""
+        try:
+            data = json.loads(text)
+            if data["format"] != 1:
+                raise Unsupported(
+                    f"{FILE_NAME} has format {data['format']!r}; this lading reads format 1",
+                    hint="pull again, or use the lading that wrote it",
+                )
+            manifest = cls.of(File.from_json(item) for item in data["files"])
+            manifest = replace(
+                manifest,
+                requested=data["requested"],
+                resolved=data["resolved"],
+                version=data["version"],
+                registry=data["registry"],
+                metadata=data["metadata"],
+                seconds=data["seconds"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+            raise IntegrityError(f"{FILE_NAME} is not a manifest", hint="pull again") from error
+        if data["digest"] != str(manifest.digest):
+            raise IntegrityError(f"{FILE_NAME} does not match its own digest", hint="pull again")
+        return manifest
+
+
+def safe_path(path: str) -> str:
+    """``path`` itself, if it names a file below the model's root and nowhere else.
+
+    A listing is a stranger's input: a name that would leave the destination, or stand where
+    lading keeps its own files, is refused and never repaired.
+    """
+    segments = path.split("/")
+    why = ""
+    if path.startswith("/"):
+        why = "is absolute"
+    elif ".." in segments or "." in segments or "" in segments:
+        why = "has an empty, '.' or '..' segment"
+    elif "\0" in path:
+        why = "holds a NUL character"
+    elif segments[0] in RESERVED_NAMES:
+        why = "is a name that lading keeps for itself"
+    else:
+        try:
+            if max(len(segment.encode()) for segment in segments) > 255:
+                why = "has a segment longer than 255 bytes"
+        except UnicodeEncodeError:
+            why = "is not valid Unicode"
+    if why:
+        shown = printable(path.encode("utf-8", "backslashreplace").decode())
+        raise IntegrityError(f"the origin lists the name {shown!r}, which {why}")
+    return path

@@ -1,0 +1,189 @@
+"""Publishing: a staged, verified tree becomes the destination's content, the manifest last.
+
+Two ways, one promise: wherever ``.lading.json`` is, exactly its model is.
+
+*Exchange*: the new folder is built beside the destination and swapped with it by one system call.
+A reader sees the old model or the new one, never a mixture.
+
+*Renames*, where the destination is a mount point, holds files that lading did not bring, or its
+parent may not be written: the old manifest goes first, then every file gets its name by a rename,
+then files of the old model that the new one lacks are removed, and the new manifest comes last.
+A process killed between leaves no manifest, and the next one finishes without the network.
+"""
+
+import contextlib
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from lading.disk import disk_error, exchange, is_mount_point, sync_file_system
+from lading.errors import IntegrityError
+from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
+from lading.uri import printable
+from lading.workspace import Workspace, read_manifest, remove_tree
+
+
+def publish(workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str] = ()) -> None:
+    """Make the destination hold exactly this manifest's files, taken from ``root`` in the workspace.
+
+    ``kept`` are the paths that ``root`` lacks because the destination has them, unchanged.
+    Durable when this returns; the workspace is gone then.
+    """
+    try:
+        root.mkdir(exist_ok=True)
+        if not _publish_by_exchange(workspace, root, manifest, kept):
+            _write(workspace.next, manifest)
+            sync_file_system(workspace.destination)
+            _publish_by_renames(workspace, root, manifest)
+        workspace.dissolve()
+    except OSError as error:
+        raise disk_error(error, error.filename or workspace.destination) from error
+
+
+def recover(workspace: Workspace) -> None:
+    """Finish or undo what a killed process left half published.  Call with the lock held."""
+    try:
+        # Either the old model after an exchange, or the new one before it: in both cases the
+        # destination is whole, and what is beside it is not needed.
+        remove_tree(workspace.beside)
+        manifest = _readable(workspace.next)
+        if manifest is not None:
+            root = workspace.tree if workspace.tree.exists() else workspace.stage
+            _publish_by_renames(workspace, root, manifest)
+            _check_sizes(workspace, manifest)
+            workspace.discard_stage()
+    except OSError as error:
+        raise disk_error(error, error.filename or workspace.destination) from error
+
+
+def _publish_by_exchange(workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str]) -> bool:
+    destination, beside = workspace.destination, workspace.beside
+    if is_mount_point(destination) or not _holds_only(destination, workspace.delivered()):
+        return False
+    for path in kept:
+        staged = root / path
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(destination / path, staged)
+        except FileNotFoundError as error:
+            raise IntegrityError(f"{printable(path)} vanished from the destination", hint="pull again") from error
+        except FileExistsError:
+            continue
+        except OSError:
+            return False
+    _write(root / FILE_NAME, manifest)
+    status = destination.stat()
+    root.chmod(status.st_mode & 0o7777)
+    with contextlib.suppress(PermissionError):
+        os.chown(root, status.st_uid, status.st_gid)
+    sync_file_system(root)
+    try:
+        root.rename(beside)
+    except OSError:
+        (root / FILE_NAME).unlink()
+        return False
+    if not exchange(beside, destination):
+        beside.rename(root)
+        (root / FILE_NAME).unlink()
+        return False
+    _sync_folder(destination.parent)
+    remove_tree(beside)
+    return True
+
+
+def _publish_by_renames(workspace: Workspace, root: Path, manifest: Manifest) -> None:
+    destination = workspace.destination
+    if workspace.manifest.exists():
+        workspace.manifest.rename(workspace.old)
+    if root.exists():
+        _move_into(root, destination)
+    old = _readable(workspace.old)
+    if old is not None:
+        _remove(destination, set(old.by_path()) - set(manifest.by_path()))
+    sync_file_system(destination)
+    workspace.next.rename(workspace.manifest)
+    _sync_folder(destination)
+
+
+def _check_sizes(workspace: Workspace, manifest: Manifest) -> None:
+    """The last look at a publication that another process began."""
+    for file in manifest.files:
+        place = workspace.destination / file.path
+        if not place.is_file() or place.stat().st_size != file.size_bytes:
+            workspace.manifest.unlink()
+            raise IntegrityError(
+                f"an interrupted publication cannot be finished: {printable(file.path)} is missing", hint="pull again"
+            )
+
+
+def _move_into(source: Path, target: Path) -> None:
+    """Give everything in ``source`` its name in ``target``; folders that are not there move whole."""
+    with os.scandir(source) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        place = target / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if place.is_dir() and not place.is_symlink():
+                _move_into(Path(entry.path), place)
+                continue
+            if place.exists() or place.is_symlink():
+                place.unlink()
+        elif place.is_dir() and not place.is_symlink():
+            # The new model has a file where the old one, or someone else, has a folder.
+            remove_tree(place)
+        os.rename(entry.path, place)
+
+
+def _holds_only(destination: Path, delivered: Manifest | None) -> bool:
+    """Whether everything in the destination was brought by lading."""
+    known = set(delivered.by_path()) if delivered else set()
+    for folder, names, files in os.walk(destination):
+        if Path(folder) == destination:
+            names[:] = [name for name in names if name != WORKSPACE_NAME]
+            files = [name for name in files if name != FILE_NAME]
+        below = os.path.relpath(folder, destination)
+        prefix = "" if below == "." else f"{below}/"
+        if any(f"{prefix}{name}" not in known for name in files):
+            return False
+        if any(os.path.islink(os.path.join(folder, name)) for name in names):
+            return False
+    return True
+
+
+def _remove(destination: Path, paths: Iterable[str]) -> None:
+    """Remove these files, and the folders that are empty without them."""
+    for path in paths:
+        place = destination / path
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            place.unlink()
+        parent = place.parent
+        while parent != destination:
+            try:
+                parent.rmdir()
+            except OSError:
+                break
+            parent = parent.parent
+
+
+def _readable(path: Path) -> Manifest | None:
+    """A manifest that may have been torn by a power cut: then it never counted."""
+    try:
+        return read_manifest(path)
+    except IntegrityError:
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _write(path: Path, manifest: Manifest) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(manifest.dumps())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""Sources: where files live.  The contract, and the table of schemes.
+
+A source lists and reads; it does nothing else.  Retries, threads, hashing, selection, caching
+and progress exist once, around it.  A new source is one file here, one line in ``_SCHEMES`` and
+one contract test.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Protocol, runtime_checkable
+
+from lading.errors import Unsupported
+from lading.http_client import HttpClient
+from lading.manifest import Digest, File, Manifest
+from lading.settings import Settings
+from lading.spans import Span
+from lading.uri import ModelURI, printable
+
+
+class Sink(Protocol):
+    """Takes what a source reads."""
+
+    def told(self, declared: Sequence[Digest]) -> None:
+        """Digests of the whole file that came with the answer; called before the first piece, if at all."""
+        ...
+
+    def write(self, piece: memoryview) -> None:
+        """The next bytes, in order.  ``piece`` is valid until this returns: the source reuses its buffer."""
+        ...
+
+
+class Source(Protocol):
+    """One model at one place.
+
+    Both methods raise the errors of ``lading.errors``, translated by type or status, never by
+    words in a message, and may be called from any thread.
+    """
+
+    credential_kind: str
+    """What signs or authorises the requests, in words: ``environment``, ``anonymous``, …"""
+
+    def list(self) -> Manifest:
+        """Every file with its size and validator.  ``NotFound`` if there is none, with names that are near."""
+        ...
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        """Push the bytes of ``span`` of exactly the version of ``file`` that was listed.
+
+        One attempt.  Raises ``OriginChanged`` when the version is another one.
+        """
+        ...
+
+
+@runtime_checkable
+class DeclaresDigests(Protocol):
+    """A source that must be asked for digests, since neither its listing nor a range tells them."""
+
+    def digests(self, file: File) -> Sequence[Digest]:
+        """What the origin declares for this file; costs a request."""
+        ...
+
+
+_Open = Callable[[ModelURI, Settings, HttpClient], Source]
+
+# Dotted names, so that opening one kind of source loads none of the others.
+_SCHEMES = {
+    "": "lading.sources.local:LocalSource",
+    "file": "lading.sources.local:LocalSource",
+    "http": "lading.sources.http:HttpSource",
+    "https": "lading.sources.http:HttpSource",
+    "s3": "lading.sources.s3:S3Source",
+}
+
+
+def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
+    """The source behind ``uri``; sends nothing yet.  ``Unsupported`` for a scheme that is not known."""
+    place = _SCHEMES.get(uri.scheme.lower())
+    if place is None:
+        known = ", ".join(f"{scheme}://" for scheme in _SCHEMES if scheme)
+        raise Unsupported(
+            f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})",
+            hint=f"known are local paths, {known} and model-registry://",
+        )
+    module, _, name = place.partition(":")
+    opener: _Open = getattr(import_module(module), name)
+    return opener(uri, settings, http)

@@ -1,0 +1,120 @@
+"""A folder or file on this machine: ``/path``, ``./path`` or ``file:///path``.
+
+Links are followed, as a copy for a reader elsewhere must: what is delivered are files.
+"""
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+from lading.disk import disk_error
+from lading.errors import NotFound, OriginChanged, Unavailable, Unsupported, UsageError
+from lading.http_client import HttpClient
+from lading.manifest import RESERVED_NAMES, File, Manifest
+from lading.settings import Settings
+from lading.sources import Sink
+from lading.sources.near import near_hint
+from lading.spans import Span
+from lading.uri import ModelURI, printable
+
+_BUFFER_BYTES = 256 * 1024
+
+
+class LocalSource:
+    """A path.  The validator of a file is its inode, modification time and size."""
+
+    credential_kind = "file permissions"
+
+    def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
+        if uri.authority not in (None, "", "localhost"):
+            raise UsageError(
+                f"{uri.redacted()} names the host {printable(str(uri.authority))}",
+                hint="a file URI has three slashes: file:///path",
+            )
+        self._root = Path(unquote(uri.path) if uri.scheme else uri.path)
+        self._local = threading.local()
+
+    def list(self) -> Manifest:
+        try:
+            if self._root.is_dir():
+                manifest = Manifest.of(self._walk(self._root, "", ()))
+            else:
+                manifest = Manifest.of([_file(self._root.name, self._root)])
+        except FileNotFoundError as error:
+            raise self._not_found() from error
+        except OSError as error:
+            raise disk_error(error, error.filename or self._root) from error
+        if not manifest.files:
+            raise NotFound(f"{printable(str(self._root))} is an empty folder")
+        return manifest
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        buffer = self._buffer()
+        try:
+            descriptor = os.open(file.locator, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise OriginChanged(f"{printable(file.path)} vanished while it was read") from error
+        except OSError as error:
+            raise disk_error(error, file.locator) from error
+        try:
+            at = span.start
+            end = file.size_bytes if span.end is None else span.end
+            while end is None or at < end:
+                wanted = len(buffer) if end is None else min(len(buffer), end - at)
+                try:
+                    count = os.preadv(descriptor, [buffer[:wanted]], at)
+                except OSError as error:
+                    raise disk_error(error, file.locator) from error
+                if count == 0:
+                    break
+                sink.write(buffer[:count])
+                at += count
+            # After the bytes, so that a writer that came in between is seen.
+            if _validator(os.fstat(descriptor)) != file.validator:
+                raise OriginChanged(f"{printable(file.path)} changed while it was read")
+            if end is not None and at < end:
+                raise Unavailable(f"{printable(file.path)} ends after {at} of {end} bytes")
+        finally:
+            os.close(descriptor)
+
+    def _buffer(self) -> memoryview:
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = memoryview(bytearray(_BUFFER_BYTES))
+        buffer: memoryview = self._local.buffer
+        return buffer
+
+    def _walk(self, folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[File]:
+        real = os.path.realpath(folder)
+        if real in above:
+            raise Unsupported(f"{printable(str(folder))} links to a folder that holds it")
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not prefix and entry.name in RESERVED_NAMES:
+                    # The folder is itself a delivery: its manifest is about the model, not part of it.
+                    continue
+                if entry.is_dir():
+                    yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
+                else:
+                    yield _file(prefix + entry.name, Path(entry.path))
+
+    def _not_found(self) -> NotFound:
+        parent = self._root.absolute().parent
+        try:
+            names = sorted(os.listdir(parent))
+        except OSError:
+            return NotFound(f"there is no file or folder {printable(str(self._root))}")
+        return NotFound(f"there is no file or folder {printable(str(self._root))}", hint=near_hint(self._root.name, names))
+
+
+def _file(path: str, place: Path) -> File:
+    status = place.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise Unsupported(f"{printable(str(place))} is neither a file nor a folder")
+    return File(path, status.st_size, _validator(status), locator=str(place))
+
+
+def _validator(status: os.stat_result) -> str:
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"

@@ -1,0 +1,31 @@
+"""Range arithmetic.  Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """The bytes ``start`` up to, not including, ``end``; ``end`` None means "as far as it goes"."""
+
+    start: int
+    end: int | None
+
+    def __str__(self) -> str:
+        return f"bytes {self.start}-{'' if self.end is None else self.end - 1}"
+
+
+def split(start: int, end: int, most_bytes: int) -> list[Span]:
+    """Consecutive spans of at most ``most_bytes`` that cover ``start`` to ``end``."""
+    return [Span(at, min(at + most_bytes, end)) for at in range(start, end, most_bytes)]
+
+
+def missing(size_bytes: int, done: Iterable[tuple[int, int]], most_bytes: int) -> list[Span]:
+    """Spans of at most ``most_bytes`` that cover what ``done`` (start, end pairs in any order) leaves out."""
+    spans: list[Span] = []
+    at = 0
+    for start, end in sorted(done):
+        if start > at:
+            spans += split(at, min(start, size_bytes), most_bytes)
+        at = max(at, end)
+    return spans + split(at, size_bytes, most_bytes)

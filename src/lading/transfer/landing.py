@@ -1,0 +1,259 @@
+"""One file on its way in: its staged bytes, its digests, and the moment it counts as whole."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lading.disk import disk_error
+from lading.errors import Unavailable
+from lading.manifest import Digest, File
+from lading.spans import Span, missing
+from lading.transfer.journal import Journal, Landed
+from lading.uri import printable
+from lading.verify import (
+    SequentialHash,
+    combined_crc,
+    is_crc,
+    mismatch,
+    running_crc,
+)
+
+_READ_BACK_BYTES = 1 << 20
+OWN_CRC = "crc32"
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+
+ChooseChecks = Callable[[Sequence[Digest]], tuple[Digest, ...]]
+
+
+class Landing:
+    """A file that is being staged at ``place``.
+
+    Spans land in any order.  CRCs are kept per span and combined at the end; a digest that needs
+    the bytes in order takes each piece in passing when it is the next one, and otherwise reads it
+    back from the page cache as soon as the gap before it is closed.
+    """
+
+    def __init__(self, file: File, place: Path, journal: Journal, choose: ChooseChecks) -> None:
+        self.file = file
+        self.place = place
+        self.outstanding = 0
+        self.refetched = False
+        self.journal = journal
+        self._choose = choose
+        self._checks: tuple[Digest, ...] | None = None
+        self._sequential: list[SequentialHash] = []
+        self.crcs: list[str] = [OWN_CRC]
+        self._landed: dict[int, tuple[int, dict[str, int]]] = {}
+        self._lock = threading.Lock()
+        self._hashing = threading.Lock()
+        try:
+            self.descriptor = os.open(place, _OPEN_FLAGS, 0o666)
+            if os.fstat(self.descriptor).st_nlink > 1:
+                # A link that an interrupted publication made: writing would change the old model.
+                os.close(self.descriptor)
+                place.unlink()
+                self.descriptor = os.open(place, _OPEN_FLAGS, 0o666)
+        except OSError as error:
+            raise disk_error(error, place) from error
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def told(self, declared: Sequence[Digest]) -> None:
+        """Decide what to check; the first call counts, since a digest cannot begin in the middle."""
+        if self._checks is not None:
+            return
+        self._checks = self._choose((*self.file.declared, *declared))
+        self.crcs += [check.algorithm for check in self._checks if is_crc(check) and check.algorithm != OWN_CRC]
+        self._sequential = [SequentialHash(check) for check in self._checks if not is_crc(check)]
+
+    def recover(self, most_bytes: int) -> list[Span]:
+        """Take over what an earlier run landed, after checking it; returns the spans still to fetch."""
+        size = self.file.size_bytes
+        if size is None:
+            return [Span(0, None)]
+        earlier = self.journal.earlier.pop(self.file.path, [])
+        for landed in earlier:
+            if (landed.size_bytes, landed.validator) != (size, self.file.validator):
+                continue
+            crcs = self._read_back_crcs(landed.start, landed.end)
+            if crcs.get(OWN_CRC) == landed.crc32:
+                self._landed[landed.start] = (landed.end, crcs)
+        if not self._landed:
+            os.ftruncate(self.descriptor, 0)
+        self._catch_up()
+        return missing(size, self._done_ranges(), most_bytes)
+
+    def landed_bytes(self) -> int:
+        return sum(end - start for start, end in self._done_ranges())
+
+    def write(self, at: int, piece: memoryview) -> None:
+        """Put bytes where they belong, and through every digest whose turn it is."""
+        left = piece
+        offset = at
+        while left:
+            try:
+                count = os.pwrite(self.descriptor, left, offset)
+            except OSError as error:
+                raise disk_error(error, self.place) from error
+            left, offset = left[count:], offset + count
+        # Only the thread whose span is the next one finds its own position here.  If another one
+        # is hashing just now, this piece is read back later.
+        if any(sequential.position == at for sequential in self._sequential) and self._hashing.acquire(blocking=False):
+            try:
+                for sequential in self._sequential:
+                    if sequential.position == at:
+                        sequential.update(piece)
+            finally:
+                self._hashing.release()
+
+    def finish_span(self, start: int, end: int, crcs: dict[str, int]) -> None:
+        """Note a span as landed, in memory and in the journal."""
+        with self._lock:
+            self._landed[start] = (end, crcs)
+        if self.file.validator and self.file.size_bytes is not None:
+            self.journal.append(
+                Landed(self.file.path, self.file.size_bytes, self.file.validator, start, end, crcs[OWN_CRC])
+            )
+        self._catch_up()
+
+    def restart(self) -> None:
+        """Forget everything, for a second try at a file whose digest was wrong."""
+        with self._lock:
+            self._landed.clear()
+            self._sequential = [SequentialHash(sequential.wanted) for sequential in self._sequential]
+            os.ftruncate(self.descriptor, 0)
+
+    def seal(self) -> File:
+        """The file as delivered; raises ``IntegrityError`` when it is not what was promised."""
+        self.told(())
+        self._catch_up()
+        spans = [(start, end, crcs) for start, (end, crcs) in sorted(self._landed.items())]
+        size = spans[-1][1] if spans else 0
+        if self.file.size_bytes not in (None, size):
+            raise Unavailable(f"{printable(self.file.path)} ends after {size} of {self.file.size_bytes} bytes")
+        own = combined_crc(OWN_CRC, ((crcs[OWN_CRC], end - start) for start, end, crcs in spans))
+        checks = self._checks or ()
+        for check in checks:
+            if is_crc(check):
+                name = check.algorithm
+                found = combined_crc(name, ((crcs[name], end - start) for start, end, crcs in spans))
+                if found != check:
+                    raise mismatch(printable(self.file.path), check, found)
+        for sequential in self._sequential:
+            if sequential.digest() != sequential.wanted:
+                raise mismatch(printable(self.file.path), sequential.wanted, sequential.digest())
+        return replace(self.file, size_bytes=size, declared=(), digest=own, verified=checks, locator="")
+
+    def _done_ranges(self) -> list[tuple[int, int]]:
+        return [(start, end) for start, (end, _) in self._landed.items()]
+
+    def _frontier(self, position: int) -> int:
+        """The end of the unbroken run of landed spans that begins at or before ``position``."""
+        for start, (end, _) in sorted(self._landed.items()):
+            if start > position:
+                break
+            position = max(position, end)
+        return position
+
+    def _behind(self) -> bool:
+        with self._lock:
+            return any(self._frontier(each.position) > each.position for each in self._sequential)
+
+    def _catch_up(self) -> None:
+        """Feed the sequential digests what landed out of turn, up to the first gap.
+
+        Whoever closes a gap does it; a thread that finds another at work leaves it to that one,
+        which looks again after it has let go.
+        """
+        while self._behind() and self._hashing.acquire(blocking=False):
+            try:
+                buffer = memoryview(bytearray(_READ_BACK_BYTES))
+                for sequential in self._sequential:
+                    with self._lock:
+                        frontier = self._frontier(sequential.position)
+                    while sequential.position < frontier:
+                        wanted = min(len(buffer), frontier - sequential.position)
+                        count = self._read_back(buffer[:wanted], sequential.position)
+                        sequential.update(buffer[:count])
+            finally:
+                self._hashing.release()
+
+    def _read_back(self, buffer: memoryview, at: int) -> int:
+        try:
+            count = os.preadv(self.descriptor, [buffer], at)
+        except OSError as error:
+            raise disk_error(error, self.place) from error
+        if count == 0:
+            raise Unavailable(f"{printable(str(self.place))} was cut short by something else")
+        return count
+
+    def _read_back_crcs(self, start: int, end: int) -> dict[str, int]:
+        """CRCs of staged bytes; empty when the stage holds fewer."""
+        running = {name: running_crc(name) for name in self.crcs}
+        crcs = dict.fromkeys(running, 0)
+        buffer = memoryview(bytearray(_READ_BACK_BYTES))
+        while start < end:
+            try:
+                count = self._read_back(buffer[: min(len(buffer), end - start)], start)
+            except Unavailable:
+                return {}
+            for name, function in running.items():
+                crcs[name] = function(buffer[:count], crcs[name])
+            start += count
+        return crcs
+
+
+class SpanSink:
+    """What a source pushes one span into.  It outlives a failed attempt: the next one continues at ``at``."""
+
+    def __init__(
+        self, landing: Landing, span: Span, check: Callable[[], None], count: Callable[[int], None]
+    ) -> None:
+        self.landing = landing
+        self.span = span
+        self.at = span.start
+        self._check = check
+        self._count = count
+        self._running: list[tuple[str, Callable[[memoryview, int], int]]] = []
+        self._crcs: dict[str, int] = {}
+
+    @property
+    def rest(self) -> Span:
+        """What is still to come."""
+        return Span(self.at, self.span.end)
+
+    def told(self, declared: Sequence[Digest]) -> None:
+        self.landing.told(declared)
+
+    def write(self, piece: memoryview) -> None:
+        self._check()
+        if self.span.end is not None and self.at + len(piece) > self.span.end:
+            raise Unavailable(f"{printable(self.landing.file.path)}: the origin sends more than was asked for")
+        if not self._running:
+            self.landing.told(())
+            self._running = [(name, running_crc(name)) for name in self.landing.crcs]
+            self._crcs = dict.fromkeys(self.landing.crcs, 0)
+        self.landing.write(self.at, piece)
+        for name, function in self._running:
+            self._crcs[name] = function(piece, self._crcs[name])
+        self.at += len(piece)
+        self._count(len(piece))
+
+    def rewind(self) -> None:
+        """Begin again: without a validator, the rest of another answer may belong to another version."""
+        self._count(self.span.start - self.at)
+        self.at = self.span.start
+        self._running = []
+        self.landing.restart()
+
+    def finish(self) -> None:
+        """The whole span is here."""
+        if self.span.end is not None and self.at < self.span.end:
+            raise Unavailable(
+                f"{printable(self.landing.file.path)}: the origin sent {self.at - self.span.start} bytes of {self.span}"
+            )
+        if self.at > self.span.start:
+            self.landing.finish_span(self.span.start, self.at, self._crcs)

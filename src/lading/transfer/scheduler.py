@@ -1,0 +1,262 @@
+"""The scheduler over files × spans: the only place with worker threads.
+
+Workers take spans of files that are already begun before they begin another file, so that few
+files are open at a time.  The first error stops everyone.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from lading.disk import disk_error
+from lading.errors import DeadlineExceeded, IntegrityError, Interrupted
+from lading.events import Listener, Progress, Resumed, Retried, Unverified
+from lading.manifest import Digest, File, Manifest
+from lading.retry import Retry
+from lading.settings import VerifyMode
+from lading.sources import DeclaresDigests, Source
+from lading.spans import Span
+from lading.transfer.governor import Governor
+from lading.transfer.journal import Journal
+from lading.transfer.landing import Landing, SpanSink
+from lading.uri import printable
+from lading.verify import choose_checks
+
+_PROGRESS_EVERY_S = 0.2
+# SIGTERM must end the process well within the 5 s that the contract allows.
+_PATIENCE_S = 2.0
+
+
+@dataclass
+class Job:
+    """One model to fetch: what its source listed, and the stage that its files go to.
+
+    ``vouched`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
+    files that have landed and been verified.
+    """
+
+    source: Source
+    listed: Manifest
+    stage: Path
+    journal: Journal
+    verify: VerifyMode
+    vouched: dict[str, tuple[Digest, ...]] = field(default_factory=dict)
+    sealed: list[File] = field(default_factory=list)
+
+
+def transfer(
+    jobs: Sequence[Job], *, retry: Retry, governor: Governor, listener: Listener, interrupt: Callable[[], None]
+) -> list[Manifest]:
+    """Fetch every file of every job into its stage; returns the sealed manifests, in the jobs' order.
+
+    ``interrupt`` must wake threads that wait for the network.  On any error no thread of the
+    transfer is left that could still write to a stage.
+    """
+    Transfer(jobs, retry, governor, listener, interrupt).run()
+    for job in jobs:
+        unverified = [file.path for file in job.sealed if not file.verified]
+        if unverified:
+            listener(Unverified(len(unverified), min(unverified)))
+    return [replace(job.listed, files=Manifest.of(job.sealed).files) for job in jobs]
+
+
+class Transfer:
+    """One run of the scheduler: its queues, its workers, its counters."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        retry: Retry,
+        governor: Governor,
+        listener: Listener,
+        interrupt: Callable[[], None],
+    ) -> None:
+        self._stop = threading.Event()
+        self._retry = replace(retry, stop=self._stop, listener=listener)
+        self._governor = governor
+        self._listener = listener
+        self._interrupt = interrupt
+        self._changed = threading.Condition()
+        self._spans: deque[Callable[[], None]] = deque()
+        # Small files first: they are what a server reads first, and what ends a transfer badly.
+        self._files: deque[Callable[[], None]] = deque(
+            partial(self._begin, job, file)
+            for job in jobs
+            for file in sorted(job.listed.files, key=lambda file: (file.size_bytes or 0) > governor.span_bytes)
+        )
+        self._running = 0
+        self._error: BaseException | None = None
+        self._folders: set[Path] = set()
+        self._landings: set[Landing] = set()
+        self._counting = threading.Lock()
+        self._done_bytes = 0
+        self._done_files = 0
+        self._resumed_bytes = 0
+        self._total_bytes = sum(job.listed.size_bytes for job in jobs)
+        self._total_files = len(self._files)
+        self._started_s = retry.clock.now()
+
+    def run(self) -> None:
+        """Work until everything has landed; raises the first error after the last thread has ended."""
+        tasks = self._total_files + self._total_bytes // self._governor.span_bytes
+        workers = [
+            threading.Thread(target=self._work, name=f"lading-transfer-{number}", daemon=True)
+            for number in range(min(self._governor.workers, tasks))
+        ]
+        for worker in workers:
+            worker.start()
+        patience_s = None
+        try:
+            with self._changed:
+                while (self._files or self._spans or self._running) and self._error is None:
+                    self._changed.wait(_PROGRESS_EVERY_S)
+                    self._tell()
+                    self._watch_deadline()
+        except (Interrupted, KeyboardInterrupt):
+            # The process ends now: a thread that is stuck in the file system may be left behind.
+            patience_s = _PATIENCE_S
+            raise
+        finally:
+            self._stop.set()
+            with self._changed:
+                self._changed.notify_all()
+            if any(worker.is_alive() for worker in workers):
+                self._interrupt()
+            for worker in workers:
+                worker.join(patience_s)
+            for landing in self._landings:
+                landing.close()
+        if self._error is not None:
+            raise self._error
+        self._tell()
+        if self._resumed_bytes:
+            self._listener(Resumed(self._resumed_bytes))
+
+    def _work(self) -> None:
+        while (task := self._next()) is not None:
+            try:
+                task()
+            except BaseException as error:
+                with self._changed:
+                    if self._error is None:
+                        self._error = error
+                self._stop.set()
+            with self._changed:
+                self._running -= 1
+                if not (self._running or self._spans or self._files) or self._error is not None:
+                    self._changed.notify_all()
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            while not self._stop.is_set():
+                if self._spans or self._files:
+                    self._running += 1
+                    return (self._spans or self._files).popleft()
+                if not self._running:
+                    return None
+                self._changed.wait()
+        return None
+
+    def _begin(self, job: Job, file: File) -> None:
+        landing = Landing(file, self._place(job, file), job.journal, partial(self._choose, job, file))
+        with self._counting:
+            self._landings.add(landing)
+        resumes = file.path in job.journal.earlier
+        whole = file.size_bytes is None or file.size_bytes <= self._governor.span_bytes
+        if isinstance(job.source, DeclaresDigests) and job.verify != "off" and (resumes or not whole):
+            # An answer with a part of the file does not tell the digest of the whole.
+            ask = partial(job.source.digests, file)
+            landing.told(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
+        if resumes:
+            landing.told(())
+        spans = landing.recover(self._governor.span_bytes)
+        resumed = landing.landed_bytes()
+        self._count(resumed)
+        self._resumed_bytes += resumed
+        self._fetch(job, landing, spans)
+
+    def _fetch(self, job: Job, landing: Landing, spans: Sequence[Span]) -> None:
+        if not spans:
+            self._seal(job, landing)
+            return
+        landing.outstanding = len(spans)
+        first, *others = (partial(self._span, job, landing, span) for span in spans)
+        if others:
+            with self._changed:
+                self._spans.extend(others)
+                self._changed.notify_all()
+        first()
+
+    def _span(self, job: Job, landing: Landing, span: Span) -> None:
+        sink = SpanSink(landing, span, self._check, self._count)
+
+        def attempt() -> None:
+            if landing.file.validator is None and sink.at > span.start:
+                sink.rewind()
+            if sink.at != span.end:
+                job.source.read(landing.file, sink.rest, sink)
+            sink.finish()
+
+        self._retry.call(attempt, what=printable(landing.file.path), progress=lambda: sink.at)
+        with self._changed:
+            landing.outstanding -= 1
+            last = landing.outstanding == 0
+        if last:
+            self._seal(job, landing)
+
+    def _seal(self, job: Job, landing: Landing) -> None:
+        try:
+            sealed = landing.seal()
+        except IntegrityError as error:
+            # Once more from the start: the wire may have damaged it.  Twice, it is the origin.
+            if landing.refetched:
+                raise
+            landing.refetched = True
+            self._listener(Retried(printable(landing.file.path), error.message, 0.0))
+            self._count(-landing.landed_bytes())
+            landing.restart()
+            self._fetch(job, landing, landing.recover(self._governor.span_bytes))
+            return
+        landing.close()
+        with self._counting:
+            self._landings.discard(landing)
+            job.sealed.append(sealed)
+            self._done_files += 1
+
+    def _choose(self, job: Job, file: File, declared: Sequence[Digest]) -> tuple[Digest, ...]:
+        return choose_checks(declared, job.vouched.get(file.path, ()), job.verify, printable(file.path))
+
+    def _place(self, job: Job, file: File) -> Path:
+        place = job.stage / file.path
+        if place.parent not in self._folders:
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise disk_error(error, place.parent) from error
+            self._folders.add(place.parent)
+        return place
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Interrupted("stopped")
+
+    def _count(self, size_bytes: int) -> None:
+        with self._counting:
+            self._done_bytes += size_bytes
+
+    def _tell(self) -> None:
+        elapsed_s = self._retry.clock.now() - self._started_s
+        self._listener(
+            Progress(self._done_bytes, self._total_bytes, self._done_files, self._total_files, elapsed_s)
+        )
+
+    def _watch_deadline(self) -> None:
+        deadline_s = self._retry.deadline_s
+        if deadline_s is not None and self._retry.clock.now() > deadline_s:
+            raise DeadlineExceeded(
+                f"the time allowed is over after {self._done_bytes} of {self._total_bytes} bytes",
+                hint="run again to resume, or raise the deadline",
+            )

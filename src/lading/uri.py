@@ -1,0 +1,89 @@
+"""Model URIs: parse, print, redact.  No I/O, and no meaning: what a path says is its source's business.
+
+The law: ``str(ModelURI.parse(text)) == text`` for every text that parses.
+"""
+
+import re
+from dataclasses import dataclass
+
+from lading.errors import UsageError
+
+# RFC 3986, appendix B, with a scheme that needs a slash behind its colon, so that the local
+# path "model:v2" stays a path.
+_URI = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?=/)(?://(?P<authority>[^/?#]*))?"
+    r"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
+    re.DOTALL,
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+
+# The only query keys whose values are printed; any other value may be a signature or a token.
+_PRINTED_KEYS = frozenset({"versionid", "revision", "namespace", "endpoint", "defaultregion", "region"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelURI:
+    """A URI split into its parts as written: nothing is decoded and nothing is normalised.
+
+    A local path without a scheme is a ``ModelURI`` whose ``scheme`` is empty.
+    """
+
+    scheme: str
+    authority: str | None
+    path: str
+    query: str | None = None
+    fragment: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelURI":
+        """Split ``text``; raises ``UsageError`` when it is empty or holds a control character."""
+        if not text:
+            raise UsageError("the URI is empty", hint="for example s3://bucket/model or ./model")
+        if _UNPRINTABLE.search(text):
+            raise UsageError(f"the URI {printable(text)} holds a control character")
+        match = _URI.fullmatch(text)
+        if match is None:
+            return cls("", None, text)
+        return cls(**match.groupdict())
+
+    def __str__(self) -> str:
+        text = f"{self.scheme}:" if self.scheme else ""
+        if self.authority is not None:
+            text += f"//{self.authority}"
+        text += self.path
+        if self.query is not None:
+            text += f"?{self.query}"
+        if self.fragment is not None:
+            text += f"#{self.fragment}"
+        return text
+
+    def redacted(self) -> str:
+        """The URI as it may be printed: no user information and no query value that may be a secret."""
+        if not self.scheme:
+            return self.path
+        authority, query = self.authority, self.query
+        if authority is not None and "@" in authority:
+            authority = "***@" + authority.rpartition("@")[2]
+        if query is not None:
+            query = "&".join(map(_redact_pair, query.split("&")))
+        return str(ModelURI(self.scheme, authority, self.path, query, self.fragment))
+
+
+def _redact_pair(pair: str) -> str:
+    key, equals, _ = pair.partition("=")
+    if key.lower() in _PRINTED_KEYS:
+        return pair
+    return f"{key}=***" if equals else "***"
+
+
+def redact(text: str) -> str:
+    """``text``, a URI or path, as it may be printed."""
+    try:
+        return ModelURI.parse(text).redacted()
+    except UsageError:
+        return "***"
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters escaped, so that a stranger's name cannot steer a terminal."""
+    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

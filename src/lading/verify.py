@@ -1,0 +1,150 @@
+"""Digests: which to check, and computing them while bytes land.  No I/O.
+
+CRCs of ranges combine into the CRC of the whole, so ranges may land in any order; every other
+digest needs the bytes in order (``SequentialHash``).
+"""
+
+import binascii
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from importlib import import_module
+from typing import Protocol
+
+from isal import isal_zlib
+
+from lading.errors import IntegrityError, Unsupported
+from lading.manifest import HEX_DIGITS, Digest
+from lading.settings import VerifyMode
+
+# From cheap to dear per byte (figures: docs/adr/0001): the cheapest that an origin vouches for is checked.
+_BY_COST = ("crc32", "crc32c", "crc64nvme", "sha1", "md5", "sha512", "sha384", "sha256")
+
+RunningCrc = Callable[[memoryview, int], int]
+_CombineCrc = Callable[[int, int, int], int]
+
+
+def _awscrt(name: str) -> Callable[..., int]:
+    # 12 MB and 50 ms to load: only for the two CRCs that nothing lighter computes.
+    function: Callable[..., int] = getattr(import_module("awscrt.checksums"), name)
+    return function
+
+
+_CRCS: dict[str, Callable[[], tuple[RunningCrc, _CombineCrc]]] = {
+    "crc32": lambda: (isal_zlib.crc32, isal_zlib.crc32_combine),
+    "crc32c": lambda: (_awscrt("crc32c"), _awscrt("combine_crc32c")),
+    "crc64nvme": lambda: (_awscrt("crc64nvme"), _awscrt("combine_crc64nvme")),
+}
+
+
+def is_crc(digest: Digest) -> bool:
+    """Whether this digest can be put together from those of ranges."""
+    return digest.algorithm in _CRCS and not digest.part_sizes_bytes
+
+
+def running_crc(algorithm: str) -> RunningCrc:
+    """A function ``(piece, crc so far) -> crc``."""
+    return _CRCS[algorithm]()[0]
+
+
+def combined_crc(algorithm: str, ranges: Iterable[tuple[int, int]]) -> Digest:
+    """The CRC of a file whose consecutive ranges have these (CRC, size in bytes)."""
+    combine = _CRCS[algorithm]()[1]
+    total = reduce(lambda before, after: combine(before, *after), ranges, 0)
+    return Digest(algorithm, f"{total:0{HEX_DIGITS[algorithm]}x}")
+
+
+class _Hash(Protocol):
+    def update(self, piece: memoryview, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+class _CrcHash:
+    """A CRC with the interface of ``hashlib``."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._algorithm = algorithm
+        self._running = running_crc(algorithm)
+        self._value = 0
+
+    def update(self, piece: memoryview) -> None:
+        self._value = self._running(piece, self._value)
+
+    def hexdigest(self) -> str:
+        return f"{self._value:0{HEX_DIGITS[self._algorithm]}x}"
+
+
+def new_hash(algorithm: str) -> _Hash:
+    """A running digest of any algorithm that lading knows."""
+    if algorithm in _CRCS:
+        return _CrcHash(algorithm)
+    # Not for security where it is MD5 or SHA-1: they are what the origin vouches with.
+    return hashlib.new(algorithm, usedforsecurity=False)
+
+
+class SequentialHash:
+    """A digest over bytes that come in order, a composite over parts included.
+
+    ``position`` is how many bytes it has seen.
+    """
+
+    def __init__(self, wanted: Digest) -> None:
+        self.wanted = wanted
+        self.position = 0
+        self._hash = new_hash(wanted.algorithm)
+        self._parts = new_hash(wanted.algorithm)
+        self._ends = [sum(wanted.part_sizes_bytes[: n + 1]) for n in range(len(wanted.part_sizes_bytes))]
+
+    def update(self, piece: memoryview) -> None:
+        while self._ends and self.position + len(piece) >= self._ends[0]:
+            own = self._ends.pop(0) - self.position
+            self._hash.update(piece[:own])
+            self._parts.update(memoryview(binascii.unhexlify(self._hash.hexdigest())))
+            self._hash = new_hash(self.wanted.algorithm)
+            self.position += own
+            piece = piece[own:]
+        if len(piece):
+            self._hash.update(piece)
+            self.position += len(piece)
+
+    def digest(self) -> Digest:
+        """The digest of everything seen so far."""
+        final = self._parts if self.wanted.part_sizes_bytes else self._hash
+        return Digest(self.wanted.algorithm, final.hexdigest(), self.wanted.part_sizes_bytes)
+
+
+def choose_checks(
+    declared: Sequence[Digest], vouched: Sequence[Digest], mode: VerifyMode, path: str
+) -> tuple[Digest, ...]:
+    """The digests that the bytes of a file are checked against.
+
+    ``vouched`` come from the user or the registry and are always checked.  Of the ``declared``
+    ones, which come from the origin, the cheapest is, unless ``mode`` is off.  Raises
+    ``IntegrityError`` when two of a kind contradict each other, and in strict mode when there is none.
+    """
+    known: dict[tuple[str, bool], Digest] = {}
+    for digest in (*vouched, *declared):
+        kind = (digest.algorithm, bool(digest.part_sizes_bytes))
+        if known.setdefault(kind, digest) != digest and not digest.part_sizes_bytes:
+            raise IntegrityError(
+                f"{path}: the origin declares {digest}, but {known[kind]} is expected",
+                hint="this is not the file that was named; look at the registry and at the origin",
+            )
+    checks = list(dict.fromkeys(vouched))
+    if mode != "off":
+        cheapest = sorted(declared, key=lambda digest: _BY_COST.index(digest.algorithm))[:1]
+        checks += [digest for digest in cheapest if digest not in checks]
+    if mode == "strict" and not checks:
+        raise Unsupported(
+            f"nobody vouches for {path}: its origin declares no digest",
+            hint="give one by --digest or in the catalog, or use --verify=auto",
+        )
+    return tuple(checks)
+
+
+def mismatch(path: str, expected: Digest, found: Digest) -> IntegrityError:
+    """The error of a file whose bytes are not the ones that were promised."""
+    return IntegrityError(
+        f"{path} has {found}, but {expected} is expected",
+        hint="the origin's copy is damaged or was replaced; nothing was delivered",
+    )

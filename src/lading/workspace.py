@@ -1,0 +1,175 @@
+"""The folder that lading owns while it delivers, and the lock that makes it one process's.
+
+    DEST/
+      .lading.json     the manifest of what is here; absent while DEST is not one whole model
+      .lading/         there only while a delivery is under way, or after one was interrupted
+        lock           held (flock) by the process that delivers
+        journal        which spans have landed                              (transfer.journal)
+        stage/…        files at their final relative paths, not yet whole
+        tree/…         what an archive unpacks to                           (unpack)
+        next.json      the sealed manifest: from here on only renames are left, and the next
+                       run finishes them                                    (place)
+        old.json       the manifest that next.json replaces
+    .DEST.lading       beside DEST, for the moment in which the two are exchanged  (place)
+
+Nothing here downloads, and nothing here gives a file its final name.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from threading import Event
+
+from lading.disk import disk_error
+from lading.errors import IntegrityError, Interrupted, Unsupported, UsageError
+from lading.events import Listener, Waiting
+from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
+from lading.retry import Clock
+from lading.uri import printable
+
+_LOOK_AGAIN_S = 0.5
+
+
+class Workspace:
+    """Paths of one destination's workspace."""
+
+    def __init__(self, destination: Path) -> None:
+        # Absolute, so that a change of the working folder moves nothing.
+        self.destination = Path(os.path.abspath(destination))
+        self.folder = self.destination / WORKSPACE_NAME
+        self.lock = self.folder / "lock"
+        self.journal = self.folder / "journal"
+        self.stage = self.folder / "stage"
+        self.tree = self.folder / "tree"
+        self.next = self.folder / "next.json"
+        self.old = self.folder / "old.json"
+        self.manifest = self.destination / FILE_NAME
+        self.beside = self.destination.parent / f".{self.destination.name}.lading"
+
+    def delivered(self) -> Manifest | None:
+        """The manifest of what is in the destination; None if there is none that can be read."""
+        try:
+            return read_manifest(self.manifest)
+        except (IntegrityError, Unsupported):
+            return None
+
+    def discard_stage(self) -> None:
+        """Forget the bytes of earlier attempts."""
+        for folder in (self.stage, self.tree):
+            remove_tree(folder)
+        self.journal.unlink(missing_ok=True)
+
+    def prune_stage(self, keep: Collection[str]) -> None:
+        """Remove staged files that are not in ``keep``: strays of an attempt at something else."""
+        for folder, _, names in os.walk(self.stage):
+            for name in names:
+                place = os.path.join(folder, name)
+                if os.path.relpath(place, self.stage) not in keep:
+                    os.unlink(place)
+
+    def dissolve(self) -> None:
+        """Remove the workspace; the lock goes last, so that nobody starts before all is gone."""
+        self.discard_stage()
+        self.next.unlink(missing_ok=True)
+        self.old.unlink(missing_ok=True)
+        remove_tree(self.folder)
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest in this file, or None where there is no file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{printable(str(path))} is not a manifest", hint="pull again") from error
+    except OSError as error:
+        raise disk_error(error, path) from error
+    return Manifest.loads(text)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that lading made; a missing one is fine."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise disk_error(error, error.filename or folder) from error
+
+
+@contextlib.contextmanager
+def open_workspace(destination: Path, *, clock: Clock, stop: Event, listener: Listener) -> Iterator[Workspace]:
+    """Make the destination and its workspace, and hold its lock; waits while another process does.
+
+    flock(2) is courtesy between processes of one machine.  Where it is not supported, or lies (some
+    network file systems), two processes may fetch the same bytes; each still publishes whole files.
+    """
+    workspace = Workspace(destination)
+    if workspace.destination == workspace.destination.parent:
+        raise UsageError("the destination is the root folder")
+    existed = workspace.destination.exists()
+    descriptor = _lock(workspace, clock, stop, listener)
+    try:
+        yield workspace
+    except BaseException:
+        if not _holds_bytes(workspace):
+            # Nothing was gained: leave the place as it was found.
+            workspace.dissolve()
+            if not existed:
+                with contextlib.suppress(OSError):
+                    workspace.destination.rmdir()
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _holds_bytes(workspace: Workspace) -> bool:
+    if workspace.next.exists():
+        return True
+    return any(
+        os.path.getsize(os.path.join(folder, name))
+        for folder, _, names in os.walk(workspace.stage)
+        for name in names
+    )
+
+
+def _lock(workspace: Workspace, clock: Clock, stop: Event, listener: Listener) -> int:
+    told = False
+    while True:
+        try:
+            workspace.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            # The process before took its workspace away between the two calls.
+            continue
+        except FileExistsError as error:
+            raise UsageError(f"{printable(str(workspace.destination))} is not a folder") from error
+        except OSError as error:
+            raise disk_error(error, workspace.destination) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            if not told:
+                listener(Waiting(str(workspace.destination)))
+                told = True
+            if clock.wait(stop, _LOOK_AGAIN_S):
+                raise Interrupted("stopped while waiting for another process") from None
+            continue
+        except OSError:
+            return descriptor
+        if _is_still_the_lock(descriptor, workspace.lock):
+            return descriptor
+        # It was removed, or went away with an exchanged folder, while this process waited.
+        os.close(descriptor)
+
+
+def _is_still_the_lock(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
