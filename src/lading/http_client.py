@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http import HTTPStatus
@@ -117,28 +117,42 @@ class HttpClient:
         self._idle: dict[Origin, list[Connection]] = {}
         self._busy: set[Connection] = set()
         self._closed = False
+        self._variants: list[HttpClient] = []
 
     def without_tls_checks(self) -> "HttpClient":
         """A client that believes any certificate, for the one source that was told to."""
-        network = Network(
-            verify_tls=False,
-            http_proxy=self._network.http_proxy,
-            https_proxy=self._network.https_proxy,
-            no_proxy=self._network.no_proxy,
-        )
-        return HttpClient(network, self._limits, self.retry, buffer_bytes=self._buffer_bytes)
+        return self._variant(replace(self._network, verify_tls=False), self._limits, self.retry)
+
+    def direct(self, *, connect_s: float, stall_s: float, retry: Retry) -> "HttpClient":
+        """A client for services on this very machine: no proxy, its own patience."""
+        network = replace(self._network, http_proxy="", https_proxy="")
+        return self._variant(network, replace(self._limits, connect_s=connect_s, stall_s=stall_s), retry)
+
+    def _variant(self, network: Network, limits: Limits, retry: Retry) -> "HttpClient":
+        variant = HttpClient(network, limits, retry, buffer_bytes=self._buffer_bytes)
+        self._variants.append(variant)
+        return variant
+
+    def interrupt(self) -> None:
+        """Wake every thread that waits for an answer; it gets ``Unavailable``."""
+        with self._lock:
+            busy = list(self._busy)
+        for connection in busy:
+            connection.abort()
+        for variant in self._variants:
+            variant.interrupt()
 
     def close(self) -> None:
         """End every connection; threads that wait in one get ``Unavailable``."""
         with self._lock:
             self._closed = True
             idle = [connection for kept in self._idle.values() for connection in kept]
-            busy = list(self._busy)
             self._idle.clear()
         for connection in idle:
             connection.close()
-        for connection in busy:
-            connection.abort()
+        self.interrupt()
+        for variant in self._variants:
+            variant.close()
 
     @contextlib.contextmanager
     def open(
@@ -352,7 +366,7 @@ def status_error(head: Head, what: str) -> LadingError:
         return NotAllowed(name, hint="the credentials in use may not read this, or it does not exist")
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return NotFound(name)
-    if status == HTTPStatus.PRECONDITION_FAILED:
+    if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
         return OriginChanged(f"{what} changed while it was read")
     if status in _TRANSIENT:
         return Unavailable(name, retry_after_s=_retry_after_s(head))

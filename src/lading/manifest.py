@@ -76,7 +76,8 @@ class File:
     end of the answer will tell.  ``validator`` names the exact version at the origin (an ETag, a
     modification time).  ``declared`` are digests that the origin or the user vouches for;
     ``digest`` is the one that lading computed, ``verified`` what the bytes were checked against.
-    ``locator`` is the source's own name for the file and never leaves the process.
+    ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
+    that parts of it can be asked for.
     """
 
     path: str
@@ -86,6 +87,7 @@ class File:
     digest: Digest | None = None
     verified: tuple[Digest, ...] = ()
     locator: str = ""
+    ranged: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -110,7 +112,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Every file of one model, sorted by path, and where the model came from (URIs are redacted)."""
+    """Every file of one model, sorted by path, and where the model came from (URIs are redacted).
+
+    ``archive`` is the file at the origin that the files were unpacked from, if they were.
+    """
 
     files: tuple[File, ...]
     requested: str = ""
@@ -118,6 +123,7 @@ class Manifest:
     version: str = ""
     registry: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    archive: File | None = None
     seconds: float = 0.0
 
     @classmethod
@@ -181,6 +187,7 @@ class Manifest:
             "registry": self.registry,
             "version": self.version,
             "metadata": dict(self.metadata),
+            "archive": self.archive.to_json() if self.archive else None,
             "digest": str(self.digest),
             "files": [file.to_json() for file in self.files],
             "total_files": len(self.files),
@@ -209,6 +216,7 @@ class Manifest:
                 version=data["version"],
                 registry=data["registry"],
                 metadata=data["metadata"],
+                archive=File.from_json(data["archive"]) if data["archive"] else None,
                 seconds=data["seconds"],
             )
         except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:

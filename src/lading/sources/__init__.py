@@ -7,6 +7,7 @@ one contract test.
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lading.errors import Unsupported
@@ -58,6 +59,13 @@ class DeclaresDigests(Protocol):
     def digests(self, file: File) -> Sequence[Digest]:
         """What the origin declares for this file; costs a request."""
         ...
+
+
+@runtime_checkable
+class OnThisMachine(Protocol):
+    """A source whose files are on this machine, below ``root``."""
+
+    root: Path
 
 
 _Open = Callable[[ModelURI, Settings, HttpClient], Source]

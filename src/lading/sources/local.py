@@ -34,21 +34,21 @@ class LocalSource:
                 f"{uri.redacted()} names the host {printable(str(uri.authority))}",
                 hint="a file URI has three slashes: file:///path",
             )
-        self._root = Path(unquote(uri.path) if uri.scheme else uri.path)
+        self.root = Path(unquote(uri.path) if uri.scheme else uri.path)
         self._local = threading.local()
 
     def list(self) -> Manifest:
         try:
-            if self._root.is_dir():
-                manifest = Manifest.of(self._walk(self._root, "", ()))
+            if self.root.is_dir():
+                manifest = Manifest.of(self._walk(self.root, "", ()))
             else:
-                manifest = Manifest.of([_file(self._root.name, self._root)])
+                manifest = Manifest.of([_file(self.root.name, self.root)])
         except FileNotFoundError as error:
             raise self._not_found() from error
         except OSError as error:
-            raise disk_error(error, error.filename or self._root) from error
+            raise disk_error(error, error.filename or self.root) from error
         if not manifest.files:
-            raise NotFound(f"{printable(str(self._root))} is an empty folder")
+            raise NotFound(f"{printable(str(self.root))} is an empty folder")
         return manifest
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
@@ -101,12 +101,12 @@ class LocalSource:
                     yield _file(prefix + entry.name, Path(entry.path))
 
     def _not_found(self) -> NotFound:
-        parent = self._root.absolute().parent
+        parent = self.root.absolute().parent
         try:
             names = sorted(os.listdir(parent))
         except OSError:
-            return NotFound(f"there is no file or folder {printable(str(self._root))}")
-        return NotFound(f"there is no file or folder {printable(str(self._root))}", hint=near_hint(self._root.name, names))
+            return NotFound(f"there is no file or folder {printable(str(self.root))}")
+        return NotFound(f"there is no file or folder {printable(str(self.root))}", hint=near_hint(self.root.name, names))
 
 
 def _file(path: str, place: Path) -> File:

@@ -81,10 +81,12 @@ class Landing:
             crcs = self._read_back_crcs(landed.start, landed.end)
             if crcs.get(OWN_CRC) == landed.crc32:
                 self._landed[landed.start] = (landed.end, crcs)
+        if not self.file.ranged and self.landed_bytes() != size:
+            self._landed.clear()
         if not self._landed:
             os.ftruncate(self.descriptor, 0)
         self._catch_up()
-        return missing(size, self._done_ranges(), most_bytes)
+        return missing(size, self._done_ranges(), most_bytes if self.file.ranged else max(size, 1))
 
     def landed_bytes(self) -> int:
         return sum(end - start for start, end in self._done_ranges())

@@ -165,7 +165,7 @@ class Transfer:
         with self._counting:
             self._landings.add(landing)
         resumes = file.path in job.journal.earlier
-        whole = file.size_bytes is None or file.size_bytes <= self._governor.span_bytes
+        whole = not file.ranged or file.size_bytes is None or file.size_bytes <= self._governor.span_bytes
         if isinstance(job.source, DeclaresDigests) and job.verify != "off" and (resumes or not whole):
             # An answer with a part of the file does not tell the digest of the whole.
             ask = partial(job.source.digests, file)
@@ -194,7 +194,7 @@ class Transfer:
         sink = SpanSink(landing, span, self._check, self._count)
 
         def attempt() -> None:
-            if landing.file.validator is None and sink.at > span.start:
+            if sink.at > span.start and not (landing.file.validator and landing.file.ranged):
                 sink.rewind()
             if sink.at != span.end:
                 job.source.read(landing.file, sink.rest, sink)

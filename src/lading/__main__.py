@@ -1,0 +1,7 @@
+"""``python -m lading``."""
+
+import sys
+
+from lading.cli.main import main
+
+sys.exit(main())

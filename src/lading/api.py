@@ -1,0 +1,56 @@
+"""The library's two calls, re-exported by ``lading``."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from lading.deliver import Request, Session, deliver, find
+from lading.events import Listener, ignore
+from lading.manifest import Digest, Manifest
+from lading.settings import Settings, VerifyMode
+
+
+def pull(
+    uri: str,
+    destination: str | PathLike[str],
+    *,
+    digest: str | None = None,
+    allow: Sequence[str] = (),
+    ignore_patterns: Sequence[str] = (),
+    verify: VerifyMode | None = None,
+    settings: Settings | None = None,
+    listener: Listener = ignore,
+) -> Manifest:
+    """Deliver the model at ``uri`` into the folder ``destination``; returns its sealed manifest.
+
+    Settings come from the environment unless given.  Raises ``lading.errors.LadingError``; the
+    destination is then as it was, apart from ``.lading/``, from which the next call resumes.
+    """
+    session = Session(_adjusted(settings, allow, ignore_patterns, verify), listener)
+    try:
+        request = Request(uri, Path(destination), Digest.parse(digest) if digest else None)
+        return deliver([request], session)[0]
+    finally:
+        session.http.close()
+
+
+def resolve(uri: str, *, settings: Settings | None = None, listener: Listener = ignore) -> Manifest:
+    """What ``pull`` would bring: the listed manifest, with the resolved URI and version.  Moves no file."""
+    session = Session(_adjusted(settings, (), (), None), listener)
+    try:
+        return find(Request(uri, Path()), session).listed
+    finally:
+        session.http.close()
+
+
+def _adjusted(
+    settings: Settings | None, allow: Sequence[str], ignored: Sequence[str], verify: VerifyMode | None
+) -> Settings:
+    settings = settings or Settings.load()
+    return replace(
+        settings,
+        allow=tuple(allow) or settings.allow,
+        ignore=tuple(ignored) or settings.ignore,
+        verify=verify or settings.verify,
+    )

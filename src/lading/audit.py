@@ -1,0 +1,84 @@
+"""``verify``: does a folder still hold what was delivered to it?  Reads every byte, and no network."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lading.disk import disk_error
+from lading.errors import IntegrityError, NotFound
+from lading.manifest import FILE_NAME, HEX_DIGITS, RESERVED_NAMES, Digest, File, Manifest
+from lading.uri import printable
+from lading.verify import new_hash
+from lading.workspace import read_manifest
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Paths that differ from the manifest; all three empty means that the folder is as delivered."""
+
+    manifest: Manifest
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.missing or self.extra or self.changed)
+
+
+def audit(destination: Path) -> Audit:
+    """Compare a delivered folder with its manifest, by size and by the strongest digest known of each file."""
+    manifest = read_manifest(destination / FILE_NAME)
+    if manifest is None:
+        raise NotFound(
+            f"{printable(str(destination))} has no {FILE_NAME}",
+            hint="it was not delivered by lading, or its delivery was interrupted; pull again",
+        )
+    missing, changed = [], []
+    for file in manifest.files:
+        try:
+            if not _is_as_delivered(destination / file.path, file):
+                changed.append(file.path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            missing.append(file.path)
+        except OSError as error:
+            raise disk_error(error, destination / file.path) from error
+    return Audit(manifest, tuple(missing), tuple(_extra(destination, manifest)), tuple(changed))
+
+
+def require_clean(audit: Audit) -> None:
+    """Raise ``IntegrityError``, naming every file that is wrong, unless the audit is clean."""
+    if audit.is_clean:
+        return
+    wrong = [
+        f"{kind} {printable(path)}"
+        for kind, paths in (("missing", audit.missing), ("extra", audit.extra), ("changed", audit.changed))
+        for path in paths
+    ]
+    raise IntegrityError("; ".join(wrong), hint="pull again")
+
+
+def _is_as_delivered(place: Path, file: File) -> bool:
+    known: list[Digest] = [digest for digest in (file.digest, *file.verified) if digest is not None]
+    if place.stat().st_size != file.size_bytes:
+        return False
+    strongest = max(known, key=lambda digest: list(HEX_DIGITS).index(digest.algorithm))
+    running = new_hash(strongest.algorithm)
+    buffer = memoryview(bytearray(_READ_BYTES))
+    with place.open("rb", buffering=0) as content:
+        while count := content.readinto(buffer):
+            running.update(buffer[:count])
+    return running.hexdigest() == strongest.value
+
+
+def _extra(destination: Path, manifest: Manifest) -> list[str]:
+    known = manifest.by_path()
+    found = []
+    for folder, _, names in os.walk(destination):
+        for name in names:
+            path = os.path.relpath(os.path.join(folder, name), destination)
+            if path not in known and path.split("/")[0] not in RESERVED_NAMES:
+                found.append(path)
+    return sorted(found)

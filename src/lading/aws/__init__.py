@@ -1,0 +1,1 @@
+"""Amazon Web Services' way to prove who asks: credentials and request signatures."""

@@ -1,0 +1,58 @@
+"""AWS Signature Version 4 for requests without a body.
+
+Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html.  Why it is
+not a library's: docs/adr/0001 (the light one takes 80 ms to import, two thirds of a tiny delivery).
+"""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+
+from lading.credentials import AwsKeys
+
+_EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+def sign(
+    keys: AwsKeys,
+    *,
+    method: str,
+    host: str,
+    path: str,
+    query: str,
+    headers: Sequence[tuple[str, str]],
+    region: str,
+    service: str,
+    at_s: float | None = None,
+) -> list[tuple[str, str]]:
+    """``headers`` and those that authorise the request, ``Host`` included.
+
+    ``path`` is percent-encoded as it is sent; ``query`` holds ``key=value`` pairs, percent-encoded
+    and sorted.  ``at_s`` is Unix time, now by default.
+    """
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at_s))
+    signed = [("Host", host), ("X-Amz-Date", moment), ("X-Amz-Content-Sha256", _EMPTY_SHA256), *headers]
+    if keys.session_token is not None:
+        signed.append(("X-Amz-Security-Token", keys.session_token.reveal()))
+    canonical = sorted((name.lower(), " ".join(value.split())) for name, value in signed)
+    names = ";".join(name for name, _ in canonical)
+    lines = "".join(f"{name}:{value}\n" for name, value in canonical)
+    request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{_EMPTY_SHA256}"
+    scope = f"{moment[:8]}/{region}/{service}/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = _signing_key(keys.secret_access_key.reveal(), moment[:8], region, service)
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    authorization = (
+        f"AWS4-HMAC-SHA256 Credential={keys.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
+    )
+    return [*signed, ("Authorization", authorization)]
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
+    key = f"AWS4{secret}".encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key

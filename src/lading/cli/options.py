@@ -1,0 +1,45 @@
+"""Options that several commands share, and the settings that come of them."""
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lading.settings import Settings
+
+Commands = Any  # argparse's subparsers action has no public name
+
+
+def add_source_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--catalog", metavar="FILE", help="a catalog that resolves model-registry:// names")
+    command.add_argument("--allow", action="append", metavar="PATTERN", help="deliver only matching paths (repeatable)")
+    command.add_argument("--ignore", action="append", metavar="PATTERN", help="leave out matching paths (repeatable)")
+    command.add_argument("--digest", metavar="ALG:HEX", help="what a model of one file must have, e.g. sha256:…")
+    command.add_argument(
+        "--verify",
+        choices=("auto", "strict", "off"),
+        help="check what the origin declares (auto, the default); refuse what nobody vouches for (strict)",
+    )
+
+
+def add_output_options(command: argparse.ArgumentParser, json_help: str) -> None:
+    command.add_argument("--json", action="store_true", help=json_help)
+    command.add_argument("--log-format", choices=("text", "json"), help="how progress and errors are written")
+
+
+def load_settings(arguments: argparse.Namespace) -> "Settings":
+    """Settings from the environment with the command line on top; also sets how errors are printed."""
+    from lading.cli import output
+    from lading.settings import RegistryEntry, Settings
+
+    output.use_format(arguments.log_format)
+    settings = Settings.load()
+    output.use_format(arguments.log_format or settings.log_format)
+    if arguments.catalog:
+        settings = replace(settings, registries=(RegistryEntry("catalog", "catalog", {"path": arguments.catalog}),))
+    return replace(
+        settings,
+        allow=tuple(arguments.allow or settings.allow),
+        ignore=tuple(arguments.ignore or settings.ignore),
+        verify=arguments.verify or settings.verify,
+    )

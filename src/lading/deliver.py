@@ -1,0 +1,301 @@
+"""The story: a URI becomes a folder.
+
+    resolve    a name becomes an exact source URI                     (registries)
+    list       the source tells its files                             (sources)
+    transfer   what is missing lands in the workspace, verified       (transfer)
+    unpack     a single archive becomes a tree                        (unpack)
+    publish    the tree becomes the destination, the manifest last    (place)
+
+Several deliveries share one scheduler, and none is published before all have landed.
+"""
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from threading import Event
+
+from lading import place, registries
+from lading.disk import free_bytes
+from lading.errors import IntegrityError, NoSpace, NotFound, OriginChanged, UsageError
+from lading.events import AlreadyDelivered, Delivered, Listed, Listener, Resolved, Retried, Unpacking
+from lading.http_client import HttpClient
+from lading.manifest import Digest, File, Manifest
+from lading.registries import Resolution
+from lading.retry import Clock, Retry, SystemClock
+from lading.reuse import SizeOnDisk, is_delivered, unchanged
+from lading.settings import Settings
+from lading.sources import OnThisMachine, Source, open_source
+from lading.transfer.governor import govern
+from lading.transfer.journal import Journal
+from lading.transfer.scheduler import Job, transfer
+from lading.uri import ModelURI, printable
+from lading.workspace import Workspace, open_workspace, remove_tree
+
+_MOST_LISTINGS = 3
+# Known by name, as KServe does, and not by content: many model formats are zip files that must
+# stay whole (.pt, .keras, .nemo).
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One delivery that is asked for.  ``digest`` is what a model of one file must have."""
+
+    uri: str
+    destination: Path
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a URI stands for, before a byte is moved.  ``vouched`` are digests by path that must hold."""
+
+    resolution: Resolution
+    source: Source
+    listed: Manifest
+    vouched: dict[str, tuple[Digest, ...]]
+
+    @property
+    def archive(self) -> File | None:
+        """The only file, if it is an archive, which is delivered as the tree in it."""
+        files = self.listed.files
+        return files[0] if len(files) == 1 and files[0].path.lower().endswith(_ARCHIVES) else None
+
+    @property
+    def needed_bytes(self) -> int:
+        """What the destination's file system must have free: an archive stands beside its tree for a while."""
+        return self.listed.size_bytes * (2 if self.archive else 1)
+
+
+@dataclass
+class Session:
+    """What deliveries share: settings, a listener, one HTTP client, one clock, one way to stop."""
+
+    settings: Settings
+    listener: Listener
+    clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        limits = self.settings.limits
+        deadline_s = self.clock.now() + limits.deadline_s if limits.deadline_s else None
+        self.retry = Retry(
+            attempts=limits.attempts, deadline_s=deadline_s, clock=self.clock, stop=Event(), listener=self.listener
+        )
+        self.governor = govern(limits.workers)
+        self.http = HttpClient(self.settings.network, limits, self.retry)
+
+
+def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
+    """Bring every requested model to its destination; returns the sealed manifests in the same order."""
+    _refuse_shared_destinations(requests)
+    for _ in range(_MOST_LISTINGS - 1):
+        try:
+            return _deliver_as_listed(requests, session)
+        except OriginChanged as error:
+            # What has landed of unchanged files stays: the journal knows their validators.
+            session.listener(Retried("the listing", error.message, 0.0))
+    return _deliver_as_listed(requests, session)
+
+
+def find(request: Request, session: Session) -> Finding:
+    """Resolve and list, and choose the files that are wanted."""
+    settings, http = session.settings, session.http
+    uri = ModelURI.parse(request.uri)
+    resolution = registries.resolve(uri, settings, http)
+    shown = resolution.uri.redacted()
+    if resolution.registry:
+        session.listener(Resolved(uri.redacted(), shown, resolution.registry, resolution.version))
+    source = open_source(resolution.uri, settings, http)
+    everything = source.list()
+    listed = everything.select(settings.allow, settings.ignore)
+    if not listed.files:
+        raise NotFound(
+            f"no file of {shown} is selected, of {len(everything.files)}",
+            hint=f"the patterns leave out, for example, {printable(everything.files[0].path)}",
+        )
+    session.listener(Listed(shown, len(listed.files), listed.size_bytes))
+    listed = replace(
+        listed,
+        requested=uri.redacted(),
+        resolved=shown,
+        registry=resolution.registry,
+        version=resolution.version,
+        metadata=resolution.metadata,
+    )
+    return Finding(resolution, source, listed, _vouched(request, resolution, everything))
+
+
+@dataclass
+class _Delivery:
+    """One finding on its way into one workspace; ``kept`` files are there already."""
+
+    finding: Finding
+    workspace: Workspace
+    kept: dict[str, File]
+    job: Job
+
+
+def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Manifest]:
+    started_s = time.monotonic()
+    findings = [find(request, session) for request in requests]
+    done: dict[int, Manifest] = {}
+    pending: dict[int, _Delivery] = {}
+    with ExitStack() as stack:
+        # In the order of their paths, so that two processes with the same pairs cannot block each other.
+        for index in sorted(range(len(requests)), key=lambda index: os.path.realpath(requests[index].destination)):
+            destination = requests[index].destination
+            _refuse_overlap(findings[index].source, destination)
+            workspace = stack.enter_context(
+                open_workspace(destination, clock=session.clock, stop=session.retry.stop, listener=session.listener)
+            )
+            place.recover(workspace)
+            old = workspace.delivered()
+            if old is not None and _is_delivered(findings[index], old, workspace, session):
+                workspace.dissolve()
+                session.listener(AlreadyDelivered(str(destination)))
+                done[index] = old
+            else:
+                pending[index] = _begin(findings[index], workspace, old, session, stack)
+        _check_space(list(pending.values()))
+        sealed = transfer(
+            [delivery.job for delivery in pending.values()],
+            retry=session.retry,
+            governor=session.governor,
+            listener=session.listener,
+            interrupt=session.http.interrupt,
+        )
+        trees = [
+            _tree(delivery, manifest, session) for delivery, manifest in zip(pending.values(), sealed, strict=True)
+        ]
+        for (index, delivery), (root, manifest) in zip(pending.items(), trees, strict=True):
+            manifest = replace(manifest, seconds=round(time.monotonic() - started_s, 3))
+            place.publish(delivery.workspace, root, manifest, delivery.kept)
+            done[index] = manifest
+            session.listener(
+                Delivered(
+                    str(requests[index].destination),
+                    len(manifest.files),
+                    manifest.size_bytes,
+                    manifest.seconds,
+                    str(manifest.digest),
+                )
+            )
+    return [done[index] for index in range(len(requests))]
+
+
+def _is_delivered(finding: Finding, old: Manifest, workspace: Workspace, session: Session) -> bool:
+    return is_delivered(
+        finding.listed, old, finding.vouched, session.settings.verify, _size_in(workspace.destination)
+    )
+
+
+def _begin(
+    finding: Finding, workspace: Workspace, old: Manifest | None, session: Session, stack: ExitStack
+) -> _Delivery:
+    """Decide what is still to fetch, and take over what an earlier attempt staged."""
+    listed, verify = finding.listed, session.settings.verify
+    kept: dict[str, File] = {}
+    if old is not None and finding.archive is None:
+        kept = unchanged(listed, old, finding.vouched, verify, _size_in(workspace.destination))
+    missing = replace(listed, files=tuple(file for file in listed.files if file.path not in kept))
+    journal = Journal(workspace.journal, origin=sha256(listed.resolved.encode()).hexdigest())
+    stack.callback(journal.close)
+    remove_tree(workspace.tree)
+    if journal.earlier:
+        workspace.prune_stage(missing.by_path().keys())
+    else:
+        remove_tree(workspace.stage)
+    job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched)
+    return _Delivery(finding, workspace, kept, job)
+
+
+def _check_space(deliveries: Sequence[_Delivery]) -> None:
+    """Refuse what cannot fit before the first byte; several models on one file system add up."""
+    needed: dict[int, int] = defaultdict(int)
+    folders: dict[int, Path] = {}
+    for delivery in deliveries:
+        folder = delivery.workspace.folder
+        device = folder.stat().st_dev
+        folders[device] = folder
+        staged = sum(end - start for spans in delivery.job.journal.earlier.values() for *_, start, end, _ in spans)
+        kept = sum(file.size_bytes or 0 for file in delivery.kept.values())
+        needed[device] += max(delivery.finding.needed_bytes - staged - kept, 0)
+    for device, size_bytes in needed.items():
+        free = free_bytes(folders[device])
+        if size_bytes > free:
+            raise NoSpace(
+                f"{folders[device].parent} needs {size_bytes} bytes more and has {free} free",
+                hint="free some space, give a larger volume, or select files by --allow",
+            )
+
+
+def _tree(delivery: _Delivery, sealed: Manifest, session: Session) -> tuple[Path, Manifest]:
+    """The folder to publish, and what is in it together with what the destination keeps."""
+    workspace = delivery.workspace
+    archive = delivery.finding.archive
+    if archive is None:
+        files = Manifest.of((*sealed.files, *delivery.kept.values())).files
+        return workspace.stage, replace(sealed, files=files)
+    from lading.unpack import unpack
+
+    session.listener(Unpacking(archive.path))
+    tree = unpack(workspace.stage / archive.path, archive.path, workspace.tree, session.settings.limits)
+    return workspace.tree, replace(sealed, files=tree.files, archive=sealed.files[0])
+
+
+def _vouched(request: Request, resolution: Resolution, everything: Manifest) -> dict[str, tuple[Digest, ...]]:
+    """Digests by path, of the user and of the registry."""
+    digests: dict[str, tuple[Digest, ...]] = {
+        path: (digest,) for path, digest in resolution.digests.items() if path
+    }
+    lacking = sorted(digests.keys() - everything.by_path().keys())
+    if lacking:
+        raise IntegrityError(
+            f"{resolution.uri.redacted()} lacks {printable(lacking[0])!r}, whose digest the registry records",
+            hint="the origin is not the model that was registered",
+        )
+    whole = [digest for digest in (request.digest, resolution.digests.get("")) if digest is not None]
+    if whole and len(everything.files) != 1:
+        raise UsageError(
+            f"one digest is given for the {len(everything.files)} files of {resolution.uri.redacted()}",
+            hint="a digest for the whole needs a model of one file; a catalog can record one for each file",
+        )
+    for digest in whole:
+        path = everything.files[0].path
+        digests[path] = (*digests.get(path, ()), digest)
+    return digests
+
+
+def _size_in(destination: Path) -> SizeOnDisk:
+    def size_bytes(path: str) -> int | None:
+        try:
+            return os.stat(os.path.join(destination, path)).st_size
+        except OSError:
+            return None
+
+    return size_bytes
+
+
+def _refuse_shared_destinations(requests: Sequence[Request]) -> None:
+    seen: set[str] = set()
+    for request in requests:
+        real = os.path.realpath(request.destination)
+        if real in seen:
+            raise UsageError(f"two models are to be delivered to {printable(str(request.destination))}")
+        seen.add(real)
+
+
+def _refuse_overlap(source: Source, destination: Path) -> None:
+    """A folder that holds its own destination would be copied while it grows."""
+    if isinstance(source, OnThisMachine):
+        root, target = os.path.realpath(source.root), os.path.realpath(destination)
+        if os.path.commonpath((root, target)) in (root, target):
+            raise UsageError(
+                f"{printable(str(destination))} and {printable(str(source.root))} lie within each other",
+                hint="deliver to a folder elsewhere",
+            )

@@ -1,0 +1,58 @@
+"""What a destination already holds of a listing.  Decisions only; the caller brings what is on disk."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from lading.manifest import STRONG, Digest, File, Manifest
+from lading.settings import VerifyMode
+
+SizeOnDisk = Callable[[str], int | None]
+Vouched = Mapping[str, Sequence[Digest]]
+
+
+def unchanged(
+    listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, size_on_disk: SizeOnDisk
+) -> dict[str, File]:
+    """The files of ``old`` that are the listed ones, by path, with their present validators.
+
+    A file is the same if it comes from the same place with the same validator, or was verified
+    against a strong digest that is expected of it now too; and if its size on disk is right.
+    """
+    before = old.by_path()
+    same_origin = old.resolved == listed.resolved
+    return {
+        file.path: File(
+            file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified
+        )
+        for file in listed.files
+        if (was := before.get(file.path)) is not None
+        and _is_same(file, was, same_origin, vouched.get(file.path, ()), verify)
+        and size_on_disk(file.path) == was.size_bytes
+    }
+
+
+def is_delivered(
+    listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, size_on_disk: SizeOnDisk
+) -> bool:
+    """Whether the destination holds exactly what is listed, unpacked or not, under the same name."""
+    if (old.resolved, old.registry, old.version) != (listed.resolved, listed.registry, listed.version):
+        return False
+    if old.archive is None:
+        kept = unchanged(listed, old, vouched, verify, size_on_disk)
+        return kept.keys() == listed.by_path().keys() == old.by_path().keys()
+    archive = listed.files[0]
+    return (
+        len(listed.files) == 1
+        and archive.path == old.archive.path
+        and _is_same(archive, old.archive, True, vouched.get(archive.path, ()), verify)
+        and all(size_on_disk(file.path) == file.size_bytes for file in old.files)
+    )
+
+
+def _is_same(file: File, was: File, same_origin: bool, vouched: Sequence[Digest], verify: VerifyMode) -> bool:
+    if file.size_bytes != was.size_bytes or not set(vouched) <= set(was.verified):
+        return False
+    if verify == "strict" and not was.verified:
+        return False
+    if same_origin and file.validator and file.validator == was.validator:
+        return True
+    return any(digest in was.verified for digest in (*vouched, *file.declared) if digest.algorithm in STRONG)

@@ -1,0 +1,112 @@
+"""What the head of an answer says about a file: its version, its digests, which bytes follow.
+
+Shared by the sources that speak HTTP.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+
+from lading.errors import OriginChanged, Unavailable
+from lading.http_client import status_error
+from lading.http_wire import Head
+from lading.manifest import HEX_DIGITS, Digest
+from lading.spans import Span
+
+# RFC 9530 and its registry, RFC 3230 (obsolete, still sent), and Google's names, in lower case.
+_NAMES = {
+    "sha-256": "sha256",
+    "sha-512": "sha512",
+    "sha": "sha1",
+    "sha-1": "sha1",
+    "md5": "md5",
+    "crc32c": "crc32c",
+}
+_MD5 = re.compile(r'"[0-9a-f]{32}"')
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
+
+
+def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
+    """Digests of the whole file; ``whole`` says that the answer's body is all of it.
+
+    Reads Repr-Digest and Content-Digest (RFC 9530), Digest (RFC 3230), Content-MD5 (RFC 1864),
+    x-goog-hash and x-amz-checksum-*.  What cannot be read is passed over.
+    """
+    if head.get("content-encoding").lower() not in ("", "identity"):
+        return
+    for member in (head.get("repr-digest") + "," + (head.get("content-digest") if whole else "")).split(","):
+        name, _, value = member.strip().partition("=")
+        yield from _digest(_NAMES.get(name.lower(), ""), value.strip(":"))
+    for member in (head.get("digest") + "," + head.get("x-goog-hash")).split(","):
+        name, _, value = member.strip().partition("=")
+        yield from _digest(_NAMES.get(name.lower(), ""), value)
+    if whole:
+        yield from _digest("md5", head.get("content-md5"))
+        if head.get("x-amz-checksum-type").upper() != "COMPOSITE":
+            for algorithm in HEX_DIGITS:
+                yield from _digest(algorithm, head.get(f"x-amz-checksum-{algorithm}"))
+
+
+def md5_of_etag(head: Head) -> Iterator[Digest]:
+    """The MD5 that an S3 ETag is: of one part, not encrypted with a key of KMS or of the customer.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    """
+    encryption = head.get("x-amz-server-side-encryption")
+    if encryption not in ("", "AES256") or head.get("x-amz-server-side-encryption-customer-algorithm"):
+        return
+    if head.get("x-amz-storage-class") == "EXPRESS_ONEZONE":
+        return
+    etag = head.get("etag")
+    if _MD5.fullmatch(etag):
+        yield Digest("md5", etag.strip('"'))
+
+
+def _digest(algorithm: str, encoded: str) -> Iterator[Digest]:
+    if not algorithm or not encoded:
+        return
+    try:
+        value = base64.b64decode(encoded, validate=True).hex()
+    except (binascii.Error, ValueError):
+        return
+    if len(value) == HEX_DIGITS[algorithm]:
+        yield Digest(algorithm, value)
+
+
+def content_range(head: Head) -> tuple[int, int, int | None] | None:
+    """First byte, end (exclusive) and total of a Content-Range; None where there is none (RFC 9110, 14.4).
+
+    ``bytes */N``, the answer to a range that cannot be had, is (0, 0, N).
+    """
+    match = _CONTENT_RANGE.fullmatch(head.get("content-range"))
+    if match is None:
+        return None
+    first, last, total = match.groups()
+    size = None if total == "*" else int(total)
+    return (int(first), int(last) + 1, size) if first else (0, 0, size)
+
+
+def check_answer(head: Head, span: Span, size_bytes: int | None, what: str) -> None:
+    """Raise unless the body that follows is ``span`` of a file of this size.
+
+    A 200 to a request for a range is the whole file, and is never taken for the range.
+    """
+    whole = span.start == 0 and span.end == size_bytes
+    if head.status == 200:
+        if not whole:
+            raise Unavailable(f"{what}: the server sends the whole file where {span} were asked for")
+        length = head.get("content-length")
+        if size_bytes is not None and length.isdigit() and int(length) != size_bytes:
+            raise OriginChanged(f"{what} has {length} bytes now; {size_bytes} were listed")
+        return
+    if head.status != 206:
+        raise status_error(head, what)
+    found = content_range(head)
+    if found is None:
+        raise Unavailable(f"{what}: the server sends a part without saying which")
+    start, end, total = found
+    if total is not None and size_bytes is not None and total != size_bytes:
+        raise OriginChanged(f"{what} has {total} bytes now; {size_bytes} were listed")
+    if (start, end) != (span.start, span.end):
+        raise Unavailable(f"{what}: the server sends bytes {start}-{end - 1} where {span} were asked for")

@@ -1,0 +1,320 @@
+"""Amazon S3 and whatever speaks its protocol: ``s3://bucket``, ``s3://bucket/prefix``, ``s3://bucket/key``.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/.  A prefix ends at a path boundary: ``model``
+means ``model/…`` or exactly ``model``, never ``model-v2/…``.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+from urllib.parse import quote, unquote_plus, urlsplit
+from xml.etree import ElementTree
+
+from lading.aws.credentials import AwsCredentials, xml_text
+from lading.aws.signature import sign
+from lading.credentials import AwsKeys
+from lading.errors import (
+    IntegrityError,
+    LadingError,
+    NotAllowed,
+    NotFound,
+    OriginChanged,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
+from lading.http_client import Answer, HttpClient, status_error
+from lading.http_wire import Head
+from lading.manifest import HEX_DIGITS, Digest, File, Manifest
+from lading.settings import S3, Settings
+from lading.sources import Sink
+from lading.sources.answers import check_answer, declared_digests, md5_of_etag
+from lading.sources.near import near_hint
+from lading.spans import Span
+from lading.uri import ModelURI, printable
+
+_DEFAULT_REGION = "us-east-1"
+_LIST_LIMIT_BYTES = 64 << 20
+_ERROR_LIMIT_BYTES = 64 * 1024
+_MOST_BARREN_PAGES = 100
+_HOST_LABELS = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: codes that say more than
+# their status does, with what to try.
+_CODES: dict[str, tuple[type[LadingError], str]] = {
+    "NoSuchBucket": (NotFound, "look at the bucket's name and at the endpoint"),
+    "NoSuchKey": (NotFound, ""),
+    "AccessDenied": (NotAllowed, "these credentials need s3:ListBucket and s3:GetObject, or it does not exist"),
+    "InvalidAccessKeyId": (NotAllowed, "the access key is not known at this endpoint"),
+    "SignatureDoesNotMatch": (NotAllowed, "the secret key is wrong, or a proxy changes requests"),
+    "RequestTimeTooSkewed": (NotAllowed, "this machine's clock is wrong"),
+    "InvalidObjectState": (NotAllowed, "the object is archived; restore it first"),
+    "ExpiredToken": (NotAllowed, "the session token has expired; bring a new one and run again to resume"),
+    "InvalidToken": (NotAllowed, "the session token is wrong"),
+    "SlowDown": (Unavailable, ""),
+}
+
+
+# Objects as (key, size, ETag), and the token of the page that follows.
+_Page = tuple[list[tuple[str, int, str | None]], str | None]
+
+
+class S3Source:
+    """A bucket's objects below a prefix, or one object.  The validator is the ETag."""
+
+    def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
+        if uri.query is not None or not _BUCKET.fullmatch(uri.authority or ""):
+            raise UsageError(f"{uri.redacted()} is not an S3 URI", hint="write s3://bucket/key-or-prefix")
+        self._bucket = uri.authority or ""
+        self._key = uri.path.removeprefix("/") + ("" if uri.fragment is None else f"#{uri.fragment}")
+        self._shown = uri.redacted()
+        self._settings = settings.s3
+        self._wants_digests = settings.verify != "off"
+        self._http = http if settings.s3.verify_tls else http.without_tls_checks()
+        self._credentials = None if settings.s3.anonymous else AwsCredentials(settings.aws, http, settings.s3.region)
+        configured = settings.s3.region or (self._credentials.region if self._credentials else "")
+        self._region = configured or _DEFAULT_REGION
+        self._base, self._path = _address(settings.s3, self._bucket, self._region)
+
+    @property
+    def credential_kind(self) -> str:
+        keys = self._credentials.keys() if self._credentials else None
+        return keys.kind if keys else "anonymous"
+
+    def list(self) -> Manifest:
+        folder = self._key if self._key.endswith("/") or not self._key else f"{self._key}/"
+        files = list(self._files(folder))
+        if not files and folder != self._key:
+            # The shortest name with a prefix is listed first: if the key exists, it is the first.
+            near = list(self._page(self._key, None, most=20)[0])
+            files = [
+                File(self._key.rpartition("/")[2], size, etag, locator=key)
+                for key, size, etag in near
+                if key == self._key
+            ]
+        if not files:
+            raise self._nothing_found()
+        return Manifest.of(files)
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        headers = [("If-Match", file.validator)] if file.validator else []
+        whole = span.start == 0 and span.end == file.size_bytes
+        if not whole:
+            end = "" if span.end is None else span.end - 1
+            headers.append(("Range", f"bytes={span.start}-{end}"))
+        elif self._wants_digests:
+            headers.append(_ASK_FOR_CHECKSUM)
+        with self._open("GET", file.locator, headers) as answer:
+            head = answer.head
+            check_answer(head, span, file.size_bytes, self._shown_key(file))
+            # If-Match is enough for S3; some servers that speak its protocol ignore it.
+            if file.validator and head.get("etag") and head.get("etag") != file.validator:
+                raise OriginChanged(f"{self._shown_key(file)} changed while it was read")
+            if whole:
+                sink.told((*declared_digests(head, whole=True), *md5_of_etag(head)))
+            answer.read_into(sink.write)
+
+    def digests(self, file: File) -> Sequence[Digest]:
+        """The checksums of the whole object; for a composite one, its parts are asked for."""
+        head = self._head(file, "", [_ASK_FOR_CHECKSUM])
+        digests = [*declared_digests(head, whole=True), *md5_of_etag(head)]
+        return digests or list(self._composite(file, head))
+
+    def _composite(self, file: File, head: Head) -> Iterator[Digest]:
+        """The checksum of the parts' checksums, "BASE64-COUNT"; only with the parts' sizes it can be computed.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+        """
+        for algorithm in ("sha256", "sha1", "crc32c", "crc32"):
+            encoded, dash, count = head.get(f"x-amz-checksum-{algorithm}").partition("-")
+            if not dash or not count.isdigit() or not 0 < int(count) <= 10_000:
+                continue
+            as_head = Head(200, {f"x-amz-checksum-{algorithm}": encoded})
+            for digest in declared_digests(as_head, whole=True):
+                sizes = self._part_sizes(file, int(count))
+                if sizes:
+                    yield Digest(algorithm, digest.value, sizes)
+            return
+
+    def _part_sizes(self, file: File, count: int) -> tuple[int, ...]:
+        """Sizes of the object's parts, in order; empty if the server does not tell."""
+        sizes = []
+        left = file.size_bytes or 0
+        while left and len(sizes) < count:
+            length = self._head(file, f"partNumber={len(sizes) + 1}", []).get("content-length")
+            size = int(length) if length.isdigit() else 0
+            if not 0 < size <= left:
+                return ()
+            sizes.append(size)
+            # Every uploader known makes all parts but the last alike: two questions tell, and a
+            # count that does not fit says that this object is another case.
+            if len(sizes) == 1 and size * (count - 1) < left <= size * count:
+                return (*[size] * (count - 1), left - size * (count - 1))
+            left -= size
+        return tuple(sizes) if len(sizes) == count and not left else ()
+
+    def _head(self, file: File, query: str, headers: Sequence[tuple[str, str]]) -> Head:
+        pinned = [("If-Match", file.validator)] if file.validator else []
+        with self._open("HEAD", file.locator, [*pinned, *headers], query) as answer:
+            if answer.head.status not in (200, 206):
+                raise status_error(answer.head, self._shown_key(file))
+            return answer.head
+
+    def _files(self, folder: str) -> Iterator[File]:
+        token: str | None = None
+        barren = 0
+        while True:
+            objects, following = self._page(folder, token)
+            for key, size, etag in objects:
+                # A key that ends in a slash is a folder marker, whatever its size.
+                if not key.endswith("/"):
+                    yield File(key[len(folder) :], size, etag, locator=key)
+            barren = 0 if objects else barren + 1
+            if following is None:
+                return
+            if following == token or barren > _MOST_BARREN_PAGES:
+                raise IntegrityError(f"the listing of {self._shown} does not end")
+            token = following
+
+    def _page(
+        self, prefix: str, token: str | None, most: int = 1000, delimiter: str = ""
+    ) -> _Page:
+        """One page of ListObjectsV2."""
+        query = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
+        if token is not None:
+            query["continuation-token"] = token
+        if delimiter:
+            query["delimiter"] = delimiter
+        body = self._list(query)
+        try:
+            return _parse_page(body, prefix, delimiter)
+        except (ElementTree.ParseError, ValueError) as error:
+            raise Unsupported(
+                f"{self._base} does not answer as S3 does", hint="look at the endpoint"
+            ) from error
+
+    def _list(self, query: dict[str, str]) -> bytes:
+        text = "&".join(f"{name}={quote(value, safe='~')}" for name, value in sorted(query.items()))
+
+        def attempt() -> bytes:
+            with self._open("GET", "", [], text) as answer:
+                if answer.head.status != 200:
+                    raise status_error(answer.head, self._shown)
+                return answer.read(_LIST_LIMIT_BYTES)
+
+        return self._http.retry.call(attempt, what=f"the listing of {self._shown}")
+
+    @contextmanager
+    def _open(
+        self, method: str, key: str, headers: Sequence[tuple[str, str]], query: str = ""
+    ) -> Iterator[Answer]:
+        """One signed request; any answer but success is raised as what its code and status say."""
+        keys = self._credentials.keys() if self._credentials else None
+        path = self._path + quote(key, safe="/~")
+        sent = self._sign(keys, method, path, query, headers)
+        url = f"{self._base}{path}" + (f"?{query}" if query else "")
+        with self._http.open(method, url, sent, redirects=0) as answer:
+            if answer.head.status >= 300:
+                self._refuse(answer, keys, f"{self._shown}" if not key else self._shown_name(key))
+            yield answer
+
+    def _sign(
+        self, keys: AwsKeys | None, method: str, path: str, query: str, headers: Sequence[tuple[str, str]]
+    ) -> Sequence[tuple[str, str]]:
+        if keys is None:
+            return headers
+        return sign(
+            keys,
+            method=method,
+            host=urlsplit(self._base).netloc,
+            path=path,
+            query=query,
+            headers=headers,
+            region=self._region,
+            service="s3",
+        )
+
+    def _refuse(self, answer: Answer, keys: AwsKeys | None, what: str) -> NoReturn:
+        head = answer.head
+        body = b"" if head.status in (304, 412) else answer.read(_ERROR_LIMIT_BYTES)
+        region = head.get("x-amz-bucket-region") or xml_text(body, "Region")
+        if head.status in (301, 307, 400) and region and region != self._region and re.fullmatch("[a-z0-9-]+", region):
+            # The bucket lives elsewhere and says where: all later requests go there.
+            self._region = region
+            self._base, self._path = _address(self._settings, self._bucket, region)
+            raise Unavailable(f"{what} is in the region {region}", retry_after_s=0.0)
+        code = xml_text(body, "Code")
+        if code in ("ExpiredToken", "ExpiredTokenException", "RequestExpired") and (
+            self._credentials and self._credentials.renew(keys)
+        ):
+            raise Unavailable(f"{what}: the credentials have expired", retry_after_s=0.0)
+        if code in _CODES:
+            kind, hint = _CODES[code]
+            if keys is None and kind is NotAllowed and not self._settings.anonymous:
+                hint = "no AWS credentials were found; set them, or awsAnonymousCredential=true for a public bucket"
+            raise kind(f"{what}: {code} ({head.status})", hint=hint)
+        raise status_error(head, what)
+
+    def _nothing_found(self) -> NotFound:
+        parent = self._key.rstrip("/").rpartition("/")[0]
+        prefix = f"{parent}/" if parent else ""
+        try:
+            names = [key for key, _, _ in self._page(prefix, None, delimiter="/")[0]]
+        except LadingError:
+            names = []
+        wanted = self._key.rstrip("/")[len(prefix) :]
+        return NotFound(
+            f"{self._shown} has no files", hint=near_hint(wanted, (name[len(prefix) :] for name in names if name != prefix))
+        )
+
+    def _shown_key(self, file: File) -> str:
+        return self._shown_name(file.locator)
+
+    def _shown_name(self, key: str) -> str:
+        return printable(f"s3://{self._bucket}/{key}")
+
+
+def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
+    root = ElementTree.fromstring(body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
+    space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+    if root.tag != f"{space}ListBucketResult":
+        raise ValueError(root.tag)
+    decode = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
+    objects: list[tuple[str, int, str | None]] = []
+    for item in root.iterfind(f"{space}Contents"):
+        key = decode(item.findtext(f"{space}Key") or "")
+        if not key.startswith(prefix):
+            raise ValueError(key)
+        objects.append((key, int(item.findtext(f"{space}Size") or ""), item.findtext(f"{space}ETag") or None))
+    if delimiter:
+        folders = root.iterfind(f"{space}CommonPrefixes/{space}Prefix")
+        objects += [(decode(folder.text or ""), 0, None) for folder in folders]
+    truncated = root.findtext(f"{space}IsTruncated") == "true"
+    return objects, (root.findtext(f"{space}NextContinuationToken") or None) if truncated else None
+
+
+def _address(settings: S3, bucket: str, region: str) -> tuple[str, str]:
+    """The base URL and the path that stand before a key.
+
+    AWS is addressed by virtual host wherever the bucket's name can be a host's; other servers by
+    path, unless configured.
+    """
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    endpoint = settings.endpoint
+    # KServe's users rely on this one: the global endpoint with a region means the regional one.
+    at_aws = not endpoint or endpoint == "https://s3.amazonaws.com"
+    if settings.accelerate:
+        if not _HOST_LABELS.fullmatch(bucket):
+            raise UsageError(f"S3 acceleration needs a bucket name without dots; {printable(bucket)} has one")
+        return f"https://{bucket}.s3-accelerate.{domain}", "/"
+    if at_aws:
+        endpoint = f"https://s3.{region}.{domain}"
+    virtual = at_aws if settings.virtual_host is None else settings.virtual_host
+    scheme, _, host = endpoint.partition("://")
+    if virtual and _HOST_LABELS.fullmatch(bucket):
+        return f"{scheme}://{bucket}.{host}", "/"
+    host, slash, path = host.partition("/")
+    return f"{scheme}://{host}", f"{slash}{path}/{bucket}/" if path else f"/{bucket}/"

@@ -1,0 +1,267 @@
+"""One archive becomes a tree: streaming, bounded, and nowhere but below its folder.
+
+A zip is known by its name; anything else is a tar, whose compression is known by its first bytes.
+Links become further names of the file that they lead to, and only after every file is there, so
+that nothing is ever written through a link.
+"""
+
+import bz2
+import lzma
+import os
+import posixpath
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+from isal import igzip, isal_zlib
+
+from lading.disk import disk_error
+from lading.errors import IntegrityError, Unsupported
+from lading.manifest import Digest, File, Manifest, safe_path
+from lading.settings import Limits
+from lading.uri import printable
+
+_COPY_BYTES = 256 * 1024
+_BLOCK_BYTES = 512
+_MOST_LINKS_IN_A_ROW = 40
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def unpack(archive: Path, name: str, tree: Path, limits: Limits) -> Manifest:
+    """Unpack ``archive``, called ``name``, into the folder ``tree``, which must not exist; returns its files.
+
+    ``IntegrityError`` for members that would leave the tree, for a damaged or truncated archive, and
+    for more bytes or members than ``limits`` allow; ``Unsupported`` for devices and encryption.
+    """
+    writer = _TreeWriter(tree, printable(name), limits)
+    try:
+        tree.mkdir()
+        if name.lower().endswith(".zip"):
+            _unzip(archive, writer)
+        else:
+            _untar(archive, writer)
+        return writer.finish()
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        isal_zlib.error,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        ValueError,
+        *_zstd_errors(),
+    ) as error:
+        raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {printable(str(error))}") from error
+    except OSError as error:
+        if error.errno is None:
+            # gzip and bz2 report a damaged stream as an OSError without a number.
+            raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {error}") from error
+        raise disk_error(error, error.filename or tree) from error
+
+
+class _TreeWriter:
+    """Writes members below a folder, within the limits, and remembers what it wrote."""
+
+    def __init__(self, tree: Path, archive: str, limits: Limits) -> None:
+        self._tree = tree
+        self._archive = archive
+        self._limits = limits
+        self._files: dict[str, File] = {}
+        self._links: dict[str, str] = {}
+        self._members = 0
+        self._bytes = 0
+
+    def path_of(self, member: str) -> str:
+        """The member's path below the root; "" for the root itself."""
+        self._members += 1
+        if self._members > self._limits.unpack_members:
+            raise self._refused(f"more than {self._limits.unpack_members} members")
+        path = member.rstrip("/")
+        while path.startswith("./"):
+            path = path[2:].lstrip("/")
+        if path in ("", "."):
+            return ""
+        try:
+            return safe_path(path)
+        except IntegrityError as error:
+            raise self._refused(f"the member {printable(member)!r}") from error
+
+    def folder(self, path: str) -> None:
+        try:
+            os.makedirs(self._tree / path, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise self._refused(f"{printable(path)!r} as a file and as a folder") from error
+
+    def file(self, path: str, content: _Readable, *, executable: bool = False) -> None:
+        """Write one file; its CRC is computed on the way."""
+        if "/" in path:
+            self.folder(path.rpartition("/")[0])
+        size, crc = 0, 0
+        try:
+            target = (self._tree / path).open("wb")
+        except IsADirectoryError as error:
+            raise self._refused(f"{printable(path)!r} as a file and as a folder") from error
+        with target:
+            while piece := content.read(_COPY_BYTES):
+                self.count(len(piece))
+                size += len(piece)
+                crc = isal_zlib.crc32(piece, crc)
+                target.write(piece)
+        if executable:
+            (self._tree / path).chmod(0o755)
+        self._files[path] = File(path, size, digest=Digest("crc32", f"{crc:08x}"))
+
+    def link(self, path: str, target: str) -> None:
+        """Note a link; ``target`` is a path below the root."""
+        normal = posixpath.normpath(target)
+        if target.startswith("/") or normal == ".." or normal.startswith("../"):
+            raise self._refused(f"the link {printable(path)!r}, which leads out of it")
+        self._links[path] = normal
+
+    def count(self, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        if self._bytes > self._limits.unpack_bytes:
+            raise self._refused(f"more than {self._limits.unpack_bytes} bytes")
+
+    def finish(self) -> Manifest:
+        """Make the links; returns all files."""
+        for path in sorted(self._links):
+            target = self._follow(path)
+            if target in self._files:
+                self._alias(path, target)
+                continue
+            below = [name for name in self._files if target == "." or name.startswith(f"{target}/")]
+            if not below or path == target or path.startswith(f"{target}/") or target == ".":
+                raise self._refused(f"the link {printable(path)!r}, which leads nowhere or to itself")
+            for name in below:
+                self._members += 1
+                self._alias(path + name[len(target) :], name)
+        if self._members > self._limits.unpack_members:
+            raise self._refused(f"more than {self._limits.unpack_members} members")
+        if not self._files:
+            raise self._refused("no file")
+        return Manifest.of(self._files.values())
+
+    def _follow(self, path: str) -> str:
+        for _ in range(_MOST_LINKS_IN_A_ROW):
+            if path not in self._links:
+                return path
+            path = self._links[path]
+        raise self._refused(f"the link {printable(path)!r}, which leads to itself")
+
+    def _alias(self, path: str, target: str) -> None:
+        if path in self._files:
+            return
+        if "/" in path:
+            self.folder(path.rpartition("/")[0])
+        try:
+            os.link(self._tree / target, self._tree / path)
+        except FileExistsError as error:
+            raise self._refused(f"{printable(path)!r} as a file and as a folder") from error
+        known = self._files[target]
+        self._files[path] = File(path, known.size_bytes, digest=known.digest)
+
+    def _refused(self, what: str) -> IntegrityError:
+        return IntegrityError(f"the archive {self._archive} holds {what}", hint="nothing of it was delivered")
+
+
+def _untar(archive: Path, writer: _TreeWriter) -> None:
+    with archive.open("rb") as raw, _decompressed(raw) as plain:
+        stream = _Tail(plain)
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
+            for member in tar:
+                path = writer.path_of(member.name)
+                if member.isdir():
+                    writer.folder(path)
+                elif not path:
+                    raise IntegrityError("the archive holds a file without a name")
+                elif member.issym():
+                    target = member.linkname
+                    writer.link(path, target if target.startswith("/") else posixpath.join(posixpath.dirname(path), target))
+                elif member.islnk():
+                    writer.link(path, member.linkname)
+                elif member.isreg():
+                    content = tar.extractfile(member)
+                    if content is not None:
+                        writer.file(path, content, executable=bool(member.mode & stat.S_IXUSR))
+                else:
+                    raise Unsupported(f"the archive holds {printable(member.name)!r}, a device or something else")
+        # To the end, so that the compressed stream's own checksum is checked; what follows the
+        # end of the archive counts as bytes too.
+        while piece := stream.read(_COPY_BYTES):
+            writer.count(len(piece))
+        if stream.tail.strip(b"\0") or len(stream.tail) < _BLOCK_BYTES:
+            raise EOFError("its end is missing")
+
+
+class _Tail:
+    """A stream that remembers the last block: a tar that is whole ends in zeros."""
+
+    def __init__(self, stream: _Readable) -> None:
+        self._stream = stream
+        self.tail = b""
+
+    def read(self, size: int) -> bytes:
+        piece = self._stream.read(size)
+        self.tail = (self.tail + piece)[-_BLOCK_BYTES:] if len(piece) < _BLOCK_BYTES else piece[-_BLOCK_BYTES:]
+        return piece
+
+
+@contextmanager
+def _decompressed(raw: IO[bytes]) -> Iterator[_Readable]:
+    magic = raw.read(6)
+    raw.seek(0)
+    if magic.startswith(b"\x1f\x8b"):
+        stream: IO[bytes] = cast(IO[bytes], igzip.open(raw, "rb"))
+    elif magic.startswith(b"BZh"):
+        stream = bz2.open(raw, "rb")
+    elif magic.startswith(b"\xfd7zXZ\0"):
+        stream = cast(IO[bytes], lzma.open(raw, "rb"))
+    elif magic.startswith(b"\x28\xb5\x2f\xfd"):
+        stream = cast(IO[bytes], _zstd().open(raw, "rb"))
+    else:
+        yield raw
+        return
+    with stream:
+        yield stream
+
+
+def _zstd():  # type: ignore[no-untyped-def]  # the module's name depends on the Python version
+    try:
+        return import_module("compression.zstd")
+    except ModuleNotFoundError:
+        return import_module("backports.zstd")
+
+
+def _zstd_errors() -> tuple[type[Exception], ...]:
+    return (_zstd().ZstdError,)
+
+
+def _unzip(archive: Path, writer: _TreeWriter) -> None:
+    with zipfile.ZipFile(archive) as bundle:
+        for member in bundle.infolist():
+            path = writer.path_of(member.filename)
+            mode = member.external_attr >> 16
+            if member.is_dir():
+                writer.folder(path)
+            elif not path:
+                raise IntegrityError("the archive holds a file without a name")
+            elif member.flag_bits & 0x1:
+                raise Unsupported(f"the archive's member {printable(member.filename)!r} is encrypted")
+            elif stat.S_ISLNK(mode):
+                target = os.fsdecode(bundle.read(member)[:4096])
+                writer.link(path, target if target.startswith("/") else posixpath.join(posixpath.dirname(path), target))
+            elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                raise Unsupported(f"the archive holds {printable(member.filename)!r}, a device or something else")
+            else:
+                with bundle.open(member) as content:
+                    writer.file(path, content, executable=bool(mode & stat.S_IXUSR))
