@@ -189,9 +189,7 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
 
 
 def _is_delivered(finding: Finding, old: Manifest, workspace: Workspace, session: Session) -> bool:
-    return is_delivered(
-        finding.listed, old, finding.vouched, session.settings.verify, _size_in(workspace.destination)
-    )
+    return is_delivered(finding.listed, old, finding.vouched, session.settings.verify, _size_in(workspace.destination))
 
 
 def _begin(
@@ -250,9 +248,7 @@ def _tree(delivery: _Delivery, sealed: Manifest, session: Session) -> tuple[Path
 
 def _vouched(request: Request, resolution: Resolution, everything: Manifest) -> dict[str, tuple[Digest, ...]]:
     """Digests by path, of the user and of the registry."""
-    digests: dict[str, tuple[Digest, ...]] = {
-        path: (digest,) for path, digest in resolution.digests.items() if path
-    }
+    digests: dict[str, tuple[Digest, ...]] = {path: (digest,) for path, digest in resolution.digests.items() if path}
     lacking = sorted(digests.keys() - everything.by_path().keys())
     if lacking:
         raise IntegrityError(

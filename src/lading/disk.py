@@ -81,9 +81,7 @@ def exchange(first: Path, second: Path) -> bool:
     libc = _libc()
     if libc is None or not hasattr(libc, "renameat2"):
         return False
-    return bool(
-        libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0
-    )
+    return bool(libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)
 
 
 @cache

@@ -81,9 +81,7 @@ class Connection:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    def request(
-        self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes = b""
-    ) -> Head:
+    def request(self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> Head:
         """Send a request and read the head of its answer; interim (1xx) answers are passed over."""
         lines = [f"{method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in headers]

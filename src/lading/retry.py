@@ -92,9 +92,7 @@ class Retry:
         if self.stop.is_set():
             raise Interrupted(f"stopped during {what}")
         if self.deadline_s is not None and self.clock.now() > self.deadline_s:
-            raise DeadlineExceeded(
-                f"the time for {what} is over", hint="raise the deadline, or run again to resume"
-            )
+            raise DeadlineExceeded(f"the time for {what} is over", hint="raise the deadline, or run again to resume")
 
     def _delay(self, failed: int, error: LadingError) -> float:
         if error.retry_after_s is not None:

@@ -20,9 +20,7 @@ def unchanged(
     before = old.by_path()
     same_origin = old.resolved == listed.resolved
     return {
-        file.path: File(
-            file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified
-        )
+        file.path: File(file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified)
         for file in listed.files
         if (was := before.get(file.path)) is not None
         and _is_same(file, was, same_origin, vouched.get(file.path, ()), verify)

@@ -140,11 +140,11 @@ class Settings:
             verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
             # KServe names the variable after the host: "models.example.com-headers".
             host_headers={
-                name.removesuffix("-headers"): Secret(value)
-                for name, value in env.items()
-                if name.endswith("-headers")
+                name.removesuffix("-headers"): Secret(value) for name, value in env.items() if name.endswith("-headers")
             },
-            log_format=cast(LogFormat, _choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json")),
+            log_format=cast(
+                LogFormat, _choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json")
+            ),
             termination_log=env.get("LADING_TERMINATION_LOG", cls.termination_log),
         )
 
@@ -192,9 +192,7 @@ def _read_config(path: str) -> dict[str, Any]:
     config = read_yaml(file)
     unknown = set(config) - {"registries", "limits", "verify"}
     if unknown:
-        raise UsageError(
-            f"{file} has the unknown key {sorted(unknown)[0]!r}", hint="known: registries, limits, verify"
-        )
+        raise UsageError(f"{file} has the unknown key {sorted(unknown)[0]!r}", hint="known: registries, limits, verify")
     return config
 
 
@@ -217,7 +215,9 @@ def _limits(env: Mapping[str, str], config: Mapping[str, Any]) -> Limits:
     known = {item.name for item in fields(Limits)}
     for key, value in given.items():
         if key not in known:
-            raise UsageError(f"the configuration has the unknown limit {key!r}", hint=f"known: {', '.join(sorted(known))}")
+            raise UsageError(
+                f"the configuration has the unknown limit {key!r}", hint=f"known: {', '.join(sorted(known))}"
+            )
         limits = _with_number(limits, key, value, f"limits.{key}")
     for key, variable in (
         ("connect_s", "S3_CONNECT_TIMEOUT"),
@@ -277,7 +277,9 @@ def _aws(env: Mapping[str, str]) -> Aws:
         sts_endpoint=env.get("AWS_ENDPOINT_URL_STS", ""),
         # The fixed address of the ECS agent:
         # https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
-        container_url=f"http://169.254.170.2{relative}" if relative else env.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", ""),
+        container_url=f"http://169.254.170.2{relative}"
+        if relative
+        else env.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", ""),
         container_token=_secret(env, "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
         container_token_file=env.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", ""),
         metadata_url=env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or Aws.__dataclass_fields__["metadata_url"].default,

@@ -186,7 +186,9 @@ def _untar(archive: Path, writer: _TreeWriter) -> None:
                     raise IntegrityError("the archive holds a file without a name")
                 elif member.issym():
                     target = member.linkname
-                    writer.link(path, target if target.startswith("/") else posixpath.join(posixpath.dirname(path), target))
+                    writer.link(
+                        path, target if target.startswith("/") else posixpath.join(posixpath.dirname(path), target)
+                    )
                 elif member.islnk():
                     writer.link(path, member.linkname)
                 elif member.isreg():

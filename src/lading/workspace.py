@@ -131,9 +131,7 @@ def _holds_bytes(workspace: Workspace) -> bool:
     if workspace.next.exists():
         return True
     return any(
-        os.path.getsize(os.path.join(folder, name))
-        for folder, _, names in os.walk(workspace.stage)
-        for name in names
+        os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(workspace.stage) for name in names
     )
 
 

@@ -67,9 +67,7 @@ class AwsCredentials:
     def _fetch(self) -> AwsKeys | None:
         settings = self._settings
         if settings.access_key_id and settings.secret_access_key:
-            return AwsKeys(
-                settings.access_key_id, settings.secret_access_key, settings.session_token, "environment"
-            )
+            return AwsKeys(settings.access_key_id, settings.secret_access_key, settings.session_token, "environment")
         if settings.access_key_id or settings.secret_access_key:
             raise UsageError("only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set")
         if settings.role_arn and settings.web_identity_token_file:
@@ -248,5 +246,3 @@ def _read_secret_file(path: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise disk_error(error, path) from error
-
-

@@ -11,7 +11,9 @@ def add_to(commands: Commands) -> None:
         help="show the main job without network or account",
         description="Serve the example model on loopback, deliver it by its registry name, then damage a byte of it.",
     )
-    command.add_argument("--examples", default="examples", metavar="DIR", help="the example models (default: ./examples)")
+    command.add_argument(
+        "--examples", default="examples", metavar="DIR", help="the example models (default: ./examples)"
+    )
     command.set_defaults(run=run)
 
 

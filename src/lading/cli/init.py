@@ -38,11 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     session = Session(settings, reporter())
     try:
         if len(pairs) % 2:
-            raise UsageError(f"init takes pairs, and {len(pairs)} arguments were given", hint="init SRC DEST [SRC DEST …]")
+            raise UsageError(
+                f"init takes pairs, and {len(pairs)} arguments were given", hint="init SRC DEST [SRC DEST …]"
+            )
         digest = Digest.parse(arguments.digest) if arguments.digest else None
         requests = [
-            Request(uri, Path(destination), digest)
-            for uri, destination in zip(pairs[::2], pairs[1::2], strict=True)
+            Request(uri, Path(destination), digest) for uri, destination in zip(pairs[::2], pairs[1::2], strict=True)
         ]
         manifests: list[Manifest] = deliver(requests, session)
     except LadingError as error:

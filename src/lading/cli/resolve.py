@@ -17,7 +17,9 @@ def add_to(commands: Commands) -> None:
         description="Show the pin behind URI: files, sizes, digests, the kind of credential, and whether it fits DEST.",
     )
     command.add_argument("uri", metavar="URI")
-    command.add_argument("destination", metavar="DEST", nargs="?", default=".", help="where it would go (default: here)")
+    command.add_argument(
+        "destination", metavar="DEST", nargs="?", default=".", help="where it would go (default: here)"
+    )
     add_source_options(command)
     add_output_options(command, "print it as JSON")
     command.set_defaults(run=run)

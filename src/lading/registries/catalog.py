@@ -1,16 +1,16 @@
 """A registry without a server: a YAML file that people keep in git.
 
-    models:
-      iris:
-        description: a text about the model          # goes into the metadata, as any other key
-        aliases: {champion: v1}
-        versions:                                    # in order of age: the last live one is the newest
-          v1:
-            uri: s3://models/iris/v1                 # relative paths start at the file's folder
-            digest: sha256:…                         # of the only file, or
-            digests: {model.joblib: sha256:…}        # of each
-            state: live                              # or archived
-            metadata: {format: sklearn}
+models:
+  iris:
+    description: a text about the model          # goes into the metadata, as any other key
+    aliases: {champion: v1}
+    versions:                                    # in order of age: the last live one is the newest
+      v1:
+        uri: s3://models/iris/v1                 # relative paths start at the file's folder
+        digest: sha256:…                         # of the only file, or
+        digests: {model.joblib: sha256:…}        # of each
+        state: live                              # or archived
+        metadata: {format: sklearn}
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from lading.http_client import HttpClient
 from lading.manifest import Digest, safe_path
 from lading.registries import SCHEME, Reference, Resolution
 from lading.settings import RegistryEntry
-from lading.sources.near import near_hint
+from lading.near import near_hint
 from lading.uri import ModelURI, printable
 from lading.yaml_file import read_yaml
 

@@ -16,7 +16,7 @@ from lading.http_client import HttpClient
 from lading.manifest import RESERVED_NAMES, File, Manifest
 from lading.settings import Settings
 from lading.sources import Sink
-from lading.sources.near import near_hint
+from lading.near import near_hint
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -106,7 +106,9 @@ class LocalSource:
             names = sorted(os.listdir(parent))
         except OSError:
             return NotFound(f"there is no file or folder {printable(str(self.root))}")
-        return NotFound(f"there is no file or folder {printable(str(self.root))}", hint=near_hint(self.root.name, names))
+        return NotFound(
+            f"there is no file or folder {printable(str(self.root))}", hint=near_hint(self.root.name, names)
+        )
 
 
 def _file(path: str, place: Path) -> File:

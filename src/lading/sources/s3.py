@@ -30,7 +30,7 @@ from lading.manifest import HEX_DIGITS, Digest, File, Manifest
 from lading.settings import S3, Settings
 from lading.sources import Sink
 from lading.sources.answers import check_answer, declared_digests, md5_of_etag
-from lading.sources.near import near_hint
+from lading.near import near_hint
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -179,9 +179,7 @@ class S3Source:
                 raise IntegrityError(f"the listing of {self._shown} does not end")
             token = following
 
-    def _page(
-        self, prefix: str, token: str | None, most: int = 1000, delimiter: str = ""
-    ) -> _Page:
+    def _page(self, prefix: str, token: str | None, most: int = 1000, delimiter: str = "") -> _Page:
         """One page of ListObjectsV2."""
         query = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
         if token is not None:
@@ -192,9 +190,7 @@ class S3Source:
         try:
             return _parse_page(body, prefix, delimiter)
         except (ElementTree.ParseError, ValueError) as error:
-            raise Unsupported(
-                f"{self._base} does not answer as S3 does", hint="look at the endpoint"
-            ) from error
+            raise Unsupported(f"{self._base} does not answer as S3 does", hint="look at the endpoint") from error
 
     def _list(self, query: dict[str, str]) -> bytes:
         text = "&".join(f"{name}={quote(value, safe='~')}" for name, value in sorted(query.items()))
@@ -208,9 +204,7 @@ class S3Source:
         return self._http.retry.call(attempt, what=f"the listing of {self._shown}")
 
     @contextmanager
-    def _open(
-        self, method: str, key: str, headers: Sequence[tuple[str, str]], query: str = ""
-    ) -> Iterator[Answer]:
+    def _open(self, method: str, key: str, headers: Sequence[tuple[str, str]], query: str = "") -> Iterator[Answer]:
         """One signed request; any answer but success is raised as what its code and status say."""
         keys = self._credentials.keys() if self._credentials else None
         path = self._path + quote(key, safe="/~")
@@ -267,7 +261,8 @@ class S3Source:
             names = []
         wanted = self._key.rstrip("/")[len(prefix) :]
         return NotFound(
-            f"{self._shown} has no files", hint=near_hint(wanted, (name[len(prefix) :] for name in names if name != prefix))
+            f"{self._shown} has no files",
+            hint=near_hint(wanted, (name[len(prefix) :] for name in names if name != prefix)),
         )
 
     def _shown_key(self, file: File) -> str:

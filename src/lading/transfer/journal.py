@@ -91,6 +91,4 @@ def read_journal(path: Path, origin: str) -> Iterator[Landed]:
 
 def _makes_sense(landed: Landed) -> bool:
     kinds = zip(landed, (str, int, str, int, int, int), strict=True)
-    return all(type(value) is kind for value, kind in kinds) and (
-        0 <= landed.start < landed.end <= landed.size_bytes
-    )
+    return all(type(value) is kind for value, kind in kinds) and (0 <= landed.start < landed.end <= landed.size_bytes)

@@ -211,9 +211,7 @@ class Landing:
 class SpanSink:
     """What a source pushes one span into.  It outlives a failed attempt: the next one continues at ``at``."""
 
-    def __init__(
-        self, landing: Landing, span: Span, check: Callable[[], None], count: Callable[[int], None]
-    ) -> None:
+    def __init__(self, landing: Landing, span: Span, check: Callable[[], None], count: Callable[[int], None]) -> None:
         self.landing = landing
         self.span = span
         self.at = span.start

@@ -249,9 +249,7 @@ class Transfer:
 
     def _tell(self) -> None:
         elapsed_s = self._retry.clock.now() - self._started_s
-        self._listener(
-            Progress(self._done_bytes, self._total_bytes, self._done_files, self._total_files, elapsed_s)
-        )
+        self._listener(Progress(self._done_bytes, self._total_bytes, self._done_files, self._total_files, elapsed_s))
 
     def _watch_deadline(self) -> None:
         deadline_s = self._retry.deadline_s

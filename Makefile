@@ -1,0 +1,53 @@
+# Everything runs in .venv, from requirement files with hashes.  Needs Python >= 3.11 with venv; no root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: help setup check format test demo lock budget clean
+
+help:
+	@echo "make demo     the main job on this machine alone"
+	@echo "make test     all tests"
+	@echo "make check    format, lint, types, import contracts"
+	@echo "make budget   import time and size of the default install"
+	@echo "make format   rewrite to the project's format"
+	@echo "make lock     resolve the requirement files anew"
+
+setup: $(READY)
+
+$(READY): requirements/runtime.txt requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("lading needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $(READY)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(READY)
+	$(BIN)/pytest
+
+budget: $(READY)
+	$(BIN)/python tools/budget.py
+
+demo: $(READY)
+	$(BIN)/lading demo
+
+lock: $(READY)
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command "make lock" requirements/dev.in -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,49 @@
+"""Check what a user pays before the first byte: import time and the size of the default install.
+
+Installs the locked runtime requirements into a folder of their own and measures them there, so
+that nothing of the development environment counts.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST_IMPORT_MS = 60.0
+MOST_MEGABYTES = 30.0
+MOST_DISTRIBUTIONS = 8
+_MEASURE = "import time; t = time.perf_counter(); import lading; lading.pull; print((time.perf_counter() - t) * 1e3)"
+_SDKS = ("boto3", "botocore", "google", "azure", "awscrt", "yaml", "tqdm", "huggingface_hub")
+_LOADED = f"import sys, lading; lading.pull; print([name for name in {_SDKS!r} if name in sys.modules])"
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", folder]
+        subprocess.run([*pip, "--require-hashes", "-r", str(ROOT / "requirements/runtime.txt")], check=True)
+        subprocess.run([*pip, "--no-deps", "--no-build-isolation", str(ROOT)], check=True)
+        megabytes = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
+        distributions = len(list(Path(folder).glob("*.dist-info")))
+        run = [sys.executable, "-S", "-c"]
+        environment = {"PYTHONPATH": folder, "PATH": ""}
+
+        def python(code: str) -> str:
+            return subprocess.run([*run, code], env=environment, check=True, capture_output=True, text=True).stdout
+
+        # The least of several: what else the machine does only ever adds.
+        import_ms = min(float(python(_MEASURE)) for _ in range(7))
+        loaded = python(_LOADED).strip()
+    rows = [
+        ("import lading", import_ms, MOST_IMPORT_MS, "ms"),
+        ("default install", megabytes, MOST_MEGABYTES, "MB"),
+        ("distributions", float(distributions), float(MOST_DISTRIBUTIONS), ""),
+    ]
+    for name, found, most, unit in rows:
+        print(f"{name:16} {found:6.1f} {unit:2}  (budget {most:g})")
+    print(f"SDKs loaded by import: {loaded}")
+    return int(loaded != "[]" or any(found > most for _, found, most, _ in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
