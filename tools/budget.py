@@ -19,6 +19,7 @@ _LOADED = f"import sys, lading; lading.pull; print([name for name in {_SDKS!r} i
 
 
 def main() -> int:
+    """Print the figures; 1 if one is over its budget."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", folder]
         subprocess.run([*pip, "--require-hashes", "-r", str(ROOT / "requirements/runtime.txt")], check=True)

@@ -35,56 +35,78 @@ class LadingError(Exception):
 
 
 class UsageError(LadingError):
+    """A URI, an option or a setting is wrong."""
+
     code = "usage"
     exit_code = 2
 
 
 class NotFound(LadingError):
+    """There is no such model, version, key, file or host."""
+
     code = "not-found"
     exit_code = 3
 
 
 class NotAllowed(LadingError):
+    """Credentials, certificates or permissions refuse."""
+
     code = "not-allowed"
     exit_code = 4
 
 
 class Unavailable(LadingError):
+    """It may work later."""
+
     code = "unavailable"
     exit_code = 5
     retryable = True
 
 
 class Stalled(Unavailable):
+    """No byte came for too long."""
+
     code = "stalled"
 
 
 class OriginChanged(Unavailable):
+    """The origin no longer has the object that was listed."""
+
     # Asking again for the same validator cannot succeed: the delivery must list anew.
     code = "changed"
     retryable = False
 
 
 class DeadlineExceeded(Unavailable):
+    """The time allowed for the whole delivery is over."""
+
     code = "deadline"
     retryable = False
 
 
 class IntegrityError(LadingError):
+    """Bytes or trees are not what was promised."""
+
     code = "integrity"
     exit_code = 6
 
 
 class NoSpace(LadingError):
+    """The file system is full, or too small."""
+
     code = "no-space"
     exit_code = 7
 
 
 class Unsupported(LadingError):
+    """lading does not do this."""
+
     code = "unsupported"
     exit_code = 8
 
 
 class Interrupted(LadingError):
+    """A signal asked to stop; the next run resumes."""
+
     code = "interrupted"
     exit_code = 143

@@ -21,6 +21,8 @@ VERIFY_MODES: tuple[VerifyMode, ...] = ("auto", "strict", "off")
 LogFormat = Literal["text", "json"]
 
 DEFAULT_CONFIG_PATH = "/etc/lading/lading.yaml"
+DEFAULT_TERMINATION_LOG = "/dev/termination-log"
+INSTANCE_METADATA_URL = "http://169.254.169.254"
 
 # KServe's storage-spec secret (type s3): each key and the variable that it stands for.
 _STORAGE_SPEC = {
@@ -79,7 +81,7 @@ class Aws:
     container_url: str = ""
     container_token: Secret | None = None
     container_token_file: str = ""
-    metadata_url: str = "http://169.254.169.254"
+    metadata_url: str = INSTANCE_METADATA_URL
     metadata_disabled: bool = False
 
 
@@ -118,7 +120,7 @@ class Settings:
     verify: VerifyMode = "auto"
     host_headers: Mapping[str, Secret] = field(default_factory=dict)
     log_format: LogFormat = "text"
-    termination_log: str = "/dev/termination-log"
+    termination_log: str = DEFAULT_TERMINATION_LOG
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -145,11 +147,12 @@ class Settings:
             log_format=cast(
                 LogFormat, _choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json")
             ),
-            termination_log=env.get("LADING_TERMINATION_LOG", cls.termination_log),
+            termination_log=env.get("LADING_TERMINATION_LOG", DEFAULT_TERMINATION_LOG),
         )
 
 
 def parse_verify(text: str) -> VerifyMode:
+    """The verification mode called ``text``; ``UsageError`` for any other."""
     return cast(VerifyMode, _choice("the verification mode", text, *VERIFY_MODES))
 
 
@@ -282,7 +285,7 @@ def _aws(env: Mapping[str, str]) -> Aws:
         else env.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", ""),
         container_token=_secret(env, "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
         container_token_file=env.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", ""),
-        metadata_url=env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or Aws.__dataclass_fields__["metadata_url"].default,
+        metadata_url=env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or INSTANCE_METADATA_URL,
         metadata_disabled=_flag(env, "AWS_EC2_METADATA_DISABLED"),
     )
 

@@ -10,14 +10,14 @@ import lzma
 import os
 import posixpath
 import stat
+import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 from isal import igzip, isal_zlib
 
@@ -27,6 +27,12 @@ from lading.manifest import Digest, File, Manifest, safe_path
 from lading.settings import Limits
 from lading.uri import printable
 
+if sys.version_info >= (3, 14):
+    from compression import zstd as _zstd
+else:
+    from backports import zstd as _zstd
+
+_ZstdError = cast(type[Exception], _zstd.ZstdError)
 _COPY_BYTES = 256 * 1024
 _BLOCK_BYTES = 512
 _MOST_LINKS_IN_A_ROW = 40
@@ -58,7 +64,7 @@ def unpack(archive: Path, name: str, tree: Path, limits: Limits) -> Manifest:
         lzma.LZMAError,
         EOFError,
         ValueError,
-        *_zstd_errors(),
+        _ZstdError,
     ) as error:
         raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {printable(str(error))}") from error
     except OSError as error:
@@ -222,30 +228,20 @@ class _Tail:
 def _decompressed(raw: IO[bytes]) -> Iterator[_Readable]:
     magic = raw.read(6)
     raw.seek(0)
+    opener: Callable[..., Any]
     if magic.startswith(b"\x1f\x8b"):
-        stream: IO[bytes] = cast(IO[bytes], igzip.open(raw, "rb"))
+        opener = igzip.open
     elif magic.startswith(b"BZh"):
-        stream = bz2.open(raw, "rb")
+        opener = bz2.open
     elif magic.startswith(b"\xfd7zXZ\0"):
-        stream = cast(IO[bytes], lzma.open(raw, "rb"))
+        opener = lzma.open
     elif magic.startswith(b"\x28\xb5\x2f\xfd"):
-        stream = cast(IO[bytes], _zstd().open(raw, "rb"))
+        opener = _zstd.open
     else:
         yield raw
         return
-    with stream:
+    with opener(raw, "rb") as stream:
         yield stream
-
-
-def _zstd():  # type: ignore[no-untyped-def]  # the module's name depends on the Python version
-    try:
-        return import_module("compression.zstd")
-    except ModuleNotFoundError:
-        return import_module("backports.zstd")
-
-
-def _zstd_errors() -> tuple[type[Exception], ...]:
-    return (_zstd().ZstdError,)
 
 
 def _unzip(archive: Path, writer: _TreeWriter) -> None:

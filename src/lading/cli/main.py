@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _report(Interrupted("stopped from the keyboard", hint="run it again to resume"))
         return 130
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last place that can say anything
         # The message of an error that nobody foresaw could hold anything, a secret included.
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{os.path.basename(where.filename)}:{where.lineno}"

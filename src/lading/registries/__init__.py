@@ -109,7 +109,7 @@ def parse_reference(uri: ModelURI, registries: set[str]) -> tuple[str, Reference
     """
     if uri.query is not None or uri.fragment is not None:
         raise UsageError(f"{uri.redacted()} takes no query and no fragment")
-    parts = [part for part in f"{uri.authority or ''}{uri.path}".removesuffix("/").split("/")]
+    parts = f"{uri.authority or ''}{uri.path}".removesuffix("/").split("/")
     named = ""
     if len(parts) > 1 and unquote(parts[0]) in registries and (len(parts) == 3 or "@" in parts[-1]):
         named = unquote(parts.pop(0))

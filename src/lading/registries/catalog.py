@@ -20,9 +20,9 @@ from typing import Any
 from lading.errors import NotFound, UsageError
 from lading.http_client import HttpClient
 from lading.manifest import Digest, safe_path
+from lading.near import near_hint
 from lading.registries import SCHEME, Reference, Resolution
 from lading.settings import RegistryEntry
-from lading.near import near_hint
 from lading.uri import ModelURI, printable
 from lading.yaml_file import read_yaml
 

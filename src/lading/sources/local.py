@@ -14,9 +14,9 @@ from lading.disk import disk_error
 from lading.errors import NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient
 from lading.manifest import RESERVED_NAMES, File, Manifest
+from lading.near import near_hint
 from lading.settings import Settings
 from lading.sources import Sink
-from lading.near import near_hint
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 

@@ -26,11 +26,11 @@ from lading.errors import (
 )
 from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
-from lading.manifest import HEX_DIGITS, Digest, File, Manifest
+from lading.manifest import Digest, File, Manifest
+from lading.near import near_hint
 from lading.settings import S3, Settings
 from lading.sources import Sink
 from lading.sources.answers import check_answer, declared_digests, md5_of_etag
-from lading.near import near_hint
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -141,20 +141,20 @@ class S3Source:
 
     def _part_sizes(self, file: File, count: int) -> tuple[int, ...]:
         """Sizes of the object's parts, in order; empty if the server does not tell."""
-        sizes = []
+        sizes: tuple[int, ...] = ()
         left = file.size_bytes or 0
         while left and len(sizes) < count:
             length = self._head(file, f"partNumber={len(sizes) + 1}", []).get("content-length")
             size = int(length) if length.isdigit() else 0
             if not 0 < size <= left:
                 return ()
-            sizes.append(size)
+            sizes = (*sizes, size)
             # Every uploader known makes all parts but the last alike: two questions tell, and a
             # count that does not fit says that this object is another case.
             if len(sizes) == 1 and size * (count - 1) < left <= size * count:
                 return (*[size] * (count - 1), left - size * (count - 1))
             left -= size
-        return tuple(sizes) if len(sizes) == count and not left else ()
+        return sizes if len(sizes) == count and not left else ()
 
     def _head(self, file: File, query: str, headers: Sequence[tuple[str, str]]) -> Head:
         pinned = [("If-Match", file.validator)] if file.validator else []

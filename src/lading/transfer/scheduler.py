@@ -1,4 +1,4 @@
-"""The scheduler over files × spans: the only place with worker threads.
+"""The scheduler over files and spans: the only place with worker threads.
 
 Workers take spans of files that are already begun before they begin another file, so that few
 files are open at a time.  The first error stops everyone.
@@ -139,7 +139,7 @@ class Transfer:
         while (task := self._next()) is not None:
             try:
                 task()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 with self._changed:
                     if self._error is None:
                         self._error = error
