@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> None:
     # Once: a second signal must not break into the clean-up.
     signal.signal(number, signal.SIG_IGN)
     raise Interrupted("stopped by a signal", hint="run it again to resume")
