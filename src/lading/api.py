@@ -1,7 +1,6 @@
 """The library's two calls, re-exported by ``lading``."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -48,8 +47,7 @@ def _adjusted(
     settings: Settings | None, allow: Sequence[str], ignored: Sequence[str], verify: VerifyMode | None
 ) -> Settings:
     settings = settings or Settings.load()
-    return replace(
-        settings,
+    return settings._replace(
         allow=tuple(allow) or settings.allow,
         ignore=tuple(ignored) or settings.ignore,
         verify=verify or settings.verify,

@@ -1,8 +1,8 @@
 """``verify``: does a folder still hold what was delivered to it?  Reads every byte, and no network."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, NotFound
@@ -14,8 +14,7 @@ from lading.workspace import read_manifest
 _READ_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Audit:
+class Audit(NamedTuple):
     """Paths that differ from the manifest; all three empty means that the folder is as delivered."""
 
     manifest: Manifest

@@ -1,6 +1,6 @@
 """Secrets and how long they hold.  Nothing here is printable by accident."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Secret:
@@ -26,8 +26,7 @@ class Secret:
         return hash(self._value)
 
 
-@dataclass(frozen=True, slots=True)
-class AwsKeys:
+class AwsKeys(NamedTuple):
     """What signs an AWS request.  ``kind`` names the provider, ``expires_at_s`` is Unix time."""
 
     access_key_id: str

@@ -14,10 +14,10 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from threading import Event
+from typing import NamedTuple
 
 from lading import place, registries
 from lading.disk import free_bytes
@@ -42,8 +42,7 @@ _MOST_LISTINGS = 3
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One delivery that is asked for.  ``digest`` is what a model of one file must have."""
 
     uri: str
@@ -51,8 +50,7 @@ class Request:
     digest: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What a URI stands for, before a byte is moved.  ``vouched`` are digests by path that must hold."""
 
     resolution: Resolution
@@ -72,22 +70,18 @@ class Finding:
         return self.listed.size_bytes * (2 if self.archive else 1)
 
 
-@dataclass
 class Session:
     """What deliveries share: settings, a listener, one HTTP client, one clock, one way to stop."""
 
-    settings: Settings
-    listener: Listener
-    clock: Clock = field(default_factory=SystemClock)
-
-    def __post_init__(self) -> None:
-        limits = self.settings.limits
-        deadline_s = self.clock.now() + limits.deadline_s if limits.deadline_s else None
-        self.retry = Retry(
-            attempts=limits.attempts, deadline_s=deadline_s, clock=self.clock, stop=Event(), listener=self.listener
-        )
+    def __init__(self, settings: Settings, listener: Listener, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it has no state
+        limits = settings.limits
+        deadline_s = clock.now() + limits.deadline_s if limits.deadline_s else None
+        self.settings = settings
+        self.listener = listener
+        self.clock = clock
+        self.retry = Retry(Event(), limits.attempts, deadline_s=deadline_s, clock=clock, listener=listener)
         self.governor = govern(limits.workers)
-        self.http = HttpClient(self.settings.network, limits, self.retry)
+        self.http = HttpClient(settings.network, limits, self.retry)
 
 
 def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
@@ -119,8 +113,7 @@ def find(request: Request, session: Session) -> Finding:
             hint=f"the patterns leave out, for example, {printable(everything.files[0].path)}",
         )
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
-    listed = replace(
-        listed,
+    listed = listed._replace(
         requested=uri.redacted(),
         resolved=shown,
         registry=resolution.registry,
@@ -130,8 +123,7 @@ def find(request: Request, session: Session) -> Finding:
     return Finding(resolution, source, listed, _vouched(request, resolution, everything))
 
 
-@dataclass
-class _Delivery:
+class _Delivery(NamedTuple):
     """One finding on its way into one workspace; ``kept`` files are there already."""
 
     finding: Finding
@@ -173,7 +165,7 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
             _tree(delivery, manifest, session) for delivery, manifest in zip(pending.values(), sealed, strict=True)
         ]
         for (index, delivery), (root, manifest) in zip(pending.items(), trees, strict=True):
-            manifest = replace(manifest, seconds=round(time.monotonic() - started_s, 3))
+            manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
             place.publish(delivery.workspace, root, manifest, delivery.kept)
             done[index] = manifest
             session.listener(
@@ -200,7 +192,7 @@ def _begin(
     kept: dict[str, File] = {}
     if old is not None and finding.archive is None:
         kept = unchanged(listed, old, finding.vouched, verify, _size_in(workspace.destination))
-    missing = replace(listed, files=tuple(file for file in listed.files if file.path not in kept))
+    missing = listed._replace(files=tuple(file for file in listed.files if file.path not in kept))
     journal = Journal(workspace.journal, origin=sha256(listed.resolved.encode()).hexdigest())
     stack.callback(journal.close)
     remove_tree(workspace.tree)
@@ -238,12 +230,12 @@ def _tree(delivery: _Delivery, sealed: Manifest, session: Session) -> tuple[Path
     archive = delivery.finding.archive
     if archive is None:
         files = Manifest.of((*sealed.files, *delivery.kept.values())).files
-        return workspace.stage, replace(sealed, files=files)
+        return workspace.stage, sealed._replace(files=files)
     from lading.unpack import unpack
 
     session.listener(Unpacking(archive.path))
     tree = unpack(workspace.stage / archive.path, archive.path, workspace.tree, session.settings.limits)
-    return workspace.tree, replace(sealed, files=tree.files, archive=sealed.files[0])
+    return workspace.tree, sealed._replace(files=tree.files, archive=sealed.files[0])
 
 
 def _vouched(request: Request, resolution: Resolution, everything: Manifest) -> dict[str, tuple[Digest, ...]]:

@@ -1,16 +1,10 @@
 """What happened, as frozen values.  Core code tells a listener; logs and progress bars listen."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """The root of all events."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved(Event):
+class Resolved(NamedTuple):
     """A name became an exact source URI (both redacted)."""
 
     requested: str
@@ -19,8 +13,7 @@ class Resolved(Event):
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Listed(Event):
+class Listed(NamedTuple):
     """The source told its files."""
 
     uri: str
@@ -28,29 +21,25 @@ class Listed(Event):
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class AlreadyDelivered(Event):
+class AlreadyDelivered(NamedTuple):
     """The destination holds exactly what was asked for; nothing is fetched."""
 
     destination: str
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting(Event):
+class Waiting(NamedTuple):
     """Another process delivers into the same destination."""
 
     destination: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed(Event):
+class Resumed(NamedTuple):
     """Verified bytes of an earlier attempt are used again."""
 
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Progress(Event):
+class Progress(NamedTuple):
     """How far the transfer is; sent several times a second."""
 
     done_bytes: int
@@ -60,8 +49,7 @@ class Progress(Event):
     elapsed_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Retried(Event):
+class Retried(NamedTuple):
     """An attempt failed and will be made again."""
 
     what: str
@@ -69,23 +57,20 @@ class Retried(Event):
     delay_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Unverified(Event):
+class Unverified(NamedTuple):
     """Files nobody vouches for: the origin declared no digest for them."""
 
     files: int
     example: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacking(Event):
+class Unpacking(NamedTuple):
     """An archive becomes a tree."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered(Event):
+class Delivered(NamedTuple):
     """The model is in place."""
 
     destination: str
@@ -95,6 +80,9 @@ class Delivered(Event):
     digest: str
 
 
+Event = (
+    Resolved | Listed | AlreadyDelivered | Waiting | Resumed | Progress | Retried | Unverified | Unpacking | Delivered
+)
 Listener = Callable[[Event], None]
 
 

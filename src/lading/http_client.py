@@ -11,11 +11,11 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http import HTTPStatus
 from time import time
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from lading import __version__
@@ -47,8 +47,7 @@ _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HARMLESS = frozenset({"accept", "accept-encoding", "range", "if-match", "if-unmodified-since", "user-agent"})
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Who a connection is with, and so who a credential is for."""
 
     scheme: str
@@ -80,13 +79,12 @@ def split_url(url: str) -> tuple[Origin, str]:
     return Origin(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)), target
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The answer to one request: its head is here, its body is still on the wire."""
 
     url: str
     head: Head
-    connection: Connection = field(repr=False)
+    connection: Connection
 
     def read_into(self, sink: Sink) -> None:
         """Push the body, piece by piece; a piece is valid until ``sink`` returns."""
@@ -121,12 +119,12 @@ class HttpClient:
 
     def without_tls_checks(self) -> "HttpClient":
         """A client that believes any certificate, for the one source that was told to."""
-        return self._variant(replace(self._network, verify_tls=False), self._limits, self.retry)
+        return self._variant(self._network._replace(verify_tls=False), self._limits, self.retry)
 
     def direct(self, *, connect_s: float, stall_s: float, retry: Retry) -> "HttpClient":
         """A client for services on this very machine: no proxy, its own patience."""
-        network = replace(self._network, http_proxy="", https_proxy="")
-        return self._variant(network, replace(self._limits, connect_s=connect_s, stall_s=stall_s), retry)
+        network = self._network._replace(http_proxy="", https_proxy="")
+        return self._variant(network, self._limits._replace(connect_s=connect_s, stall_s=stall_s), retry)
 
     def _variant(self, network: Network, limits: Limits, retry: Retry) -> "HttpClient":
         variant = HttpClient(network, limits, retry, buffer_bytes=self._buffer_bytes)

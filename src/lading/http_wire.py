@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lading.errors import LadingError, Stalled, Unavailable
 
@@ -23,8 +23,7 @@ _MAX_INTERIM_ANSWERS = 8
 _MAX_CHUNK_LINE_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Status and headers of an answer; names are lower-case, repeated ones joined by ", "."""
 
     status: int

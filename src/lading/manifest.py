@@ -8,9 +8,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.uri import printable
@@ -33,8 +33,7 @@ HEX_DIGITS = {
 STRONG = frozenset({"sha256", "sha384", "sha512"})
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(NamedTuple):
     """A digest of a whole file, printed as ``sha256:<lower-case hexadecimal>``.
 
     ``part_sizes_bytes`` makes it a *composite*: the digest of its parts' digests, as S3 computes
@@ -68,8 +67,7 @@ class Digest:
         return f"{self.algorithm}:{self.value}{parts}"
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """One file of a model.
 
     ``path`` is relative to the model's root, with ``/``.  ``size_bytes`` is None while only the
@@ -110,8 +108,7 @@ class File:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """Every file of one model, sorted by path, and where the model came from (URIs are redacted).
 
     ``archive`` is the file at the origin that the files were unpacked from, if they were.
@@ -122,7 +119,7 @@ class Manifest:
     resolved: str = ""
     version: str = ""
     registry: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = MappingProxyType({})
     archive: File | None = None
     seconds: float = 0.0
 
@@ -169,8 +166,7 @@ class Manifest:
         """
         wanted = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in allow]
         refused = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in ignore]
-        return replace(
-            self,
+        return self._replace(
             files=tuple(
                 file
                 for file in self.files
@@ -209,8 +205,7 @@ class Manifest:
                     hint="pull again, or use the lading that wrote it",
                 )
             manifest = cls.of(File.from_json(item) for item in data["files"])
-            manifest = replace(
-                manifest,
+            manifest = manifest._replace(
                 requested=data["requested"],
                 resolved=data["resolved"],
                 version=data["version"],

@@ -4,8 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from lading.errors import DeadlineExceeded, Interrupted, LadingError
 from lading.events import Listener, Retried, ignore
@@ -35,20 +34,19 @@ class SystemClock:
         return stop.wait(seconds)
 
 
-@dataclass
-class Retry:
+class Retry(NamedTuple):
     """How often and how patiently an attempt is made again.
 
     Full jitter, as in https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
     ``deadline_s`` is a reading of ``clock``; ``stop`` ends every wait with ``Interrupted``.
     """
 
+    stop: threading.Event
     attempts: int = 6
     base_s: float = 0.25
     cap_s: float = 20.0
     deadline_s: float | None = None
-    clock: Clock = field(default_factory=SystemClock)
-    stop: threading.Event = field(default_factory=threading.Event)
+    clock: Clock = SystemClock()
     listener: Listener = ignore
 
     def call(

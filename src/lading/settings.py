@@ -9,9 +9,9 @@ configuration file, default.  Variables that KServe injects keep KServe's names 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, cast
 
 from lading.credentials import Secret
 from lading.errors import UsageError
@@ -39,8 +39,7 @@ _STORAGE_SPEC = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Bounds of one run.  Zero means "none" for the deadline and "chosen from the machine" for workers."""
 
     deadline_s: float = 0.0
@@ -53,8 +52,7 @@ class Limits:
     unpack_members: int = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(NamedTuple):
     """How to reach any host: certificates and proxies."""
 
     ca_files: tuple[str, ...] = ()
@@ -64,8 +62,7 @@ class Network:
     no_proxy: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Aws:
+class Aws(NamedTuple):
     """Where AWS credentials may come from (the provider chain is in ``lading.aws.credentials``)."""
 
     access_key_id: str = ""
@@ -85,8 +82,7 @@ class Aws:
     metadata_disabled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class S3:
+class S3(NamedTuple):
     """How to address S3.  ``virtual_host`` None: by the endpoint (AWS: yes, any other: no)."""
 
     endpoint: str = ""
@@ -97,28 +93,26 @@ class S3:
     verify_tls: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryEntry:
+class RegistryEntry(NamedTuple):
     """A registry of the configuration file: its name, its kind and the options of that kind."""
 
     name: str
     kind: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Everything that a run may be told, with a default for all of it."""
 
-    limits: Limits = field(default_factory=Limits)
-    network: Network = field(default_factory=Network)
-    aws: Aws = field(default_factory=Aws)
-    s3: S3 = field(default_factory=S3)
+    limits: Limits = Limits()
+    network: Network = Network()
+    aws: Aws = Aws()
+    s3: S3 = S3()
     registries: tuple[RegistryEntry, ...] = ()
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     verify: VerifyMode = "auto"
-    host_headers: Mapping[str, Secret] = field(default_factory=dict)
+    host_headers: Mapping[str, Secret] = MappingProxyType({})
     log_format: LogFormat = "text"
     termination_log: str = DEFAULT_TERMINATION_LOG
 
@@ -215,7 +209,7 @@ def _registries(config: Mapping[str, Any]) -> tuple[RegistryEntry, ...]:
 def _limits(env: Mapping[str, str], config: Mapping[str, Any]) -> Limits:
     limits = Limits()
     given = config.get("limits") or {}
-    known = {item.name for item in fields(Limits)}
+    known = set(Limits._fields)
     for key, value in given.items():
         if key not in known:
             raise UsageError(
@@ -245,7 +239,7 @@ def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:
     # The first comparison is also false for "nan".
     if not least <= number < float("inf"):
         raise UsageError(f"{name} is {value!r}", hint=f"it takes a number from {least:g}")
-    return replace(limits, **{key: number})
+    return limits._replace(**{key: number})
 
 
 def _network(env: Mapping[str, str]) -> Network:

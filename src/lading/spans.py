@@ -1,11 +1,10 @@
 """Range arithmetic.  Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Span:
+class Span(NamedTuple):
     """The bytes ``start`` up to, not including, ``end``; ``end`` None means "as far as it goes"."""
 
     start: int

@@ -32,7 +32,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd as _zstd
 
-_ZstdError = cast(type[Exception], _zstd.ZstdError)
+# isal types its error as an instance.
+_IsalError = cast(type[Exception], isal_zlib.error)
 _COPY_BYTES = 256 * 1024
 _BLOCK_BYTES = 512
 _MOST_LINKS_IN_A_ROW = 40
@@ -59,12 +60,12 @@ def unpack(archive: Path, name: str, tree: Path, limits: Limits) -> Manifest:
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
-        isal_zlib.error,
+        _IsalError,
         zlib.error,
         lzma.LZMAError,
         EOFError,
         ValueError,
-        _ZstdError,
+        _zstd.ZstdError,
     ) as error:
         raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {printable(str(error))}") from error
     except OSError as error:

@@ -4,7 +4,7 @@ The law: ``str(ModelURI.parse(text)) == text`` for every text that parses.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lading.errors import UsageError
 
@@ -21,8 +21,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _PRINTED_KEYS = frozenset({"versionid", "revision", "namespace", "endpoint", "defaultregion", "region"})
 
 
-@dataclass(frozen=True, slots=True)
-class ModelURI:
+class ModelURI(NamedTuple):
     """A URI split into its parts as written: nothing is decoded and nothing is normalised.
 
     A local path without a scheme is a ``ModelURI`` whose ``scheme`` is empty.

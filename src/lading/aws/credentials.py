@@ -10,7 +10,6 @@ import configparser
 import json
 import threading
 import time
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -159,7 +158,7 @@ class AwsCredentials:
         """IMDSv2: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html."""
         base = f"{self._settings.metadata_url.rstrip('/')}/latest"
         # Most machines are no instance and nothing answers there: that must cost a moment only.
-        quick = self._http.direct(connect_s=1.0, stall_s=2.0, retry=replace(self._http.retry, attempts=1))
+        quick = self._http.direct(connect_s=1.0, stall_s=2.0, retry=self._http.retry._replace(attempts=1))
         try:
             head, token = quick.fetch(
                 "PUT",

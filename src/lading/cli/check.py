@@ -22,7 +22,6 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dataclasses import replace
 
     settings = load_settings(arguments)
     from lading.cli.output import size
@@ -35,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lading.uri import printable
 
     # An answer now is worth more than the right answer in minutes.
-    settings = replace(settings, limits=replace(settings.limits, attempts=2, stall_s=min(settings.limits.stall_s, 5.0)))
+    settings = settings._replace(limits=settings.limits._replace(attempts=2, stall_s=min(settings.limits.stall_s, 5.0)))
     destination = Path(arguments.destination)
     session = Session(settings, ignore)
     digest = Digest.parse(arguments.digest) if arguments.digest else None

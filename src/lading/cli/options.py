@@ -1,7 +1,6 @@
 """Options that several commands share, and the settings that come of them."""
 
 import argparse
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,9 +35,8 @@ def load_settings(arguments: argparse.Namespace) -> "Settings":
     settings = Settings.load()
     output.use_format(arguments.log_format or settings.log_format)
     if arguments.catalog:
-        settings = replace(settings, registries=(RegistryEntry("catalog", "catalog", {"path": arguments.catalog}),))
-    return replace(
-        settings,
+        settings = settings._replace(registries=(RegistryEntry("catalog", "catalog", {"path": arguments.catalog}),))
+    return settings._replace(
         allow=tuple(arguments.allow or settings.allow),
         ignore=tuple(arguments.ignore or settings.ignore),
         verify=arguments.verify or settings.verify,

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from dataclasses import asdict
 from typing import Any
 
 from lading import events
@@ -66,9 +65,7 @@ class LineReporter:
                 self._told_at = now
                 self.say(_progress_line(event))
             return
-        line = _line(event)
-        if line:
-            self.say(line)
+        self.say(_line(event))
 
     def say(self, line: str) -> None:
         print(printable(line), file=sys.stderr, flush=True)
@@ -117,7 +114,7 @@ class JsonReporter:
             if now - self._told_at < _LINE_EVERY_S:
                 return
             self._told_at = now
-        _print_json("info", event=type(event).__name__, message=_line(event), **asdict(event))
+        _print_json("info", event=type(event).__name__, message=_line(event), **event._asdict())
 
 
 def _print_json(level: str, **fields: Any) -> None:
@@ -153,7 +150,6 @@ def _line(event: events.Event) -> str:
                 f"delivered {_files(event.files)}, {size(event.size_bytes)} to {event.destination} "
                 f"in {duration(event.seconds)} ({rate}/s)"
             )
-    return ""
 
 
 def _progress_line(event: events.Progress) -> str:

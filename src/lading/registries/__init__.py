@@ -5,9 +5,9 @@ which the configuration lists the registries.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from lading.errors import NotFound, UsageError
@@ -19,8 +19,7 @@ from lading.uri import ModelURI, printable
 SCHEME = "model-registry"
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """What a ``model-registry://`` URI asks for.  Without version and alias: the newest live version."""
 
     model: str
@@ -31,8 +30,7 @@ class Reference:
         return self.model + (f"/{self.version}" if self.version else "") + (f"@{self.alias}" if self.alias else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """The exact thing a reference stands for now.
 
     ``uri`` is where its bytes are, ``digests`` what they must have: by path, or under "" for a
@@ -43,8 +41,8 @@ class Resolution:
     registry: str = ""
     model: str = ""
     version: str = ""
-    digests: Mapping[str, Digest] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, Digest] = MappingProxyType({})
+    metadata: Mapping[str, Any] = MappingProxyType({})
 
 
 class Registry(Protocol):

@@ -1,8 +1,8 @@
 """How many workers this machine, or this container, can feed.  Limits come from the cgroup."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 SPAN_BYTES = 32 << 20
 
@@ -15,8 +15,7 @@ _FEWEST_WORKERS = 2
 _WORKERS_PER_CPU = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Governor:
+class Governor(NamedTuple):
     """The bounds of one transfer."""
 
     workers: int

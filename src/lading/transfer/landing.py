@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from lading.disk import disk_error
@@ -147,7 +146,7 @@ class Landing:
         for sequential in self._sequential:
             if sequential.digest() != sequential.wanted:
                 raise mismatch(printable(self.file.path), sequential.wanted, sequential.digest())
-        return replace(self.file, size_bytes=size, declared=(), digest=own, verified=checks, locator="")
+        return self.file._replace(size_bytes=size, declared=(), digest=own, verified=checks, locator="")
 
     def _done_ranges(self) -> list[tuple[int, int]]:
         return [(start, end) for start, (end, _) in self._landed.items()]

@@ -6,8 +6,7 @@ files are open at a time.  The first error stops everyone.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +29,6 @@ _PROGRESS_EVERY_S = 0.2
 _PATIENCE_S = 2.0
 
 
-@dataclass
 class Job:
     """One model to fetch: what its source listed, and the stage that its files go to.
 
@@ -38,13 +36,22 @@ class Job:
     files that have landed and been verified.
     """
 
-    source: Source
-    listed: Manifest
-    stage: Path
-    journal: Journal
-    verify: VerifyMode
-    vouched: dict[str, tuple[Digest, ...]] = field(default_factory=dict)
-    sealed: list[File] = field(default_factory=list)
+    def __init__(
+        self,
+        source: Source,
+        listed: Manifest,
+        stage: Path,
+        journal: Journal,
+        verify: VerifyMode,
+        vouched: Mapping[str, tuple[Digest, ...]],
+    ) -> None:
+        self.source = source
+        self.listed = listed
+        self.stage = stage
+        self.journal = journal
+        self.verify = verify
+        self.vouched = vouched
+        self.sealed: list[File] = []
 
 
 def transfer(
@@ -60,7 +67,7 @@ def transfer(
         unverified = [file.path for file in job.sealed if not file.verified]
         if unverified:
             listener(Unverified(len(unverified), min(unverified)))
-    return [replace(job.listed, files=Manifest.of(job.sealed).files) for job in jobs]
+    return [job.listed._replace(files=Manifest.of(job.sealed).files) for job in jobs]
 
 
 class Transfer:
@@ -75,7 +82,7 @@ class Transfer:
         interrupt: Callable[[], None],
     ) -> None:
         self._stop = threading.Event()
-        self._retry = replace(retry, stop=self._stop, listener=listener)
+        self._retry = retry._replace(stop=self._stop, listener=listener)
         self._governor = governor
         self._listener = listener
         self._interrupt = interrupt
