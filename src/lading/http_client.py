@@ -8,14 +8,12 @@ small answer read whole and retried, for everything else.  How bytes travel on a
 import base64
 import contextlib
 import socket
-import ssl
 import threading
 from collections.abc import Iterable, Iterator
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http import HTTPStatus
 from time import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from lading import __version__
@@ -33,6 +31,10 @@ from lading.http_wire import Connection, Head, Sink
 from lading.retry import Retry
 from lading.settings import Limits, Network
 from lading.uri import printable, redact
+
+if TYPE_CHECKING:
+    # Loaded when a connection needs it: it takes as long as the whole of a small delivery over HTTP.
+    import ssl
 
 Headers = Iterable[tuple[str, str]]
 
@@ -303,7 +305,9 @@ class HttpClient:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    def _tls(self, sock: socket.socket, target: Origin) -> ssl.SSLSocket:
+    def _tls(self, sock: socket.socket, target: Origin) -> "ssl.SSLSocket":
+        import ssl
+
         try:
             return self._tls_context.wrap_socket(sock, server_hostname=target.host)
         except ssl.SSLCertVerificationError as error:
@@ -321,7 +325,9 @@ class HttpClient:
             raise Unavailable(f"the TLS handshake with {target.authority} failed: {error}") from error
 
     @cached_property
-    def _tls_context(self) -> ssl.SSLContext:
+    def _tls_context(self) -> "ssl.SSLContext":
+        import ssl
+
         if not self._network.verify_tls:
             context = ssl.create_default_context()
             context.check_hostname = False
@@ -387,6 +393,8 @@ def _retry_after_s(head: Head) -> float | None:
         return None
     if text.isascii() and text.isdigit():
         return min(float(text), _MAX_RETRY_AFTER_S)
+    from email.utils import parsedate_to_datetime
+
     try:
         moment = parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):

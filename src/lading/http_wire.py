@@ -8,7 +8,6 @@ pools, retries (``http_client``), and HTTP/2.
 
 import contextlib
 import socket
-import ssl
 import struct
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -57,7 +56,8 @@ class Connection:
         self._framing: int | None = 0
         self.reusable = True
         self.answered = False
-        if isinstance(sock, ssl.SSLSocket):
+        if hasattr(sock, "cipher"):
+            # TLS: the kernel's time-out would only make OpenSSL ask again.
             sock.settimeout(stall_s)
         else:
             # A kernel time-out instead of Python's: a receive is then one system call and not a

@@ -1,7 +1,6 @@
 """The hint of every "not found": what is there that was perhaps meant."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from lading.uri import printable
 
@@ -10,6 +9,8 @@ _SHOWN = 3
 
 def near_hint(wanted: str, names: Iterable[str]) -> str:
     """``did you mean a, b or c?`` for the names closest to ``wanted``, or what there is, or ""."""
+    from difflib import get_close_matches
+
     known = sorted(set(names))
     if not known:
         return ""

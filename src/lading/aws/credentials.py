@@ -6,7 +6,6 @@ metadata (IMDSv2).  The first that is configured answers; if it fails, its error
 since another identity could read other things.
 """
 
-import configparser
 import json
 import threading
 import time
@@ -229,6 +228,8 @@ def _read_profile(settings: Aws) -> dict[str, str]:
 def _section(path: str, name: str) -> dict[str, str]:
     if not path:
         return {}
+    import configparser
+
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(Path(path).read_text(encoding="utf-8"))
