@@ -56,7 +56,9 @@ def require_clean(audit: Audit) -> None:
         for kind, paths in (("missing", audit.missing), ("extra", audit.extra), ("changed", audit.changed))
         for path in paths
     ]
-    raise IntegrityError("; ".join(wrong), hint="pull again")
+    # A pull looks at sizes only, and leaves alone what it did not bring.
+    first = "remove what is extra or changed, then " if audit.extra or audit.changed else ""
+    raise IntegrityError("; ".join(wrong), hint=f"{first}pull again")
 
 
 def _is_as_delivered(place: Path, file: File) -> bool:

@@ -141,8 +141,13 @@ class Settings(NamedTuple):
             log_format=cast(
                 LogFormat, _choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json")
             ),
-            termination_log=env.get("LADING_TERMINATION_LOG", DEFAULT_TERMINATION_LOG),
+            termination_log=termination_log(env),
         )
+
+
+def termination_log(environ: Mapping[str, str] | None = None) -> str:
+    """Where the container leaves its last word; asked for alone, since the other settings may be what is wrong."""
+    return (os.environ if environ is None else environ).get("LADING_TERMINATION_LOG", DEFAULT_TERMINATION_LOG)
 
 
 def parse_verify(text: str) -> VerifyMode:

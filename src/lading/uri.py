@@ -15,10 +15,15 @@ _URI = re.compile(
     r"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
     re.DOTALL,
 )
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Also the second set of control characters, and what reverses or breaks the direction of a line.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 # The only query keys whose values are printed; any other value may be a signature or a token.
 _PRINTED_KEYS = frozenset({"versionid", "revision", "namespace", "endpoint", "defaultregion", "region"})
+
+# Schemes without user information: an @ stands before a registry's alias.
+_NO_USERS = frozenset({"model-registry"})
 
 
 class ModelURI(NamedTuple):
@@ -38,7 +43,7 @@ class ModelURI(NamedTuple):
         """Split ``text``; raises ``UsageError`` when it is empty or holds a control character."""
         if not text:
             raise UsageError("the URI is empty", hint="for example s3://bucket/model or ./model")
-        if _UNPRINTABLE.search(text):
+        if _CONTROL.search(text):
             raise UsageError(f"the URI {printable(text)} holds a control character")
         match = _URI.fullmatch(text)
         if match is None:
@@ -61,7 +66,7 @@ class ModelURI(NamedTuple):
         if not self.scheme:
             return self.path
         authority, query = self.authority, self.query
-        if authority is not None and "@" in authority:
+        if authority is not None and "@" in authority and self.scheme.lower() not in _NO_USERS:
             authority = "***@" + authority.rpartition("@")[2]
         if query is not None:
             query = "&".join(map(_redact_pair, query.split("&")))
@@ -85,4 +90,9 @@ def redact(text: str) -> str:
 
 def printable(text: str) -> str:
     """``text`` with control characters escaped, so that a stranger's name cannot steer a terminal."""
-    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

@@ -1,11 +1,23 @@
 """``lading check URI DEST``: will ``pull`` work?  Answers in seconds, and moves one byte at most."""
 
 import argparse
-import json
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lading.cli.options import Commands, add_output_options, add_source_options, load_settings
+from lading.cli.options import (
+    URI_HELP,
+    Commands,
+    add_output_options,
+    add_source_options,
+    load_settings,
+    request_for,
+    silent_session,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lading.deliver import Finding, Session
+    from lading.settings import Settings
 
 
 def add_to(commands: Commands) -> None:
@@ -14,63 +26,94 @@ def add_to(commands: Commands) -> None:
         help="find out in seconds whether a delivery will work",
         description="Check that URI is reachable, allowed and there, and that it fits DEST, which can be written.",
     )
-    command.add_argument("uri", metavar="URI")
-    command.add_argument("destination", metavar="DEST")
+    command.add_argument("uri", metavar="URI", help=URI_HELP)
+    command.add_argument("destination", metavar="DEST", help="the folder that it is to go to")
     add_source_options(command)
-    add_output_options(command, "print the result as JSON")
+    add_output_options(command, "print the answer as JSON, a refusal included")
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from lading.cli.output import show, show_json
+    from lading.cli.words import size
+    from lading.errors import LadingError
+    from lading.uri import printable
 
-    settings = load_settings(arguments)
-    from lading.cli.output import size
-    from lading.deliver import Request, Session, find
-    from lading.disk import free_bytes
-    from lading.errors import NoSpace, NotAllowed
-    from lading.events import ignore
-    from lading.manifest import Digest
+    try:
+        answer = _check(arguments)
+    except LadingError as error:
+        if arguments.json:
+            show_json({"ok": False, "code": error.code, "message": error.message, "hint": error.hint})
+        raise
+    if arguments.json:
+        show_json(answer)
+    else:
+        show(f"ok: {printable(answer['resolved'])} is readable ({answer['credential']})")
+        where = printable(arguments.destination)
+        show(f"ok: {where} takes it ({size(answer['needed_bytes'])} needed, {size(answer['free_bytes'])} free)")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> dict[str, Any]:
+    settings = _impatient(load_settings(arguments))
+    request = request_for(arguments, arguments.uri, arguments.destination)
+    from lading.deliver import find
+
+    with silent_session(settings) as session:
+        finding = find(request, session)
+        _read_a_byte(finding, session)
+    return {
+        "ok": True,
+        "resolved": finding.listed.resolved,
+        "credential": finding.source.credential_kind,
+        "total_files": len(finding.listed.files),
+        "total_bytes": finding.listed.size_bytes,
+        "needed_bytes": finding.needed_bytes,
+        "free_bytes": _room_for(finding.needed_bytes, request.destination),
+    }
+
+
+def _impatient(settings: "Settings") -> "Settings":
+    # An answer now is worth more than the right answer in minutes.
+    limits = settings.limits
+    return settings._replace(limits=limits._replace(attempts=min(limits.attempts, 2), stall_s=min(limits.stall_s, 5.0)))
+
+
+def _read_a_byte(finding: "Finding", session: "Session") -> None:
+    """A listing may be allowed where reading is not."""
     from lading.spans import Span
     from lading.uri import printable
 
-    # An answer now is worth more than the right answer in minutes.
-    settings = settings._replace(limits=settings.limits._replace(attempts=2, stall_s=min(settings.limits.stall_s, 5.0)))
-    destination = Path(arguments.destination)
-    session = Session(settings, ignore)
-    digest = Digest.parse(arguments.digest) if arguments.digest else None
-    finding = find(Request(arguments.uri, destination, digest), session)
-    readable = next((file for file in finding.listed.files if file.size_bytes and file.ranged), None)
-    if readable is not None:
-        # A listing may be allowed where reading is not.
-        finding.source.read(readable, Span(0, 1), _Nowhere())
-    free = free_bytes(destination)
-    if finding.needed_bytes > free:
-        raise NoSpace(
-            f"{printable(str(destination))} needs {size(finding.needed_bytes)} and has {size(free)} free",
-            hint="free some space, give a larger volume, or select files by --allow",
-        )
+    file = next((file for file in finding.listed.files if file.size_bytes and file.ranged), None)
+    if file is not None:
+        session.retry.call(lambda: finding.source.read(file, Span(0, 1), _Nowhere()), what=printable(file.path))
+
+
+def _room_for(needed_bytes: int, destination: "Path") -> int:
+    """The bytes that are free for it; raises what would keep a delivery from being written."""
+    import os
+
+    from lading.cli.words import size
+    from lading.disk import free_bytes
+    from lading.errors import NoSpace, NotAllowed, UsageError
+    from lading.uri import printable
+
     folder = destination.absolute()
     while not folder.exists():
         folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(f"{printable(str(folder))} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise NotAllowed(f"{printable(str(folder))} may not be written", hint=f"by user {os.geteuid()}")
-    if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "ok": True,
-                    "resolved": finding.listed.resolved,
-                    "credential": finding.source.credential_kind,
-                    "total_files": len(finding.listed.files),
-                    "total_bytes": finding.listed.size_bytes,
-                    "free_bytes": free,
-                }
-            )
+        raise NotAllowed(
+            f"{printable(str(folder))} may not be written", hint=f"it must be writable by user {os.geteuid()}"
         )
-    else:
-        print(f"ok: {printable(finding.listed.resolved)} is readable ({finding.source.credential_kind})")
-        print(f"ok: {size(finding.needed_bytes)} fit {printable(str(destination))} ({size(free)} free)")
-    return 0
+    free = free_bytes(folder)
+    if needed_bytes > free:
+        raise NoSpace(
+            f"{printable(str(destination))} needs {size(needed_bytes)} and has {size(free)} free",
+            hint="free some space, give a larger volume, or select files by --allow",
+        )
+    return free
 
 
 class _Nowhere:

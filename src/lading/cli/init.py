@@ -6,11 +6,16 @@ success, the error and its hint on failure
 """
 
 import argparse
-import json
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from lading.cli.options import Commands, add_output_options, add_source_options, load_settings
+from lading.cli.options import Commands, add_output_options, add_source_options, load_settings, request_for
 from lading.errors import LadingError, UsageError
+
+if TYPE_CHECKING:
+    from lading.deliver import Request
+    from lading.manifest import Manifest
+    from lading.settings import Settings
 
 # The kubelet keeps 4096 bytes.
 _MOST_BYTES = 4096
@@ -24,53 +29,71 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument("pairs", metavar="SRC DEST", nargs="+", help="a URI and the folder for it")
     add_source_options(command)
-    add_output_options(command, "print the manifests")
-    command.set_defaults(run=run)
+    add_output_options(command, "print the manifests of what was delivered as a JSON array")
+    command.set_defaults(run=run, failed=failed)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = load_settings(arguments)
-    from lading.cli.output import reporter
-    from lading.deliver import Request, Session, deliver
-    from lading.manifest import Digest, Manifest
+    import json
 
-    pairs: list[str] = arguments.pairs
-    session = Session(settings, reporter())
-    try:
-        if len(pairs) % 2:
-            raise UsageError(
-                f"init takes pairs, and {len(pairs)} arguments were given", hint="init SRC DEST [SRC DEST …]"
-            )
-        digest = Digest.parse(arguments.digest) if arguments.digest else None
-        requests = [
-            Request(uri, Path(destination), digest) for uri, destination in zip(pairs[::2], pairs[1::2], strict=True)
-        ]
-        manifests: list[Manifest] = deliver(requests, session)
-    except LadingError as error:
-        hint = f" ({error.hint})" if error.hint else ""
-        _write_termination_log(settings.termination_log, f"error[{error.code}]: {error.message}{hint}")
-        raise
-    finally:
-        session.http.close()
-    facts = [
-        {
-            "uri": manifest.resolved,
-            "registry": manifest.registry,
-            "version": manifest.version,
-            "files": len(manifest.files),
-            "bytes": manifest.size_bytes,
-            "seconds": manifest.seconds,
-            "digest": str(manifest.digest),
-        }
-        for manifest in manifests
-    ]
-    _write_termination_log(settings.termination_log, json.dumps(facts[0] if len(facts) == 1 else facts))
+    settings = load_settings(arguments)
+    requests = _requests(arguments)
+    from lading.cli.output import show_json
+
+    manifests = _deliver(requests, settings)
+    facts = [_facts(manifest) for manifest in manifests]
+    _write(settings.termination_log, json.dumps(facts[0] if len(facts) == 1 else facts))
     if arguments.json:
-        print(json.dumps([manifest.to_json() for manifest in manifests], ensure_ascii=False))
+        show_json([manifest.to_json() for manifest in manifests])
     return 0
 
 
-def _write_termination_log(path: str, line: str) -> None:
+def failed(arguments: argparse.Namespace, error: LadingError) -> None:
+    """Leave the reason where Kubernetes looks for it."""
+    from lading.settings import termination_log
+    from lading.uri import printable
+
+    hint = f" ({error.hint})" if error.hint else ""
+    _write(termination_log(arguments.environ), printable(f"error[{error.code}]: {error.message}{hint}"))
+
+
+def _requests(arguments: argparse.Namespace) -> "list[Request]":
+    pairs: list[str] = arguments.pairs
+    if len(pairs) % 2:
+        given = "1 argument was" if len(pairs) == 1 else f"{len(pairs)} arguments were"
+        raise UsageError(f"init takes pairs, and {given} given", hint="lading init SRC DEST [SRC DEST …]")
+    if arguments.digest and len(pairs) > 2:
+        raise UsageError(
+            f"one digest is given for {len(pairs) // 2} models", hint="a catalog can record one for each of them"
+        )
+    return [request_for(arguments, *pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
+
+
+def _deliver(requests: "Sequence[Request]", settings: "Settings") -> "list[Manifest]":
+    from lading.cli.reporters import reporter
+    from lading.deliver import Session, deliver
+
+    with reporter() as listener:
+        session = Session(settings, listener)
+        try:
+            return deliver(requests, session)
+        finally:
+            session.http.close()
+
+
+def _facts(manifest: "Manifest") -> dict[str, Any]:
+    return {
+        "uri": manifest.resolved,
+        "registry": manifest.registry,
+        "version": manifest.version,
+        "files": len(manifest.files),
+        "bytes": manifest.size_bytes,
+        "seconds": manifest.seconds,
+        "digest": str(manifest.digest),
+    }
+
+
+def _write(path: str, line: str) -> None:
     """Best effort: outside a container there is no such file, and it is not made."""
     data = " ".join(line.split()).encode("utf-8", "replace")[:_MOST_BYTES]
     try:

@@ -4,20 +4,39 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from lading import __version__
 from lading.cli import check, demo, init, pull, resolve, verify
 from lading.errors import Interrupted, LadingError
+from lading.uri import printable, redact
 
 _COMMANDS = (pull, resolve, check, verify, init, demo)
 
+_EPILOG = """\
+examples:
+  lading pull s3://models/iris /mnt/models
+  lading pull model-registry://iris@champion ./iris --catalog catalog.yaml
+  lading verify ./iris
+
+exit codes:
+  0 delivered    3 not found                 6 integrity
+  1 internal     4 not allowed               7 no space
+  2 usage        5 unavailable: try again    8 unsupported
+"""
+
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        # An abbreviation that works today is ambiguous when the next option comes.
+        super().__init__(allow_abbrev=False, **options)
+
     def error(self, message: str) -> NoReturn:
-        print(f"error[usage]: {message}\nhint: {self.prog} --help", file=sys.stderr)
+        # A word may be a URI with a password in it.
+        words = (redact(word) if "://" in word else word for word in message.split(" "))
+        print(f"error[usage]: {printable(' '.join(words))}\nhint: see {self.prog} --help", file=sys.stderr)
         sys.exit(2)
 
 
@@ -26,42 +45,44 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="lading",
         description="Bring a model, by URI or by registry name, to a folder: verified, resumable, whole or not at all.",
-        epilog="Exit codes: 0 delivered, 1 internal, 2 usage, 3 not found, 4 not allowed, 5 unavailable (try again), "
-        "6 integrity, 7 no space, 8 unsupported.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"lading {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     for command in _COMMANDS:
         command.add_to(commands)
     return top
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run one command; returns the exit code.  ``environ`` stands for the process's own environment."""
+    _open_streams()
     arguments = parser().parse_args(argv)
+    arguments.environ = environ
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: int = arguments.run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the output has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return code
     except LadingError as error:
-        _report(error)
-        return error.exit_code
+        return _fail(arguments, error, error.exit_code)
     except KeyboardInterrupt:
-        _report(Interrupted("stopped from the keyboard", hint="run it again to resume"))
-        return 130
+        return _fail(arguments, Interrupted("stopped from the keyboard", hint="run it again to resume"), 130)
     except Exception as error:  # noqa: BLE001 - the last place that can say anything
-        # The message of an error that nobody foresaw could hold anything, a secret included.
-        import traceback
+        return _fail(arguments, _unforeseen(error), LadingError.exit_code)
 
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{os.path.basename(where.filename)}:{where.lineno}"
-        _report(LadingError(f"{type(error).__name__} at {place}", hint="this is a defect of lading: please report it"))
-        return 1
-    return code
+
+def _open_streams() -> None:
+    """Make both streams safe to write to, whatever the caller closed and whatever a name holds."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -70,7 +91,19 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     raise Interrupted("stopped by a signal", hint="run it again to resume")
 
 
-def _report(error: LadingError) -> None:
+def _unforeseen(error: Exception) -> LadingError:
+    """What can be said of an error that nobody foresaw: its message could hold anything, a secret included."""
+    import traceback
+
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(where.filename)}:{where.lineno}"
+    return LadingError(f"{type(error).__name__} at {place}", hint="this is a defect of lading: please report it")
+
+
+def _fail(arguments: argparse.Namespace, error: LadingError, code: int) -> int:
     from lading.cli.output import print_error
 
     print_error(error)
+    if hasattr(arguments, "failed"):
+        arguments.failed(arguments, error)
+    return code

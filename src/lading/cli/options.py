@@ -1,12 +1,17 @@
-"""Options that several commands share, and the settings that come of them."""
+"""Options that several commands share, and what comes of them: settings, a request, a session."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lading.deliver import Request, Session
     from lading.settings import Settings
 
 Commands = Any  # argparse's subparsers action has no public name
+
+URI_HELP = "s3://…, https://…, file://…, a path, or model-registry://…"
 
 
 def add_source_options(command: argparse.ArgumentParser) -> None:
@@ -17,7 +22,8 @@ def add_source_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--verify",
         choices=("auto", "strict", "off"),
-        help="check what the origin declares (auto, the default); refuse what nobody vouches for (strict)",
+        help="check what the origin declares (auto, the default), refuse what nobody vouches for (strict), "
+        "or check only --digest and the catalog's digests (off)",
     )
 
 
@@ -32,7 +38,7 @@ def load_settings(arguments: argparse.Namespace) -> "Settings":
     from lading.settings import RegistryEntry, Settings
 
     output.use_format(arguments.log_format)
-    settings = Settings.load()
+    settings = Settings.load(arguments.environ)
     output.use_format(arguments.log_format or settings.log_format)
     if arguments.catalog:
         settings = settings._replace(registries=(RegistryEntry("catalog", "catalog", {"path": arguments.catalog}),))
@@ -41,3 +47,30 @@ def load_settings(arguments: argparse.Namespace) -> "Settings":
         ignore=tuple(arguments.ignore or settings.ignore),
         verify=arguments.verify or settings.verify,
     )
+
+
+def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> "Request":
+    """One delivery as the command line asks for it."""
+    from pathlib import Path
+
+    from lading.deliver import Request
+    from lading.manifest import Digest
+
+    if not destination:
+        from lading.errors import UsageError
+
+        raise UsageError("the destination is empty", hint="name a folder")
+    return Request(uri, Path(destination), Digest.parse(arguments.digest) if arguments.digest else None)
+
+
+@contextmanager
+def silent_session(settings: "Settings") -> Iterator["Session"]:
+    """A session that tells nothing, for commands whose answer is their output; closes its connections."""
+    from lading.deliver import Session
+    from lading.events import ignore
+
+    session = Session(settings, ignore)
+    try:
+        yield session
+    finally:
+        session.http.close()

@@ -1,13 +1,25 @@
 """``lading resolve URI [DEST]``: what ``pull`` would bring, without bringing it."""
 
 import argparse
-import json
-import sys
-from pathlib import Path
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from lading.cli.options import Commands, add_output_options, add_source_options, load_settings
+from lading.cli.options import (
+    URI_HELP,
+    Commands,
+    add_output_options,
+    add_source_options,
+    load_settings,
+    request_for,
+    silent_session,
+)
+
+if TYPE_CHECKING:
+    from lading.deliver import Finding
+    from lading.manifest import File
 
 _SHOWN_FILES = 20
+_SHOWN_DIGITS = 12
 
 
 def add_to(commands: Commands) -> None:
@@ -16,57 +28,68 @@ def add_to(commands: Commands) -> None:
         help="show what would be delivered",
         description="Show the pin behind URI: files, sizes, digests, the kind of credential, and whether it fits DEST.",
     )
-    command.add_argument("uri", metavar="URI")
+    command.add_argument("uri", metavar="URI", help=URI_HELP)
     command.add_argument(
         "destination", metavar="DEST", nargs="?", default=".", help="where it would go (default: here)"
     )
     add_source_options(command)
-    add_output_options(command, "print it as JSON")
+    add_output_options(command, "print all of it as JSON, with whole digests")
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
-    from lading.cli.output import size
-    from lading.deliver import Request, Session, find
+    request = request_for(arguments, arguments.uri, arguments.destination)
+    from lading.cli.output import show, show_json
+    from lading.deliver import find
     from lading.disk import free_bytes
-    from lading.events import ignore
-    from lading.manifest import Digest
+
+    with silent_session(settings) as session:
+        finding = find(request, session)
+    free = free_bytes(request.destination)
+    if arguments.json:
+        show_json(_report(finding, free))
+    else:
+        show("\n".join((*_facts(finding, free), *_files(finding))))
+    return 0
+
+
+def _report(finding: "Finding", free: int) -> dict[str, Any]:
+    listed = finding.listed
+    return {
+        "requested": listed.requested,
+        "resolved": listed.resolved,
+        "registry": listed.registry,
+        "version": listed.version,
+        "metadata": dict(listed.metadata),
+        "credential": finding.source.credential_kind,
+        "files": [
+            {
+                "path": file.path,
+                "size": file.size_bytes,
+                "validator": file.validator,
+                "digests": _digests(finding, file),
+            }
+            for file in listed.files
+        ],
+        "total_files": len(listed.files),
+        "total_bytes": listed.size_bytes,
+        "needed_bytes": finding.needed_bytes,
+        "free_bytes": free,
+        "fits": finding.needed_bytes <= free,
+    }
+
+
+def _digests(finding: "Finding", file: "File") -> list[str]:
+    return [str(digest) for digest in dict.fromkeys((*finding.vouched.get(file.path, ()), *file.declared))]
+
+
+def _facts(finding: "Finding", free: int) -> Iterator[str]:
+    from lading.cli.words import size
     from lading.uri import printable
 
-    session = Session(settings, ignore)
-    destination = Path(arguments.destination)
-    finding = find(
-        Request(arguments.uri, destination, Digest.parse(arguments.digest) if arguments.digest else None), session
-    )
-    listed, free = finding.listed, free_bytes(destination)
-    fits = finding.needed_bytes <= free
-    if arguments.json:
-        report = {
-            "requested": listed.requested,
-            "resolved": listed.resolved,
-            "registry": listed.registry,
-            "version": listed.version,
-            "metadata": dict(listed.metadata),
-            "credential": finding.source.credential_kind,
-            "files": [
-                {
-                    "path": file.path,
-                    "size": file.size_bytes,
-                    "validator": file.validator,
-                    "digests": [str(digest) for digest in (*finding.vouched.get(file.path, ()), *file.declared)],
-                }
-                for file in listed.files
-            ],
-            "total_files": len(listed.files),
-            "total_bytes": listed.size_bytes,
-            "needed_bytes": finding.needed_bytes,
-            "free_bytes": free,
-            "fits": fits,
-        }
-        json.dump(report, sys.stdout, indent=1, ensure_ascii=False)
-        print()
-        return 0
+    listed, needed = finding.listed, finding.needed_bytes
+    fits = "yes" if needed <= free else "no"
     facts = [
         ("requested", listed.requested),
         ("resolved", listed.resolved),
@@ -74,15 +97,31 @@ def run(arguments: argparse.Namespace) -> int:
         ("version", listed.version),
         ("credential", finding.source.credential_kind),
         ("files", f"{len(listed.files)}, {size(listed.size_bytes)}"),
-        ("fits", f"{'yes' if fits else 'no'}: needs {size(finding.needed_bytes)}, {size(free)} free"),
+        ("fits", f"{fits}: {size(needed)} needed, {size(free)} free"),
+        *(("metadata", f"{key}: {value}") for key, value in listed.metadata.items()),
     ]
     for name, value in facts:
         if value:
-            print(f"{name:11} {printable(value)}")
-    for file in listed.files[:_SHOWN_FILES]:
-        digests = ", ".join(str(digest) for digest in (*finding.vouched.get(file.path, ()), *file.declared))
+            yield f"{name:10}  {printable(value)}"
+
+
+def _files(finding: "Finding") -> Iterator[str]:
+    from lading.cli.words import size
+    from lading.uri import printable
+
+    files = finding.listed.files
+    shown = files[:_SHOWN_FILES]
+    width = max(len(printable(file.path)) for file in shown)
+    yield ""
+    for file in shown:
         told = "size unknown" if file.size_bytes is None else size(file.size_bytes)
-        print(f"  {told:>12}  {printable(file.path)}" + (f"  {digests}" if digests else ""))
-    if len(listed.files) > _SHOWN_FILES:
-        print(f"  and {len(listed.files) - _SHOWN_FILES} more (--json shows all)")
-    return 0
+        digests = ", ".join(_short(digest) for digest in _digests(finding, file))
+        yield f"{told:>12}  {printable(file.path):{width}}  {digests}".rstrip()
+    if len(files) > len(shown):
+        yield f"and {len(files) - len(shown)} more (--json shows all)"
+
+
+def _short(digest: str) -> str:
+    """Enough of a digest to tell it from another."""
+    algorithm, _, value = digest.partition(":")
+    return digest if len(value) <= _SHOWN_DIGITS else f"{algorithm}:{value[:_SHOWN_DIGITS]}…"

@@ -1,8 +1,6 @@
 """``lading verify DEST``."""
 
 import argparse
-import json
-from pathlib import Path
 
 from lading.cli.options import Commands, add_output_options
 
@@ -13,34 +11,37 @@ def add_to(commands: Commands) -> None:
         help="check that a folder still holds what was delivered",
         description="Hash every file in DEST again; names missing, extra and changed ones.",
     )
-    command.add_argument("destination", metavar="DEST")
+    command.add_argument("destination", metavar="DEST", help="a folder that lading delivered to")
     add_output_options(command, "print the result as JSON")
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from lading.audit import audit, require_clean
-    from lading.cli.output import size, use_format
+    from lading.cli.output import show, show_json, use_format
+    from lading.cli.words import count, size
     from lading.uri import printable
 
     use_format(arguments.log_format)
     result = audit(Path(arguments.destination))
+    manifest = result.manifest
     if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "ok": result.is_clean,
-                    "missing": result.missing,
-                    "extra": result.extra,
-                    "changed": result.changed,
-                    "digest": str(result.manifest.digest),
-                },
-                ensure_ascii=False,
-            )
+        show_json(
+            {
+                "ok": result.is_clean,
+                "missing": result.missing,
+                "extra": result.extra,
+                "changed": result.changed,
+                "total_files": len(manifest.files),
+                "total_bytes": manifest.size_bytes,
+                "digest": str(manifest.digest),
+            }
         )
     require_clean(result)
     if not arguments.json:
-        manifest = result.manifest
-        print(f"ok: {len(manifest.files)} files, {size(manifest.size_bytes)} are as delivered ({manifest.digest})")
-        print(f"    from {printable(manifest.resolved)}")
+        files = count(len(manifest.files), "file")
+        show(f"ok: {files}, {size(manifest.size_bytes)}, as delivered from {printable(manifest.resolved)}")
+        show(f"    {manifest.digest}")
     return 0

@@ -80,7 +80,7 @@ def resolve(uri: ModelURI, settings: Settings, http: HttpClient) -> Resolution:
     if not settings.registries:
         raise UsageError(
             f"{uri.redacted()} needs a registry, and none is configured",
-            hint="give --catalog FILE, or registries in lading.yaml",
+            hint="give --catalog FILE, set LADING_CATALOG, or list registries in lading.yaml",
         )
     named, reference = parse_reference(uri, {entry.name for entry in settings.registries})
     asked = [entry for entry in settings.registries if named in ("", entry.name)]
