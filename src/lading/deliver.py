@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISREG
 from threading import Event
 from typing import NamedTuple
 
@@ -229,8 +230,7 @@ def _tree(delivery: _Delivery, sealed: Manifest, session: Session) -> tuple[Path
     workspace = delivery.workspace
     archive = delivery.finding.archive
     if archive is None:
-        files = Manifest.of((*sealed.files, *delivery.kept.values())).files
-        return workspace.stage, sealed._replace(files=files)
+        return workspace.stage, sealed._replace(files=tuple(sorted((*sealed.files, *delivery.kept.values()))))
     from lading.unpack import unpack
 
     session.listener(Unpacking(archive.path))
@@ -260,11 +260,16 @@ def _vouched(request: Request, resolution: Resolution, everything: Manifest) -> 
 
 
 def _size_in(destination: Path) -> SizeOnDisk:
+    root = os.path.realpath(destination)
+
     def size_bytes(path: str) -> int | None:
+        place = os.path.join(root, path)
         try:
-            return os.stat(os.path.join(destination, path)).st_size
+            status = os.lstat(place)
         except OSError:
             return None
+        # What a link leads to, someone put there: it was not delivered.
+        return status.st_size if S_ISREG(status.st_mode) and os.path.realpath(place) == place else None
 
     return size_bytes
 

@@ -214,7 +214,7 @@ class Manifest(NamedTuple):
                 archive=File.from_json(data["archive"]) if data["archive"] else None,
                 seconds=data["seconds"],
             )
-        except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise IntegrityError(f"{FILE_NAME} is not a manifest", hint="pull again") from error
         if data["digest"] != str(manifest.digest):
             raise IntegrityError(f"{FILE_NAME} does not match its own digest", hint="pull again")

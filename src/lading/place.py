@@ -31,10 +31,12 @@ def publish(workspace: Workspace, root: Path, manifest: Manifest, kept: Collecti
     """
     try:
         root.mkdir(exist_ok=True)
-        if not _publish_by_exchange(workspace, root, manifest, kept):
-            _write(workspace.next, manifest)
-            sync_file_system(workspace.destination)
-            _publish_by_renames(workspace, root, manifest)
+        if _publish_by_exchange(workspace, root, manifest, kept):
+            # The workspace went with the old folder.  One that is here now is another process's.
+            return
+        _write(workspace.next, manifest)
+        sync_file_system(workspace.destination)
+        _publish_by_renames(workspace, root, manifest)
         workspace.dissolve()
     except OSError as error:
         raise disk_error(error, error.filename or workspace.destination) from error
@@ -50,7 +52,6 @@ def recover(workspace: Workspace) -> None:
         if manifest is not None:
             root = workspace.tree if workspace.tree.exists() else workspace.stage
             _publish_by_renames(workspace, root, manifest)
-            _check_sizes(workspace, manifest)
             workspace.discard_stage()
     except OSError as error:
         raise disk_error(error, error.filename or workspace.destination) from error
@@ -58,7 +59,8 @@ def recover(workspace: Workspace) -> None:
 
 def _publish_by_exchange(workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str]) -> bool:
     destination, beside = workspace.destination, workspace.beside
-    if is_mount_point(destination) or not _holds_only(destination, workspace.delivered()):
+    # A link would itself be exchanged, and not the folder that it leads to.
+    if destination.is_symlink() or is_mount_point(destination) or not _holds_only(destination, workspace.delivered()):
         return False
     for path in kept:
         staged = root / path
@@ -100,17 +102,18 @@ def _publish_by_renames(workspace: Workspace, root: Path, manifest: Manifest) ->
     old = _readable(workspace.old)
     if old is not None:
         _remove(destination, set(old.by_path()) - set(manifest.by_path()))
+    _check_sizes(workspace, manifest)
     sync_file_system(destination)
     workspace.next.rename(workspace.manifest)
     _sync_folder(destination)
 
 
 def _check_sizes(workspace: Workspace, manifest: Manifest) -> None:
-    """The last look at a publication that another process began."""
+    """The last look before the manifest: another process may have begun this publication."""
     for file in manifest.files:
         place = workspace.destination / file.path
         if not place.is_file() or place.stat().st_size != file.size_bytes:
-            workspace.manifest.unlink()
+            workspace.next.unlink()
             raise IntegrityError(
                 f"an interrupted publication cannot be finished: {printable(file.path)} is missing", hint="pull again"
             )
@@ -154,6 +157,9 @@ def _remove(destination: Path, paths: Iterable[str]) -> None:
     """Remove these files, and the folders that are empty without them."""
     for path in paths:
         place = destination / path
+        if any(folder.is_symlink() for folder in list(place.parents)[: path.count("/")]):
+            # Someone put a link in the place of a folder: what it leads to is not ours.
+            continue
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             place.unlink()
         parent = place.parent

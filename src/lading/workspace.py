@@ -73,9 +73,14 @@ class Workspace:
     def dissolve(self) -> None:
         """Remove the workspace; the lock goes last, so that nobody starts before all is gone."""
         self.discard_stage()
-        self.next.unlink(missing_ok=True)
-        self.old.unlink(missing_ok=True)
-        remove_tree(self.folder)
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self.folder):
+                if name != self.lock.name:
+                    (self.folder / name).unlink(missing_ok=True)
+        self.lock.unlink(missing_ok=True)
+        # A process that waited may have made its own lock here since.
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -93,12 +98,14 @@ def read_manifest(path: Path) -> Manifest | None:
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder that lading made; a missing one is fine."""
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise disk_error(error, error.filename or folder) from error
+    while os.path.lexists(folder):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            # Another process removes it too; what that one had not reached yet is still there.
+            continue
+        except OSError as error:
+            raise disk_error(error, error.filename or folder) from error
 
 
 @contextlib.contextmanager
@@ -116,7 +123,8 @@ def open_workspace(destination: Path, *, clock: Clock, stop: Event, listener: Li
     try:
         yield workspace
     except BaseException:
-        if not _holds_bytes(workspace):
+        # After a publication the workspace may be another process's already.
+        if _is_still_the_lock(descriptor, workspace.lock) and not _holds_bytes(workspace):
             # Nothing was gained: leave the place as it was found.
             workspace.dissolve()
             if not existed:
@@ -144,7 +152,7 @@ def _lock(workspace: Workspace, clock: Clock, stop: Event, listener: Listener) -
         except FileNotFoundError:
             # The process before took its workspace away between the two calls.
             continue
-        except FileExistsError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{printable(str(workspace.destination))} is not a folder") from error
         except OSError as error:
             raise disk_error(error, workspace.destination) from error

@@ -90,19 +90,21 @@ def content_range(head: Head) -> tuple[int, int, int | None] | None:
 def check_answer(head: Head, span: Span, size_bytes: int | None, what: str) -> None:
     """Raise unless the body that follows is ``span`` of a file of this size.
 
-    A 200 to a request for a range is the whole file, and is never taken for the range.
+    A 200 to a request for a range is the whole file, and is never taken for the range, unless it
+    says itself that it is one.
     """
     whole = span.start == 0 and span.end == size_bytes
-    if head.status == 200:
+    found = content_range(head)
+    # A part with the status of the whole: "rclone serve s3" does that.  The header says which it is.
+    if head.status == 200 and found is None:
         if not whole:
             raise Unavailable(f"{what}: the server sends the whole file where {span} were asked for")
         length = head.get("content-length")
         if size_bytes is not None and length.isdigit() and int(length) != size_bytes:
             raise OriginChanged(f"{what} has {length} bytes now; {size_bytes} were listed")
         return
-    if head.status != 206:
+    if head.status not in (200, 206):
         raise status_error(head, what)
-    found = content_range(head)
     if found is None:
         raise Unavailable(f"{what}: the server sends a part without saying which")
     start, end, total = found

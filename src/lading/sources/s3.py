@@ -283,7 +283,9 @@ def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
         key = decode(item.findtext(f"{space}Key") or "")
         if not key.startswith(prefix):
             raise ValueError(key)
-        objects.append((key, int(item.findtext(f"{space}Size") or ""), item.findtext(f"{space}ETag") or None))
+        # Some servers list ETags without the quotes that they have in headers.
+        etag = (item.findtext(f"{space}ETag") or "").strip('"')
+        objects.append((key, int(item.findtext(f"{space}Size") or ""), f'"{etag}"' if etag else None))
     if delimiter:
         folders = root.iterfind(f"{space}CommonPrefixes/{space}Prefix")
         objects += [(decode(folder.text or ""), 0, None) for folder in folders]

@@ -7,16 +7,13 @@ that outlived its bytes in a power cut costs a transfer and never a wrong file.
 
 import contextlib
 import json
-import threading
-import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from lading.disk import disk_error
-
-# A kill loses what landed since the last flush; a flush per small file would cost more than it saves.
-_FLUSH_EVERY_S = 0.5
+from lading.errors import LadingError
 
 
 class Landed(NamedTuple):
@@ -31,42 +28,45 @@ class Landed(NamedTuple):
 
 
 class Journal:
-    """Appends from any thread; what was there from an earlier run of the same origin is ``earlier``."""
+    """Takes notes from any thread, and writes them at ``flush``.
+
+    ``earlier`` is what a run before this one noted for the same origin, by path.
+    """
 
     def __init__(self, path: Path, origin: str) -> None:
         self.earlier: dict[str, list[Landed]] = {}
         for landed in read_journal(path, origin):
             self.earlier.setdefault(landed.path, []).append(landed)
         self._path = path
-        self._lock = threading.Lock()
-        self._flushed_at = time.monotonic()
+        self._notes: deque[Landed] = deque(note for notes in self.earlier.values() for note in notes)
         # Rewritten rather than appended to: a line torn by a kill must not swallow the next one.
         rest = path.with_suffix(".next")
-        self._file: IO[str] = rest.open("w", encoding="utf-8", errors="surrogatepass")
-        self._file.write(json.dumps({"journal": 1, "origin": origin}) + "\n")
-        for spans in self.earlier.values():
-            for landed in spans:
-                self._file.write(json.dumps(landed) + "\n")
-        self._file.flush()
-        rest.replace(path)
+        try:
+            self._file: IO[str] = rest.open("w", encoding="utf-8", errors="surrogatepass")
+            self._file.write(json.dumps({"journal": 1, "origin": origin}) + "\n")
+            self.flush()
+            rest.replace(path)
+        except OSError as error:
+            raise disk_error(error, path) from error
 
     def append(self, landed: Landed) -> None:
-        line = json.dumps(landed) + "\n"
-        with self._lock:
-            if self._file.closed:
-                return
-            try:
-                self._file.write(line)
-                now = time.monotonic()
-                if now - self._flushed_at >= _FLUSH_EVERY_S:
-                    self._file.flush()
-                    self._flushed_at = now
-            except OSError as error:
-                raise disk_error(error, self._path) from error
+        """Note a span.  It counts from the next ``flush`` on: a kill before that costs its transfer only."""
+        self._notes.append(landed)
+
+    def flush(self) -> None:
+        """Write what was noted.  Call from one thread."""
+        try:
+            while self._notes:
+                self._file.write(json.dumps(self._notes.popleft()) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise disk_error(error, self._path) from error
 
     def close(self) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            # What cannot be written now is fetched again by the next run.
+        # What cannot be written now is fetched again by the next run.
+        with contextlib.suppress(OSError, LadingError):
+            self.flush()
+        with contextlib.suppress(OSError):
             self._file.close()
 
 

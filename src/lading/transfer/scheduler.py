@@ -4,6 +4,7 @@ Workers take spans of files that are already begun before they begin another fil
 files are open at a time.  The first error stops everyone.
 """
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +68,7 @@ def transfer(
         unverified = [file.path for file in job.sealed if not file.verified]
         if unverified:
             listener(Unverified(len(unverified), min(unverified)))
-    return [job.listed._replace(files=Manifest.of(job.sealed).files) for job in jobs]
+    return [job.listed._replace(files=tuple(sorted(job.sealed))) for job in jobs]
 
 
 class Transfer:
@@ -81,6 +82,7 @@ class Transfer:
         listener: Listener,
         interrupt: Callable[[], None],
     ) -> None:
+        self._jobs = jobs
         self._stop = threading.Event()
         self._retry = retry._replace(stop=self._stop, listener=listener)
         self._governor = governor
@@ -94,13 +96,12 @@ class Transfer:
             for job in jobs
             for file in sorted(job.listed.files, key=lambda file: (file.size_bytes or 0) > governor.span_bytes)
         )
-        self._running = 0
+        self._left_files = len(self._files)
         self._error: BaseException | None = None
         self._folders: set[Path] = set()
         self._landings: set[Landing] = set()
-        self._counting = threading.Lock()
-        self._done_bytes = 0
-        self._done_files = 0
+        # By thread, so that counting a piece needs no lock: thousands of small files would queue for it.
+        self._bytes: dict[int, int] = {}
         self._resumed_bytes = 0
         self._total_bytes = sum(job.listed.size_bytes for job in jobs)
         self._total_files = len(self._files)
@@ -118,10 +119,12 @@ class Transfer:
         patience_s = None
         try:
             with self._changed:
-                while (self._files or self._spans or self._running) and self._error is None:
+                while self._left_files and self._error is None:
                     self._changed.wait(_PROGRESS_EVERY_S)
                     self._tell()
                     self._watch_deadline()
+                    for job in self._jobs:
+                        job.journal.flush()
         except (Interrupted, KeyboardInterrupt):
             # The process ends now: a thread that is stuck in the file system may be left behind.
             patience_s = _PATIENCE_S
@@ -150,27 +153,26 @@ class Transfer:
                 with self._changed:
                     if self._error is None:
                         self._error = error
-                self._stop.set()
-            with self._changed:
-                self._running -= 1
-                if not (self._running or self._spans or self._files) or self._error is not None:
+                    self._stop.set()
                     self._changed.notify_all()
 
     def _next(self) -> Callable[[], None] | None:
-        with self._changed:
-            while not self._stop.is_set():
-                if self._spans or self._files:
-                    self._running += 1
-                    return (self._spans or self._files).popleft()
-                if not self._running:
-                    return None
-                self._changed.wait()
+        """The next task; waits while other workers may still bring one.  None when there is none, or to stop."""
+        while not self._stop.is_set():
+            for tasks in (self._spans, self._files):
+                # A deque needs no lock; asking first would only be a race.
+                with contextlib.suppress(IndexError):
+                    return tasks.popleft()
+            with self._changed:
+                while not (self._spans or self._files or self._stop.is_set()):
+                    if not self._left_files:
+                        return None
+                    self._changed.wait()
         return None
 
     def _begin(self, job: Job, file: File) -> None:
         landing = Landing(file, self._place(job, file), job.journal, partial(self._choose, job, file))
-        with self._counting:
-            self._landings.add(landing)
+        self._landings.add(landing)
         resumes = file.path in job.journal.earlier
         whole = not file.ranged or file.size_bytes is None or file.size_bytes <= self._governor.span_bytes
         if isinstance(job.source, DeclaresDigests) and job.verify != "off" and (resumes or not whole):
@@ -227,11 +229,13 @@ class Transfer:
             landing.restart()
             self._fetch(job, landing, landing.recover(self._governor.span_bytes))
             return
+        self._landings.discard(landing)
         landing.close()
-        with self._counting:
-            self._landings.discard(landing)
-            job.sealed.append(sealed)
-            self._done_files += 1
+        job.sealed.append(sealed)
+        with self._changed:
+            self._left_files -= 1
+            if not self._left_files:
+                self._changed.notify_all()
 
     def _choose(self, job: Job, file: File, declared: Sequence[Digest]) -> tuple[Digest, ...]:
         return choose_checks(declared, job.vouched.get(file.path, ()), job.verify, printable(file.path))
@@ -251,12 +255,17 @@ class Transfer:
             raise Interrupted("stopped")
 
     def _count(self, size_bytes: int) -> None:
-        with self._counting:
-            self._done_bytes += size_bytes
+        worker = threading.get_ident()
+        self._bytes[worker] = self._bytes.get(worker, 0) + size_bytes
+
+    @property
+    def _done_bytes(self) -> int:
+        return sum(self._bytes.copy().values())
 
     def _tell(self) -> None:
         elapsed_s = self._retry.clock.now() - self._started_s
-        self._listener(Progress(self._done_bytes, self._total_bytes, self._done_files, self._total_files, elapsed_s))
+        done_files = self._total_files - self._left_files
+        self._listener(Progress(self._done_bytes, self._total_bytes, done_files, self._total_files, elapsed_s))
 
     def _watch_deadline(self) -> None:
         deadline_s = self._retry.deadline_s
