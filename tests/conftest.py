@@ -1,0 +1,83 @@
+"""What every test has: an environment with nothing in it, a clock that never waits, and deliveries in this process."""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lading.deliver import Request, Session, deliver
+from lading.events import Event
+from lading.manifest import Digest, Manifest
+from lading.settings import Limits, Settings
+
+_CONFIGURATION = ("AWS_", "STORAGE_", "LADING_", "S3_", "CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_", "awsAnonymous")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch, tmp_path_factory):
+    """Nothing that this machine is configured with reaches a test."""
+    for name in os.environ:
+        if name.startswith(_CONFIGURATION) or name.lower().endswith(("_proxy", "-headers")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@dataclass
+class FakeClock:
+    """Time that passes only by waiting, and waiting that takes none; ``waits`` are the seconds asked for."""
+
+    seconds: float = 0.0
+    waits: list[float] = field(default_factory=list)
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        self.seconds += seconds
+        self.waits.append(seconds)
+        return stop.is_set()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    """What the deliveries of ``new_session`` told."""
+    return []
+
+
+@pytest.fixture
+def new_session(clock, events):
+    """Make sessions with the fake clock, from settings as keywords; ``Limits`` of a test are short."""
+    sessions = []
+
+    def make(**settings) -> Session:
+        settings.setdefault("limits", Limits(stall_s=5.0, connect_s=5.0, attempts=4, workers=4))
+        session = Session(Settings(**settings), events.append, clock)
+        sessions.append(session)
+        return session
+
+    yield make
+    for session in sessions:
+        session.http.close()
+
+
+@pytest.fixture
+def pull(new_session) -> Callable[..., Manifest]:
+    """Deliver in this process: ``pull(uri, destination, digest=…, span_bytes=…, **settings)``."""
+
+    def call(uri: str, destination: Path, *, digest: str = "", span_bytes: int = 0, **settings) -> Manifest:
+        session = new_session(**settings)
+        if span_bytes:
+            session.governor = session.governor._replace(span_bytes=span_bytes)
+        request = Request(uri, destination, Digest.parse(digest) if digest else None)
+        return deliver([request], session)[0]
+
+    return call

@@ -1,0 +1,101 @@
+"""The same tree gives the same manifest, and the same files, through every source."""
+
+import mmap
+import shutil
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+
+from lading.settings import Limits, Network
+from servers.certificates import Authority
+from servers.faulty_http import FaultyServer
+from servers.real_s3 import BUCKET, client, fill_moto, moto, rclone, s3_settings
+from servers.trees import facts, told, whole_manifest, write_contract_tree
+
+LIMITS = Limits(stall_s=20.0, connect_s=5.0, attempts=4, workers=4)
+
+
+@pytest.fixture(scope="module")
+def buckets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("buckets")
+    write_contract_tree(folder / BUCKET / "tree")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def tree(buckets):
+    return buckets / BUCKET / "tree"
+
+
+@pytest.fixture(scope="module")
+def expected(tree):
+    return facts(tree)
+
+
+@pytest.fixture(scope="module")
+def tar(tree, tmp_path_factory):
+    archive = tmp_path_factory.mktemp("archive") / "tree.tar"
+    # By tar(1) and not by tarfile, which is what reads it.
+    subprocess.run(["tar", "-C", tree, "--format=pax", "-cf", archive, "."], check=True)
+    yield archive
+    archive.unlink()
+
+
+@pytest.fixture
+def destination(tmp_path):
+    yield tmp_path / "model"
+    shutil.rmtree(tmp_path / "model", ignore_errors=True)
+
+
+@contextmanager
+def _local(request):
+    yield str(request.getfixturevalue("tree")), {}
+
+
+@contextmanager
+def _file_uri(request):
+    yield request.getfixturevalue("tree").as_uri(), {}
+
+
+@contextmanager
+def _http(request, tls=None, settings=None):
+    with request.getfixturevalue("tar").open("rb") as file, FaultyServer(tls) as server:
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        yield server.put("/tree.tar", content), settings or {}
+
+
+@contextmanager
+def _https(request):
+    authority = Authority(request.getfixturevalue("tmp_path"))
+    network = Network(ca_files=(authority.bundle,))
+    with _http(request, authority.server_context("127.0.0.1"), {"network": network}) as found:
+        yield found
+
+
+@contextmanager
+def _s3_by_rclone(request):
+    with rclone(request.getfixturevalue("buckets")) as endpoint:
+        yield f"s3://{BUCKET}/tree", s3_settings(endpoint)
+
+
+@contextmanager
+def _s3_by_moto(request):
+    with moto() as endpoint:
+        fill_moto(request.getfixturevalue("tree"), "tree")
+        for marker in ("tree/", "tree/deep/", "tree/nothing-but-a-marker/"):
+            client(endpoint).put_object(Bucket=BUCKET, Key=marker, Body=b"")
+        yield f"s3://{BUCKET}/tree", s3_settings(endpoint)
+
+
+@pytest.mark.parametrize(
+    "served",
+    [_local, _file_uri, _http, _https, _s3_by_rclone, _s3_by_moto],
+    ids=["path", "file", "tar-over-http", "tar-over-https", "s3-rclone", "s3-moto"],
+)
+def test_the_same_tree_gives_the_same_manifest_through_every_source(request, served, expected, destination, pull):
+    with served(request) as (uri, settings):
+        manifest = pull(uri, destination, limits=LIMITS, **settings)
+    assert told(manifest) == expected
+    assert told(whole_manifest(destination)) == expected

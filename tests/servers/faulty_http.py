@@ -1,0 +1,376 @@
+"""An HTTP/1.1 server that serves what it is given and misbehaves on request.
+
+    server.put("/model.bin", content)
+    server.misbehave("/model.bin", reset(at=4096), status(503, times=3))
+
+A fault changes one answer, or how it is sent.  Each holds for ``times`` requests, after it has let
+``after`` pass; by default it meets only requests that read (``reads``), not the one that asks
+whether the file is there (``probes``).  Every request is recorded in ``server.requests``.
+"""
+
+import gzip
+import math
+import re
+import select
+import socket
+import socketserver
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Self
+from urllib.parse import urlsplit
+
+ALWAYS = math.inf
+MODIFIED = "Mon, 05 Jan 2026 10:00:00 GMT"
+LATER = "Tue, 06 Jan 2026 10:00:00 GMT"
+
+_PIECE_BYTES = 64 * 1024
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it came; header names are lower-case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> str:
+        return urlsplit(self.target).query
+
+    def span(self, size_bytes: int) -> tuple[int, int] | None:
+        """The bytes that the Range header asks for, end exclusive; None without one."""
+        match = _RANGE.fullmatch(self.headers.get("range", ""))
+        if match is None:
+            return None
+        start, last = match.groups()
+        return int(start), min(int(last) + 1 if last else size_bytes, size_bytes)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and how it is sent: the ``…_at`` count bytes of the body."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | memoryview = b""
+    framing: str = "length"
+    promised_bytes: int | None = None
+    surplus: bytes = b""
+    reset_at: int | None = None
+    stall_at: int | None = None
+    end_at: int | None = None
+
+    def with_headers(self, **headers: str) -> "Answer":
+        return replace(self, headers=self.headers | {name.replace("_", "-"): text for name, text in headers.items()})
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A file with what a server says about it; an empty ``etag`` or ``modified`` is not said."""
+
+    content: bytes | memoryview
+    etag: str = '"v1"'
+    modified: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    ranges: bool = True
+    conditions: bool = True
+
+    def answer(self, request: Request) -> Answer:
+        about = {"ETag": self.etag, "Last-Modified": self.modified} | self.headers
+        about = {name: value for name, value in about.items() if value}
+        if self.conditions and self._is_another(request):
+            return Answer(412, about)
+        size = len(self.content)
+        span = request.span(size) if self.ranges else None
+        if span is None:
+            return Answer(200, about, self.content)
+        start, end = span
+        if start >= size:
+            return Answer(416, about | {"Content-Range": f"bytes */{size}"})
+        part = memoryview(self.content)[start:end]
+        return Answer(206, about | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}, part)
+
+    def _is_another(self, request: Request) -> bool:
+        wanted, limit = request.headers.get("if-match"), request.headers.get("if-unmodified-since")
+        if wanted and self.etag:
+            return wanted != self.etag
+        if limit and self.modified:
+            return parsedate_to_datetime(self.modified) > parsedate_to_datetime(limit)
+        return False
+
+
+def reads(request: Request) -> bool:
+    return not probes(request)
+
+
+def probes(request: Request) -> bool:
+    return request.headers.get("range") == "bytes=0-0"
+
+
+def anything(request: Request) -> bool:
+    return True
+
+
+@dataclass
+class Fault:
+    """A change of answers; ``on`` says which requests it can meet."""
+
+    change: Callable[[Request, Answer], Answer]
+    times: float = 1
+    after: int = 0
+    on: Callable[[Request], bool] = reads
+
+    def meets(self, request: Request) -> bool:
+        """Whether this request is hit; counts."""
+        if not self.on(request) or self.times <= 0:
+            return False
+        if self.after:
+            self.after -= 1
+            return False
+        self.times -= 1
+        return True
+
+
+def reset(at: int, **when) -> Fault:
+    """The connection is reset (RST) after ``at`` bytes of the body."""
+    return Fault(lambda _, answer: replace(answer, reset_at=at), **when)
+
+
+def stall(at: int, **when) -> Fault:
+    """Nothing comes after ``at`` bytes of the body, and the connection stays open."""
+    return Fault(lambda _, answer: replace(answer, stall_at=at), **when)
+
+
+def cut(at: int, **when) -> Fault:
+    """The connection is closed in good order after ``at`` bytes of the body."""
+    return Fault(lambda _, answer: replace(answer, end_at=at), **when)
+
+
+def status(code: int, body: bytes = b"", *, headers: dict[str, str] | None = None, **when) -> Fault:
+    """Another answer altogether."""
+    return Fault(lambda *_: Answer(code, headers or {}, body), **when)
+
+
+def redirect(url: str, code: int = 302, **when) -> Fault:
+    return status(code, headers={"Location": url}, **{"on": anything, "times": ALWAYS, **when})
+
+
+def wrong_byte(at: int, **when) -> Fault:
+    """The byte ``at`` of the file has one bit turned, in every answer that holds it."""
+
+    def change(request: Request, answer: Answer) -> Answer:
+        body = bytearray(answer.body)
+        start, _ = request.span(1 << 62) or (0, 0)
+        if 0 <= at - start < len(body):
+            body[at - start] ^= 1
+        return replace(answer, body=bytes(body))
+
+    return Fault(change, **when)
+
+
+def surplus(extra: bytes, **when) -> Fault:
+    """Bytes on the connection behind the body that was promised."""
+    return Fault(lambda _, answer: replace(answer, surplus=extra), **when)
+
+
+def longer(extra: bytes, **when) -> Fault:
+    """A body, and a length, of more bytes than the range or the listing has."""
+    return Fault(lambda _, answer: replace(answer, body=bytes(answer.body) + extra), **when)
+
+
+def framed(framing: str, **when) -> Fault:
+    """The body is sent "chunked", or until the connection is "closed": without its length."""
+    return Fault(lambda _, answer: replace(answer, framing=framing), **{"on": anything, "times": ALWAYS, **when})
+
+
+def gzipped(**when) -> Fault:
+    """The whole file in the coding gzip, although nobody asked for it."""
+
+    def change(request: Request, answer: Answer) -> Answer:
+        return replace(answer, body=gzip.compress(answer.body, 1)).with_headers(Content_Encoding="gzip")
+
+    return Fault(change, **{"on": anything, "times": ALWAYS, **when})
+
+
+class FaultyServer:
+    """The server, on a loopback port of its own; a context manager.
+
+    ``tls`` is an ``ssl.SSLContext`` for a server.  ``on_sent`` is told the total of body bytes
+    sent so far, after each piece; what it raises or waits for holds the answer.  ``pace_bytes_s``
+    bounds the rate of all answers together.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+        self.requests: list[Request] = []
+        self.resources: dict[str, Resource] = {}
+        self.routes: dict[str, Callable[[Request], Answer]] = {}
+        self.on_sent: Callable[[int], None] = lambda total: None
+        self.pace_bytes_s = math.inf
+        self.closing = threading.Event()
+        self._faults: dict[str, list[Fault]] = {}
+        self._lock = threading.Lock()
+        self._sent_bytes = 0
+        self._server = _Listener(("127.0.0.1", 0), _Handler)
+        self._server.owner, self._server.tls = self, tls
+        self.url = f"{'https' if tls else 'http'}://{host}:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), name="faulty-http", daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def put(self, path: str, content: bytes | memoryview, **about) -> str:
+        """Serve ``content`` at ``path`` from now on; returns its URL."""
+        self.resources[path] = Resource(content, **about)
+        return self.url + path
+
+    def misbehave(self, path: str, *faults: Fault) -> None:
+        self._faults.setdefault(path, []).extend(faults)
+
+    def behave(self) -> None:
+        """Forget every fault and every request, and hold nothing back."""
+        self._faults.clear()
+        self.requests.clear()
+        self.on_sent = lambda total: None
+        self.pace_bytes_s = math.inf
+        self._sent_bytes = 0
+
+    def replace(self, path: str, content: bytes, *, after: int = 0, on=reads, times: float = 1, **about) -> None:
+        """Serve other content from the request on that comes after ``after`` others."""
+
+        def change(request: Request, _: Answer) -> Answer:
+            self.put(path, content, **about)
+            return self.resources[path].answer(request)
+
+        self.misbehave(path, Fault(change, after=after, on=on, times=times))
+
+    def requests_for(self, path: str, *, of=anything) -> list[Request]:
+        return [request for request in self.requests if request.path == path and of(request)]
+
+    def answer(self, request: Request) -> Answer:
+        """The answer with the faults whose turn it is."""
+        with self._lock:
+            self.requests.append(request)
+            answer = self._correct_answer(request)
+            for fault in self._faults.get(request.path, ()):
+                if fault.meets(request):
+                    answer = fault.change(request, answer)
+        return answer
+
+    def count(self, size_bytes: int) -> None:
+        """Called for each piece that has been sent."""
+        with self._lock:
+            self._sent_bytes += size_bytes
+            total = self._sent_bytes
+            if self.pace_bytes_s < math.inf:
+                # One after the other, so that the bound holds for all answers together.
+                self.closing.wait(size_bytes / self.pace_bytes_s)
+        self.on_sent(total)
+
+    def _correct_answer(self, request: Request) -> Answer:
+        if request.path in self.resources:
+            return self.resources[request.path].answer(request)
+        for prefix, route in self.routes.items():
+            if request.path.startswith(prefix):
+                return route(request)
+        return Answer(404)
+
+
+class _Listener(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+    owner: FaultyServer
+    tls: ssl.SSLContext | None
+
+    def handle_error(self, request, client_address) -> None:
+        """Clients that go away are what these tests are about."""
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    """One connection."""
+
+    server: _Listener
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        if self.server.tls:
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def handle(self) -> None:
+        while request := self._read_request():
+            answer = self.server.owner.answer(request)
+            if not self._send(request, answer):
+                return
+
+    def _read_request(self) -> Request | None:
+        line = self.rfile.readline(65536).decode("latin-1")
+        if not line:
+            return None
+        method, target, _ = line.split(" ")
+        headers = {}
+        while line := self.rfile.readline(65536).decode("latin-1").strip():
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        self.rfile.read(int(headers.get("content-length", "0")))
+        return Request(method, target, headers)
+
+    def _send(self, request: Request, answer: Answer) -> bool:
+        """Send an answer with its faults; false when the connection is of no further use."""
+        body = memoryview(answer.body)
+        has_body = request.method != "HEAD" and answer.status not in (204, 304)
+        framing = {
+            "length": {"Content-Length": str(len(body) if answer.promised_bytes is None else answer.promised_bytes)},
+            "chunked": {"Transfer-Encoding": "chunked"},
+            "closed": {"Connection": "close"},
+        }[answer.framing]
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in (answer.headers | framing).items()]
+        self.connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        if not has_body:
+            return True
+        stops = [at for at in (answer.reset_at, answer.stall_at, answer.end_at) if at is not None]
+        self._send_body(body[: min(stops, default=len(body))], chunked=answer.framing == "chunked")
+        if answer.reset_at is not None:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            socket.close(self.connection.detach())
+            return False
+        if answer.stall_at is not None:
+            self._wait_for_the_client()
+            return False
+        if answer.end_at is not None:
+            return False
+        if answer.framing == "chunked":
+            self.connection.sendall(b"0\r\n\r\n")
+        self.connection.sendall(answer.surplus)
+        return answer.framing != "closed"
+
+    def _send_body(self, body: memoryview, *, chunked: bool) -> None:
+        for at in range(0, len(body), _PIECE_BYTES):
+            piece = body[at : at + _PIECE_BYTES]
+            self.connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+            self.server.owner.count(len(piece))
+
+    def _wait_for_the_client(self) -> None:
+        """Until it goes away."""
+        with suppress(OSError):
+            while not self.server.owner.closing.is_set():
+                if select.select([self.connection], [], [], 0.05)[0]:
+                    return

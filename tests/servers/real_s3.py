@@ -1,0 +1,77 @@
+"""Two S3 servers from packages: ``rclone serve s3`` checks signatures, moto keeps checksums and versions."""
+
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
+from moto.server import ThreadedMotoServer
+
+from lading.credentials import Secret
+from lading.settings import S3, Aws
+from servers.trees import paths
+
+ACCESS_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
+SECRET_ACCESS_KEY = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY00"
+BUCKET = "models"
+
+
+def s3_settings(endpoint: str, secret_access_key: str = SECRET_ACCESS_KEY, **s3) -> dict[str, object]:
+    """Settings, as keywords, for a server at ``endpoint``."""
+    aws = Aws(ACCESS_KEY_ID, Secret(secret_access_key), metadata_disabled=True)
+    return {"s3": S3(endpoint=endpoint, region="us-east-1", **s3), "aws": aws}
+
+
+def client(endpoint: str):
+    """The official client."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY_ID,
+        aws_secret_access_key=SECRET_ACCESS_KEY,
+    )
+
+
+@contextmanager
+def rclone(folder: Path) -> Iterator[str]:
+    """The endpoint of ``rclone serve s3``: each folder in ``folder`` is a bucket."""
+    keys = f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}"
+    command = ["rclone", "serve", "s3", "--config", "", "--addr", "127.0.0.1:0", "--auth-key", keys, str(folder)]
+    env = os.environ | {"PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+    try:
+        assert process.stderr is not None
+        found = next(match for line in process.stderr if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        yield found[0]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """The endpoint of moto's server, with an empty bucket that keeps versions."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    try:
+        client(endpoint).create_bucket(Bucket=BUCKET)
+        yield endpoint
+    finally:
+        server.stop()
+
+
+def fill_moto(folder: Path, prefix: str) -> None:
+    """Put every file of ``folder`` into moto's bucket, not through HTTP: 3,000 requests would take half a minute."""
+    store = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    for path in paths(folder):
+        store.put_object(BUCKET, f"{prefix}/{path}", (folder / path).read_bytes())
