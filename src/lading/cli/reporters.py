@@ -1,0 +1,108 @@
+"""Listeners that show what happens: a bar on a terminal, lines elsewhere, JSON where it was asked for."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lading import events
+from lading.cli.output import log_json, say, uses_json
+from lading.cli.words import sentence
+from lading.uri import printable
+
+_LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def reporter() -> Iterator[events.Listener]:
+    """The listener for this process.  However the delivery ends, what is printed next begins on a new line."""
+    if uses_json():
+        yield JsonReporter()
+    elif not sys.stderr.isatty():
+        yield LineReporter()
+    else:
+        bar = BarReporter()
+        try:
+            yield bar
+        finally:
+            bar.close()
+
+
+class _Pace:
+    """Lets progress pass every ten seconds, by the transfer's own clock."""
+
+    def __init__(self) -> None:
+        self._passed_s = 0.0
+
+    def lets_pass(self, event: events.Event) -> bool:
+        if not isinstance(event, events.Progress):
+            return True
+        if event.elapsed_s < self._passed_s:
+            # The origin was listed again: another transfer began.
+            self._passed_s = 0.0
+        if event.elapsed_s - self._passed_s < _LINE_EVERY_S:
+            return False
+        self._passed_s = event.elapsed_s
+        return True
+
+
+class LineReporter:
+    """A line per event, and one every ten seconds while bytes move."""
+
+    def __init__(self) -> None:
+        self._pace = _Pace()
+
+    def __call__(self, event: events.Event) -> None:
+        if self._pace.lets_pass(event):
+            say(sentence(event))
+
+
+class JsonReporter:
+    """The same as JSON objects, one per line."""
+
+    def __init__(self) -> None:
+        self._pace = _Pace()
+
+    def __call__(self, event: events.Event) -> None:
+        if self._pace.lets_pass(event):
+            log_json("info", event=type(event).__name__, message=sentence(event), **event._asdict())
+
+
+class BarReporter:
+    """tqdm's bar for the bytes, and lines above it for everything else."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, event: events.Event) -> None:
+        if isinstance(event, events.Progress):
+            self._move(event)
+            return
+        if isinstance(event, events.Unpacking | events.Delivered):
+            self.close()
+        if self._bar is None:
+            say(sentence(event))
+        else:
+            self._bar.write(printable(sentence(event)), file=sys.stderr)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _move(self, event: events.Progress) -> None:
+        if self._bar is None:
+            if event.done_files == event.total_files:
+                return
+            self._bar = _new_bar(event.total_bytes)
+        self._bar.set_postfix_str(f"{event.done_files}/{event.total_files} files", refresh=False)
+        self._bar.update(event.done_bytes - self._bar.n)
+
+
+def _new_bar(total_bytes: int) -> Any:
+    # Only when there is something to see: loading tqdm takes longer than a small model.
+    from tqdm import tqdm
+
+    # No thread of its own: progress comes several times a second, also when no byte does.
+    tqdm.monitor_interval = 0
+    return tqdm(total=total_bytes or None, unit="B", unit_scale=True, unit_divisor=1024, dynamic_ncols=True)

@@ -1,0 +1,72 @@
+"""Numbers and events as people read them."""
+
+from lading import events
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(size_bytes: float) -> str:
+    for unit in _UNITS:
+        # What would be rounded to "1024.0" is one of the next unit.
+        if abs(size_bytes) < 1023.95 or unit == _UNITS[-1]:
+            break
+        size_bytes /= 1024
+    return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def sentence(event: events.Event) -> str:
+    """What happened, in one line; names in it are as strangers wrote them."""
+    match event:
+        case events.Resolved():
+            return f"{event.requested} is {event.resolved} (registry {event.registry}, version {event.version})"
+        case events.Listed():
+            return f"{event.uri}: {count(event.files, 'file')}, {size(event.size_bytes)}"
+        case events.AlreadyDelivered():
+            return f"{event.destination} already holds it; nothing to do"
+        case events.Waiting():
+            return f"waiting: another process delivers to {event.destination}"
+        case events.Resumed():
+            return f"resumed: {size(event.size_bytes)} were here already"
+        case events.Progress():
+            return _progress(event)
+        case events.Retried():
+            when = f" in {duration(event.delay_s)}" if event.delay_s else ""
+            return f"trying again{when}: {event.what}: {event.why}"
+        case events.Unverified():
+            others = f" and {event.files - 1} more" if event.files > 1 else ""
+            return f"not verified, since the origin declares no digest: {event.example}{others}"
+        case events.Unpacking():
+            return f"unpacking {event.name}"
+        case events.Delivered():
+            # Of less than a second, a rate says nothing.
+            rate = f" ({size(event.size_bytes / event.seconds)}/s)" if event.seconds >= 1 else ""
+            return (
+                f"delivered {count(event.files, 'file')}, {size(event.size_bytes)} to {event.destination} "
+                f"in {duration(event.seconds)}{rate}"
+            )
+
+
+def _progress(event: events.Progress) -> str:
+    rate = event.done_bytes / max(event.elapsed_s, 1e-3)
+    files = f"{event.done_files} of {count(event.total_files, 'file')}"
+    if not event.total_bytes:
+        return f"{size(event.done_bytes)}, {files}, {size(rate)}/s"
+    percent = 100 * event.done_bytes // event.total_bytes
+    text = f"{size(event.done_bytes)} of {size(event.total_bytes)} ({percent} %), {files}, {size(rate)}/s"
+    if rate and event.total_bytes > event.done_bytes:
+        text += f", {duration((event.total_bytes - event.done_bytes) / rate)} left"
+    return text
