@@ -213,6 +213,9 @@ class Connection:
                     return count
                 raise Malformed(f"{self._peer} closed the connection after {done} of {size} bytes")
             count += received
+            if self._flags:
+                # The kernel has waited for all of it: less means that it waited in vain.
+                break
         return count
 
     def _read_until_close(self, sink: Sink) -> None:

@@ -37,6 +37,8 @@ class Landing:
     def __init__(self, file: File, place: Path, journal: Journal, choose: ChooseChecks) -> None:
         self.file = file
         self.place = place
+        # Without a validator, parts of two answers could be parts of two versions.
+        self.splits = file.ranged and file.validator is not None
         self.outstanding = 0
         self.refetched = False
         self.journal = journal
@@ -61,7 +63,10 @@ class Landing:
         os.close(self.descriptor)
 
     def told(self, declared: Sequence[Digest]) -> None:
-        """Decide what to check; the first call counts, since a digest cannot begin in the middle."""
+        """Decide what to check; the first call counts, since a digest cannot begin in the middle.
+
+        Not safe from several threads: of a file with several spans, call it before any is read.
+        """
         if self._checks is not None:
             return
         self._checks = self._choose((*self.file.declared, *declared))
@@ -80,12 +85,12 @@ class Landing:
             crcs = self._read_back_crcs(landed.start, landed.end)
             if crcs.get(OWN_CRC) == landed.crc32:
                 self._landed[landed.start] = (landed.end, crcs)
-        if not self.file.ranged and self.landed_bytes() != size:
+        if not self.splits and self.landed_bytes() != size:
             self._landed.clear()
         if not self._landed:
             os.ftruncate(self.descriptor, 0)
         self._catch_up()
-        return missing(size, self._done_ranges(), most_bytes if self.file.ranged else max(size, 1))
+        return missing(size, self._done_ranges(), most_bytes if self.splits else max(size, 1))
 
     def landed_bytes(self) -> int:
         return sum(end - start for start, end in self._done_ranges())

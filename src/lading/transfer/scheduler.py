@@ -174,12 +174,12 @@ class Transfer:
         landing = Landing(file, self._place(job, file), job.journal, partial(self._choose, job, file))
         self._landings.add(landing)
         resumes = file.path in job.journal.earlier
-        whole = not file.ranged or file.size_bytes is None or file.size_bytes <= self._governor.span_bytes
+        whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._governor.span_bytes
         if isinstance(job.source, DeclaresDigests) and job.verify != "off" and (resumes or not whole):
             # An answer with a part of the file does not tell the digest of the whole.
             ask = partial(job.source.digests, file)
             landing.told(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
-        if resumes:
+        if resumes or not whole:
             landing.told(())
         spans = landing.recover(self._governor.span_bytes)
         resumed = landing.landed_bytes()
@@ -203,7 +203,7 @@ class Transfer:
         sink = SpanSink(landing, span, self._check, self._count)
 
         def attempt() -> None:
-            if sink.at > span.start and not (landing.file.validator and landing.file.ranged):
+            if sink.at > span.start and not landing.splits:
                 sink.rewind()
             if sink.at != span.end:
                 job.source.read(landing.file, sink.rest, sink)
@@ -222,6 +222,7 @@ class Transfer:
         except IntegrityError as error:
             # Once more from the start: the wire may have damaged it.  Twice, it is the origin.
             if landing.refetched:
+                landing.place.unlink()
                 raise
             landing.refetched = True
             self._listener(Retried(printable(landing.file.path), error.message, 0.0))
