@@ -18,4 +18,17 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from pathlib import Path
+
+    from lading.cli.demo_story import tell
+    from lading.errors import UsageError
+    from lading.uri import printable
+
+    examples = Path(arguments.examples).absolute()
+    if not (examples / "catalog.yaml").is_file() or not (examples / "iris/v2").is_dir():
+        raise UsageError(
+            f"{printable(arguments.examples)} does not hold the example models",
+            hint="run it in a checkout of lading, or name their folder by --examples DIR",
+        )
+    tell(examples, shown_as=arguments.examples)
+    return 0

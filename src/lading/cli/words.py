@@ -45,7 +45,8 @@ def sentence(event: events.Event) -> str:
             return _progress(event)
         case events.Retried():
             when = f" in {duration(event.delay_s)}" if event.delay_s else ""
-            return f"trying again{when}: {event.what}: {event.why}"
+            why = event.why if event.why.startswith(event.what) else f"{event.what}: {event.why}"
+            return f"trying again{when}: {why}"
         case events.Unverified():
             others = f" and {event.files - 1} more" if event.files > 1 else ""
             return f"not verified, since the origin declares no digest: {event.example}{others}"

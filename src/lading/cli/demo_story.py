@@ -1,0 +1,122 @@
+"""The demo's story.
+
+Every command that it shows is run as a user would run it, in a temporary folder; nothing is
+staged for the show but the origin.
+"""
+
+import contextlib
+import io
+import tempfile
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from lading.cli.demo_origin import flip_a_byte, open_origin
+from lading.cli.output import show
+from lading.cli.words import count, duration, size
+from lading.errors import IntegrityError, LadingError
+from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
+
+_CHAMPION = "model-registry://iris@champion"
+_CHALLENGER = "model-registry://iris@challenger"
+# Of nobody's environment: a proxy or a pattern that is set for real work has no part in this.
+_ENVIRONMENT = {"LADING_CATALOG": "catalog.yaml", "LADING_CONFIG": "lading.yaml"}
+
+
+def tell(examples: Path, shown_as: str) -> None:
+    """Tell all of it; raises ``LadingError`` when anything goes otherwise."""
+    started_s = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="lading-demo-") as folder,
+        contextlib.chdir(folder),
+        open_origin(examples, Path()) as url,
+    ):
+        _introduce(url)
+        _deliver()
+        _deliver_over_http()
+        _refuse()
+    show(
+        f"\nAll of it went as told, in {duration(time.monotonic() - started_s)}, and its folder is gone.  Yours to try:\n"
+    )
+    show(f"  $ lading pull {_CHAMPION} /tmp/iris --catalog {shown_as}/catalog.yaml")
+
+
+def _introduce(url: str) -> None:
+    show("A model, by its name in a registry, becomes a folder: verified, and whole or not at all.\n")
+    show("The registry is a file, catalog.yaml. It says that iris@champion is v1, in the folder iris/v1,")
+    show(f"and iris@challenger is v2, at {url}.\n")
+    show("  $ export LADING_CATALOG=catalog.yaml")
+
+
+def _deliver() -> None:
+    show("\n1. What is behind the name?\n")
+    _lading("resolve", _CHAMPION)
+    show("\n2. Bring it to a folder.\n")
+    _lading("pull", _CHAMPION, "models/iris")
+    _show_tree(Path("models/iris"))
+    _show_manifest(Path("models/iris") / FILE_NAME)
+    show("\n3. Is it still what was delivered? Every byte is read again.\n")
+    _lading("verify", "models/iris")
+
+
+def _deliver_over_http() -> None:
+    show("\n4. The challenger comes over HTTP, as an archive whose sha256 the catalog records.\n")
+    _lading("pull", _CHALLENGER, "models/next")
+    _show_tree(Path("models/next"))
+
+
+def _refuse() -> None:
+    manifest = Path("models/iris") / FILE_NAME
+    before = manifest.read_bytes()
+    show("\n5. Now one byte is damaged at the origin, and the challenger is to replace the champion.\n")
+    flip_a_byte(Path())
+    _lading("pull", _CHALLENGER, "models/iris", expected=IntegrityError.exit_code)
+    show(f"\n   That was exit code {IntegrityError.exit_code}: integrity.")
+    show("\n6. Refused. The folder that a server reads is untouched: still the champion, bit for bit.\n")
+    _lading("verify", "models/iris")
+    if manifest.read_bytes() != before or Path("models/iris", WORKSPACE_NAME).exists():
+        _not_as_told("the refused delivery left something in models/iris")
+
+
+def _lading(*argv: str, expected: int = 0) -> None:
+    """Run one command, and show it with all that it writes."""
+    from lading.cli.main import main
+
+    show(f"  $ lading {' '.join(argv)}")
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = main(argv, _ENVIRONMENT)
+    for line in output.getvalue().splitlines():
+        show(f"    {line}".rstrip())
+    if code != expected:
+        _not_as_told(f"exit code {code} where {expected} was expected")
+
+
+def _show_tree(folder: Path) -> None:
+    show(f"\n    {folder}/")
+    _show_branch(folder, "    ")
+
+
+def _show_branch(folder: Path, margin: str) -> None:
+    entries = sorted(folder.iterdir())
+    for entry in entries:
+        twig, below = ("└── ", "    ") if entry is entries[-1] else ("├── ", "│   ")
+        if entry.is_dir():
+            show(f"{margin}{twig}{entry.name}/")
+            _show_branch(entry, margin + below)
+        else:
+            show(f"{margin}{twig}{entry.name}  ({size(entry.stat().st_size)})")
+
+
+def _show_manifest(path: Path) -> None:
+    manifest = Manifest.loads(path.read_text(encoding="utf-8"))
+    verified = [file for file in manifest.files if any(digest.algorithm == "sha256" for digest in file.verified)]
+    show(f"\n    {path.name} tells what this is:")
+    show(f"      requested  {manifest.requested}")
+    show(f"      resolved   {manifest.resolved}, version {manifest.version}")
+    show(f"      digest     {manifest.digest}")
+    show(f"      verified   {len(verified)} of {count(len(manifest.files), 'file')}, by the catalog's sha256")
+
+
+def _not_as_told(what: str) -> NoReturn:
+    raise LadingError(f"the demo did not go as told: {what}", hint="this is a defect of lading: please report it")
