@@ -31,6 +31,7 @@ from lading.retry import Clock
 from lading.uri import printable
 
 _LOOK_AGAIN_S = 0.5
+_MOST_VANISHED = 100
 
 
 class Workspace:
@@ -64,19 +65,24 @@ class Workspace:
 
     def prune_stage(self, keep: Collection[str]) -> None:
         """Remove staged files that are not in ``keep``: strays of an attempt at something else."""
-        for folder, _, names in os.walk(self.stage):
+        for folder, _, names in os.walk(self.stage, topdown=False):
             for name in names:
                 place = os.path.join(folder, name)
                 if os.path.relpath(place, self.stage) not in keep:
                     os.unlink(place)
+            # An empty folder would stand in the way of a file that has its name now.
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
     def dissolve(self) -> None:
         """Remove the workspace; the lock goes last, so that nobody starts before all is gone."""
         self.discard_stage()
         with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(self.folder):
-                if name != self.lock.name:
-                    (self.folder / name).unlink(missing_ok=True)
+            for place in self.folder.iterdir():
+                if place.is_dir() and not place.is_symlink():
+                    remove_tree(place)
+                elif place != self.lock:
+                    place.unlink(missing_ok=True)
         self.lock.unlink(missing_ok=True)
         # A process that waited may have made its own lock here since.
         with contextlib.suppress(OSError):
@@ -145,12 +151,17 @@ def _holds_bytes(workspace: Workspace) -> bool:
 
 def _lock(workspace: Workspace, clock: Clock, stop: Event, listener: Listener) -> int:
     told = False
+    vanished = 0
     while True:
         try:
             workspace.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:
-            # The process before took its workspace away between the two calls.
+        except FileNotFoundError as error:
+            # The process before took its workspace away between the two calls; or nothing can be
+            # made here, as below /proc.
+            vanished += 1
+            if vanished > _MOST_VANISHED:
+                raise disk_error(error, workspace.destination) from error
             continue
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{printable(str(workspace.destination))} is not a folder") from error
