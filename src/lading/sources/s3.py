@@ -114,12 +114,15 @@ class S3Source:
             if file.validator and head.get("etag") and head.get("etag") != file.validator:
                 raise OriginChanged(f"{self._shown_key(file)} changed while it was read")
             if whole:
-                sink.told((*declared_digests(head, whole=True), *md5_of_etag(head)))
+                sink.told(self._declared(file, head))
             answer.read_into(sink.write)
 
     def digests(self, file: File) -> Sequence[Digest]:
-        """The checksums of the whole object; for a composite one, its parts are asked for."""
-        head = self._head(file, "", [_ASK_FOR_CHECKSUM])
+        """What the origin declares for the whole object; costs a request."""
+        return self._declared(file, self._head(file, "", [_ASK_FOR_CHECKSUM]))
+
+    def _declared(self, file: File, head: Head) -> Sequence[Digest]:
+        """The checksums in the head of an object; for a composite one, its parts are asked for."""
         digests = [*declared_digests(head, whole=True), *md5_of_etag(head)]
         return digests or list(self._composite(file, head))
 

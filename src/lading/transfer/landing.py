@@ -137,7 +137,8 @@ class Landing:
         self.told(())
         self._catch_up()
         spans = [(start, end, crcs) for start, (end, crcs) in sorted(self._landed.items())]
-        size = spans[-1][1] if spans else 0
+        # Up to the first gap: what is not there must not be taken for zeros.
+        size = self._frontier(0)
         if self.file.size_bytes not in (None, size):
             raise Unavailable(f"{printable(self.file.path)} ends after {size} of {self.file.size_bytes} bytes")
         own = combined_crc(OWN_CRC, ((crcs[OWN_CRC], end - start) for start, end, crcs in spans))
