@@ -95,13 +95,14 @@ class FakeS3:
 
     def _list(self, query: dict[str, str]) -> Answer:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-        after = query.get("continuation-token", "")
+        after = base64.urlsafe_b64decode(query.get("continuation-token", "")).decode()
         most = min(int(query.get("max-keys", "1000")), self.page_keys)
         names = sorted({self._rolled_up(key, prefix, delimiter) for key in self.objects if key.startswith(prefix)})
         names = [name for name in names if name > after]
         page, rest = names[:most], names[most:]
         items = "".join(self._item(name, rolled=bool(delimiter) and name not in self.objects) for name in page)
-        following = f"<NextContinuationToken>{_coded(page[-1])}</NextContinuationToken>" if rest and page else ""
+        token = base64.urlsafe_b64encode(page[-1].encode()).decode() if rest else ""
+        following = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
         return _xml(
             f'<ListBucketResult xmlns="{_NAMESPACE}"><Name>{self.bucket}</Name><Prefix>{_coded(prefix)}</Prefix>'
             f"<KeyCount>{len(page)}</KeyCount><MaxKeys>{most}</MaxKeys><EncodingType>url</EncodingType>"

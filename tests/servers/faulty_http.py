@@ -208,12 +208,13 @@ class FaultyServer:
     """The server, on a loopback port of its own; a context manager.
 
     ``tls`` is an ``ssl.SSLContext`` for a server.  ``on_sent`` is told the total of body bytes
-    sent so far, after each piece; what it raises or waits for holds the answer.  ``pace_bytes_s``
-    bounds the rate of all answers together.
+    sent so far, after each piece; while it waits, that answer is held.  ``pace_bytes_s`` bounds the
+    rate of all answers together.  ``asked_bytes`` counts what was asked for of files with an ETag.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.requests: list[Request] = []
+        self.asked_bytes = 0
         self.resources: dict[str, Resource] = {}
         self.routes: dict[str, Callable[[Request], Answer]] = {}
         self.on_sent: Callable[[int], None] = lambda total: None
@@ -247,6 +248,7 @@ class FaultyServer:
         """Forget every fault and every request, and hold nothing back."""
         self._faults.clear()
         self.requests.clear()
+        self.asked_bytes = 0
         self.on_sent = lambda total: None
         self.pace_bytes_s = math.inf
         self._sent_bytes = 0
@@ -271,6 +273,8 @@ class FaultyServer:
             for fault in self._faults.get(request.path, ()):
                 if fault.meets(request):
                     answer = fault.change(request, answer)
+            if "ETag" in answer.headers and request.method == "GET" and reads(request):
+                self.asked_bytes += len(answer.body)
         return answer
 
     def count(self, size_bytes: int) -> None:

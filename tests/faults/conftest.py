@@ -1,0 +1,119 @@
+"""A server that misbehaves, a destination that remembers how it was, and whole processes to kill."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lading.manifest import Manifest
+from lading.settings import S3, Aws
+from servers.fake_s3 import FakeS3
+from servers.faulty_http import FaultyServer
+from servers.trees import read_tree, whole_manifest, write_tree
+
+OLD_MODEL = {"config.json": b"old", "old/weights.bin": b"old weights", "model.bin": b"the old model"}
+
+
+class Destination:
+    """A folder to deliver to, and what was in it before."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before = self._everything()
+
+    def _everything(self) -> dict[str, bytes] | None:
+        if not self.path.exists():
+            return None
+        found = read_tree(self.path)
+        manifest = self.path / ".lading.json"
+        return found | ({".lading.json": manifest.read_bytes()} if manifest.exists() else {})
+
+    def landed_bytes(self) -> int:
+        """Bytes that the journal of an interrupted delivery promises; a torn last line promises nothing."""
+        journal = self.path / ".lading" / "journal"
+        total = 0
+        for line in journal.read_text().splitlines()[1:] if journal.exists() else ():
+            try:
+                _, _, _, start, end, _ = json.loads(line)
+            except ValueError:
+                break
+            total += end - start
+        return total
+
+    def assert_untouched(self) -> None:
+        """Nothing but ``.lading/`` may have come, and nothing may have gone."""
+        assert (self._everything() or None) == self.before
+        assert not (self.path.parent / f".{self.path.name}.lading").exists()
+
+    def assert_holds(self, files: dict[str, bytes]) -> Manifest:
+        """Exactly these files, and a manifest that says so."""
+        assert read_tree(self.path) == files
+        return whole_manifest(self.path)
+
+
+@pytest.fixture(params=["absent", "older-model"])
+def destination(request, tmp_path, pull):
+    """Every fault is met twice: by a first delivery, and by one that replaces an older model."""
+    path = tmp_path / "destination" / "model"
+    path.parent.mkdir()
+    if request.param == "older-model":
+        pull(str(write_tree(tmp_path / "old", OLD_MODEL)), path)
+    return Destination(path)
+
+
+@pytest.fixture
+def server():
+    with FaultyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(server):
+    return FakeS3(server)
+
+
+@pytest.fixture
+def anonymous(server) -> dict[str, object]:
+    """Settings, as keywords, for the bucket without credentials."""
+    return {"s3": S3(endpoint=server.url, anonymous=True), "aws": Aws(metadata_disabled=True)}
+
+
+class Processes:
+    """``lading`` as processes of their own; what they write to standard error is kept in a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: list[subprocess.Popen] = []
+
+    def start(self, *arguments: str | Path, code: str = "", **options) -> subprocess.Popen:
+        """Start ``lading ARGUMENTS``; ``code`` is Python that runs first, ``env`` adds to the environment."""
+        program = f"import sys\n{code}\nfrom lading.cli.main import main\nsys.exit(main())"
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        env = os.environ | {"LADING_STALL_S": "60"} | options.pop("env", {})
+        log = self._folder / f"process-{len(self._running)}.log"
+        with log.open("wb") as errors:
+            process = subprocess.Popen(command, stderr=errors, env=env, **options)
+        process.log = log
+        self._running.append(process)
+        return process
+
+    def run(self, *arguments: str | Path, **options) -> subprocess.Popen:
+        """The same, to its end."""
+        process = self.start(*arguments, **options)
+        process.wait(timeout=60)
+        return process
+
+    def end(self) -> None:
+        for process in self._running:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def processes(tmp_path):
+    processes = Processes(tmp_path)
+    yield processes
+    processes.end()
