@@ -36,6 +36,7 @@ else:
 _IsalError = cast(type[Exception], isal_zlib.error)
 _COPY_BYTES = 256 * 1024
 _BLOCK_BYTES = 512
+_LINK_BYTES = 4096
 _MOST_LINKS_IN_A_ROW = 40
 
 
@@ -68,6 +69,8 @@ def unpack(archive: Path, name: str, tree: Path, limits: Limits) -> Manifest:
         _zstd.ZstdError,
     ) as error:
         raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {printable(str(error))}") from error
+    except NotImplementedError as error:
+        raise Unsupported(f"{printable(name)}: {error}", hint="pack it with the usual deflate") from error
     except OSError as error:
         if error.errno is None:
             # gzip and bz2 report a damaged stream as an OSError without a number.
@@ -89,9 +92,7 @@ class _TreeWriter:
 
     def path_of(self, member: str) -> str:
         """The member's path below the root; "" for the root itself."""
-        self._members += 1
-        if self._members > self._limits.unpack_members:
-            raise self._refused(f"more than {self._limits.unpack_members} members")
+        self._count_member()
         path = member.rstrip("/")
         while path.startswith("./"):
             path = path[2:].lstrip("/")
@@ -139,6 +140,11 @@ class _TreeWriter:
         if self._bytes > self._limits.unpack_bytes:
             raise self._refused(f"more than {self._limits.unpack_bytes} bytes")
 
+    def _count_member(self) -> None:
+        self._members += 1
+        if self._members > self._limits.unpack_members:
+            raise self._refused(f"more than {self._limits.unpack_members} members")
+
     def finish(self) -> Manifest:
         """Make the links; returns all files."""
         for path in sorted(self._links):
@@ -150,10 +156,9 @@ class _TreeWriter:
             if not below or path == target or path.startswith(f"{target}/") or target == ".":
                 raise self._refused(f"the link {printable(path)!r}, which leads nowhere or to itself")
             for name in below:
-                self._members += 1
+                # One by one: links to folders of links double with every step.
+                self._count_member()
                 self._alias(path + name[len(target) :], name)
-        if self._members > self._limits.unpack_members:
-            raise self._refused(f"more than {self._limits.unpack_members} members")
         if not self._files:
             raise self._refused("no file")
         return Manifest.of(self._files.values())
@@ -208,19 +213,23 @@ def _untar(archive: Path, writer: _TreeWriter) -> None:
         # end of the archive counts as bytes too.
         while piece := stream.read(_COPY_BYTES):
             writer.count(len(piece))
-        if stream.tail.strip(b"\0") or len(stream.tail) < _BLOCK_BYTES:
+        # A tar that is whole has a block of zeros where the next member would begin.  A cut there is
+        # no error to tarfile, and zeros alone may be the last member's content.
+        if stream.tail.strip(b"\0") or stream.position < tar.offset + _BLOCK_BYTES:
             raise EOFError("its end is missing")
 
 
 class _Tail:
-    """A stream that remembers the last block: a tar that is whole ends in zeros."""
+    """A stream that remembers where it is, and the last block."""
 
     def __init__(self, stream: _Readable) -> None:
         self._stream = stream
+        self.position = 0
         self.tail = b""
 
     def read(self, size: int) -> bytes:
         piece = self._stream.read(size)
+        self.position += len(piece)
         self.tail = (self.tail + piece)[-_BLOCK_BYTES:] if len(piece) < _BLOCK_BYTES else piece[-_BLOCK_BYTES:]
         return piece
 
@@ -257,7 +266,9 @@ def _unzip(archive: Path, writer: _TreeWriter) -> None:
             elif member.flag_bits & 0x1:
                 raise Unsupported(f"the archive's member {printable(member.filename)!r} is encrypted")
             elif stat.S_ISLNK(mode):
-                target = os.fsdecode(bundle.read(member)[:4096])
+                with bundle.open(member) as content:
+                    # No more than a path can be long: a link may be a bomb, too.
+                    target = os.fsdecode(content.read(_LINK_BYTES))
                 writer.link(path, target if target.startswith("/") else posixpath.join(posixpath.dirname(path), target))
             elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 raise Unsupported(f"the archive holds {printable(member.filename)!r}, a device or something else")

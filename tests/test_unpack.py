@@ -1,0 +1,620 @@
+"""Archives, as people make them and as attackers do."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import shutil
+import stat
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from backports import zstd
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import lading
+from lading.errors import IntegrityError, LadingError, Unsupported
+from lading.manifest import FILE_NAME, WORKSPACE_NAME
+from lading.settings import Limits, Settings
+from lading.unpack import unpack
+
+LIMITS = Limits()
+
+# (name, bytes) or a TarInfo made by the functions below.
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def file(name: str, content: bytes = b"content", mode: int = 0o644) -> Member:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    info.mode = mode
+    return info, content
+
+
+def other(name: str, kind: bytes, target: str = "") -> Member:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.linkname = target
+    if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+        info.devmajor, info.devminor = 1, 3
+    return info, b""
+
+
+def symlink(name: str, target: str) -> Member:
+    return other(name, tarfile.SYMTYPE, target)
+
+
+def hardlink(name: str, target: str) -> Member:
+    return other(name, tarfile.LNKTYPE, target)
+
+
+def folder(name: str) -> Member:
+    return other(name, tarfile.DIRTYPE)
+
+
+def tar_of(*members: Member, form: int = tarfile.PAX_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as tar:
+        for info, content in members:
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def zip_of(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as bundle:
+        for name, content in members:
+            bundle.writestr(zipfile.ZipInfo(name) if name.endswith("/") else name, content)
+    return out.getvalue()
+
+
+def zip_with_mode(name: str, mode: int, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as bundle:
+        info = zipfile.ZipInfo(name)
+        info.create_system = 3
+        info.external_attr = mode << 16
+        bundle.writestr(info, content)
+    return out.getvalue()
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Path:
+    """A folder with something precious in it, beside which archives are unpacked."""
+    (tmp_path / "precious").write_text("untouched")
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def unpacked(ground: Path, data: bytes, name: str = "model.tar", limits: Limits = LIMITS) -> dict[str, bytes]:
+    """The tree of this archive, which must be what the manifest says; nothing else may have changed."""
+    archive = ground / "archive"
+    archive.write_bytes(data)
+    tree = ground / "tree"
+    try:
+        manifest = unpack(archive, name, tree, limits)
+    finally:
+        assert (ground.parent / "precious").read_text() == "untouched"
+        assert sorted(os.listdir(ground.parent)) == ["precious", "work"]
+        assert set(os.listdir(ground)) <= {"archive", "tree"}
+    found = {}
+    for below, folders, names in os.walk(tree):
+        assert not any(os.path.islink(os.path.join(below, entry)) for entry in (*folders, *names))
+        for entry in names:
+            place = os.path.join(below, entry)
+            found[os.path.relpath(place, tree)] = Path(place).read_bytes()
+    assert {each.path: each.size_bytes for each in manifest.files} == {path: len(data) for path, data in found.items()}
+    return found
+
+
+SIMPLE = (file("config.json", b"{}"), folder("weights"), file("weights/a.bin", b"a" * 5000), file("empty", b""))
+SIMPLE_TREE = {"config.json": b"{}", "weights/a.bin": b"a" * 5000, "empty": b""}
+
+
+@pytest.mark.parametrize(
+    ("name", "compress"),
+    [
+        ("model.tar", bytes),
+        ("model.tar.gz", gzip.compress),
+        ("model.tgz", gzip.compress),
+        ("model.tar.bz2", bz2.compress),
+        ("model.tar.xz", lzma.compress),
+        ("model.tar.zst", zstd.compress),
+        ("MODEL.TAR.ZST", zstd.compress),
+        # The first bytes tell the compression, not the name.
+        ("model.tar", gzip.compress),
+        ("model.tar.gz", bytes),
+    ],
+)
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_a_tar_in_every_compression_becomes_its_tree(
+    ground: Path, name: str, compress: Callable[[bytes], bytes], form: int
+) -> None:
+    assert unpacked(ground, compress(tar_of(*SIMPLE, form=form)), name) == SIMPLE_TREE
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_becomes_its_tree(ground: Path, method: int) -> None:
+    data = zip_of(
+        ("config.json", b"{}"), ("weights/", b""), ("weights/a.bin", b"a" * 5000), ("empty", b""), method=method
+    )
+    assert unpacked(ground, data, "model.zip") == SIMPLE_TREE
+
+
+def test_names_may_begin_with_dot_slash(ground: Path) -> None:
+    data = tar_of(folder("."), folder("./"), file("./a"), folder("./d/"), file("././d/b"))
+    assert unpacked(ground, data) == {"a": b"content", "d/b": b"content"}
+
+
+def test_long_and_unicode_names_survive_in_every_format(tmp_path: Path) -> None:
+    long = "/".join(["folder" * 20] * 3) + "/ünï-模型.bin"
+    for number, form in enumerate((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)):
+        ground = tmp_path / str(number)
+        ground.mkdir()
+        archive = ground / "archive"
+        archive.write_bytes(tar_of(file(long), form=form))
+        assert [each.path for each in unpack(archive, "a.tar", ground / "tree", LIMITS).files] == [long]
+
+
+def test_a_sparse_file_has_its_holes(ground: Path) -> None:
+    # GNU's old sparse format: one piece of 512 bytes at 10,000, in a file of 20,000.
+    header = bytearray(tarfile.TarInfo("sparse.bin").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"%011o\0" % 512
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:410] = b"%011o\0%011o\0" % (10_000, 512)
+    header[483:495] = b"%011o\0" % 20_000
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data = bytes(header) + b"x" * 512 + bytes(1024)
+    expected = bytes(10_000) + b"x" * 512 + bytes(20_000 - 10_512)
+    assert unpack_error(ground, data, limits=Limits(unpack_bytes=19_999)).code == "integrity"
+    shutil.rmtree(ground / "tree")
+    assert unpacked(ground, data) == {"sparse.bin": expected}
+
+
+def test_a_program_stays_executable_and_nothing_gains_other_rights(ground: Path) -> None:
+    unpacked(ground, tar_of(file("run", mode=0o4755), file("data", mode=0o600)))
+    assert (ground / "tree/run").stat().st_mode & 0o7111 == 0o111
+    assert (ground / "tree/data").stat().st_mode & 0o7111 == 0
+
+
+def test_a_later_member_of_the_same_name_wins(ground: Path) -> None:
+    assert unpacked(ground, tar_of(file("a", b"first, and longer"), file("a", b"second"))) == {"a": b"second"}
+
+
+# ---- links ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("members", "tree"),
+    [
+        ([file("a"), symlink("b", "a")], {"a": b"content", "b": b"content"}),
+        ([symlink("b", "a"), file("a")], {"a": b"content", "b": b"content"}),
+        ([file("d/a"), symlink("d/b", "a"), hardlink("e", "d/a")], dict.fromkeys(["d/a", "d/b", "e"], b"content")),
+        ([file("d/a"), symlink("e/b", "../d/a")], dict.fromkeys(["d/a", "e/b"], b"content")),
+        ([file("a"), symlink("b", "c"), symlink("c", "a")], dict.fromkeys("abc", b"content")),
+        ([file("d/x"), file("d/y"), symlink("e", "d")], dict.fromkeys(["d/x", "d/y", "e/x", "e/y"], b"content")),
+        ([file("./a"), hardlink("./b", "./a")], dict.fromkeys("ab", b"content")),
+        # Hugging Face's cache: snapshots are links to blobs.
+        (
+            [file("blobs/1"), symlink("snapshots/x/config.json", "../../blobs/1")],
+            dict.fromkeys(["blobs/1", "snapshots/x/config.json"], b"content"),
+        ),
+    ],
+)
+def test_links_within_become_further_names_of_their_files(
+    ground: Path, members: list[Member], tree: dict[str, bytes]
+) -> None:
+    assert unpacked(ground, tar_of(*members)) == tree
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        ([file("../precious")], IntegrityError),
+        ([file("a/../../precious")], IntegrityError),
+        ([file("a/../b")], IntegrityError),
+        ([file("/precious")], IntegrityError),
+        ([file("./../precious")], IntegrityError),
+        ([file(".//../precious")], IntegrityError),
+        ([file("..")], IntegrityError),
+        ([folder("..")], IntegrityError),
+        ([folder("../evil")], IntegrityError),
+        ([folder("/evil")], IntegrityError),
+        ([file(".lading.json")], IntegrityError),
+        ([file(".lading/journal")], IntegrityError),
+        ([file("./.lading/lock")], IntegrityError),
+        ([symlink(".lading", "a"), file("a")], IntegrityError),
+        ([file("x" * 256)], IntegrityError),
+        ([file("a"), symlink("b", "../precious")], IntegrityError),
+        ([file("a"), symlink("b", "/etc/passwd")], IntegrityError),
+        ([file("a"), symlink("d/b", "../../precious")], IntegrityError),
+        ([file("a"), symlink("b", "d/../../precious")], IntegrityError),
+        ([file("a"), symlink("b", "..")], IntegrityError),
+        ([file("a"), symlink("b", ".")], IntegrityError),
+        ([file("a"), symlink("b", "")], IntegrityError),
+        ([file("a"), symlink("b", "nowhere")], IntegrityError),
+        ([file("a"), hardlink("b", "../precious")], IntegrityError),
+        ([file("a"), hardlink("b", "/etc/passwd")], IntegrityError),
+        ([file("a"), hardlink("b", "nowhere")], IntegrityError),
+        ([file("a"), symlink("../b", "a")], IntegrityError),
+        ([file("a"), hardlink("/b", "a")], IntegrityError),
+        # A write through a link: the folder of the second member leads out.
+        ([symlink("d", ".."), file("d/precious", b"overwritten")], IntegrityError),
+        ([symlink("d", "/tmp"), file("d/precious", b"overwritten")], IntegrityError),
+        ([symlink("precious", "../precious"), file("precious", b"overwritten")], IntegrityError),
+        # Chains and loops.
+        ([symlink("a", "b"), symlink("b", "a"), file("c")], IntegrityError),
+        ([symlink("a", "a"), file("c")], IntegrityError),
+        ([symlink("d", "e"), symlink("e", "d"), file("d/x"), file("c")], IntegrityError),
+        ([file("d/a"), symlink("d/d", "../d")], IntegrityError),
+        ([file("d/a"), symlink("d/e/f", "..")], IntegrityError),
+        ([file("a"), *(symlink(f"l{n}", f"l{n + 1}") for n in range(100)), symlink("l100", "a")], IntegrityError),
+        ([symlink("a", "b"), symlink("b", "../precious"), file("c")], IntegrityError),
+        # Devices.
+        ([other("null", tarfile.CHRTYPE)], Unsupported),
+        ([other("disk", tarfile.BLKTYPE)], Unsupported),
+        ([other("pipe", tarfile.FIFOTYPE)], Unsupported),
+        # One name, two kinds.
+        ([file("a"), file("a/b")], IntegrityError),
+        ([file("a/b"), file("a")], IntegrityError),
+        ([folder("a"), file("a")], IntegrityError),
+        ([file("a"), folder("a")], IntegrityError),
+        ([folder("d"), file("x"), symlink("d", "x")], IntegrityError),
+        ([file("d/x"), file("e"), symlink("e/y", "../d/x")], IntegrityError),
+        # Nothing to deliver.
+        ([], IntegrityError),
+        ([folder("d")], IntegrityError),
+        ([file("")], IntegrityError),
+        ([file("."), file("a")], IntegrityError),
+    ],
+)
+def test_a_tar_that_would_harm_is_refused(
+    ground: Path, members: list[Member], kind: type[LadingError], form: int
+) -> None:
+    error = unpack_error(ground, tar_of(*members, form=form))
+    assert type(error) is kind
+    assert error.message
+
+
+def unpack_error(ground: Path, data: bytes, name: str = "model.tar", limits: Limits = LIMITS) -> LadingError:
+    with pytest.raises(LadingError) as caught:
+        unpacked(ground, data, name, limits)
+    return caught.value
+
+
+def test_a_name_that_is_not_unicode_is_refused(ground: Path) -> None:
+    data = tar_of(file("aaaa"), form=tarfile.GNU_FORMAT).replace(b"aaaa", b"\xff\xfe\xff\xfe", 1)
+    header = bytearray(data[:512])
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    assert unpack_error(ground, bytes(header) + data[512:]).code == "integrity"
+
+
+def test_a_control_character_in_a_name_does_not_reach_the_message(ground: Path) -> None:
+    error = unpack_error(ground, tar_of(file("../\x1b[2Jevil")))
+    assert "\x1b" not in str(error)
+
+
+@pytest.mark.timeout(20)
+def test_links_to_folders_of_links_do_not_multiply_without_end(ground: Path) -> None:
+    # Each folder holds two links to the one before it: 2**40 names from 4 kB.
+    members = [file("d00/f")]
+    for number in range(1, 40):
+        members += [symlink(f"d{number:02}/{side}", f"../d{number - 1:02}") for side in "ab"]
+    error = unpack_error(ground, tar_of(*members), limits=Limits(unpack_members=1000))
+    assert "1000 members" in str(error)
+    assert sum(len(names) for _, _, names in os.walk(ground / "tree")) <= 1000
+
+
+# ---- limits --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [lambda tree: tar_of(*(file(*each) for each in tree)), lambda tree: zip_of(*tree)])
+@pytest.mark.parametrize(
+    ("limits", "fits"),
+    [
+        (Limits(unpack_bytes=3000 + 20_000), True),
+        (Limits(unpack_bytes=2999), False),
+        (Limits(unpack_members=3), True),
+        (Limits(unpack_members=2), False),
+    ],
+)
+def test_more_bytes_or_members_than_allowed_are_refused(
+    ground: Path, pack: Callable[..., bytes], limits: Limits, fits: bool
+) -> None:
+    tree = [(name, b"x" * 1000) for name in "abc"]
+    data = pack(tree)
+    name = "m.zip" if data.startswith(b"PK") else "m.tar"
+    if fits:
+        assert unpacked(ground, data, name, limits) == dict(tree)
+    else:
+        assert "more than" in str(unpack_error(ground, data, name, limits))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstd.compress])
+def test_a_bomb_stops_at_the_limit_and_not_at_the_end_of_the_disk(
+    ground: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    data = compress(tar_of(file("zeros", bytes(20 << 20))))
+    assert len(data) < 1 << 20
+    assert "more than 1048576 bytes" in str(unpack_error(ground, data, limits=Limits(unpack_bytes=1 << 20)))
+    assert (ground / "tree/zeros").stat().st_size <= 1 << 20
+
+
+def test_a_bomb_behind_the_end_of_the_archive_counts_too(ground: Path) -> None:
+    data = gzip.compress(tar_of(file("a")) + bytes(20 << 20))
+    assert "more than" in str(unpack_error(ground, data, limits=Limits(unpack_bytes=1 << 20)))
+
+
+@pytest.mark.timeout(20)
+def test_a_zip_link_that_is_a_bomb_is_not_read_into_memory(ground: Path) -> None:
+    import tracemalloc
+
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
+        info = zipfile.ZipInfo("link")
+        info.create_system, info.external_attr, info.compress_type = (
+            3,
+            (stat.S_IFLNK | 0o777) << 16,
+            zipfile.ZIP_DEFLATED,
+        )
+        bundle.writestr(info, b"a" * (64 << 20))
+        bundle.writestr("a", b"x")
+    (ground / "archive").write_bytes(out.getvalue())
+    tracemalloc.start()
+    try:
+        with pytest.raises(LadingError):
+            unpack(ground / "archive", "m.zip", ground / "tree", LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+# ---- damage --------------------------------------------------------------------------------
+
+
+# Content that ends in zeros: a cut behind it looks like the end of an archive.
+CUT = tar_of(file("a", b"a" * 700), file("zeros", bytes(1024)), file("c", b"c" * 10))
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 511, 512, 513, 1000, 1536, 2048, 2560, 3072, 3100, 3584, 4000, 4096])
+def test_a_plain_tar_cut_anywhere_before_its_end_is_refused(ground: Path, length: int) -> None:
+    # a: 512 + 1024, zeros: 512 + 1024, c: 512 + 512, then the end.
+    assert CUT[4096 : 4096 + 512] == bytes(512)
+    assert unpack_error(ground, CUT[:length]).code == "integrity"
+
+
+def test_a_tar_with_one_block_of_zeros_at_its_end_is_whole(ground: Path) -> None:
+    # Two are the rule; GNU tar reads one, and some programs write one.
+    assert set(unpacked(ground, CUT[: 4096 + 512])) == {"a", "zeros", "c"}
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstd.compress])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.9, 0.99])
+def test_a_compressed_tar_cut_anywhere_is_refused(
+    ground: Path, compress: Callable[[bytes], bytes], share: float
+) -> None:
+    whole = compress(tar_of(file("random", os.urandom(20_000)), file("b")))
+    assert unpack_error(ground, whole[: int(len(whole) * share)]).code == "integrity"
+
+
+@pytest.mark.parametrize(
+    ("compress", "lost"),
+    [(gzip.compress, 1), (gzip.compress, 8), (bz2.compress, 1), (lzma.compress, 1), (zstd.compress, 1)],
+)
+def test_a_compressed_tar_that_lacks_its_last_bytes_is_refused(
+    ground: Path, compress: Callable[[bytes], bytes], lost: int
+) -> None:
+    whole = compress(tar_of(file("a"), file("b")))
+    assert unpack_error(ground, whole[:-lost]).code == "integrity"
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_flipped_bit_in_a_compressed_tar_is_refused_by_its_checksum(
+    ground: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    whole = bytearray(compress(tar_of(file("random", os.urandom(20_000)))))
+    whole[len(whole) // 2] ^= 0x10
+    assert unpack_error(ground, bytes(whole)).code == "integrity"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_a_zip_cut_anywhere_is_refused(ground: Path, share: float) -> None:
+    whole = zip_of(("random", os.urandom(20_000)), ("b", b"b"))
+    assert unpack_error(ground, whole[: int(len(whole) * share)], "m.zip").code == "integrity"
+
+
+@pytest.mark.parametrize("name", ["model.tar", "model.tar.gz", "model.zip", "model.tar.zst"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0",
+        b"garbage" * 1000,
+        bytes(10_240),
+        b"<html>not found</html>",
+        b"\x1f\x8b",
+        b"PK\x03\x04",
+        b"BZh9",
+        b"\xfd7zXZ\0",
+        b"\x28\xb5\x2f\xfd",
+    ],
+)
+def test_garbage_is_refused(ground: Path, name: str, data: bytes) -> None:
+    assert unpack_error(ground, data, name).code == "integrity"
+
+
+def test_something_behind_the_end_of_a_tar_is_refused(ground: Path) -> None:
+    assert unpack_error(ground, tar_of(file("a")) + b"x" * 512).code == "integrity"
+
+
+# ---- zip's own -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../precious", "/precious", "a/../../precious", "a/../b", ".lading.json", "x" * 256])
+def test_a_zip_member_that_leaves_is_refused(ground: Path, name: str) -> None:
+    assert unpack_error(ground, zip_of((name, b"overwritten")), "m.zip").code == "integrity"
+
+
+def test_a_zip_link_within_becomes_a_file_and_one_that_leaves_is_refused(ground: Path) -> None:
+    def zip_with_link(target: str) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as bundle:
+            info = zipfile.ZipInfo("link")
+            info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            bundle.writestr(info, target)
+            bundle.writestr("a", b"content")
+        return out.getvalue()
+
+    for target in ("../precious", "/etc/passwd", "nowhere", "link", ".", "x" * 5000):
+        assert unpack_error(ground, zip_with_link(target), "m.zip").code == "integrity"
+        shutil.rmtree(ground / "tree")
+    assert unpacked(ground, zip_with_link("a"), "m.zip") == {"a": b"content", "link": b"content"}
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
+def test_a_zip_device_is_refused(ground: Path, kind: int) -> None:
+    assert unpack_error(ground, zip_with_mode("device", kind | 0o644, b""), "m.zip").code == "unsupported"
+
+
+def test_an_encrypted_zip_is_refused_as_unsupported(ground: Path) -> None:
+    data = bytearray(zip_of(("secret", b"x"), method=zipfile.ZIP_STORED))
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    assert unpack_error(ground, bytes(data), "m.zip").code == "unsupported"
+
+
+def test_a_zip_in_a_compression_that_python_lacks_is_refused_as_unsupported(ground: Path) -> None:
+    data = bytearray(zip_of(("a", b"x"), method=zipfile.ZIP_STORED))
+    struct.pack_into("<H", data, 8, 9)  # Deflate64
+    struct.pack_into("<H", data, data.index(b"PK\x01\x02") + 10, 9)
+    assert unpack_error(ground, bytes(data), "m.zip").code == "unsupported"
+
+
+def test_a_zip_whose_checksum_is_wrong_is_refused(ground: Path) -> None:
+    data = zip_of(("a", b"content"), method=zipfile.ZIP_STORED).replace(b"content", b"CONTENT")
+    assert unpack_error(ground, data, "m.zip").code == "integrity"
+
+
+# ---- anything at all -----------------------------------------------------------------------
+
+
+SEEDS = [
+    ("m.tar", tar_of(*SIMPLE, symlink("l", "config.json"), hardlink("h", "empty"))),
+    ("m.tar", tar_of(file("long" * 50), file("größe"), form=tarfile.PAX_FORMAT)),
+    ("m.tar", tar_of(file("long" * 50), form=tarfile.GNU_FORMAT)),
+    ("m.zip", zip_of(("config.json", b"{}"), ("weights/a.bin", b"a" * 500))),
+    ("m.tar.gz", gzip.compress(tar_of(*SIMPLE))),
+    ("m.tar.zst", zstd.compress(tar_of(*SIMPLE))),
+]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.integers(0, 20_000), st.binary(min_size=1, max_size=12)), min_size=1, max_size=6),
+)
+def test_any_damage_gives_a_tree_or_a_refusal_and_nothing_outside(
+    tmp_path: Path, seed: tuple[str, bytes], damage: list[tuple[int, bytes]]
+) -> None:
+    name, whole = seed
+    data = bytearray(whole)
+    for at, patch in damage:
+        at %= len(data)
+        data[at : at + len(patch)] = patch
+        if name == "m.tar":
+            _mend_checksum(data, at)
+    ground = tmp_path / "ground"
+    ground.mkdir(exist_ok=True)
+    (ground / "archive").write_bytes(data)
+    refusal = None
+    try:
+        unpack(ground / "archive", name, ground / "tree", Limits(unpack_bytes=1 << 20, unpack_members=100))
+    except LadingError as error:
+        refusal = error
+    assert refusal is None or refusal.code in ("integrity", "unsupported"), repr(refusal)
+    assert set(os.listdir(tmp_path)) == {"ground"}
+    assert set(os.listdir(ground)) <= {"archive", "tree"}
+    shutil.rmtree(ground)
+
+
+def _mend_checksum(data: bytearray, at: int) -> None:
+    """Make the header that was damaged believable, so that more than its checksum is tried."""
+    start = at - at % 512
+    header = data[start : start + 512]
+    if len(header) == 512 and header[257:262] == b"ustar":
+        header[148:156] = b" " * 8
+        data[start + 148 : start + 156] = b"%06o\0 " % sum(header)
+
+
+# ---- the whole way -------------------------------------------------------------------------
+
+
+def delivered(destination: Path) -> Iterator[str]:
+    for below, _, names in os.walk(destination):
+        for name in names:
+            yield os.path.relpath(os.path.join(below, name), destination)
+
+
+def test_a_single_archive_is_delivered_as_its_tree_and_is_not_kept(tmp_path: Path) -> None:
+    source = tmp_path / "model.tar.gz"
+    source.write_bytes(gzip.compress(tar_of(*SIMPLE)))
+    manifest = lading.pull(str(source), tmp_path / "model", settings=Settings())
+    assert sorted(delivered(tmp_path / "model")) == sorted([FILE_NAME, *SIMPLE_TREE])
+    assert manifest.archive is not None
+    assert manifest.archive.path == "model.tar.gz"
+    assert [each.path for each in manifest.files] == sorted(SIMPLE_TREE)
+
+
+def test_an_archive_among_other_files_stays_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/a.tar").write_bytes(tar_of(*SIMPLE))
+    (tmp_path / "source/b").write_bytes(b"b")
+    lading.pull(str(tmp_path / "source"), tmp_path / "model", settings=Settings())
+    assert sorted(delivered(tmp_path / "model")) == [FILE_NAME, "a.tar", "b"]
+
+
+def test_a_zip_by_content_with_another_name_stays_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(zip_of(("data.pkl", b"x")))
+    lading.pull(str(tmp_path / "model.pt"), tmp_path / "model", settings=Settings())
+    assert sorted(delivered(tmp_path / "model")) == [FILE_NAME, "model.pt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("evil.tar", tar_of(file("good"), file("../../precious", b"overwritten"))),
+        ("evil.tar", tar_of(file("good"), symlink("bad", "/etc/passwd"))),
+        ("evil.tar", tar_of(file("good"), other("bad", tarfile.CHRTYPE))),
+        ("evil.tar", tar_of(file("good"), file("more"))[:600]),
+        ("evil.zip", zip_of(("good", b"x"), ("../../precious", b"overwritten"))),
+        ("evil.tar.gz", gzip.compress(tar_of(file("good")))[:-4]),
+        ("evil.tar", b"not a tar"),
+    ],
+)
+@pytest.mark.parametrize("older", [False, True])
+def test_after_a_refusal_the_destination_is_as_it_was(tmp_path: Path, name: str, data: bytes, older: bool) -> None:
+    (tmp_path / "precious").write_text("untouched")
+    destination = tmp_path / "a" / "model"
+    if older:
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old" / "old.bin").write_bytes(b"old")
+        lading.pull(str(tmp_path / "old"), destination, settings=Settings())
+        before = (destination / FILE_NAME).read_bytes()
+    (tmp_path / name).write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(LadingError):
+            lading.pull(str(tmp_path / name), destination, settings=Settings())
+        outside_workspace = sorted(path for path in delivered(destination) if not path.startswith(WORKSPACE_NAME + "/"))
+        assert outside_workspace == ([FILE_NAME, "old.bin"] if older else [])
+        if older:
+            assert (destination / FILE_NAME).read_bytes() == before
+        assert (tmp_path / "precious").read_text() == "untouched"
