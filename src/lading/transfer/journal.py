@@ -75,14 +75,14 @@ def read_journal(path: Path, origin: str) -> Iterator[Landed]:
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogatepass").splitlines()
         header = json.loads(lines[0])
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, RecursionError):
         return
     if not isinstance(header, dict) or header.get("journal") != 1 or header.get("origin") != origin:
         return
     for line in lines[1:]:
         try:
             landed = Landed(*json.loads(line))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return
         if not _makes_sense(landed):
             return
