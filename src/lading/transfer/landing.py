@@ -79,16 +79,22 @@ class Landing:
         if size is None:
             return [Span(0, None)]
         earlier = self.journal.earlier.pop(self.file.path, [])
-        for landed in earlier:
+        covered = 0
+        for landed in sorted(earlier, key=lambda landed: (landed.start, -landed.end)):
             if (landed.size_bytes, landed.validator) != (size, self.file.validator):
+                continue
+            if landed.start < covered:
+                # CRCs of spans that overlap cannot be put together.
                 continue
             crcs = self._read_back_crcs(landed.start, landed.end)
             if crcs.get(OWN_CRC) == landed.crc32:
                 self._landed[landed.start] = (landed.end, crcs)
+                covered = landed.end
         if not self.splits and self.landed_bytes() != size:
             self._landed.clear()
-        if not self._landed:
-            os.ftruncate(self.descriptor, 0)
+        # Bytes behind the end would be delivered too, and no digest would see them.
+        if not self._landed or os.fstat(self.descriptor).st_size > size:
+            os.ftruncate(self.descriptor, size if self._landed else 0)
         self._catch_up()
         return missing(size, self._done_ranges(), most_bytes if self.splits else max(size, 1))
 

@@ -1,0 +1,435 @@
+"""A file on its way in: any order of spans, any interruption, and the digests are those of the bytes."""
+
+import hashlib
+import os
+import random
+import tempfile
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lading.errors import IntegrityError, Unavailable
+from lading.manifest import HEX_DIGITS, Digest, File
+from lading.spans import Span
+from lading.transfer.journal import Journal, Landed
+from lading.transfer.landing import Landing, SpanSink
+from lading.verify import SequentialHash, choose_checks, new_hash
+
+DATA = random.Random(7).randbytes(10_000)
+
+
+def digest_of(algorithm: str, data: bytes = DATA, parts: tuple[int, ...] = ()) -> Digest:
+    """Computed apart from lading: hashlib, zlib, awscrt."""
+    if parts:
+        pieces, at = [], 0
+        for size in parts:
+            pieces.append(bytes.fromhex(digest_of(algorithm, data[at : at + size]).value))
+            at += size
+        return Digest(algorithm, digest_of(algorithm, b"".join(pieces)).value, parts)
+    if algorithm in hashlib.algorithms_available:
+        return Digest(algorithm, hashlib.new(algorithm, data).hexdigest())
+    from awscrt import checksums
+
+    compute = zlib.crc32 if algorithm == "crc32" else getattr(checksums, algorithm)
+    return Digest(algorithm, f"{compute(data):0{HEX_DIGITS[algorithm]}x}")
+
+
+@contextmanager
+def landing_of(
+    folder: Path,
+    file: File | None = None,
+    vouched: Sequence[Digest] = (),
+    origin: str = "o",
+) -> Iterator[Landing]:
+    file = file or File("f", len(DATA), "v1")
+    journal = Journal(folder / "journal", origin)
+    landing = Landing(
+        file,
+        folder / "staged",
+        journal,
+        lambda declared: choose_checks(declared, vouched, "auto", file.path),
+    )
+    try:
+        yield landing
+    finally:
+        landing.close()
+        journal.close()
+
+
+def land(landing: Landing, span: Span, data: bytes = DATA, piece_bytes: int = 700) -> SpanSink:
+    sink = SpanSink(landing, span, lambda: None, lambda count: None)
+    end = len(data) if span.end is None else span.end
+    for at in range(span.start, end, piece_bytes):
+        sink.write(memoryview(data)[at : min(at + piece_bytes, end)])
+    sink.finish()
+    return sink
+
+
+def spans_of(cuts: Sequence[int]) -> list[Span]:
+    edges = [0, *sorted(set(cuts)), len(DATA)]
+    return [Span(start, end) for start, end in pairwise(edges)]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.integers(1, len(DATA) - 1), max_size=8),
+    st.randoms(use_true_random=False),
+    st.lists(st.sampled_from(sorted(HEX_DIGITS)), min_size=1, max_size=4, unique=True),
+    st.lists(st.integers(1, len(DATA) - 1), max_size=5),
+)
+def test_digests_are_right_whatever_the_order_of_the_spans(
+    cuts: list[int], shuffle: random.Random, algorithms: list[str], part_cuts: list[int]
+) -> None:
+    edges = [0, *sorted(set(part_cuts)), len(DATA)]
+    parts = tuple(end - start for start, end in pairwise(edges))
+    vouched = [digest_of(name) for name in algorithms] + [digest_of(algorithms[0], parts=parts)]
+    spans = spans_of(cuts)
+    shuffle.shuffle(spans)
+    with tempfile.TemporaryDirectory() as folder, landing_of(Path(folder), vouched=vouched) as landing:
+        assert landing.recover(len(DATA)) == [Span(0, len(DATA))]
+        landing.told(())
+        for span in spans:
+            land(landing, span)
+        sealed = landing.seal()
+        assert sealed.verified == tuple(vouched)
+        assert sealed.digest == digest_of("crc32")
+        assert (Path(folder) / "staged").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("algorithm", sorted(HEX_DIGITS))
+@pytest.mark.parametrize("composite", [False, True])
+def test_one_wrong_byte_is_found_by_every_digest(tmp_path: Path, algorithm: str, composite: bool) -> None:
+    wanted = digest_of(algorithm, parts=(4000, 4000, 2000) if composite else ())
+    wrong = bytearray(DATA)
+    wrong[5000] ^= 1
+    with landing_of(tmp_path, vouched=[wanted]) as landing:
+        landing.told(())
+        for span in reversed(spans_of([3000, 6000])):
+            land(landing, span, bytes(wrong))
+        with pytest.raises(IntegrityError, match="is expected"):
+            landing.seal()
+
+
+def test_threads_that_land_spans_at_once_hash_every_byte_once_and_in_order(tmp_path: Path) -> None:
+    data = random.Random(3).randbytes(2_000_000)
+    wanted = digest_of("sha256", data)
+    with landing_of(tmp_path, File("f", len(data), "v"), [wanted]) as landing:
+        landing.told(())
+        spans = [Span(at, min(at + 50_000, len(data))) for at in range(0, len(data), 50_000)]
+        random.Random(5).shuffle(spans)
+        shares = [spans[n::8] for n in range(8)]
+        start = threading.Barrier(8)
+
+        def work(share: list[Span]) -> None:
+            start.wait()
+            for span in share:
+                land(landing, span, data, 9000)
+
+        threads = [threading.Thread(target=work, args=(share,)) for share in shares]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert landing.seal().verified == (wanted,)
+
+
+def test_a_file_with_a_gap_is_never_sealed(tmp_path: Path) -> None:
+    with landing_of(tmp_path) as landing:
+        land(landing, Span(0, 3000))
+        land(landing, Span(6000, len(DATA)))
+        with pytest.raises((Unavailable, IntegrityError)):
+            landing.seal()
+
+
+@pytest.mark.parametrize("until", [0, 9000])
+def test_a_file_that_ends_early_is_never_sealed(tmp_path: Path, until: int) -> None:
+    with landing_of(tmp_path) as landing:
+        if until:
+            land(landing, Span(0, until))
+        with pytest.raises(Unavailable, match="ends after"):
+            landing.seal()
+
+
+def test_a_file_of_unknown_size_ends_where_it_ends(tmp_path: Path) -> None:
+    with landing_of(tmp_path, File("f", None, None, ranged=False), [digest_of("sha1")]) as landing:
+        assert landing.recover(100) == [Span(0, None)]
+        land(landing, Span(0, None))
+        sealed = landing.seal()
+    assert sealed.size_bytes == len(DATA)
+    assert sealed.digest == digest_of("crc32")
+
+
+def test_an_empty_file_is_sealed_with_the_digest_of_nothing(tmp_path: Path) -> None:
+    with landing_of(tmp_path, File("f", 0, "v")) as landing:
+        assert landing.recover(100) == []
+        assert landing.seal().digest == digest_of("crc32", b"")
+    assert (tmp_path / "staged").read_bytes() == b""
+
+
+def test_only_the_first_declaration_counts(tmp_path: Path) -> None:
+    with landing_of(tmp_path) as landing:
+        landing.told([digest_of("sha1")])
+        landing.told([digest_of("md5", b"something else")])
+        land(landing, Span(0, len(DATA)))
+        assert landing.seal().verified == (digest_of("sha1"),)
+
+
+def test_nothing_that_the_source_alone_knows_is_in_the_sealed_file(tmp_path: Path) -> None:
+    file = File("f", len(DATA), "v", declared=(digest_of("md5"),), locator="/secret/place")
+    with landing_of(tmp_path, file) as landing:
+        land(landing, Span(0, len(DATA)))
+        sealed = landing.seal()
+    assert sealed.locator == ""
+    assert sealed.declared == ()
+    assert sealed.verified == (digest_of("md5"),)
+
+
+# ---- resume --------------------------------------------------------------------------------
+
+
+def interrupted(folder: Path, *spans: Span, file: File | None = None) -> None:
+    with landing_of(folder, file) as landing:
+        landing.recover(len(DATA))
+        for span in spans:
+            land(landing, span)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, len(DATA) - 1), max_size=6), st.data())
+def test_a_second_run_fetches_only_what_is_missing_and_the_result_is_the_same(
+    cuts: list[int], data: st.DataObject
+) -> None:
+    spans = spans_of(cuts)
+    landed = data.draw(st.lists(st.sampled_from(spans), unique=True))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        interrupted(folder, *landed)
+        with landing_of(folder, vouched=[digest_of("sha256"), digest_of("crc64nvme")]) as landing:
+            landing.told(())
+            missing = landing.recover(1000)
+            have = {at for span in landed for at in range(span.start, span.end or 0)}
+            assert {at for span in missing for at in range(span.start, span.end or 0)} == set(range(len(DATA))) - have
+            for span in missing:
+                land(landing, span)
+            assert landing.seal().digest == digest_of("crc32")
+        assert (folder / "staged").read_bytes() == DATA
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, len(DATA) - 1), st.integers(1, 255)), min_size=1, max_size=4))
+def test_staged_bytes_that_changed_since_are_fetched_again(flips: list[tuple[int, int]]) -> None:
+    spans = spans_of([2000, 4000, 6000, 8000])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        interrupted(folder, *spans)
+        staged = bytearray((folder / "staged").read_bytes())
+        for at, flip in flips:
+            staged[at] ^= flip
+        changed = {n for n, span in enumerate(spans) if staged[span.start : span.end] != DATA[span.start : span.end]}
+        (folder / "staged").write_bytes(staged)
+        with landing_of(folder) as landing:
+            landing.told(())
+            missing = landing.recover(2000)
+            assert missing == [spans[n] for n in sorted(changed)]
+            for span in missing:
+                land(landing, span)
+            assert landing.seal().digest == digest_of("crc32")
+        assert (folder / "staged").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("length", [0, 1, 2000, 2500, 9999])
+def test_a_stage_cut_short_by_a_power_cut_is_filled_up(tmp_path: Path, length: int) -> None:
+    interrupted(tmp_path, *spans_of([2000, 4000]))
+    os.truncate(tmp_path / "staged", length)
+    with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
+        landing.told(())
+        for span in landing.recover(2000):
+            land(landing, span)
+        landing.seal()
+    assert (tmp_path / "staged").read_bytes() == DATA
+
+
+def test_a_stage_that_is_longer_than_the_file_is_cut(tmp_path: Path) -> None:
+    interrupted(tmp_path, Span(0, 4000))
+    with open(tmp_path / "staged", "r+b") as staged:
+        staged.seek(len(DATA) + 50)
+        staged.write(b"what was here before")
+    with landing_of(tmp_path) as landing:
+        landing.told(())
+        for span in landing.recover(len(DATA)):
+            land(landing, span)
+        assert landing.seal().size_bytes == len(DATA)
+    assert (tmp_path / "staged").read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    "now",
+    [File("f", len(DATA), "v2"), File("f", len(DATA) - 1, "v1"), File("f", len(DATA), None), File("f", None, "v1")],
+)
+def test_another_version_starts_from_nothing(tmp_path: Path, now: File) -> None:
+    interrupted(tmp_path, *spans_of([5000]))
+    with landing_of(tmp_path, now) as landing:
+        landing.told(())
+        [whole] = landing.recover(len(DATA))
+        assert whole == Span(0, now.size_bytes)
+        assert landing.landed_bytes() == 0
+
+
+def test_another_origin_starts_from_nothing(tmp_path: Path) -> None:
+    interrupted(tmp_path, *spans_of([5000]))
+    with landing_of(tmp_path, origin="elsewhere") as landing:
+        landing.told(())
+        assert landing.recover(len(DATA)) == [Span(0, len(DATA))]
+
+
+def test_a_file_without_ranges_resumes_only_when_it_is_whole(tmp_path: Path) -> None:
+    file = File("f", len(DATA), "v1", ranged=False)
+    interrupted(tmp_path, Span(0, 5000))
+    with landing_of(tmp_path, file) as landing:
+        landing.told(())
+        assert landing.recover(1000) == [Span(0, len(DATA))]
+        land(landing, Span(0, len(DATA)))
+    with landing_of(tmp_path, file) as landing:
+        landing.told(())
+        assert landing.recover(1000) == []
+        assert landing.seal().digest == digest_of("crc32")
+
+
+def test_a_file_without_a_validator_is_not_split_and_not_noted(tmp_path: Path) -> None:
+    file = File("f", len(DATA), None)
+    with landing_of(tmp_path, file) as landing:
+        assert landing.recover(1000) == [Span(0, len(DATA))]
+        land(landing, Span(0, len(DATA)))
+    with landing_of(tmp_path, file) as landing:
+        assert landing.journal.earlier == {}
+
+
+def test_spans_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path) -> None:
+    # Another version of lading, with spans of another size, may have gone on with the same journal.
+    interrupted(tmp_path, *spans_of([5000]))
+    journal = Journal(tmp_path / "journal", "o")
+    for start, end in ((2000, 7000), (0, 3000), (9000, 10_000)):
+        journal.append(Landed("f", len(DATA), "v1", start, end, zlib.crc32(DATA[start:end])))
+    journal.close()
+    with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
+        landing.told(())
+        for span in landing.recover(1000):
+            land(landing, span)
+        assert landing.seal().digest == digest_of("crc32")
+    assert (tmp_path / "staged").read_bytes() == DATA
+
+
+def test_a_journal_that_lies_about_a_span_costs_its_transfer_only(tmp_path: Path) -> None:
+    interrupted(tmp_path, Span(0, 5000))
+    journal = Journal(tmp_path / "journal", "o")
+    journal.append(Landed("f", len(DATA), "v1", 5000, 10_000, 12345))
+    journal.close()
+    with landing_of(tmp_path) as landing:
+        landing.told(())
+        assert landing.recover(len(DATA)) == [Span(5000, 10_000)]
+
+
+def test_restarting_forgets_every_byte(tmp_path: Path) -> None:
+    with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
+        landing.told(())
+        land(landing, Span(0, len(DATA)), bytes(len(DATA)))
+        with pytest.raises(IntegrityError):
+            landing.seal()
+        landing.restart()
+        assert landing.landed_bytes() == 0
+        land(landing, Span(0, len(DATA)))
+        assert landing.seal().verified == (digest_of("sha256"),)
+
+
+def test_a_link_to_the_old_model_is_replaced_before_the_first_byte(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old model")
+    os.link(tmp_path / "old", tmp_path / "staged")
+    with landing_of(tmp_path) as landing:
+        landing.recover(len(DATA))
+        land(landing, Span(0, len(DATA)))
+    assert (tmp_path / "old").read_bytes() == b"old model"
+
+
+# ---- the sink ------------------------------------------------------------------------------
+
+
+def test_more_bytes_than_asked_for_are_refused_before_they_are_written(tmp_path: Path) -> None:
+    with landing_of(tmp_path) as landing:
+        sink = SpanSink(landing, Span(0, 10), lambda: None, lambda count: None)
+        sink.write(memoryview(b"12345"))
+        with pytest.raises(Unavailable, match="more than was asked for"):
+            sink.write(memoryview(b"123456"))
+        assert sink.at == 5
+        assert (tmp_path / "staged").read_bytes() == b"12345"
+
+
+def test_fewer_bytes_than_asked_for_are_no_span(tmp_path: Path) -> None:
+    with landing_of(tmp_path) as landing:
+        sink = SpanSink(landing, Span(100, 200), lambda: None, lambda count: None)
+        sink.write(memoryview(DATA)[100:150])
+        with pytest.raises(Unavailable, match="sent 50 bytes"):
+            sink.finish()
+        assert landing.landed_bytes() == 0
+        assert sink.rest == Span(150, 200)
+
+
+def test_a_second_attempt_goes_on_where_the_first_one_broke(tmp_path: Path) -> None:
+    counted: list[int] = []
+    with landing_of(tmp_path, vouched=[digest_of("sha256"), digest_of("crc32c")]) as landing:
+        landing.told(())
+        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, counted.append)
+        sink.write(memoryview(DATA)[:4000])
+        assert sink.rest == Span(4000, len(DATA))
+        sink.write(memoryview(DATA)[4000:])
+        sink.finish()
+        assert len(landing.seal().verified) == 2
+    assert sum(counted) == len(DATA)
+
+
+def test_a_rewound_span_counts_its_bytes_once(tmp_path: Path) -> None:
+    counted: list[int] = []
+    with landing_of(tmp_path, File("f", len(DATA), None), [digest_of("sha256")]) as landing:
+        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, counted.append)
+        sink.write(memoryview(bytes(4000)))
+        sink.rewind()
+        assert sink.at == 0
+        sink.write(memoryview(DATA))
+        sink.finish()
+        landing.seal()
+    assert sum(counted) == len(DATA)
+
+
+# ---- digests in order ----------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    st.sampled_from(["crc32", "crc32c", "crc64nvme", "sha1", "sha256", "md5"]),
+    st.integers(1, 60),
+)
+def test_a_composite_is_the_digest_of_its_parts_digests_whatever_the_pieces(
+    parts: list[int], algorithm: str, piece_bytes: int
+) -> None:
+    data = DATA[: sum(parts)]
+    wanted = digest_of(algorithm, data, tuple(parts))
+    running = SequentialHash(wanted)
+    for at in range(0, len(data), piece_bytes):
+        running.update(memoryview(data)[at : at + piece_bytes])
+    assert running.position == len(data)
+    assert running.digest() == wanted
+
+
+@given(st.sampled_from(sorted(HEX_DIGITS)), st.lists(st.binary(max_size=50), max_size=6))
+def test_every_algorithm_is_what_others_compute(algorithm: str, pieces: list[bytes]) -> None:
+    running = new_hash(algorithm)
+    for piece in pieces:
+        running.update(memoryview(piece))
+    assert running.hexdigest() == digest_of(algorithm, b"".join(pieces)).value
