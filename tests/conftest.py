@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lading.deliver import Request, Session, deliver
-from lading.events import Event
+from lading.events import Event, Listener, ignore
 from lading.manifest import Digest, Manifest
 from lading.settings import Limits, Settings
 
@@ -58,9 +58,13 @@ def new_session(clock, events):
     """Make sessions with the fake clock, from settings as keywords; ``Limits`` of a test are short."""
     sessions = []
 
-    def make(**settings) -> Session:
+    def make(*, listener: Listener = ignore, **settings) -> Session:
+        def tell(event: Event) -> None:
+            events.append(event)
+            listener(event)
+
         settings.setdefault("limits", Limits(stall_s=5.0, connect_s=5.0, attempts=4, workers=4))
-        session = Session(Settings(**settings), events.append, clock)
+        session = Session(Settings(**settings), tell, clock)
         sessions.append(session)
         return session
 
@@ -71,7 +75,7 @@ def new_session(clock, events):
 
 @pytest.fixture
 def pull(new_session) -> Callable[..., Manifest]:
-    """Deliver in this process: ``pull(uri, destination, digest=…, span_bytes=…, **settings)``."""
+    """Deliver in this process: ``pull(uri, destination, digest=…, span_bytes=…, listener=…, **settings)``."""
 
     def call(uri: str, destination: Path, *, digest: str = "", span_bytes: int = 0, **settings) -> Manifest:
         session = new_session(**settings)

@@ -328,6 +328,9 @@ class _Handler(socketserver.StreamRequestHandler):
         line = self.rfile.readline(65536).decode("latin-1")
         if not line:
             return None
+        if not line.endswith("HTTP/1.1\r\n"):
+            self.connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            return None
         method, target, _ = line.split(" ")
         headers = {}
         while line := self.rfile.readline(65536).decode("latin-1").strip():

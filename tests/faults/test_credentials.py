@@ -1,0 +1,101 @@
+"""Credentials that end while a model is fetched."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lading.credentials import Secret
+from lading.errors import NotAllowed
+from lading.settings import S3, Aws, Limits
+from servers.faulty_http import Answer
+from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from servers.trees import content
+
+PATH = "/credentials"
+FILES = {f"{number:02}.bin": content(50_000, seed=number) for number in range(20)}
+TOKEN = "x-amz-security-token"
+ONE_AFTER_THE_OTHER = Limits(stall_s=5.0, connect_s=5.0, attempts=4, workers=1)
+
+
+class ExpiringTokens:
+    """The bucket's view: every token holds for a number of requests, then it has expired."""
+
+    def __init__(self, requests_per_token: int) -> None:
+        self.uses: dict[str, int] = {}
+        self.requests_per_token = requests_per_token
+
+    def __call__(self, request) -> str | None:
+        token = request.headers[TOKEN]
+        self.uses[token] = self.uses.get(token, 0) + 1
+        return "ExpiredToken" if self.uses[token] > self.requests_per_token else None
+
+
+class Endpoint:
+    """A container's credential endpoint: new keys each time, which say that they end in ``minutes``."""
+
+    def __init__(self, server, minutes: int) -> None:
+        self.minutes = minutes
+        self.given = 0
+        server.routes[PATH] = self.answer
+
+    def answer(self, request) -> Answer:
+        self.given += 1
+        keys = {
+            "AccessKeyId": ACCESS_KEY_ID,
+            "SecretAccessKey": SECRET_ACCESS_KEY,
+            "Token": f"token-{self.given}",
+            "Expiration": (datetime.now(UTC) + timedelta(minutes=self.minutes)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        return Answer(200, {}, json.dumps(keys).encode())
+
+
+@pytest.fixture
+def filled(bucket):
+    for path, data in FILES.items():
+        bucket.put(f"model/{path}", data)
+    return bucket
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_keys_that_expire_half_way_are_renewed(server, filled, destination, pull, workers):
+    endpoint = Endpoint(server, minutes=60)
+    filled.refuse = ExpiringTokens(requests_per_token=15)
+    aws = Aws(container_url=server.url + PATH)
+    limits = Limits(stall_s=5.0, connect_s=5.0, attempts=4, workers=workers)
+    pull("s3://models/model", destination.path, s3=S3(endpoint=server.url), aws=aws, limits=limits)
+    destination.assert_holds(FILES)
+    assert endpoint.given == 2
+
+
+def test_keys_that_are_about_to_end_are_renewed_before_they_are_refused(server, filled, destination, pull):
+    endpoint = Endpoint(server, minutes=1)
+    filled.refuse = ExpiringTokens(requests_per_token=1)
+    aws = Aws(container_url=server.url + PATH)
+    pull("s3://models/model", destination.path, s3=S3(endpoint=server.url), aws=aws, limits=ONE_AFTER_THE_OTHER)
+    destination.assert_holds(FILES)
+    assert max(filled.refuse.uses.values()) == 1
+    assert endpoint.given >= len(FILES)
+
+
+def test_keys_without_an_end_that_expire_half_way_end_the_delivery_and_new_ones_continue_it(
+    server, filled, destination, pull
+):
+    filled.refuse = ExpiringTokens(requests_per_token=10)
+
+    def deliver(token: str) -> None:
+        aws = Aws(ACCESS_KEY_ID, Secret(SECRET_ACCESS_KEY), Secret(token), metadata_disabled=True)
+        pull("s3://models/model", destination.path, s3=S3(endpoint=server.url), aws=aws, limits=ONE_AFTER_THE_OTHER)
+
+    with pytest.raises(NotAllowed, match="ExpiredToken") as caught:
+        deliver("first")
+    assert caught.value.exit_code == 4
+    assert "run again" in caught.value.hint
+    destination.assert_untouched()
+    landed = destination.landed_bytes()
+    assert landed > 0
+    server.behave()
+    filled.refuse = lambda request: None
+    deliver("second")
+    destination.assert_holds(FILES)
+    assert server.asked_bytes == sum(map(len, FILES.values())) - landed
