@@ -505,6 +505,18 @@ def test_a_zip_whose_checksum_is_wrong_is_refused(ground: Path) -> None:
     assert unpack_error(ground, data, "m.zip").code == "integrity"
 
 
+def test_a_zip_member_without_a_name_and_one_before_the_beginning_are_damage(ground: Path) -> None:
+    nameless = bytearray(zip_of(("a", b"x"), method=zipfile.ZIP_STORED))
+    central = nameless.index(b"PK\x01\x02")
+    struct.pack_into("<HH", nameless, central + 28, 0, 1)  # a name of no bytes, and one byte of "extra"
+    assert unpack_error(ground, bytes(nameless), "m.zip").code == "integrity"
+    shutil.rmtree(ground / "tree")
+    before = bytearray(zip_of(("a", b"x"), method=zipfile.ZIP_STORED))
+    end = before.index(b"PK\x05\x06")
+    struct.pack_into("<I", before, end + 16, before.index(b"PK\x01\x02") + 10)
+    assert unpack_error(ground, bytes(before), "m.zip").code == "integrity"
+
+
 # ---- anything at all -----------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ that nothing is ever written through a link.
 """
 
 import bz2
+import errno
 import lzma
 import os
 import posixpath
@@ -65,6 +66,7 @@ def unpack(archive: Path, name: str, tree: Path, limits: Limits) -> Manifest:
         zlib.error,
         lzma.LZMAError,
         EOFError,
+        IndexError,
         ValueError,
         _zstd.ZstdError,
     ) as error:
@@ -72,8 +74,9 @@ def unpack(archive: Path, name: str, tree: Path, limits: Limits) -> Manifest:
     except NotImplementedError as error:
         raise Unsupported(f"{printable(name)}: {error}", hint="pack it with the usual deflate") from error
     except OSError as error:
-        if error.errno is None:
-            # gzip and bz2 report a damaged stream as an OSError without a number.
+        if error.errno in (None, errno.EINVAL):
+            # gzip and bz2 report a damaged stream as an OSError without a number; a zip's directory
+            # may point to a place before the file's beginning.
             raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {error}") from error
         raise disk_error(error, error.filename or tree) from error
 
