@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,13 +56,58 @@ class Destination:
 
 
 @pytest.fixture(params=["absent", "older-model"])
-def destination(request, tmp_path, pull):
-    """Every fault is met twice: by a first delivery, and by one that replaces an older model."""
-    path = tmp_path / "destination" / "model"
-    path.parent.mkdir()
-    if request.param == "older-model":
-        pull(str(write_tree(tmp_path / "old", OLD_MODEL)), path)
-    return Destination(path)
+def new_destination(request, tmp_path, pull):
+    """Make destinations.  Every fault is met twice: by a first delivery, and by one that replaces an older model."""
+
+    def make(path: Path) -> Destination:
+        if request.param == "older-model":
+            pull(str(write_tree(tmp_path / "old", OLD_MODEL)), path)
+        return Destination(path)
+
+    return make
+
+
+@pytest.fixture
+def destination(new_destination, tmp_path):
+    (tmp_path / "destination").mkdir()
+    return new_destination(tmp_path / "destination" / "model")
+
+
+class Disk:
+    """A file system of its own, which can be made larger or read-only."""
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        self.path = path
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", path]
+        if subprocess.run(command, stderr=subprocess.DEVNULL).returncode != 0:
+            pytest.skip("nothing may be mounted here")
+
+    def remount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True)
+
+    def fill(self) -> None:
+        """Leave no byte free."""
+        with (self.path / "filler").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", self.path], check=True)
+
+
+@pytest.fixture
+def new_disk(tmp_path):
+    """Make a ``Disk`` of so many bytes; skips where nothing may be mounted."""
+    disks = []
+
+    def make(size_bytes: int) -> Disk:
+        disks.append(Disk(tmp_path / f"disk-{len(disks)}", size_bytes))
+        return disks[-1]
+
+    yield make
+    for disk in disks:
+        disk.unmount()
 
 
 @pytest.fixture
