@@ -34,15 +34,12 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import json
-
     settings = load_settings(arguments)
     requests = _requests(arguments)
     from lading.cli.output import show_json
 
     manifests = _deliver(requests, settings)
-    facts = [_facts(manifest) for manifest in manifests]
-    _write(settings.termination_log, json.dumps(facts[0] if len(facts) == 1 else facts))
+    _write(settings.termination_log, _last_word(manifests))
     if arguments.json:
         show_json([manifest.to_json() for manifest in manifests])
     return 0
@@ -79,6 +76,18 @@ def _deliver(requests: "Sequence[Request]", settings: "Settings") -> "list[Manif
             return deliver(requests, session)
         finally:
             session.http.close()
+
+
+def _last_word(manifests: "Sequence[Manifest]") -> str:
+    import json
+
+    facts = [_facts(manifest) for manifest in manifests]
+    text = json.dumps(facts[0] if len(facts) == 1 else facts)
+    if len(text) <= _MOST_BYTES:
+        return text
+    # Cut anywhere, it would be no JSON: then only what they have in common.
+    totals = {name: sum(fact[name] for fact in facts) for name in ("files", "bytes")}
+    return json.dumps({"models": len(facts), **totals, "seconds": max(fact["seconds"] for fact in facts)})
 
 
 def _facts(manifest: "Manifest") -> dict[str, Any]:

@@ -58,8 +58,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run one command; returns the exit code.  ``environ`` stands for the process's own environment."""
     _open_streams()
-    arguments = parser().parse_args(argv)
-    arguments.environ = environ
+    try:
+        arguments = parser().parse_args(argv)
+        arguments.environ = environ
+        return _run(arguments)
+    finally:
+        _settle_streams()
+
+
+def _run(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: int = arguments.run(arguments)
@@ -83,6 +90,15 @@ def _open_streams() -> None:
 
 def _nowhere() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")
+
+
+def _settle_streams() -> None:
+    """Drop what a stream refuses to take: the interpreter would try again at exit, and end with its own code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

@@ -94,15 +94,26 @@ class BarReporter:
         if self._bar is None:
             if event.done_files == event.total_files:
                 return
-            self._bar = _new_bar(event.total_bytes)
+            self._bar = _new_bar(event)
         self._bar.set_postfix_str(f"{event.done_files}/{event.total_files} files", refresh=False)
         self._bar.update(event.done_bytes - self._bar.n)
 
 
-def _new_bar(total_bytes: int) -> Any:
+def _new_bar(event: events.Progress) -> Any:
     # Only when there is something to see: loading tqdm takes longer than a small model.
     from tqdm import tqdm
 
-    # No thread of its own: progress comes several times a second, also when no byte does.
+    # No thread of its own: progress comes several times a second, also when no byte does (miniters).
     tqdm.monitor_interval = 0
-    return tqdm(total=total_bytes or None, unit="B", unit_scale=True, unit_divisor=1024, dynamic_ncols=True)
+    return tqdm(
+        total=event.total_bytes or None,
+        # What moved before the bar was there would count as a burst in its rate.
+        initial=event.done_bytes,
+        unit="iB",
+        unit_scale=True,
+        unit_divisor=1024,
+        miniters=0,
+        # Nothing is drawn before the bar can be closed: a signal may come at any moment.
+        delay=1e-9,
+        dynamic_ncols=True,
+    )

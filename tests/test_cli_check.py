@@ -1,0 +1,63 @@
+import os
+
+import pytest
+
+from command_line import CATALOG, lading, serve, write_model
+
+
+def test_a_delivery_that_will_work_is_said_to_work(tmp_path):
+    outcome = lading("check", "model-registry://iris", tmp_path / "dest", "--catalog", CATALOG)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "is readable (file permissions)\nok: " in outcome.out
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_answer_as_json_holds_sizes_and_the_kind_of_credential(tmp_path):
+    model = write_model(tmp_path / "model")
+    outcome = lading("check", model, tmp_path / "dest", "--json")
+    answer = outcome.json
+    assert answer["ok"] is True
+    assert answer["resolved"] == str(model)
+    assert answer["credential"] == "file permissions"
+    assert (answer["total_files"], answer["total_bytes"], answer["needed_bytes"]) == (3, 1008, 1008)
+    assert answer["free_bytes"] > 0
+
+
+def test_the_refusal_as_json_is_the_error_on_standard_error(tmp_path):
+    outcome = lading("check", tmp_path / "nothing", tmp_path / "dest", "--json")
+    assert outcome.code == 3
+    answer = outcome.json
+    assert (answer["ok"], answer["code"]) == (False, "not-found")
+    assert f"error[not-found]: {answer['message']}\n" in outcome.err
+
+
+def test_a_listing_that_may_be_seen_but_not_read_is_refused(tmp_path):
+    model = write_model(tmp_path / "model")
+    with serve(model) as address:
+        assert lading("check", f"{address}/config.json", tmp_path / "dest").code == 0
+        assert lading("check", f"{address}/status/403", tmp_path / "dest").code == 4
+
+
+def test_a_model_that_does_not_fit_is_refused(tmp_path):
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    with (tmp_path / "model.bin").open("wb") as file:
+        file.truncate(free + (10 << 30))
+    outcome = lading("check", tmp_path / "model.bin", tmp_path / "dest")
+    assert outcome.code == 7
+    assert outcome.err.startswith(f"error[no-space]: {tmp_path / 'dest'} needs ")
+
+
+def test_a_destination_that_is_a_file_is_refused(tmp_path):
+    model = write_model(tmp_path / "model")
+    outcome = lading("check", model, model / "config.json")
+    assert outcome.code == 2
+    assert "config.json is not a folder" in outcome.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_destination_that_may_not_be_written_is_refused(tmp_path):
+    model = write_model(tmp_path / "model")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    outcome = lading("check", model, tmp_path / "locked/dest")
+    assert outcome.code == 4
+    assert "locked may not be written" in outcome.err

@@ -1,0 +1,189 @@
+"""What is shown while bytes move: lines, JSON, and a bar on a terminal."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+
+import pytest
+
+from command_line import ENVIRONMENT, LADING, Slow, contents, lading, serve, write_model
+from lading.cli.reporters import JsonReporter, LineReporter
+from lading.cli.words import count, duration, sentence, size
+from lading.events import Progress, Resolved, Resumed, Retried, Unverified, Waiting
+
+MIB = 1 << 20
+
+
+def progress(elapsed_s, done=0, total=100 * MIB, files=(0, 2)):
+    return Progress(done, total, *files, elapsed_s)
+
+
+def test_elsewhere_a_line_comes_every_ten_seconds(capsys):
+    tell = LineReporter()
+    for tenth in range(350):
+        tell(progress(tenth / 10, done=tenth * MIB // 10))
+    assert capsys.readouterr().err == (
+        "10.0 MiB of 100.0 MiB (10 %), 0 of 2 files, 1.0 MiB/s, 1 min 30 s left\n"
+        "20.0 MiB of 100.0 MiB (20 %), 0 of 2 files, 1.0 MiB/s, 1 min 20 s left\n"
+        "30.0 MiB of 100.0 MiB (30 %), 0 of 2 files, 1.0 MiB/s, 1 min 10 s left\n"
+    )
+
+
+def test_a_transfer_that_begins_anew_is_told_every_ten_seconds_too(capsys):
+    tell = LineReporter()
+    for elapsed_s in (0, 10, 19, 0, 9, 10):
+        tell(progress(elapsed_s))
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_json_progress_comes_every_ten_seconds(capsys):
+    tell = JsonReporter()
+    for second in range(25):
+        tell(progress(second, done=second * MIB))
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["event"], first["done_bytes"], first["elapsed_s"]) == ("Progress", 10 * MIB, 10)
+    assert second["elapsed_s"] == 20
+
+
+def test_other_events_are_told_at_once_and_without_control_characters(capsys):
+    tell = LineReporter()
+    tell(Waiting("/mnt/\x1b[2Jmodels"))
+    tell(Resumed(3 * MIB))
+    assert capsys.readouterr().err == (
+        "waiting: another process delivers to /mnt/\\x1b[2Jmodels\nresumed: 3.0 MiB were here already\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Unverified(1, "a"), "not verified, since the origin declares no digest: a"),
+        (Unverified(3, "a"), "not verified, since the origin declares no digest: a and 2 more"),
+        (Retried("a.bin", "a.bin ends early", 1.25), "trying again in 1.2 s: a.bin ends early"),
+        (Retried("a.bin", "connection reset", 0.0), "trying again: a.bin: connection reset"),
+        (Resolved("m", "s3://b/m", "r", "v1"), "m is s3://b/m (registry r, version v1)"),
+        (progress(0.0, total=0), "0 B, 0 of 2 files, 0 B/s"),
+        (progress(2.0, done=100 * MIB, files=(2, 2)), "100.0 MiB of 100.0 MiB (100 %), 2 of 2 files, 50.0 MiB/s"),
+    ],
+)
+def test_events_in_words(event, said):
+    assert sentence(event) == said
+
+
+def test_sizes_times_and_counts_in_words():
+    assert [size(n) for n in (0, 1, 1023, 1024, MIB - 1, MIB, 5 << 40, 5000 << 40)] == [
+        *("0 B", "1 B", "1023 B", "1.0 KiB", "1.0 MiB", "1.0 MiB", "5.0 TiB", "5000.0 TiB")
+    ]
+    assert [duration(s) for s in (0.0, 0.0304, 0.9999, 9.94, 9.99, 59.6, 3599.4, 3600, 90000)] == [
+        *("0 ms", "30 ms", "1.0 s", "9.9 s", "10 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 0 min")
+    ]
+    assert [count(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+
+
+class Terminal:
+    """A pseudo-terminal of ``columns`` that a command's standard error is."""
+
+    def __init__(self, columns: int) -> None:
+        self.master, self.side = pty.openpty()
+        fcntl.ioctl(self.side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.seen = ""
+
+    def run(self, *argv) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [*LADING, *map(str, argv)], stdout=subprocess.PIPE, stderr=self.side, env={**ENVIRONMENT, "TERM": "xterm"}
+        )
+        os.close(self.side)
+        return process
+
+    def read_until(self, pattern: str = "(?!)") -> str:
+        """Read until ``pattern`` has been shown, or to the end."""
+        while not re.search(pattern, self.seen):
+            assert select.select([self.master], [], [], 30)[0], f"nothing more after {self.seen!r}"
+            try:
+                piece = os.read(self.master, 65536)
+            except OSError:
+                break
+            if not piece:
+                break
+            self.seen += piece.decode()
+        return self.seen
+
+
+def pull_on_terminal(tmp_path, columns):
+    """Pull 8 MiB that stop half-way until the bar has been seen there; gives all that was shown."""
+    slow, terminal = Slow(), Terminal(columns)
+    with serve(tmp_path, slow.handler()) as address:
+        process = terminal.run("pull", f"{address}/model.bin", tmp_path / "dest")
+        # Twice, so that a transfer that moves nothing is seen to be alive.
+        terminal.read_until(r"(\r *[1-9]\d%[^%]*){2}")
+        slow.go_on.set()
+        terminal.read_until()
+        assert process.wait(30) == 0, terminal.seen
+    process.stdout.close()
+    os.close(terminal.master)
+    assert (tmp_path / "dest/model.bin").stat().st_size == Slow.SIZE
+    return terminal.seen
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left(tmp_path):
+    seen = pull_on_terminal(tmp_path, 100)
+    bars = [line for line in re.split(r"[\r\n]+", seen) if "%|" in line]
+    assert any(re.search(r"\| [34]\.\d\dM/8\.00M \[\d\d:\d\d<(\?|\d\d:\d\d), ", bar) for bar in bars)
+    assert any(re.search(r"\d(\.\d+)?[kM]?iB/s", bar) for bar in bars)
+    assert any("0/1 files" in bar for bar in bars)
+    assert "delivered 1 file, 8.0 MiB to" in seen.rpartition("%|")[2]
+
+
+@pytest.mark.parametrize("columns", [20, 40])
+def test_the_bar_fits_a_narrow_terminal(tmp_path, columns):
+    seen = pull_on_terminal(tmp_path, columns)
+    bars = [line for line in re.split(r"[\r\n]+", seen) if re.match(r" *\d+%", line)]
+    assert bars
+    assert max(map(len, bars)) <= columns
+
+
+def test_an_error_after_a_bar_begins_on_a_line_of_its_own(tmp_path):
+    slow, terminal = Slow(), Terminal(100)
+    with serve(tmp_path, slow.handler()) as address:
+        process = terminal.run("pull", f"{address}/model.bin", tmp_path / "dest", "--digest", f"md5:{'0' * 32}")
+        terminal.read_until(r"\r *[1-9]\d%")
+        process.terminate()
+        terminal.read_until()
+        slow.go_on.set()
+        assert process.wait(30) == 143
+    process.stdout.close()
+    os.close(terminal.master)
+    assert "\nerror[interrupted]: stopped by a signal\r\n" in terminal.seen
+    assert contents(tmp_path / "dest") == {}
+
+
+def test_a_small_model_on_a_terminal_needs_no_bar(tmp_path):
+    terminal = Terminal(100)
+    process = terminal.run("pull", write_model(tmp_path / "model"), tmp_path / "dest")
+    seen = terminal.read_until()
+    assert process.wait(30) == 0
+    process.stdout.close()
+    os.close(terminal.master)
+    assert "delivered 3 files" in seen
+    assert "%|" not in seen
+
+
+def test_standard_output_stays_clean_when_the_bar_is_shown(tmp_path):
+    terminal = Terminal(100)
+    process = terminal.run("pull", write_model(tmp_path / "model"), tmp_path / "dest", "--json")
+    terminal.read_until()
+    out, _ = process.communicate(timeout=30)
+    os.close(terminal.master)
+    assert json.loads(out)["total_files"] == 3
+
+
+def test_a_pipe_gets_no_bar_and_no_escape_codes(tmp_path):
+    outcome = lading("pull", write_model(tmp_path / "model"), tmp_path / "dest")
+    assert "\r" not in outcome.err
+    assert "\x1b" not in outcome.err

@@ -1,0 +1,73 @@
+import pytest
+
+from command_line import lading, write_model
+
+
+@pytest.fixture
+def dest(tmp_path):
+    write_model(tmp_path / "model")
+    assert lading("pull", tmp_path / "model", tmp_path / "dest").code == 0
+    return tmp_path / "dest"
+
+
+def test_a_folder_that_is_as_delivered_is_ok(dest):
+    outcome = lading("verify", dest)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith(f"ok: 3 files, 1008 B, as delivered from {dest.parent / 'model'}\n    sha256:")
+
+
+def test_the_result_as_json_is_clean(dest):
+    result = lading("verify", dest, "--json").json
+    assert result["ok"] is True
+    assert result["missing"] == result["extra"] == result["changed"] == []
+    assert (result["total_files"], result["total_bytes"]) == (3, 1008)
+    assert result["digest"].startswith("sha256:")
+
+
+def damage(dest):
+    (dest / "config.json").write_bytes(b'{"a": 2}')
+    (dest / "weights/part-1.bin").unlink()
+    (dest / "weights/stray").touch()
+
+
+def test_every_file_that_is_wrong_is_named(dest):
+    damage(dest)
+    outcome = lading("verify", dest)
+    assert outcome.code == 6
+    assert outcome.out == ""
+    assert outcome.err == (
+        "error[integrity]: missing weights/part-1.bin; extra weights/stray; changed config.json\n"
+        "hint: remove what is extra or changed, then pull again\n"
+    )
+
+
+def test_what_is_wrong_is_in_the_json_too(dest):
+    damage(dest)
+    outcome = lading("verify", dest, "--json")
+    assert outcome.code == 6
+    assert outcome.json["ok"] is False
+    assert outcome.json["missing"] == ["weights/part-1.bin"]
+    assert outcome.json["extra"] == ["weights/stray"]
+    assert outcome.json["changed"] == ["config.json"]
+
+
+def test_following_the_hint_repairs_the_folder(dest):
+    damage(dest)
+    (dest / "config.json").unlink()
+    (dest / "weights/stray").unlink()
+    assert lading("pull", dest.parent / "model", dest).code == 0
+    assert lading("verify", dest).code == 0
+
+
+def test_a_folder_that_lading_did_not_deliver_is_not_found(tmp_path):
+    outcome = lading("verify", tmp_path)
+    assert outcome.code == 3
+    assert outcome.err.startswith(f"error[not-found]: {tmp_path} has no .lading.json\nhint: ")
+
+
+def test_a_manifest_that_was_edited_is_refused(dest):
+    manifest = dest / ".lading.json"
+    manifest.write_text(manifest.read_text().replace('"size": 8', '"size": 9'))
+    outcome = lading("verify", dest)
+    assert outcome.code == 6
+    assert ".lading.json does not match its own digest" in outcome.err
