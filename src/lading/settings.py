@@ -175,6 +175,11 @@ def _with_storage_spec(environ: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(spec, dict):
             # The text is a secret: it is not quoted.
             raise UsageError(f"{name} is not a JSON object", hint="see docs/kserve.md for its keys")
+        if spec.get("access_key_id"):
+            # A token belongs to its keys: one from elsewhere would make these wrong.
+            env.pop("AWS_SESSION_TOKEN", None)
+        if spec.get("endpoint_url"):
+            env.pop("AWS_ENDPOINT_URL_S3", None)
         for key, variable in _STORAGE_SPEC.items():
             value = spec.get(key)
             if value is None or value == "":
@@ -192,6 +197,12 @@ def _read_config(path: str) -> dict[str, Any]:
     from lading.yaml_file import read_yaml
 
     config = read_yaml(file)
+    if config.get("verify") is False:
+        # YAML's word for false, and the name of a mode.
+        config["verify"] = "off"
+    for key, kind, noun in (("registries", list, "list"), ("limits", dict, "mapping")):
+        if not isinstance(config.get(key) or kind(), kind):
+            raise UsageError(f"{file}: {key} is not a {noun}")
     unknown = set(config) - {"registries", "limits", "verify"}
     if unknown:
         raise UsageError(f"{file} has the unknown key {sorted(unknown)[0]!r}", hint="known: registries, limits, verify")

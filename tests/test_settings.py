@@ -1,0 +1,436 @@
+"""Every variable that KServe sets, every key of its storage JSON, and the configuration file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lading.credentials import Secret
+from lading.errors import LadingError, NotFound, UsageError
+from lading.settings import Limits, RegistryEntry, Settings, parse_verify
+
+Env = dict[str, str]
+
+
+def load(**env: str) -> Settings:
+    return Settings.load(env)
+
+
+def load_file(tmp_path: Path, text: str, **env: str) -> Settings:
+    path = tmp_path / "lading.yaml"
+    path.write_text(text)
+    return Settings.load({"LADING_CONFIG": str(path), **env})
+
+
+def reach(settings: Settings, place: str) -> Any:
+    value: Any = settings
+    for name in place.split("."):
+        value = getattr(value, name)
+    return value.reveal() if isinstance(value, Secret) else value
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = load()
+    assert settings == Settings()
+    assert settings.verify == "auto"
+    assert settings.termination_log == "/dev/termination-log"
+    assert settings.s3.verify_tls
+    assert not settings.s3.anonymous
+
+
+@pytest.mark.parametrize(
+    ("env", "place", "value"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "AK"}, "aws.access_key_id", "AK"),
+        ({"AWS_SECRET_ACCESS_KEY": "SK"}, "aws.secret_access_key", "SK"),
+        ({"AWS_SESSION_TOKEN": "ST"}, "aws.session_token", "ST"),
+        ({"AWS_SESSION_TOKEN": ""}, "aws.session_token", None),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, "s3.region", "eu-west-1"),
+        ({"AWS_REGION": "eu-west-2"}, "s3.region", "eu-west-2"),
+        ({"AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "eu-west-1"}, "s3.region", "eu-west-1"),
+        # Endpoints: KServe's Go code writes S3_ENDPOINT as host[:port], AWS_ENDPOINT_URL whole.
+        ({"AWS_ENDPOINT_URL": "http://minio:9000"}, "s3.endpoint", "http://minio:9000"),
+        ({"AWS_ENDPOINT_URL": "http://minio:9000/"}, "s3.endpoint", "http://minio:9000"),
+        ({"S3_ENDPOINT": "minio:9000"}, "s3.endpoint", "https://minio:9000"),
+        ({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "1"}, "s3.endpoint", "https://minio:9000"),
+        ({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "0"}, "s3.endpoint", "http://minio:9000"),
+        ({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "false"}, "s3.endpoint", "http://minio:9000"),
+        ({"S3_ENDPOINT": "http://minio:9000", "S3_USE_HTTPS": "1"}, "s3.endpoint", "http://minio:9000"),
+        ({"S3_ENDPOINT": "a:1", "AWS_ENDPOINT_URL": "http://b:2"}, "s3.endpoint", "http://b:2"),
+        ({"AWS_ENDPOINT_URL": "http://b:2", "AWS_ENDPOINT_URL_S3": "http://c:3"}, "s3.endpoint", "http://c:3"),
+        ({}, "s3.endpoint", ""),
+        ({"S3_VERIFY_SSL": "0"}, "s3.verify_tls", False),
+        ({"S3_VERIFY_SSL": "false"}, "s3.verify_tls", False),
+        ({"S3_VERIFY_SSL": "False"}, "s3.verify_tls", False),
+        ({"S3_VERIFY_SSL": "1"}, "s3.verify_tls", True),
+        ({"S3_VERIFY_SSL": "true"}, "s3.verify_tls", True),
+        ({"S3_VERIFY_SSL": ""}, "s3.verify_tls", True),
+        ({"awsAnonymousCredential": "true"}, "s3.anonymous", True),
+        ({"awsAnonymousCredential": "True"}, "s3.anonymous", True),
+        ({"awsAnonymousCredential": "false"}, "s3.anonymous", False),
+        ({"S3_USER_VIRTUAL_BUCKET": "true"}, "s3.virtual_host", True),
+        ({"S3_USER_VIRTUAL_BUCKET": "1"}, "s3.virtual_host", True),
+        ({"S3_USE_VIRTUAL_BUCKET": "true"}, "s3.virtual_host", True),
+        ({"S3_USER_VIRTUAL_BUCKET": "false"}, "s3.virtual_host", None),
+        ({}, "s3.virtual_host", None),
+        ({"S3_USE_ACCELERATE": "true"}, "s3.accelerate", True),
+        ({"S3_USE_ACCELERATE": "0"}, "s3.accelerate", False),
+        # IRSA, the container endpoint, the instance.
+        ({"AWS_ROLE_ARN": "arn:aws:iam::1:role/x"}, "aws.role_arn", "arn:aws:iam::1:role/x"),
+        ({"AWS_ROLE_SESSION_NAME": "me"}, "aws.role_session_name", "me"),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/t"}, "aws.web_identity_token_file", "/t"),
+        ({"AWS_ENDPOINT_URL_STS": "http://sts"}, "aws.sts_endpoint", "http://sts"),
+        ({"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/x"}, "aws.container_url", "http://169.254.170.2/v2/x"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/x"}, "aws.container_url", "http://127.0.0.1/x"),
+        ({"AWS_CONTAINER_AUTHORIZATION_TOKEN": "tok"}, "aws.container_token", "tok"),
+        ({"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/t"}, "aws.container_token_file", "/t"),
+        ({"AWS_EC2_METADATA_DISABLED": "true"}, "aws.metadata_disabled", True),
+        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://[::1]"}, "aws.metadata_url", "http://[::1]"),
+        ({}, "aws.metadata_url", "http://169.254.169.254"),
+        ({"AWS_PROFILE": "p"}, "aws.profile", "p"),
+        ({"AWS_DEFAULT_PROFILE": "q"}, "aws.profile", "q"),
+        ({"AWS_CONFIG_FILE": "/c"}, "aws.config_file", "/c"),
+        ({"AWS_SHARED_CREDENTIALS_FILE": "/c"}, "aws.credentials_file", "/c"),
+        ({"HOME": "/home/me"}, "aws.config_file", "/home/me/.aws/config"),
+        ({"HOME": "/home/me"}, "aws.credentials_file", "/home/me/.aws/credentials"),
+        ({}, "aws.config_file", ""),
+        # Certificates.
+        ({"AWS_CA_BUNDLE": "/a.crt"}, "network.ca_files", ("/a.crt",)),
+        ({"REQUESTS_CA_BUNDLE": "/b.crt"}, "network.ca_files", ("/b.crt",)),
+        ({"SSL_CERT_FILE": "/c.crt"}, "network.ca_files", ("/c.crt",)),
+        ({"AWS_CA_BUNDLE": "/a", "REQUESTS_CA_BUNDLE": "/a", "SSL_CERT_FILE": "/c"}, "network.ca_files", ("/a", "/c")),
+        (
+            {"CA_BUNDLE_CONFIGMAP_NAME": "x", "CA_BUNDLE_VOLUME_MOUNT_POINT": "/etc/ssl/custom-certs"},
+            "network.ca_files",
+            ("/etc/ssl/custom-certs/cabundle.crt",),
+        ),
+        (
+            {"CA_BUNDLE_CONFIGMAP_NAME": "x", "CA_BUNDLE_VOLUME_MOUNT_POINT": "/mnt/ca"},
+            "network.ca_files",
+            ("/mnt/ca/cabundle.crt",),
+        ),
+        ({"CA_BUNDLE_CONFIGMAP_NAME": "x"}, "network.ca_files", ("/etc/ssl/custom-certs/cabundle.crt",)),
+        ({"CA_BUNDLE_VOLUME_MOUNT_POINT": "/mnt/ca"}, "network.ca_files", ()),
+        ({"AWS_CA_BUNDLE_CONFIGMAP": "x", "AWS_CA_BUNDLE": "/s3/ca.crt"}, "network.ca_files", ("/s3/ca.crt",)),
+        ({"AWS_CA_BUNDLE_CONFIGMAP": "x"}, "network.ca_files", ("/etc/ssl/custom-certs/cabundle.crt",)),
+        # Proxies: lower case wins, as with curl.
+        ({"http_proxy": "http://p:1"}, "network.http_proxy", "http://p:1"),
+        ({"HTTP_PROXY": "http://P:1"}, "network.http_proxy", "http://P:1"),
+        ({"http_proxy": "http://p:1", "HTTP_PROXY": "http://P:1"}, "network.http_proxy", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:2"}, "network.https_proxy", "http://p:2"),
+        ({"HTTP_PROXY": "http://p:2"}, "network.https_proxy", ""),
+        ({"ALL_PROXY": "http://p:3"}, "network.https_proxy", "http://p:3"),
+        ({"ALL_PROXY": "http://p:3", "https_proxy": "http://p:4"}, "network.https_proxy", "http://p:4"),
+        ({"NO_PROXY": "a, .b ,,10.0.0.0/8"}, "network.no_proxy", ("a", ".b", "10.0.0.0/8")),
+        # Limits.
+        ({"S3_CONNECT_TIMEOUT": "15"}, "limits.connect_s", 15.0),
+        ({"S3_READ_TIMEOUT": "30"}, "limits.stall_s", 30.0),
+        ({"S3_READ_TIMEOUT": "30", "LADING_STALL_S": "5"}, "limits.stall_s", 5.0),
+        ({"S3_MAX_ATTEMPTS": "3"}, "limits.attempts", 3),
+        ({"S3_MAX_FILE_CONCURRENCY": "4"}, "limits.workers", 4),
+        ({"LADING_DEADLINE_S": "3600"}, "limits.deadline_s", 3600.0),
+        ({"LADING_DEADLINE_S": "0"}, "limits.deadline_s", 0.0),
+        ({"LADING_DEADLINE_S": ""}, "limits.deadline_s", 0.0),
+        # lading's own.
+        ({"LADING_VERIFY": "strict"}, "verify", "strict"),
+        ({"LADING_LOG_FORMAT": "json"}, "log_format", "json"),
+        ({"LADING_TERMINATION_LOG": "/tmp/log"}, "termination_log", "/tmp/log"),
+        (
+            {"LADING_CATALOG": "/catalog.yaml"},
+            "registries",
+            (RegistryEntry("catalog", "catalog", {"path": "/catalog.yaml"}),),
+        ),
+    ],
+)
+def test_a_variable_sets_what_kserve_means_by_it(env: Env, place: str, value: object) -> None:
+    assert reach(load(**env), place) == value
+
+
+@pytest.mark.parametrize("text", ["1", "true", "True", "TRUE", "yes", "on", " true "])
+def test_yes_has_many_spellings(text: str) -> None:
+    assert load(awsAnonymousCredential=text).s3.anonymous is True
+
+
+@pytest.mark.parametrize("text", ["0", "false", "False", "no", "off"])
+def test_no_has_many_spellings(text: str) -> None:
+    assert load(S3_VERIFY_SSL=text).s3.verify_tls is False
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "S3_USE_HTTPS",
+        "S3_VERIFY_SSL",
+        "awsAnonymousCredential",
+        "S3_USER_VIRTUAL_BUCKET",
+        "S3_USE_ACCELERATE",
+        "AWS_EC2_METADATA_DISABLED",
+    ],
+)
+def test_a_word_that_is_neither_yes_nor_no_is_refused_by_the_variables_name(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        load(**{name: "maybe", "S3_ENDPOINT": "minio"})
+
+
+# ---- storage JSON --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG"])
+@pytest.mark.parametrize(
+    ("spec", "place", "value"),
+    [
+        ({"endpoint_url": "http://minio:9000"}, "s3.endpoint", "http://minio:9000"),
+        ({"access_key_id": "AK"}, "aws.access_key_id", "AK"),
+        ({"access_key_id": 12345}, "aws.access_key_id", "12345"),
+        ({"secret_access_key": "SK"}, "aws.secret_access_key", "SK"),
+        ({"session_token": "ST"}, "aws.session_token", "ST"),
+        ({"region": "eu-west-1"}, "s3.region", "eu-west-1"),
+        ({"ca_bundle": "/a.crt"}, "network.ca_files", ("/a.crt",)),
+        ({"verify_ssl": False}, "s3.verify_tls", False),
+        ({"verify_ssl": True}, "s3.verify_tls", True),
+        ({"verify_ssl": 0}, "s3.verify_tls", False),
+        ({"verify_ssl": 1}, "s3.verify_tls", True),
+        ({"verify_ssl": "0"}, "s3.verify_tls", False),
+        ({"verify_ssl": "false"}, "s3.verify_tls", False),
+        ({"verify_ssl": None}, "s3.verify_tls", True),
+        ({"verify_ssl": ""}, "s3.verify_tls", True),
+        ({"anonymous": True}, "s3.anonymous", True),
+        ({"anonymous": "true"}, "s3.anonymous", True),
+        ({"anonymous": False}, "s3.anonymous", False),
+        ({"use_virtual_bucket": True}, "s3.virtual_host", True),
+        ({"use_accelerate": "1"}, "s3.accelerate", True),
+        ({"cabundle_configmap": "x"}, "network.ca_files", ("/etc/ssl/custom-certs/cabundle.crt",)),
+        ({"type": "s3", "bucket": "b", "something": {"else": 1}}, "s3.endpoint", ""),
+    ],
+)
+def test_a_key_of_the_storage_json_stands_for_its_variable(
+    variable: str, spec: dict[str, object], place: str, value: object
+) -> None:
+    assert reach(load(**{variable: json.dumps(spec)}), place) == value
+
+
+PRECEDENCE = [
+    ("endpoint_url", "AWS_ENDPOINT_URL", "s3.endpoint", ["http://env", "http://config", "http://override"]),
+    ("endpoint_url", "AWS_ENDPOINT_URL_S3", "s3.endpoint", ["http://env", "http://config", "http://override"]),
+    ("endpoint_url", "S3_ENDPOINT", "s3.endpoint", ["http://env", "http://config", "http://override"]),
+    ("access_key_id", "AWS_ACCESS_KEY_ID", "aws.access_key_id", ["env", "config", "override"]),
+    ("secret_access_key", "AWS_SECRET_ACCESS_KEY", "aws.secret_access_key", ["env", "config", "override"]),
+    ("session_token", "AWS_SESSION_TOKEN", "aws.session_token", ["env", "config", "override"]),
+    ("region", "AWS_DEFAULT_REGION", "s3.region", ["env", "config", "override"]),
+    ("region", "AWS_REGION", "s3.region", ["env", "config", "override"]),
+]
+
+
+@pytest.mark.parametrize(("key", "variable", "place", "values"), PRECEDENCE)
+def test_the_override_wins_over_the_storage_json_and_that_over_the_environment(
+    key: str, variable: str, place: str, values: list[str]
+) -> None:
+    env, config, override = values
+    one = {variable: env}
+    two = {**one, "STORAGE_CONFIG": json.dumps({key: config})}
+    three = {**two, "STORAGE_OVERRIDE_CONFIG": json.dumps({key: override})}
+    assert [reach(load(**each), place) for each in (one, two, three)] == values
+    # An override of something else leaves the storage JSON in force.
+    assert reach(load(**two, STORAGE_OVERRIDE_CONFIG='{"type": "s3"}'), place) == config
+
+
+def test_keys_from_the_storage_json_are_not_mixed_with_the_environments_session_token() -> None:
+    settings = load(
+        AWS_ACCESS_KEY_ID="env",
+        AWS_SECRET_ACCESS_KEY="env",
+        AWS_SESSION_TOKEN="env",
+        STORAGE_CONFIG='{"access_key_id": "config", "secret_access_key": "config"}',
+    )
+    assert settings.aws.access_key_id == "config"
+    assert settings.aws.session_token is None
+
+
+@pytest.mark.parametrize("variable", ["STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG"])
+@pytest.mark.parametrize("text", ["{", "[]", '"s3cret"', "5", "null", '{"secret_access_key": "s3cret"', "s3cret"])
+def test_storage_json_that_is_no_object_is_refused_without_being_quoted(variable: str, text: str) -> None:
+    with pytest.raises(UsageError, match=variable) as caught:
+        load(**{variable: text})
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in caught.value.hint
+
+
+def test_an_empty_storage_json_counts_as_none() -> None:
+    assert load(STORAGE_CONFIG="", STORAGE_OVERRIDE_CONFIG="") == Settings()
+
+
+def test_the_environment_is_not_written_to() -> None:
+    env = {"STORAGE_CONFIG": '{"region": "eu-west-1"}'}
+    Settings.load(env)
+    assert env == {"STORAGE_CONFIG": '{"region": "eu-west-1"}'}
+
+
+# ---- patterns ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        ("", ()),
+        ("   ", ()),
+        ('["*.json", "weights/*"]', ("*.json", "weights/*")),
+        ('["a,b.json"]', ("a,b.json",)),
+        ("[]", ()),
+        ('["", " "]', ()),
+        ('"*.json"', ("*.json",)),
+        ("*.json", ("*.json",)),
+        ("*.json,*.txt", ("*.json", "*.txt")),
+        (" *.json , *.txt ,, ", ("*.json", "*.txt")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "place"), [("STORAGE_ALLOW_PATTERNS", "allow"), ("STORAGE_IGNORE_PATTERNS", "ignore")]
+)
+def test_patterns_are_a_json_array_a_json_string_or_a_comma_list(
+    text: str, patterns: tuple[str, ...], name: str, place: str
+) -> None:
+    assert reach(load(**{name: text}), place) == patterns
+
+
+@pytest.mark.parametrize("text", ['["*.json"', '["*.json", 5]', "[null]", '"*.json', '[["a"]]'])
+def test_patterns_that_begin_as_json_must_be_json_of_strings(text: str) -> None:
+    with pytest.raises(UsageError, match="STORAGE_ALLOW_PATTERNS"):
+        load(STORAGE_ALLOW_PATTERNS=text)
+
+
+def test_a_pattern_may_begin_with_a_bracket_in_a_json_array() -> None:
+    assert load(STORAGE_ALLOW_PATTERNS='["[ab].json"]').allow == ("[ab].json",)
+
+
+def test_headers_are_kept_by_host_and_as_secrets() -> None:
+    settings = load(**{"models.example.com-headers": '{"Authorization": "s3cret"}', "other": "x"})
+    assert list(settings.host_headers) == ["models.example.com"]
+    assert "s3cret" not in repr(settings)
+
+
+def test_no_secret_is_in_the_text_of_the_settings() -> None:
+    settings = load(
+        AWS_SECRET_ACCESS_KEY="s3cret-1",
+        AWS_SESSION_TOKEN="s3cret-2",
+        AWS_CONTAINER_AUTHORIZATION_TOKEN="s3cret-3",
+        STORAGE_CONFIG='{"secret_access_key": "s3cret-4"}',
+    )
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in str(settings)
+
+
+# ---- limits --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("S3_CONNECT_TIMEOUT", "0"),
+        ("S3_CONNECT_TIMEOUT", "-1"),
+        ("S3_CONNECT_TIMEOUT", "soon"),
+        ("S3_READ_TIMEOUT", "nan"),
+        ("S3_READ_TIMEOUT", "inf"),
+        ("S3_READ_TIMEOUT", "0"),
+        ("S3_MAX_ATTEMPTS", "0"),
+        ("S3_MAX_ATTEMPTS", "1.5"),
+        ("S3_MAX_ATTEMPTS", "-3"),
+        ("S3_MAX_FILE_CONCURRENCY", "-1"),
+        ("S3_MAX_FILE_CONCURRENCY", "many"),
+        ("LADING_DEADLINE_S", "-1"),
+        ("LADING_DEADLINE_S", "1h"),
+        ("LADING_STALL_S", "1e999"),
+    ],
+)
+def test_a_limit_that_is_no_sensible_number_is_refused_by_its_name(name: str, text: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        load(**{name: text})
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    text = "limits: {attempts: 9, stall_s: 9, unpack_bytes: 1000}\nverify: strict\n"
+    settings = load_file(tmp_path, text, S3_MAX_ATTEMPTS="2", LADING_VERIFY="off")
+    assert settings.limits == Limits(attempts=2, stall_s=9.0, unpack_bytes=1000)
+    assert settings.verify == "off"
+    assert load_file(tmp_path, text).verify == "strict"
+
+
+# ---- the file ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "registries:\nlimits:\n"])
+def test_an_empty_file_gives_the_defaults(tmp_path: Path, text: str) -> None:
+    assert load_file(tmp_path, text) == Settings()
+
+
+def test_registries_keep_their_order_and_options(tmp_path: Path) -> None:
+    text = "registries:\n- {name: b, kind: catalog, path: /b}\n- {name: a, kind: other, url: x, n: 1}\n"
+    assert load_file(tmp_path, text, LADING_CATALOG="/c").registries == (
+        RegistryEntry("b", "catalog", {"path": "/b"}),
+        RegistryEntry("a", "other", {"url": "x", "n": 1}),
+        RegistryEntry("catalog", "catalog", {"path": "/c"}),
+    )
+
+
+@pytest.mark.parametrize("text", ["verify: off\n", "verify: 'off'\n"])
+def test_verification_can_be_off_although_yaml_takes_the_word_for_a_boolean(tmp_path: Path, text: str) -> None:
+    assert load_file(tmp_path, text).verify == "off"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("registry: []", "unknown key 'registry'"),
+        ("registries: []\nregistries: []", "line 2: the key 'registries' is given twice"),
+        ("limits: {attempts: 1, attempts: 2}", "given twice"),
+        ("limits: {speed: 5}", "unknown limit 'speed'"),
+        ("limits: {attempts: many}", "limits.attempts"),
+        ("limits: {attempts: true}", "limits.attempts"),
+        ("limits: {attempts: [1]}", "limits.attempts"),
+        ("limits: {attempts: null}", "limits.attempts"),
+        ("limits: [1]", "limits"),
+        ("limits: 5", "limits"),
+        ("registries: 5", "registr"),
+        ("registries: {name: a}", "registries is not a list"),
+        ("registries: [{name: a}]", "needs a name and a kind"),
+        ("registries: [{name: 5, kind: catalog}]", "needs a name and a kind"),
+        ("registries: [catalog]", "needs a name and a kind"),
+        ("registries: [{name: a, kind: catalog, path: x}, {name: a, kind: catalog, path: y}]", "same name"),
+        ("verify: maybe", "verification mode is 'maybe'"),
+        ("verify: [off]", "verification mode"),
+        ("verify: true", "verification mode"),
+        ("- a list", "does not hold a mapping"),
+        ("5: x", "mapping with text keys"),
+        ("just text", "does not hold a mapping"),
+        ("a: b: c", "line 1"),
+        ("\n\nlimits: {", ", line "),
+        ("a: !!python/object/apply:os.system ['true']", "line 1"),
+        ("a: *nowhere", "line 1"),
+        ("a\tb: c\n\t- d", "lading.yaml"),
+        ("--- {}\n--- {}", "lading.yaml"),
+        ("[" * 5000, "lading.yaml"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_reason(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_file(tmp_path, text)
+    assert says in str(caught.value)
+
+
+def test_a_file_that_is_named_must_be_there_and_readable(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"nothing\.yaml"):
+        load(LADING_CONFIG=str(tmp_path / "nothing.yaml"))
+    with pytest.raises(LadingError):
+        load(LADING_CONFIG=str(tmp_path))
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="UTF-8"):
+        load(LADING_CONFIG=str(tmp_path / "binary.yaml"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("LADING_VERIFY", "maybe"), ("LADING_LOG_FORMAT", "xml")])
+def test_a_choice_must_be_one_of_the_known(name: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        load(**{name: text})
+
+
+def test_every_verification_mode_parses() -> None:
+    assert [parse_verify(mode) for mode in ("auto", "strict", "off")] == ["auto", "strict", "off"]
