@@ -60,10 +60,12 @@ class CatalogRegistry:
             model=reference.model,
             version=name,
             digests=self._digests(entry, where),
-            metadata={
-                **{key: value for key, value in model.items() if key not in ("versions", "aliases")},
-                **self._mapping(entry.get("metadata"), f"{where}: metadata"),
-            },
+            metadata=_plain(
+                {
+                    **{key: value for key, value in model.items() if key not in ("versions", "aliases")},
+                    **self._mapping(entry.get("metadata"), f"{where}: metadata"),
+                }
+            ),
         )
 
     def _version(self, reference: Reference, model: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
@@ -134,3 +136,12 @@ class CatalogRegistry:
 
     def _wrong(self, what: str) -> UsageError:
         return UsageError(f"catalog {printable(str(self._path))}: {printable(what)}")
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: YAML also reads dates, sets and bytes, and the manifest is JSON."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
