@@ -34,7 +34,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import show, show_json
+    from lading.cli.output import hint_for, show, show_json
     from lading.cli.words import size
     from lading.errors import LadingError
     from lading.uri import printable
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         answer = _check(arguments)
     except LadingError as error:
         if arguments.json:
-            show_json({"ok": False, "code": error.code, "message": error.message, "hint": error.hint})
+            show_json({"ok": False, "code": error.code, "message": error.message, "hint": hint_for(error)})
         raise
     if arguments.json:
         show_json(answer)

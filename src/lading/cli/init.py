@@ -47,10 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def failed(arguments: argparse.Namespace, error: LadingError) -> None:
     """Leave the reason where Kubernetes looks for it."""
+    from lading.cli.output import hint_for
     from lading.settings import termination_log
     from lading.uri import printable
 
-    hint = f" ({error.hint})" if error.hint else ""
+    hint = f" ({hint_for(error)})" if hint_for(error) else ""
     _write(termination_log(arguments.environ), printable(f"error[{error.code}]: {error.message}{hint}"))
 
 

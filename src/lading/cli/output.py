@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any
 
-from lading.errors import LadingError
+from lading.errors import LadingError, Unavailable
 from lading.uri import printable
 
 _format = "text"
@@ -39,11 +39,18 @@ def show_json(data: object) -> None:
 
 def print_error(error: LadingError) -> None:
     if uses_json():
-        log_json("error", code=error.code, message=error.message, hint=error.hint)
+        log_json("error", code=error.code, message=error.message, hint=hint_for(error))
         return
     say(f"error[{error.code}]: {error.message}")
-    if error.hint:
-        say(f"hint: {error.hint}")
+    if hint_for(error):
+        say(f"hint: {hint_for(error)}")
+
+
+def hint_for(error: LadingError) -> str:
+    """What to try: the error's own hint, or what is true of all that may work later."""
+    if not error.hint and isinstance(error, Unavailable):
+        return "it may work later: run it again; what has landed is kept"
+    return error.hint
 
 
 def say(line: str) -> None:
