@@ -98,9 +98,12 @@ class File(NamedTuple):
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> "File":
+        size = item["size"]
+        if type(size) is not int or size < 0:
+            raise ValueError(size)
         return cls(
             path=safe_path(item["path"]),
-            size_bytes=item["size"],
+            size_bytes=size,
             validator=item["validator"],
             digest=Digest.parse(item["digest"]) if item["digest"] else None,
             # A composite cannot be computed again without its parts: it stays as words only.

@@ -1,0 +1,337 @@
+"""What a model is made of: names that stay within, patterns, and the JSON that is read again."""
+
+import json
+import re
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
+from lading.manifest import HEX_DIGITS, Digest, File, Manifest, safe_path
+
+SEGMENTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20).filter(
+    lambda text: text not in (".", "..", ".lading", ".lading.json")
+)
+PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
+
+
+@st.composite
+def digests(draw: st.DrawFn) -> Digest:
+    algorithm = draw(st.sampled_from(sorted(HEX_DIGITS)))
+    length = HEX_DIGITS[algorithm]
+    return Digest(algorithm, draw(st.text("0123456789abcdef", min_size=length, max_size=length)))
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    files = [
+        File(
+            path,
+            draw(st.integers(0, 2**50)),
+            draw(st.none() | st.text(max_size=20)),
+            digest=draw(digests()),
+            verified=tuple(draw(st.lists(digests(), max_size=2))),
+        )
+        for path in draw(st.lists(PATHS, max_size=6, unique=True))
+    ]
+    try:
+        manifest = Manifest.of(files)
+    except IntegrityError:
+        # "a" and "a/b": covered below.
+        manifest = Manifest.of(files[:1])
+    return manifest._replace(
+        requested=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=20)),
+        resolved="s3://b/k",
+        version=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=5)),
+        registry="r",
+        metadata=draw(st.dictionaries(st.text("abc"), st.integers() | st.text("abc") | st.booleans(), max_size=3)),
+        archive=draw(st.none() | st.just(File("a.tar", 5, "v", digest=Digest("crc32", "0" * 8)))),
+        seconds=draw(st.floats(0, 1e6)),
+    )
+
+
+@settings(deadline=None)
+@given(manifests())
+def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
+    assert Manifest.loads(manifest.dumps()) == manifest
+
+
+@settings(deadline=None, max_examples=200)
+@given(manifests(), st.integers(0, 5000), st.binary(min_size=1, max_size=5))
+def test_a_manifest_that_was_damaged_is_refused_or_says_the_same(manifest: Manifest, at: int, patch: bytes) -> None:
+    data = bytearray(manifest.dumps().encode())
+    at %= len(data)
+    data[at : at + len(patch)] = patch
+    try:
+        found = Manifest.loads(data.decode("utf-8", "replace"))
+    except (IntegrityError, Unsupported):
+        return
+    # Names, sizes and digests are under the manifest's own digest; notes are not.
+    assert [(file.path, file.size_bytes, file.digest) for file in found.files] == [
+        (file.path, file.size_bytes, file.digest) for file in manifest.files
+    ]
+
+
+def as_json(**changes: object) -> str:
+    manifest = Manifest.of([File("a", 1, "v", digest=Digest("crc32", "0" * 8))])
+    return json.dumps({**manifest.to_json(), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "5",
+        '"x"',
+        "{}",
+        '{"format": 1}',
+        "[" * 100_000,
+        as_json(files=None),
+        as_json(files=[5]),
+        as_json(files=[{}]),
+        as_json(files={"a": 1}),
+        as_json(files=[]),
+        as_json(digest="crc32:00000000"),
+        as_json(digest=None),
+        as_json(archive=5),
+        as_json(files=[{"path": "../evil", "size": 1, "digest": "crc32:00000000", "verified": [], "validator": None}]),
+        as_json(files=[{"path": 5, "size": 1, "digest": "crc32:00000000", "verified": [], "validator": None}]),
+        as_json(files=[{"path": "a", "size": 1, "digest": "crc32:xyz", "verified": [], "validator": None}]),
+        as_json(files=[{"path": "a", "size": 1, "digest": 5, "verified": [], "validator": None}]),
+    ],
+)
+def test_anything_else_is_no_manifest(text: str) -> None:
+    with pytest.raises(IntegrityError):
+        Manifest.loads(text)
+
+
+def test_another_format_is_unsupported_and_not_damaged() -> None:
+    with pytest.raises(Unsupported, match="format 2"):
+        Manifest.loads(as_json(format=2))
+
+
+def test_a_composite_digest_stays_as_words() -> None:
+    file = File("a", 1, "v", digest=Digest("crc32", "0" * 8), verified=(Digest("sha1", "1" * 40, (1, 1)),))
+    text = Manifest.of([file]).dumps()
+    assert "of 2 parts" in text
+    assert Manifest.loads(text).files[0].verified == ()
+
+
+# ---- names ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/etc/passwd",
+        "..",
+        "../x",
+        "a/../b",
+        "a/..",
+        ".",
+        "./a",
+        "a/.",
+        "a//b",
+        "a/",
+        "a\0b",
+        ".lading",
+        ".lading/x",
+        ".lading.json",
+        ".lading.json/x",
+        "x" * 256,
+        "a/" + "ü" * 128,
+        "\ud800",
+    ],
+)
+def test_a_name_that_leaves_or_is_not_the_models_is_refused(path: str) -> None:
+    with pytest.raises(IntegrityError, match="the origin lists the name"):
+        safe_path(path)
+    with pytest.raises(IntegrityError):
+        Manifest.of([File(path, 1)])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a",
+        "a/b",
+        "..a",
+        "a..",
+        "...",
+        ".hidden",
+        "a/.lading",
+        "a/.lading.json",
+        ".ladingx",
+        "x" * 255,
+        "a b",
+        "a\\..\\b",
+        "~",
+        "-rf",
+    ],
+)
+def test_any_other_name_is_kept_as_it_is(path: str) -> None:
+    assert safe_path(path) == path
+
+
+@given(PATHS)
+def test_every_path_of_ordinary_segments_is_safe(path: str) -> None:
+    if max(len(segment.encode()) for segment in path.split("/")) <= 255:
+        assert safe_path(path) == path
+
+
+@given(st.text(max_size=30))
+def test_a_safe_path_never_leaves_its_folder(path: str) -> None:
+    import posixpath
+
+    try:
+        safe_path(path)
+    except IntegrityError:
+        return
+    joined = posixpath.normpath(posixpath.join("/root/dest", path))
+    assert joined == f"/root/dest/{path}"
+
+
+def test_a_strange_name_is_shown_escaped() -> None:
+    with pytest.raises(IntegrityError) as caught:
+        safe_path("../\x1b[31m\n")
+    assert "\x1b" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("paths", "refused"),
+    [
+        (["a", "a"], True),
+        (["a", "a/b"], True),
+        (["a/b/c", "a"], True),
+        (["a/b", "a-b", "a.b", "a/b/c"], True),
+        (["a", "a-b", "ab/c", "a.b"], False),
+        (["a/b", "a/c", "b"], False),
+    ],
+)
+def test_paths_that_stand_in_each_others_way_are_refused(paths: list[str], refused: bool) -> None:
+    files = [File(path, 1) for path in paths]
+    if refused:
+        with pytest.raises(IntegrityError):
+            Manifest.of(files)
+    else:
+        assert [file.path for file in Manifest.of(files).files] == sorted(paths)
+
+
+def test_the_identity_of_a_tree_is_its_names_sizes_and_digests() -> None:
+    def tree(*files: File, **notes: object) -> str:
+        return str(Manifest.of(files)._replace(**notes).digest)
+
+    one = File("a", 1, "v1", digest=Digest("crc32", "0" * 8))
+    same = tree(one)
+    assert tree(one._replace(validator="v2"), requested="elsewhere", seconds=5.0) == same
+    assert tree(one._replace(size_bytes=2)) != same
+    assert tree(one._replace(path="b")) != same
+    assert tree(one._replace(digest=Digest("crc32", "1" * 8))) != same
+    assert tree(one, File("b", 1, digest=Digest("crc32", "0" * 8))) != same
+
+
+# ---- digests -------------------------------------------------------------------------------
+
+
+@given(digests())
+def test_a_digest_is_read_as_it_is_printed(digest: Digest) -> None:
+    assert Digest.parse(str(digest)) == digest
+    assert Digest.parse(str(digest).upper()) == digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "sha256", "sha256:", "sha256:xyz", "sha256:" + "0" * 63, "sha256:" + "g" * 64, "rot13:00", ":00", "0" * 64],
+)
+def test_anything_else_is_no_digest(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a"):
+        Digest.parse(text)
+
+
+# ---- patterns ------------------------------------------------------------------------------
+
+
+def oracle(pattern: str, path: str) -> bool:
+    """fnmatch told again, without a regular expression: ``*`` any run, ``?`` one, ``[…]`` one of."""
+
+    @cache
+    def match(p: int, s: int) -> bool:
+        if p == len(pattern):
+            return s == len(path)
+        head = pattern[p]
+        if head == "*":
+            return match(p + 1, s) or (s < len(path) and match(p, s + 1))
+        if s == len(path):
+            return False
+        if head == "[":
+            end = pattern.find("]", p + 2)
+            if end > 0:
+                inside = pattern[p + 1 : end]
+                negated = inside.startswith("!")
+                return ((path[s] in inside.removeprefix("!")) != negated) and match(end + 1, s + 1)
+        return (head == "?" or head == path[s]) and match(p + 1, s + 1)
+
+    return match(0, 0)
+
+
+PATTERNS = st.lists(
+    st.sampled_from(["*", "?", "a", "b", "/", ".", "[ab]", "[!a]", "a/", "*.b"]), min_size=1, max_size=5
+).map("".join)
+SMALL_PATHS = st.lists(st.sampled_from(["a", "b", "ab", "a.b", "b.a"]), min_size=1, max_size=3).map("/".join)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(SMALL_PATHS, max_size=8), st.lists(PATTERNS, max_size=3), st.lists(PATTERNS, max_size=3))
+def test_selection_is_what_a_plain_reading_of_the_patterns_gives(
+    paths: list[str], allow: list[str], ignore: list[str]
+) -> None:
+    manifest = Manifest(tuple(File(path, 1) for path in paths))
+
+    def hits(patterns: list[str], path: str) -> bool:
+        return any(oracle(pattern + "*" * pattern.endswith("/"), path) for pattern in patterns)
+
+    wanted = [path for path in paths if (not allow or hits(allow, path)) and not hits(ignore, path)]
+    assert [file.path for file in manifest.select(allow, ignore).files] == wanted
+
+
+@pytest.mark.parametrize(
+    ("allow", "ignore", "left"),
+    [
+        ([], [], ["a.json", "b.bin", "w/c.bin", "w/d/e.json"]),
+        (["*.json"], [], ["a.json", "w/d/e.json"]),
+        (["w/"], [], ["w/c.bin", "w/d/e.json"]),
+        (["w/*"], ["*.json"], ["w/c.bin"]),
+        ([], ["*"], []),
+        (["A.json"], [], []),
+        (["?.bin"], [], ["b.bin"]),
+    ],
+)
+def test_selection_examples(allow: list[str], ignore: list[str], left: list[str]) -> None:
+    manifest = Manifest.of(File(path, 1) for path in ("a.json", "b.bin", "w/c.bin", "w/d/e.json"))
+    assert [file.path for file in manifest.select(allow, ignore).files] == left
+
+
+@given(st.binary(max_size=60))
+def test_reading_any_text_raises_nothing_but_ladings_errors(data: bytes) -> None:
+    with pytest.raises(LadingError):
+        Manifest.loads(data.decode("latin-1"))
+
+
+def test_sizes_that_are_no_sizes_are_refused() -> None:
+    for size in ("1", -1, 1.5, True, [1]):
+        manifest = Manifest((File("a", size, "v", digest=Digest("crc32", "0" * 8)),))  # type: ignore[arg-type]
+        item = {"path": "a", "size": size, "digest": "crc32:00000000", "verified": [], "validator": "v"}
+        with pytest.raises(IntegrityError):
+            Manifest.loads(as_json(files=[item], digest=str(manifest.digest)))
+
+
+def test_hex_is_lower_case_everywhere() -> None:
+    assert re.fullmatch("[0-9a-f]+", Digest.parse("MD5:" + "ABCDEF01" * 4).value)

@@ -1,0 +1,102 @@
+"""URIs: one law, and no secret in what is printed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lading.errors import UsageError
+from lading.uri import ModelURI, printable, redact
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+URI_LIKE = st.builds(
+    "".join,
+    st.lists(st.sampled_from([*"abz:/@?#=&%. +", "s3://", "https://", "://", "//", "..", "ü", "file:"]), min_size=1),
+)
+
+
+@given(TEXTS | URI_LIKE)
+def test_what_parses_prints_as_it_was_written(text: str) -> None:
+    try:
+        uri = ModelURI.parse(text)
+    except UsageError:
+        assert any(ord(character) < 32 or ord(character) == 127 for character in text)
+        return
+    assert str(uri) == text
+    assert ModelURI.parse(str(uri)) == uri
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("s3://bucket/key", ("s3", "bucket", "/key", None, None)),
+        ("s3://bucket", ("s3", "bucket", "", None, None)),
+        ("https://u:p@h:1/p?q=1#f", ("https", "u:p@h:1", "/p", "q=1", "f")),
+        ("file:///a/b", ("file", "", "/a/b", None, None)),
+        ("file:/a/b", ("file", None, "/a/b", None, None)),
+        ("h://x?", ("h", "x", "", "", None)),
+        ("h://x#", ("h", "x", "", None, "")),
+        ("/a/b?c#d", ("", None, "/a/b?c#d", None, None)),
+        ("model:v2", ("", None, "model:v2", None, None)),
+        ("./a://b", ("", None, "./a://b", None, None)),
+        ("1s3://b", ("", None, "1s3://b", None, None)),
+        ("s3+x.y-z://b/k", ("s3+x.y-z", "b", "/k", None, None)),
+    ],
+)
+def test_a_uri_is_split_as_rfc_3986_says(text: str, parts: tuple[str | None, ...]) -> None:
+    assert tuple(ModelURI.parse(text)) == parts
+
+
+@pytest.mark.parametrize("text", ["", "s3://b/\n", "\x00", "http://h/\r\nHost: evil", "a\tb", "s3://b/\x1b[2J", "\x7f"])
+def test_nothing_and_control_characters_are_refused_and_shown_escaped(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ModelURI.parse(text)
+    assert not any(ord(character) < 32 or ord(character) == 127 for character in str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:secret@host/p", "https://***@host/p"),
+        ("https://secret@host/p", "https://***@host/p"),
+        ("https://a@b@host/p", "https://***@host/p"),
+        ("https://host/p?X-Amz-Signature=secret&versionId=7", "https://host/p?X-Amz-Signature=***&versionId=7"),
+        ("https://host/p?secret", "https://host/p?***"),
+        ("https://host/p?a=b=c&&d", "https://host/p?a=***&***&***"),
+        ("https://host/p?REVISION=main", "https://host/p?REVISION=main"),
+        ("s3://bucket/key", "s3://bucket/key"),
+        ("model-registry://iris@champion", "model-registry://iris@champion"),
+        ("/a/local@path?x=y", "/a/local@path?x=y"),
+    ],
+)
+def test_what_is_printed_holds_no_user_information_and_no_unknown_query_value(text: str, shown: str) -> None:
+    assert ModelURI.parse(text).redacted() == shown
+    assert redact(text) == shown
+
+
+# No part of these is a letter of what is around them.
+SECRETS = st.text("0123456789", min_size=6, max_size=12)
+
+
+@given(SECRETS, SECRETS, SECRETS, st.sampled_from(["token", "sig", "X-Amz-Security-Token", "versionIdd", ""]))
+def test_no_secret_survives_redaction_wherever_it_stands(user: str, password: str, value: str, key: str) -> None:
+    shown = redact(f"https://{user}:{password}@host/path?{key}={value}&x={value}#f")
+    assert user not in shown
+    assert password not in shown
+    assert value not in shown
+
+
+def test_what_cannot_be_parsed_is_not_printed_at_all() -> None:
+    assert redact("http://user:secret@host/\n") == "***"
+    assert redact("") == "***"
+
+
+@given(TEXTS)
+def test_printable_text_never_steers_a_terminal(text: str) -> None:
+    assert not any(
+        ord(character) < 32 or 127 <= ord(character) < 160 or character in "\u2028\u2029\u202e\u2066"
+        for character in printable(text)
+    )
+
+
+def test_ordinary_text_is_printed_as_it_is() -> None:
+    assert printable("größe 模型 a/b.bin") == "größe 模型 a/b.bin"

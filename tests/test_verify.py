@@ -1,0 +1,119 @@
+"""Which digests are checked, and that every algorithm is the one of its name."""
+
+import hashlib
+import zlib
+
+import pytest
+from awscrt import checksums
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lading.errors import IntegrityError, Unsupported
+from lading.manifest import HEX_DIGITS, Digest
+from lading.settings import VerifyMode
+from lading.verify import choose_checks, combined_crc, is_crc, mismatch, new_hash, running_crc
+
+CHECK = b"123456789"
+
+# Of the catalogue of parametrised CRCs (reveng), RFC 1321, FIPS 180.
+VECTORS = {
+    "crc32": "cbf43926",
+    "crc32c": "e3069283",
+    "crc64nvme": "ae8b14860a799888",
+    "md5": "25f9e794323b453885f5181f1b624d0b",
+    "sha1": "f7c3bc1d808e04732adf679965ccc34ca7ae3441",
+    "sha256": "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
+}
+CRCS = {"crc32": zlib.crc32, "crc32c": checksums.crc32c, "crc64nvme": checksums.crc64nvme}
+
+
+@pytest.mark.parametrize("algorithm", sorted(VECTORS))
+def test_the_published_check_values_come_out(algorithm: str) -> None:
+    running = new_hash(algorithm)
+    running.update(memoryview(CHECK[:4]))
+    running.update(memoryview(CHECK[4:]))
+    assert running.hexdigest() == VECTORS[algorithm]
+
+
+@given(st.sampled_from(["md5", "sha1", "sha256", "sha384", "sha512"]), st.lists(st.binary()))
+def test_hashes_are_hashlibs(algorithm: str, pieces: list[bytes]) -> None:
+    running = new_hash(algorithm)
+    for piece in pieces:
+        running.update(memoryview(piece))
+    assert running.hexdigest() == hashlib.new(algorithm, b"".join(pieces)).hexdigest()
+
+
+@given(st.sampled_from(sorted(CRCS)), st.lists(st.binary(max_size=100), max_size=8))
+def test_crcs_of_ranges_combine_to_the_crc_of_the_whole(algorithm: str, ranges: list[bytes]) -> None:
+    running = running_crc(algorithm)
+    parts = [(running(memoryview(piece), 0), len(piece)) for piece in ranges]
+    whole = CRCS[algorithm](b"".join(ranges))
+    assert combined_crc(algorithm, parts) == Digest(algorithm, f"{whole:0{HEX_DIGITS[algorithm]}x}")
+
+
+@pytest.mark.parametrize("algorithm", sorted(CRCS))
+def test_a_crc_of_nothing_has_all_its_digits(algorithm: str) -> None:
+    assert combined_crc(algorithm, []).value == "0" * HEX_DIGITS[algorithm]
+
+
+def test_only_plain_crcs_combine() -> None:
+    assert is_crc(Digest("crc32c", "0" * 8))
+    assert not is_crc(Digest("crc32c", "0" * 8, (5, 5)))
+    assert not is_crc(Digest("md5", "0" * 32))
+
+
+def d(algorithm: str, digit: str = "0", parts: tuple[int, ...] = ()) -> Digest:
+    return Digest(algorithm, digit * HEX_DIGITS[algorithm], parts)
+
+
+@pytest.mark.parametrize(
+    ("declared", "vouched", "mode", "checks"),
+    [
+        ([], [], "auto", []),
+        ([], [], "off", []),
+        # Of what the origin declares, the cheapest.
+        ([d("sha256"), d("md5"), d("crc64nvme")], [], "auto", [d("crc64nvme")]),
+        ([d("md5"), d("sha1")], [], "auto", [d("sha1")]),
+        ([d("sha256"), d("crc32")], [], "strict", [d("crc32")]),
+        ([d("sha256"), d("crc32")], [], "off", []),
+        # What the user or the registry gave: always, all of it, and the origin's besides.
+        ([], [d("sha256")], "auto", [d("sha256")]),
+        ([], [d("sha256")], "off", [d("sha256")]),
+        ([d("md5")], [d("sha256")], "off", [d("sha256")]),
+        ([d("md5")], [d("sha256")], "auto", [d("sha256"), d("md5")]),
+        ([d("sha256")], [d("sha256")], "strict", [d("sha256")]),
+        ([], [d("sha256"), d("sha256"), d("md5")], "auto", [d("sha256"), d("md5")]),
+        # A composite is another thing than the plain one of its name.
+        ([d("sha256", "1", (5, 5))], [d("sha256", "2")], "auto", [d("sha256", "2"), d("sha256", "1", (5, 5))]),
+        ([d("crc32", "1", (5, 5))], [], "strict", [d("crc32", "1", (5, 5))]),
+    ],
+)
+def test_what_is_checked(declared: list[Digest], vouched: list[Digest], mode: VerifyMode, checks: list[Digest]) -> None:
+    assert choose_checks(declared, vouched, mode, "f") == tuple(checks)
+
+
+def test_strict_refuses_what_nobody_vouches_for() -> None:
+    with pytest.raises(Unsupported, match="nobody vouches for f"):
+        choose_checks([], [], "strict", "f")
+
+
+@pytest.mark.parametrize("mode", ["auto", "strict", "off"])
+@pytest.mark.parametrize(
+    ("declared", "vouched"),
+    [
+        ([d("sha256", "1")], [d("sha256", "2")]),
+        ([], [d("sha256", "1"), d("sha256", "2")]),
+        ([d("md5"), d("sha256", "1")], [d("sha256", "2")]),
+    ],
+)
+def test_two_of_a_kind_that_contradict_each_other_are_refused_before_a_byte(
+    declared: list[Digest], vouched: list[Digest], mode: VerifyMode
+) -> None:
+    with pytest.raises(IntegrityError, match=r"f: .*is expected"):
+        choose_checks(declared, vouched, mode, "f")
+
+
+def test_a_mismatch_names_the_file_and_both_digests() -> None:
+    text = str(mismatch("f", d("crc32", "1"), d("crc32", "2")))
+    assert "f has crc32:22222222" in text
+    assert "crc32:11111111 is expected" in text
