@@ -1,3 +1,4 @@
+import http.server
 import os
 
 import pytest
@@ -31,11 +32,35 @@ def test_the_refusal_as_json_is_the_error_on_standard_error(tmp_path):
     assert f"error[not-found]: {answer['message']}\n" in outcome.err
 
 
-def test_a_listing_that_may_be_seen_but_not_read_is_refused(tmp_path):
+def test_what_the_server_forbids_is_refused(tmp_path):
     model = write_model(tmp_path / "model")
     with serve(model) as address:
         assert lading("check", f"{address}/config.json", tmp_path / "dest").code == 0
         assert lading("check", f"{address}/status/403", tmp_path / "dest").code == 4
+
+
+def test_what_may_be_listed_but_not_read_is_refused(tmp_path):
+    asked = []
+
+    class Fickle(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers["Range"])
+            if len(asked) > 1:
+                self.send_error(403)
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", "bytes 0-0/8")
+            self.send_header("Content-Length", "1")
+            self.end_headers()
+            self.wfile.write(b"{")
+
+        def log_message(self, *_):
+            pass
+
+    with serve(tmp_path, Fickle) as address:
+        outcome = lading("check", f"{address}/config.json", tmp_path / "dest")
+    assert outcome.code == 4, outcome.err
+    assert asked == ["bytes=0-0", "bytes=0-0"]
 
 
 def test_a_model_that_does_not_fit_is_refused(tmp_path):
