@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple
 
 from lading.disk import disk_error
@@ -63,7 +64,9 @@ def require_clean(audit: Audit) -> None:
 
 def _is_as_delivered(place: Path, file: File) -> bool:
     known: list[Digest] = [digest for digest in (file.digest, *file.verified) if digest is not None]
-    if place.stat().st_size != file.size_bytes:
+    status = place.lstat()
+    # A pipe of no bytes would be as long as an empty file, and opening it would wait for ever.
+    if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
         return False
     strongest = max(known, key=lambda digest: list(HEX_DIGITS).index(digest.algorithm))
     running = new_hash(strongest.algorithm)

@@ -1,0 +1,104 @@
+"""What a destination already holds: decided by place and validator, or by a strong digest."""
+
+import pytest
+
+from lading.manifest import Digest, File, Manifest
+from lading.reuse import is_delivered, unchanged
+from lading.settings import VerifyMode
+
+SHA = Digest("sha256", "a" * 64)
+OTHER_SHA = Digest("sha256", "b" * 64)
+MD5 = Digest("md5", "a" * 32)
+
+
+def manifest(*files: File, resolved: str = "s3://b/m", **notes: object) -> Manifest:
+    return Manifest.of(files)._replace(resolved=resolved, **notes)
+
+
+def on_disk(size: int | None = 10):
+    return lambda path: size
+
+
+OLD = File("f", 10, "v1", digest=Digest("crc32", "0" * 8), verified=(MD5,))
+OLD_STRONG = OLD._replace(verified=(SHA,))
+NEW = File("f", 10, "v1")
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "same_place", "vouched", "verify", "size", "kept"),
+    [
+        (NEW, OLD, True, (), "auto", 10, True),
+        (NEW, OLD, True, (), "auto", 9, False),
+        (NEW, OLD, True, (), "auto", None, False),
+        (NEW._replace(validator="v2"), OLD, True, (), "auto", 10, False),
+        (NEW._replace(validator=None), OLD._replace(validator=None), True, (), "auto", 10, False),
+        (NEW._replace(size_bytes=11), OLD, True, (), "auto", 10, False),
+        (NEW._replace(size_bytes=None), OLD, True, (), "auto", 10, False),
+        # From elsewhere the validator says nothing; a strong digest does.
+        (NEW, OLD, False, (), "auto", 10, False),
+        (NEW._replace(declared=(SHA,)), OLD_STRONG, False, (), "auto", 10, True),
+        (NEW._replace(declared=(MD5,)), OLD, False, (), "auto", 10, False),
+        (NEW._replace(declared=(OTHER_SHA,)), OLD_STRONG, False, (), "auto", 10, False),
+        # What must hold now must have been checked then.
+        (NEW, OLD, True, (SHA,), "auto", 10, False),
+        (NEW, OLD_STRONG, True, (SHA,), "auto", 10, True),
+        (NEW, OLD_STRONG, True, (OTHER_SHA,), "auto", 10, False),
+        (NEW._replace(validator="v2"), OLD_STRONG, False, (SHA,), "auto", 10, True),
+        (NEW, OLD, True, (), "strict", 10, True),
+        (NEW, OLD._replace(verified=()), True, (), "strict", 10, False),
+        (NEW, OLD._replace(verified=()), True, (), "auto", 10, True),
+    ],
+)
+def test_a_file_is_kept_only_if_it_is_surely_the_listed_one(
+    new: File,
+    old: File,
+    same_place: bool,
+    vouched: tuple[Digest, ...],
+    verify: VerifyMode,
+    size: int | None,
+    kept: bool,
+) -> None:
+    before = manifest(old, resolved="s3://b/m" if same_place else "s3://b/elsewhere")
+    found = unchanged(manifest(new), before, {"f": vouched}, verify, on_disk(size))
+    assert (found.keys() == {"f"}) is kept
+    if kept:
+        assert found["f"].digest == old.digest
+        assert found["f"].verified == old.verified
+        assert found["f"].validator == new.validator
+
+
+def test_only_the_files_that_are_listed_now_are_kept() -> None:
+    before = manifest(OLD, File("gone", 10, "v1", digest=OLD.digest))
+    assert unchanged(manifest(NEW, File("new", 10, "v1")), before, {}, "auto", on_disk()).keys() == {"f"}
+
+
+ARCHIVE = File("m.tar", 100, "v1", digest=OLD.digest, verified=(MD5,))
+
+
+@pytest.mark.parametrize(
+    ("listed", "old", "delivered"),
+    [
+        (manifest(NEW), manifest(OLD), True),
+        (manifest(NEW), manifest(OLD, File("g", 10, "v", digest=OLD.digest)), False),
+        (manifest(NEW, File("g", 10, "v")), manifest(OLD), False),
+        (manifest(NEW), manifest(OLD, resolved="s3://b/elsewhere"), False),
+        (manifest(NEW, version="2"), manifest(OLD, version="1"), False),
+        (manifest(NEW, registry="r"), manifest(OLD), False),
+        (manifest(NEW, metadata={"a": 1}), manifest(OLD), True),
+        # An archive, and the tree that came of it.
+        (manifest(ARCHIVE), manifest(OLD, archive=ARCHIVE), True),
+        (manifest(ARCHIVE._replace(validator="v2")), manifest(OLD, archive=ARCHIVE), False),
+        (manifest(ARCHIVE._replace(path="n.tar")), manifest(OLD, archive=ARCHIVE), False),
+        (manifest(ARCHIVE, File("more", 1, "v")), manifest(OLD, archive=ARCHIVE), False),
+        (manifest(NEW), manifest(OLD, archive=ARCHIVE), False),
+    ],
+)
+def test_a_destination_is_done_only_if_it_holds_exactly_the_listing(
+    listed: Manifest, old: Manifest, delivered: bool
+) -> None:
+    assert is_delivered(listed, old, {}, "auto", on_disk()) is delivered
+
+
+def test_a_file_that_vanished_from_the_destination_is_not_delivered() -> None:
+    assert not is_delivered(manifest(NEW), manifest(OLD), {}, "auto", on_disk(None))
+    assert not is_delivered(manifest(ARCHIVE), manifest(OLD, archive=ARCHIVE), {}, "auto", on_disk(9))
