@@ -99,7 +99,8 @@ def unpacked(ground: Path, data: bytes, name: str = "model.tar", limits: Limits 
     archive.write_bytes(data)
     tree = ground / "tree"
     try:
-        manifest = unpack(archive, name, tree, limits)
+        with archive.open("rb") as stream:
+            manifest = unpack(name, tree, limits, stream)
     finally:
         assert (ground.parent / "precious").read_text() == "untouched"
         assert sorted(os.listdir(ground.parent)) == ["precious", "work"]
@@ -160,7 +161,8 @@ def test_long_and_unicode_names_survive_in_every_format(tmp_path: Path) -> None:
         ground.mkdir()
         archive = ground / "archive"
         archive.write_bytes(tar_of(file(long), form=form))
-        assert [each.path for each in unpack(archive, "a.tar", ground / "tree", LIMITS).files] == [long]
+        with archive.open("rb") as stream:
+            assert [each.path for each in unpack("a.tar", ground / "tree", LIMITS, stream).files] == [long]
 
 
 def test_a_sparse_file_has_its_holes(ground: Path) -> None:
@@ -372,8 +374,8 @@ def test_a_zip_link_that_is_a_bomb_is_not_read_into_memory(ground: Path) -> None
     (ground / "archive").write_bytes(out.getvalue())
     tracemalloc.start()
     try:
-        with pytest.raises(LadingError):
-            unpack(ground / "archive", "m.zip", ground / "tree", LIMITS)
+        with pytest.raises(LadingError), (ground / "archive").open("rb") as stream:
+            unpack("m.zip", ground / "tree", LIMITS, stream)
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -551,7 +553,8 @@ def test_any_damage_gives_a_tree_or_a_refusal_and_nothing_outside(
         ground.mkdir()
         (ground / "archive").write_bytes(data)
         try:
-            unpack(ground / "archive", name, ground / "tree", Limits(unpack_bytes=1 << 20, unpack_members=100))
+            with (ground / "archive").open("rb") as stream:
+                unpack(name, ground / "tree", Limits(unpack_bytes=1 << 20, unpack_members=100), stream)
         except LadingError as error:
             refusal = error
         assert refusal is None or refusal.code in ("integrity", "unsupported"), repr(refusal)

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
@@ -33,7 +34,7 @@ from lading.settings import Settings
 from lading.sources import OnThisMachine, Source, open_source
 from lading.transfer.governor import govern
 from lading.transfer.journal import Journal
-from lading.transfer.scheduler import Job, transfer
+from lading.transfer.scheduler import Job, Unpack, transfer
 from lading.uri import ModelURI, printable
 from lading.workspace import Workspace, open_workspace, remove_tree
 
@@ -67,8 +68,8 @@ class Finding(NamedTuple):
 
     @property
     def needed_bytes(self) -> int:
-        """What the destination's file system must have free: an archive stands beside its tree for a while."""
-        return self.listed.size_bytes * (2 if self.archive else 1)
+        """What the destination's file system must have free; what an archive unpacks to is at least its size."""
+        return self.listed.size_bytes
 
 
 class Session:
@@ -162,9 +163,7 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
             listener=session.listener,
             interrupt=session.http.interrupt,
         )
-        trees = [
-            _tree(delivery, manifest, session) for delivery, manifest in zip(pending.values(), sealed, strict=True)
-        ]
+        trees = [_tree(delivery, manifest) for delivery, manifest in zip(pending.values(), sealed, strict=True)]
         for (index, delivery), (root, manifest) in zip(pending.items(), trees, strict=True):
             manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
             place.publish(delivery.workspace, root, manifest, delivery.kept)
@@ -201,7 +200,11 @@ def _begin(
         workspace.prune_stage(missing.by_path().keys())
     else:
         remove_tree(workspace.stage)
-    job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched)
+    unpack = None
+    if finding.archive is not None:
+        stack.callback(remove_tree, workspace.tree)
+        unpack = _unpacker(finding.archive.path, workspace.tree, session)
+    job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpack)
     return _Delivery(finding, workspace, kept, job)
 
 
@@ -225,17 +228,20 @@ def _check_space(deliveries: Sequence[_Delivery]) -> None:
             )
 
 
-def _tree(delivery: _Delivery, sealed: Manifest, session: Session) -> tuple[Path, Manifest]:
-    """The folder to publish, and what is in it together with what the destination keeps."""
-    workspace = delivery.workspace
-    archive = delivery.finding.archive
-    if archive is None:
-        return workspace.stage, sealed._replace(files=tuple(sorted((*sealed.files, *delivery.kept.values()))))
+def _unpacker(name: str, tree: Path, session: Session) -> Unpack:
+    # Here, and not above: most models are no archive, and its formats take 15 ms to load.
     from lading.unpack import unpack
 
-    session.listener(Unpacking(archive.path))
-    tree = unpack(workspace.stage / archive.path, archive.path, workspace.tree, session.settings.limits)
-    return workspace.tree, sealed._replace(files=tree.files, archive=sealed.files[0])
+    session.listener(Unpacking(name))
+    return partial(unpack, name, tree, session.settings.limits)
+
+
+def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
+    """The folder to publish, and what is in it together with what the destination keeps."""
+    workspace, unpacked = delivery.workspace, delivery.job.unpacked
+    if unpacked is not None:
+        return workspace.tree, sealed._replace(files=unpacked.files, archive=sealed.files[0])
+    return workspace.stage, sealed._replace(files=tuple(sorted((*sealed.files, *delivery.kept.values()))))
 
 
 def _vouched(request: Request, resolution: Resolution, everything: Manifest) -> dict[str, tuple[Digest, ...]]:

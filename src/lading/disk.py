@@ -12,6 +12,8 @@ from lading.uri import printable
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_FALLOC_FL_KEEP_SIZE = 1
+_FALLOC_FL_PUNCH_HOLE = 2
 
 
 def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
@@ -55,6 +57,14 @@ def is_mount_point(path: Path) -> bool:
 def _unescaped(mount_point: str) -> str:
     # proc_pid_mountinfo(5): space, tab, newline and backslash are octal escapes.
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount_point)
+
+
+def punch_hole(descriptor: int, start: int, end: int) -> None:
+    """Give these bytes of a file back to the file system, by fallocate(2), where it can take them."""
+    libc = _libc()
+    if libc is not None and hasattr(libc, "fallocate"):
+        mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+        libc.fallocate(descriptor, mode, ctypes.c_longlong(start), ctypes.c_longlong(end - start))
 
 
 def sync_file_system(path: Path) -> None:

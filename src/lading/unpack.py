@@ -45,9 +45,12 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def unpack(archive: Path, name: str, tree: Path, limits: Limits) -> Manifest:
-    """Unpack ``archive``, called ``name``, into the folder ``tree``, which must not exist; returns its files.
+def unpack(
+    name: str, tree: Path, limits: Limits, stream: IO[bytes], read_in_order: Callable[[], None] = lambda: None
+) -> Manifest:
+    """Unpack the archive called ``name`` from ``stream`` into the folder ``tree``; returns its files.
 
+    ``tree`` must not exist.  ``read_in_order`` is called once the stream will only be read forward.
     ``IntegrityError`` for members that would leave the tree, for a damaged or truncated archive, and
     for more bytes or members than ``limits`` allow; ``Unsupported`` for devices and encryption.
     """
@@ -55,9 +58,10 @@ def unpack(archive: Path, name: str, tree: Path, limits: Limits) -> Manifest:
     try:
         tree.mkdir()
         if name.lower().endswith(".zip"):
-            _unzip(archive, writer)
+            _unzip(stream, writer, read_in_order)
         else:
-            _untar(archive, writer)
+            read_in_order()
+            _untar(stream, writer)
         return writer.finish()
     except (
         tarfile.TarError,
@@ -189,8 +193,8 @@ class _TreeWriter:
         return IntegrityError(f"the archive {self._archive} holds {what}", hint="nothing of it was delivered")
 
 
-def _untar(archive: Path, writer: _TreeWriter) -> None:
-    with archive.open("rb") as raw, _decompressed(raw) as plain:
+def _untar(archive: IO[bytes], writer: _TreeWriter) -> None:
+    with _decompressed(archive) as plain:
         stream = _Tail(plain)
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
             for member in tar:
@@ -257,9 +261,11 @@ def _decompressed(raw: IO[bytes]) -> Iterator[_Readable]:
         yield stream
 
 
-def _unzip(archive: Path, writer: _TreeWriter) -> None:
+def _unzip(archive: IO[bytes], writer: _TreeWriter, read_in_order: Callable[[], None]) -> None:
     with zipfile.ZipFile(archive) as bundle:
-        for member in bundle.infolist():
+        members = sorted(bundle.infolist(), key=lambda member: member.header_offset)
+        read_in_order()
+        for member in members:
             path = writer.path_of(member.filename)
             mode = member.external_attr >> 16
             if member.is_dir():

@@ -9,6 +9,7 @@ from lading.disk import disk_error
 from lading.errors import Unavailable
 from lading.manifest import Digest, File
 from lading.spans import Span, missing
+from lading.transfer.follower import Follower
 from lading.transfer.journal import Journal, Landed
 from lading.uri import printable
 from lading.verify import (
@@ -40,6 +41,7 @@ class Landing:
         # Without a validator, parts of two answers could be parts of two versions.
         self.splits = file.ranged and file.validator is not None
         self.outstanding = 0
+        self.follower: Follower | None = None
         self.refetched = False
         self.journal = journal
         self._choose = choose
@@ -101,8 +103,12 @@ class Landing:
     def landed_bytes(self) -> int:
         return sum(end - start for start, end in self._done_ranges())
 
-    def write(self, at: int, piece: memoryview) -> None:
-        """Put bytes where they belong, and through every digest whose turn it is."""
+    def hashed_bytes(self) -> int:
+        """Up to where no digest will read the staged bytes back."""
+        return min((sequential.position for sequential in self._sequential), default=self.file.size_bytes or 0)
+
+    def write(self, span_start: int, at: int, piece: memoryview) -> None:
+        """Put bytes of a span where they belong, and through every digest whose turn it is."""
         left = piece
         offset = at
         while left:
@@ -120,12 +126,15 @@ class Landing:
                         sequential.update(piece)
             finally:
                 self._hashing.release()
+        if self.follower is not None:
+            self.follower.arrived(span_start, offset)
 
     def finish_span(self, start: int, end: int, crcs: dict[str, int]) -> None:
         """Note a span as landed, in memory and in the journal."""
         with self._lock:
             self._landed[start] = (end, crcs)
-        if self.file.validator and self.file.size_bytes is not None:
+        # What a follower has read is gone: there is nothing that a next run could take over.
+        if self.file.validator and self.file.size_bytes is not None and self.follower is None:
             self.journal.append(
                 Landed(self.file.path, self.file.size_bytes, self.file.validator, start, end, crcs[OWN_CRC])
             )
@@ -247,7 +256,7 @@ class SpanSink:
             self.landing.told(())
             self._running = [(name, running_crc(name)) for name in self.landing.crcs]
             self._crcs = dict.fromkeys(self.landing.crcs, 0)
-        self.landing.write(self.at, piece)
+        self.landing.write(self.span.start, self.at, piece)
         for name, function in self._running:
             self._crcs[name] = function(piece, self._crcs[name])
         self.at += len(piece)

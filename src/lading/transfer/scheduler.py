@@ -4,12 +4,12 @@ Workers take spans of files that are already begun before they begin another fil
 files are open at a time.  The first error stops everyone.
 """
 
-import contextlib
+import io
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from lading.disk import disk_error
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted
@@ -19,20 +19,27 @@ from lading.retry import Retry
 from lading.settings import VerifyMode
 from lading.sources import DeclaresDigests, Source
 from lading.spans import Span
+from lading.transfer.follower import Follower
 from lading.transfer.governor import Governor
 from lading.transfer.journal import Journal
 from lading.transfer.landing import OWN_CRC, Landing, SpanSink
+from lading.transfer.tasks import Tasks
 from lading.uri import printable
 from lading.verify import choose_checks, combined_crc
 
 _PROGRESS_EVERY_S = 0.2
 # SIGTERM must end the process well within the 5 s that the contract allows.
 _PATIENCE_S = 2.0
+_READ_AHEAD_BYTES = 1 << 20
+
+Unpack = Callable[[IO[bytes], Callable[[], None]], Manifest]
 
 
 class Job:
     """One model to fetch: what its source listed, and the stage that its files go to.
 
+    ``unpack`` turns the only file, an archive, into a tree; it is called with a stream and with
+    what to call once that stream will only be read forward.
     ``vouched`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
     files that have landed and been verified.
     """
@@ -45,6 +52,7 @@ class Job:
         journal: Journal,
         verify: VerifyMode,
         vouched: Mapping[str, tuple[Digest, ...]],
+        unpack: Unpack | None = None,
     ) -> None:
         self.source = source
         self.listed = listed
@@ -52,7 +60,14 @@ class Job:
         self.journal = journal
         self.verify = verify
         self.vouched = vouched
+        self.unpack = unpack
         self.sealed: list[File] = []
+        self.unpacked: Manifest | None = None
+
+    def unpack_from(self, stream: IO[bytes], read_in_order: Callable[[], None]) -> None:
+        """Unpack the only file; ``stream`` may still be landing."""
+        if self.unpack is not None:
+            self.unpacked = self.unpack(stream, read_in_order)
 
 
 def transfer(
@@ -88,15 +103,13 @@ class Transfer:
         self._governor = governor
         self._listener = listener
         self._interrupt = interrupt
-        self._changed = threading.Condition()
-        self._spans: deque[Callable[[], None]] = deque()
         # Small files first: they are what a server reads first, and what ends a transfer badly.
-        self._files: deque[Callable[[], None]] = deque(
+        self._tasks = Tasks(
             partial(self._begin, job, file)
             for job in jobs
             for file in sorted(job.listed.files, key=lambda file: (file.size_bytes or 0) > governor.span_bytes)
         )
-        self._left_files = len(self._files)
+        self._readers: list[threading.Thread] = []
         self._error: BaseException | None = None
         self._folders: set[Path] = set()
         self._landings: set[Landing] = set()
@@ -104,7 +117,7 @@ class Transfer:
         self._bytes: dict[int, int] = {}
         self._resumed_bytes = 0
         self._total_bytes = sum(job.listed.size_bytes for job in jobs)
-        self._total_files = len(self._files)
+        self._total_files = sum(len(job.listed.files) for job in jobs)
         self._started_s = retry.clock.now()
 
     def run(self) -> None:
@@ -118,9 +131,9 @@ class Transfer:
             worker.start()
         patience_s = None
         try:
-            with self._changed:
-                while self._left_files and self._error is None:
-                    self._changed.wait(_PROGRESS_EVERY_S)
+            with self._tasks.changed:
+                while self._tasks.left and self._error is None:
+                    self._tasks.changed.wait(_PROGRESS_EVERY_S)
                     self._tell()
                     self._watch_deadline()
                     for job in self._jobs:
@@ -131,12 +144,11 @@ class Transfer:
             raise
         finally:
             self._stop.set()
-            with self._changed:
-                self._changed.notify_all()
+            self._tasks.stop()
             if any(worker.is_alive() for worker in workers):
                 self._interrupt()
-            for worker in workers:
-                worker.join(patience_s)
+            for thread in (*workers, *self._readers):
+                thread.join(patience_s)
             for landing in self._landings:
                 landing.close()
         if self._error is not None:
@@ -146,33 +158,25 @@ class Transfer:
             self._listener(Resumed(self._resumed_bytes))
 
     def _work(self) -> None:
-        while (task := self._next()) is not None:
-            try:
-                task()
-            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-                with self._changed:
-                    if self._error is None:
-                        self._error = error
-                    self._stop.set()
-                    self._changed.notify_all()
+        while (task := self._tasks.take()) is not None:
+            self._guarded(task)
 
-    def _next(self) -> Callable[[], None] | None:
-        """The next task; waits while other workers may still bring one.  None when there is none, or to stop."""
-        while not self._stop.is_set():
-            for tasks in (self._spans, self._files):
-                # A deque needs no lock; asking first would only be a race.
-                with contextlib.suppress(IndexError):
-                    return tasks.popleft()
-            with self._changed:
-                while not (self._spans or self._files or self._stop.is_set()):
-                    if not self._left_files:
-                        return None
-                    self._changed.wait()
-        return None
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            with self._tasks.changed:
+                if self._error is None:
+                    self._error = error
+                self._stop.set()
+            self._tasks.stop()
 
     def _begin(self, job: Job, file: File) -> None:
         landing = Landing(file, self._place(job, file), job.journal, partial(self._choose, job, file))
         self._landings.add(landing)
+        if job.unpack is not None and landing.splits and file.size_bytes:
+            landing.follower = self._follow(job, landing, file.size_bytes)
+            job.journal.earlier.pop(file.path, None)
         resumes = file.path in job.journal.earlier
         whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._governor.span_bytes
         if isinstance(job.source, DeclaresDigests) and job.verify != "off" and (resumes or not whole):
@@ -195,12 +199,29 @@ class Transfer:
             self._seal(job, landing)
             return
         landing.outstanding = len(spans)
+        if landing.follower is not None:
+            self._tasks.hold_spans(
+                landing.follower, ((span, partial(self._span, job, landing, span)) for span in spans)
+            )
+            return
         first, *others = (partial(self._span, job, landing, span) for span in spans)
         if others:
-            with self._changed:
-                self._spans.extend(others)
-                self._changed.notify_all()
+            self._tasks.add_spans(others)
         first()
+
+    def _follow(self, job: Job, landing: Landing, size_bytes: int) -> Follower:
+        """Unpack the file while it lands, in a thread of its own."""
+        follower = Follower(landing.descriptor, size_bytes, self._tasks.changed, self._check, landing.hashed_bytes)
+        self._tasks.add_work()
+        read = partial(self._guarded, partial(self._read, job, follower))
+        self._readers.append(threading.Thread(target=read, name="lading-unpack", daemon=True))
+        self._readers[-1].start()
+        return follower
+
+    def _read(self, job: Job, follower: Follower) -> None:
+        with io.BufferedReader(follower, _READ_AHEAD_BYTES) as stream:
+            job.unpack_from(stream, follower.read_in_order)
+        self._tasks.finish()
 
     def _span(self, job: Job, landing: Landing, span: Span) -> None:
         sink = SpanSink(landing, span, self._check, self._count)
@@ -213,7 +234,7 @@ class Transfer:
             sink.finish()
 
         self._retry.call(attempt, what=printable(landing.file.path), progress=lambda: sink.at)
-        with self._changed:
+        with self._tasks.changed:
             landing.outstanding -= 1
             last = landing.outstanding == 0
         if last:
@@ -224,7 +245,7 @@ class Transfer:
             sealed = landing.seal()
         except IntegrityError as error:
             # Once more from the start: the wire may have damaged it.  Twice, it is the origin.
-            if landing.refetched:
+            if landing.refetched or landing.follower is not None:
                 landing.place.unlink()
                 raise
             landing.refetched = True
@@ -233,13 +254,14 @@ class Transfer:
             landing.restart()
             self._fetch(job, landing, landing.recover(self._governor.span_bytes))
             return
-        self._landings.discard(landing)
-        landing.close()
+        if landing.follower is None:
+            self._landings.discard(landing)
+            landing.close()
+            if job.unpack is not None:
+                with landing.place.open("rb") as stream:
+                    job.unpack_from(stream, lambda: None)
         job.sealed.append(sealed)
-        with self._changed:
-            self._left_files -= 1
-            if not self._left_files:
-                self._changed.notify_all()
+        self._tasks.finish()
 
     def _choose(self, job: Job, file: File, declared: Sequence[Digest]) -> tuple[Digest, ...]:
         return choose_checks(declared, job.vouched.get(file.path, ()), job.verify, printable(file.path))
@@ -268,7 +290,7 @@ class Transfer:
 
     def _tell(self) -> None:
         elapsed_s = self._retry.clock.now() - self._started_s
-        done_files = self._total_files - self._left_files
+        done_files = sum(len(job.sealed) for job in self._jobs)
         self._listener(Progress(self._done_bytes, self._total_bytes, done_files, self._total_files, elapsed_s))
 
     def _watch_deadline(self) -> None:
