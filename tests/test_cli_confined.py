@@ -77,6 +77,16 @@ def test_a_destination_of_somebody_else_is_not_allowed(dest, as_stranger):
     assert os.listdir(dest) == []
 
 
+def test_check_says_that_a_destination_of_somebody_else_may_not_be_written(dest, as_stranger):
+    if not as_stranger:
+        pytest.skip("needs root, to be another user")
+    dest.chmod(0o755)
+    argv = [*as_stranger, *LADING, "check", EXAMPLES / "iris/v1", dest / "models"]
+    done = run(argv, env=ENVIRONMENT, cwd="/")
+    assert done.returncode == 4, done.stderr
+    assert done.stderr == (f"error[not-allowed]: {dest} may not be written\nhint: it must be writable by user {USER}\n")
+
+
 READ_ONLY = """
 mount --bind "$1" "$1" && mount -o remount,bind,ro / || exit 99
 for mount in /tmp /dev/shm /run; do mount -o remount,bind,ro "$mount" 2>/dev/null; done
