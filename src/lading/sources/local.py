@@ -3,6 +3,7 @@
 Links are followed, as a copy for a reader elsewhere must: what is delivered are files.
 """
 
+import errno
 import os
 import stat
 import threading
@@ -43,9 +44,11 @@ class LocalSource:
                 manifest = Manifest.of(self._walk(self.root, "", ()))
             else:
                 manifest = Manifest.of([_file(self.root.name, self.root)])
-        except FileNotFoundError as error:
-            raise self._not_found() from error
         except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP) and error.filename and os.path.islink(error.filename):
+                raise Unsupported(f"{printable(os.fspath(error.filename))} is a link that leads nowhere") from error
+            if isinstance(error, FileNotFoundError):
+                raise self._not_found() from error
             raise disk_error(error, error.filename or self.root) from error
         if not manifest.files:
             raise NotFound(f"{printable(str(self.root))} is an empty folder")

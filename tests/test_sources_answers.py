@@ -1,0 +1,190 @@
+"""What the head of an answer says about a file."""
+
+import base64
+import hashlib
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
+from lading.http_wire import Head
+from lading.manifest import HEX_DIGITS, Digest
+from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag
+from lading.spans import Span
+
+DATA = b"some bytes"
+CRC = zlib.crc32(DATA).to_bytes(4, "big")
+CRC64 = bytes(8)
+
+
+def b64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+SHA256, SHA512, SHA1, MD5 = (hashlib.new(name, DATA).digest() for name in ("sha256", "sha512", "sha1", "md5"))
+
+
+def d(algorithm: str, value: bytes) -> Digest:
+    return Digest(algorithm, value.hex())
+
+
+@pytest.mark.parametrize(
+    ("headers", "whole", "part"),
+    [
+        ({}, [], []),
+        # RFC 9530: the representation's digest holds for ranges too, the content's only for the whole.
+        ({"repr-digest": f"sha-256=:{b64(SHA256)}:"}, [d("sha256", SHA256)], [d("sha256", SHA256)]),
+        ({"content-digest": f"sha-512=:{b64(SHA512)}:"}, [d("sha512", SHA512)], []),
+        (
+            {"repr-digest": f"sha-256=:{b64(SHA256)}:, sha-512=:{b64(SHA512)}:"},
+            [d("sha256", SHA256), d("sha512", SHA512)],
+            [d("sha256", SHA256), d("sha512", SHA512)],
+        ),
+        # RFC 3230.
+        ({"digest": f"SHA-256={b64(SHA256)}"}, [d("sha256", SHA256)], [d("sha256", SHA256)]),
+        (
+            {"digest": f"sha={b64(SHA1)},md5={b64(MD5)}"},
+            [d("sha1", SHA1), d("md5", MD5)],
+            [d("sha1", SHA1), d("md5", MD5)],
+        ),
+        # Google's.
+        (
+            {"x-goog-hash": f"crc32c={b64(CRC)}, md5={b64(MD5)}"},
+            [d("crc32c", CRC), d("md5", MD5)],
+            [d("crc32c", CRC), d("md5", MD5)],
+        ),
+        ({"content-md5": b64(MD5)}, [d("md5", MD5)], []),
+        # Amazon's.
+        ({"x-amz-checksum-crc32": b64(CRC)}, [d("crc32", CRC)], []),
+        ({"x-amz-checksum-crc64nvme": b64(CRC64), "x-amz-checksum-type": "FULL_OBJECT"}, [d("crc64nvme", CRC64)], []),
+        ({"x-amz-checksum-sha256": b64(SHA256)}, [d("sha256", SHA256)], []),
+        ({"x-amz-checksum-sha256": b64(SHA256) + "-3"}, [], []),
+        ({"x-amz-checksum-sha256": b64(SHA256), "x-amz-checksum-type": "COMPOSITE"}, [], []),
+        # What is encoded on the way is not the file's bytes.
+        ({"repr-digest": f"sha-256=:{b64(SHA256)}:", "content-encoding": "gzip"}, [], []),
+        ({"content-md5": b64(MD5), "content-encoding": "identity"}, [d("md5", MD5)], []),
+        # Garbage is passed over, and what stands beside it is not.
+        ({"repr-digest": "sha-256"}, [], []),
+        ({"repr-digest": "sha-256="}, [], []),
+        ({"repr-digest": "sha-256=:!!!:"}, [], []),
+        ({"repr-digest": f"sha-256=:{b64(SHA1)}:"}, [], []),
+        ({"repr-digest": "sha-256=:größe:"}, [], []),
+        (
+            {"repr-digest": f"rot13=:{b64(MD5)}:, ,,=,sha-256=:{b64(SHA256)}:"},
+            [d("sha256", SHA256)],
+            [d("sha256", SHA256)],
+        ),
+        ({"content-md5": MD5.hex()}, [], []),
+        ({"x-amz-checksum-crc32": b64(SHA1)}, [], []),
+        ({"digest": "id-sha-256=" + b64(SHA256)}, [], []),
+    ],
+)
+def test_digests_are_read_from_every_header_that_tells_one(
+    headers: dict[str, str], whole: list[Digest], part: list[Digest]
+) -> None:
+    assert list(declared_digests(Head(200, headers), whole=True)) == whole
+    assert list(declared_digests(Head(206, headers), whole=False)) == part
+
+
+NAMES = ["repr-digest", "content-digest", "digest", "x-goog-hash", "content-md5", "content-encoding"]
+
+
+@given(
+    st.dictionaries(st.sampled_from([*NAMES, "x-amz-checksum-crc32", "x-amz-checksum-sha256"]), st.text()),
+    st.booleans(),
+)
+def test_no_header_whatever_it_holds_raises(headers: dict[str, str], whole: bool) -> None:
+    for digest in declared_digests(Head(200, headers), whole=whole):
+        assert len(digest.value) == HEX_DIGITS[digest.algorithm]
+
+
+ETAG = f'"{MD5.hex()}"'
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_md5"),
+    [
+        ({"etag": ETAG}, True),
+        ({"etag": ETAG, "x-amz-server-side-encryption": "AES256"}, True),
+        ({"etag": ETAG, "x-amz-server-side-encryption": "aws:kms"}, False),
+        ({"etag": ETAG, "x-amz-server-side-encryption": "aws:kms:dsse"}, False),
+        ({"etag": ETAG, "x-amz-server-side-encryption-customer-algorithm": "AES256"}, False),
+        ({"etag": ETAG, "x-amz-storage-class": "EXPRESS_ONEZONE"}, False),
+        ({"etag": f'"{MD5.hex()}-7"'}, False),
+        ({"etag": f"W/{ETAG}"}, False),
+        ({"etag": MD5.hex()}, False),
+        ({"etag": ETAG.upper()}, False),
+        ({}, False),
+    ],
+)
+def test_an_etag_is_an_md5_only_where_s3_says_so(headers: dict[str, str], is_md5: bool) -> None:
+    assert list(md5_of_etag(Head(200, headers))) == ([d("md5", MD5)] if is_md5 else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("bytes 0-9/100", (0, 10, 100)),
+        ("bytes 5-5/*", (5, 6, None)),
+        ("bytes */100", (0, 0, 100)),
+        ("bytes */*", (0, 0, None)),
+        ("", None),
+        ("bytes 0-9", None),
+        ("bytes 0-/100", None),
+        ("bytes=0-9/100", None),
+        ("items 0-9/100", None),
+        ("bytes -5/100", None),
+        ("bytes 0-9/100 ", None),
+    ],
+)
+def test_a_content_range_is_read_or_it_is_none(text: str, found: tuple[int, int, int | None] | None) -> None:
+    assert content_range(Head(206, {"content-range": text})) == found
+
+
+def head(status: int, **headers: str) -> Head:
+    return Head(status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+@pytest.mark.parametrize(
+    ("answer", "span", "size", "error"),
+    [
+        (head(200, content_length="100"), Span(0, 100), 100, None),
+        (head(200), Span(0, 100), 100, None),
+        (head(200), Span(0, None), None, None),
+        (head(200, content_length="5"), Span(0, None), None, None),
+        (head(206, content_range="bytes 0-99/100"), Span(0, 100), 100, None),
+        (head(206, content_range="bytes 10-19/100"), Span(10, 20), 100, None),
+        (head(206, content_range="bytes 10-19/*"), Span(10, 20), 100, None),
+        # The whole file where a part was asked for.
+        (head(200, content_length="100"), Span(10, 20), 100, Unavailable),
+        (head(200, content_length="100"), Span(0, 20), 100, Unavailable),
+        (head(200, content_length="10"), Span(10, 20), 100, Unavailable),
+        # Another size.
+        (head(200, content_length="101"), Span(0, 100), 100, OriginChanged),
+        (head(206, content_range="bytes 10-19/101"), Span(10, 20), 100, OriginChanged),
+        # Another part, or one without a name.
+        (head(206, content_range="bytes 10-20/100"), Span(10, 20), 100, Unavailable),
+        (head(206, content_range="bytes 0-9/100"), Span(10, 20), 100, Unavailable),
+        (head(206, content_range="bytes 10-18/100"), Span(10, 20), 100, Unavailable),
+        (head(206), Span(10, 20), 100, Unavailable),
+        (head(206, content_range="bytes */100"), Span(10, 20), 100, Unavailable),
+        # Other answers.
+        (head(412), Span(10, 20), 100, OriginChanged),
+        (head(416, content_range="bytes */5"), Span(10, 20), 100, OriginChanged),
+        (head(404), Span(10, 20), 100, NotFound),
+        (head(403), Span(10, 20), 100, NotAllowed),
+        (head(503), Span(10, 20), 100, Unavailable),
+        (head(304), Span(10, 20), 100, LadingError),
+        (head(204), Span(10, 20), 100, LadingError),
+    ],
+)
+def test_only_the_bytes_that_were_asked_for_are_taken(
+    answer: Head, span: Span, size: int | None, error: type[LadingError] | None
+) -> None:
+    if error is None:
+        check_answer(answer, span, size, "what")
+        return
+    with pytest.raises(error, match="what"):
+        check_answer(answer, span, size, "what")
