@@ -49,6 +49,14 @@ class Destination:
         assert (self._everything() or None) == self.before
         assert not (self.path.parent / f".{self.path.name}.lading").exists()
 
+    def assert_nothing_partial(self, new: dict[str, bytes]) -> None:
+        """Every file that has its name is whole; with a manifest, the model is."""
+        old = OLD_MODEL if self.before else {}
+        found = read_tree(self.path) if self.path.exists() else {}
+        assert [path for path, data in found.items() if data not in (old.get(path), new.get(path))] == []
+        if (self.path / ".lading.json").exists():
+            assert found in (old, new)
+
     def assert_holds(self, files: dict[str, bytes]) -> Manifest:
         """Exactly these files, and a manifest that says so."""
         assert read_tree(self.path) == files
@@ -128,38 +136,33 @@ def anonymous(server) -> dict[str, object]:
 
 
 class Processes:
-    """``lading`` as processes of their own; what they write to standard error is kept in a file."""
+    """``lading`` as processes of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._running: list[subprocess.Popen] = []
 
-    def start(self, *arguments: str | Path, code: str = "", **options) -> subprocess.Popen:
+    def start(self, *arguments: str | Path, code: str = "", env: dict[str, str] | None = None) -> subprocess.Popen:
         """Start ``lading ARGUMENTS``; ``code`` is Python that runs first, ``env`` adds to the environment."""
-        program = f"import sys\n{code}\nfrom lading.cli.main import main\nsys.exit(main())"
-        command = [sys.executable, "-c", program, *map(str, arguments)]
-        env = os.environ | {"LADING_STALL_S": "60"} | options.pop("env", {})
-        log = self._folder / f"process-{len(self._running)}.log"
-        with log.open("wb") as errors:
-            process = subprocess.Popen(command, stderr=errors, env=env, **options)
-        process.log = log
+        program = ["-c", f"{code}\nimport sys\nfrom lading.cli.main import main\nsys.exit(main())"]
+        command = [sys.executable, *(program if code else ["-m", "lading"]), *map(str, arguments)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | (env or {}))
         self._running.append(process)
         return process
 
     def run(self, *arguments: str | Path, **options) -> subprocess.Popen:
         """The same, to its end."""
         process = self.start(*arguments, **options)
-        process.wait(timeout=60)
+        process.communicate(timeout=60)
         return process
 
     def end(self) -> None:
         for process in self._running:
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 @pytest.fixture
-def processes(tmp_path):
-    processes = Processes(tmp_path)
+def processes():
+    processes = Processes()
     yield processes
     processes.end()

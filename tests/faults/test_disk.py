@@ -92,7 +92,7 @@ def test_a_disk_that_somebody_fills_meanwhile_leaves_the_destination_and_is_resu
     uri = server.put(PATH, CONTENT)
     filling, filled = threading.Lock(), threading.Event()
 
-    def fill(total: int) -> None:
+    def fill(_, total: int) -> None:
         # Every answer waits here, so that bytes are left which the disk cannot take.
         with filling:
             if total >= 2 * MIB and not filled.is_set():

@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from urllib.parse import parse_qs, quote, unquote
 from xml.sax.saxutils import escape
 
@@ -38,7 +39,7 @@ class S3Object:
     part_sizes: tuple[int, ...] = ()
     claimed_bytes: int | None = None
 
-    @property
+    @cached_property
     def etag(self) -> str:
         md5 = hashlib.md5(self.content, usedforsecurity=False).hexdigest()
         return f'"{md5}-{len(self.part_sizes)}"' if self.part_sizes else f'"{md5}"'

@@ -17,8 +17,8 @@ import socketserver
 import ssl
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -207,9 +207,10 @@ def gzipped(**when) -> Fault:
 class FaultyServer:
     """The server, on a loopback port of its own; a context manager.
 
-    ``tls`` is an ``ssl.SSLContext`` for a server.  ``on_sent`` is told the total of body bytes
-    sent so far, after each piece; while it waits, that answer is held.  ``pace_bytes_s`` bounds the
-    rate of all answers together.  ``asked_bytes`` counts what was asked for of files with an ETag.
+    ``tls`` is an ``ssl.SSLContext`` for a server.  ``on_sent`` is told, after each piece, the request
+    and the total of body bytes sent so far; while it waits, that answer is held.  ``pace_bytes_s`` bounds the
+    rate of all answers together.  ``sent_bytes`` counts the bytes of all bodies, ``asked_bytes`` what
+    was asked for of files with an ETag.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
@@ -217,12 +218,14 @@ class FaultyServer:
         self.asked_bytes = 0
         self.resources: dict[str, Resource] = {}
         self.routes: dict[str, Callable[[Request], Answer]] = {}
-        self.on_sent: Callable[[int], None] = lambda total: None
+        self.on_sent: Callable[[Request, int], None] = lambda request, total: None
         self.pace_bytes_s = math.inf
         self.closing = threading.Event()
         self._faults: dict[str, list[Fault]] = {}
         self._lock = threading.Lock()
-        self._sent_bytes = 0
+        self._news = threading.Condition(self._lock)
+        self._connections = 0
+        self.sent_bytes = 0
         self._server = _Listener(("127.0.0.1", 0), _Handler)
         self._server.owner, self._server.tls = self, tls
         self.url = f"{'https' if tls else 'http'}://{host}:{self._server.server_address[1]}"
@@ -249,9 +252,9 @@ class FaultyServer:
         self._faults.clear()
         self.requests.clear()
         self.asked_bytes = 0
-        self.on_sent = lambda total: None
+        self.on_sent = lambda request, total: None
         self.pace_bytes_s = math.inf
-        self._sent_bytes = 0
+        self.sent_bytes = 0
 
     def replace(self, path: str, content: bytes, *, after: int = 0, on=reads, times: float = 1, **about) -> None:
         """Serve other content from the request on that comes after ``after`` others."""
@@ -265,10 +268,33 @@ class FaultyServer:
     def requests_for(self, path: str, *, of=anything) -> list[Request]:
         return [request for request in self.requests if request.path == path and of(request)]
 
+    def wait_for_request(self, path: str, timeout_s: float) -> bool:
+        """Wait until somebody has asked for ``path``."""
+        with self._news:
+            return self._news.wait_for(lambda: self.requests_for(path), timeout_s)
+
+    def wait_until_alone(self, timeout_s: float) -> bool:
+        """Wait until every connection has ended, and so the last request of a killed process is over."""
+        with self._news:
+            return self._news.wait_for(lambda: not self._connections, timeout_s)
+
+    @contextmanager
+    def connection(self) -> Iterator[None]:
+        """Counts an open connection."""
+        with self._news:
+            self._connections += 1
+        try:
+            yield
+        finally:
+            with self._news:
+                self._connections -= 1
+                self._news.notify_all()
+
     def answer(self, request: Request) -> Answer:
         """The answer with the faults whose turn it is."""
         with self._lock:
             self.requests.append(request)
+            self._news.notify_all()
             answer = self._correct_answer(request)
             for fault in self._faults.get(request.path, ()):
                 if fault.meets(request):
@@ -277,15 +303,15 @@ class FaultyServer:
                 self.asked_bytes += len(answer.body)
         return answer
 
-    def count(self, size_bytes: int) -> None:
+    def count(self, request: Request, size_bytes: int) -> None:
         """Called for each piece that has been sent."""
         with self._lock:
-            self._sent_bytes += size_bytes
-            total = self._sent_bytes
+            self.sent_bytes += size_bytes
+            total = self.sent_bytes
             if self.pace_bytes_s < math.inf:
                 # One after the other, so that the bound holds for all answers together.
                 self.closing.wait(size_bytes / self.pace_bytes_s)
-        self.on_sent(total)
+        self.on_sent(request, total)
 
     def _correct_answer(self, request: Request) -> Answer:
         if request.path in self.resources:
@@ -319,10 +345,11 @@ class _Handler(socketserver.StreamRequestHandler):
         super().setup()
 
     def handle(self) -> None:
-        while request := self._read_request():
-            answer = self.server.owner.answer(request)
-            if not self._send(request, answer):
-                return
+        with self.server.owner.connection():
+            while request := self._read_request():
+                answer = self.server.owner.answer(request)
+                if not self._send(request, answer):
+                    return
 
     def _read_request(self) -> Request | None:
         line = self.rfile.readline(65536).decode("latin-1")
@@ -354,7 +381,7 @@ class _Handler(socketserver.StreamRequestHandler):
         if not has_body:
             return True
         stops = [at for at in (answer.reset_at, answer.stall_at, answer.end_at) if at is not None]
-        self._send_body(body[: min(stops, default=len(body))], chunked=answer.framing == "chunked")
+        self._send_body(request, body[: min(stops, default=len(body))], chunked=answer.framing == "chunked")
         if answer.reset_at is not None:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             socket.close(self.connection.detach())
@@ -369,11 +396,11 @@ class _Handler(socketserver.StreamRequestHandler):
         self.connection.sendall(answer.surplus)
         return answer.framing != "closed"
 
-    def _send_body(self, body: memoryview, *, chunked: bool) -> None:
+    def _send_body(self, request: Request, body: memoryview, *, chunked: bool) -> None:
         for at in range(0, len(body), _PIECE_BYTES):
             piece = body[at : at + _PIECE_BYTES]
             self.connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
-            self.server.owner.count(len(piece))
+            self.server.owner.count(request, len(piece))
 
     def _wait_for_the_client(self) -> None:
         """Until it goes away."""

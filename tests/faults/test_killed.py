@@ -1,0 +1,179 @@
+"""Processes that are killed, stopped, or meet another one: what they leave, and how the next one goes on."""
+
+import signal
+import threading
+from functools import partial
+from random import Random
+
+import pytest
+
+from servers.faulty_http import ALWAYS, anything, stall, status
+from servers.trees import MIB, content
+
+# Larger than one span, and many that are smaller: both kinds are in the air when the process dies.
+FILES = {"weights.bin": content(40 * MIB)} | {
+    f"shards/{number:03}.bin": content(200 * 1024, seed=number) for number in range(400)
+}
+TOTAL_BYTES = sum(map(len, FILES.values()))
+# So slow that the journal is written several times on the way, and no slower.
+PACE_BYTES_S = 100 * MIB
+KINDS = ("absent", "older-model")
+
+
+@pytest.fixture
+def uri(bucket):
+    for path, data in FILES.items():
+        bucket.put(f"model/{path}", data)
+    return "s3://models/model"
+
+
+@pytest.fixture
+def env(server) -> dict[str, str]:
+    return {"AWS_ENDPOINT_URL": server.url, "awsAnonymousCredential": "true"}
+
+
+class Hold:
+    """Holds back what is left of objects after so many bytes; ``reached`` is set then, ``release`` ends it."""
+
+    def __init__(self, server, after: int) -> None:
+        self.reached, self._released = threading.Event(), threading.Event()
+        self._after = after
+        server.on_sent = self._count
+
+    def _count(self, request, total: int) -> None:
+        if total >= self._after and not request.query:
+            self.reached.set()
+            self._released.wait(60)
+
+    def release(self) -> None:
+        self._released.set()
+
+
+def _kill(process, moment: int, _, total: int) -> None:
+    if total >= moment:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("new_destination", "seed"), [(KINDS[seed % 2], seed) for seed in range(20)], indirect=["new_destination"]
+)
+def test_a_killed_process_leaves_nothing_partial_and_the_next_fetches_only_what_is_missing(
+    server, uri, env, destination, processes, seed
+):
+    moment = Random(seed).randrange(TOTAL_BYTES)
+    server.pace_bytes_s = PACE_BYTES_S
+    process = processes.start("pull", uri, destination.path, env=env)
+    server.on_sent = partial(_kill, process, moment)
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    destination.assert_nothing_partial(FILES)
+    landed = destination.landed_bytes()
+    assert server.wait_until_alone(30)
+    server.behave()
+    assert processes.run("pull", uri, destination.path, env=env).returncode == 0
+    destination.assert_holds(FILES)
+    assert server.asked_bytes == TOTAL_BYTES - landed
+
+
+def test_a_process_killed_again_and_again_arrives_at_the_end(server, uri, env, destination, processes):
+    random = Random(0)
+    landed = 0
+    server.pace_bytes_s = PACE_BYTES_S
+    while True:
+        assert server.wait_until_alone(30)
+        server.asked_bytes = 0
+        process = processes.start("pull", uri, destination.path, env=env)
+        moment = server.sent_bytes + random.randrange(20 * MIB, 60 * MIB)
+        server.on_sent = partial(_kill, process, moment)
+        if process.wait(timeout=60) == 0:
+            break
+        destination.assert_nothing_partial(FILES)
+        # What has landed is never lost again.
+        assert destination.landed_bytes() >= landed
+        landed = destination.landed_bytes()
+    destination.assert_holds(FILES)
+    assert server.asked_bytes == TOTAL_BYTES - landed
+    assert landed > 0
+
+
+def test_sigterm_ends_a_transfer_within_five_seconds_and_the_next_run_resumes(server, uri, env, destination, processes):
+    hold = Hold(server, after=90 * MIB)
+    process = processes.start("pull", uri, destination.path, env=env)
+    assert hold.reached.wait(30)
+    process.terminate()
+    assert process.wait(timeout=5) == 143
+    hold.release()
+    destination.assert_untouched()
+    landed = destination.landed_bytes()
+    assert landed > 0
+    server.behave()
+    assert processes.run("pull", uri, destination.path, env=env).returncode == 0
+    destination.assert_holds(FILES)
+    assert server.asked_bytes == TOTAL_BYTES - landed
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        stall(0, times=ALWAYS, on=anything),
+        status(503, headers={"Retry-After": "200"}, times=ALWAYS, on=anything),
+    ],
+    ids=["stalled", "waiting-to-try-again"],
+)
+@pytest.mark.parametrize("path", ["/models/", "/models/model/weights.bin"], ids=["listing", "reading"])
+def test_sigterm_ends_whatever_is_waited_for(server, uri, env, destination, processes, fault, path):
+    server.misbehave(path, fault)
+    process = processes.start("pull", uri, destination.path, env=env)
+    assert server.wait_for_request(path, timeout_s=30)
+    process.terminate()
+    assert process.wait(timeout=5) == 143
+    destination.assert_untouched()
+
+
+def test_a_second_process_waits_and_then_finds_it_done(server, uri, env, destination, processes):
+    hold = Hold(server, after=10 * MIB)
+    first = processes.start("pull", uri, destination.path, env=env)
+    assert hold.reached.wait(30)
+    second = processes.start("pull", uri, destination.path, env=env)
+    assert any("waiting: another process" in line for line in second.stderr)
+    destination.assert_untouched()
+    hold.release()
+    assert first.wait(timeout=60) == 0
+    _, rest = second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert "already holds it" in rest
+    destination.assert_holds(FILES)
+    assert server.asked_bytes == TOTAL_BYTES
+
+
+def test_a_second_process_takes_over_from_one_that_is_killed(server, uri, env, destination, processes):
+    hold = Hold(server, after=60 * MIB)
+    first = processes.start("pull", uri, destination.path, env=env)
+    assert hold.reached.wait(30)
+    second = processes.start("pull", uri, destination.path, env=env)
+    assert any("waiting: another process" in line for line in second.stderr)
+    first.kill()
+    hold.release()
+    assert second.wait(timeout=60) == 0
+    destination.assert_holds(FILES)
+
+
+def test_sigterm_ends_a_process_that_waits_for_another(server, uri, env, destination, processes):
+    hold = Hold(server, after=10 * MIB)
+    first = processes.start("pull", uri, destination.path, env=env)
+    assert hold.reached.wait(30)
+    second = processes.start("pull", uri, destination.path, env=env)
+    assert any("waiting: another process" in line for line in second.stderr)
+    second.terminate()
+    assert second.wait(timeout=5) == 143
+    hold.release()
+    assert first.wait(timeout=60) == 0
+    destination.assert_holds(FILES)
+
+
+def test_strays_of_an_earlier_attempt_are_gone(uri, anonymous, destination, pull):
+    stray = destination.path / ".lading" / "stage" / "stray.bin"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"stray")
+    (destination.path / ".lading" / "journal.next").write_text("torn")
+    pull(uri, destination.path, **anonymous)
+    destination.assert_holds(FILES)
