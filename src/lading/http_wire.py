@@ -10,6 +10,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import NamedTuple
 
 from lading.errors import LadingError, Stalled, Unavailable
@@ -19,6 +20,8 @@ Sink = Callable[[memoryview], None]
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
 _MAX_INTERIM_ANSWERS = 8
+_SLOW_PIECE_S = 0.5
+_LEAST_PIECE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE_BYTES = 1024
 
 
@@ -53,6 +56,7 @@ class Connection:
         self._end = 0
         self._stall_s = stall_s
         self._flags = 0
+        self._piece_bytes = len(buffer)
         self._framing: int | None = 0
         self.reusable = True
         self.answered = False
@@ -87,7 +91,8 @@ class Connection:
         if body:
             lines.append(f"Content-Length: {len(body)}")
         text = "\r\n".join(lines)
-        if text.count("\n") != len(lines) - 1 or "\0" in text:
+        # A carriage return alone ends a line for some servers, too.
+        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or "\0" in text:
             # Only configuration can bring a line break here (a header, a token): it would let
             # one request be read as two.
             raise LadingError("a request header holds a line break", hint="look at configured headers and tokens")
@@ -189,9 +194,19 @@ class Connection:
             self._start += piece
             left -= piece
         while left:
-            count = self._fill(min(left, len(self._buffer)), size - left, size)
+            wanted = min(left, self._piece_bytes)
+            started_s = monotonic()
+            count = self._fill(wanted, size - left, size)
             sink(self._view[:count])
             left -= count
+            self._pace(count, monotonic() - started_s)
+
+    def _pace(self, received: int, seconds: float) -> None:
+        """Ask for less at a time on a slow connection: what is waited for is not yet progress."""
+        if seconds > _SLOW_PIECE_S:
+            self._piece_bytes = max(_LEAST_PIECE_BYTES, self._piece_bytes // 4)
+        elif received == self._piece_bytes:
+            self._piece_bytes = min(len(self._buffer), self._piece_bytes * 2)
 
     def _fill(self, wanted: int, done: int, size: int) -> int:
         """Receive ``wanted`` bytes at the buffer's start, or what there is when the rest fails.
