@@ -1,0 +1,605 @@
+"""The one HTTP client: redirects, proxies, certificates, connections that are kept."""
+
+import base64
+import socket
+import socketserver
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+
+from lading.errors import (
+    IntegrityError,
+    LadingError,
+    NotAllowed,
+    NotFound,
+    OriginChanged,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
+from lading.http_client import HttpClient, Origin, _excludes, split_url, status_error
+from lading.http_wire import Head
+from lading.retry import Retry
+from lading.settings import Limits, Network
+
+Headers = dict[str, str]
+Answer = tuple[int, Headers, bytes]
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def now(self) -> float:
+        return 0.0
+
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        self.waits.append(seconds)
+        return stop.is_set()
+
+
+class Server:
+    """An HTTP server that answers as it is told and remembers the requests: (method, path, headers)."""
+
+    def __init__(self, answer: Callable[[str, str, Headers], Answer], tls: ssl.SSLContext | None = None) -> None:
+        self.requests: list[tuple[str, str, Headers]] = []
+        self.connections = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                outer.connections += 1
+                super().setup()
+
+            def serve(self) -> None:
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                self.rfile.read(int(headers.get("content-length") or 0))
+                outer.requests.append((self.command, self.path, headers))
+                status, extra, body = answer(self.command, self.path, headers)
+                self.send_response(status)
+                for name, value in extra.items():
+                    self.send_header(name, value)
+                if "Transfer-Encoding" not in extra:
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+                if extra.get("Connection") == "drop":
+                    self.close_connection = True
+
+            do_GET = do_HEAD = do_POST = do_PUT = serve  # noqa: N815 - the names that http.server looks for
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            def handle_error(self, *args: object) -> None:
+                pass
+
+        self.server = Quiet(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.port = self.server.server_port
+        self.url = f"{'https' if tls else 'http'}://localhost:{self.port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+class Proxy:
+    """A forward proxy for http, and a tunnel for https."""
+
+    def __init__(self, refuse: int = 0) -> None:
+        self.seen: list[tuple[str, Headers]] = []
+        outer = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                line = self.rfile.readline().decode().strip()
+                headers = {}
+                while header := self.rfile.readline().decode().strip():
+                    name, _, value = header.partition(":")
+                    headers[name.lower()] = value.strip()
+                outer.seen.append((line, headers))
+                if refuse:
+                    self.wfile.write(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % refuse)
+                    return
+                method, target, _ = line.split(" ")
+                if method != "CONNECT":
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nvia proxy")
+                    return
+                host, _, port = target.rpartition(":")
+                with socket.create_connection((host, int(port))) as onward:
+                    self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    back = threading.Thread(target=_pump, args=(onward, self.connection))
+                    back.start()
+                    _pump(self.connection, onward)
+                    back.join()
+
+        class Threaded(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+            allow_reuse_address = True
+
+            def handle_error(self, *args: object) -> None:
+                pass
+
+        self.server = Threaded(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[[Server | Proxy], Server | Proxy]]:
+    started: list[Server | Proxy] = []
+    yield lambda each: started.append(each) or each  # type: ignore[func-returns-value]
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[..., HttpClient]]:
+    clients: list[HttpClient] = []
+
+    def make(*, attempts: int = 3, clock: FakeClock | None = None, **network: object) -> HttpClient:
+        retry = Retry(stop=threading.Event(), clock=clock or FakeClock(), attempts=attempts)
+        clients.append(HttpClient(Network(**network), Limits(connect_s=5.0, stall_s=5.0), retry))  # type: ignore[arg-type]
+        return clients[-1]
+
+    yield make
+    for each in clients:
+        each.close()
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def bundle(authority: trustme.CA, tmp_path: Path) -> str:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return str(tmp_path / "ca.pem")
+
+
+def ok(body: bytes = b"hello", **headers: str) -> Callable[[str, str, Headers], Answer]:
+    return lambda *_: (200, headers, body)
+
+
+# ---- URLs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "target"),
+    [
+        ("http://h", Origin("http", "h", 80), "/"),
+        ("https://h", Origin("https", "h", 443), "/"),
+        ("https://H:8443/a?b=c#d", Origin("https", "h", 8443), "/a?b=c"),
+        ("http://u:p@h/", Origin("http", "h", 80), "/"),
+        ("http://[::1]:9000/a", Origin("http", "::1", 9000), "/a"),
+        ("http://h/a b", Origin("http", "h", 80), "/a%20b"),
+        ("http://h/a%20b%2Fc", Origin("http", "h", 80), "/a%20b%2Fc"),
+        ("http://h/ü", Origin("http", "h", 80), "/%C3%BC"),
+        ("http://h/a?x=ü y", Origin("http", "h", 80), "/a?x=%C3%BC%20y"),
+        ("http://h//a//b", Origin("http", "h", 80), "//a//b"),
+        ("http://h/a?", Origin("http", "h", 80), "/a"),
+        ('http://h/"<>', Origin("http", "h", 80), "/%22%3C%3E"),
+        ("ftp://h/", None, ""),
+        ("http://", None, ""),
+        ("http:///a", None, ""),
+        ("http://h:port/", None, ""),
+        ("http://h:99999/", None, ""),
+        ("http://[::1/", None, ""),
+        ("h/a", None, ""),
+    ],
+)
+def test_a_url_is_an_origin_and_a_target(url: str, origin: Origin | None, target: str) -> None:
+    if origin is None:
+        with pytest.raises(UsageError):
+            split_url(url)
+    else:
+        assert split_url(url) == (origin, target)
+
+
+@pytest.mark.parametrize(
+    ("origin", "text"),
+    [
+        (Origin("http", "h", 80), "http://h"),
+        (Origin("https", "h", 80), "https://h:80"),
+        (Origin("https", "::1", 8443), "https://[::1]:8443"),
+    ],
+)
+def test_an_origin_is_printed_without_its_default_port(origin: Origin, text: str) -> None:
+    assert str(origin) == text
+
+
+def test_a_wrong_url_is_told_without_its_password() -> None:
+    with pytest.raises(UsageError) as caught:
+        split_url("ftp://user:s3cret@h/?token=s3cret")
+    assert "s3cret" not in str(caught.value)
+
+
+# ---- NO_PROXY ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "url", "excluded"),
+    [
+        ("*", "http://anything", True),
+        ("example.com", "http://example.com", True),
+        ("example.com", "http://www.example.com", True),
+        (".example.com", "http://www.example.com", True),
+        (".example.com", "http://example.com", True),
+        ("example.com", "http://notexample.com", False),
+        ("example.com", "http://example.com.evil.org", False),
+        ("EXAMPLE.com", "http://example.COM", True),
+        ("example.com:8080", "http://example.com:8080", True),
+        ("example.com:8080", "http://example.com", False),
+        ("example.com:443", "https://example.com", True),
+        ("svc", "http://minio.ns.svc:9000", True),
+        ("10.0.0.0/8", "http://10.1.2.3:9000", True),
+        ("10.0.0.0/8", "http://11.1.2.3", False),
+        ("10.0.0.0/8", "http://ten.example.com", False),
+        ("10.1.2.3", "http://10.1.2.3", True),
+        ("10.1.2.3/33", "http://10.1.2.3", False),
+        ("::1", "http://[::1]:80", True),
+        ("[::1]", "http://[::1]", True),
+        ("[::1]:9000", "http://[::1]:9000", True),
+        ("[::1]:9000", "http://[::1]:9001", False),
+        ("fd00::/8", "http://[fd00::5]", True),
+        ("2001:db8:0:0:0:0:0:10", "http://[2001:db8:0:0:0:0:0:10]", True),
+        ("localhost", "http://localhost:5000", True),
+    ],
+)
+def test_no_proxy_is_read_as_other_programs_read_it(rule: str, url: str, excluded: bool) -> None:
+    assert _excludes(rule, split_url(url)[0]) is excluded
+
+
+# ---- proxies -------------------------------------------------------------------------------
+
+
+def test_http_goes_through_the_proxy_as_a_whole_url(running, client) -> None:  # type: ignore[no-untyped-def]
+    proxy = running(Proxy())
+    http = client(http_proxy=f"http://user:p%40ss@{proxy.address}")
+    assert http.fetch("GET", "http://models.test/a?b=c")[1] == b"via proxy"
+    [(line, headers)] = proxy.seen
+    assert line == "GET http://models.test/a?b=c HTTP/1.1"
+    assert headers["host"] == "models.test"
+    assert headers["proxy-authorization"] == "Basic " + base64.b64encode(b"user:p@ss").decode()
+
+
+def test_https_goes_through_a_tunnel_and_the_proxy_sees_no_header(running, client, tls, bundle) -> None:  # type: ignore[no-untyped-def]
+    server, proxy = running(Server(ok(), tls)), running(Proxy())
+    http = client(https_proxy=f"user:pass@{proxy.address}", ca_files=(bundle,))
+    assert http.fetch("GET", f"{server.url}/a", [("Authorization", "s3cret")])[1] == b"hello"
+    [(line, headers)] = proxy.seen
+    assert line == f"CONNECT localhost:{server.port} HTTP/1.1"
+    assert headers["proxy-authorization"].startswith("Basic ")
+    assert "s3cret" not in str(proxy.seen)
+    assert "proxy-authorization" not in server.requests[0][2]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(407, NotAllowed), (403, NotAllowed), (502, Unavailable)])
+def test_a_proxy_that_refuses_is_named_without_its_password(running, client, status, kind) -> None:  # type: ignore[no-untyped-def]
+    proxy = running(Proxy(refuse=status))
+    http = client(https_proxy=f"http://user:s3cret@{proxy.address}", attempts=1)
+    with pytest.raises(kind, match=f"refuses to connect .*{status}") as caught:
+        http.fetch("GET", "https://models.test/")
+    assert proxy.address in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_tunnel_to_an_ipv6_address_has_its_brackets(running, client) -> None:  # type: ignore[no-untyped-def]
+    proxy = running(Proxy(refuse=403))
+    with pytest.raises(NotAllowed):
+        client(https_proxy=proxy.address, attempts=1).fetch("GET", "https://[::1]:8443/")
+    assert proxy.seen[0][0] == "CONNECT [::1]:8443 HTTP/1.1"
+
+
+def test_no_proxy_goes_straight(running, client) -> None:  # type: ignore[no-untyped-def]
+    server, proxy = running(Server(ok())), running(Proxy())
+    http = client(http_proxy=f"http://{proxy.address}", no_proxy=("localhost",))
+    assert http.fetch("GET", server.url)[1] == b"hello"
+    assert proxy.seen == []
+
+
+def test_http_does_not_go_through_the_proxy_for_https(running, client) -> None:  # type: ignore[no-untyped-def]
+    server, proxy = running(Server(ok())), running(Proxy())
+    assert client(https_proxy=f"http://{proxy.address}").fetch("GET", server.url)[1] == b"hello"
+    assert proxy.seen == []
+
+
+# ---- redirects -----------------------------------------------------------------------------
+
+
+def redirecting(target: Callable[[], str], status: int = 302) -> Callable[[str, str, Headers], Answer]:
+    def answer(method: str, path: str, headers: Headers) -> Answer:
+        if path == "/moved":
+            return 200, {}, b"arrived"
+        return status, {"Location": target()}, b""
+
+    return answer
+
+
+SECRETS = [
+    ("Authorization", "s3cret"),
+    ("Cookie", "s3cret"),
+    ("X-Api-Key", "s3cret"),
+    ("X-Amz-Security-Token", "s3cret"),
+    ("Host", "s3cret.test"),
+]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_credentials_do_not_follow_a_redirect_to_another_origin(running, client, status) -> None:  # type: ignore[no-untyped-def]
+    other = running(Server(redirecting(lambda: "")))
+    first = running(Server(redirecting(lambda: f"{other.url}/moved", status)))
+    _, body = client().fetch("GET", f"{first.url}/", [*SECRETS, ("Range", "bytes=0-1"), ("If-Match", '"x"')])
+    assert body == b"arrived"
+    seen = other.requests[0][2]
+    assert "s3cret" not in str(seen)
+    assert (seen["range"], seen["if-match"]) == ("bytes=0-1", '"x"')
+    assert seen["host"] == f"localhost:{other.port}"
+
+
+def test_another_port_is_another_origin_and_the_same_one_keeps_its_credentials(running, client) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(redirecting(lambda: "/moved")))
+    client().fetch("GET", f"{server.url}/", [("Authorization", "mine")])
+    assert [headers["authorization"] for _, _, headers in server.requests] == ["mine", "mine"]
+
+
+def test_a_redirect_from_https_to_http_is_refused(running, client, tls, bundle) -> None:  # type: ignore[no-untyped-def]
+    plain = running(Server(redirecting(lambda: "")))
+    secure = running(Server(redirecting(lambda: f"{plain.url}/moved"), tls))
+    with pytest.raises(NotAllowed, match="unencrypted"):
+        client(ca_files=(bundle,)).fetch("GET", secure.url)
+    assert plain.requests == []
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://h/", "http://", "gopher://h/"])
+def test_a_redirect_to_something_else_than_http_is_refused(running, client, location) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(redirecting(lambda: location)))
+    with pytest.raises(LadingError):
+        client().fetch("GET", server.url)
+
+
+def test_a_redirect_to_itself_ends(running, client) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(lambda *_: (302, {"Location": "/"}, b"")))
+    with pytest.raises(Unavailable, match="redirects without end"):
+        client(attempts=1).fetch("GET", server.url)
+    assert len(server.requests) <= 12
+
+
+def test_who_wants_no_redirect_gets_the_answer_itself(running, client) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(redirecting(lambda: "/moved")))
+    assert client().fetch("GET", server.url, redirects=0)[0].status == 302
+
+
+def test_see_other_turns_a_post_into_a_get(running, client) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(redirecting(lambda: "/moved", 303)))
+    client().fetch("POST", server.url, body=b"form")
+    assert [(method, path) for method, path, _ in server.requests] == [("POST", "/"), ("GET", "/moved")]
+
+
+# ---- certificates --------------------------------------------------------------------------
+
+
+def test_a_private_ca_is_trusted_when_it_is_given_and_not_otherwise(running, client, tls, bundle) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(ok(), tls))
+    assert client(ca_files=(bundle,)).fetch("GET", server.url)[1] == b"hello"
+    with pytest.raises(NotAllowed, match="not trusted") as caught:
+        client().fetch("GET", server.url)
+    assert "AWS_CA_BUNDLE" in caught.value.hint
+    assert client().without_tls_checks().fetch("GET", server.url)[1] == b"hello"
+
+
+def test_a_certificate_for_another_name_is_not_trusted(running, client, authority, bundle) -> None:  # type: ignore[no-untyped-def]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("elsewhere.test").configure_cert(context)
+    server = running(Server(ok(), context))
+    with pytest.raises(NotAllowed, match="not trusted"):
+        client(ca_files=(bundle,)).fetch("GET", server.url)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "not a certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_ca_bundle_that_cannot_be_used_is_a_usage_error_and_no_default_trust(  # type: ignore[no-untyped-def]
+    running, client, tls, tmp_path, content
+) -> None:
+    server = running(Server(ok(), tls))
+    if content is not None:
+        (tmp_path / "bad.pem").write_text(content)
+    with pytest.raises(UsageError, match=r"bad\.pem"):
+        client(ca_files=(str(tmp_path / "bad.pem"),)).fetch("GET", server.url)
+
+
+def test_a_server_that_speaks_no_tls_is_told_with_a_hint(running, client) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(ok()))
+    with pytest.raises(Unsupported, match="does not speak TLS") as caught:
+        client().fetch("GET", server.url.replace("http:", "https:"))
+    assert "http://" in caught.value.hint
+
+
+# ---- connections ---------------------------------------------------------------------------
+
+
+def test_a_connection_is_kept_and_used_again(running, client) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(ok()))
+    http = client()
+    for _ in range(5):
+        http.fetch("GET", server.url)
+    assert server.connections == 1
+
+
+def test_a_connection_whose_answer_was_not_read_is_not_used_again(running, client) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(ok(b"x" * 100)))
+    http = client()
+    with http.open("GET", server.url):
+        pass
+    assert http.fetch("GET", server.url)[1] == b"x" * 100
+    assert server.connections == 2
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_replaced_without_an_attempt(running, client) -> None:  # type: ignore[no-untyped-def]
+    # "drop" closes after the answer without saying so.
+    server = running(Server(ok(Connection="drop")))
+    clock = FakeClock()
+    http = client(clock=clock, attempts=1)
+    for _ in range(4):
+        assert http.fetch("GET", server.url)[1] == b"hello"
+    assert clock.waits == []
+
+
+def test_a_host_that_is_not_there_and_a_port_that_is_closed(client) -> None:  # type: ignore[no-untyped-def]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    with pytest.raises(Unavailable, match="cannot connect"):
+        client(attempts=1).fetch("GET", url)
+
+
+def test_a_closed_client_opens_nothing(running, client) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(ok()))
+    http = client(attempts=1)
+    http.fetch("GET", server.url)
+    http.close()
+    with pytest.raises(Unavailable, match="closed"):
+        http.fetch("GET", server.url)
+    assert len(server.requests) == 1
+
+
+def test_an_interrupt_wakes_a_thread_that_waits(running, client) -> None:  # type: ignore[no-untyped-def]
+    asked, let_go = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> Answer:
+        asked.set()
+        let_go.wait(10)
+        return 200, {}, b""
+
+    server = running(Server(hang))
+    http = client(attempts=1)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            http.fetch("GET", server.url)
+        except LadingError as error:
+            failed.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    asked.wait(10)
+    http.interrupt()
+    worker.join(10)
+    let_go.set()
+    assert isinstance(failed[0], Unavailable)
+
+
+# ---- control calls -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_a_transient_status_is_tried_again(running, client, status) -> None:  # type: ignore[no-untyped-def]
+    left = [2]
+
+    def answer(*_: object) -> Answer:
+        left[0] -= 1
+        return (status, {"Retry-After": "7"}, b"") if left[0] >= 0 else (200, {}, b"at last")
+
+    clock = FakeClock()
+    server = running(Server(answer))
+    assert client(clock=clock).fetch("GET", server.url)[1] == b"at last"
+    assert len(clock.waits) == 2
+    assert all(7.0 <= wait <= 7.5 for wait in clock.waits)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 501])
+def test_any_other_status_is_the_callers_to_judge(running, client, status) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(lambda *_: (status, {}, b"")))
+    assert client().fetch("GET", server.url)[0].status == status
+    assert len(server.requests) == 1
+
+
+def test_an_answer_that_is_too_long_is_refused(running, client) -> None:  # type: ignore[no-untyped-def]
+    server = running(Server(ok(b"x" * 1001)))
+    assert len(client().fetch("GET", server.url, limit_bytes=1001)[1]) == 1001
+    with pytest.raises(IntegrityError, match="more than 1000 bytes"):
+        client().fetch("GET", server.url, limit_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, NotAllowed),
+        (403, NotAllowed),
+        (404, NotFound),
+        (410, NotFound),
+        (412, OriginChanged),
+        (416, OriginChanged),
+        (429, Unavailable),
+        (500, Unavailable),
+        (503, Unavailable),
+        (599, Unavailable),
+        (400, Unsupported),
+        (302, Unsupported),
+        (799, Unavailable),
+    ],
+)
+def test_a_status_stands_for_an_error(status: int, kind: type[LadingError]) -> None:
+    error = status_error(Head(status, {}), "what")
+    assert type(error) is kind
+    assert "what" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("", None),
+        ("0", 0.0),
+        ("7", 7.0),
+        ("100000", 300.0),
+        ("9" * 400, 300.0),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("²", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 300.0),
+        ("Fri, 99 Dec 2100 23:59:59 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_never_more_than_five_minutes(text: str, seconds: float | None) -> None:
+    assert status_error(Head(503, {"retry-after": text}), "what").retry_after_s == seconds
