@@ -6,6 +6,7 @@ files are open at a time.  The first error stops everyone.
 
 import io
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from lading.uri import printable
 from lading.verify import choose_checks, combined_crc
 
 _PROGRESS_EVERY_S = 0.2
-# SIGTERM must end the process well within the 5 s that the contract allows.
+# All threads together, since SIGTERM must end the process well within 5 s.
 _PATIENCE_S = 2.0
 _READ_AHEAD_BYTES = 1 << 20
 
@@ -129,7 +130,7 @@ class Transfer:
         ]
         for worker in workers:
             worker.start()
-        patience_s = None
+        until_s: float | None = None
         try:
             with self._tasks.changed:
                 while self._tasks.left and self._error is None:
@@ -140,7 +141,7 @@ class Transfer:
                         job.journal.flush()
         except (Interrupted, KeyboardInterrupt):
             # The process ends now: a thread that is stuck in the file system may be left behind.
-            patience_s = _PATIENCE_S
+            until_s = time.monotonic() + _PATIENCE_S
             raise
         finally:
             self._stop.set()
@@ -148,7 +149,7 @@ class Transfer:
             if any(worker.is_alive() for worker in workers):
                 self._interrupt()
             for thread in (*workers, *self._readers):
-                thread.join(patience_s)
+                thread.join(None if until_s is None else max(until_s - time.monotonic(), 0.0))
             for landing in self._landings:
                 landing.close()
         if self._error is not None:
