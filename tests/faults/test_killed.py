@@ -1,13 +1,15 @@
 """Processes that are killed, stopped, or meet another one: what they leave, and how the next one goes on."""
 
 import signal
+import socket
 import threading
+from contextlib import ExitStack
 from functools import partial
 from random import Random
 
 import pytest
 
-from servers.faulty_http import ALWAYS, anything, stall, status
+from servers.faulty_http import ALWAYS, anything, reads, redirect, stall, status
 from servers.trees import MIB, content
 
 # Larger than one span, and many that are smaller: both kinds are in the air when the process dies.
@@ -126,6 +128,22 @@ def test_sigterm_ends_whatever_is_waited_for(server, uri, env, destination, proc
     assert server.wait_for_request(path, timeout_s=30)
     process.terminate()
     assert process.wait(timeout=5) == 143
+    destination.assert_untouched()
+
+
+def test_sigterm_ends_many_connections_that_are_being_made(server, destination, processes):
+    uri = server.put("/weights.bin", bytes(300 * MIB))
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
+        # Nobody accepts, and the queue is full: whoever connects now waits.
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        server.misbehave("/weights.bin", redirect(f"http://127.0.0.1:{deaf.getsockname()[1]}/", on=reads))
+        process = processes.start("pull", uri, destination.path, env={"S3_MAX_FILE_CONCURRENCY": "8"})
+        assert server.wait_for_request("/weights.bin", timeout_s=30, count=9)
+        process.terminate()
+        assert process.wait(timeout=5) == 143
     destination.assert_untouched()
 
 

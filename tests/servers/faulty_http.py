@@ -268,10 +268,10 @@ class FaultyServer:
     def requests_for(self, path: str, *, of=anything) -> list[Request]:
         return [request for request in self.requests if request.path == path and of(request)]
 
-    def wait_for_request(self, path: str, timeout_s: float) -> bool:
-        """Wait until somebody has asked for ``path``."""
+    def wait_for_request(self, path: str, timeout_s: float, count: int = 1) -> bool:
+        """Wait until ``path`` has been asked for so often."""
         with self._news:
-            return self._news.wait_for(lambda: self.requests_for(path), timeout_s)
+            return self._news.wait_for(lambda: len(self.requests_for(path)) >= count, timeout_s)
 
     def wait_until_alone(self, timeout_s: float) -> bool:
         """Wait until every connection has ended, and so the last request of a killed process is over."""
