@@ -40,13 +40,14 @@ class Resumed(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far the transfer is; sent several times a second."""
+    """How far the transfer is; sent several times a second.  ``done_bytes`` include those that were resumed."""
 
     done_bytes: int
     total_bytes: int
     done_files: int
     total_files: int
     elapsed_s: float
+    resumed_bytes: int = 0
 
 
 class Retried(NamedTuple):

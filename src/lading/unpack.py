@@ -11,6 +11,7 @@ import lzma
 import os
 import posixpath
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
@@ -35,9 +36,10 @@ else:
 
 # isal types its error as an instance.
 _IsalError = cast(type[Exception], isal_zlib.error)
-_COPY_BYTES = 256 * 1024
+_COPY_BYTES = 1 << 20
 _BLOCK_BYTES = 512
 _LINK_BYTES = 4096
+_LOCAL_HEADER = struct.Struct("<26sHH")
 _MOST_LINKS_IN_A_ROW = 40
 
 
@@ -196,7 +198,7 @@ class _TreeWriter:
 def _untar(archive: IO[bytes], writer: _TreeWriter) -> None:
     with _decompressed(archive) as plain:
         stream = _Tail(plain)
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=_COPY_BYTES) as tar:
             for member in tar:
                 path = writer.path_of(member.name)
                 if member.isdir():
@@ -282,5 +284,46 @@ def _unzip(archive: IO[bytes], writer: _TreeWriter, read_in_order: Callable[[], 
             elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 raise Unsupported(f"the archive holds {printable(member.filename)!r}, a device or something else")
             else:
-                with bundle.open(member) as content:
-                    writer.file(path, content, executable=bool(mode & stat.S_IXUSR))
+                deflated = member.compress_type == zipfile.ZIP_DEFLATED
+                packed: _Readable = _Deflated(archive, member) if deflated else bundle.open(member)
+                writer.file(path, packed, executable=bool(mode & stat.S_IXUSR))
+
+
+class _Deflated:
+    """The content of a zip's member, inflated by isal, which takes a third of the time of zipfile's zlib.
+
+    The local header is that of APPNOTE.TXT 4.3.7; size and CRC are those of the directory, and
+    are checked at the end.
+    """
+
+    def __init__(self, archive: IO[bytes], member: zipfile.ZipInfo) -> None:
+        self._archive = archive
+        self._member = member
+        archive.seek(member.header_offset)
+        header = archive.read(_LOCAL_HEADER.size)
+        if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
+            raise zipfile.BadZipFile("a member does not begin where the directory says")
+        _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+        archive.seek(name_bytes + extra_bytes, os.SEEK_CUR)
+        self._left = member.compress_size
+        self._inflater = isal_zlib.decompressobj(-zlib.MAX_WBITS)
+        self._size = 0
+        self._crc = 0
+
+    def read(self, size: int) -> bytes:
+        piece = b""
+        while not piece and not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail
+            if not packed:
+                packed = self._archive.read(min(_COPY_BYTES, self._left))
+                self._left -= len(packed)
+                if not packed:
+                    raise zipfile.BadZipFile("a member ends early")
+            piece = self._inflater.decompress(packed, size)
+        self._size += len(piece)
+        self._crc = isal_zlib.crc32(piece, self._crc)
+        if self._size > self._member.file_size or (
+            not piece and (self._size, self._crc) != (self._member.file_size, self._member.CRC)
+        ):
+            raise zipfile.BadZipFile("a member is not what the directory says")
+        return piece

@@ -62,7 +62,7 @@ def sentence(event: events.Event) -> str:
 
 
 def _progress(event: events.Progress) -> str:
-    rate = event.done_bytes / max(event.elapsed_s, 1e-3)
+    rate = (event.done_bytes - event.resumed_bytes) / max(event.elapsed_s, 1e-3)
     files = f"{event.done_files} of {count(event.total_files, 'file')}"
     if not event.total_bytes:
         return f"{size(event.done_bytes)}, {files}, {size(rate)}/s"

@@ -292,7 +292,9 @@ class Transfer:
     def _tell(self) -> None:
         elapsed_s = self._retry.clock.now() - self._started_s
         done_files = sum(len(job.sealed) for job in self._jobs)
-        self._listener(Progress(self._done_bytes, self._total_bytes, done_files, self._total_files, elapsed_s))
+        self._listener(
+            Progress(self._done_bytes, self._total_bytes, done_files, self._total_files, elapsed_s, self._resumed_bytes)
+        )
 
     def _watch_deadline(self) -> None:
         deadline_s = self._retry.deadline_s
