@@ -174,7 +174,10 @@ class HttpClient:
                     yield Answer(url, head, connection)
                     return
             url = urljoin(url, location)
-            following, _ = split_url(url)
+            try:
+                following, _ = split_url(url)
+            except UsageError as error:
+                raise Unsupported(f"{origin} redirects: {error.message}") from error
             if origin.scheme == "https" and following.scheme == "http":
                 raise NotAllowed(f"{origin} redirects to an unencrypted URL ({following})")
             if following != origin:

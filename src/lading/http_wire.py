@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NamedTuple
 
-from lading.errors import LadingError, Stalled, Unavailable
+from lading.errors import Stalled, Unavailable, UsageError
 
 Sink = Callable[[memoryview], None]
 
@@ -95,13 +95,13 @@ class Connection:
         if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or "\0" in text:
             # Only configuration can bring a line break here (a header, a token): it would let
             # one request be read as two.
-            raise LadingError("a request header holds a line break", hint="look at configured headers and tokens")
+            raise UsageError("a request header holds a line break", hint="look at configured headers and tokens")
         self.answered = False
         self._start = self._end = 0
         try:
             self._sock.sendall(text.encode("latin-1", "strict") + b"\r\n\r\n" + body)
         except UnicodeEncodeError as error:
-            raise LadingError("a request header is not Latin-1 text") from error
+            raise UsageError("a request header is not Latin-1 text") from error
         except OSError as error:
             raise self._failure(error) from error
         for _ in range(_MAX_INTERIM_ANSWERS):

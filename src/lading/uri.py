@@ -44,7 +44,7 @@ class ModelURI(NamedTuple):
         if not text:
             raise UsageError("the URI is empty", hint="for example s3://bucket/model or ./model")
         if _CONTROL.search(text):
-            raise UsageError(f"the URI {printable(text)} holds a control character")
+            raise UsageError(f"the URI {redact(printable(text))} holds a control character")
         match = _URI.fullmatch(text)
         if match is None:
             return cls("", None, text)

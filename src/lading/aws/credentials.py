@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from lading.credentials import AwsKeys, Secret
 from lading.disk import disk_error
-from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.settings import Aws
 from lading.uri import printable
@@ -205,14 +205,14 @@ def _keys_from_json(body: bytes, kind: str) -> AwsKeys:
             _unix_time(data["Expiration"]) if data.get("Expiration") else None,
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise LadingError(f"the {kind} credentials are not what AWS documents") from error
+        raise Unsupported(f"the {kind} credentials are not what AWS documents") from error
 
 
 def _unix_time(text: str) -> float:
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
     except ValueError as error:
-        raise LadingError(f"credentials expire at {printable(text)!r}, which is not a time") from error
+        raise Unsupported(f"credentials expire at {printable(text)!r}, which is not a time") from error
 
 
 def _read_profile(settings: Aws) -> dict[str, str]:

@@ -32,7 +32,7 @@ from lading.settings import S3, Settings
 from lading.sources import Sink
 from lading.sources.answers import check_answer, declared_digests, md5_of_etag
 from lading.spans import Span
-from lading.uri import ModelURI, printable
+from lading.uri import ModelURI, printable, redact
 
 _DEFAULT_REGION = "us-east-1"
 _LIST_LIMIT_BYTES = 64 << 20
@@ -193,7 +193,9 @@ class S3Source:
         try:
             return _parse_page(body, prefix, delimiter)
         except (ElementTree.ParseError, ValueError) as error:
-            raise Unsupported(f"{self._base} does not answer as S3 does", hint="look at the endpoint") from error
+            raise Unsupported(
+                f"{redact(self._base)} does not answer as S3 does", hint="look at the endpoint"
+            ) from error
 
     def _list(self, query: dict[str, str]) -> bytes:
         text = "&".join(f"{name}={quote(value, safe='~')}" for name, value in sorted(query.items()))

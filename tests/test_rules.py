@@ -1,0 +1,116 @@
+"""Rules of the whole source tree, read from the tree itself."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lading
+
+ROOT = Path(lading.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+SDKS = ("boto3", "botocore", "awscrt", "google", "azure", "requests", "urllib3", "httpx", "aiohttp", "yaml", "tqdm")
+
+
+def name_of(module: Path) -> str:
+    return str(module.relative_to(ROOT))
+
+
+def used_names(module: Path) -> Iterator[str]:
+    """Every dotted name that the module uses or imports."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def users_of(*names: str) -> set[str]:
+    return {name_of(module) for module in MODULES if set(used_names(module)) & set(names)}
+
+
+def test_the_rules_look_at_the_whole_tree() -> None:
+    assert {"deliver.py", "transfer/scheduler.py", "sources/s3.py", "cli/main.py"} <= set(map(name_of, MODULES))
+    assert users_of("os") >= {"settings.py", "disk.py"}
+
+
+def test_only_settings_reads_the_environment() -> None:
+    assert users_of("os.environ", "os.environb", "os.getenv", "os.putenv", "os.unsetenv") == {"settings.py"}
+
+
+def test_only_transfer_starts_threads() -> None:
+    starters = users_of(
+        "threading.Thread",
+        "threading.Timer",
+        "concurrent.futures",
+        "concurrent.futures.ThreadPoolExecutor",
+        "multiprocessing",
+        "asyncio",
+        "_thread",
+        "os.fork",
+        "http.server",
+        "http.server.ThreadingHTTPServer",
+    )
+    assert "transfer/scheduler.py" in starters
+    assert {name for name in starters if not name.startswith(("transfer/", "cli/demo"))} == set()
+
+
+def test_every_thread_has_a_name() -> None:
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "threading.Thread":
+                assert "name" in {keyword.arg for keyword in node.keywords}, f"{name_of(module)}:{node.lineno}"
+
+
+def test_there_is_one_http_client_and_one_place_that_opens_sockets() -> None:
+    assert users_of("http.client", "urllib.request", "requests", "httpx", "urllib3", "aiohttp") == set()
+    assert users_of("socket.create_connection", "socket.socket") <= {"http_client.py", "http_wire.py"}
+
+
+def test_no_shell_is_run_and_nobody_sleeps() -> None:
+    assert users_of("os.system", "os.popen", "time.sleep", "pickle", "marshal", "shelve") == set()
+    assert {name for name in users_of("subprocess") if not name.startswith("cli/demo")} == set()
+
+
+def test_only_the_edge_prints() -> None:
+    for module in MODULES:
+        if not name_of(module).startswith("cli/"):
+            calls = [node.func for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Call)]
+            assert "print" not in {call.id for call in calls if isinstance(call, ast.Name)}, name_of(module)
+            assert not {"sys.stdout", "sys.stderr"} & set(used_names(module)), name_of(module)
+
+
+def loaded_by(code: str) -> set[str]:
+    code += "\nimport sys\nprint(' '.join(sys.modules))"
+    environment = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nowhere"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import lading",
+        "import lading.cli.main; lading.cli.main.parser()",
+        "from lading.settings import Settings; Settings.load()",
+        "import lading; lading.pull; lading.resolve",
+    ],
+)
+def test_importing_lading_loads_no_sdk_and_nothing_that_only_some_deliveries_need(code: str) -> None:
+    loaded = loaded_by(code)
+    assert "lading" in loaded
+    assert {name for name in loaded if name.partition(".")[0] in SDKS} == set()
+
+
+def test_a_delivery_of_a_folder_loads_no_other_source(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a").write_text("a")
+    loaded = loaded_by(f"import lading; lading.pull({str(tmp_path / 'source')!r}, {str(tmp_path / 'dest')!r})")
+    assert "lading.sources.local" in loaded
+    assert not {"lading.sources.s3", "lading.sources.http", "lading.unpack", "awscrt", "yaml", "botocore"} & loaded

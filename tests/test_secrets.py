@@ -1,0 +1,219 @@
+"""No secret is ever printed or written down: every way to fail is driven with marked secrets."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+# The mark is in every secret there is; it must be nowhere in what comes out.
+MARK = "s3cret"
+BODY = b"model" * 1000
+
+
+class Origin(BaseHTTPRequestHandler):
+    """An origin that fails in many ways, and says the secrets back where it can."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        say = {
+            "/redirect": (302, {"Location": f"ftp://user:{MARK}@h/?token={MARK}"}),
+            "/loop": (302, {"Location": f"/loop?token={MARK}"}),
+            "/denied": (403, {}),
+            "/missing": (404, {}),
+            "/expired": (401, {"WWW-Authenticate": MARK}),
+            "/busy": (503, {"Retry-After": "0"}),
+            "/odd": (418, {}),
+        }.get(path)
+        if say is None and path.startswith("/bucket"):
+            text = f"<Error><Code>AccessDenied</Code><Message>{MARK}</Message><Resource>{MARK}</Resource></Error>"
+            self.answer(403, {}, text.encode())
+        elif say is not None:
+            self.answer(*say, MARK.encode())
+        elif path == "/short.bin":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(BODY) + 10))
+            self.end_headers()
+            self.wfile.write(BODY)
+            self.close_connection = True
+        elif path == "/garbage":
+            self.wfile.write(f"{MARK} {MARK}\r\n{MARK}\r\n\r\n".encode())
+            self.close_connection = True
+        else:
+            self.answer(200, {"ETag": '"1"'}, BODY)
+
+    do_PUT = do_POST = do_HEAD = do_GET  # noqa: N815 - the names that http.server looks for
+
+    def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Origin)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def everything(folder: Path) -> str:
+    """The content and the name of every file below this folder."""
+    found = []
+    for below, folders, names in os.walk(folder):
+        found += folders
+        for name in names:
+            found += [name, (Path(below) / name).read_bytes().decode("latin-1")]
+    return "\n".join(found)
+
+
+def run(folder: Path, *arguments: str, **env: str) -> tuple[int, str]:
+    """The exit code, and all that came out anywhere: standard output and error, files, termination log."""
+    log = folder / "termination-log"
+    log.touch()
+    environment = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "LADING_TERMINATION_LOG": str(log),
+        "S3_MAX_ATTEMPTS": "2",
+        "AWS_ACCESS_KEY_ID": "AK",
+        "AWS_SECRET_ACCESS_KEY": f"{MARK}-key",
+        "AWS_SESSION_TOKEN": f"{MARK}-token",
+        "localhost-headers": json.dumps({"Authorization": f"Bearer {MARK}", "X-Api-Key": MARK}),
+        "STORAGE_CONFIG": json.dumps({"secret_access_key": f"{MARK}-config", "session_token": MARK}),
+        **env,
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "lading", *arguments], capture_output=True, text=True, env=environment, cwd=folder
+    )
+    return result.returncode, result.stdout + result.stderr + everything(folder)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("command", ["pull", "init"])
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("model.bin", 0),
+        ("redirect", 8),
+        ("loop", 5),
+        ("denied", 4),
+        ("missing", 3),
+        ("expired", 4),
+        ("busy", 5),
+        ("odd", 8),
+        ("short.bin", 5),
+        ("garbage", 5),
+    ],
+)
+def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
+    tmp_path: Path, port: int, path: str, code: int, command: str, log_format: str
+) -> None:
+    uri = f"http://user:{MARK}@localhost:{port}/{path}?X-Amz-Signature={MARK}&token={MARK}"
+    found, said = run(tmp_path, command, uri, "dest", LADING_LOG_FORMAT=log_format)
+    assert MARK not in said
+    assert found == code, said
+    assert "localhost" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["pull", "s3://bucket/model", "dest"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}"}),
+        (["init", "s3://bucket/model", "dest"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}"}),
+        (["pull", "s3://buckets/model", "dest"], {"AWS_ENDPOINT_URL": "http://user:s3cret@127.0.0.1:{port}/model.bin"}),
+        (["pull", "s3://bucket/model", "dest"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}),
+        (["pull", "s3://bucket/model?token=s3cret", "dest"], {}),
+        (["pull", "s3://user:s3cret@bucket/model", "dest"], {}),
+        (["pull", "gs://user:s3cret@bucket/model?token=s3cret", "dest"], {}),
+        (["pull", "model-registry://iris/v1?token=s3cret", "dest"], {"LADING_CATALOG": "/nowhere"}),
+        (["pull", "http://user:s3cret@h\x01ost/", "dest"], {}),
+        (["pull", "http://user:s3cret@h:port/x", "dest"], {}),
+        (["pull", "http://user:s3cret@localhost:{port}/folder/?token=s3cret", "dest"], {}),
+        (["pull", "http://models.test/x", "dest"], {"http_proxy": "http://user:s3cret@127.0.0.1:1"}),
+        (["pull", "http://models.test/x", "dest"], {"http_proxy": "http://user:s3cret@proxy:port"}),
+        (["pull", "https://models.test/x", "dest"], {"https_proxy": "http://user:s3cret@127.0.0.1:{port}"}),
+        (["pull", "http://localhost:{port}/model.bin", "dest"], {"localhost-headers": "s3cret"}),
+        (["pull", "http://localhost:{port}/model.bin", "dest"], {"localhost-headers": '{"A": "s3cret\\r\\nB: 1"}'}),
+        (["pull", "http://localhost:{port}/model.bin", "dest"], {"localhost-headers": '{"A": "s3cret\u6a21"}'}),
+        (["pull", "http://localhost:{port}/model.bin", "dest"], {"STORAGE_CONFIG": '{"secret_access_key": "s3cret"'}),
+        (["init", "http://localhost:{port}/model.bin", "dest"], {"STORAGE_OVERRIDE_CONFIG": "s3cret"}),
+        (["pull", "http://localhost:{port}/model.bin", "dest", "--digest", "crc32:00000000"], {}),
+        (["pull", "http://localhost:{port}/model.bin?a=s3cret", "dest", "--verify", "strict"], {}),
+        (["resolve", "http://u:s3cret@localhost:{port}/model.bin?a=s3cret"], {}),
+        (["resolve", "--json", "http://u:s3cret@localhost:{port}/model.bin?a=s3cret"], {}),
+        (["check", "http://u:s3cret@localhost:{port}/model.bin?a=s3cret", "dest"], {}),
+        (["pull", "dest", "one", "too", "many", "http://u:s3cret@localhost/x?a=s3cret"], {}),
+        (["init", "http://u:s3cret@localhost:{port}/model.bin?a=s3cret"], {}),
+        (
+            ["pull", "s3://bucket/m", "dest"],
+            {
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://elsewhere/",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN": "s3cret",
+                "AWS_ACCESS_KEY_ID": "",
+                "AWS_SECRET_ACCESS_KEY": "",
+                "STORAGE_CONFIG": "",
+            },
+        ),
+        (
+            ["pull", "s3://bucket/m", "dest"],
+            {
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:{port}/denied?token=s3cret",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN": "s3cret",
+                "AWS_ACCESS_KEY_ID": "",
+                "AWS_SECRET_ACCESS_KEY": "",
+                "STORAGE_CONFIG": "",
+            },
+        ),
+        (
+            ["pull", "s3://bucket/m", "dest"],
+            {
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:{port}/x",
+                "AWS_ACCESS_KEY_ID": "",
+                "AWS_SECRET_ACCESS_KEY": "",
+                "STORAGE_CONFIG": "",
+            },
+        ),
+    ],
+)
+def test_no_other_failure_tells_a_secret(tmp_path: Path, port: int, arguments: list[str], env: dict[str, str]) -> None:
+    filled = [argument.replace("{port}", str(port)) for argument in arguments]
+    code, said = run(tmp_path, *filled, **{name: value.replace("{port}", str(port)) for name, value in env.items()})
+    assert MARK not in said
+    assert code == 0 if arguments[0] in ("resolve", "check") else code not in (0, 1), said
+
+
+def test_an_error_that_nobody_foresaw_does_not_tell_its_message(tmp_path: Path) -> None:
+    code = (
+        "import sys, lading.api, lading.cli.main as main\n"
+        f"def fail(*a, **k): raise RuntimeError('{MARK}')\n"
+        "lading.api.deliver = fail\n"
+        "sys.exit(main.main(['pull', 'x', 'y']))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={})
+    assert result.returncode == 1
+    assert "RuntimeError" in result.stderr
+    assert MARK not in result.stdout + result.stderr
+
+
+def test_the_mark_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text(f"x{MARK}y")
+    assert MARK in everything(tmp_path)
