@@ -1,0 +1,102 @@
+"""What S3 servers answer when they are busy, elsewhere, or not S3."""
+
+from dataclasses import replace
+
+import pytest
+
+from lading.credentials import Secret
+from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported
+from lading.settings import S3, Aws
+from servers.fake_s3 import error
+from servers.faulty_http import ALWAYS, Answer, Fault, anything, cut, reset, stall, status
+from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from servers.trees import content
+
+URI = "s3://models/model"
+LISTING = "/models/"
+DATA = content(1_000_000)
+FILES = {"a.bin": b"small", "b/c.bin": DATA}
+SPAN_BYTES = 256 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _filled(bucket):
+    for path, data in FILES.items():
+        bucket.put(f"model/{path}", data)
+
+
+def answers(code: str, **when) -> Fault:
+    return Fault(lambda *_: error(code), on=anything, **when)
+
+
+@pytest.mark.parametrize("path", [LISTING, "/models/model/b/c.bin"], ids=["listing", "reading"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda: answers("SlowDown", times=3),
+        lambda: status(500, times=3, on=anything),
+        lambda: reset(at=100, times=3, on=anything),
+        lambda: cut(at=100, times=3, on=anything),
+        lambda: stall(at=100, on=anything),
+    ],
+    ids=["slow-down", "500", "reset", "truncated", "stalled"],
+)
+def test_a_passing_failure_is_waited_out(server, anonymous, destination, pull, new_session, path, fault):
+    limits = new_session().settings.limits._replace(stall_s=0.3)
+    server.misbehave(path, fault())
+    pull(URI, destination.path, span_bytes=SPAN_BYTES, limits=limits, **anonymous)
+    destination.assert_holds(FILES)
+
+
+@pytest.mark.parametrize("path", [LISTING, "/models/model/b/c.bin"], ids=["listing", "reading"])
+@pytest.mark.parametrize(("code", "kind", "exit_code"), [("SlowDown", Unavailable, 5), ("AccessDenied", NotAllowed, 4)])
+def test_a_lasting_refusal_leaves_the_destination(server, anonymous, destination, pull, path, code, kind, exit_code):
+    server.misbehave(path, answers(code, times=ALWAYS))
+    with pytest.raises(kind, match=code) as caught:
+        pull(URI, destination.path, **anonymous)
+    assert caught.value.exit_code == exit_code
+    destination.assert_untouched()
+    if kind is NotAllowed:
+        assert len(server.requests_for(path)) == 1
+
+
+def test_a_wrong_byte_in_an_object_once_is_found_and_fetched_again(server, anonymous, destination, pull):
+    def turn(_, answer: Answer) -> Answer:
+        return replace(answer, body=b"smell")
+
+    server.misbehave("/models/model/a.bin", Fault(turn))
+    pull(URI, destination.path, **anonymous)
+    destination.assert_holds(FILES)
+
+
+def test_a_bucket_in_another_region_is_followed_there(server, bucket, destination, pull):
+    def refuse(request) -> Answer | None:
+        signed_for = request.headers["authorization"].split("/")[2]
+        if signed_for != "eu-central-1":
+            return Answer(400, {"x-amz-bucket-region": "eu-central-1"}, b"<Error><Code>Wrong</Code></Error>")
+        return bucket.answer(request)
+
+    server.routes["/models"] = refuse
+    aws = Aws(ACCESS_KEY_ID, Secret(SECRET_ACCESS_KEY), metadata_disabled=True)
+    pull(URI, destination.path, s3=S3(endpoint=server.url, region="us-east-1"), aws=aws)
+    destination.assert_holds(FILES)
+
+
+@pytest.mark.parametrize("text", [b"<html><p>Welcome</html>", b"{}", b"", b"<ListBucketResult><Contents><Key>x"])
+def test_a_server_that_is_not_s3_ends_the_delivery(server, anonymous, destination, pull, text):
+    server.misbehave(LISTING, status(200, text, times=ALWAYS, on=anything))
+    with pytest.raises(Unsupported) as caught:
+        pull(URI, destination.path, **anonymous)
+    assert caught.value.exit_code == 8
+    destination.assert_untouched()
+
+
+def test_a_listing_without_end_ends_the_delivery(server, anonymous, destination, pull):
+    page = (
+        b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>true</IsTruncated>'
+        b"<NextContinuationToken>YWdhaW4=</NextContinuationToken></ListBucketResult>"
+    )
+    server.misbehave(LISTING, status(200, page, times=ALWAYS, on=anything))
+    with pytest.raises(IntegrityError, match="does not end"):
+        pull(URI, destination.path, **anonymous)
+    destination.assert_untouched()
