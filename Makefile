@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test demo lock budget clean
+.PHONY: help setup check format test bench demo lock budget clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
 	@echo "make test     all tests"
 	@echo "make check    format, lint, types, import contracts"
 	@echo "make budget   import time and size of the default install"
+	@echo "make bench    race lading against its peers (needs nginx)"
 	@echo "make format   rewrite to the project's format"
 	@echo "make lock     resolve the requirement files anew"
 
@@ -39,6 +40,18 @@ test: $(READY)
 budget: $(READY)
 	$(BIN)/python tools/budget.py
 
+# Needs nginx and openssl. SCALE=0.01 proves in a minute that it works; RACE passes options on.
+SCALE ?= 1
+bench: $(READY) .bench/ready
+	cd benchmarks && ../$(BIN)/python race.py --scale $(SCALE) $(RACE)
+
+.bench/ready: requirements/peers.txt requirements/kserve.txt
+	for peer in peers kserve; do \
+	  $(PYTHON) -m venv .bench/$$peer && \
+	  .bench/$$peer/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$$peer.txt || exit 1; \
+	done
+	touch .bench/ready
+
 demo: $(READY)
 	$(BIN)/lading demo
 
@@ -48,6 +61,10 @@ lock: $(READY)
 	  --custom-compile-command "make lock" pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --custom-compile-command "make lock" requirements/dev.in -o requirements/dev.txt
+	for peer in peers kserve; do \
+	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	    --custom-compile-command "make lock" requirements/$$peer.in -o requirements/$$peer.txt || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV)
