@@ -1,6 +1,7 @@
 """Archives, as people make them and as attackers do."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -215,6 +216,19 @@ def test_links_within_become_further_names_of_their_files(
     ground: Path, members: list[Member], tree: dict[str, bytes]
 ) -> None:
     assert unpacked(ground, tar_of(*members)) == tree
+
+
+def test_links_are_copies_where_the_file_system_has_none(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    data = tar_of(file("a", mode=0o755), symlink("b", "a"))
+    # They count as bytes then.
+    assert "more than 13 bytes" in str(unpack_error(ground, data, limits=Limits(unpack_bytes=13)))
+    shutil.rmtree(ground / "tree")
+    assert unpacked(ground, data, limits=Limits(unpack_bytes=20_000)) == {"a": b"content", "b": b"content"}
+    assert (ground / "tree/b").stat().st_mode & 0o111
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])

@@ -43,7 +43,7 @@ def free_bytes(path: Path) -> int:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether ``path`` cannot be renamed because something is mounted on it."""
+    """Whether ``path`` cannot be exchanged because something is mounted on it, or below it."""
     # os.path.ismount cannot see a bind mount within one file system.  No table means "cannot
     # tell", which must count as "yes".
     try:
@@ -51,7 +51,9 @@ def is_mount_point(path: Path) -> bool:
     except OSError:
         return True
     real = os.path.realpath(path)
-    return any(_unescaped(line.split(" ")[4]) == real for line in table.splitlines())
+    # Not splitlines(): a mount point's name may hold what Unicode calls the end of a line.
+    mounted = [_unescaped(line.split(" ")[4]) for line in table.split("\n") if line]
+    return any(place == real or place.startswith(f"{real}/") for place in mounted)
 
 
 def _unescaped(mount_point: str) -> str:

@@ -10,6 +10,7 @@ import errno
 import lzma
 import os
 import posixpath
+import shutil
 import stat
 import struct
 import sys
@@ -188,6 +189,12 @@ class _TreeWriter:
             os.link(self._tree / target, self._tree / path)
         except FileExistsError as error:
             raise self._refused(f"{printable(path)!r} as a file and as a folder") from error
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                raise
+            # A file system without hard links, or a file that has as many as it can.
+            self.count(self._files[target].size_bytes or 0)
+            shutil.copy(self._tree / target, self._tree / path)
         known = self._files[target]
         self._files[path] = File(path, known.size_bytes, digest=known.digest)
 
