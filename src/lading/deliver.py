@@ -32,7 +32,7 @@ from lading.retry import Clock, Retry, SystemClock
 from lading.reuse import SizeOnDisk, is_delivered, unchanged
 from lading.settings import Settings
 from lading.sources import OnThisMachine, Source, open_source
-from lading.transfer.governor import govern
+from lading.transfer.governor import bounds
 from lading.transfer.journal import Journal
 from lading.transfer.scheduler import Job, Unpack, transfer
 from lading.uri import ModelURI, printable
@@ -82,8 +82,8 @@ class Session:
         self.listener = listener
         self.clock = clock
         self.retry = Retry(Event(), limits.attempts, deadline_s=deadline_s, clock=clock, listener=listener)
-        self.governor = govern(limits.workers)
-        self.http = HttpClient(settings.network, limits, self.retry)
+        self.bounds = bounds(limits.workers)
+        self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes)
 
 
 def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
@@ -159,7 +159,8 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
         sealed = transfer(
             [delivery.job for delivery in pending.values()],
             retry=session.retry,
-            governor=session.governor,
+            bounds=session.bounds,
+            max_rate_bytes_s=session.settings.limits.max_rate_bytes_s,
             listener=session.listener,
             interrupt=session.http.interrupt,
         )

@@ -39,9 +39,11 @@ if TYPE_CHECKING:
 Headers = Iterable[tuple[str, str]]
 
 USER_AGENT = f"lading/{__version__}"
+BUFFER_BYTES = 24 << 20
 # Larger receives mean fewer system calls and larger pages of the page cache: 1 MiB takes a fifth less
-# time than 256 KiB (docs/adr/0002). Memory that was never received into is never touched.
-BUFFER_BYTES = 1 << 20
+# time than 256 KiB (docs/adr/0002).
+_MOST_BUFFER_BYTES = 1 << 20
+_LEAST_BUFFER_BYTES = 64 << 10
 _MAX_REDIRECTS = 10
 _MAX_RETRY_AFTER_S = 300.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -108,7 +110,10 @@ class Answer(NamedTuple):
 
 
 class HttpClient:
-    """Requests to any host, from any thread.  ``retry`` is used by ``fetch`` only."""
+    """Requests to any host, from any thread.
+
+    ``retry`` is used by ``fetch`` only; ``buffer_bytes`` is for the buffers of all connections together.
+    """
 
     def __init__(self, network: Network, limits: Limits, retry: Retry, *, buffer_bytes: int = BUFFER_BYTES) -> None:
         self._network = network
@@ -289,7 +294,14 @@ class HttpClient:
         except BaseException:
             sock.close()
             raise
-        return Connection(sock, bytearray(self._buffer_bytes), self._limits.stall_s, origin.authority)
+        return Connection(sock, bytearray(self._buffer_size()), self._limits.stall_s, origin.authority)
+
+    def _buffer_size(self) -> int:
+        """A fair part of what is left for buffers: large for the first connections, small for the hundredth."""
+        with self._lock:
+            open_now = len(self._busy) + sum(map(len, self._idle.values()))
+        fair = self._buffer_bytes // (2 * (open_now + 1))
+        return max(_LEAST_BUFFER_BYTES, min(_MOST_BUFFER_BYTES, fair))
 
     def _tcp(self, target: Origin) -> socket.socket:
         try:

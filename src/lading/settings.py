@@ -40,13 +40,14 @@ _STORAGE_SPEC = {
 
 
 class Limits(NamedTuple):
-    """Bounds of one run.  Zero means "none" for the deadline and "chosen from the machine" for workers."""
+    """Bounds of one run.  Zero means "none" for the deadline and the rate, and "found by the transfer" for workers."""
 
     deadline_s: float = 0.0
     stall_s: float = 20.0
     connect_s: float = 10.0
     attempts: int = 6
     workers: int = 0
+    max_rate_bytes_s: float = 0.0
     # A guard against archive bombs, far above any model: the largest open ones are about 1.5 TB.
     unpack_bytes: int = 4 << 40
     unpack_members: int = 1_000_000
@@ -251,7 +252,7 @@ def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:
         number = kind(str(value))
     except ValueError:
         number = -1
-    least = 0 if key in ("deadline_s", "workers") else 1e-3 if kind is float else 1
+    least = 0 if key in ("deadline_s", "workers", "max_rate_bytes_s") else 1e-3 if kind is float else 1
     # The first comparison is also false for "nan".
     if not least <= number < float("inf"):
         raise UsageError(f"{name} is {value!r}", hint=f"it takes a number from {least:g}")

@@ -1,4 +1,4 @@
-"""How many workers this machine, or this container, can feed.  Limits come from the cgroup."""
+"""How many workers run at a time: bounds from the cgroup, and within them what the transfer itself shows."""
 
 import os
 from pathlib import Path
@@ -6,30 +6,92 @@ from typing import NamedTuple
 
 SPAN_BYTES = 32 << 20
 
-# What the interpreter and the modules take, and what one more worker takes: a connection's
-# buffer, a thread's stack that is really touched, TLS state.  Measured in docs/adr/0003.
+# What the interpreter, the modules and a listing take. Measured in docs/adr/0003.
 _RESERVED_BYTES = 40 << 20
-_WORKER_BYTES = 768 << 10
-_MOST_WORKERS = 32
+# A thread's stack that is really touched, a small buffer, TLS state.
+_WORKER_BYTES = 192 << 10
+# One HTTP connection for each of a few workers can have a large buffer; see HttpClient.
+_BUFFER_BYTES = 24 << 20
+_MOST_WORKERS = 128
 _FEWEST_WORKERS = 2
-_WORKERS_PER_CPU = 8
+_FIRST_WORKERS_PER_CPU = 4
+
+# What beginning a file weighs against moving bytes, so that one rate fits large files and small ones.
+FILE_WORK_BYTES = 64 << 10
+_LOOK_EVERY_S = 0.1
+_GAIN = 1.1
+_BUSY = 0.85
+_HOLD_S = 2.0
+_HOLD_AFTER_TROUBLE_S = 5.0
 
 
-class Governor(NamedTuple):
-    """The bounds of one transfer."""
+class Bounds(NamedTuple):
+    """What this machine or container can feed.  ``buffer_bytes`` is for all connections together."""
 
-    workers: int
+    most_workers: int
+    first_workers: int
+    cpus: float
+    buffer_bytes: int = _BUFFER_BYTES
     span_bytes: int = SPAN_BYTES
 
 
-def govern(wanted_workers: int, root: Path = Path("/sys/fs/cgroup")) -> Governor:
+def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup")) -> Bounds:
     """Bounds from the memory and CPU that this process may use; ``wanted_workers`` zero means "choose"."""
-    affordable = _MOST_WORKERS
+    cpus = cpu_limit(root)
+    most, buffer_bytes = wanted_workers or _MOST_WORKERS, _BUFFER_BYTES
     memory = memory_limit_bytes(root)
     if memory is not None:
-        affordable = (memory - _RESERVED_BYTES) // _WORKER_BYTES
-    workers = wanted_workers or round(_WORKERS_PER_CPU * cpu_limit(root))
-    return Governor(max(_FEWEST_WORKERS, min(workers, affordable, _MOST_WORKERS)))
+        spare = max(memory - _RESERVED_BYTES, 0)
+        buffer_bytes = min(buffer_bytes, spare // 2)
+        most = min(most, spare // 2 // _WORKER_BYTES)
+    most = max(most, 1 if wanted_workers == 1 else _FEWEST_WORKERS)
+    first = wanted_workers or max(_FEWEST_WORKERS, round(_FIRST_WORKERS_PER_CPU * cpus))
+    return Bounds(most, min(first, most), cpus, buffer_bytes)
+
+
+class Governor:
+    """Finds how many workers are worth it: more while that moves more, fewer when the origin is in trouble.
+
+    On one's own machine a few workers keep the CPU busy, and more would only contend for it; far
+    away most of a worker's time is waiting, and many are needed.  So ``limit`` doubles while the CPU
+    is not busy and the last doubling paid, and halves when an origin says that it is too much
+    (additive increase would take minutes to reach a hundred; a model is here before that).
+    """
+
+    def __init__(self, bounds: Bounds, now_s: float) -> None:
+        self.limit = bounds.first_workers
+        self._bounds = bounds
+        self._seen = (now_s, 0.0, 0)
+        self._before = 0
+        self._rate = 0.0
+        self._hold_until_s = now_s
+        self._trouble_at_s = float("-inf")
+
+    def observe(self, now_s: float, cpu_s: float, work_bytes: int) -> None:
+        """Adjust ``limit`` to what was done so far: CPU seconds spent, and bytes moved (plus files, weighed)."""
+        then_s, cpu_before_s, work_before = self._seen
+        passed_s = now_s - then_s
+        if passed_s < _LOOK_EVERY_S:
+            return
+        self._seen = (now_s, cpu_s, work_bytes)
+        rate = (work_bytes - work_before) / passed_s
+        if self._before:
+            if rate < self._rate * _GAIN:
+                self.limit, self._hold_until_s = self._before, now_s + _HOLD_S
+            self._before = 0
+        self._rate = rate
+        busy = (cpu_s - cpu_before_s) / passed_s > _BUSY * self._bounds.cpus
+        if work_bytes and not busy and now_s >= self._hold_until_s and self.limit < self._bounds.most_workers:
+            self._before, self.limit = self.limit, min(self.limit * 2, self._bounds.most_workers)
+
+    def trouble(self, now_s: float) -> None:
+        """An origin asked for patience, or did not answer: halve, once for all who were told at the same time."""
+        if now_s - self._trouble_at_s < _LOOK_EVERY_S:
+            return
+        self._trouble_at_s = now_s
+        self.limit = max(min(_FEWEST_WORKERS, self._bounds.most_workers), self.limit // 2)
+        self._before = 0
+        self._hold_until_s = now_s + _HOLD_AFTER_TROUBLE_S
 
 
 def memory_limit_bytes(root: Path) -> int | None:

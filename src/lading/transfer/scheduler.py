@@ -14,24 +14,27 @@ from typing import IO
 
 from lading.disk import disk_error
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted
-from lading.events import Listener, Progress, Resumed, Retried, Unverified
+from lading.events import Event, Listener, Progress, Resumed, Retried, Unverified
 from lading.manifest import Digest, File, Manifest
 from lading.retry import Retry
 from lading.settings import VerifyMode
 from lading.sources import DeclaresDigests, Source
 from lading.spans import Span
 from lading.transfer.follower import Follower
-from lading.transfer.governor import Governor
+from lading.transfer.governor import FILE_WORK_BYTES, Bounds, Governor
 from lading.transfer.journal import Journal
 from lading.transfer.landing import OWN_CRC, Landing, SpanSink
 from lading.transfer.tasks import Tasks
+from lading.transfer.throttle import Throttle
 from lading.uri import printable
 from lading.verify import choose_checks, combined_crc
 
-_PROGRESS_EVERY_S = 0.2
+_LOOK_EVERY_S = 0.1
 # All threads together, since SIGTERM must end the process well within 5 s.
 _PATIENCE_S = 2.0
 _READ_AHEAD_BYTES = 1 << 20
+# Configuration, tokenizer, index: what a server opens before it maps the weights.
+_READ_FIRST = (".json", ".txt", ".yaml", ".model")
 
 Unpack = Callable[[IO[bytes], Callable[[], None]], Manifest]
 
@@ -72,19 +75,30 @@ class Job:
 
 
 def transfer(
-    jobs: Sequence[Job], *, retry: Retry, governor: Governor, listener: Listener, interrupt: Callable[[], None]
+    jobs: Sequence[Job],
+    *,
+    retry: Retry,
+    bounds: Bounds,
+    max_rate_bytes_s: float,
+    listener: Listener,
+    interrupt: Callable[[], None],
 ) -> list[Manifest]:
     """Fetch every file of every job into its stage; returns the sealed manifests, in the jobs' order.
 
     ``interrupt`` must wake threads that wait for the network.  On any error no thread of the
     transfer is left that could still write to a stage.
     """
-    Transfer(jobs, retry, governor, listener, interrupt).run()
+    Transfer(jobs, retry, bounds, max_rate_bytes_s, listener, interrupt).run()
     for job in jobs:
         unverified = [file.path for file in job.sealed if not file.verified]
         if unverified:
             listener(Unverified(len(unverified), min(unverified)))
     return [job.listed._replace(files=tuple(sorted(job.sealed))) for job in jobs]
+
+
+def _turn(span_bytes: int, file: File) -> tuple[bool, bool, str]:
+    """Sorts files by when they are wanted: descriptions, other small files, large ones."""
+    return (file.size_bytes or 0) > span_bytes, not file.path.endswith(_READ_FIRST), file.path
 
 
 class Transfer:
@@ -94,21 +108,24 @@ class Transfer:
         self,
         jobs: Sequence[Job],
         retry: Retry,
-        governor: Governor,
+        bounds: Bounds,
+        max_rate_bytes_s: float,
         listener: Listener,
         interrupt: Callable[[], None],
     ) -> None:
         self._jobs = jobs
         self._stop = threading.Event()
-        self._retry = retry._replace(stop=self._stop, listener=listener)
-        self._governor = governor
+        self._retry = retry._replace(stop=self._stop, listener=self._retried)
+        self._bounds = bounds
+        self._governor = Governor(bounds, retry.clock.now())
+        self._throttle = Throttle(max_rate_bytes_s, retry.clock, self._stop)
         self._listener = listener
         self._interrupt = interrupt
-        # Small files first: they are what a server reads first, and what ends a transfer badly.
+        # What a server reads first comes first, then what is small: it would end a transfer badly.
         self._tasks = Tasks(
             partial(self._begin, job, file)
             for job in jobs
-            for file in sorted(job.listed.files, key=lambda file: (file.size_bytes or 0) > governor.span_bytes)
+            for file in sorted(job.listed.files, key=partial(_turn, bounds.span_bytes))
         )
         self._readers: list[threading.Thread] = []
         self._error: BaseException | None = None
@@ -123,18 +140,13 @@ class Transfer:
 
     def run(self) -> None:
         """Work until everything has landed; raises the first error after the last thread has ended."""
-        tasks = self._total_files + self._total_bytes // self._governor.span_bytes
-        workers = [
-            threading.Thread(target=self._work, name=f"lading-transfer-{number}", daemon=True)
-            for number in range(min(self._governor.workers, tasks))
-        ]
-        for worker in workers:
-            worker.start()
+        workers: list[threading.Thread] = []
         until_s: float | None = None
         try:
             with self._tasks.changed:
                 while self._tasks.left and self._error is None:
-                    self._tasks.changed.wait(_PROGRESS_EVERY_S)
+                    self._employ(workers)
+                    self._tasks.changed.wait(_LOOK_EVERY_S)
                     self._tell()
                     self._watch_deadline()
                     for job in self._jobs:
@@ -158,8 +170,27 @@ class Transfer:
         if self._resumed_bytes:
             self._listener(Resumed(self._resumed_bytes))
 
-    def _work(self) -> None:
-        while (task := self._tasks.take()) is not None:
+    def _employ(self, workers: list[threading.Thread]) -> None:
+        """Let as many work as the governor finds worth it; no more than there can be tasks."""
+        done_files = sum(len(job.sealed) for job in self._jobs)
+        work_bytes = self._done_bytes - self._resumed_bytes + done_files * FILE_WORK_BYTES
+        before = self._governor.limit
+        self._governor.observe(self._retry.clock.now(), time.process_time(), work_bytes)
+        most = min(self._governor.limit, self._total_files + self._total_bytes // self._bounds.span_bytes)
+        while len(workers) < most:
+            number = len(workers)
+            workers.append(
+                threading.Thread(target=self._work, args=(number,), name=f"lading-transfer-{number}", daemon=True)
+            )
+            workers[-1].start()
+        if self._governor.limit > before:
+            self._tasks.changed.notify_all()
+
+    def _work(self, number: int) -> None:
+        def may_work() -> bool:
+            return number < self._governor.limit
+
+        while (task := self._tasks.take(may_work)) is not None:
             self._guarded(task)
 
     def _guarded(self, task: Callable[[], None]) -> None:
@@ -179,7 +210,7 @@ class Transfer:
             landing.follower = self._follow(job, landing, file.size_bytes)
             job.journal.earlier.pop(file.path, None)
         resumes = file.path in job.journal.earlier
-        whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._governor.span_bytes
+        whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.span_bytes
         if isinstance(job.source, DeclaresDigests) and job.verify != "off" and (resumes or not whole):
             # An answer with a part of the file does not tell the digest of the whole.
             ask = partial(job.source.digests, file)
@@ -189,7 +220,7 @@ class Transfer:
             landing.told((combined_crc(OWN_CRC, ()),))
         if resumes or not whole:
             landing.told(())
-        spans = landing.recover(self._governor.span_bytes)
+        spans = landing.recover(self._bounds.span_bytes)
         resumed = landing.landed_bytes()
         self._count(resumed)
         self._resumed_bytes += resumed
@@ -225,7 +256,7 @@ class Transfer:
         self._tasks.finish()
 
     def _span(self, job: Job, landing: Landing, span: Span) -> None:
-        sink = SpanSink(landing, span, self._check, self._count)
+        sink = SpanSink(landing, span, self._check, self._came)
 
         def attempt() -> None:
             if sink.at > span.start and not landing.splits:
@@ -253,7 +284,7 @@ class Transfer:
             self._listener(Retried(printable(landing.file.path), error.message, 0.0))
             self._count(-landing.landed_bytes())
             landing.restart()
-            self._fetch(job, landing, landing.recover(self._governor.span_bytes))
+            self._fetch(job, landing, landing.recover(self._bounds.span_bytes))
             return
         if landing.follower is None:
             self._landings.discard(landing)
@@ -280,6 +311,15 @@ class Transfer:
     def _check(self) -> None:
         if self._stop.is_set():
             raise Interrupted("stopped")
+
+    def _retried(self, event: Event) -> None:
+        self._governor.trouble(self._retry.clock.now())
+        self._listener(event)
+
+    def _came(self, size_bytes: int) -> None:
+        self._count(size_bytes)
+        if size_bytes > 0:
+            self._throttle.spend(size_bytes)
 
     def _count(self, size_bytes: int) -> None:
         worker = threading.get_ident()

@@ -64,13 +64,16 @@ class Tasks:
             self._stopped = True
             self.changed.notify_all()
 
-    def take(self) -> Task | None:
-        """The next task; waits while other workers may still bring one.  None when all is done, or stopped."""
+    def take(self, may_work: Callable[[], bool]) -> Task | None:
+        """The next task, for a worker that may work just now; waits while there is none for it.
+
+        None when all is done, or stopped.
+        """
         while not self._stopped:
-            if (task := self._ready()) is not None:
+            if may_work() and (task := self._ready()) is not None:
                 return task
             with self.changed:
-                if (task := self._ready()) is not None:
+                if may_work() and (task := self._ready()) is not None:
                     return task
                 if not self.left or self._stopped:
                     return None
