@@ -80,7 +80,7 @@ def pull(new_session) -> Callable[..., Manifest]:
     def call(uri: str, destination: Path, *, digest: str = "", span_bytes: int = 0, **settings) -> Manifest:
         session = new_session(**settings)
         if span_bytes:
-            session.governor = session.governor._replace(span_bytes=span_bytes)
+            session.bounds = session.bounds._replace(span_bytes=span_bytes)
         request = Request(uri, destination, Digest.parse(digest) if digest else None)
         return deliver([request], session)[0]
 

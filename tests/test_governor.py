@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lading.transfer.governor import SPAN_BYTES, cpu_limit, govern, memory_limit_bytes
+from lading.transfer.governor import SPAN_BYTES, Bounds, Governor, bounds, cpu_limit, memory_limit_bytes
 
 MIB = 1 << 20
 CPUS = len(os.sched_getaffinity(0))
@@ -57,31 +57,94 @@ def test_the_cpu_limit_is_the_quota_or_the_affinity(tmp_path: Path, files: dict[
 @pytest.mark.parametrize(
     ("memory_mib", "wanted", "least", "most"),
     [
+        (None, 0, 128, 128),
         (None, 4, 4, 4),
-        (None, 1000, 32, 32),
-        (None, 1, 2, 2),
-        (1024, 32, 32, 32),
+        (None, 1000, 128, 128),
+        (None, 1, 1, 1),
+        (1024, 0, 128, 128),
         # KServe's request and smallest common limit.
-        (100, 32, 2, 32),
-        (48, 32, 2, 31),
-        (41, 32, 2, 2),
-        (8, 32, 2, 2),
-        (0, 0, 2, 2),
+        (100, 0, 32, 128),
+        (64, 0, 16, 64),
+        (41, 0, 2, 3),
+        (8, 0, 2, 2),
+        (0, 32, 2, 2),
     ],
 )
-def test_workers_fit_into_the_memory(
+def test_workers_and_buffers_fit_into_the_memory(
     tmp_path: Path, memory_mib: int | None, wanted: int, least: int, most: int
 ) -> None:
     files = {} if memory_mib is None else {"memory.max": str(memory_mib * MIB)}
-    governor = govern(wanted, cgroup(tmp_path, files))
-    assert least <= governor.workers <= most
-    assert governor.span_bytes == SPAN_BYTES
+    found = bounds(wanted, cgroup(tmp_path, files))
+    assert least <= found.most_workers <= most
+    assert 1 <= found.first_workers <= found.most_workers
+    assert found.span_bytes == SPAN_BYTES
+    if memory_mib:
+        assert found.buffer_bytes <= memory_mib * MIB // 2
 
 
-def test_half_a_cpu_gives_fewer_workers_than_all_of_them(tmp_path: Path) -> None:
-    few = govern(0, cgroup(tmp_path / "few", {"cpu.max": "50000 100000"})).workers
-    assert 2 <= few < govern(0, tmp_path / "none").workers <= 32
+def test_half_a_cpu_begins_with_fewer_workers_than_all_of_them(tmp_path: Path) -> None:
+    few = bounds(0, cgroup(tmp_path / "few", {"cpu.max": "50000 100000"})).first_workers
+    assert 2 <= few < bounds(0, tmp_path / "none").first_workers
 
 
 def test_the_cgroup_of_this_very_machine_gives_sensible_bounds() -> None:
-    assert 2 <= govern(0).workers <= 32
+    assert 2 <= bounds(0).first_workers <= bounds(0).most_workers <= 128
+
+
+class Origin:
+    """An origin of so many ms and so many MB/s, on a machine whose CPU moves so many; time is its own."""
+
+    def __init__(self, latency_s: float, origin_mb_s: float, cpu_mb_s: float, file_bytes: int) -> None:
+        self.latency_s, self.origin, self.cpu, self.file = latency_s, origin_mb_s * 1e6, cpu_mb_s * 1e6, file_bytes
+        self.now_s = self.cpu_s = 0.0
+        self.work = 0
+
+    def run(self, governor: Governor, seconds: float) -> list[int]:
+        limits = []
+        for _ in range(round(seconds / 0.1)):
+            per_worker = self.file / (self.latency_s + self.file / self.cpu)
+            rate = min(governor.limit * per_worker, self.origin, self.cpu)
+            self.now_s += 0.1
+            self.cpu_s += 0.1 * rate / self.cpu
+            self.work += round(rate * 0.1)
+            governor.observe(self.now_s, self.cpu_s, self.work)
+            limits.append(governor.limit)
+        return limits
+
+
+ONE_CPU = Bounds(most_workers=128, first_workers=4, cpus=1.0)
+
+
+def test_on_ones_own_machine_the_first_workers_are_enough() -> None:
+    near = Origin(latency_s=0.0, origin_mb_s=1e6, cpu_mb_s=1500, file_bytes=32 * MIB)
+    assert set(near.run(Governor(ONE_CPU, 0.0), 10)) == {4}
+
+
+def test_small_files_far_away_get_a_hundred_workers_within_a_second() -> None:
+    far = Origin(latency_s=0.03, origin_mb_s=1e6, cpu_mb_s=1000, file_bytes=80 * 1024)
+    assert far.run(Governor(ONE_CPU, 0.0), 1)[-1] == 128
+
+
+def test_more_workers_than_the_origin_can_feed_are_given_up() -> None:
+    slow = Origin(latency_s=0.03, origin_mb_s=50, cpu_mb_s=1000, file_bytes=1 << 20)
+    limits = slow.run(Governor(ONE_CPU, 0.0), 30)
+    assert max(limits[20:]) <= 8
+    assert limits[-1] >= 4
+
+
+def test_trouble_halves_once_for_all_who_met_it_and_is_remembered() -> None:
+    governor = Governor(ONE_CPU._replace(first_workers=64), 0.0)
+    for _ in range(64):
+        governor.trouble(1.0)
+    assert governor.limit == 32
+    far = Origin(latency_s=0.03, origin_mb_s=1e6, cpu_mb_s=1000, file_bytes=80 * 1024)
+    far.now_s = 1.0
+    assert set(far.run(governor, 4)) == {32}
+    assert far.run(governor, 3)[-1] == 128
+
+
+def test_trouble_without_end_leaves_two_workers() -> None:
+    governor = Governor(ONE_CPU, 0.0)
+    for second in range(20):
+        governor.trouble(float(second))
+    assert governor.limit == 2

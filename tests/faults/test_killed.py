@@ -9,23 +9,24 @@ from random import Random
 
 import pytest
 
+from servers.fake_s3 import S3Object
 from servers.faulty_http import ALWAYS, anything, reads, redirect, stall, status
 from servers.trees import MIB, content
 
 # Larger than one span, and many that are smaller: both kinds are in the air when the process dies.
-FILES = {"weights.bin": content(40 * MIB)} | {
-    f"shards/{number:03}.bin": content(200 * 1024, seed=number) for number in range(400)
+FILES = {"weights.bin": content(34 * MIB)} | {
+    f"shards/{number:03}.bin": content(200 * 1024, seed=number) for number in range(200)
 }
+OBJECTS = {f"model/{path}": S3Object(data) for path, data in FILES.items()}
 TOTAL_BYTES = sum(map(len, FILES.values()))
 # So slow that the journal is written several times on the way, and no slower.
-PACE_BYTES_S = 100 * MIB
+PACE_BYTES_S = 80 * MIB
 KINDS = ("absent", "older-model")
 
 
 @pytest.fixture
 def uri(bucket):
-    for path, data in FILES.items():
-        bucket.put(f"model/{path}", data)
+    bucket.objects |= OBJECTS
     return "s3://models/model"
 
 
@@ -84,7 +85,7 @@ def test_a_process_killed_again_and_again_arrives_at_the_end(server, uri, env, d
         assert server.wait_until_alone(30)
         server.asked_bytes = 0
         process = processes.start("pull", uri, destination.path, env=env)
-        moment = server.sent_bytes + random.randrange(20 * MIB, 60 * MIB)
+        moment = server.sent_bytes + random.randrange(10 * MIB, 40 * MIB)
         server.on_sent = partial(_kill, process, moment)
         if process.wait(timeout=60) == 0:
             break
@@ -98,7 +99,7 @@ def test_a_process_killed_again_and_again_arrives_at_the_end(server, uri, env, d
 
 
 def test_sigterm_ends_a_transfer_within_five_seconds_and_the_next_run_resumes(server, uri, env, destination, processes):
-    hold = Hold(server, after=90 * MIB)
+    hold = Hold(server, after=60 * MIB)
     process = processes.start("pull", uri, destination.path, env=env)
     assert hold.reached.wait(30)
     process.terminate()
@@ -122,7 +123,9 @@ def test_sigterm_ends_a_transfer_within_five_seconds_and_the_next_run_resumes(se
     ids=["stalled", "waiting-to-try-again"],
 )
 @pytest.mark.parametrize("path", ["/models/", "/models/model/weights.bin"], ids=["listing", "reading"])
-def test_sigterm_ends_whatever_is_waited_for(server, uri, env, destination, processes, fault, path):
+def test_sigterm_ends_whatever_is_waited_for(server, bucket, env, destination, processes, fault, path):
+    uri = "s3://models/model"
+    bucket.put("model/weights.bin", b"weights")
     server.misbehave(path, fault)
     process = processes.start("pull", uri, destination.path, env=env)
     assert server.wait_for_request(path, timeout_s=30)
@@ -164,7 +167,7 @@ def test_a_second_process_waits_and_then_finds_it_done(server, uri, env, destina
 
 
 def test_a_second_process_takes_over_from_one_that_is_killed(server, uri, env, destination, processes):
-    hold = Hold(server, after=60 * MIB)
+    hold = Hold(server, after=40 * MIB)
     first = processes.start("pull", uri, destination.path, env=env)
     assert hold.reached.wait(30)
     second = processes.start("pull", uri, destination.path, env=env)

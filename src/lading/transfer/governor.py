@@ -38,7 +38,7 @@ class Bounds(NamedTuple):
 def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup")) -> Bounds:
     """Bounds from the memory and CPU that this process may use; ``wanted_workers`` zero means "choose"."""
     cpus = cpu_limit(root)
-    most, buffer_bytes = wanted_workers or _MOST_WORKERS, _BUFFER_BYTES
+    most, buffer_bytes = min(wanted_workers or _MOST_WORKERS, _MOST_WORKERS), _BUFFER_BYTES
     memory = memory_limit_bytes(root)
     if memory is not None:
         spare = max(memory - _RESERVED_BYTES, 0)
