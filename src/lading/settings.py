@@ -8,6 +8,7 @@ configuration file, default.  Variables that KServe injects keep KServe's names 
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from lading.credentials import Secret
 from lading.errors import UsageError
+from lading.uri import printable
 
 VerifyMode = Literal["auto", "strict", "off"]
 VERIFY_MODES: tuple[VerifyMode, ...] = ("auto", "strict", "off")
@@ -156,6 +158,15 @@ def parse_verify(text: str) -> VerifyMode:
     return cast(VerifyMode, _choice("the verification mode", text, *VERIFY_MODES))
 
 
+def parse_rate(text: str) -> float:
+    """Bytes per second of, for example, ``50MiB``, ``1.5G`` or ``300000``; ``UsageError`` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)(i?)B?(?:/s)?", text.strip())
+    if match is None:
+        raise UsageError(f"{printable(text)!r} is not a rate", hint="write bytes per second: 50MiB, 1.5G, 300000")
+    number, prefix, binary = match.groups()
+    return float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " ")
+
+
 def _choice(name: str, text: str, *allowed: str) -> str:
     if text not in allowed:
         raise UsageError(f"{name} is {text!r}", hint=f"use one of {', '.join(allowed)}")
@@ -243,6 +254,8 @@ def _limits(env: Mapping[str, str], config: Mapping[str, Any]) -> Limits:
     ):
         if env.get(variable):
             limits = _with_number(limits, key, env[variable], variable)
+    if env.get("LADING_MAX_RATE"):
+        limits = limits._replace(max_rate_bytes_s=parse_rate(env["LADING_MAX_RATE"]))
     return limits
 
 

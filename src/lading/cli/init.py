@@ -9,7 +9,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lading.cli.options import Commands, add_output_options, add_source_options, load_settings, request_for
+from lading.cli.options import Commands, add_output_options, add_source_options,
+    add_transfer_options, load_settings, request_for
 from lading.errors import LadingError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument("pairs", metavar="SRC DEST", nargs="+", help="a URI and the folder for it")
     add_source_options(command)
+    add_transfer_options(command)
     add_output_options(command, "print the manifests of what was delivered as a JSON array")
     command.set_defaults(run=run, failed=failed)
 

@@ -27,6 +27,10 @@ def add_source_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_transfer_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--max-rate", metavar="RATE", help="bytes per second at most, over all connections: 50MiB, 1G")
+
+
 def add_output_options(command: argparse.ArgumentParser, json_help: str) -> None:
     command.add_argument("--json", action="store_true", help=json_help)
     command.add_argument("--log-format", choices=("text", "json"), help="how progress and errors are written")
@@ -35,13 +39,16 @@ def add_output_options(command: argparse.ArgumentParser, json_help: str) -> None
 def load_settings(arguments: argparse.Namespace) -> "Settings":
     """Settings from the environment with the command line on top; also sets how errors are printed."""
     from lading.cli import output
-    from lading.settings import RegistryEntry, Settings
+    from lading.settings import RegistryEntry, Settings, parse_rate
 
     output.use_format(arguments.log_format)
     settings = Settings.load(arguments.environ)
     output.use_format(arguments.log_format or settings.log_format)
     if arguments.catalog:
         settings = settings._replace(registries=(RegistryEntry("catalog", "catalog", {"path": arguments.catalog}),))
+    if getattr(arguments, "max_rate", None):
+        rate = parse_rate(arguments.max_rate)
+        settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
     return settings._replace(
         allow=tuple(arguments.allow or settings.allow),
         ignore=tuple(arguments.ignore or settings.ignore),

@@ -2,7 +2,8 @@
 
 import argparse
 
-from lading.cli.options import URI_HELP, Commands, add_output_options, add_source_options, load_settings, request_for
+from lading.cli.options import URI_HELP, Commands, add_output_options, add_source_options,
+    add_transfer_options, load_settings, request_for
 
 
 def add_to(commands: Commands) -> None:
@@ -12,6 +13,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument("uri", metavar="URI", help=URI_HELP)
     command.add_argument("destination", metavar="DEST", help="the folder; made if it is not there")
     add_source_options(command)
+    add_transfer_options(command)
     add_output_options(command, "print the manifest of what was delivered as JSON")
     command.set_defaults(run=run)
 
