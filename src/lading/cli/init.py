@@ -9,8 +9,14 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lading.cli.options import Commands, add_output_options, add_source_options,
-    add_transfer_options, load_settings, request_for
+from lading.cli.options import (
+    Commands,
+    add_output_options,
+    add_source_options,
+    add_transfer_options,
+    load_settings,
+    request_for,
+)
 from lading.errors import LadingError, UsageError
 
 if TYPE_CHECKING:

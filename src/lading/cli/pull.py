@@ -2,8 +2,15 @@
 
 import argparse
 
-from lading.cli.options import URI_HELP, Commands, add_output_options, add_source_options,
-    add_transfer_options, load_settings, request_for
+from lading.cli.options import (
+    URI_HELP,
+    Commands,
+    add_output_options,
+    add_source_options,
+    add_transfer_options,
+    load_settings,
+    request_for,
+)
 
 
 def add_to(commands: Commands) -> None:
