@@ -12,6 +12,7 @@ from lading.uri import printable
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_SYNC_FILE_RANGE_WRITE = 2
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 
@@ -67,6 +68,18 @@ def punch_hole(descriptor: int, start: int, end: int) -> None:
     if libc is not None and hasattr(libc, "fallocate"):
         mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
         libc.fallocate(descriptor, mode, ctypes.c_longlong(start), ctypes.c_longlong(end - start))
+
+
+def start_writeback(descriptor: int, start: int, size_bytes: int) -> None:
+    """Begin to write these bytes to the disk, by sync_file_range(2), and do not wait.
+
+    Left to itself the kernel begins late, and the sync at the end of a large model stalls on all of it.
+    """
+    libc = _libc()
+    if libc is not None and hasattr(libc, "sync_file_range"):
+        libc.sync_file_range(
+            descriptor, ctypes.c_longlong(start), ctypes.c_longlong(size_bytes), _SYNC_FILE_RANGE_WRITE
+        )
 
 
 def sync_file_system(path: Path) -> None:

@@ -164,7 +164,7 @@ def parse_rate(text: str) -> float:
     if match is None:
         raise UsageError(f"{printable(text)!r} is not a rate", hint="write bytes per second: 50MiB, 1.5G, 300000")
     number, prefix, binary = match.groups()
-    return float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " ")
+    return float(number) * (1024.0 if binary else 1000.0) ** " kMGT".index(prefix or " ")
 
 
 def _choice(name: str, text: str, *allowed: str) -> str:

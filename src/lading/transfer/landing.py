@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lading.disk import disk_error
+from lading.disk import disk_error, start_writeback
 from lading.errors import Unavailable
 from lading.manifest import Digest, File
 from lading.spans import Span, missing
@@ -21,6 +21,7 @@ from lading.verify import (
 )
 
 _READ_BACK_BYTES = 1 << 20
+_WRITE_BACK_BYTES = 8 << 20
 OWN_CRC = "crc32"
 _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
@@ -133,6 +134,8 @@ class Landing:
         """Note a span as landed, in memory and in the journal."""
         with self._lock:
             self._landed[start] = (end, crcs)
+        if end - start >= _WRITE_BACK_BYTES and self.follower is None:
+            start_writeback(self.descriptor, start, end - start)
         # What a follower has read is gone: there is nothing that a next run could take over.
         if self.file.validator and self.file.size_bytes is not None and self.follower is None:
             self.journal.append(
