@@ -85,7 +85,7 @@ def test_a_process_killed_again_and_again_arrives_at_the_end(server, uri, env, d
         assert server.wait_until_alone(30)
         server.asked_bytes = 0
         process = processes.start("pull", uri, destination.path, env=env)
-        moment = server.sent_bytes + random.randrange(10 * MIB, 40 * MIB)
+        moment = server.sent_bytes + random.randrange(30 * MIB, 60 * MIB)
         server.on_sent = partial(_kill, process, moment)
         if process.wait(timeout=60) == 0:
             break
