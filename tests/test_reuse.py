@@ -1,7 +1,12 @@
 """What a destination already holds: decided by place and validator, or by a strong digest."""
 
+import http.server
+import threading
+from pathlib import Path
+
 import pytest
 
+import lading
 from lading.manifest import Digest, File, Manifest
 from lading.reuse import is_delivered, unchanged
 from lading.settings import VerifyMode
@@ -12,7 +17,7 @@ MD5 = Digest("md5", "a" * 32)
 
 
 def manifest(*files: File, resolved: str = "s3://b/m", **notes: object) -> Manifest:
-    return Manifest.of(files)._replace(resolved=resolved, **notes)
+    return Manifest.of(files)._replace(resolved=resolved, origin=resolved, **notes)
 
 
 def on_disk(size: int | None = 10):
@@ -102,3 +107,30 @@ def test_a_destination_is_done_only_if_it_holds_exactly_the_listing(
 def test_a_file_that_vanished_from_the_destination_is_not_delivered() -> None:
     assert not is_delivered(manifest(NEW), manifest(OLD), {}, "auto", on_disk(None))
     assert not is_delivered(manifest(ARCHIVE), manifest(OLD, archive=ARCHIVE), {}, "auto", on_disk(9))
+
+
+class Downloads(http.server.BaseHTTPRequestHandler):
+    """Two files of one size behind one path, told apart by the query only; the validator is the same for both."""
+
+    def do_GET(self):
+        body = b"A" * 10 if "file=a" in self.path else b"B" * 10
+        self.send_response(200)
+        self.send_header("Content-Length", "10")
+        self.send_header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+def test_another_file_behind_the_same_path_is_not_taken_for_the_one_that_is_there(tmp_path: Path) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Downloads)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        for name in "ab":
+            lading.pull(f"http://127.0.0.1:{server.server_port}/download?file={name}", tmp_path / "model")
+            assert (tmp_path / "model/download").read_bytes() == name.upper().encode() * 10
+    finally:
+        server.shutdown()
+        server.server_close()

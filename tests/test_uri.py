@@ -100,3 +100,24 @@ def test_printable_text_never_steers_a_terminal(text: str) -> None:
 
 def test_ordinary_text_is_printed_as_it_is() -> None:
     assert printable("größe 模型 a/b.bin") == "größe 模型 a/b.bin"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("https://h/f?file=a", "https://h/f?file=b", False),
+        (
+            "https://h/f?file=a&X-Amz-Signature=1&X-Amz-Date=2",
+            "https://h/f?file=a&X-Amz-Signature=3&X-Amz-Date=4",
+            True,
+        ),
+        ("https://h/f?sv=1&sig=2&se=3", "https://h/f?sv=4&sig=5&se=6", True),
+        ("https://me:one@h/f", "https://h/f", True),
+        ("https://h/f?token=one", "https://h/f?token=two", True),
+        ("https://h/f?version=1", "https://h/f?version=2", False),
+        ("s3://b/m", "s3://b/n", False),
+        ("./m", "./n", False),
+    ],
+)
+def test_the_identity_tells_what_is_asked_for_and_not_by_whom(first: str, second: str, same: bool) -> None:
+    assert (ModelURI.parse(first).identity() == ModelURI.parse(second).identity()) is same

@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 from threading import Event
@@ -118,6 +117,7 @@ def find(request: Request, session: Session) -> Finding:
     listed = listed._replace(
         requested=uri.redacted(),
         resolved=shown,
+        origin=resolution.uri.identity(),
         registry=resolution.registry,
         version=resolution.version,
         metadata=resolution.metadata,
@@ -194,7 +194,7 @@ def _begin(
     if old is not None and finding.archive is None:
         kept = unchanged(listed, old, finding.vouched, verify, _size_in(workspace.destination))
     missing = listed._replace(files=tuple(file for file in listed.files if file.path not in kept))
-    journal = Journal(workspace.journal, origin=sha256(listed.resolved.encode()).hexdigest())
+    journal = Journal(workspace.journal, origin=listed.origin)
     stack.callback(journal.close)
     remove_tree(workspace.tree)
     if journal.earlier:

@@ -114,12 +114,14 @@ class File(NamedTuple):
 class Manifest(NamedTuple):
     """Every file of one model, sorted by path, and where the model came from (URIs are redacted).
 
+    ``origin`` identifies the resolved URI without what was redacted from it for secrecy.
     ``archive`` is the file at the origin that the files were unpacked from, if they were.
     """
 
     files: tuple[File, ...]
     requested: str = ""
     resolved: str = ""
+    origin: str = ""
     version: str = ""
     registry: str = ""
     metadata: Mapping[str, Any] = MappingProxyType({})
@@ -183,6 +185,7 @@ class Manifest(NamedTuple):
             "format": 1,
             "requested": self.requested,
             "resolved": self.resolved,
+            "origin": self.origin,
             "registry": self.registry,
             "version": self.version,
             "metadata": dict(self.metadata),
@@ -211,6 +214,7 @@ class Manifest(NamedTuple):
             manifest = manifest._replace(
                 requested=data["requested"],
                 resolved=data["resolved"],
+                origin=data["origin"],
                 version=data["version"],
                 registry=data["registry"],
                 metadata=data["metadata"],

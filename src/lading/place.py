@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from lading.disk import disk_error, exchange, is_mount_point, sync_file_system
-from lading.errors import IntegrityError
+from lading.errors import IntegrityError, Unsupported
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
 from lading.uri import printable
 from lading.workspace import Workspace, read_manifest, remove_tree
@@ -175,7 +175,7 @@ def _readable(path: Path) -> Manifest | None:
     """A manifest that may have been torn by a power cut: then it never counted."""
     try:
         return read_manifest(path)
-    except IntegrityError:
+    except (IntegrityError, Unsupported):
         path.unlink(missing_ok=True)
         return None
 

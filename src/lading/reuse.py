@@ -18,7 +18,7 @@ def unchanged(
     against a strong digest that is expected of it now too; and if its size on disk is right.
     """
     before = old.by_path()
-    same_origin = old.resolved == listed.resolved
+    same_origin = old.origin == listed.origin
     return {
         file.path: File(file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified)
         for file in listed.files
@@ -32,7 +32,7 @@ def is_delivered(
     listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, size_on_disk: SizeOnDisk
 ) -> bool:
     """Whether the destination holds exactly what is listed, unpacked or not, under the same name."""
-    if (old.resolved, old.registry, old.version) != (listed.resolved, listed.registry, listed.version):
+    if (old.origin, old.registry, old.version) != (listed.origin, listed.registry, listed.version):
         return False
     if old.archive is None:
         kept = unchanged(listed, old, vouched, verify, size_on_disk)

@@ -3,6 +3,7 @@
 The law: ``str(ModelURI.parse(text)) == text`` for every text that parses.
 """
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -19,6 +20,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Also the second set of control characters, and what reverses or breaks the direction of a line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
+# Query keys that say who asks and until when, and not what for: of S3, GCS, Azure, CloudFront, and tokens.
+_SIGNATURE = re.compile(
+    r"(x-amz-|x-goog-|awsaccesskeyid=|googleaccessid=|signature=|expires=|policy=|key-pair-id=|"
+    r"(sig|se|sp|st|sv|sr|spr|skoid|sktid|skt|ske|sks|skv|token|access_token|auth)=)",
+    re.IGNORECASE,
+)
 # The only query keys whose values are printed; any other value may be a signature or a token.
 _PRINTED_KEYS = frozenset({"versionid", "revision", "namespace", "endpoint", "defaultregion", "region"})
 
@@ -71,6 +78,13 @@ class ModelURI(NamedTuple):
         if query is not None:
             query = "&".join(map(_redact_pair, query.split("&")))
         return str(ModelURI(self.scheme, authority, self.path, query, self.fragment))
+
+    def identity(self) -> str:
+        """A digest of what the URI names: equal for a presigned URL that was signed anew, and no secret in it."""
+        authority = None if self.authority is None else self.authority.rpartition("@")[2]
+        pairs = [pair for pair in (self.query or "").split("&") if not _SIGNATURE.match(pair)]
+        named = ModelURI(self.scheme, authority, self.path, "&".join(pairs), self.fragment)
+        return hashlib.sha256(str(named).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _redact_pair(pair: str) -> str:

@@ -109,7 +109,7 @@ def parse_reference(uri: ModelURI, registries: set[str]) -> tuple[str, Reference
         raise UsageError(f"{uri.redacted()} takes no query and no fragment")
     parts = f"{uri.authority or ''}{uri.path}".removesuffix("/").split("/")
     named = ""
-    if len(parts) > 1 and unquote(parts[0]) in registries and (len(parts) == 3 or "@" in parts[-1]):
+    if len(parts) > 1 and unquote(parts[0]) in registries:
         named = unquote(parts.pop(0))
     last, at, alias = parts[-1].partition("@")
     parts[-1] = last

@@ -316,6 +316,8 @@ def _address(settings: S3, bucket: str, region: str) -> tuple[str, str]:
         endpoint = f"https://s3.{region}.{domain}"
     virtual = at_aws if settings.virtual_host is None else settings.virtual_host
     scheme, _, host = endpoint.partition("://")
+    # Signed requests have no use for a user and password, and would send them to anybody.
+    host = host.rpartition("@")[2]
     if virtual and _HOST_LABELS.fullmatch(bucket):
         return f"{scheme}://{bucket}.{host}", "/"
     host, slash, path = host.partition("/")
