@@ -648,3 +648,20 @@ def test_after_a_refusal_the_destination_is_as_it_was(tmp_path: Path, name: str,
         if older:
             assert (destination / FILE_NAME).read_bytes() == before
         assert (tmp_path / "precious").read_text() == "untouched"
+
+
+def test_an_xz_that_asks_for_a_huge_dictionary_is_refused(ground: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29}]
+    # The dictionary's size stands in the header: making it large costs the attacker nothing.
+    modest = lzma.compress(tar_of(file("a", b"a")), filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}])
+    assert unpacked(ground, modest, "model.tar.xz") == {"a": b"a"}
+    (ground / "archive").unlink()
+    shutil.rmtree(ground / "tree")
+    with pytest.raises(IntegrityError, match="[Mm]emory"):
+        unpacked(ground, lzma.compress(tar_of(file("a", b"a")), filters=filters), "model.tar.xz")
+
+
+def test_the_streams_of_an_xz_are_one_archive(ground: Path) -> None:
+    data = tar_of(file("a", b"a" * 5000))
+    parts = lzma.compress(data[:3000]) + b"\0" * 8 + lzma.compress(data[3000:])
+    assert unpacked(ground, parts, "model.tar.xz") == {"a": b"a" * 5000}

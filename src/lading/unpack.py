@@ -40,6 +40,8 @@ _IsalError = cast(type[Exception], isal_zlib.error)
 _COPY_BYTES = 1 << 20
 _BLOCK_BYTES = 512
 _LINK_BYTES = 4096
+# xz -9 takes 65 MiB.
+_XZ_MEMORY_BYTES = 128 << 20
 _LOCAL_HEADER = struct.Struct("<26sHH")
 _MOST_LINKS_IN_A_ROW = 40
 
@@ -260,7 +262,8 @@ def _decompressed(raw: IO[bytes]) -> Iterator[_Readable]:
     elif magic.startswith(b"BZh"):
         opener = bz2.open
     elif magic.startswith(b"\xfd7zXZ\0"):
-        opener = lzma.open
+        yield _Xz(raw)
+        return
     elif magic.startswith(b"\x28\xb5\x2f\xfd"):
         opener = _zstd.open
     else:
@@ -268,6 +271,32 @@ def _decompressed(raw: IO[bytes]) -> Iterator[_Readable]:
         return
     with opener(raw, "rb") as stream:
         yield stream
+
+
+class _Xz:
+    """The streams of an xz file, within bounds: the format lets a stranger ask for a dictionary of 4 GiB."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+
+    def read(self, size: int) -> bytes:
+        piece = b""
+        while not piece:
+            if self._decompressor.eof:
+                # Streams may follow each other, with zeros between them.
+                packed = self._decompressor.unused_data.lstrip(b"\0") or self._raw.read(_COPY_BYTES).lstrip(b"\0")
+                if not packed:
+                    return b""
+                self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+            elif self._decompressor.needs_input:
+                packed = self._raw.read(_COPY_BYTES)
+                if not packed:
+                    raise EOFError("the xz data ends early")
+            else:
+                packed = b""
+            piece = self._decompressor.decompress(packed, size)
+        return piece
 
 
 def _unzip(archive: IO[bytes], writer: _TreeWriter, read_in_order: Callable[[], None]) -> None:
