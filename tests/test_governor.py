@@ -36,6 +36,20 @@ def test_the_memory_limit_is_read_from_both_versions(tmp_path: Path, files: dict
     assert memory_limit_bytes(cgroup(tmp_path, files)) == limit
 
 
+def test_the_least_limit_of_ones_own_group_and_those_above_counts(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    root = cgroup(tmp_path / "root", {"memory.max": "max", "pods/memory.max": "1000", "pods/a/memory.max": "2000"})
+    cgroup(root, {"pods/a/cpu.max": "max 100000", "pods/cpu.max": "50000 100000", "other/memory.max": "1"})
+    own.write_text("0::/pods/a\n")
+    assert memory_limit_bytes(root, own) == 1000
+    assert cpu_limit(root, own) == 0.5
+    own.write_text("4:memory:/pod\n3:cpu,cpuacct:/pod\n0::/../../etc\n")
+    cgroup(root, {"memory/pod/memory.limit_in_bytes": "3000", "cpu/pod/cpu.cfs_quota_us": "25000"})
+    cgroup(root, {"cpu/pod/cpu.cfs_period_us": "100000"})
+    assert memory_limit_bytes(root, own) == 3000
+    assert cpu_limit(root, own) == 0.25
+
+
 @pytest.mark.parametrize(
     ("files", "cpus"),
     [

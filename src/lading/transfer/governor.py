@@ -1,6 +1,7 @@
 """How many workers run at a time: bounds from the cgroup, and within them what the transfer itself shows."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ _FIRST_WORKERS_PER_CPU = 4
 # What beginning a file weighs against moving bytes, so that one rate fits large files and small ones.
 FILE_WORK_BYTES = 64 << 10
 _LOOK_EVERY_S = 0.1
+_OWN_CGROUP = Path("/proc/self/cgroup")
 _GAIN = 1.1
 _BUSY = 0.85
 _HOLD_S = 2.0
@@ -94,25 +96,47 @@ class Governor:
         self._hold_until_s = now_s + _HOLD_AFTER_TROUBLE_S
 
 
-def memory_limit_bytes(root: Path) -> int | None:
-    """The cgroup's memory limit (v2, or v1), or None."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        text = _read(root / name)
+def memory_limit_bytes(root: Path, own: Path = _OWN_CGROUP) -> int | None:
+    """The least memory limit of the cgroups this process is in (v2, or v1), or None."""
+    limits = [
+        int(text)
+        for group in (*_groups(root, own, ""), *_groups(root / "memory", own, "memory"))
+        for name in ("memory.max", "memory.limit_in_bytes")
         # v1 writes "no limit" as a number near 2**63.
-        if text.isdigit() and int(text) < 1 << 60:
-            return int(text)
-    return None
+        if (text := _read(group / name)).isdigit() and int(text) < 1 << 60
+    ]
+    return min(limits, default=None)
 
 
-def cpu_limit(root: Path) -> float:
-    """CPUs that may be used: of the cgroup's quota and the affinity, whichever is less."""
+def cpu_limit(root: Path, own: Path = _OWN_CGROUP) -> float:
+    """CPUs that may be used: of the cgroups' quotas and the affinity, whichever is least."""
     cpus = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    quota, _, period = _read(root / "cpu.max").partition(" ")
-    if not quota:
-        quota, period = _read(root / "cpu/cpu.cfs_quota_us"), _read(root / "cpu/cpu.cfs_period_us")
-    if quota.isdigit() and period.isdigit() and int(period):
-        cpus = min(cpus, int(quota) / int(period))
+    quotas = [_read(group / "cpu.max").split() for group in _groups(root, own, "")]
+    quotas += [
+        [_read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")]
+        for group in _groups(root / "cpu", own, "cpu")
+    ]
+    for quota in quotas:
+        if len(quota) == 2 and all(part.isdigit() for part in quota) and int(quota[1]):
+            cpus = min(cpus, int(quota[0]) / int(quota[1]))
     return cpus
+
+
+def _groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
+    """The process's group under ``root`` and those above it.
+
+    In a container the root is its own group; on a host it is found by cgroups(7)'s /proc/self/cgroup,
+    whose lines are "id:controllers:path".
+    """
+    for line in _read(own).splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controller in controllers.split(","):
+            group = root / path.lstrip("/")
+            while group != root and root in group.parents:
+                yield group
+                group = group.parent
+    yield root
 
 
 def _read(path: Path) -> str:
