@@ -1,14 +1,12 @@
 """An origin that changes while it is read: the new version whole, or an error; never parts of both."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 
 from lading.errors import OriginChanged
 from lading.events import Listed
 from lading.settings import Limits
-from servers.fake_s3 import S3Object
 from servers.faulty_http import ALWAYS, LATER, MODIFIED, Fault, status
 from servers.trees import content, write_tree
 
@@ -58,34 +56,40 @@ def test_a_file_that_changes_with_every_request_is_given_up(server, destination,
     destination.assert_untouched()
 
 
-def test_an_s3_object_that_is_replaced_arrives_new_and_the_others_are_not_fetched_again(
-    server, bucket, anonymous, destination, pull
+@BEFORE_READING_OR_BETWEEN_RANGES
+@pytest.mark.parametrize("conditions", [True, False], ids=["if-match-kept", "if-match-ignored"])
+def test_an_s3_object_that_is_replaced_arrives_in_its_new_version(
+    server, bucket, anonymous, destination, pull, after, conditions
 ):
-    bucket.put("model/a.bin", b"small")
+    bucket.conditions = conditions
     bucket.put("model/b.bin", OLD)
-    path = bucket.path("model/b.bin")
 
     def swap(request, _):
         bucket.put("model/b.bin", NEW)
         return bucket.answer(request)
 
-    server.misbehave(path, Fault(swap, after=3, on=lambda request: request.method == "GET"))
+    server.misbehave(bucket.path("model/b.bin"), Fault(swap, after=after, on=_gets))
     pull("s3://models/model", destination.path, span_bytes=SPAN_BYTES, limits=ONE_AFTER_THE_OTHER, **anonymous)
-    destination.assert_holds({"a.bin": b"small", "b.bin": NEW})
-    reading = server.requests_for(bucket.path("model/a.bin"), of=lambda request: request.method == "GET")
-    assert len(reading) == 1
+    manifest = destination.assert_holds({"b.bin": NEW})
+    assert manifest.files[0].validator == bucket.objects["model/b.bin"].etag
 
 
-def test_an_s3_server_that_ignores_if_match_is_found_out(server, bucket, anonymous, destination, pull):
+def test_files_that_did_not_change_are_not_fetched_again(server, bucket, anonymous, destination, pull):
+    bucket.put("model/a.bin", b"small")
     bucket.put("model/b.bin", OLD)
 
     def swap(request, _):
         bucket.put("model/b.bin", NEW)
-        return bucket.answer(replace(request, headers={**request.headers, "if-match": S3Object(NEW).etag}))
+        return bucket.answer(request)
 
-    server.misbehave(bucket.path("model/b.bin"), Fault(swap))
-    pull("s3://models/model", destination.path, **anonymous)
-    destination.assert_holds({"b.bin": NEW})
+    server.misbehave(bucket.path("model/b.bin"), Fault(swap, after=3, on=_gets))
+    pull("s3://models/model", destination.path, span_bytes=SPAN_BYTES, limits=ONE_AFTER_THE_OTHER, **anonymous)
+    destination.assert_holds({"a.bin": b"small", "b.bin": NEW})
+    assert len(server.requests_for(bucket.path("model/a.bin"), of=_gets)) == 1
+
+
+def _gets(request) -> bool:
+    return request.method == "GET"
 
 
 def test_a_local_file_that_is_replaced_arrives_in_its_new_version(tmp_path, destination, pull):

@@ -19,6 +19,7 @@ from servers.faulty_http import (
     gzipped,
     longer,
     probes,
+    range_ignored,
     redirect,
     reset,
     stall,
@@ -215,6 +216,13 @@ def test_a_refused_file_is_delivered_once_the_origin_is_mended(server, destinati
         pull(uri, destination.path)
     server.behave()
     pull(uri, destination.path)
+    destination.assert_holds(DELIVERED)
+
+
+def test_a_whole_file_is_not_taken_for_a_range_of_it(server, destination, pull):
+    uri = server.put(PATH, CONTENT)
+    server.misbehave(PATH, range_ignored(CONTENT, after=1, times=2))
+    pull(uri, destination.path, span_bytes=SPAN_BYTES)
     destination.assert_holds(DELIVERED)
 
 

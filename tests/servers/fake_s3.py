@@ -60,7 +60,8 @@ def composite(algorithm: str, parts: list[bytes]) -> dict[str, str]:
 class FakeS3:
     """One bucket, addressed by path.
 
-    ``refuse`` looks at each request and names an error code, or nothing.
+    ``refuse`` looks at each request and names an error code, or nothing.  Without ``conditions`` it
+    passes over If-Match, as some servers do.
     """
 
     def __init__(self, server: FaultyServer, bucket: str = "models") -> None:
@@ -68,6 +69,7 @@ class FakeS3:
         self.objects: dict[str, S3Object] = {}
         self.refuse: Callable[[Request], str | None] = lambda request: None
         self.page_keys = 1000
+        self.conditions = True
         self.server = server
         server.routes[f"/{bucket}"] = self.answer
 
@@ -89,10 +91,16 @@ class FakeS3:
         found = self.objects.get(key)
         if found is None:
             return error("NoSuchKey")
-        if request.headers.get("if-match", found.etag) != found.etag:
+        if self.conditions and request.headers.get("if-match", found.etag) != found.etag:
             return error("PreconditionFailed")
         number = query.get("partNumber")
-        return _part(found, int(number[0])) if number else _object(found, request)
+        return _part(found, int(number[0])) if number else self._object(found, request)
+
+    def _object(self, found: S3Object, request: Request) -> Answer:
+        about = {"Content-Type": "application/octet-stream"}
+        if request.headers.get("x-amz-checksum-mode") == "ENABLED" and not request.headers.get("range"):
+            about |= found.checksums
+        return Resource(found.content, found.etag, headers=about, conditions=self.conditions).answer(request)
 
     def _list(self, query: dict[str, str]) -> Answer:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
@@ -127,14 +135,6 @@ class FakeS3:
 
 def error(code: str) -> Answer:
     return _xml(f"<Error><Code>{code}</Code><Message>{code}</Message></Error>", _STATUS[code])
-
-
-def _object(found: S3Object, request: Request) -> Answer:
-    about = {"Content-Type": "application/octet-stream"}
-    if request.headers.get("x-amz-checksum-mode") == "ENABLED" and not request.headers.get("range"):
-        about |= found.checksums
-    resource = Resource(found.content, found.etag, headers=about)
-    return resource.answer(request)
 
 
 def _part(found: S3Object, number: int) -> Answer:

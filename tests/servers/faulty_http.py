@@ -66,7 +66,6 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | memoryview = b""
     framing: str = "length"
-    promised_bytes: int | None = None
     surplus: bytes = b""
     reset_at: int | None = None
     stall_at: int | None = None
@@ -165,6 +164,11 @@ def status(code: int, body: bytes = b"", *, headers: dict[str, str] | None = Non
 
 def redirect(url: str, code: int = 302, **when) -> Fault:
     return status(code, headers={"Location": url}, **{"on": anything, "times": ALWAYS, **when})
+
+
+def range_ignored(content: bytes, **when) -> Fault:
+    """The whole file, with 200, whatever range was asked for."""
+    return Fault(lambda _, answer: Answer(200, {"ETag": answer.headers["ETag"]}, content), **when)
 
 
 def wrong_byte(at: int, **when) -> Fault:
@@ -371,7 +375,7 @@ class _Handler(socketserver.StreamRequestHandler):
         body = memoryview(answer.body)
         has_body = request.method != "HEAD" and answer.status not in (204, 304)
         framing = {
-            "length": {"Content-Length": str(len(body) if answer.promised_bytes is None else answer.promised_bytes)},
+            "length": {"Content-Length": str(len(body))},
             "chunked": {"Transfer-Encoding": "chunked"},
             "closed": {"Connection": "close"},
         }[answer.framing]
