@@ -23,6 +23,10 @@ _NAMES = {
     "md5": "md5",
     "crc32c": "crc32c",
 }
+_DIGEST_HEADERS = frozenset(
+    ["repr-digest", "content-digest", "digest", "x-goog-hash", "content-md5"]
+    + [f"x-amz-checksum-{algorithm}" for algorithm in HEX_DIGITS]
+)
 _MD5 = re.compile(r'"[0-9a-f]{32}"')
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
@@ -33,7 +37,7 @@ def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
     Reads Repr-Digest and Content-Digest (RFC 9530), Digest (RFC 3230), Content-MD5 (RFC 1864),
     x-goog-hash and x-amz-checksum-*.  What cannot be read is passed over.
     """
-    if head.get("content-encoding").lower() not in ("", "identity"):
+    if _DIGEST_HEADERS.isdisjoint(head.headers) or head.get("content-encoding").lower() not in ("", "identity"):
         return
     for member in (head.get("repr-digest") + "," + (head.get("content-digest") if whole else "")).split(","):
         name, _, value = member.strip().partition("=")

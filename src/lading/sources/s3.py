@@ -6,7 +6,6 @@ means ``model/…`` or exactly ``model``, never ``model-v2/…``.
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import NoReturn
 from urllib.parse import quote, unquote_plus, urlsplit
 from xml.etree import ElementTree
@@ -208,17 +207,16 @@ class S3Source:
 
         return self._http.retry.call(attempt, what=f"the listing of {self._shown}")
 
-    @contextmanager
-    def _open(self, method: str, key: str, headers: Sequence[tuple[str, str]], query: str = "") -> Iterator[Answer]:
+    def _open(self, method: str, key: str, headers: Sequence[tuple[str, str]], query: str = "") -> Answer:
         """One signed request; any answer but success is raised as what its code and status say."""
         keys = self._credentials.keys() if self._credentials else None
         path = self._path + quote(key, safe="/~")
         sent = self._sign(keys, method, path, query, headers)
-        url = f"{self._base}{path}" + (f"?{query}" if query else "")
-        with self._http.open(method, url, sent, redirects=0) as answer:
-            if answer.head.status >= 300:
-                self._refuse(answer, keys, f"{self._shown}" if not key else self._shown_name(key))
-            yield answer
+        answer = self._http.open(method, f"{self._base}{path}" + (f"?{query}" if query else ""), sent, redirects=0)
+        if answer.head.status >= 300:
+            with answer:
+                self._refuse(answer, keys, self._shown_name(key) if key else self._shown)
+        return answer
 
     def _sign(
         self, keys: AwsKeys | None, method: str, path: str, query: str, headers: Sequence[tuple[str, str]]

@@ -193,7 +193,7 @@ class Landing:
         Whoever closes a gap does it; a thread that finds another at work leaves it to that one,
         which looks again after it has let go.
         """
-        while self._behind() and self._hashing.acquire(blocking=False):
+        while self._sequential and self._behind() and self._hashing.acquire(blocking=False):
             try:
                 buffer = memoryview(bytearray(_READ_BACK_BYTES))
                 for sequential in self._sequential:

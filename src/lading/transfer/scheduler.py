@@ -63,6 +63,7 @@ class Job:
         self.stage = stage
         self.journal = journal
         self.verify = verify
+        self.ask_digests = source.digests if verify != "off" and isinstance(source, DeclaresDigests) else None
         self.vouched = vouched
         self.unpack = unpack
         self.sealed: list[File] = []
@@ -211,9 +212,9 @@ class Transfer:
             job.journal.earlier.pop(file.path, None)
         resumes = file.path in job.journal.earlier
         whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.span_bytes
-        if isinstance(job.source, DeclaresDigests) and job.verify != "off" and (resumes or not whole):
+        if job.ask_digests is not None and (resumes or not whole):
             # An answer with a part of the file does not tell the digest of the whole.
-            ask = partial(job.source.digests, file)
+            ask = partial(job.ask_digests, file)
             landing.told(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
         if file.size_bytes == 0:
             # There is one empty file only: the listed size vouches for all of it.
