@@ -24,6 +24,8 @@ from lading.uri import printable
 
 # Renewed this long before they end, so that no request is signed with keys that end on its way.
 _RENEW_BEFORE_S = 300.0
+# Keys may be given out with less time left: they are good, and asking for each request brings no others.
+_ASK_AGAIN_S = 10.0
 _CONTAINER_HOSTS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost", "127.0.0.1", "::1")
 _LIMIT_BYTES = 256 * 1024
 
@@ -39,6 +41,7 @@ class AwsCredentials:
         self._lock = threading.Lock()
         self._keys: AwsKeys | None = None
         self._asked = False
+        self._asked_at_s = 0.0
 
     def keys(self) -> AwsKeys | None:
         """The keys to sign with now; None when no provider is configured."""
@@ -46,11 +49,12 @@ class AwsCredentials:
             keys = self._keys
             if keys is not None and keys.expires_at_s is not None:
                 left_s = keys.expires_at_s - time.time()
-                if left_s < _RENEW_BEFORE_S:
+                if left_s < _RENEW_BEFORE_S and time.time() - self._asked_at_s > _ASK_AGAIN_S:
                     self._asked = False
             if not self._asked:
                 self._keys = self._fetch()
                 self._asked = True
+                self._asked_at_s = time.time()
             return self._keys
 
     def renew(self, refused: AwsKeys | None) -> bool:

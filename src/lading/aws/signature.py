@@ -32,13 +32,13 @@ def sign(
     ``path`` is percent-encoded as it is sent; ``query`` holds ``key=value`` pairs, percent-encoded
     and sorted.  ``at_s`` is Unix time, now by default.
     """
-    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at_s))
+    moment = _moment(int(time.time() if at_s is None else at_s))
     signed = [("Host", host), ("X-Amz-Date", moment), ("X-Amz-Content-Sha256", _EMPTY_SHA256), *headers]
     if keys.session_token is not None:
         signed.append(("X-Amz-Security-Token", keys.session_token.reveal()))
-    canonical = sorted((name.lower(), " ".join(value.split())) for name, value in signed)
-    names = ";".join(name for name, _ in canonical)
-    lines = "".join(f"{name}:{value}\n" for name, value in canonical)
+    canonical = sorted([(name.lower(), " ".join(value.split())) for name, value in signed])
+    names = ";".join([name for name, _ in canonical])
+    lines = "".join([f"{name}:{value}\n" for name, value in canonical])
     request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{_EMPTY_SHA256}"
     scope = f"{moment[:8]}/{region}/{service}/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
@@ -48,6 +48,11 @@ def sign(
         f"AWS4-HMAC-SHA256 Credential={keys.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
     )
     return [*signed, ("Authorization", authorization)]
+
+
+@lru_cache(maxsize=8)
+def _moment(at_s: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at_s))
 
 
 @lru_cache(maxsize=8)

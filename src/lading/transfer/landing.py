@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from lading.disk import disk_error, start_writeback
 from lading.errors import Unavailable
@@ -36,7 +35,7 @@ class Landing:
     back from the page cache as soon as the gap before it is closed.
     """
 
-    def __init__(self, file: File, place: Path, journal: Journal, choose: ChooseChecks) -> None:
+    def __init__(self, file: File, place: str, journal: Journal, choose: ChooseChecks) -> None:
         self.file = file
         self.place = place
         # Without a validator, parts of two answers could be parts of two versions.
@@ -54,11 +53,14 @@ class Landing:
         self._hashing = threading.Lock()
         try:
             self.descriptor = os.open(place, _OPEN_FLAGS, 0o666)
-            if os.fstat(self.descriptor).st_nlink > 1:
+            status = os.fstat(self.descriptor)
+            self._staged_bytes = status.st_size
+            if status.st_nlink > 1:
                 # A link that an interrupted publication made: writing would change the old model.
                 os.close(self.descriptor)
-                place.unlink()
+                os.unlink(place)
                 self.descriptor = os.open(place, _OPEN_FLAGS, 0o666)
+                self._staged_bytes = 0
         except OSError as error:
             raise disk_error(error, place) from error
 
@@ -96,8 +98,9 @@ class Landing:
         if not self.splits and self.landed_bytes() != size:
             self._landed.clear()
         # Bytes behind the end would be delivered too, and no digest would see them.
-        if not self._landed or os.fstat(self.descriptor).st_size > size:
-            os.ftruncate(self.descriptor, size if self._landed else 0)
+        kept_bytes = size if self._landed else 0
+        if self._staged_bytes > kept_bytes:
+            os.ftruncate(self.descriptor, kept_bytes)
         self._catch_up()
         return missing(size, self._done_ranges(), most_bytes if self.splits else max(size, 1))
 
@@ -212,7 +215,7 @@ class Landing:
         except OSError as error:
             raise disk_error(error, self.place) from error
         if count == 0:
-            raise Unavailable(f"{printable(str(self.place))} was cut short by something else")
+            raise Unavailable(f"{printable(self.place)} was cut short by something else")
         return count
 
     def _read_back_crcs(self, start: int, end: int) -> dict[str, int]:

@@ -5,6 +5,7 @@ files are open at a time.  The first error stops everyone.
 """
 
 import io
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +61,7 @@ class Job:
     ) -> None:
         self.source = source
         self.listed = listed
-        self.stage = stage
+        self.stage = str(stage)
         self.journal = journal
         self.verify = verify
         self.ask_digests = source.digests if verify != "off" and isinstance(source, DeclaresDigests) else None
@@ -130,7 +131,7 @@ class Transfer:
         )
         self._readers: list[threading.Thread] = []
         self._error: BaseException | None = None
-        self._folders: set[Path] = set()
+        self._folders: set[str] = set()
         self._landings: set[Landing] = set()
         # By thread, so that counting a piece needs no lock: thousands of small files would queue for it.
         self._bytes: dict[int, int] = {}
@@ -279,7 +280,7 @@ class Transfer:
         except IntegrityError as error:
             # Once more from the start: the wire may have damaged it.  Twice, it is the origin.
             if landing.refetched or landing.follower is not None:
-                landing.place.unlink()
+                os.unlink(landing.place)
                 raise
             landing.refetched = True
             self._listener(Retried(printable(landing.file.path), error.message, 0.0))
@@ -291,7 +292,7 @@ class Transfer:
             self._landings.discard(landing)
             landing.close()
             if job.unpack is not None:
-                with landing.place.open("rb") as stream:
+                with open(landing.place, "rb") as stream:
                     job.unpack_from(stream, lambda: None)
         job.sealed.append(sealed)
         self._tasks.finish()
@@ -299,14 +300,16 @@ class Transfer:
     def _choose(self, job: Job, file: File, declared: Sequence[Digest]) -> tuple[Digest, ...]:
         return choose_checks(declared, job.vouched.get(file.path, ()), job.verify, printable(file.path))
 
-    def _place(self, job: Job, file: File) -> Path:
-        place = job.stage / file.path
-        if place.parent not in self._folders:
+    def _place(self, job: Job, file: File) -> str:
+        # Strings, not paths, in what is done for every file: a Path costs as much as to open it.
+        place = f"{job.stage}/{file.path}"
+        folder = place.rpartition("/")[0]
+        if folder not in self._folders:
             try:
-                place.parent.mkdir(parents=True, exist_ok=True)
+                os.makedirs(folder, exist_ok=True)
             except OSError as error:
-                raise disk_error(error, place.parent) from error
-            self._folders.add(place.parent)
+                raise disk_error(error, folder) from error
+            self._folders.add(folder)
         return place
 
     def _check(self) -> None:
