@@ -46,11 +46,10 @@ class Run(NamedTuple):
 
 def clients(wire: str, url: str, name: str, out: Path) -> list[Client]:
     """Everything that races, with the settings under which each is at its best here."""
-    python = sys.executable
     s5cmd = next(PEERS.glob("peers/lib/python3*/site-packages/s5cmd/bin/s5cmd"), None)
     insecure = ["--no-verify-ssl"] if wire == "tls" else []
     return [
-        Client("lading", [python, "-m", "lading", "pull", f"s3://models/{name}", str(out)]),
+        Client("lading", [str(HERE.parent / ".venv/bin/lading"), "pull", f"s3://models/{name}", str(out)]),
         Client("s5cmd", [str(s5cmd), "--endpoint-url", url, *insecure, "cp", f"s3://models/{name}/*", f"{out}/"]),
         Client(
             "rclone",

@@ -11,9 +11,12 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard, cast
 
 from lading.errors import Stalled, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    import ssl
 
 Sink = Callable[[memoryview], None]
 
@@ -40,6 +43,11 @@ class Malformed(Unavailable):
     """The other side does not speak HTTP/1.1, or was cut off in the middle of it."""
 
 
+def is_tls(sock: socket.socket) -> "TypeGuard[ssl.SSLSocket]":
+    """Whether this is a TLS socket; asked without loading ssl where there is none."""
+    return hasattr(sock, "cipher")
+
+
 class Connection:
     """A connected socket and the buffer that everything it says is read into.
 
@@ -56,13 +64,16 @@ class Connection:
         self._end = 0
         self._stall_s = stall_s
         self._flags = 0
+        self._read_record: Callable[[int, memoryview], object] | None = None
         self._piece_bytes = len(buffer)
         self._framing: int | None = 0
         self.reusable = True
         self.answered = False
-        if hasattr(sock, "cipher"):
+        if is_tls(sock):
             # TLS: the kernel's time-out would only make OpenSSL ask again.
             sock.settimeout(stall_s)
+            # What recv_into calls, for each record of 16 KiB; to call it ourselves is a twentieth less time.
+            self._read_record = sock.read
         else:
             # A kernel time-out instead of Python's: a receive is then one system call and not a
             # poll before each, and may fill the whole buffer (MSG_WAITALL).
@@ -218,7 +229,10 @@ class Connection:
         count = 0
         while count < wanted:
             try:
-                received = self._sock.recv_into(self._view[count:wanted], wanted - count, self._flags)
+                if self._read_record is not None:
+                    received = cast(int, self._read_record(wanted - count, self._view[count:wanted]))
+                else:
+                    received = self._sock.recv_into(self._view[count:wanted], wanted - count, self._flags)
             except OSError as error:
                 if count:
                     return count

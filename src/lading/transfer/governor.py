@@ -19,11 +19,13 @@ _FIRST_WORKERS_PER_CPU = 4
 
 # What beginning a file weighs against moving bytes, so that one rate fits large files and small ones.
 FILE_WORK_BYTES = 64 << 10
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.05
 _OWN_CGROUP = Path("/proc/self/cgroup")
 _GAIN = 1.1
 _BUSY = 0.85
+_IDLE = 0.3
 _HOLD_S = 2.0
+_MOST_HOLD_S = 30.0
 _HOLD_AFTER_TROUBLE_S = 5.0
 
 
@@ -55,8 +57,8 @@ class Governor:
     """Finds how many workers are worth it: more while that moves more, fewer when the origin is in trouble.
 
     On one's own machine a few workers keep the CPU busy, and more would only contend for it; far
-    away most of a worker's time is waiting, and many are needed.  So ``limit`` doubles while the CPU
-    is not busy and the last doubling paid, and halves when an origin says that it is too much
+    away most of a worker's time is waiting, and many are needed.  So ``limit`` doubles, or more, while
+    the CPU is not busy and the last step paid, and halves when an origin says that it is too much
     (additive increase would take minutes to reach a hundred; a model is here before that).
     """
 
@@ -66,6 +68,7 @@ class Governor:
         self._seen = (now_s, 0.0, 0)
         self._before = 0
         self._rate = 0.0
+        self._hold_s = _HOLD_S
         self._hold_until_s = now_s
         self._trouble_at_s = float("-inf")
 
@@ -79,12 +82,15 @@ class Governor:
         rate = (work_bytes - work_before) / passed_s
         if self._before:
             if rate < self._rate * _GAIN:
-                self.limit, self._hold_until_s = self._before, now_s + _HOLD_S
+                self.limit, self._hold_until_s = self._before, now_s + self._hold_s
+                self._hold_s = min(self._hold_s * 2, _MOST_HOLD_S)
             self._before = 0
         self._rate = rate
-        busy = (cpu_s - cpu_before_s) / passed_s > _BUSY * self._bounds.cpus
-        if work_bytes and not busy and now_s >= self._hold_until_s and self.limit < self._bounds.most_workers:
-            self._before, self.limit = self.limit, min(self.limit * 2, self._bounds.most_workers)
+        busy = (cpu_s - cpu_before_s) / passed_s / self._bounds.cpus
+        if work_bytes and busy < _BUSY and now_s >= self._hold_until_s and self.limit < self._bounds.most_workers:
+            # In great steps until one was too great.
+            factor = 4 if busy < _IDLE and self._hold_s == _HOLD_S else 2
+            self._before, self.limit = self.limit, min(self.limit * factor, self._bounds.most_workers)
 
     def trouble(self, now_s: float) -> None:
         """An origin asked for patience, or did not answer: halve, once for all who were told at the same time."""

@@ -30,7 +30,7 @@ from lading.transfer.throttle import Throttle
 from lading.uri import printable
 from lading.verify import choose_checks, combined_crc
 
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.05
 # All threads together, since SIGTERM must end the process well within 5 s.
 _PATIENCE_S = 2.0
 _READ_AHEAD_BYTES = 1 << 20
