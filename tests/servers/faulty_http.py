@@ -229,6 +229,7 @@ class FaultyServer:
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._connections = 0
+        self.connections_made = 0
         self.sent_bytes = 0
         self._server = _Listener(("127.0.0.1", 0), _Handler)
         self._server.owner, self._server.tls = self, tls
@@ -287,6 +288,7 @@ class FaultyServer:
         """Counts an open connection."""
         with self._news:
             self._connections += 1
+            self.connections_made += 1
         try:
             yield
         finally:
