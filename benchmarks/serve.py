@@ -60,6 +60,14 @@ def _many(folder: Path, scale: float) -> None:
         path.write_bytes(noise[number * 100 : number * 100 + 16384])
 
 
+def _swarm(folder: Path, scale: float) -> None:
+    noise = _noise(_MIB, 11)
+    for number in range(round(100_000 * scale)):
+        path = folder / f"d{number % 100:02d}" / f"f{number:06d}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(noise[number : number + 1024])
+
+
 def _tiny(folder: Path, scale: float) -> None:
     folder.mkdir(parents=True)
     (folder / "model.joblib").write_bytes(_noise(1024, 10))
@@ -69,6 +77,7 @@ SETS = {
     "llm": Set("8 × 512 MiB and a config", _llm),
     "huge": Set("1 × 2 GiB", _huge),
     "many": Set("5000 × 16 KiB", _many),
+    "swarm": Set("100,000 × 1 KiB", _swarm),
     "tiny": Set("1 × 1 KiB", _tiny),
 }
 

@@ -7,7 +7,7 @@ A *sealed* manifest says what was delivered: every size and digest is known.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -157,8 +157,10 @@ class Manifest(NamedTuple):
     @property
     def digest(self) -> Digest:
         """SHA-256 over one line per file, ``path NUL size NUL digest``: the identity of the tree."""
-        lines = (f"{file.path}\0{file.size_bytes}\0{file.digest}\n" for file in self.files)
-        return Digest("sha256", hashlib.sha256("".join(lines).encode()).hexdigest())
+        running = hashlib.sha256()
+        for file in self.files:
+            running.update(f"{file.path}\0{file.size_bytes}\0{file.digest}\n".encode())
+        return Digest("sha256", running.hexdigest())
 
     def by_path(self) -> dict[str, File]:
         return {file.path: file for file in self.files}
@@ -181,6 +183,9 @@ class Manifest(NamedTuple):
         )
 
     def to_json(self) -> dict[str, Any]:
+        return {**self._facts(), "files": [file.to_json() for file in self.files]}
+
+    def _facts(self) -> dict[str, Any]:
         return {
             "format": 1,
             "requested": self.requested,
@@ -191,14 +196,23 @@ class Manifest(NamedTuple):
             "metadata": dict(self.metadata),
             "archive": self.archive.to_json() if self.archive else None,
             "digest": str(self.digest),
-            "files": [file.to_json() for file in self.files],
             "total_files": len(self.files),
             "total_bytes": self.size_bytes,
             "seconds": self.seconds,
         }
 
+    def lines(self) -> Iterator[str]:
+        """The manifest as JSON text, a file a line: a hundred thousand files are never one string."""
+        facts = json.dumps(self._facts(), indent=1, ensure_ascii=False).removesuffix("\n}")
+        yield f'{facts},\n "files": ['
+        separator = "\n  "
+        for file in self.files:
+            yield separator + json.dumps(file.to_json(), ensure_ascii=False)
+            separator = ",\n  "
+        yield "\n ]\n}\n"
+
     def dumps(self) -> str:
-        return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        return "".join(self.lines())
 
     @classmethod
     def loads(cls, text: str) -> "Manifest":

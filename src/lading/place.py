@@ -182,7 +182,7 @@ def _readable(path: Path) -> Manifest | None:
 
 def _write(path: Path, manifest: Manifest) -> None:
     with path.open("w", encoding="utf-8") as file:
-        file.write(manifest.dumps())
+        file.writelines(manifest.lines())
         file.flush()
         os.fsync(file.fileno())
 
