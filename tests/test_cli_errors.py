@@ -190,13 +190,15 @@ def test_an_error_is_one_json_object_where_logs_are_json(dest):
         ("config.json", ["init", "URI", "dest"], 0),
         ("status/404", ["pull", "URI", "dest"], 3),
         ("config.json", ["pull", "a", "b", "URI"], 2),
+        ("config.json", ["pull", "a", "b", "--from=URI"], 2),
+        ("config.json", ["URI"], 2),
     ],
 )
 def test_a_password_in_a_uri_is_never_printed(model, tmp_path, path, argv, code):
     with serve(model) as address:
         host = address.removeprefix("http://")
         uri = f"http://user:hunter2@{host}/{path}?token=hunter3"
-        outcome = lading(*(uri if word == "URI" else word for word in argv), "--json", cwd=tmp_path)
+        outcome = lading(*(word.replace("URI", uri) for word in argv), "--json", cwd=tmp_path)
     assert outcome.code == code, outcome.err
     assert f"http://***@{host}/{path}?token=***" in outcome.err + outcome.out
     assert "hunter" not in outcome.err + outcome.out

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,9 +35,9 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        # A word may be a URI with a password in it.
-        words = (redact(word) if "://" in word else word for word in message.split(" "))
-        print(f"error[usage]: {printable(' '.join(words))}\nhint: see {self.prog} --help", file=sys.stderr)
+        # A word may hold a URI with a password in it, in quotes or behind an option's name.
+        shown = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S*", lambda match: redact(match[0]), message)
+        print(f"error[usage]: {printable(shown)}\nhint: see {self.prog} --help", file=sys.stderr)
         sys.exit(2)
 
 
