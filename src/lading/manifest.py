@@ -237,7 +237,7 @@ class Manifest(NamedTuple):
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise IntegrityError(f"{FILE_NAME} is not a manifest", hint="pull again") from error
-        if data["digest"] != str(manifest.digest):
+        if data.get("digest") != str(manifest.digest):
             raise IntegrityError(f"{FILE_NAME} does not match its own digest", hint="pull again")
         return manifest
 
