@@ -166,6 +166,15 @@ def test_a_file_of_unknown_size_ends_where_it_ends(tmp_path: Path) -> None:
     assert sealed.digest == digest_of("crc32")
 
 
+def test_a_file_of_unknown_size_keeps_nothing_of_an_attempt_that_knew_it(tmp_path: Path) -> None:
+    (tmp_path / "staged").write_bytes(DATA + DATA)
+    with landing_of(tmp_path, File("f", None, None, ranged=False)) as landing:
+        assert landing.recover(100) == [Span(0, None)]
+        land(landing, Span(0, None))
+        landing.seal()
+    assert (tmp_path / "staged").read_bytes() == DATA
+
+
 def test_an_empty_file_is_sealed_with_the_digest_of_nothing(tmp_path: Path) -> None:
     with landing_of(tmp_path, File("f", 0, "v")) as landing:
         assert landing.recover(100) == []

@@ -82,6 +82,8 @@ class Landing:
         """Take over what an earlier run landed, after checking it; returns the spans still to fetch."""
         size = self.file.size_bytes
         if size is None:
+            # What an attempt left that knew the size would stay behind a shorter file's end.
+            os.ftruncate(self.descriptor, 0)
             return [Span(0, None)]
         earlier = self.journal.earlier.pop(self.file.path, [])
         covered = 0
