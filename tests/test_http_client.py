@@ -328,6 +328,27 @@ def test_a_tunnel_to_an_ipv6_address_has_its_brackets(running, client) -> None: 
     assert proxy.seen[0][0] == "CONNECT [::1]:8443 HTTP/1.1"
 
 
+def test_a_tunnel_that_falls_silent_is_left() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def open_and_say_no_more() -> None:
+            connection, _ = proxy.accept()
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            # Until the client leaves.
+            while connection.recv(4096):
+                pass
+            connection.close()
+
+        thread = threading.Thread(target=open_and_say_no_more)
+        thread.start()
+        network = Network(https_proxy=f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        http = HttpClient(network, Limits(connect_s=0.3, stall_s=0.3), Retry(threading.Event(), attempts=1))
+        with pytest.raises(Unavailable, match="TLS handshake"):
+            http.fetch("GET", "https://models.test/")
+        thread.join()
+
+
 def test_no_proxy_goes_straight(running, client) -> None:  # type: ignore[no-untyped-def]
     server, proxy = running(Server(ok())), running(Proxy())
     http = client(http_proxy=f"http://{proxy.address}", no_proxy=("localhost",))
@@ -388,7 +409,7 @@ def test_a_redirect_from_https_to_http_is_refused(running, client, tls, bundle) 
     assert plain.requests == []
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://h/", "http://", "gopher://h/"])
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://h/", "http://", "gopher://h/", "http://[h/"])
 def test_a_redirect_to_something_else_than_http_is_refused(running, client, location) -> None:  # type: ignore[no-untyped-def]
     server = running(Server(redirecting(lambda: location)))
     with pytest.raises(LadingError):

@@ -200,11 +200,13 @@ class HttpClient:
             if answer.head.status not in _REDIRECTS or not location or not redirects:
                 return answer
             with answer:
-                url = urljoin(url, location)
-            try:
-                following, _ = split_url(url)
-            except UsageError as error:
-                raise Unsupported(f"{origin} redirects: {error.message}") from error
+                try:
+                    url = urljoin(url, location)
+                    following, _ = split_url(url)
+                except ValueError as error:
+                    raise Unsupported(f"{origin} redirects to something that is not a URL") from error
+                except UsageError as error:
+                    raise Unsupported(f"{origin} redirects: {error.message}") from error
             if origin.scheme == "https" and following.scheme == "http":
                 raise NotAllowed(f"{origin} redirects to an unencrypted URL ({following})")
             if following != origin:
@@ -386,6 +388,8 @@ class HttpClient:
         if head.status != HTTPStatus.OK:
             kind = NotAllowed if head.status in (403, 407) else Unavailable
             raise kind(f"the proxy {proxy.authority} refuses to connect to {target} ({head.status})")
+        # The connection left the time-out to the kernel, and a TLS handshake would wait for ever.
+        sock.settimeout(self._limits.connect_s)
 
     def _proxy_for(self, origin: Origin) -> str:
         network = self._network
