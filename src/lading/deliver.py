@@ -203,7 +203,6 @@ def _begin(
         remove_tree(workspace.stage)
     unpack = None
     if finding.archive is not None:
-        stack.callback(remove_tree, workspace.tree)
         unpack = _unpacker(finding.archive.path, workspace.tree, session)
     job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpack)
     return _Delivery(finding, workspace, kept, job)

@@ -24,7 +24,7 @@ from pathlib import Path
 from threading import Event
 
 from lading.disk import disk_error
-from lading.errors import IntegrityError, Interrupted, Unsupported, UsageError
+from lading.errors import IntegrityError, Interrupted, LadingError, Unsupported, UsageError
 from lading.events import Listener, Waiting
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
 from lading.retry import Clock
@@ -130,15 +130,25 @@ def open_workspace(destination: Path, *, clock: Clock, stop: Event, listener: Li
         yield workspace
     except BaseException:
         # After a publication the workspace may be another process's already.
-        if _is_still_the_lock(descriptor, workspace.lock) and not _holds_bytes(workspace):
-            # Nothing was gained: leave the place as it was found.
-            workspace.dissolve()
-            if not existed:
-                with contextlib.suppress(OSError):
-                    workspace.destination.rmdir()
+        if _is_still_the_lock(descriptor, workspace.lock):
+            # What cannot be tidied now the next run tidies; why this one ended is what matters.
+            with contextlib.suppress(OSError, LadingError):
+                _tidy(workspace, existed)
         raise
     finally:
         os.close(descriptor)
+
+
+def _tidy(workspace: Workspace, existed: bool) -> None:
+    """Leave only what a next run can use."""
+    if not workspace.next.exists():
+        # A tree cannot be resumed, unless its publication has begun.
+        remove_tree(workspace.tree)
+    if not _holds_bytes(workspace):
+        # Nothing was gained: leave the place as it was found.
+        workspace.dissolve()
+        if not existed:
+            workspace.destination.rmdir()
 
 
 def _holds_bytes(workspace: Workspace) -> bool:

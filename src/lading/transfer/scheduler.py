@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +34,7 @@ from lading.verify import choose_checks, combined_crc
 _LOOK_EVERY_S = 0.05
 # All threads together, since SIGTERM must end the process well within 5 s.
 _PATIENCE_S = 2.0
+_INTERRUPT_AGAIN_S = 0.2
 _READ_AHEAD_BYTES = 1 << 20
 # Configuration, tokenizer, index: what a server opens before it maps the weights.
 _READ_FIRST = (".json", ".txt", ".yaml", ".model")
@@ -160,17 +162,25 @@ class Transfer:
         finally:
             self._stop.set()
             self._tasks.stop()
-            if any(worker.is_alive() for worker in workers):
-                self._interrupt()
-            for thread in (*workers, *self._readers):
-                thread.join(None if until_s is None else max(until_s - time.monotonic(), 0.0))
-            for landing in self._landings:
+            # Workers first: one that begins an archive just now may still start a reader.
+            ended = all([self._ended(thread, until_s) for thread in chain(workers, self._readers)])
+            # The number of a descriptor that is closed under a thread may be another file's when it writes.
+            for landing in self._landings if ended else ():
                 landing.close()
         if self._error is not None:
             raise self._error
         self._tell()
         if self._resumed_bytes:
             self._listener(Resumed(self._resumed_bytes))
+
+    def _ended(self, thread: threading.Thread, until_s: float | None) -> bool:
+        """Wait for a thread to end, until ``until_s`` at the latest."""
+        # One that a signal kept from being started is not alive, and cannot be joined.
+        while thread.is_alive() and (until_s is None or time.monotonic() < until_s):
+            # Again and again: a worker may have been between two connections.
+            self._interrupt()
+            thread.join(_INTERRUPT_AGAIN_S)
+        return not thread.is_alive()
 
     def _employ(self, workers: list[threading.Thread]) -> None:
         """Let as many work as the governor finds worth it; no more than there can be tasks."""
