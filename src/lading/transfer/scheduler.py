@@ -163,9 +163,9 @@ class Transfer:
             self._stop.set()
             self._tasks.stop()
             # Workers first: one that begins an archive just now may still start a reader.
-            ended = all([self._ended(thread, until_s) for thread in chain(workers, self._readers)])
+            alive = [thread for thread in chain(workers, self._readers) if not self._ended(thread, until_s)]
             # The number of a descriptor that is closed under a thread may be another file's when it writes.
-            for landing in self._landings if ended else ():
+            for landing in () if alive else self._landings:
                 landing.close()
         if self._error is not None:
             raise self._error
