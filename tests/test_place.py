@@ -17,7 +17,7 @@ import pytest
 import lading
 from lading import place
 from lading.disk import exchange
-from lading.errors import IntegrityError, LadingError
+from lading.errors import IntegrityError, Interrupted, LadingError, UsageError
 from lading.events import ignore
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, Digest, File, Manifest
 from lading.retry import SystemClock
@@ -329,6 +329,43 @@ def test_a_plan_of_publication_that_a_power_cut_tore_never_counted(folder: Path,
     replace_tree(source, NEW)
     lading.pull(str(source), destination, settings=SETTINGS)
     assert read_tree(destination) == NEW
+
+
+def test_a_publication_that_a_signal_ends_is_finished_by_the_next_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An archive's tree cannot be unpacked again without the network: it must outlive the signal.
+    archive, destination = folder / "model.tar", folder / "model"
+    pack(archive, NEW)
+    write_tree(destination, FOREIGN)
+    rename = os.rename
+
+    def interrupted(source: str | Path, target: str | Path) -> None:
+        if str(target).endswith("model/weights"):
+            raise Interrupted("stopped by a signal")
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", interrupted)
+        with pytest.raises(Interrupted):
+            lading.pull(str(archive), destination, settings=SETTINGS)
+    assert not (destination / FILE_NAME).exists()
+    with open_workspace(destination, clock=SystemClock(), stop=threading.Event(), listener=ignore) as workspace:
+        place.recover(workspace)
+        workspace.dissolve()
+    assert read_tree(destination) == {**FOREIGN, **NEW}
+    assert (destination / FILE_NAME).exists()
+
+
+def test_a_folder_of_somebody_else_is_not_removed_for_a_file_of_the_model(folder: Path) -> None:
+    source, destination = folder / "source", folder / "model"
+    write_tree(source, NEW)
+    theirs: Tree = {"swap/mine": b"not ours"}
+    write_tree(destination, theirs)
+    with pytest.raises(UsageError, match="swap/mine, which lading did not bring"):
+        lading.pull(str(source), destination, settings=SETTINGS)
+    assert {path: content for path, content in read_tree(destination).items() if path in theirs} == theirs
+    assert not (destination / FILE_NAME).exists()
 
 
 def test_a_plan_of_publication_whose_files_are_gone_gives_no_manifest(folder: Path) -> None:
