@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from lading.disk import disk_error, exchange, is_mount_point, sync_file_system
-from lading.errors import IntegrityError, Unsupported
+from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
 from lading.uri import printable
 from lading.workspace import Workspace, read_manifest, remove_tree
@@ -34,6 +34,7 @@ def publish(workspace: Workspace, root: Path, manifest: Manifest, kept: Collecti
         if _publish_by_exchange(workspace, root, manifest, kept):
             # The workspace went with the old folder.  One that is here now is another process's.
             return
+        _refuse_foreign_folders(workspace, manifest)
         _write(workspace.next, manifest)
         sync_file_system(workspace.destination)
         _publish_by_renames(workspace, root, manifest)
@@ -108,6 +109,24 @@ def _publish_by_renames(workspace: Workspace, root: Path, manifest: Manifest) ->
     _sync_folder(destination)
 
 
+def _refuse_foreign_folders(workspace: Workspace, manifest: Manifest) -> None:
+    """A file of the model may take the place of a folder only if lading brought everything in it."""
+    old = workspace.delivered()
+    known = old.by_path() if old else {}
+    for file in manifest.files:
+        place = workspace.destination / file.path
+        # A link is replaced, and what it leads to stays.
+        for folder, _, names in () if place.is_symlink() else os.walk(place):
+            below = os.path.relpath(folder, workspace.destination)
+            for name in names:
+                if f"{below}/{name}" not in known:
+                    raise UsageError(
+                        f"the model's file {printable(file.path)} would replace a folder of the destination "
+                        f"that holds {printable(f'{below}/{name}')}, which lading did not bring",
+                        hint="move that folder away, or deliver elsewhere",
+                    )
+
+
 def _check_sizes(workspace: Workspace, manifest: Manifest) -> None:
     """The last look before the manifest: another process may have begun this publication."""
     for file in manifest.files:
@@ -132,7 +151,7 @@ def _move_into(source: Path, target: Path) -> None:
             if place.exists() or place.is_symlink():
                 place.unlink()
         elif place.is_dir() and not place.is_symlink():
-            # The new model has a file where the old one, or someone else, has a folder.
+            # The new model has a file where the old one has a folder.
             remove_tree(place)
         os.rename(entry.path, place)
 
