@@ -661,6 +661,23 @@ def test_an_xz_that_asks_for_a_huge_dictionary_is_refused(ground: Path) -> None:
         unpacked(ground, lzma.compress(tar_of(file("a", b"a")), filters=filters), "model.tar.xz")
 
 
+def name_header(kind: bytes, size_bytes: int) -> bytes:
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, size_bytes
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_that_would_fill_the_memory_is_refused(ground: Path, kind: bytes) -> None:
+    data = name_header(kind, 2 << 20) + bytes(2 << 20) + tar_of(file("a"))
+    assert unpack_error(ground, gzip.compress(data, 1), "model.tar.gz").code == "integrity"
+
+
+def test_headers_of_headers_without_end_are_refused(ground: Path) -> None:
+    header = name_header(tarfile.XHDTYPE, 10) + b"10 a=bbbb\n".ljust(512, b"\0")
+    assert unpack_error(ground, header * 2000 + tar_of(file("a"))).code == "integrity"
+
+
 def test_the_streams_of_an_xz_are_one_archive(ground: Path) -> None:
     data = tar_of(file("a", b"a" * 5000))
     parts = lzma.compress(data[:3000]) + b"\0" * 8 + lzma.compress(data[3000:])

@@ -42,6 +42,15 @@ _BLOCK_BYTES = 512
 _LINK_BYTES = 4096
 # xz -9 takes 65 MiB.
 _XZ_MEMORY_BYTES = 128 << 20
+# Of the headers before a member that hold its long names; tarfile reads each into memory.
+_MOST_HEADER_BYTES = 1 << 20
+_NAME_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 _LOCAL_HEADER = struct.Struct("<26sHH")
 _MOST_LINKS_IN_A_ROW = 40
 
@@ -76,6 +85,8 @@ def unpack(
         lzma.LZMAError,
         EOFError,
         IndexError,
+        # Headers of headers of headers, in a tar.
+        RecursionError,
         ValueError,
         _zstd.ZstdError,
     ) as error:
@@ -207,7 +218,9 @@ class _TreeWriter:
 def _untar(archive: IO[bytes], writer: _TreeWriter) -> None:
     with _decompressed(archive) as plain:
         stream = _Tail(plain)
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=_COPY_BYTES) as tar:
+        with tarfile.open(
+            fileobj=cast(IO[bytes], stream), mode="r|", bufsize=_COPY_BYTES, tarinfo=_BoundedHeader
+        ) as tar:
             for member in tar:
                 path = writer.path_of(member.name)
                 if member.isdir():
@@ -235,6 +248,17 @@ def _untar(archive: IO[bytes], writer: _TreeWriter) -> None:
         # no error to tarfile, and zeros alone may be the last member's content.
         if stream.tail.strip(b"\0") or stream.position < tar.offset + _BLOCK_BYTES:
             raise EOFError("its end is missing")
+
+
+class _BoundedHeader(tarfile.TarInfo):
+    """A member's header that takes a bounded part of the memory, whatever it says of its size."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # The entry point that tarfile offers to subclasses.
+        if self.type in _NAME_HEADERS and self.size > _MOST_HEADER_BYTES:
+            raise tarfile.ReadError("a header is larger than any name")
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # not in typeshed
+        return member
 
 
 class _Tail:
