@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,6 +104,16 @@ def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., botoco
         return botocore.session.Session()
 
     return session
+
+
+class SecondsLater:
+    """The module ``time``, when these seconds have passed."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def time(self) -> float:
+        return time.time() + self.seconds
 
 
 def credentials(http: HttpClient, region: str = "", **env: str) -> AwsCredentials:
@@ -334,7 +345,7 @@ def test_a_token_file_that_is_missing_is_named(http: HttpClient, fake: Callable[
 
 
 def test_keys_are_fetched_once_and_renewed_shortly_before_they_end_with_the_token_of_then(
-    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path
+    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long, short = fake(sts(3600)), fake(sts(250))
     holder = credentials(http, **irsa(tmp_path, long.url))
@@ -344,7 +355,25 @@ def test_keys_are_fetched_once_and_renewed_shortly_before_they_end_with_the_toke
     assert revealed(holder.keys())[:2] == ("AK1", "SK of tok")  # type: ignore[index]
     # The kubelet rotates the file.
     (tmp_path / "token").write_text("tok2")
+    assert revealed(holder.keys())[:2] == ("AK1", "SK of tok")  # type: ignore[index]
+    monkeypatch.setattr("lading.aws.credentials.time", SecondsLater(11))
     assert revealed(holder.keys())[:2] == ("AK2", "SK of tok2")  # type: ignore[index]
+
+
+def test_keys_that_still_hold_are_used_while_no_others_can_be_had(
+    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gives, down = sts(250), False
+    service = fake(lambda *request: (503, "") if down else gives(*request))
+    holder = credentials(http, **irsa(tmp_path, service.url))
+    keys = holder.keys()
+    down = True
+    monkeypatch.setattr("lading.aws.credentials.time", SecondsLater(11))
+    assert holder.keys() is keys
+    assert len(service.asked) > 1
+    monkeypatch.setattr("lading.aws.credentials.time", SecondsLater(300))
+    with pytest.raises(Unavailable):
+        holder.keys()
 
 
 def test_keys_that_a_server_called_expired_are_fetched_anew_once(
@@ -427,7 +456,9 @@ def test_a_container_endpoint_that_refuses_is_not_allowed(http: HttpClient, fake
         credentials(http, AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{url}/v2/credentials?id=7").keys()
 
 
-@pytest.mark.parametrize("url", ["http://example.com/x", "http://169.254.169.254/x", "http://10.0.0.1/", "http:///x"])
+@pytest.mark.parametrize(
+    "url", ["http://example.com/x", "http://169.254.169.254/x", "http://10.0.0.1/", "http:///x", "HTTP://example.com/x"]
+)
 def test_a_token_never_travels_in_the_clear_to_a_strange_host(http: HttpClient, url: str) -> None:
     env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "s3cret"}
     with pytest.raises(UsageError, match="loopback") as caught:
@@ -523,6 +554,22 @@ def test_a_machine_that_is_no_instance_costs_one_attempt(http: HttpClient, fake:
     service = fake(lambda *_: (503, ""))
     assert instance(http, service.url).keys() is None
     assert len(service.asked) == 1
+
+
+def test_an_instance_whose_metadata_are_gone_at_renewal_does_not_become_anonymous(
+    http: HttpClient, fake: Callable[..., Fake]
+) -> None:
+    gives = imds()
+    service = fake(lambda *request: (503, "") if gone else gives(*request))
+    gone = False
+    holder = instance(http, service.url)
+    keys = holder.keys()
+    gone = True
+    assert holder.renew(keys)
+    with pytest.raises(Unavailable, match="instance metadata"):
+        holder.keys()
+    gone = False
+    assert revealed(holder.keys()) == ("IA", "IS", "IT")
 
 
 def test_a_disabled_metadata_service_is_not_asked(http: HttpClient, fake: Callable[..., Fake]) -> None:

@@ -19,6 +19,8 @@ FILE_NAME = ".lading.json"
 WORKSPACE_NAME = ".lading"
 RESERVED_NAMES = (FILE_NAME, WORKSPACE_NAME)
 
+# A path with nothing in it to look at twice: almost all of them.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})*")
 # Hexadecimal digits of each digest, weakest first: a file's identity is its strongest one.
 HEX_DIGITS = {
     "crc32": 8,
@@ -138,14 +140,16 @@ class Manifest(NamedTuple):
             if file.path in known:
                 raise IntegrityError(f"two files are both called {printable(file.path)!r}")
             known.add(file.path)
+        folders: set[str] = set()
         for file in ordered:
             parent = file.path.rpartition("/")[0]
-            while parent:
+            while parent and parent not in folders:
                 if parent in known:
                     raise IntegrityError(
                         f"{printable(parent)!r} is a file, and also the folder of {printable(file.path)!r}",
-                        hint="a folder cannot hold both; use --ignore for one of them",
+                        hint="a folder cannot hold both: the origin must lose one of them",
                     )
+                folders.add(parent)
                 parent = parent.rpartition("/")[0]
         return cls(tuple(ordered))
 
@@ -248,6 +252,8 @@ def safe_path(path: str) -> str:
     A listing is a stranger's input: a name that would leave the destination, or stand where
     lading keeps its own files, is refused and never repaired.
     """
+    if _PLAIN_PATH.fullmatch(path):
+        return path
     segments = path.split("/")
     why = ""
     if path.startswith("/"):

@@ -40,6 +40,7 @@ class AwsCredentials:
         self.region = region or self._profile.get("region", "")
         self._lock = threading.Lock()
         self._keys: AwsKeys | None = None
+        self._refused: AwsKeys | None = None
         self._asked = False
         self._asked_at_s = 0.0
 
@@ -52,7 +53,7 @@ class AwsCredentials:
                 if left_s < _RENEW_BEFORE_S and time.time() - self._asked_at_s > _ASK_AGAIN_S:
                     self._asked = False
             if not self._asked:
-                self._keys = self._fetch()
+                self._keys = self._fetch() if keys is None else self._renewed(keys)
                 self._asked = True
                 self._asked_at_s = time.time()
             return self._keys
@@ -64,7 +65,22 @@ class AwsCredentials:
         with self._lock:
             if self._keys is refused:
                 self._asked = False
+                self._refused = refused
         return True
+
+    def _renewed(self, keys: AwsKeys) -> AwsKeys:
+        """Keys that follow ``keys``, or these while they hold and no others can be had."""
+        holds = keys is not self._refused and (keys.expires_at_s is None or keys.expires_at_s > time.time())
+        try:
+            fresh = self._fetch()
+        except Unavailable:
+            if not holds:
+                raise
+            return keys
+        if fresh is None and not holds:
+            # Not "there are none": without keys, what was allowed would be refused for good.
+            raise Unavailable(f"the {keys.kind} credentials cannot be renewed now")
+        return fresh or keys
 
     def _fetch(self) -> AwsKeys | None:
         settings = self._settings
@@ -141,8 +157,8 @@ class AwsCredentials:
 
     def _container(self, url: str) -> AwsKeys:
         settings = self._settings
-        host = urlsplit(url).hostname or ""
-        if url.startswith("http://") and host not in _CONTAINER_HOSTS:
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in _CONTAINER_HOSTS:
             # The SDKs' rule: the authorisation token would travel in the clear.
             raise UsageError("AWS_CONTAINER_CREDENTIALS_FULL_URI is neither https nor a loopback address")
         token = settings.container_token.reveal() if settings.container_token else ""

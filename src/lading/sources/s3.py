@@ -283,12 +283,13 @@ def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
     decode = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
     objects: list[tuple[str, int, str | None]] = []
     for item in root.iterfind(f"{space}Contents"):
-        key = decode(item.findtext(f"{space}Key") or "")
+        about = {field.tag: field.text or "" for field in item}
+        key = decode(about.get(f"{space}Key", ""))
         if not key.startswith(prefix):
             raise ValueError(key)
         # Some servers list ETags without the quotes that they have in headers.
-        etag = (item.findtext(f"{space}ETag") or "").strip('"')
-        objects.append((key, int(item.findtext(f"{space}Size") or ""), f'"{etag}"' if etag else None))
+        etag = about.get(f"{space}ETag", "").strip('"')
+        objects.append((key, int(about.get(f"{space}Size", "")), f'"{etag}"' if etag else None))
     if delimiter:
         folders = root.iterfind(f"{space}CommonPrefixes/{space}Prefix")
         objects += [(decode(folder.text or ""), 0, None) for folder in folders]
