@@ -68,7 +68,9 @@ def test_keys_that_expire_half_way_are_renewed(server, filled, destination, pull
     assert endpoint.given == 2
 
 
-def test_keys_that_are_about_to_end_are_renewed_before_they_are_refused(server, filled, destination, pull):
+def test_keys_that_are_about_to_end_are_renewed_before_they_are_refused(server, filled, destination, pull, monkeypatch):
+    # As if ten seconds passed between any two requests.
+    monkeypatch.setattr("lading.aws.credentials._ASK_AGAIN_S", -1.0)
     endpoint = Endpoint(server, minutes=1)
     filled.refuse = ExpiringTokens(requests_per_token=1)
     aws = Aws(container_url=server.url + PATH)
