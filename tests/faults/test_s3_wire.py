@@ -35,11 +35,12 @@ def answers(code: str, **when) -> Fault:
     [
         lambda: answers("SlowDown", times=3),
         lambda: status(500, times=3, on=anything),
+        lambda: status(503, b"a proxy's page " * 10_000, times=3, on=anything),
         lambda: reset(at=100, times=3, on=anything),
         lambda: cut(at=100, times=3, on=anything),
         lambda: stall(at=100, on=anything),
     ],
-    ids=["slow-down", "500", "reset", "truncated", "stalled"],
+    ids=["slow-down", "500", "long-page", "reset", "truncated", "stalled"],
 )
 def test_a_passing_failure_is_waited_out(server, anonymous, destination, pull, new_session, path, fault):
     limits = new_session().settings.limits._replace(stall_s=0.3)

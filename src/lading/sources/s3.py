@@ -236,7 +236,7 @@ class S3Source:
 
     def _refuse(self, answer: Answer, keys: AwsKeys | None, what: str) -> NoReturn:
         head = answer.head
-        body = b"" if head.status in (304, 412) else answer.read(_ERROR_LIMIT_BYTES)
+        body = b"" if head.status in (304, 412) else _error_body(answer)
         region = head.get("x-amz-bucket-region") or xml_text(body, "Region")
         if head.status in (301, 307, 400) and region and region != self._region and re.fullmatch("[a-z0-9-]+", region):
             # The bucket lives elsewhere and says where: all later requests go there.
@@ -252,7 +252,8 @@ class S3Source:
             kind, hint = _CODES[code]
             if keys is None and kind is NotAllowed and not self._settings.anonymous:
                 hint = "no AWS credentials were found; set them, or awsAnonymousCredential=true for a public bucket"
-            raise kind(f"{what}: {code} ({head.status})", hint=hint)
+            retry_after_s = status_error(head, what).retry_after_s
+            raise kind(f"{what}: {code} ({head.status})", hint=hint, retry_after_s=retry_after_s)
         raise status_error(head, what)
 
     def _nothing_found(self) -> NotFound:
@@ -273,6 +274,14 @@ class S3Source:
 
     def _shown_name(self, key: str) -> str:
         return printable(f"s3://{self._bucket}/{key}")
+
+
+def _error_body(answer: Answer) -> bytes:
+    """The explanation that comes with an error; "" for a page that is too long to be S3's."""
+    try:
+        return answer.read(_ERROR_LIMIT_BYTES)
+    except IntegrityError:
+        return b""
 
 
 def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
