@@ -39,6 +39,7 @@ def test_a_fresh_delivery_is_clean(delivered: Path) -> None:
         (lambda at: (at / "empty").write_bytes(b"x"), (), (), ("empty",)),
         (lambda at: (at / "d/x").write_bytes(b"x"), (), ("d/x",), ()),
         (lambda at: (at / "link").symlink_to("a"), (), ("link",), ()),
+        (lambda at: (at / "link").symlink_to("d"), (), ("link",), ()),
         (lambda at: (at / "a").rename(at / "z"), ("a",), ("z",), ()),
         (lambda at: ((at / "a").unlink(), (at / "a").mkdir()), (), (), ("a",)),
         (lambda at: ((at / "a").unlink(), os.mkfifo(at / "a")), (), (), ("a",)),

@@ -80,8 +80,10 @@ def _is_as_delivered(place: Path, file: File) -> bool:
 def _extra(destination: Path, manifest: Manifest) -> list[str]:
     known = manifest.by_path()
     found = []
-    for folder, _, names in os.walk(destination):
-        for name in names:
+    for folder, folders, names in os.walk(destination):
+        # What a link to a folder leads to is not looked at: it is itself what is extra.
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in (*names, *links):
             path = os.path.relpath(os.path.join(folder, name), destination)
             if path not in known and path.split("/")[0] not in RESERVED_NAMES:
                 found.append(path)
