@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lading.disk import _unescaped, disk_error, free_bytes, is_mount_point, sync_file_system
+from lading.errors import LadingError
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,10 @@ def test_free_space_is_that_of_the_nearest_folder_that_is_there(tmp_path: Path) 
     there, not_there = free_bytes(tmp_path), free_bytes(tmp_path / "a" / "b")
     assert there > 0
     assert abs(there - not_there) < 1 << 30
+    (tmp_path / "file").touch()
+    assert free_bytes(tmp_path / "file" / "below") > 0
+    with pytest.raises(LadingError, match="too long"):
+        free_bytes(tmp_path / ("n" * 300))
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,11 @@ def free_bytes(path: Path) -> int:
     while True:
         try:
             stat = os.statvfs(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             path = path.absolute().parent
             continue
+        except OSError as error:
+            raise disk_error(error, path) from error
         return stat.f_bavail * stat.f_frsize
 
 
