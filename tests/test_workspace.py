@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import lading
-from lading.errors import Interrupted, LadingError, UsageError
+from lading.errors import DeadlineExceeded, Interrupted, LadingError, UsageError
 from lading.events import Event, Waiting, ignore
 from lading.manifest import FILE_NAME, WORKSPACE_NAME
 from lading.retry import SystemClock
-from lading.settings import Settings
+from lading.settings import Limits, Settings
 from lading.workspace import Workspace, open_workspace, read_manifest, remove_tree
 
 SETTINGS = Settings()
@@ -117,6 +117,17 @@ def test_who_waits_can_be_stopped(tmp_path: Path) -> None:
     stop = threading.Event()
     with pytest.raises(Interrupted), opened(tmp_path / "model", WaitingClock(stop.set), stop):
         pytest.fail("the lock was taken twice")
+    os.close(held)
+
+
+def test_who_waits_does_so_no_longer_than_the_deadline(tmp_path: Path, pull, clock) -> None:
+    source, first = tmp_path / "source", Workspace(tmp_path / "model")
+    source.write_bytes(b"a")
+    first.folder.mkdir(parents=True)
+    held = lock_of(first)
+    with pytest.raises(DeadlineExceeded, match="waiting for another process"):
+        pull(str(source), tmp_path / "model", limits=Limits(deadline_s=60.0))
+    assert 60 < clock.now() < 62
     os.close(held)
 
 

@@ -145,7 +145,13 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
             destination = requests[index].destination
             _refuse_overlap(findings[index].source, destination)
             workspace = stack.enter_context(
-                open_workspace(destination, clock=session.clock, stop=session.retry.stop, listener=session.listener)
+                open_workspace(
+                    destination,
+                    clock=session.clock,
+                    stop=session.retry.stop,
+                    listener=session.listener,
+                    check=partial(session.retry.check, "waiting for another process"),
+                )
             )
             place.recover(workspace)
             old = workspace.delivered()

@@ -19,7 +19,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from threading import Event
 
@@ -115,8 +115,12 @@ def remove_tree(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_workspace(destination: Path, *, clock: Clock, stop: Event, listener: Listener) -> Iterator[Workspace]:
+def open_workspace(
+    destination: Path, *, clock: Clock, stop: Event, listener: Listener, check: Callable[[], None] = lambda: None
+) -> Iterator[Workspace]:
     """Make the destination and its workspace, and hold its lock; waits while another process does.
+
+    ``check`` raises when there is no time left to wait.
 
     flock(2) is courtesy between processes of one machine.  Where it is not supported, or lies (some
     network file systems), two processes may fetch the same bytes; each still publishes whole files.
@@ -125,7 +129,7 @@ def open_workspace(destination: Path, *, clock: Clock, stop: Event, listener: Li
     if workspace.destination == workspace.destination.parent:
         raise UsageError("the destination is the root folder")
     existed = workspace.destination.exists()
-    descriptor = _lock(workspace, clock, stop, listener)
+    descriptor = _lock(workspace, clock, stop, listener, check)
     try:
         yield workspace
     except BaseException:
@@ -159,7 +163,7 @@ def _holds_bytes(workspace: Workspace) -> bool:
     )
 
 
-def _lock(workspace: Workspace, clock: Clock, stop: Event, listener: Listener) -> int:
+def _lock(workspace: Workspace, clock: Clock, stop: Event, listener: Listener, check: Callable[[], None]) -> int:
     told = False
     vanished = 0
     while True:
@@ -186,6 +190,7 @@ def _lock(workspace: Workspace, clock: Clock, stop: Event, listener: Listener) -
                 told = True
             if clock.wait(stop, _LOOK_AGAIN_S):
                 raise Interrupted("stopped while waiting for another process") from None
+            check()
             continue
         except OSError:
             return descriptor
