@@ -328,6 +328,11 @@ def test_a_tunnel_to_an_ipv6_address_has_its_brackets(running, client) -> None: 
     assert proxy.seen[0][0] == "CONNECT [::1]:8443 HTTP/1.1"
 
 
+def test_tls_within_tls_is_refused_before_a_connection_is_made(client) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(Unsupported, match=r"proxy that itself wants TLS \(https://127.0.0.1:9\)"):
+        client(https_proxy="https://user:s3cret@127.0.0.1:9", attempts=1).fetch("GET", "https://models.test/")
+
+
 def test_a_tunnel_that_falls_silent_is_left() -> None:
     with socket.create_server(("127.0.0.1", 0)) as proxy:
 

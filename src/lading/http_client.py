@@ -48,7 +48,10 @@ _MAX_REDIRECTS = 10
 _MAX_RETRY_AFTER_S = 300.0
 # A URL with nothing in it to decode, to quote or to look at twice: almost all of them, and a tenth of
 # the cost of a small file.
-_PLAIN_URL = re.compile(r"(https?)://([a-z0-9.-]+(?::[0-9]{1,4})?)(/[A-Za-z0-9/%:@!$&'()*+,;=~._?-]*)")
+_PLAIN_URL = re.compile(
+    r"(https?)://([a-z0-9.-]+(?::[0-9]{1,4})?)"
+    r"(/[A-Za-z0-9/%:@!$&'()*+,;=~._-]*(?:\?[A-Za-z0-9/%:@!$&'()*+,;=~._?-]+)?)"
+)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
@@ -302,6 +305,12 @@ class HttpClient:
         target = origin
         if proxy:
             target, _ = split_url(proxy)
+            if target.scheme == origin.scheme == "https":
+                # Python's sockets cannot carry TLS within TLS.
+                raise Unsupported(
+                    f"{origin.authority} cannot be reached through a proxy that itself wants TLS ({target})",
+                    hint="give the proxy as http://: what goes through it is encrypted all the same",
+                )
         sock = self._tcp(target)
         try:
             if proxy and target.scheme == "https":
