@@ -52,7 +52,7 @@ def landing_of(
     journal = Journal(folder / "journal", origin)
     landing = Landing(
         file,
-        folder / "staged",
+        str(folder / "staged"),
         journal,
         lambda declared: choose_checks(declared, vouched, "auto", file.path),
     )
