@@ -57,6 +57,11 @@ def test_a_bucket_whose_name_is_no_host_is_addressed_by_path(bucket: str) -> Non
     assert address(f"s3://{bucket}/iris") == f"https://s3.us-east-1.amazonaws.com/{bucket}/"
 
 
+def test_acceleration_of_another_server_is_refused() -> None:
+    with pytest.raises(UsageError, match="minio.example"):
+        address("s3://models/iris", S3_USE_ACCELERATE="true", AWS_ENDPOINT_URL="http://minio.example:9000")
+
+
 def test_acceleration_of_a_bucket_with_dots_is_refused() -> None:
     with pytest.raises(UsageError, match=r"my\.models"):
         address("s3://my.models/iris", S3_USE_ACCELERATE="true")

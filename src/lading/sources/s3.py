@@ -317,6 +317,9 @@ def _address(settings: S3, bucket: str, region: str) -> tuple[str, str]:
     # KServe's users rely on this one: the global endpoint with a region means the regional one.
     at_aws = not endpoint or endpoint == "https://s3.amazonaws.com"
     if settings.accelerate:
+        if not at_aws and not (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
+            # Requests that are signed for one server would go to another.
+            raise UsageError(f"S3 acceleration is of AWS; the endpoint is {redact(endpoint)}", hint="use one of them")
         if not _HOST_LABELS.fullmatch(bucket):
             raise UsageError(f"S3 acceleration needs a bucket name without dots; {printable(bucket)} has one")
         return f"https://{bucket}.s3-accelerate.{domain}", "/"
