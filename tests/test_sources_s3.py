@@ -58,7 +58,7 @@ def test_a_bucket_whose_name_is_no_host_is_addressed_by_path(bucket: str) -> Non
 
 
 def test_acceleration_of_another_server_is_refused() -> None:
-    with pytest.raises(UsageError, match="minio.example"):
+    with pytest.raises(UsageError, match=r"minio\.example"):
         address("s3://models/iris", S3_USE_ACCELERATE="true", AWS_ENDPOINT_URL="http://minio.example:9000")
 
 
