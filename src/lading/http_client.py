@@ -23,6 +23,7 @@ from lading.errors import (
     NotAllowed,
     NotFound,
     OriginChanged,
+    Stalled,
     Unavailable,
     Unsupported,
     UsageError,
@@ -269,8 +270,10 @@ class HttpClient:
             except BaseException as error:
                 self._drop(connection)
                 # The server may close a kept connection at any time.  If not one byte of an
-                # answer came, the request was not seen, and the next connection is as good.
-                if not (reused and isinstance(error, Unavailable) and not connection.answered):
+                # answer came, the request was not seen, and the next connection is as good.  Silence
+                # is another matter: with many kept connections it would be waited for on each.
+                closed = isinstance(error, Unavailable) and not isinstance(error, Stalled)
+                if not (reused and closed and not connection.answered):
                     raise
 
     def _take(self, origin: Origin, proxy: str) -> tuple[Connection, bool]:
