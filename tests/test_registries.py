@@ -317,3 +317,29 @@ def test_a_moved_alias_moves_the_destination(catalog: Callable[[str], Pull], tmp
     catalog(IRIS.replace("champion: v1", "champion: v2"))("model-registry://iris@champion")
     assert (tmp_path / "dest" / "model.bin").read_text() == "v2"
     assert Manifest.loads((tmp_path / "dest" / FILE_NAME).read_text()).version == "v2"
+
+
+def test_a_version_that_one_registry_has_archived_is_not_taken_from_the_next(tmp_path: Path) -> None:
+    for name, state in (("first", "archived"), ("second", "live")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model").write_text(name)
+        (tmp_path / f"{name}.yaml").write_text(
+            f"models: {{iris: {{versions: {{v1: {{uri: {name}, state: {state}}}}}}}}}\n"
+        )
+    entries = tuple(
+        RegistryEntry(name, "catalog", {"path": str(tmp_path / f"{name}.yaml")}) for name in ("first", "second")
+    )
+    with pytest.raises(NotFound, match="archived"):
+        lading.pull("model-registry://iris/v1", tmp_path / "out", settings=Settings(registries=entries))
+    assert not (tmp_path / "out").exists()
+    lading.pull("model-registry://second/iris/v1", tmp_path / "out", settings=Settings(registries=entries))
+    assert (tmp_path / "out/model").read_text() == "second"
+
+
+def test_a_registry_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "second.yaml").write_text("models: {iris: {versions: {v1: {uri: /nowhere}}}}\n")
+    entries = tuple(
+        RegistryEntry(name, "catalog", {"path": str(tmp_path / f"{name}.yaml")}) for name in ("first", "second")
+    )
+    with pytest.raises(NotFound, match=r"first\.yaml"):
+        lading.pull("model-registry://iris/v1", tmp_path / "out", settings=Settings(registries=entries))

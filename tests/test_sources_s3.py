@@ -32,6 +32,10 @@ def address(uri: str, **environment: str) -> str:
             {"AWS_ENDPOINT_URL": "https://s3.amazonaws.com", "AWS_DEFAULT_REGION": "eu-west-1"},
             "https://models.s3.eu-west-1.amazonaws.com/",
         ),
+        (
+            {"AWS_ENDPOINT_URL": "https://s3.eu-west-1.amazonaws.com"},
+            "https://models.s3.eu-west-1.amazonaws.com/",
+        ),
         ({"S3_USE_ACCELERATE": "true"}, "https://models.s3-accelerate.amazonaws.com/"),
         ({"AWS_ENDPOINT_URL": "http://minio.example:9000"}, "http://minio.example:9000/models/"),
         ({"AWS_ENDPOINT_URL": "http://minio.example:9000/"}, "http://minio.example:9000/models/"),

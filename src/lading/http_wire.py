@@ -93,7 +93,8 @@ class Connection:
         """Wake a thread that waits in this connection; it then fails with ``Unavailable``."""
         self.reusable = False
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+            # The plain socket's: that of a TLS socket first forgets its encryption, under the other thread.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def request(self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> Head:
         """Send a request and read the head of its answer; interim (1xx) answers are passed over."""

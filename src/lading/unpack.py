@@ -222,6 +222,8 @@ def _untar(archive: IO[bytes], writer: _TreeWriter) -> None:
             fileobj=cast(IO[bytes], stream), mode="r|", bufsize=_COPY_BYTES, tarinfo=_BoundedHeader
         ) as tar:
             for member in tar:
+                # tarfile remembers every member, which nobody asks for here.
+                cast(Any, tar).members.clear()
                 path = writer.path_of(member.name)
                 if member.isdir():
                     writer.folder(path)
@@ -334,6 +336,12 @@ def _unzip(archive: IO[bytes], writer: _TreeWriter, read_in_order: Callable[[], 
                 writer.folder(path)
             elif not path:
                 raise IntegrityError("the archive holds a file without a name")
+            elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile inflates the others without a bound.
+                raise Unsupported(
+                    f"the archive packs {printable(member.filename)!r} by method {member.compress_type}",
+                    hint="pack it with the usual deflate",
+                )
             elif member.flag_bits & 0x1:
                 raise Unsupported(f"the archive's member {printable(member.filename)!r} is encrypted")
             elif stat.S_ISLNK(mode):

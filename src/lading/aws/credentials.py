@@ -135,6 +135,9 @@ class AwsCredentials:
 
     def _from_profile(self) -> AwsKeys | None:
         profile, name = self._profile, self._settings.profile
+        if "role_arn" in profile and "source_profile" in profile:
+            # Keys beside them are those of somebody else.
+            raise _not_done(name, "source_profile")
         if "aws_access_key_id" in profile and "aws_secret_access_key" in profile:
             token = profile.get("aws_session_token")
             return AwsKeys(
@@ -149,10 +152,7 @@ class AwsCredentials:
             )
         for key in ("credential_process", "sso_session", "sso_start_url", "source_profile", "credential_source"):
             if key in profile:
-                raise Unsupported(
-                    f"profile {printable(name)} uses {key}, which lading does not",
-                    hint="export the keys, for example by: aws configure export-credentials --format env",
-                )
+                raise _not_done(name, key)
         return None
 
     def _container(self, url: str) -> AwsKeys:
@@ -202,6 +202,13 @@ class AwsCredentials:
         if head.status != 200:
             raise status_error(head, "the instance's metadata service")
         return _keys_from_json(body, "instance metadata")
+
+
+def _not_done(profile: str, key: str) -> Unsupported:
+    return Unsupported(
+        f"profile {printable(profile)} uses {key}, which lading does not",
+        hint="export the keys, for example by: aws configure export-credentials --format env",
+    )
 
 
 def xml_text(body: bytes, name: str) -> str:

@@ -45,8 +45,16 @@ class Resolution(NamedTuple):
     metadata: Mapping[str, Any] = MappingProxyType({})
 
 
+class NoSuchModel(NotFound):
+    """A registry does not have the model at all."""
+
+
 class Registry(Protocol):
-    """One registry.  ``NotFound`` from ``resolve`` names what is near."""
+    """One registry.
+
+    ``resolve`` raises ``NoSuchModel`` for a name that it does not have, and ``NotFound`` for a version or
+    alias that is missing or not live; both name what is near.
+    """
 
     name: str
 
@@ -84,11 +92,12 @@ def resolve(uri: ModelURI, settings: Settings, http: HttpClient) -> Resolution:
         )
     named, reference = parse_reference(uri, {entry.name for entry in settings.registries})
     asked = [entry for entry in settings.registries if named in ("", entry.name)]
-    missing: list[NotFound] = []
+    missing: list[NoSuchModel] = []
     for entry in asked:
         try:
             return open_registry(entry, http).resolve(reference)
-        except NotFound as error:
+        except NoSuchModel as error:
+            # Only then the next: a registry that has the model but not the version has answered.
             missing.append(error)
     if len(missing) == 1:
         raise missing[0]

@@ -21,7 +21,7 @@ from lading.errors import NotFound, UsageError
 from lading.http_client import HttpClient
 from lading.manifest import Digest, safe_path
 from lading.near import near_hint
-from lading.registries import SCHEME, Reference, Resolution
+from lading.registries import SCHEME, NoSuchModel, Reference, Resolution
 from lading.settings import RegistryEntry
 from lading.uri import ModelURI, printable
 from lading.yaml_file import read_yaml
@@ -42,7 +42,7 @@ class CatalogRegistry:
     def resolve(self, reference: Reference) -> Resolution:
         models = self._mapping(read_yaml(self._path).get("models"), "models")
         if reference.model not in models:
-            raise NotFound(
+            raise NoSuchModel(
                 f"registry {printable(self.name)} has no model {printable(reference.model)!r}",
                 hint=near_hint(reference.model, models),
             )

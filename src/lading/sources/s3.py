@@ -37,6 +37,7 @@ _DEFAULT_REGION = "us-east-1"
 _LIST_LIMIT_BYTES = 64 << 20
 _ERROR_LIMIT_BYTES = 64 * 1024
 _MOST_BARREN_PAGES = 100
+_AWS_ENDPOINT = re.compile(r"https://s3(?:[.-]([a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?")
 _HOST_LABELS = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
@@ -61,6 +62,9 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
 _Page = tuple[list[tuple[str, int, str | None]], str | None]
 
 
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
+
+
 class S3Source:
     """A bucket's objects below a prefix, or one object.  The validator is the ETag."""
 
@@ -75,7 +79,8 @@ class S3Source:
         self._http = http if settings.s3.verify_tls else http.without_tls_checks()
         self._credentials = None if settings.s3.anonymous else AwsCredentials(settings.aws, http, settings.s3.region)
         configured = settings.s3.region or (self._credentials.region if self._credentials else "")
-        self._region = configured or _DEFAULT_REGION
+        named = _AWS_ENDPOINT.fullmatch(settings.s3.endpoint)
+        self._region = configured or (named and named[1]) or _DEFAULT_REGION
         self._base, self._path = _address(settings.s3, self._bucket, self._region)
 
     @property
@@ -244,9 +249,9 @@ class S3Source:
             self._base, self._path = _address(self._settings, self._bucket, region)
             raise Unavailable(f"{what} is in the region {region}", retry_after_s=0.0)
         code = xml_text(body, "Code")
-        if code in ("ExpiredToken", "ExpiredTokenException", "RequestExpired") and (
-            self._credentials and self._credentials.renew(keys)
-        ):
+        # The answer to HEAD has no body to say so: a 400 is then what expired keys look like.
+        expired = code in _EXPIRED or (head.status == 400 and not body)
+        if expired and self._credentials and self._credentials.renew(keys):
             raise Unavailable(f"{what}: the credentials have expired", retry_after_s=0.0)
         if code in _CODES:
             kind, hint = _CODES[code]
@@ -314,8 +319,8 @@ def _address(settings: S3, bucket: str, region: str) -> tuple[str, str]:
     """
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     endpoint = settings.endpoint
-    # KServe's users rely on this one: the global endpoint with a region means the regional one.
-    at_aws = not endpoint or endpoint == "https://s3.amazonaws.com"
+    # KServe's users rely on this: the global endpoint with a region means the regional one.
+    at_aws = not endpoint or _AWS_ENDPOINT.fullmatch(endpoint) is not None
     if settings.accelerate:
         if not at_aws and not (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
             # Requests that are signed for one server would go to another.

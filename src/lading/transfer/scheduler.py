@@ -118,8 +118,9 @@ class Transfer:
         interrupt: Callable[[], None],
     ) -> None:
         self._jobs = jobs
-        self._stop = threading.Event()
-        self._retry = retry._replace(stop=self._stop, listener=self._retried)
+        # The retries of control calls wait on the same event: a failure ends those, too.
+        self._stop = retry.stop
+        self._retry = retry._replace(listener=self._retried)
         self._bounds = bounds
         self._governor = Governor(bounds, retry.clock.now())
         self._throttle = Throttle(max_rate_bytes_s, retry.clock, self._stop)
@@ -167,6 +168,9 @@ class Transfer:
             # The number of a descriptor that is closed under a thread may be another file's when it writes.
             for landing in () if alive else self._landings:
                 landing.close()
+            if until_s is None:
+                # The origin may have changed only: then another transfer follows.
+                self._stop.clear()
         if self._error is not None:
             raise self._error
         self._tell()
@@ -255,12 +259,15 @@ class Transfer:
 
     def _follow(self, job: Job, landing: Landing, size_bytes: int) -> Follower:
         """Unpack the file while it lands, in a thread of its own."""
-        follower = Follower(landing.descriptor, size_bytes, self._tasks.changed, self._check, landing.hashed_bytes)
+        follower = self._new_follower(landing, size_bytes)
         self._tasks.add_work()
         read = partial(self._guarded, partial(self._read, job, follower))
         self._readers.append(threading.Thread(target=read, name="lading-unpack", daemon=True))
         self._readers[-1].start()
         return follower
+
+    def _new_follower(self, landing: Landing, size_bytes: int) -> Follower:
+        return Follower(landing.descriptor, size_bytes, self._tasks.changed, self._check, landing.hashed_bytes)
 
     def _read(self, job: Job, follower: Follower) -> None:
         with io.BufferedReader(follower, _READ_AHEAD_BYTES) as stream:
@@ -299,11 +306,14 @@ class Transfer:
             self._fetch(job, landing, landing.recover(self._bounds.span_bytes))
             return
         if landing.follower is None:
+            if job.unpack is not None:
+                size = sealed.size_bytes or 0
+                follower = self._new_follower(landing, size)
+                follower.arrived(0, size)
+                with io.BufferedReader(follower, _READ_AHEAD_BYTES) as stream:
+                    job.unpack_from(stream, lambda: None)
             self._landings.discard(landing)
             landing.close()
-            if job.unpack is not None:
-                with open(landing.place, "rb") as stream:
-                    job.unpack_from(stream, lambda: None)
         job.sealed.append(sealed)
         self._tasks.finish()
 
