@@ -153,7 +153,7 @@ def test_a_zip_becomes_its_tree(ground: Path, method: int) -> None:
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_zip_that_would_be_inflated_without_a_bound_is_refused(ground: Path, method: int) -> None:
     data = zip_of(("weights.bin", b"\0" * (1 << 20)), method=method)
-    with pytest.raises(Unsupported, match="deflate|method"):
+    with pytest.raises(Unsupported, match=r"by method"):
         unpacked(ground, data, "model.zip")
 
 
