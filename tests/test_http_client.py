@@ -22,8 +22,10 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_client import HttpClient, Origin, _excludes, split_url, status_error
+from lading.http_client import HttpClient, status_error
+from lading.http_dial import _excludes
 from lading.http_wire import Head
+from lading.origin import Origin, split_url
 from lading.retry import Retry
 from lading.settings import Limits, Network
 

@@ -1,20 +1,17 @@
-"""The one HTTP client: connections kept for reuse, redirects, certificates, proxies, control calls.
+"""The one HTTP client: connections kept for reuse, redirects, control calls.
 
 ``open`` is one request without retries, for the bodies that ``transfer`` moves; ``fetch`` is a
-small answer read whole and retried, for everything else.  How bytes travel on a connection is
-``http_wire``.
+small answer read whole and retried, for everything else.  How a connection is made is ``http_dial``,
+how bytes travel on it ``http_wire``.
 """
 
-import base64
-import re
-import socket
 import threading
 from collections.abc import Callable, Iterable
-from functools import cached_property, lru_cache, partial
+from functools import partial
 from http import HTTPStatus
 from time import time
-from typing import TYPE_CHECKING, NamedTuple, Self
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urljoin
 
 from lading import __version__
 from lading.errors import (
@@ -28,14 +25,16 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
+from lading.http_dial import Dialer, proxy_authorization
 from lading.http_wire import Connection, Head, Sink
+from lading.origin import Origin, split_url
 from lading.retry import Retry
 from lading.settings import Limits, Network
-from lading.uri import printable, redact
+from lading.uri import redact
 
 if TYPE_CHECKING:
     # Loaded when a connection needs it: it takes as long as the whole of a small delivery over HTTP.
-    import ssl
+    pass
 
 Headers = Iterable[tuple[str, str]]
 
@@ -47,58 +46,11 @@ _MOST_BUFFER_BYTES = 1 << 20
 _LEAST_BUFFER_BYTES = 64 << 10
 _MAX_REDIRECTS = 10
 _MAX_RETRY_AFTER_S = 300.0
-# A URL with nothing in it to decode, to quote or to look at twice: almost all of them, and a tenth of
-# the cost of a small file.
-_PLAIN_URL = re.compile(
-    r"(https?)://([a-z0-9.-]+(?::[0-9]{1,4})?)"
-    r"(/[A-Za-z0-9/%:@!$&'()*+,;=~._-]*(?:\?[A-Za-z0-9/%:@!$&'()*+,;=~._?-]+)?)"
-)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
 # may be a credential, whatever its name.
 _HARMLESS = frozenset({"accept", "accept-encoding", "range", "if-match", "if-unmodified-since", "user-agent"})
-
-
-class Origin(NamedTuple):
-    """Who a connection is with, and so who a credential is for."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def authority(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = 443 if self.scheme == "https" else 80
-        return host if self.port == default else f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}"
-
-
-@lru_cache(maxsize=256)
-def _plain_origin(scheme: str, authority: str) -> Origin:
-    host, _, port = authority.partition(":")
-    return Origin(scheme, host, int(port or (443 if scheme == "https" else 80)))
-
-
-def split_url(url: str) -> tuple[Origin, str]:
-    """The origin and the request target of an http or https URL; user information is left out."""
-    if (plain := _PLAIN_URL.fullmatch(url)) is not None:
-        scheme, host, target = plain.groups()
-        return _plain_origin(scheme, host), target
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise UsageError(f"{redact(url)} is not a URL") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{redact(url)} is not an http or https URL")
-    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
-    if parts.query:
-        target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
-    return Origin(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)), target
 
 
 class Answer:
@@ -145,6 +97,7 @@ class HttpClient:
     def __init__(self, network: Network, limits: Limits, retry: Retry, *, buffer_bytes: int = BUFFER_BYTES) -> None:
         self._network = network
         self._limits = limits
+        self._dialer = Dialer(network, limits)
         self._buffer_bytes = buffer_bytes
         self.retry = retry
         self._lock = threading.Lock()
@@ -248,23 +201,23 @@ class HttpClient:
     def _exchange(
         self, origin: Origin, method: str, url: str, target: str, headers: list[tuple[str, str]], body: bytes
     ) -> Answer:
-        proxy = self._proxy_for(origin)
+        proxy = self._dialer.proxy_for(origin)
         names = {name.lower() for name, _ in headers}
         sent = [("Host", origin.authority)] if "host" not in names else []
         if "user-agent" not in names:
             sent.append(("User-Agent", USER_AGENT))
         if proxy and origin.scheme == "http":
             target = f"{origin}{target}"
-            sent += _proxy_authorization(proxy)
+            sent += proxy_authorization(proxy)
         sent += headers
-        connection, head = self._first_answer(origin, proxy, method, target, sent, body)
+        connection, head = self._first_answer(origin, method, target, sent, body)
         return Answer(url, head, connection, partial(self._give_back, origin))
 
     def _first_answer(
-        self, origin: Origin, proxy: str, method: str, target: str, sent: Headers, body: bytes
+        self, origin: Origin, method: str, target: str, sent: Headers, body: bytes
     ) -> tuple[Connection, Head]:
         while True:
-            connection, reused = self._take(origin, proxy)
+            connection, reused = self._take(origin)
             try:
                 return connection, connection.request(method, target, sent, body)
             except BaseException as error:
@@ -276,14 +229,14 @@ class HttpClient:
                 if not (reused and closed and not connection.answered):
                     raise
 
-    def _take(self, origin: Origin, proxy: str) -> tuple[Connection, bool]:
+    def _take(self, origin: Origin) -> tuple[Connection, bool]:
         with self._lock:
             kept = self._idle.get(origin)
             connection = kept.pop() if kept else None
             if connection is not None:
                 self._busy.add(connection)
                 return connection, True
-        connection = self._connect(origin, proxy)
+        connection = self._dialer.dial(origin, bytearray(self._buffer_size()))
         with self._lock:
             if self._closed:
                 connection.close()
@@ -304,111 +257,12 @@ class HttpClient:
             self._busy.discard(connection)
         connection.close()
 
-    def _connect(self, origin: Origin, proxy: str) -> Connection:
-        target = origin
-        if proxy:
-            target, _ = split_url(proxy)
-            if target.scheme == origin.scheme == "https":
-                # Python's sockets cannot carry TLS within TLS.
-                raise Unsupported(
-                    f"{origin.authority} cannot be reached through a proxy that itself wants TLS ({target})",
-                    hint="give the proxy as http://: what goes through it is encrypted all the same",
-                )
-        sock = self._tcp(target)
-        try:
-            if proxy and target.scheme == "https":
-                sock = self._tls(sock, target)
-            if proxy and origin.scheme == "https":
-                self._tunnel(sock, origin, target, proxy)
-            if origin.scheme == "https":
-                sock = self._tls(sock, origin)
-        except BaseException:
-            sock.close()
-            raise
-        return Connection(sock, bytearray(self._buffer_size()), self._limits.stall_s, origin.authority)
-
     def _buffer_size(self) -> int:
         """A fair part of what is left for buffers: large for the first connections, small for the hundredth."""
         with self._lock:
             open_now = len(self._busy) + sum(map(len, self._idle.values()))
         fair = self._buffer_bytes // (2 * (open_now + 1))
         return max(_LEAST_BUFFER_BYTES, min(_MOST_BUFFER_BYTES, fair))
-
-    def _tcp(self, target: Origin) -> socket.socket:
-        try:
-            sock = socket.create_connection((target.host, target.port), self._limits.connect_s)
-        except (socket.gaierror, UnicodeError) as error:
-            if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-                raise Unavailable(f"the name {printable(target.host)} cannot be looked up now") from error
-            raise NotFound(
-                f"there is no host called {printable(target.host)}", hint="look at the URI and at the endpoint"
-            ) from error
-        except TimeoutError as error:
-            raise Unavailable(
-                f"{target.authority} does not answer within {self._limits.connect_s:g} s",
-                hint="is it reachable from here, or is a proxy needed?",
-            ) from error
-        except OSError as error:
-            raise Unavailable(f"cannot connect to {target.authority}: {error.strerror or error}") from error
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-
-    def _tls(self, sock: socket.socket, target: Origin) -> "ssl.SSLSocket":
-        import ssl
-
-        try:
-            return self._tls_context.wrap_socket(sock, server_hostname=target.host)
-        except ssl.SSLCertVerificationError as error:
-            raise NotAllowed(
-                f"the certificate of {target.authority} is not trusted: {error.verify_message}",
-                hint="give its CA by AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
-            ) from error
-        except ssl.SSLError as error:
-            if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL"):
-                raise Unsupported(
-                    f"{target.authority} does not speak TLS", hint="should the URI or endpoint begin with http://?"
-                ) from error
-            raise Unavailable(f"the TLS handshake with {target.authority} failed: {error.reason or error}") from error
-        except OSError as error:
-            raise Unavailable(f"the TLS handshake with {target.authority} failed: {error}") from error
-
-    @cached_property
-    def _tls_context(self) -> "ssl.SSLContext":
-        import ssl
-
-        if not self._network.verify_tls:
-            context = ssl.create_default_context()
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            return context
-        context = ssl.create_default_context()
-        for name in self._network.ca_files:
-            try:
-                context.load_verify_locations(cafile=name)
-            except (OSError, ssl.SSLError) as error:
-                raise UsageError(
-                    f"the CA bundle {printable(name)} cannot be used: {error.strerror or error}",
-                    hint="it must be a file of PEM certificates",
-                ) from error
-        return context
-
-    def _tunnel(self, sock: socket.socket, origin: Origin, proxy: Origin, proxy_url: str) -> None:
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        target = f"{host}:{origin.port}"
-        connection = Connection(sock, bytearray(16 * 1024), self._limits.connect_s, f"the proxy {proxy.authority}")
-        head = connection.request("CONNECT", target, [("Host", target), *_proxy_authorization(proxy_url)])
-        if head.status != HTTPStatus.OK:
-            kind = NotAllowed if head.status in (403, 407) else Unavailable
-            raise kind(f"the proxy {proxy.authority} refuses to connect to {target} ({head.status})")
-        # The connection left the time-out to the kernel, and a TLS handshake would wait for ever.
-        sock.settimeout(self._limits.connect_s)
-
-    def _proxy_for(self, origin: Origin) -> str:
-        network = self._network
-        proxy = network.https_proxy if origin.scheme == "https" else network.http_proxy
-        if not proxy or any(_excludes(rule, origin) for rule in network.no_proxy):
-            return ""
-        return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def status_error(head: Head, what: str) -> LadingError:
@@ -451,31 +305,3 @@ def _retry_after_s(head: Head) -> float | None:
     except (ValueError, OverflowError):
         return None
     return min(max(moment - time(), 0.0), _MAX_RETRY_AFTER_S)
-
-
-def _proxy_authorization(proxy_url: str) -> list[tuple[str, str]]:
-    user, at, _ = urlsplit(proxy_url).netloc.rpartition("@")
-    if not at:
-        return []
-    return [("Proxy-Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode())]
-
-
-def _excludes(rule: str, origin: Origin) -> bool:
-    """Whether one entry of NO_PROXY covers this origin: a host, a domain, host:port, an address range or *."""
-    if rule == "*":
-        return True
-    if "/" in rule:
-        import ipaddress
-
-        try:
-            return ipaddress.ip_address(origin.host) in ipaddress.ip_network(rule, strict=False)
-        except ValueError:
-            return False
-    name, colon, port = rule.rpartition(":")
-    # An IPv6 address has a port only behind its brackets.
-    if colon and port.isdigit() and (":" not in name or name.endswith("]")):
-        if int(port) != origin.port:
-            return False
-        rule = name
-    rule = rule.lower().lstrip(".").strip("[]")
-    return origin.host == rule or origin.host.endswith(f".{rule}")

@@ -1,0 +1,157 @@
+"""Making a connection: TCP, proxies, TLS, and what goes wrong with them."""
+
+import base64
+import socket
+from functools import cached_property
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.http_wire import Connection
+from lading.origin import Origin, split_url
+from lading.settings import Limits, Network
+from lading.uri import printable
+
+if TYPE_CHECKING:
+    # Loaded when a connection needs it: it takes as long as the whole of a small delivery over HTTP.
+    import ssl
+
+
+class Dialer:
+    """Connects to any origin as the network is configured.  Safe from any thread."""
+
+    def __init__(self, network: Network, limits: Limits) -> None:
+        self._network = network
+        self._limits = limits
+
+    def dial(self, origin: Origin, buffer: bytearray) -> Connection:
+        """A new connection to ``origin``, through its proxy if it has one; ``buffer`` is what it reads into."""
+        proxy = self.proxy_for(origin)
+        target = origin
+        if proxy:
+            target, _ = split_url(proxy)
+            if target.scheme == origin.scheme == "https":
+                # Python's sockets cannot carry TLS within TLS.
+                raise Unsupported(
+                    f"{origin.authority} cannot be reached through a proxy that itself wants TLS ({target})",
+                    hint="give the proxy as http://: what goes through it is encrypted all the same",
+                )
+        sock = self._tcp(target)
+        try:
+            if proxy and target.scheme == "https":
+                sock = self._tls(sock, target)
+            if proxy and origin.scheme == "https":
+                self._tunnel(sock, origin, target, proxy)
+            if origin.scheme == "https":
+                sock = self._tls(sock, origin)
+        except BaseException:
+            sock.close()
+            raise
+        return Connection(sock, buffer, self._limits.stall_s, origin.authority)
+
+    def _tcp(self, target: Origin) -> socket.socket:
+        try:
+            sock = socket.create_connection((target.host, target.port), self._limits.connect_s)
+        except (socket.gaierror, UnicodeError) as error:
+            if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+                raise Unavailable(f"the name {printable(target.host)} cannot be looked up now") from error
+            raise NotFound(
+                f"there is no host called {printable(target.host)}", hint="look at the URI and at the endpoint"
+            ) from error
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{target.authority} does not answer within {self._limits.connect_s:g} s",
+                hint="is it reachable from here, or is a proxy needed?",
+            ) from error
+        except OSError as error:
+            raise Unavailable(f"cannot connect to {target.authority}: {error.strerror or error}") from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def _tls(self, sock: socket.socket, target: Origin) -> "ssl.SSLSocket":
+        import ssl
+
+        try:
+            return self._tls_context.wrap_socket(sock, server_hostname=target.host)
+        except ssl.SSLCertVerificationError as error:
+            raise NotAllowed(
+                f"the certificate of {target.authority} is not trusted: {error.verify_message}",
+                hint="give its CA by AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
+            ) from error
+        except ssl.SSLError as error:
+            if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL"):
+                raise Unsupported(
+                    f"{target.authority} does not speak TLS", hint="should the URI or endpoint begin with http://?"
+                ) from error
+            raise Unavailable(f"the TLS handshake with {target.authority} failed: {error.reason or error}") from error
+        except OSError as error:
+            raise Unavailable(f"the TLS handshake with {target.authority} failed: {error}") from error
+
+    @cached_property
+    def _tls_context(self) -> "ssl.SSLContext":
+        import ssl
+
+        if not self._network.verify_tls:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            return context
+        context = ssl.create_default_context()
+        for name in self._network.ca_files:
+            try:
+                context.load_verify_locations(cafile=name)
+            except (OSError, ssl.SSLError) as error:
+                raise UsageError(
+                    f"the CA bundle {printable(name)} cannot be used: {error.strerror or error}",
+                    hint="it must be a file of PEM certificates",
+                ) from error
+        return context
+
+    def _tunnel(self, sock: socket.socket, origin: Origin, proxy: Origin, proxy_url: str) -> None:
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        target = f"{host}:{origin.port}"
+        connection = Connection(sock, bytearray(16 * 1024), self._limits.connect_s, f"the proxy {proxy.authority}")
+        head = connection.request("CONNECT", target, [("Host", target), *proxy_authorization(proxy_url)])
+        if head.status != HTTPStatus.OK:
+            kind = NotAllowed if head.status in (403, 407) else Unavailable
+            raise kind(f"the proxy {proxy.authority} refuses to connect to {target} ({head.status})")
+        # The connection left the time-out to the kernel, and a TLS handshake would wait for ever.
+        sock.settimeout(self._limits.connect_s)
+
+    def proxy_for(self, origin: Origin) -> str:
+        """The URL of the proxy for ``origin``, or ""."""
+        network = self._network
+        proxy = network.https_proxy if origin.scheme == "https" else network.http_proxy
+        if not proxy or any(_excludes(rule, origin) for rule in network.no_proxy):
+            return ""
+        return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def proxy_authorization(proxy_url: str) -> list[tuple[str, str]]:
+    """The header for the user and password in a proxy's URL, if there are any."""
+    user, at, _ = urlsplit(proxy_url).netloc.rpartition("@")
+    if not at:
+        return []
+    return [("Proxy-Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode())]
+
+
+def _excludes(rule: str, origin: Origin) -> bool:
+    """Whether one entry of NO_PROXY covers this origin: a host, a domain, host:port, an address range or *."""
+    if rule == "*":
+        return True
+    if "/" in rule:
+        import ipaddress
+
+        try:
+            return ipaddress.ip_address(origin.host) in ipaddress.ip_network(rule, strict=False)
+        except ValueError:
+            return False
+    name, colon, port = rule.rpartition(":")
+    # An IPv6 address has a port only behind its brackets.
+    if colon and port.isdigit() and (":" not in name or name.endswith("]")):
+        if int(port) != origin.port:
+            return False
+        rule = name
+    rule = rule.lower().lstrip(".").strip("[]")
+    return origin.host == rule or origin.host.endswith(f".{rule}")
