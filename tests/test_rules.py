@@ -70,7 +70,7 @@ def test_every_thread_has_a_name() -> None:
 
 def test_there_is_one_http_client_and_one_place_that_opens_sockets() -> None:
     assert users_of("http.client", "urllib.request", "requests", "httpx", "urllib3", "aiohttp") == set()
-    assert users_of("socket.create_connection", "socket.socket") <= {"http_client.py", "http_wire.py"}
+    assert users_of("socket.create_connection", "socket.socket") <= {"http_dial.py", "http_wire.py"}
 
 
 def test_no_shell_is_run_and_nobody_sleeps() -> None:

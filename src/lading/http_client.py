@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from time import time
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import urljoin
 
 from lading import __version__
@@ -31,10 +31,6 @@ from lading.origin import Origin, split_url
 from lading.retry import Retry
 from lading.settings import Limits, Network
 from lading.uri import redact
-
-if TYPE_CHECKING:
-    # Loaded when a connection needs it: it takes as long as the whole of a small delivery over HTTP.
-    pass
 
 Headers = Iterable[tuple[str, str]]
 
