@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from lading.errors import LadingError, NoSpace, NotAllowed, NotFound, Unavailable
+from lading.errors import LadingError, NoSpace, NotAllowed, NotFound, Unavailable, Unsupported
 from lading.uri import printable
 
 _AT_FDCWD = -100
@@ -27,6 +27,8 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
         return NotAllowed(f"{shown}: {why}", hint=f"it must be accessible to user {os.geteuid()}")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return NotFound(f"{shown}: {why}")
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return Unsupported(f"{shown}: {why}", hint="deliver to a folder with a shorter path")
     if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):
         return Unavailable(f"{shown}: {why}")
     return LadingError(f"{shown}: {why}")

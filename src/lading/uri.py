@@ -77,7 +77,9 @@ class ModelURI(NamedTuple):
             authority = "***@" + authority.rpartition("@")[2]
         if query is not None:
             query = "&".join(map(_redact_pair, query.split("&")))
-        return str(ModelURI(self.scheme, authority, self.path, query, self.fragment))
+        # Some services carry a token there.
+        fragment = "***" if self.fragment and "=" in self.fragment else self.fragment
+        return str(ModelURI(self.scheme, authority, self.path, query, fragment))
 
     def identity(self) -> str:
         """A digest of what the URI names: equal for a presigned URL that was signed anew, and no secret in it."""

@@ -7,9 +7,10 @@ from time import time
 
 import pytest
 
-from lading.errors import IntegrityError, Stalled, Unavailable
-from lading.events import Retried
-from lading.settings import Limits
+from lading.deliver import Request, Session, deliver
+from lading.errors import DeadlineExceeded, IntegrityError, Stalled, Unavailable
+from lading.events import Retried, ignore
+from lading.settings import Limits, Settings
 from servers.faulty_http import (
     ALWAYS,
     MODIFIED,
@@ -276,3 +277,36 @@ def test_redirects_without_end_end_the_delivery(server, destination, pull):
     with pytest.raises(Unavailable):
         pull(uri, destination.path)
     destination.assert_untouched()
+
+
+class TickingClock:
+    """A second passes whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        self.seconds += 1
+        return self.seconds
+
+    def wait(self, stop, seconds: float) -> bool:
+        self.seconds += seconds
+        return stop.is_set()
+
+
+def test_the_deadline_ends_a_transfer_that_waits(server, destination, tmp_path):
+    server.misbehave("/model.bin", stall(at=1000, times=ALWAYS))
+    uri = server.put("/model.bin", CONTENT)
+    session = Session(Settings(limits=Limits(deadline_s=30, stall_s=60)), ignore, TickingClock())
+    with pytest.raises(DeadlineExceeded) as caught:
+        deliver([Request(uri, destination.path)], session)
+    session.http.close()
+    assert caught.value.exit_code == 5
+    destination.assert_untouched()
+
+
+def test_a_file_under_a_weak_validator_is_read_in_one_piece(server, destination, pull):
+    uri = server.put("/model.bin", CONTENT, etag='W/"weak"')
+    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    destination.assert_holds(DELIVERED)
+    assert [request.headers.get("range") for request in server.requests] == ["bytes=0-0", None]

@@ -84,7 +84,8 @@ class HttpSource:
             size,
             validator,
             tuple(declared_digests(head, whole=head.status == 200)),
-            ranged=head.status == 206 and size is not None and not _is_encoded(head),
+            # RFC 9110, 13.1.5 and 14.4: parts may be put together only under a strong validator.
+            ranged=head.status == 206 and size is not None and not (validator or "").startswith("W/"),
         )
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
