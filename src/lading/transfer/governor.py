@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from lading.http_client import BUFFER_BYTES
+
 SPAN_BYTES = 32 << 20
 
 # What the interpreter, the modules and a listing take. Measured in docs/adr/0003.
 _RESERVED_BYTES = 40 << 20
 # A thread's stack that is really touched, a small buffer, TLS state.
 _WORKER_BYTES = 192 << 10
-# One HTTP connection for each of a few workers can have a large buffer; see HttpClient.
-_BUFFER_BYTES = 24 << 20
 _MOST_WORKERS = 128
 _FEWEST_WORKERS = 2
 _FIRST_WORKERS_PER_CPU = 4
@@ -35,14 +35,14 @@ class Bounds(NamedTuple):
     most_workers: int
     first_workers: int
     cpus: float
-    buffer_bytes: int = _BUFFER_BYTES
+    buffer_bytes: int = BUFFER_BYTES
     span_bytes: int = SPAN_BYTES
 
 
 def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup")) -> Bounds:
     """Bounds from the memory and CPU that this process may use; ``wanted_workers`` zero means "choose"."""
     cpus = cpu_limit(root)
-    most, buffer_bytes = min(wanted_workers or _MOST_WORKERS, _MOST_WORKERS), _BUFFER_BYTES
+    most, buffer_bytes = min(wanted_workers or _MOST_WORKERS, _MOST_WORKERS), BUFFER_BYTES
     memory = memory_limit_bytes(root)
     if memory is not None:
         spare = max(memory - _RESERVED_BYTES, 0)
