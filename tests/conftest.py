@@ -12,6 +12,8 @@ from lading.deliver import Request, Session, deliver
 from lading.events import Event, Listener, ignore
 from lading.manifest import Digest, Manifest
 from lading.settings import Limits, Settings
+from servers.fake_s3 import FakeS3
+from servers.faulty_http import FaultyServer
 
 _CONFIGURATION = ("AWS_", "STORAGE_", "LADING_", "S3_", "CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_", "awsAnonymous")
 
@@ -40,6 +42,17 @@ class FakeClock:
         self.seconds += seconds
         self.waits.append(seconds)
         return stop.is_set()
+
+
+@pytest.fixture
+def server():
+    with FaultyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(server):
+    return FakeS3(server)
 
 
 @pytest.fixture

@@ -14,24 +14,12 @@ from pathlib import Path
 import pytest
 
 from lading.settings import S3, Limits
-from servers.fake_s3 import FakeS3, S3Object
-from servers.faulty_http import FaultyServer
+from servers.fake_s3 import S3Object
 from servers.trees import MIB, content
 
 CGROUP = Path("/sys/fs/cgroup")
 LARGE = content(96 * MIB)
 SMALL = S3Object(b"small")
-
-
-@pytest.fixture
-def server():
-    with FaultyServer() as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(server):
-    return FakeS3(server)
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ import pytest
 
 from lading.manifest import Manifest
 from lading.settings import S3, Aws
-from servers.fake_s3 import FakeS3
-from servers.faulty_http import FaultyServer
 from servers.trees import read_tree, whole_manifest, write_tree
 
 OLD_MODEL = {"config.json": b"old", "old/weights.bin": b"old weights", "model.bin": b"the old model"}
@@ -116,17 +114,6 @@ def new_disk(tmp_path):
     yield make
     for disk in disks:
         disk.unmount()
-
-
-@pytest.fixture
-def server():
-    with FaultyServer() as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(server):
-    return FakeS3(server)
 
 
 @pytest.fixture
