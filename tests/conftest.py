@@ -12,6 +12,7 @@ from lading.deliver import Request, Session, deliver
 from lading.events import Event, Listener, ignore
 from lading.manifest import Digest, Manifest
 from lading.settings import Limits, Settings
+from lading.settings.variables import Variables
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import FaultyServer
 
@@ -76,6 +77,7 @@ def new_session(clock, events):
             events.append(event)
             listener(event)
 
+        settings["variables"] = Variables(settings.get("variables"))
         settings.setdefault("limits", Limits(stall_s=5.0, connect_s=5.0, attempts=4, workers=4))
         session = Session(Settings(**settings), tell, clock)
         sessions.append(session)

@@ -18,7 +18,9 @@ from lading.credentials import AwsKeys, Secret
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient
 from lading.retry import Retry
-from lading.settings import Limits, Network, Settings
+from lading.settings import Limits, Network
+from lading.settings.aws import read_aws
+from lading.settings.variables import Variables
 
 Answer = tuple[int, str]
 
@@ -117,7 +119,7 @@ class SecondsLater:
 
 
 def credentials(http: HttpClient, region: str = "", **env: str) -> AwsCredentials:
-    aws = Settings.load({"AWS_EC2_METADATA_DISABLED": "true", **env}).aws
+    aws = read_aws(Variables({"AWS_EC2_METADATA_DISABLED": "true", **env}))
     return AwsCredentials(aws, http, region)
 
 
@@ -356,7 +358,7 @@ def test_keys_are_fetched_once_and_renewed_shortly_before_they_end_with_the_toke
     # The kubelet rotates the file.
     (tmp_path / "token").write_text("tok2")
     assert revealed(holder.keys())[:2] == ("AK1", "SK of tok")  # type: ignore[index]
-    monkeypatch.setattr("lading.aws.credentials.time", SecondsLater(11))
+    monkeypatch.setattr("lading.renewal.time", SecondsLater(11))
     assert revealed(holder.keys())[:2] == ("AK2", "SK of tok2")  # type: ignore[index]
 
 
@@ -368,10 +370,10 @@ def test_keys_that_still_hold_are_used_while_no_others_can_be_had(
     holder = credentials(http, **irsa(tmp_path, service.url))
     keys = holder.keys()
     down = True
-    monkeypatch.setattr("lading.aws.credentials.time", SecondsLater(11))
+    monkeypatch.setattr("lading.renewal.time", SecondsLater(11))
     assert holder.keys() is keys
     assert len(service.asked) > 1
-    monkeypatch.setattr("lading.aws.credentials.time", SecondsLater(300))
+    monkeypatch.setattr("lading.renewal.time", SecondsLater(300))
     with pytest.raises(Unavailable):
         holder.keys()
 

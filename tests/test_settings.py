@@ -9,6 +9,9 @@ import pytest
 from lading.credentials import Secret
 from lading.errors import LadingError, NotFound, UsageError
 from lading.settings import Limits, RegistryEntry, Settings, parse_verify
+from lading.settings.aws import read_aws, read_s3
+from lading.settings.variables import Variables
+from lading.uri import ModelURI
 
 Env = dict[str, str]
 
@@ -23,9 +26,15 @@ def load_file(tmp_path: Path, text: str, **env: str) -> Settings:
     return Settings.load({"LADING_CONFIG": str(path), **env})
 
 
+def without_variables(settings: Settings) -> Settings:
+    return settings._replace(variables=Variables())
+
+
 def reach(settings: Settings, place: str) -> Any:
-    value: Any = settings
-    for name in place.split("."):
+    families = {"aws": read_aws, "s3": read_s3}
+    first, *rest = place.split(".")
+    value: Any = families[first](settings.variables) if first in families else getattr(settings, first)
+    for name in rest:
         value = getattr(value, name)
     return value.reveal() if isinstance(value, Secret) else value
 
@@ -35,8 +44,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings == Settings()
     assert settings.verify == "auto"
     assert settings.termination_log == "/dev/termination-log"
-    assert settings.s3.verify_tls
-    assert not settings.s3.anonymous
+    assert read_s3(settings.variables).verify_tls
+    assert not read_s3(settings.variables).anonymous
 
 
 @pytest.mark.parametrize(
@@ -149,12 +158,12 @@ def test_a_variable_sets_what_kserve_means_by_it(env: Env, place: str, value: ob
 
 @pytest.mark.parametrize("text", ["1", "true", "True", "TRUE", "yes", "on", " true "])
 def test_yes_has_many_spellings(text: str) -> None:
-    assert load(awsAnonymousCredential=text).s3.anonymous is True
+    assert reach(load(awsAnonymousCredential=text), "s3.anonymous") is True
 
 
 @pytest.mark.parametrize("text", ["0", "false", "False", "no", "off"])
 def test_no_has_many_spellings(text: str) -> None:
-    assert load(S3_VERIFY_SSL=text).s3.verify_tls is False
+    assert reach(load(S3_VERIFY_SSL=text), "s3.verify_tls") is False
 
 
 @pytest.mark.parametrize(
@@ -170,7 +179,8 @@ def test_no_has_many_spellings(text: str) -> None:
 )
 def test_a_word_that_is_neither_yes_nor_no_is_refused_by_the_variables_name(name: str) -> None:
     with pytest.raises(UsageError, match=name):
-        load(**{name: "maybe", "S3_ENDPOINT": "minio"})
+        settings = load(**{name: "maybe", "S3_ENDPOINT": "minio"})
+        reach(settings, "s3.endpoint"), reach(settings, "aws.profile")
 
 
 # ---- storage JSON --------------------------------------------------------------------------
@@ -242,8 +252,8 @@ def test_keys_from_the_storage_json_are_not_mixed_with_the_environments_session_
         AWS_SESSION_TOKEN="env",
         STORAGE_CONFIG='{"access_key_id": "config", "secret_access_key": "config"}',
     )
-    assert settings.aws.access_key_id == "config"
-    assert settings.aws.session_token is None
+    assert reach(settings, "aws.access_key_id") == "config"
+    assert reach(settings, "aws.session_token") is None
 
 
 @pytest.mark.parametrize("variable", ["STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG"])
@@ -256,7 +266,7 @@ def test_storage_json_that_is_no_object_is_refused_without_being_quoted(variable
 
 
 def test_an_empty_storage_json_counts_as_none() -> None:
-    assert load(STORAGE_CONFIG="", STORAGE_OVERRIDE_CONFIG="") == Settings()
+    assert without_variables(load(STORAGE_CONFIG="", STORAGE_OVERRIDE_CONFIG="")) == Settings()
 
 
 def test_the_environment_is_not_written_to() -> None:
@@ -302,18 +312,13 @@ def test_a_pattern_may_begin_with_a_bracket_in_a_json_array() -> None:
     assert load(STORAGE_ALLOW_PATTERNS='["[ab].json"]').allow == ("[ab].json",)
 
 
-def test_headers_are_kept_by_host_and_as_secrets() -> None:
-    settings = load(**{"models.example.com-headers": '{"Authorization": "s3cret"}', "other": "x"})
-    assert list(settings.host_headers) == ["models.example.com"]
-    assert "s3cret" not in repr(settings)
-
-
 def test_no_secret_is_in_the_text_of_the_settings() -> None:
     settings = load(
         AWS_SECRET_ACCESS_KEY="s3cret-1",
         AWS_SESSION_TOKEN="s3cret-2",
         AWS_CONTAINER_AUTHORIZATION_TOKEN="s3cret-3",
         STORAGE_CONFIG='{"secret_access_key": "s3cret-4"}',
+        **{"models.example.com-headers": '{"Authorization": "s3cret-5"}'},
     )
     assert "s3cret" not in repr(settings)
     assert "s3cret" not in str(settings)
@@ -359,7 +364,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "registries:\nlimits:\n"])
 def test_an_empty_file_gives_the_defaults(tmp_path: Path, text: str) -> None:
-    assert load_file(tmp_path, text) == Settings()
+    assert without_variables(load_file(tmp_path, text)) == Settings()
 
 
 def test_registries_keep_their_order_and_options(tmp_path: Path) -> None:
@@ -434,3 +439,101 @@ def test_a_choice_must_be_one_of_the_known(name: str, text: str) -> None:
 
 def test_every_verification_mode_parses() -> None:
     assert [parse_verify(mode) for mode in ("auto", "strict", "off")] == ["auto", "strict", "off"]
+
+
+# ---- credentials for a URI's prefix ----------------------------------------------------------
+
+
+def for_uri(settings: Settings, uri: str) -> str:
+    return read_aws(settings.for_uri(ModelURI.parse(uri)).variables).access_key_id
+
+
+RULES = """
+credentials:
+  - prefix: s3://team-a
+    folder: {folder}
+  - prefix: s3://team-a/special/
+    variables: {{AWS_ACCESS_KEY_ID: special, AWS_SECRET_ACCESS_KEY: {{env: OTHER}}}}
+  - prefix: https://Models.example.com/a
+    variables: {{AWS_ACCESS_KEY_ID: web, AWS_SECRET_ACCESS_KEY: {{file: {folder}/AWS_SECRET_ACCESS_KEY}}}}
+"""
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    folder = tmp_path / "secret"
+    folder.mkdir()
+    (folder / "AWS_ACCESS_KEY_ID").write_text("team-a\n")
+    (folder / "AWS_SECRET_ACCESS_KEY").write_text("s3cret\n")
+    (folder / "..data").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("uri", "key"),
+    [
+        ("s3://team-a/model", "team-a"),
+        ("s3://team-a", "team-a"),
+        ("s3://team-ab/model", "env"),
+        ("s3://team-a/special/model", "special"),
+        ("s3://team-a/special", "special"),
+        ("s3://team-a/specialist", "team-a"),
+        ("s3://other/model", "env"),
+        ("https://models.example.com/a/b", "web"),
+        ("https://user:pw@MODELS.example.com/a", "web"),
+        ("http://models.example.com/a", "env"),
+        ("https://models.example.com.evil/a", "env"),
+    ],
+)
+def test_the_credentials_of_the_longest_prefix_that_covers_a_uri_hold_for_it(
+    tmp_path: Path, secret: Path, uri: str, key: str
+) -> None:
+    env = {"AWS_ACCESS_KEY_ID": "env", "AWS_SECRET_ACCESS_KEY": "env", "AWS_SESSION_TOKEN": "env", "OTHER": "other"}
+    settings = load_file(tmp_path, RULES.format(folder=secret), **env)
+    assert for_uri(settings, uri) == key
+    # A session token belongs to the keys it came with.
+    assert reach(settings.for_uri(ModelURI.parse(uri)), "aws.session_token") == ("env" if key == "env" else None)
+    assert "s3cret" not in repr(settings)
+
+
+def test_a_mounted_secret_is_read_anew_and_its_rotation_is_seen(tmp_path: Path, secret: Path) -> None:
+    settings = load_file(tmp_path, RULES.format(folder=secret), OTHER="other")
+    before = settings.rotating()
+    assert settings.rotating() == before
+    (secret / "AWS_ACCESS_KEY_ID").write_text("rotated")
+    assert for_uri(settings, "s3://team-a/model") == "rotated"
+    assert settings.rotating() != before
+
+
+def test_credentials_may_be_storage_json_and_bring_their_own_authorities(tmp_path: Path, secret: Path) -> None:
+    (secret / "STORAGE_CONFIG").write_text('{"access_key_id": "json", "ca_bundle": "/ca.pem"}')
+    settings = load_file(tmp_path, RULES.format(folder=secret), STORAGE_CONFIG='{"access_key_id": "pod"}')
+    assert for_uri(settings, "s3://other/model") == "pod"
+    assert for_uri(settings, "s3://team-a/model") == "json"
+    assert settings.for_uri(ModelURI.parse("s3://team-a/model")).network.ca_files == ("/ca.pem",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "credentials: s3cret",
+        "credentials: [s3://a]",
+        "credentials: [{folder: /a}]",
+        "credentials: [{prefix: /a, folder: /a}]",
+        "credentials: [{prefix: s3://a, folder: /a, password: s3cret}]",
+        "credentials: [{prefix: s3://a, variables: [s3cret]}]",
+    ],
+)
+def test_rules_that_are_not_understood_are_refused_without_being_quoted(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_file(tmp_path, text)
+    assert "s3cret" not in str(caught.value) + caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["{env: NOT_THERE}", "{file: /nowhere}", "[s3cret]", "{other: s3cret}"])
+def test_credentials_that_cannot_be_read_end_the_delivery_that_needs_them(tmp_path: Path, value: str) -> None:
+    settings = load_file(tmp_path, f"credentials: [{{prefix: s3://a, variables: {{X: {value}}}}}]")
+    assert for_uri(settings, "s3://b/model") == ""
+    with pytest.raises((UsageError, NotFound)) as caught:
+        for_uri(settings, "s3://a/model")
+    assert "s3cret" not in str(caught.value) + caught.value.hint

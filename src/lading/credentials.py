@@ -26,6 +26,14 @@ class Secret:
         return hash(self._value)
 
 
+class Token(NamedTuple):
+    """A bearer token.  ``kind`` names who gave it, ``expires_at_s`` is Unix time (None: for ever)."""
+
+    value: Secret
+    kind: str
+    expires_at_s: float | None = None
+
+
 class AwsKeys(NamedTuple):
     """What signs an AWS request.  ``kind`` names the provider, ``expires_at_s`` is Unix time."""
 

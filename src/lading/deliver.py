@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from lading import place, registries
 from lading.disk import free_bytes
-from lading.errors import IntegrityError, NoSpace, NotFound, OriginChanged, UsageError
+from lading.errors import IntegrityError, NoSpace, NotAllowed, NotFound, OriginChanged, UsageError
 from lading.events import AlreadyDelivered, Delivered, Listed, Listener, Resolved, Retried, Unpacking
 from lading.http_client import HttpClient
 from lading.manifest import Digest, File, Manifest
@@ -89,11 +89,16 @@ def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
     """Bring every requested model to its destination; returns the sealed manifests in the same order."""
     _refuse_shared_destinations(requests)
     for _ in range(_MOST_LISTINGS - 1):
+        credentials = session.settings.rotating()
+        # What has landed of unchanged files stays in both cases: the journal knows their validators.
         try:
             return _deliver_as_listed(requests, session)
         except OriginChanged as error:
-            # What has landed of unchanged files stays: the journal knows their validators.
             session.listener(Retried("the listing", error.message, 0.0))
+        except NotAllowed as error:
+            if session.settings.rotating() == credentials:
+                raise
+            session.listener(Retried("the delivery with new credentials", error.message, 0.0))
     return _deliver_as_listed(requests, session)
 
 

@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from lading.errors import LadingError, NoSpace, NotAllowed, NotFound, Unavailable, Unsupported
+from lading.errors import LadingError, NoSpace, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.uri import printable
 
 _AT_FDCWD = -100
@@ -32,6 +32,16 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
     if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):
         return Unavailable(f"{shown}: {why}")
     return LadingError(f"{shown}: {why}")
+
+
+def read_secret_file(path: str) -> str:
+    """The text of a file that holds a credential, without the white space around it."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise disk_error(error, path) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{printable(path)} is not text, as a credential is") from error
 
 
 def free_bytes(path: Path) -> int:

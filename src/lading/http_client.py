@@ -104,7 +104,16 @@ class HttpClient:
 
     def without_tls_checks(self) -> "HttpClient":
         """A client that believes any certificate, for the one source that was told to."""
-        return self._variant(self._network._replace(verify_tls=False), self._limits, self.retry)
+        return self.reaching(self._network._replace(verify_tls=False))
+
+    def reaching(self, network: Network) -> "HttpClient":
+        """A client that reaches hosts as ``network`` says: this one, if it does."""
+        return self if network == self._network else self._variant(network, self._limits, self.retry)
+
+    @property
+    def network(self) -> Network:
+        """How this client reaches hosts."""
+        return self._network
 
     def direct(self, *, connect_s: float, stall_s: float, retry: Retry) -> "HttpClient":
         """A client for services on this very machine: no proxy, its own patience."""
@@ -112,9 +121,13 @@ class HttpClient:
         return self._variant(network, self._limits._replace(connect_s=connect_s, stall_s=stall_s), retry)
 
     def _variant(self, network: Network, limits: Limits, retry: Retry) -> "HttpClient":
-        variant = HttpClient(network, limits, retry, buffer_bytes=self._buffer_bytes)
-        self._variants.append(variant)
-        return variant
+        with self._lock:
+            self._variants = [variant for variant in self._variants if not variant._closed]
+            for variant in self._variants:
+                if (variant._network, variant._limits, variant.retry) == (network, limits, retry):
+                    return variant
+            self._variants.append(HttpClient(network, limits, retry, buffer_bytes=self._buffer_bytes))
+            return self._variants[-1]
 
     def interrupt(self) -> None:
         """Wake every thread that waits for an answer; it gets ``Unavailable``."""

@@ -1,8 +1,9 @@
 """Making a connection: TCP, proxies, TLS, and what goes wrong with them."""
 
 import base64
+import os
 import socket
-from functools import cached_property
+import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,9 @@ class Dialer:
     def __init__(self, network: Network, limits: Limits) -> None:
         self._network = network
         self._limits = limits
+        self._lock = threading.Lock()
+        self._context: ssl.SSLContext | None = None
+        self._stamps: tuple[tuple[int, int], ...] = ()
 
     def dial(self, origin: Origin, buffer: bytearray) -> Connection:
         """A new connection to ``origin``, through its proxy if it has one; ``buffer`` is what it reads into."""
@@ -73,7 +77,7 @@ class Dialer:
         import ssl
 
         try:
-            return self._tls_context.wrap_socket(sock, server_hostname=target.host)
+            return self._tls_context().wrap_socket(sock, server_hostname=target.host)
         except ssl.SSLCertVerificationError as error:
             raise NotAllowed(
                 f"the certificate of {target.authority} is not trusted: {error.verify_message}",
@@ -88,25 +92,15 @@ class Dialer:
         except OSError as error:
             raise Unavailable(f"the TLS handshake with {target.authority} failed: {error}") from error
 
-    @cached_property
     def _tls_context(self) -> "ssl.SSLContext":
-        import ssl
-
-        if not self._network.verify_tls:
-            context = ssl.create_default_context()
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            return context
-        context = ssl.create_default_context()
-        for name in self._network.ca_files:
-            try:
-                context.load_verify_locations(cafile=name)
-            except (OSError, ssl.SSLError) as error:
-                raise UsageError(
-                    f"the CA bundle {printable(name)} cannot be used: {error.strerror or error}",
-                    hint="it must be a file of PEM certificates",
-                ) from error
-        return context
+        """The context for the files of certificates as they are now: a rotated one is loaded with the next connection."""
+        network = self._network
+        files = (*network.ca_files, *filter(None, (network.client_certificate, network.client_key)))
+        stamps = tuple(_stamp(name) for name in files)
+        with self._lock:
+            if self._context is None or self._stamps != stamps:
+                self._context, self._stamps = _new_tls_context(network), stamps
+            return self._context
 
     def _tunnel(self, sock: socket.socket, origin: Origin, proxy: Origin, proxy_url: str) -> None:
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
@@ -126,6 +120,42 @@ class Dialer:
         if not proxy or any(_excludes(rule, origin) for rule in network.no_proxy):
             return ""
         return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _new_tls_context(network: Network) -> "ssl.SSLContext":
+    import ssl
+
+    context = ssl.create_default_context()
+    if not network.verify_tls:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    for name in network.ca_files if network.verify_tls else ():
+        try:
+            context.load_verify_locations(cafile=name)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"the CA bundle {printable(name)} cannot be used: {error.strerror or error}",
+                hint="it must be a file of PEM certificates",
+            ) from error
+    if network.client_certificate:
+        try:
+            # Without a password: OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(network.client_certificate, network.client_key or None, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"the client certificate {printable(network.client_certificate)} cannot be used: {error.strerror or error}",
+                hint="it and its key must be files of PEM text, the key without a password",
+            ) from error
+    return context
+
+
+def _stamp(name: str) -> tuple[int, int]:
+    """What changes when a file is replaced."""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return (0, 0)
+    return status.st_ino, status.st_mtime_ns
 
 
 def proxy_authorization(proxy_url: str) -> list[tuple[str, str]]:

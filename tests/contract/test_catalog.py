@@ -2,10 +2,11 @@
 
 import pytest
 
-from lading.settings import S3, Network, RegistryEntry
+from lading.settings import Network, RegistryEntry
 from servers.certificates import Authority
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import FaultyServer
+from servers.real_s3 import s3_anonymous
 
 MODEL = b"the bytes of a model" * 1000
 
@@ -34,7 +35,7 @@ def test_a_name_brings_the_same_model_from_a_folder_from_https_and_from_s3(catal
         )
         about = {
             "registries": registries,
-            "s3": S3(endpoint=server.url, anonymous=True),
+            **s3_anonymous(server.url),
             "network": Network(ca_files=(authority.bundle,)),
         }
         names = ["iris/in-a-folder", "iris/over-https", "iris/over-s3", "iris@champion", "iris"]

@@ -8,11 +8,10 @@ import pytest
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unsupported
 from lading.events import Unverified
 from lading.manifest import Digest
-from lading.settings import S3, Aws
 from lading.verify import new_hash
 from servers.fake_s3 import FakeS3, composite
 from servers.faulty_http import ALWAYS, FaultyServer, wrong_byte
-from servers.real_s3 import BUCKET, client, moto, rclone, s3_settings
+from servers.real_s3 import BUCKET, client, moto, rclone, s3_anonymous, s3_settings
 from servers.trees import MIB, content, read_tree, whole_manifest, write_tree
 
 ALGORITHMS = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]
@@ -43,7 +42,7 @@ def fake():
 
 @pytest.fixture
 def anonymous(fake):
-    return {"s3": S3(endpoint=fake.server.url, anonymous=True), "aws": Aws(metadata_disabled=True)}
+    return s3_anonymous(fake.server.url)
 
 
 def hexdigest(algorithm: str, data: bytes = DATA) -> str:
@@ -201,7 +200,7 @@ def test_a_bucket_that_does_not_exist_is_not_found(by_rclone, tmp_path, pull):
 
 
 def test_a_wrong_secret_is_not_allowed(by_rclone, tmp_path, pull):
-    settings = s3_settings(by_rclone["s3"].endpoint, secret_access_key="x" * 40)
+    settings = s3_settings(by_rclone["variables"]["AWS_ENDPOINT_URL"], secret_access_key="x" * 40)
     with pytest.raises(NotAllowed) as caught:
         pull("s3://models/model", tmp_path / "out", **settings)
     assert caught.value.exit_code == 4

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lading.settings import S3, Limits
+from lading.settings import Limits
 from servers.fake_s3 import S3Object
+from servers.real_s3 import s3_anonymous
 from servers.trees import MIB, content
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -24,7 +25,7 @@ SMALL = S3Object(b"small")
 
 @pytest.fixture
 def s3(server) -> dict[str, object]:
-    return {"s3": S3(endpoint=server.url, anonymous=True)}
+    return s3_anonymous(server.url)
 
 
 def methods(server) -> dict[str, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lading.manifest import Manifest
-from lading.settings import S3, Aws
+from servers.real_s3 import s3_anonymous
 from servers.trees import read_tree, whole_manifest, write_tree
 
 OLD_MODEL = {"config.json": b"old", "old/weights.bin": b"old weights", "model.bin": b"the old model"}
@@ -119,7 +119,7 @@ def new_disk(tmp_path):
 @pytest.fixture
 def anonymous(server) -> dict[str, object]:
     """Settings, as keywords, for the bucket without credentials."""
-    return {"s3": S3(endpoint=server.url, anonymous=True), "aws": Aws(metadata_disabled=True)}
+    return s3_anonymous(server.url)
 
 
 class Processes:

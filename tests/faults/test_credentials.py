@@ -5,11 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lading.credentials import Secret
 from lading.errors import NotAllowed
-from lading.settings import S3, Aws, Limits
+from lading.settings import Limits
 from servers.faulty_http import Answer
-from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, s3_settings
 from servers.trees import content
 
 PATH = "/credentials"
@@ -61,20 +60,20 @@ def filled(bucket):
 def test_keys_that_expire_half_way_are_renewed(server, filled, destination, pull, workers):
     endpoint = Endpoint(server, minutes=60)
     filled.refuse = ExpiringTokens(requests_per_token=15)
-    aws = Aws(container_url=server.url + PATH)
+    variables = {"AWS_ENDPOINT_URL": server.url, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.url + PATH}
     limits = Limits(stall_s=5.0, connect_s=5.0, attempts=4, workers=workers)
-    pull("s3://models/model", destination.path, s3=S3(endpoint=server.url), aws=aws, limits=limits)
+    pull("s3://models/model", destination.path, variables=variables, limits=limits)
     destination.assert_holds(FILES)
     assert endpoint.given == 2
 
 
 def test_keys_that_are_about_to_end_are_renewed_before_they_are_refused(server, filled, destination, pull, monkeypatch):
     # As if ten seconds passed between any two requests.
-    monkeypatch.setattr("lading.aws.credentials._ASK_AGAIN_S", -1.0)
+    monkeypatch.setattr("lading.renewal._ASK_AGAIN_S", -1.0)
     endpoint = Endpoint(server, minutes=1)
     filled.refuse = ExpiringTokens(requests_per_token=1)
-    aws = Aws(container_url=server.url + PATH)
-    pull("s3://models/model", destination.path, s3=S3(endpoint=server.url), aws=aws, limits=ONE_AFTER_THE_OTHER)
+    variables = {"AWS_ENDPOINT_URL": server.url, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.url + PATH}
+    pull("s3://models/model", destination.path, variables=variables, limits=ONE_AFTER_THE_OTHER)
     destination.assert_holds(FILES)
     assert max(filled.refuse.uses.values()) == 1
     assert endpoint.given >= len(FILES)
@@ -86,8 +85,8 @@ def test_keys_without_an_end_that_expire_half_way_end_the_delivery_and_new_ones_
     filled.refuse = ExpiringTokens(requests_per_token=10)
 
     def deliver(token: str) -> None:
-        aws = Aws(ACCESS_KEY_ID, Secret(SECRET_ACCESS_KEY), Secret(token), metadata_disabled=True)
-        pull("s3://models/model", destination.path, s3=S3(endpoint=server.url), aws=aws, limits=ONE_AFTER_THE_OTHER)
+        settings = s3_settings(server.url, AWS_SESSION_TOKEN=token)
+        pull("s3://models/model", destination.path, limits=ONE_AFTER_THE_OTHER, **settings)
 
     with pytest.raises(NotAllowed, match="ExpiredToken") as caught:
         deliver("first")

@@ -5,13 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lading.credentials import Secret
 from lading.errors import LadingError, NotAllowed, Unsupported, UsageError
-from lading.settings import S3, Aws, Network
+from lading.settings import Network
 from servers.certificates import Authority
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import FaultyServer, anything, redirect
-from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from servers.real_s3 import s3_anonymous, s3_settings
 from servers.trees import content
 
 PATH = "/model.bin"
@@ -49,7 +48,7 @@ def sent_secrets(server) -> set[str]:
 
 def test_configured_headers_are_sent_to_their_host(server, destination, pull):
     uri = server.put(PATH, CONTENT)
-    pull(uri, destination.path, host_headers={"127.0.0.1": Secret(HEADERS), "localhost": Secret('{"X-Other": "1"}')})
+    pull(uri, destination.path, variables={"127.0.0.1-headers": HEADERS, "localhost-headers": '{"X-Other": "1"}'})
     destination.assert_holds(DELIVERED)
     assert all(request.headers["authorization"] == "Bearer se-cret" for request in server.requests)
     assert not any("x-other" in request.headers for request in server.requests)
@@ -57,7 +56,7 @@ def test_configured_headers_are_sent_to_their_host(server, destination, pull):
 
 def test_configured_headers_do_not_follow_a_redirect_to_another_host(server, elsewhere, destination, pull):
     server.misbehave(PATH, redirect(elsewhere.put(PATH, CONTENT)))
-    pull(server.url + PATH, destination.path, host_headers={"127.0.0.1": Secret(HEADERS)}, span_bytes=100_000)
+    pull(server.url + PATH, destination.path, variables={"127.0.0.1-headers": HEADERS}, span_bytes=100_000)
     destination.assert_holds(DELIVERED)
     assert sent_secrets(server) == SECRETS
     assert elsewhere.requests
@@ -67,7 +66,7 @@ def test_configured_headers_do_not_follow_a_redirect_to_another_host(server, els
 def test_headers_of_the_host_that_a_redirect_leads_to_are_not_sent_there_either(server, elsewhere, destination, pull):
     # Whoever redirects chooses the URL: that must not make lading sign a request for it.
     server.misbehave(PATH, redirect(elsewhere.put(PATH, CONTENT)))
-    pull(server.url + PATH, destination.path, host_headers={"localhost": Secret(HEADERS)})
+    pull(server.url + PATH, destination.path, variables={"localhost-headers": HEADERS})
     destination.assert_holds(DELIVERED)
     assert sent_secrets(elsewhere) == set()
 
@@ -86,7 +85,7 @@ def test_user_and_password_do_not_follow_a_redirect_to_another_host(server, else
 def test_credentials_follow_a_redirect_within_their_host(server, destination, pull):
     server.put("/moved/model.bin", CONTENT)
     server.misbehave(PATH, redirect("/moved/model.bin"))
-    pull(server.url + PATH, destination.path, host_headers={"127.0.0.1": Secret(HEADERS)})
+    pull(server.url + PATH, destination.path, variables={"127.0.0.1-headers": HEADERS})
     destination.assert_holds(DELIVERED)
     assert sent_secrets(server) == SECRETS
     assert len([request for request in server.requests if "x-token" not in request.headers]) == 0
@@ -110,9 +109,8 @@ def test_a_redirect_from_http_to_https_is_followed(authority, tls_server, server
 def test_a_redirect_of_s3_to_another_host_is_not_followed(server, bucket, elsewhere, destination, pull):
     bucket.put("model/a", CONTENT)
     server.misbehave("/models/", redirect(elsewhere.url + "/models/", 307, on=anything))
-    aws = Aws(ACCESS_KEY_ID, Secret(SECRET_ACCESS_KEY), metadata_disabled=True)
     with pytest.raises(LadingError):
-        pull("s3://models/model", destination.path, s3=S3(endpoint=server.url), aws=aws)
+        pull("s3://models/model", destination.path, **s3_settings(server.url))
     assert elsewhere.requests == []
     destination.assert_untouched()
 
@@ -144,7 +142,7 @@ def _expired(authority, tmp_path):
 def test_a_certificate_that_cannot_be_trusted_ends_the_delivery(authority, tmp_path, destination, pull, case):
     context, settings = case(authority, tmp_path)
     with FaultyServer(context) as server, pytest.raises(NotAllowed, match="certificate") as caught:
-        pull(server.put(PATH, CONTENT), destination.path, host_headers={"127.0.0.1": Secret(HEADERS)}, **settings)
+        pull(server.put(PATH, CONTENT), destination.path, variables={"127.0.0.1-headers": HEADERS}, **settings)
     assert caught.value.exit_code == 4
     assert server.requests == []
     destination.assert_untouched()
@@ -170,6 +168,6 @@ def test_a_server_that_does_not_speak_tls_ends_the_delivery(server, destination,
 def test_s3_without_tls_checks_believes_any_certificate(authority, destination, pull):
     with FaultyServer(authority.server_context("another.example")) as server:
         FakeS3(server).put("model/model.bin", CONTENT)
-        settings = S3(endpoint=server.url, anonymous=True, verify_tls=False)
-        pull("s3://models/model", destination.path, s3=settings)
+        settings = s3_anonymous(server.url, S3_VERIFY_SSL="0")
+        pull("s3://models/model", destination.path, **settings)
     destination.assert_holds(DELIVERED)

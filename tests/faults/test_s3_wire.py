@@ -4,12 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from lading.credentials import Secret
 from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported
-from lading.settings import S3, Aws
 from servers.fake_s3 import error
 from servers.faulty_http import ALWAYS, Answer, Fault, anything, cut, reset, stall, status
-from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from servers.real_s3 import s3_settings
 from servers.trees import content
 
 URI = "s3://models/model"
@@ -78,8 +76,7 @@ def test_a_bucket_in_another_region_is_followed_there(server, bucket, destinatio
         return bucket.answer(request)
 
     server.routes["/models"] = refuse
-    aws = Aws(ACCESS_KEY_ID, Secret(SECRET_ACCESS_KEY), metadata_disabled=True)
-    pull(URI, destination.path, s3=S3(endpoint=server.url, region="us-east-1"), aws=aws)
+    pull(URI, destination.path, **s3_settings(server.url))
     destination.assert_holds(FILES)
 
 

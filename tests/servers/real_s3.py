@@ -13,8 +13,6 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
-from lading.credentials import Secret
-from lading.settings import S3, Aws
 from servers.trees import paths
 
 ACCESS_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
@@ -22,10 +20,23 @@ SECRET_ACCESS_KEY = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY00"
 BUCKET = "models"
 
 
-def s3_settings(endpoint: str, secret_access_key: str = SECRET_ACCESS_KEY, **s3) -> dict[str, object]:
-    """Settings, as keywords, for a server at ``endpoint``."""
-    aws = Aws(ACCESS_KEY_ID, Secret(secret_access_key), metadata_disabled=True)
-    return {"s3": S3(endpoint=endpoint, region="us-east-1", **s3), "aws": aws}
+def s3_settings(endpoint: str, secret_access_key: str = SECRET_ACCESS_KEY, **variables: str) -> dict[str, object]:
+    """Settings, as keywords, for a server at ``endpoint`` with these keys."""
+    return {
+        "variables": {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": secret_access_key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **variables,
+        }
+    }
+
+
+def s3_anonymous(endpoint: str, **variables: str) -> dict[str, object]:
+    """Settings, as keywords, for a server at ``endpoint`` without keys."""
+    return {"variables": {"AWS_ENDPOINT_URL": endpoint, "awsAnonymousCredential": "true", **variables}}
 
 
 def client(endpoint: str):

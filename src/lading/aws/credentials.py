@@ -7,8 +7,6 @@ since another identity could read other things.
 """
 
 import json
-import threading
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,13 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 from xml.etree import ElementTree
 
 from lading.credentials import AwsKeys, Secret
-from lading.disk import disk_error
+from lading.disk import read_secret_file
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
-from lading.settings import Aws
+from lading.renewal import Renewing
+from lading.settings.aws import Aws
 from lading.uri import printable
 
-# Renewed this long before they end, so that no request is signed with keys that end on its way.
-_RENEW_BEFORE_S = 300.0
-# Keys may be given out with less time left: they are good, and asking for each request brings no others.
-_ASK_AGAIN_S = 10.0
 _CONTAINER_HOSTS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost", "127.0.0.1", "::1")
 _LIMIT_BYTES = 256 * 1024
 
@@ -38,49 +33,15 @@ class AwsCredentials:
         self._http = http
         self._profile = _read_profile(settings)
         self.region = region or self._profile.get("region", "")
-        self._lock = threading.Lock()
-        self._keys: AwsKeys | None = None
-        self._refused: AwsKeys | None = None
-        self._asked = False
-        self._asked_at_s = 0.0
+        self._renewing = Renewing(self._fetch)
 
     def keys(self) -> AwsKeys | None:
         """The keys to sign with now; None when no provider is configured."""
-        with self._lock:
-            keys = self._keys
-            if keys is not None and keys.expires_at_s is not None:
-                left_s = keys.expires_at_s - time.time()
-                if left_s < _RENEW_BEFORE_S and time.time() - self._asked_at_s > _ASK_AGAIN_S:
-                    self._asked = False
-            if not self._asked:
-                self._keys = self._fetch() if keys is None else self._renewed(keys)
-                self._asked = True
-                self._asked_at_s = time.time()
-            return self._keys
+        return self._renewing.get()
 
     def renew(self, refused: AwsKeys | None) -> bool:
         """Ask again after a server called ``refused`` expired; false if these keys cannot be renewed."""
-        if refused is None or refused.expires_at_s is None:
-            return False
-        with self._lock:
-            if self._keys is refused:
-                self._asked = False
-                self._refused = refused
-        return True
-
-    def _renewed(self, keys: AwsKeys) -> AwsKeys:
-        """Keys that follow ``keys``, or these while they hold and no others can be had."""
-        holds = keys is not self._refused and (keys.expires_at_s is None or keys.expires_at_s > time.time())
-        try:
-            fresh = self._fetch()
-        except Unavailable:
-            if not holds:
-                raise
-            return keys
-        if fresh is None and not holds:
-            # Not "there are none": without keys, what was allowed would be refused for good.
-            raise Unavailable(f"the {keys.kind} credentials cannot be renewed now")
-        return fresh or keys
+        return self._renewing.renew(refused)
 
     def _fetch(self) -> AwsKeys | None:
         settings = self._settings
@@ -108,7 +69,7 @@ class AwsCredentials:
             "RoleArn": role_arn,
             "RoleSessionName": session_name or "lading",
             # The kubelet rotates this file: it is read at every renewal.
-            "WebIdentityToken": _read_secret_file(token_file),
+            "WebIdentityToken": read_secret_file(token_file),
         }
         head, body = self._http.fetch(
             "POST",
@@ -163,7 +124,7 @@ class AwsCredentials:
             raise UsageError("AWS_CONTAINER_CREDENTIALS_FULL_URI is neither https nor a loopback address")
         token = settings.container_token.reveal() if settings.container_token else ""
         if settings.container_token_file:
-            token = _read_secret_file(settings.container_token_file)
+            token = read_secret_file(settings.container_token_file)
         headers = [("Authorization", token)] if token else []
         local = self._http.direct(connect_s=2.0, stall_s=10.0, retry=self._http.retry)
         head, body = local.fetch(
@@ -266,10 +227,3 @@ def _section(path: str, name: str) -> dict[str, str]:
         # The parser's message quotes the line, which may be a secret.
         raise UsageError(f"{printable(path)} is not an AWS configuration file") from error
     return dict(parser.items(name)) if parser.has_section(name) else {}
-
-
-def _read_secret_file(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise disk_error(error, path) from error

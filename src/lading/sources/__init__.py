@@ -81,8 +81,11 @@ _SCHEMES = {
 
 
 def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
-    """The source behind ``uri``; sends nothing yet.  ``Unsupported`` for a scheme that is not known."""
-    place = _SCHEMES.get(uri.scheme.lower())
+    """The source behind ``uri`` with the credentials for it; sends nothing yet.
+
+    ``Unsupported`` for a scheme that is not known.
+    """
+    place = _place(uri)
     if place is None:
         known = ", ".join(f"{scheme}://" for scheme in _SCHEMES if scheme)
         raise Unsupported(
@@ -91,4 +94,11 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
         )
     module, _, name = place.partition(":")
     opener: _Open = getattr(import_module(module), name)
-    return opener(uri, settings, http)
+    settings = settings.for_uri(uri)
+    return opener(uri, settings, http.reaching(settings.network))
+
+
+def _place(uri: ModelURI) -> str | None:
+    """Where the source for ``uri`` is defined: by its scheme; some hosts and paths of https have their own."""
+    scheme = uri.scheme.lower()
+    return _SCHEMES.get(scheme)

@@ -144,11 +144,11 @@ def _decode(answer: Answer, sink: Sink) -> None:
 
 def _configured_headers(settings: Settings, host: str) -> Headers:
     """The headers that KServe's variable ``<host>-headers`` holds, a JSON object, for exactly this host."""
-    secret = settings.host_headers.get(host)
+    secret = settings.variables.get(f"{host}-headers")
     if secret is None:
         return []
     try:
-        headers = json.loads(secret.reveal())
+        headers = json.loads(secret)
         pairs = [(str(name), str(value)) for name, value in headers.items()]
     except (ValueError, AttributeError) as error:
         raise UsageError(f"the variable {printable(host)}-headers is not a JSON object") from error

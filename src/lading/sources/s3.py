@@ -27,7 +27,8 @@ from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
-from lading.settings import S3, Settings
+from lading.settings import Settings
+from lading.settings.aws import S3, read_aws, read_s3
 from lading.sources import Sink
 from lading.sources.answers import check_answer, declared_digests, md5_of_etag
 from lading.spans import Span
@@ -74,14 +75,14 @@ class S3Source:
         self._bucket = uri.authority or ""
         self._key = uri.path.removeprefix("/") + ("" if uri.fragment is None else f"#{uri.fragment}")
         self._shown = uri.redacted()
-        self._settings = settings.s3
+        s3 = self._settings = read_s3(settings.variables)
         self._wants_digests = settings.verify != "off"
-        self._http = http if settings.s3.verify_tls else http.without_tls_checks()
-        self._credentials = None if settings.s3.anonymous else AwsCredentials(settings.aws, http, settings.s3.region)
-        configured = settings.s3.region or (self._credentials.region if self._credentials else "")
-        named = _AWS_ENDPOINT.fullmatch(settings.s3.endpoint)
+        self._http = http if s3.verify_tls else http.without_tls_checks()
+        self._credentials = None if s3.anonymous else AwsCredentials(read_aws(settings.variables), http, s3.region)
+        configured = s3.region or (self._credentials.region if self._credentials else "")
+        named = _AWS_ENDPOINT.fullmatch(s3.endpoint)
         self._region = configured or (named and named[1]) or _DEFAULT_REGION
-        self._base, self._path = _address(settings.s3, self._bucket, self._region)
+        self._base, self._path = _address(s3, self._bucket, self._region)
 
     @property
     def credential_kind(self) -> str:

@@ -1,0 +1,90 @@
+"""Variables that come as JSON or as files: KServe's storage JSON, and credentials for a URI's prefix."""
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lading.disk import disk_error, read_secret_file
+from lading.errors import UsageError
+from lading.settings.variables import Variables
+from lading.uri import printable
+
+# For each type of storage JSON, the module that knows what its keys stand for.  KServe's own reads s3,
+# hdfs and webhdfs; a JSON without a type is of S3.
+_FAMILIES = {
+    "s3": "lading.settings.aws",
+}
+
+
+def with_storage_json(variables: Variables) -> Variables:
+    """The variables as KServe means them: each key of the storage JSON in the place of what it stands for."""
+    kind = ""
+    for name in ("STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG"):
+        text = variables.get(name)
+        if not text:
+            continue
+        try:
+            spec = json.loads(text)
+        except ValueError:
+            spec = None
+        if not isinstance(spec, dict):
+            # The text is a secret: it is not quoted.
+            raise UsageError(f"{name} is not a JSON object", hint="see docs/kserve.md for its keys")
+        kind = str(spec.get("type") or kind or "s3").lower()
+        # Said once: laid over again later, it would win over what is more exact.
+        variables = variables.overlaid(_meant(spec, _keys(kind, name)) | {name: ""})
+    return variables
+
+
+def _keys(kind: str, name: str) -> Mapping[str, str]:
+    module = _FAMILIES.get(kind)
+    if module is None:
+        raise UsageError(f"{name} is of the unknown type {printable(kind)!r}", hint=f"known: {', '.join(_FAMILIES)}")
+    keys: Mapping[str, str] = import_module(module).STORAGE_KEYS
+    return keys
+
+
+def _meant(spec: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, str]:
+    values = {}
+    for key, variable in keys.items():
+        value = spec.get(key)
+        if value is None or value == "":
+            continue
+        if isinstance(value, dict | list):
+            values[variable] = json.dumps(value)
+        else:
+            values[variable] = ("true" if value else "false") if isinstance(value, bool) else str(value)
+    return values
+
+
+def rule_values(folder: str, values: Mapping[str, Any], variables: Variables) -> dict[str, str]:
+    """What a rule for credentials says now: the files of its folder, then what is written in it."""
+    found = {}
+    if folder:
+        try:
+            places = sorted(Path(folder).iterdir())
+        except OSError as error:
+            raise disk_error(error, folder) from error
+        # A mounted Secret keeps its versions in folders that begin with two dots.
+        found = {
+            place.name: read_secret_file(str(place))
+            for place in places
+            if not place.name.startswith(".") and place.is_file()
+        }
+    for name, value in values.items():
+        if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("file"), str):
+            found[str(name)] = read_secret_file(value["file"])
+        elif isinstance(value, dict) and len(value) == 1 and isinstance(value.get("env"), str):
+            if value["env"] not in variables:
+                raise UsageError(f"the variable {printable(value['env'])}, which credentials name, is not set")
+            found[str(name)] = variables[value["env"]]
+        elif isinstance(value, str | int | float):
+            found[str(name)] = ("true" if value else "false") if isinstance(value, bool) else str(value)
+        else:
+            raise UsageError(
+                f"the variable {printable(str(name))} of credentials is neither a text nor where one is",
+                hint="write NAME: text, NAME: {file: /path} or NAME: {env: OTHER_NAME}",
+            )
+    return found

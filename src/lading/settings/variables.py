@@ -1,0 +1,72 @@
+"""Variables: names with text, as an environment has them, and how their texts are read.
+
+A copy of the environment with KServe's storage JSON and the credentials of one URI laid over it.  Each
+family of sources reads its own from here (``settings.aws``, ``settings.google``, …), so that a delivery
+loads only the families it uses.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from lading.credentials import Secret
+from lading.errors import UsageError
+
+# What belongs to another variable, and goes when a new value of that one comes without it: a session
+# token from elsewhere would make these keys wrong.
+_BELONGINGS = {
+    "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
+    "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3",),
+}
+
+
+class Variables(Mapping[str, str]):
+    """An immutable mapping of names to texts, any of which may be a secret: its values are never printed."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = dict(values or {})
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} variables>"
+
+    def overlaid(self, values: Mapping[str, str]) -> "Variables":
+        """These variables with ``values`` in the place of, or beside, what they name."""
+        if not values:
+            return self
+        gone = {name for key in values for name in _BELONGINGS.get(key, ())}
+        return Variables({name: text for name, text in self._values.items() if name not in gone} | dict(values))
+
+    def secret(self, name: str) -> Secret | None:
+        """The value as a secret; None if it is empty or not there."""
+        return Secret(text) if (text := self.get(name)) else None
+
+    def first(self, *names: str) -> str:
+        """The first value that is not empty, or ""."""
+        return next((text for name in names if (text := self.get(name))), "")
+
+    def either_case(self, name: str) -> str:
+        """The value of ``name``, written small or in capitals."""
+        return self.first(name, name.upper())
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Whether the value means yes; ``UsageError`` when it means neither yes nor no."""
+        text = self.get(name)
+        return is_true(text, name) if text else default
+
+
+def is_true(text: str, name: str) -> bool:
+    """Whether ``text`` means yes; ``UsageError``, which says ``name``, when it means neither yes nor no."""
+    if text.strip().lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.strip().lower() in ("0", "false", "no", "off"):
+        return False
+    raise UsageError(f"{name} is {text!r}", hint="use true or false")
