@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test bench demo lock budget clean
+.PHONY: help setup check format test test-servers bench demo lock budget clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
-	@echo "make test     all tests"
+	@echo "make test     all tests that need no more than Python packages"
+	@echo "make test-servers   the tests against real servers, which it installs (as root on Debian)"
 	@echo "make check    format, lint, types, import contracts"
 	@echo "make budget   import time and size of the default install"
 	@echo "make bench    race lading against its peers (needs nginx)"
@@ -36,6 +37,10 @@ format: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest
+
+test-servers: $(READY)
+	tools/servers.sh
+	$(BIN)/pytest tests/real
 
 budget: $(READY)
 	$(BIN)/python tools/budget.py
@@ -67,4 +72,4 @@ lock: $(READY)
 	done
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .servers

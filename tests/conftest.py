@@ -45,6 +45,20 @@ class FakeClock:
         return stop.is_set()
 
 
+def _is_real(config) -> bool:
+    return any("real" in Path(argument.partition("::")[0]).parts for argument in config.args)
+
+
+def pytest_ignore_collect(collection_path, config):
+    return True if collection_path.name == "real" and not _is_real(config) else None
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Nothing is left out silently."""
+    if not _is_real(config):
+        terminalreporter.write_line("not run: tests/real, whose servers are no Python packages (make test-servers)")
+
+
 @pytest.fixture
 def server():
     with FaultyServer() as server:

@@ -178,9 +178,9 @@ def test_no_has_many_spellings(text: str) -> None:
     ],
 )
 def test_a_word_that_is_neither_yes_nor_no_is_refused_by_the_variables_name(name: str) -> None:
+    settings = load(**{name: "maybe", "S3_ENDPOINT": "minio"})
     with pytest.raises(UsageError, match=name):
-        settings = load(**{name: "maybe", "S3_ENDPOINT": "minio"})
-        reach(settings, "s3.endpoint"), reach(settings, "aws.profile")
+        [reach(settings, place) for place in ("s3.endpoint", "aws.profile")]
 
 
 # ---- storage JSON --------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def find(request: Request, session: Session) -> Finding:
     shown = resolution.uri.redacted()
     if resolution.registry:
         session.listener(Resolved(uri.redacted(), shown, resolution.registry, resolution.version))
-    source = open_source(resolution.uri, settings, http)
+    source = open_source(resolution.uri, settings.with_variables(resolution.variables), http)
     everything = source.list()
     listed = everything.select(settings.allow, settings.ignore)
     if not listed.files:

@@ -29,8 +29,8 @@ _SIGNATURE = re.compile(
 # The only query keys whose values are printed; any other value may be a signature or a token.
 _PRINTED_KEYS = frozenset({"versionid", "revision", "namespace", "endpoint", "defaultregion", "region"})
 
-# Schemes without user information: an @ stands before a registry's alias.
-_NO_USERS = frozenset({"model-registry"})
+# Schemes without user information: an @ stands before an alias or a revision.
+_NO_USERS = frozenset({"model-registry", "mlflow", "hf", "modelscope", "ms"})
 
 
 class ModelURI(NamedTuple):

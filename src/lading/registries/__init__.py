@@ -34,7 +34,8 @@ class Resolution(NamedTuple):
     """The exact thing a reference stands for now.
 
     ``uri`` is where its bytes are, ``digests`` what they must have: by path, or under "" for a
-    model of one file.  ``registry`` and the rest say who said so.
+    model of one file.  ``registry`` and the rest say who said so.  ``variables`` are what the registry
+    says about reaching that URI (an endpoint, a region), laid over those of the settings.
     """
 
     uri: ModelURI
@@ -43,6 +44,7 @@ class Resolution(NamedTuple):
     version: str = ""
     digests: Mapping[str, Digest] = MappingProxyType({})
     metadata: Mapping[str, Any] = MappingProxyType({})
+    variables: Mapping[str, str] = MappingProxyType({})
 
 
 class NoSuchModel(NotFound):
