@@ -30,7 +30,7 @@ from lading.registries import Resolution
 from lading.retry import Clock, Retry, SystemClock
 from lading.reuse import SizeOnDisk, is_delivered, unchanged
 from lading.settings import Settings
-from lading.sources import OnThisMachine, Source, open_source
+from lading.sources import OnThisMachine, Pins, Source, open_source
 from lading.transfer.governor import bounds
 from lading.transfer.journal import Journal
 from lading.transfer.scheduler import Job, Unpack, transfer
@@ -112,6 +112,8 @@ def find(request: Request, session: Session) -> Finding:
         session.listener(Resolved(uri.redacted(), shown, resolution.registry, resolution.version))
     source = open_source(resolution.uri, settings.with_variables(resolution.variables), http)
     everything = source.list()
+    if isinstance(source, Pins):
+        shown = source.pin.redacted()
     listed = everything.select(settings.allow, settings.ignore)
     if not listed.files:
         raise NotFound(

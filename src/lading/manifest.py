@@ -116,7 +116,8 @@ class File(NamedTuple):
 class Manifest(NamedTuple):
     """Every file of one model, sorted by path, and where the model came from (URIs are redacted).
 
-    ``origin`` identifies the resolved URI without what was redacted from it for secrecy.
+    ``resolved`` names exactly what was listed, if the source can pin it.  ``origin`` identifies the URI
+    that the source was opened with, a channel perhaps, without what is redacted for secrecy.
     ``archive`` is the file at the origin that the files were unpacked from, if they were.
     """
 

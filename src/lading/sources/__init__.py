@@ -62,6 +62,14 @@ class DeclaresDigests(Protocol):
 
 
 @runtime_checkable
+class Pins(Protocol):
+    """A source whose URI may name a channel (a tag, a branch): listing finds out what that stands for."""
+
+    pin: ModelURI
+    """Exactly what was listed, as a URI; known once ``list`` has returned."""
+
+
+@runtime_checkable
 class OnThisMachine(Protocol):
     """A source whose files are on this machine, below ``root``."""
 
