@@ -26,6 +26,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 ALWAYS = math.inf
+ANYWHERE = ""
 MODIFIED = "Mon, 05 Jan 2026 10:00:00 GMT"
 LATER = "Tue, 06 Jan 2026 10:00:00 GMT"
 
@@ -250,6 +251,7 @@ class FaultyServer:
         return self.url + path
 
     def misbehave(self, path: str, *faults: Fault) -> None:
+        """Let requests for ``path``, or ``ANYWHERE``, meet these faults."""
         self._faults.setdefault(path, []).extend(faults)
 
     def behave(self) -> None:
@@ -264,11 +266,16 @@ class FaultyServer:
     def replace(self, path: str, content: bytes, *, after: int = 0, on=reads, times: float = 1, **about) -> None:
         """Serve other content from the request on that comes after ``after`` others."""
 
-        def change(request: Request, _: Answer) -> Answer:
-            self.put(path, content, **about)
-            return self.resources[path].answer(request)
+        self.misbehave(path, self.before(lambda: self.put(path, content, **about), after=after, on=on, times=times))
 
-        self.misbehave(path, Fault(change, after=after, on=on, times=times))
+    def before(self, act: Callable[[], object], **when) -> Fault:
+        """What ``act`` changes at the origin holds from the request on that is met."""
+
+        def change(request: Request, _: Answer) -> Answer:
+            act()
+            return self.correct_answer(request)
+
+        return Fault(change, **when)
 
     def requests_for(self, path: str, *, of=anything) -> list[Request]:
         return [request for request in self.requests if request.path == path and of(request)]
@@ -301,8 +308,8 @@ class FaultyServer:
         with self._lock:
             self.requests.append(request)
             self._news.notify_all()
-            answer = self._correct_answer(request)
-            for fault in self._faults.get(request.path, ()):
+            answer = self.correct_answer(request)
+            for fault in (*self._faults.get(request.path, ()), *self._faults.get(ANYWHERE, ())):
                 if fault.meets(request):
                     answer = fault.change(request, answer)
             if "ETag" in answer.headers and request.method == "GET" and reads(request):
@@ -319,7 +326,8 @@ class FaultyServer:
                 self.closing.wait(size_bytes / self.pace_bytes_s)
         self.on_sent(request, total)
 
-    def _correct_answer(self, request: Request) -> Answer:
+    def correct_answer(self, request: Request) -> Answer:
+        """What a server without faults would answer."""
         if request.path in self.resources:
             return self.resources[request.path].answer(request)
         for prefix, route in self.routes.items():

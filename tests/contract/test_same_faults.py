@@ -1,0 +1,229 @@
+"""The same faults give the same errors, and leave the same destination, through every source.
+
+To add a source, write a context manager that yields a ``Scene`` and put it into ``SCENES``.  The
+scene's server is a ``FaultyServer``, with the source's fake on it; ``lists`` and ``reads`` say which
+requests ask what there is, and which fetch the content of ``BIG``.
+"""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
+from lading.settings import Limits
+from servers.destination import OLD_MODEL, Destination
+from servers.fake_s3 import FakeS3
+from servers.faulty_http import (
+    ALWAYS,
+    ANYWHERE,
+    Fault,
+    FaultyServer,
+    Request,
+    cut,
+    probes,
+    redirect,
+    reset,
+    stall,
+    status,
+    wrong_byte,
+)
+from servers.real_s3 import ACCESS_KEY_ID, s3_settings
+from servers.trees import MIB, content, write_tree
+
+BIG = content(MIB, seed=1)
+NEW = content(MIB, seed=2)
+FILES = {"config.json": b"{}", "weights/big.bin": BIG}
+SPAN_BYTES = 256 * 1024
+SHORT = Limits(stall_s=0.3, connect_s=5.0, attempts=4, workers=1)
+
+
+@dataclass
+class Scene:
+    """A model at its origin, and how to reach it there.
+
+    ``files`` is the model, ``put(content)`` gives its large file another content.  ``secret`` is a text in the
+    requests to the origin that no other host may see, "" if none goes out.  ``declares`` says that the origin
+    vouches for the large file.
+    """
+
+    server: FaultyServer
+    uri: str
+    lists: Callable[[Request], bool]
+    reads: Callable[[Request], bool]
+    put: Callable[[bytes], object]
+    files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
+    settings: dict[str, object] = field(default_factory=dict)
+    secret: str = ""
+    declares: bool = True
+
+    def misbehave(self, fault: Fault) -> None:
+        self.server.misbehave(ANYWHERE, fault)
+
+    def new_files(self) -> dict[str, bytes]:
+        """The model after its large file was replaced by ``NEW``."""
+        return {path: NEW if data is BIG else data for path, data in self.files.items()}
+
+
+@contextmanager
+def _http() -> Iterator[Scene]:
+    with FaultyServer() as server:
+
+        def put(data: bytes) -> str:
+            sha256 = hashlib.sha256(data)
+            digest = {"Repr-Digest": f"sha-256=:{b64encode(sha256.digest()).decode()}:"}
+            return server.put("/big.bin", data, etag=f'"{sha256.hexdigest()}"', headers=digest)
+
+        yield Scene(
+            server,
+            put(BIG),
+            lists=probes,
+            reads=lambda request: not probes(request),
+            put=put,
+            files={"big.bin": BIG},
+            settings={"variables": {"127.0.0.1-headers": '{"X-Token": "se-cret"}'}},
+            secret="se-cret",
+        )
+
+
+@contextmanager
+def _s3() -> Iterator[Scene]:
+    with FaultyServer() as server:
+        bucket = FakeS3(server)
+        for path, data in FILES.items():
+            bucket.put(f"model/{path}", data)
+        yield Scene(
+            server,
+            "s3://models/model",
+            lists=lambda request: request.path == "/models/",
+            reads=lambda request: request.path == "/models/model/weights/big.bin" and request.method == "GET",
+            put=lambda data: bucket.put("model/weights/big.bin", data),
+            settings=s3_settings(server.url),
+            secret=ACCESS_KEY_ID,
+        )
+
+
+SCENES = {"http": _http, "s3": _s3}
+
+
+@pytest.fixture(params=SCENES.values(), ids=SCENES)
+def scene(request) -> Iterator[Scene]:
+    with request.param() as scene:
+        yield scene
+
+
+@pytest.fixture
+def destination(tmp_path, pull) -> Destination:
+    pull(str(write_tree(tmp_path / "old", OLD_MODEL)), tmp_path / "destination" / "model")
+    return Destination(tmp_path / "destination" / "model")
+
+
+@pytest.fixture
+def deliver(scene, destination, pull) -> Callable[[], object]:
+    return lambda: pull(scene.uri, destination.path, span_bytes=SPAN_BYTES, limits=SHORT, **scene.settings)
+
+
+def where(scene: Scene, name: str) -> Callable[[Request], bool]:
+    return {"listing": scene.lists, "reading": scene.reads}[name]
+
+
+EVERYWHERE = pytest.mark.parametrize("place", ["listing", "reading"])
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
+    ("code", "kind", "exit_code"), [(404, NotFound, 3), (401, NotAllowed, 4), (403, NotAllowed, 4)]
+)
+def test_a_lasting_refusal_ends_the_delivery(scene, destination, deliver, place, code, kind, exit_code):
+    scene.misbehave(status(code, times=ALWAYS, on=where(scene, place)))
+    with pytest.raises(kind) as caught:
+        deliver()
+    assert caught.value.exit_code == exit_code
+    destination.assert_untouched()
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("code", [500, 503])
+def test_a_burst_of_server_errors_is_waited_out(scene, destination, deliver, place, code):
+    scene.misbehave(status(code, b"a proxy's page", times=3, on=where(scene, place)))
+    deliver()
+    destination.assert_holds(scene.files)
+
+
+@EVERYWHERE
+def test_retry_after_is_waited(scene, destination, deliver, clock, place):
+    scene.misbehave(status(429, headers={"Retry-After": "7"}, on=where(scene, place)))
+    deliver()
+    destination.assert_holds(scene.files)
+    assert 7 <= max(clock.waits) < 7.5
+
+
+@EVERYWHERE
+def test_a_server_that_stays_down_ends_the_delivery(scene, destination, deliver, place):
+    scene.misbehave(status(503, times=ALWAYS, on=where(scene, place)))
+    with pytest.raises(Unavailable) as caught:
+        deliver()
+    assert caught.value.exit_code == 5
+    destination.assert_untouched()
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("broken", [reset, cut, stall])
+def test_a_body_that_breaks_off_is_fetched_anew_or_continued(scene, destination, deliver, place, broken):
+    scene.misbehave(broken(at=10 if place == "listing" else 100_000, on=where(scene, place)))
+    deliver()
+    destination.assert_holds(scene.files)
+
+
+@pytest.mark.parametrize("broken", [reset, cut])
+def test_a_body_that_never_begins_ends_the_delivery(scene, destination, deliver, broken):
+    scene.misbehave(broken(at=0, times=ALWAYS, on=scene.reads))
+    with pytest.raises(Unavailable) as caught:
+        deliver()
+    assert caught.value.exit_code == 5
+    destination.assert_untouched()
+
+
+@pytest.mark.parametrize("after", [0, 1], ids=["before-reading", "between-ranges"])
+def test_versions_are_never_mixed(scene, destination, deliver, after):
+    scene.misbehave(scene.server.before(lambda: scene.put(NEW), after=after, on=scene.reads))
+    try:
+        deliver()
+    except OriginChanged:
+        destination.assert_untouched()
+    else:
+        # Where a version stays readable after it was replaced, the listed one is right as well.
+        destination.assert_holds_one_of(scene.new_files(), scene.files)
+
+
+def test_a_wrong_byte_every_time_is_refused(scene, destination, deliver):
+    if not scene.declares:
+        pytest.skip("this origin declares no digest")
+    scene.misbehave(wrong_byte(500_000, times=ALWAYS, on=scene.reads))
+    with pytest.raises(IntegrityError) as caught:
+        deliver()
+    assert caught.value.exit_code == 6
+    destination.assert_untouched()
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("code", [302, 307])
+def test_no_credential_follows_a_redirect_to_another_host(scene, destination, deliver, place, code):
+    with FaultyServer(host="localhost") as elsewhere:
+        elsewhere.routes["/"] = scene.server.correct_answer
+
+        def lead_away(request, answer):
+            return redirect(elsewhere.url + request.target, code).change(request, answer)
+
+        scene.misbehave(Fault(lead_away, times=ALWAYS, on=where(scene, place)))
+        try:
+            deliver()
+        except LadingError:
+            destination.assert_untouched()
+        else:
+            destination.assert_holds(scene.files)
+    assert not scene.secret or scene.secret in repr(scene.server.requests)
+    assert not scene.secret or scene.secret not in repr(elsewhere.requests)
