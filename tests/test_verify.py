@@ -14,6 +14,7 @@ from lading.settings import VerifyMode
 from lading.verify import choose_checks, combined_crc, is_crc, mismatch, new_hash, running_crc
 
 CHECK = b"123456789"
+GIT_CHECK = "e2e107ac61ac259b87c544f6e7a4eb03422c6c21"
 
 # Of the catalogue of parametrised CRCs (reveng), RFC 1321, FIPS 180.
 VECTORS = {
@@ -33,6 +34,26 @@ def test_the_published_check_values_come_out(algorithm: str) -> None:
     running.update(memoryview(CHECK[:4]))
     running.update(memoryview(CHECK[4:]))
     assert running.hexdigest() == VECTORS[algorithm]
+
+
+@given(st.binary())
+def test_a_git_sha1_is_gits_name_for_a_blob(content: bytes) -> None:
+    running = new_hash("git-sha1", len(content))
+    running.update(memoryview(content))
+    assert running.hexdigest() == hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()
+
+
+def test_a_git_sha1_is_what_git_computes() -> None:
+    # git hash-object, of an empty file and of "123456789".
+    assert new_hash("git-sha1", 0).hexdigest() == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    running = new_hash("git-sha1", len(CHECK))
+    running.update(memoryview(CHECK))
+    assert running.hexdigest() == GIT_CHECK
+
+
+def test_a_git_sha1_of_unknown_size_is_refused() -> None:
+    with pytest.raises(Unsupported, match="size"):
+        new_hash("git-sha1")
 
 
 @given(st.sampled_from(["md5", "sha1", "sha256", "sha384", "sha512"]), st.lists(st.binary()))
@@ -74,6 +95,7 @@ def d(algorithm: str, digit: str = "0", parts: tuple[int, ...] = ()) -> Digest:
         # Of what the origin declares, the cheapest.
         ([d("sha256"), d("md5"), d("crc64nvme")], [], "auto", [d("crc64nvme")]),
         ([d("md5"), d("sha1")], [], "auto", [d("sha1")]),
+        ([d("sha256"), d("git-sha1")], [], "auto", [d("git-sha1")]),
         ([d("sha256"), d("crc32")], [], "strict", [d("crc32")]),
         ([d("sha256"), d("crc32")], [], "off", []),
         # What the user or the registry gave: always, all of it, and the origin's besides.

@@ -69,7 +69,7 @@ def _is_as_delivered(place: Path, file: File) -> bool:
     if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
         return False
     strongest = max(known, key=lambda digest: list(HEX_DIGITS).index(digest.algorithm))
-    running = new_hash(strongest.algorithm)
+    running = new_hash(strongest.algorithm, file.size_bytes)
     buffer = memoryview(bytearray(_READ_BYTES))
     with place.open("rb", buffering=0) as content:
         while count := content.readinto(buffer):

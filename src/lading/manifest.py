@@ -27,6 +27,7 @@ HEX_DIGITS = {
     "crc32c": 8,
     "crc64nvme": 16,
     "md5": 32,
+    "git-sha1": 40,
     "sha1": 40,
     "sha256": 64,
     "sha384": 96,

@@ -18,7 +18,7 @@ from lading.manifest import HEX_DIGITS, Digest
 from lading.settings import VerifyMode
 
 # From cheap to dear per byte (figures: docs/adr/0001): the cheapest that an origin vouches for is checked.
-_BY_COST = ("crc32", "crc32c", "crc64nvme", "sha1", "md5", "sha512", "sha384", "sha256")
+_BY_COST = ("crc32", "crc32c", "crc64nvme", "sha1", "git-sha1", "md5", "sha512", "sha384", "sha256")
 
 RunningCrc = Callable[[memoryview, int], int]
 _CombineCrc = Callable[[int, int, int], int]
@@ -74,25 +74,33 @@ class _CrcHash:
         return f"{self._value:0{HEX_DIGITS[self._algorithm]}x}"
 
 
-def new_hash(algorithm: str) -> _Hash:
-    """A running digest of any algorithm that lading knows."""
+def new_hash(algorithm: str, size_bytes: int | None = None) -> _Hash:
+    """A running digest of any algorithm that lading knows.
+
+    ``git-sha1``, git's name for a blob, begins with the size of what follows
+    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects): ``Unsupported`` where that is not known.
+    """
     if algorithm in _CRCS:
         return _CrcHash(algorithm)
+    if algorithm == "git-sha1":
+        if size_bytes is None:
+            raise Unsupported("a git-sha1 digest needs the file's size, which its origin does not tell")
+        return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
     # Not for security where it is MD5 or SHA-1: they are what the origin vouches with.
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
 class SequentialHash:
-    """A digest over bytes that come in order, a composite over parts included.
+    """A digest over ``size_bytes`` that come in order, a composite over parts included.
 
     ``position`` is how many bytes it has seen.
     """
 
-    def __init__(self, wanted: Digest) -> None:
+    def __init__(self, wanted: Digest, size_bytes: int | None) -> None:
         self.wanted = wanted
         self.position = 0
-        self._hash = new_hash(wanted.algorithm)
-        self._parts = new_hash(wanted.algorithm)
+        self._hash = new_hash(wanted.algorithm, size_bytes)
+        self._parts = new_hash(wanted.algorithm, size_bytes)
         self._ends = [sum(wanted.part_sizes_bytes[: n + 1]) for n in range(len(wanted.part_sizes_bytes))]
 
     def update(self, piece: memoryview) -> None:

@@ -76,7 +76,7 @@ class Landing:
             return
         self._checks = self._choose((*self.file.declared, *declared))
         self.crcs += [check.algorithm for check in self._checks if is_crc(check) and check.algorithm != OWN_CRC]
-        self._sequential = [SequentialHash(check) for check in self._checks if not is_crc(check)]
+        self._sequential = [SequentialHash(check, self.file.size_bytes) for check in self._checks if not is_crc(check)]
 
     def recover(self, most_bytes: int) -> list[Span]:
         """Take over what an earlier run landed, after checking it; returns the spans still to fetch."""
@@ -152,7 +152,8 @@ class Landing:
         """Forget everything, for a second try at a file whose digest was wrong."""
         with self._lock:
             self._landed.clear()
-            self._sequential = [SequentialHash(sequential.wanted) for sequential in self._sequential]
+            size = self.file.size_bytes
+            self._sequential = [SequentialHash(sequential.wanted, size) for sequential in self._sequential]
             os.ftruncate(self.descriptor, 0)
 
     def seal(self) -> File:
