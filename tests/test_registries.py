@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import lading
 from lading.errors import IntegrityError, LadingError, NotFound, UsageError
 from lading.manifest import FILE_NAME, Manifest
-from lading.registries import Reference, parse_reference
+from lading.registries.reference import Reference, parse_reference
 from lading.settings import RegistryEntry, Settings
 from lading.uri import ModelURI
 

@@ -106,7 +106,7 @@ def find(request: Request, session: Session) -> Finding:
     """Resolve and list, and choose the files that are wanted."""
     settings, http = session.settings, session.http
     uri = ModelURI.parse(request.uri)
-    resolution = registries.resolve(uri, settings, http)
+    resolution = registries.resolve(uri, settings, http, session.listener)
     shown = resolution.uri.redacted()
     if resolution.registry:
         session.listener(Resolved(uri.redacted(), shown, resolution.registry, resolution.version))

@@ -13,6 +13,13 @@ class Resolved(NamedTuple):
     version: str
 
 
+class PassedOver(NamedTuple):
+    """A registry is not available, and the next one is asked."""
+
+    registry: str
+    why: str
+
+
 class Listed(NamedTuple):
     """The source told its files."""
 
@@ -82,7 +89,17 @@ class Delivered(NamedTuple):
 
 
 Event = (
-    Resolved | Listed | AlreadyDelivered | Waiting | Resumed | Progress | Retried | Unverified | Unpacking | Delivered
+    Resolved
+    | PassedOver
+    | Listed
+    | AlreadyDelivered
+    | Waiting
+    | Resumed
+    | Progress
+    | Retried
+    | Unverified
+    | Unpacking
+    | Delivered
 )
 Listener = Callable[[Event], None]
 

@@ -106,9 +106,10 @@ class HttpClient:
         """A client that believes any certificate, for the one source that was told to."""
         return self.reaching(self._network._replace(verify_tls=False))
 
-    def reaching(self, network: Network) -> "HttpClient":
-        """A client that reaches hosts as ``network`` says: this one, if it does."""
-        return self if network == self._network else self._variant(network, self._limits, self.retry)
+    def reaching(self, network: Network, limits: Limits | None = None, retry: Retry | None = None) -> "HttpClient":
+        """A client that reaches hosts as ``network`` says, with other patience if given: this one, if it does."""
+        wanted = (network, limits or self._limits, retry or self.retry)
+        return self if wanted == (self._network, self._limits, self.retry) else self._variant(*wanted)
 
     @property
     def network(self) -> Network:

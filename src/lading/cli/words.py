@@ -33,6 +33,8 @@ def sentence(event: events.Event) -> str:
     match event:
         case events.Resolved():
             return f"{event.requested} is {event.resolved} (registry {event.registry}, version {event.version})"
+        case events.PassedOver():
+            return f"registry {event.registry} is not available, asking the next one: {event.why}"
         case events.Listed():
             return f"{event.uri}: {count(event.files, 'file')}, {size(event.size_bytes)}"
         case events.AlreadyDelivered():

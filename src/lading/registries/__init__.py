@@ -1,33 +1,22 @@
-"""Registries: names become pinned source URIs.  The contract, the table of kinds, the parsing of names.
+"""Registries: names become pinned source URIs.  The contract, the table of kinds, and who is asked.
 
-A registry resolves and never moves bytes.  ``model-registry://`` names are asked in the order in
-which the configuration lists the registries.
+A registry resolves and never moves bytes.
 """
 
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import unquote
+from urllib.parse import urlsplit
 
-from lading.errors import NotFound, UsageError
+from lading.errors import LadingError, NotFound, Unavailable, UsageError
+from lading.events import Listener, PassedOver, ignore
 from lading.http_client import HttpClient
 from lading.manifest import Digest
+from lading.registries.reference import SCHEMES, Reference, parse_reference
 from lading.settings import RegistryEntry, Settings
 from lading.uri import ModelURI, printable
-
-SCHEME = "model-registry"
-
-
-class Reference(NamedTuple):
-    """What a ``model-registry://`` URI asks for.  Without version and alias: the newest live version."""
-
-    model: str
-    version: str = ""
-    alias: str = ""
-
-    def __str__(self) -> str:
-        return self.model + (f"/{self.version}" if self.version else "") + (f"@{self.alias}" if self.alias else "")
 
 
 class Resolution(NamedTuple):
@@ -36,6 +25,7 @@ class Resolution(NamedTuple):
     ``uri`` is where its bytes are, ``digests`` what they must have: by path, or under "" for a
     model of one file.  ``registry`` and the rest say who said so.  ``variables`` are what the registry
     says about reaching that URI (an endpoint, a region), laid over those of the settings.
+    ``considered`` are the versions that were looked at, each with why it was or was not taken.
     """
 
     uri: ModelURI
@@ -45,6 +35,7 @@ class Resolution(NamedTuple):
     digests: Mapping[str, Digest] = MappingProxyType({})
     metadata: Mapping[str, Any] = MappingProxyType({})
     variables: Mapping[str, str] = MappingProxyType({})
+    considered: tuple[tuple[str, str], ...] = ()
 
 
 class NoSuchModel(NotFound):
@@ -65,12 +56,22 @@ class Registry(Protocol):
         ...
 
 
-_Open = Callable[[RegistryEntry, HttpClient], Registry]
+_Open = Callable[[RegistryEntry, Settings, HttpClient], Registry]
 
+# Dotted names, so that asking one kind of registry loads none of the others.
 _KINDS = {"catalog": "lading.registries.catalog:CatalogRegistry"}
 
 
-def open_registry(entry: RegistryEntry, http: HttpClient) -> Registry:
+class Candidate(NamedTuple):
+    """What one registry says to a reference: a resolution, an error, or why it was not asked."""
+
+    registry: str
+    resolution: Resolution | None = None
+    error: LadingError | None = None
+    why: str = ""
+
+
+def open_registry(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Registry:
     """The registry that an entry of the configuration describes."""
     place = _KINDS.get(entry.kind)
     if place is None:
@@ -80,55 +81,93 @@ def open_registry(entry: RegistryEntry, http: HttpClient) -> Registry:
         )
     module, _, name = place.partition(":")
     opener: _Open = getattr(import_module(module), name)
-    return opener(entry, http)
+    return opener(entry, settings, http)
 
 
-def resolve(uri: ModelURI, settings: Settings, http: HttpClient) -> Resolution:
-    """What ``uri`` stands for: a name is looked up, any other URI stands for itself."""
-    if uri.scheme.lower() != SCHEME:
+def resolve(uri: ModelURI, settings: Settings, http: HttpClient, listener: Listener = ignore) -> Resolution:
+    """What ``uri`` stands for: a name is looked up, any other URI stands for itself.
+
+    The registries that may answer are asked in order.  The next one is asked when one is
+    unavailable, or does not have the model and does not own its name; a registry that refuses, or has
+    the model but not the version, has answered.
+    """
+    if uri.scheme.lower() not in SCHEMES:
         return Resolution(uri)
-    if not settings.registries:
-        raise UsageError(
-            f"{uri.redacted()} needs a registry, and none is configured",
-            hint="give --catalog FILE, set LADING_CATALOG, or list registries in lading.yaml",
-        )
-    named, reference = parse_reference(uri, {entry.name for entry in settings.registries})
-    asked = [entry for entry in settings.registries if named in ("", entry.name)]
+    reference, asked, _ = _chosen(uri, settings)
+    down: list[Unavailable] = []
     missing: list[NoSuchModel] = []
     for entry in asked:
         try:
-            return open_registry(entry, http).resolve(reference)
+            return open_registry(entry, settings, http).resolve(reference)
         except NoSuchModel as error:
-            # Only then the next: a registry that has the model but not the version has answered.
+            if entry.models:
+                raise
             missing.append(error)
+        except Unavailable as error:
+            down.append(error)
+            listener(PassedOver(entry.name, error.message))
+    if down:
+        # Not "there is none": the one that cannot be asked may have it.
+        raise down[0]
     if len(missing) == 1:
         raise missing[0]
-    names = ", ".join(entry.name for entry in asked)
     raise NotFound(
-        f"no registry ({names}) has {printable(str(reference))}",
+        f"no registry ({', '.join(printable(entry.name) for entry in asked)}) has {printable(str(reference))}",
         hint=next((error.hint for error in missing if error.hint), ""),
     )
 
 
-def parse_reference(uri: ModelURI, registries: set[str]) -> tuple[str, Reference]:
-    """The registry that the URI names, or "", and what it asks for.
+def explain(uri: ModelURI, settings: Settings, http: HttpClient) -> list[Candidate]:
+    """What every configured registry says to ``uri``, in the order in which they would be asked."""
+    if uri.scheme.lower() not in SCHEMES:
+        return []
+    reference, asked, others = _chosen(uri, settings)
+    found = []
+    for entry in asked:
+        try:
+            found.append(Candidate(entry.name, open_registry(entry, settings, http).resolve(reference)))
+        except LadingError as error:
+            found.append(Candidate(entry.name, error=error))
+    return found + [Candidate(name, why=why) for name, why in others.items()]
 
-    ``model``, ``model/version`` and ``model@alias``, with a configured registry's name before them
-    or not; each part may be percent-encoded.
-    """
-    if uri.query is not None or uri.fragment is not None:
-        raise UsageError(f"{uri.redacted()} takes no query and no fragment")
-    parts = f"{uri.authority or ''}{uri.path}".removesuffix("/").split("/")
-    named = ""
-    if len(parts) > 1 and unquote(parts[0]) in registries:
-        named = unquote(parts.pop(0))
-    last, at, alias = parts[-1].partition("@")
-    parts[-1] = last
-    texts = [unquote(part) for part in (*parts, alias)]
-    if len(parts) > 2 or not all(texts[: len(parts)]) or (at and (not alias or len(parts) > 1)):
+
+def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[RegistryEntry], dict[str, str]]:
+    """What is asked for, the registries that may answer in their order, and why the others may not."""
+    kind = SCHEMES[uri.scheme.lower()]
+    entries = {entry.name: entry for entry in settings.registries if kind in ("", entry.kind)}
+    if not entries:
         raise UsageError(
-            f"{uri.redacted()} is not a registry name",
-            hint=f"write {SCHEME}://model, {SCHEME}://model/version or {SCHEME}://model@alias",
+            f"{uri.redacted()} needs a registry{f' of the kind {kind}' if kind else ''}, and none is configured",
+            hint="set LADING_CATALOG, MODEL_REGISTRY_BASE_URL or MLFLOW_TRACKING_URI, or list registries in lading.yaml",
         )
-    *names, decoded_alias = texts
-    return named, Reference(names[0], names[1] if len(names) > 1 else "", decoded_alias)
+    hosts = {host: entry for entry in entries.values() for host in _hosts(entry)}
+    named, reference = parse_reference(uri, {**hosts, **entries})
+    if named:
+        entries = {entry.name: entry for entry in [entries.get(named) or hosts[named]]}
+    others: dict[str, str] = {}
+    asked = []
+    for entry in entries.values():
+        if entry.models and not _matches(reference.model, entry.models):
+            others[entry.name] = f"it answers for {', '.join(entry.models)} only"
+        elif reference.namespace and not _matches(reference.namespace, entry.namespaces):
+            others[entry.name] = f"it does not answer for the namespace {reference.namespace}"
+        else:
+            asked.append(entry)
+    if any(entry.models for entry in asked):
+        # Nobody else is asked for a name that somebody owns, not even when the owner is away.
+        others |= {entry.name: "another registry owns the name" for entry in asked if not entry.models}
+        asked = [entry for entry in asked if entry.models]
+    if not asked:
+        reasons = "; ".join(f"{name}: {why}" for name, why in others.items())
+        raise UsageError(f"no registry may answer for {uri.redacted()} ({printable(reasons)})")
+    return reference, asked, others
+
+
+def _hosts(entry: RegistryEntry) -> tuple[str, ...]:
+    """How a URI may write the host of a registry: with its port and, where that is all there is, without."""
+    netloc = urlsplit(str(entry.options.get("url") or "")).netloc.lower()
+    return tuple({netloc, netloc.partition(":")[0]} - {""})
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -21,8 +21,9 @@ from lading.errors import NotFound, UsageError
 from lading.http_client import HttpClient
 from lading.manifest import Digest, safe_path
 from lading.near import near_hint
-from lading.registries import SCHEME, NoSuchModel, Reference, Resolution
-from lading.settings import RegistryEntry
+from lading.registries import NoSuchModel, Resolution
+from lading.registries.reference import SCHEME, Reference
+from lading.settings import RegistryEntry, Settings
 from lading.uri import ModelURI, printable
 from lading.yaml_file import read_yaml
 
@@ -32,7 +33,7 @@ _STATES = ("live", "archived")
 class CatalogRegistry:
     """The catalog file that the entry's ``path`` names."""
 
-    def __init__(self, entry: RegistryEntry, http: HttpClient) -> None:
+    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
         path = entry.options.get("path")
         if not isinstance(path, str) or set(entry.options) != {"path"}:

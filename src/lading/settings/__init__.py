@@ -59,11 +59,16 @@ class Network(NamedTuple):
 
 
 class RegistryEntry(NamedTuple):
-    """A registry of the configuration file: its name, its kind and the options of that kind."""
+    """A registry of the configuration file: its name, its kind and the options of that kind.
+
+    ``models`` and ``namespaces`` are patterns of what it may answer for; with ``models`` it owns those names.
+    """
 
     name: str
     kind: str
     options: Mapping[str, Any] = MappingProxyType({})
+    models: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<registry {self.name} of kind {self.kind}>"
@@ -102,16 +107,12 @@ class Settings(NamedTuple):
         """Read the environment (``os.environ`` by default) and the configuration file it names."""
         env = with_storage_json(Variables(os.environ if environ is None else environ))
         config = _read_config(env.get("LADING_CONFIG", ""))
-        catalog = env.get("LADING_CATALOG")
-        registries = _registries(config)
-        if catalog:
-            registries = (*registries, RegistryEntry("catalog", "catalog", {"path": catalog}))
         return cls(
             limits=_limits(env, config),
             network=_network(env),
             variables=env,
             credentials=_credentials(config),
-            registries=registries,
+            registries=(*_registries(config), *_registries_of(env)),
             allow=_patterns(env, "STORAGE_ALLOW_PATTERNS"),
             ignore=_patterns(env, "STORAGE_IGNORE_PATTERNS"),
             verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
@@ -191,11 +192,38 @@ def _registries(config: Mapping[str, Any]) -> tuple[RegistryEntry, ...]:
     for item in config.get("registries") or ():
         if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not isinstance(item.get("kind"), str):
             raise UsageError("every registry of the configuration needs a name and a kind")
-        options = {key: value for key, value in item.items() if key not in ("name", "kind")}
-        entries.append(RegistryEntry(item["name"], item["kind"], options))
+        known = RegistryEntry._fields
+        options = {key: value for key, value in item.items() if key not in known}
+        answers = [_texts(item, key) for key in ("models", "namespaces")]
+        entries.append(RegistryEntry(item["name"], item["kind"], options, *answers))
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise UsageError("two registries of the configuration have the same name")
+    return tuple(entries)
+
+
+def _texts(item: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = item.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"the {key} of registry {printable(item['name'])} are not a list of texts")
+    return tuple(value)
+
+
+def _registries_of(env: Variables) -> tuple[RegistryEntry, ...]:
+    """The registries that variables name: a catalog, and those of Kubeflow's and MLflow's own programs."""
+    entries = []
+    if path := env.get("LADING_CATALOG"):
+        entries.append(RegistryEntry("catalog", "catalog", {"path": path}))
+    if url := env.get("MODEL_REGISTRY_BASE_URL"):
+        # As Kubeflow's storage initializer has them: the URL has no scheme, and a URI may name any namespace.
+        scheme = env.get("MODEL_REGISTRY_SCHEME") or "http"
+        options = {"url": url if "://" in url else f"{scheme}://{url}"}
+        for key, name in (("service", "MODEL_REGISTRY_SERVICE_NAME"), ("domain", "MODEL_REGISTRY_CLUSTER_DOMAIN")):
+            if env.get(name):
+                options[key] = env[name]
+        entries.append(RegistryEntry("kubeflow", "kubeflow", options, namespaces=("*",)))
+    if url := env.first("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"):
+        entries.append(RegistryEntry("mlflow", "mlflow", {"url": url}))
     return tuple(entries)
 
 

@@ -73,18 +73,22 @@ def rule_values(folder: str, values: Mapping[str, Any], variables: Variables) ->
             for place in places
             if not place.name.startswith(".") and place.is_file()
         }
-    for name, value in values.items():
-        if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("file"), str):
-            found[str(name)] = read_secret_file(value["file"])
-        elif isinstance(value, dict) and len(value) == 1 and isinstance(value.get("env"), str):
-            if value["env"] not in variables:
-                raise UsageError(f"the variable {printable(value['env'])}, which credentials name, is not set")
-            found[str(name)] = variables[value["env"]]
-        elif isinstance(value, str | int | float):
-            found[str(name)] = ("true" if value else "false") if isinstance(value, bool) else str(value)
-        else:
-            raise UsageError(
-                f"the variable {printable(str(name))} of credentials is neither a text nor where one is",
-                hint="write NAME: text, NAME: {file: /path} or NAME: {env: OTHER_NAME}",
-            )
-    return found
+    return found | {str(name): read_value(str(name), value, variables) for name, value in values.items()}
+
+
+def read_value(name: str, value: object, variables: Variables) -> str:
+    """A text of the configuration, or what is in the file or variable that it names: ``{file: …}``, ``{env: …}``."""
+    if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("file"), str):
+        return read_secret_file(value["file"])
+    if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("env"), str):
+        if value["env"] not in variables:
+            raise UsageError(f"the variable {printable(value['env'])}, which the configuration names, is not set")
+        return variables[value["env"]]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise UsageError(
+        f"{printable(name)} of the configuration is neither a text nor where one is",
+        hint=f"write {printable(name)}: text, or {{file: /path}}, or {{env: NAME}}",
+    )

@@ -1,0 +1,211 @@
+"""Who asks a registry: nobody, a bearer token, a user, an OIDC client, AWS keys.
+
+    login: {token: {file: /var/run/secrets/tokens/registry}}      # read again for each request
+    login: {user: reader, password: {env: REGISTRY_PASSWORD}}
+    login: {oidc: {issuer: https://idp/realms/ml, client_id: lading, client_secret: {file: …}, scope: registry}}
+    login: {aws: {region: eu-west-1, service: execute-api}}       # keys from the chain of the AWS SDKs
+
+Each value may be a text, ``{file: path}`` or ``{env: NAME}``.  The client's own certificate (mTLS) is
+part of ``tls``, not a login.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import quote, quote_plus, urlsplit
+
+from lading.aws.credentials import AwsCredentials
+from lading.aws.signature import sign
+from lading.credentials import Token
+from lading.errors import NotAllowed, Unsupported, UsageError
+from lading.http_client import HttpClient, status_error
+from lading.oauth import request_token
+from lading.origin import Origin, split_url
+from lading.renewal import Renewing
+from lading.settings import RegistryEntry, Settings
+from lading.settings.aws import read_aws
+from lading.settings.storage import read_value
+from lading.uri import printable
+
+Headers = list[tuple[str, str]]
+_LIMIT_BYTES = 256 * 1024
+_CLIENT = ("client_id", "client_secret")
+_OIDC = ("issuer", "token_url", "client_id", "client_secret", "scope", "audience")
+
+
+class Login(Protocol):
+    """Authorises requests to one registry."""
+
+    kind: str
+    """In words, for reports: ``anonymous``, ``token``, …"""
+
+    def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
+        """``headers`` and those that say who asks."""
+        ...
+
+    def renew(self) -> bool:
+        """After a 401: whether asking again may do better."""
+        ...
+
+
+def open_login(entry: RegistryEntry, settings: Settings, http: HttpClient, origin: Origin) -> Login:
+    """The login that the entry describes, for the registry at ``origin``."""
+    login = entry.options.get("login") or {}
+    read = _Reader(entry, settings)
+    if not isinstance(login, dict):
+        raise read.wrong("a login is a mapping")
+    keys = set(login)
+    if not keys:
+        return _Plain("anonymous", list)
+    if origin.scheme == "http" and not _is_near(origin):
+        raise read.wrong(
+            f"its login would travel unencrypted to {origin}", hint="use https, or a service within the cluster"
+        )
+    if keys == {"token"}:
+        return _Plain("token", lambda: [("Authorization", f"Bearer {read(login, 'token')}")])
+    if keys == {"user", "password"}:
+        return _Plain(
+            "user and password", lambda: [("Authorization", _basic(read(login, "user"), read(login, "password")))]
+        )
+    if keys == {"oidc"} and isinstance(login["oidc"], dict) and not set(login["oidc"]) - set(_OIDC):
+        return _Oidc(login["oidc"], read, http)
+    if keys == {"aws"} and isinstance(login["aws"], dict) and set(login["aws"]) == {"region", "service"}:
+        return _Aws(read(login["aws"], "region"), read(login["aws"], "service"), settings, http)
+    raise read.wrong(
+        "its login is not understood", hint="write token, user and password, oidc, or aws; see docs/registries.md"
+    )
+
+
+class _Reader:
+    """Reads the values of one entry, anew each time: files are rotated."""
+
+    def __init__(self, entry: RegistryEntry, settings: Settings) -> None:
+        self._entry = entry
+        self._settings = settings
+
+    def __call__(self, mapping: Mapping[str, Any], key: str) -> str:
+        return read_value(key, mapping.get(key, ""), self._settings.variables)
+
+    def wrong(self, what: str, hint: str = "") -> UsageError:
+        return UsageError(f"registry {printable(self._entry.name)}: {what}", hint=hint)
+
+
+class _Plain:
+    """Headers that are known without asking anybody."""
+
+    def __init__(self, kind: str, headers: Callable[[], Sequence[tuple[str, str]]]) -> None:
+        self.kind = kind
+        self._headers = headers
+        self._sent: Headers = []
+
+    def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
+        self._sent = list(self._headers())
+        return [*headers, *self._sent]
+
+    def renew(self) -> bool:
+        return list(self._headers()) != self._sent
+
+
+class _Oidc:
+    """The client credentials grant (RFC 6749, 4.4); the endpoint by discovery, if it is not given.
+
+    https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
+    """
+
+    kind = "OIDC client"
+
+    def __init__(self, options: Mapping[str, Any], read: _Reader, http: HttpClient) -> None:
+        if not read(options, "client_id") or ("issuer" in options) == ("token_url" in options):
+            raise read.wrong("its oidc login needs a client_id and either an issuer or a token_url")
+        self._options = options
+        self._read = read
+        self._http = http
+        self._renewing: Renewing[Token] = Renewing(self._fetch)
+        self._sent: Token | None = None
+
+    def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
+        token = self._sent = self._renewing.get()
+        return [*headers, ("Authorization", f"Bearer {token.value.reveal()}")] if token else headers
+
+    def renew(self) -> bool:
+        return self._renewing.renew(self._sent)
+
+    def _fetch(self) -> Token:
+        read, options = self._read, self._options
+        form = {"grant_type": "client_credentials"}
+        form |= {key: read(options, key) for key in ("scope", "audience") if options.get(key)}
+        return request_token(
+            self._http,
+            read(options, "token_url") or self._discovered(read(options, "issuer")),
+            form,
+            # RFC 6749, 2.3.1: Basic is what every server must understand, both parts encoded as in a form.
+            headers=[("Authorization", _basic(*(quote_plus(read(options, key)) for key in _CLIENT)))],
+            kind=self.kind,
+            what="the OIDC token endpoint",
+            hint="look at client_id and client_secret, and at what this client may ask for",
+        )
+
+    def _discovered(self, issuer: str) -> str:
+        url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+        what = "the OIDC issuer"
+        head, body = self._http.fetch("GET", url, what=what, limit_bytes=_LIMIT_BYTES, redirects=0)
+        if head.status != 200:
+            raise status_error(head, what)
+        try:
+            found = json.loads(body)["token_endpoint"]
+            secure = urlsplit(found).scheme == "https"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Unsupported(f"{what} names no token endpoint", hint="give its token_url") from error
+        if not secure and split_url(found)[0] != split_url(issuer)[0]:
+            raise NotAllowed(f"{what} names a token endpoint that is not https", hint="give its token_url")
+        return str(found)
+
+
+class _Aws:
+    """Signature Version 4, for a registry behind an API gateway or at AWS."""
+
+    kind = "AWS keys"
+
+    def __init__(self, region: str, service: str, settings: Settings, http: HttpClient) -> None:
+        self._credentials = AwsCredentials(read_aws(settings.variables), http, region)
+        self._region, self._service = region, service
+
+    def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
+        keys = self._credentials.keys()
+        if keys is None:
+            raise NotAllowed(
+                "no AWS keys were found for the registry", hint="see the chain of credentials in docs/kserve.md"
+            )
+        origin, _ = split_url(url)
+        parts = urlsplit(url)
+        query = "&".join(sorted(parts.query.split("&"))) if parts.query else ""
+        return sign(
+            keys,
+            method=method,
+            host=origin.authority,
+            # Every service but S3 has each segment encoded twice.
+            path=quote(parts.path, safe="/~"),
+            query=query,
+            headers=headers,
+            region=self._region,
+            service=self._service,
+            body=body,
+        )
+
+    def renew(self) -> bool:
+        return self._credentials.renew(self._credentials.keys())
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _is_near(origin: Origin) -> bool:
+    """Whether plain HTTP stays on this machine or within the cluster's own network."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(origin.host).is_private
+    except ValueError:
+        return "." not in origin.host or origin.host.endswith((".svc", ".local", ".localhost", ".internal"))

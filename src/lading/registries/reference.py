@@ -1,0 +1,77 @@
+"""What a registry URI asks for, and which registry it names.
+
+    model-registry://iris                     the newest live version
+    model-registry://iris/v2                  this version
+    model-registry://iris@champion            what the alias names
+    model-registry://prod/iris/v2             the same in the registry "prod", or at the host "prod"
+    model-registry://iris/v2?namespace=team   in the registry of a namespace
+    model-registry://iris/v2?artifact=onnx    one of several artifacts
+
+``mlflow://`` has the same forms and asks MLflow servers only; ``models:/iris/2`` is MLflow's own.  Each
+part may be percent-encoded.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+from lading.errors import UsageError
+from lading.uri import ModelURI
+
+SCHEME = "model-registry"
+# Each scheme of names, and the kind of registry that it is limited to.
+SCHEMES = {SCHEME: "", "mlflow": "mlflow", "models": "mlflow"}
+_QUERY = ("namespace", "artifact")
+
+
+class Reference(NamedTuple):
+    """A name in a registry.  Without version and alias: the newest live version.
+
+    ``namespace`` says whose registry answers, ``artifact`` which one of a version's several.
+    """
+
+    model: str
+    version: str = ""
+    alias: str = ""
+    namespace: str = ""
+    artifact: str = ""
+
+    def __str__(self) -> str:
+        return self.model + (f"/{self.version}" if self.version else "") + (f"@{self.alias}" if self.alias else "")
+
+
+def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Reference]:
+    """The registry that the URI names, or "", and what it asks for.
+
+    ``registries`` are the names and hosts that stand for a registry: a first part that is one of them
+    is never a model's name, and one that is not is never a host (nobody is asked to find out).
+    """
+    asked = dict(parse_qsl(uri.query or "", keep_blank_values=True))
+    if uri.fragment is not None or len(asked) != len((uri.query or "").split("&") if uri.query else ()):
+        raise UsageError(f"{uri.redacted()} takes no fragment, and each key of its query once")
+    if set(asked) - set(_QUERY) or not all(asked.values()):
+        raise UsageError(f"{uri.redacted()} has a query that is not known", hint=f"known: {', '.join(_QUERY)}")
+    parts = (
+        f"{uri.authority or ''}{uri.path}".removeprefix("/" if uri.authority is None else "")
+        .removesuffix("/")
+        .split("/")
+    )
+    named = ""
+    if len(parts) > 1 and unquote(parts[0]) in set(registries):
+        named = unquote(parts.pop(0))
+    last, at, alias = parts[-1].rpartition("@") if "@" in parts[-1] else (parts[-1], "", "")
+    parts[-1] = last
+    texts = [unquote(part) for part in (*parts, alias)]
+    if len(parts) > 2 or not all(texts[: len(parts)]) or (at and (not alias or len(parts) > 1)):
+        raise UsageError(f"{uri.redacted()} is not a registry name", hint=_hint(uri, parts))
+    *names, decoded_alias = texts
+    version = names[1] if len(names) > 1 else ""
+    return named, Reference(names[0], version, decoded_alias, asked.get("namespace", ""), asked.get("artifact", ""))
+
+
+def _hint(uri: ModelURI, parts: list[str]) -> str:
+    scheme = uri.scheme.lower()
+    if len(parts) == 3 and scheme != "models":
+        return "its first part is no registry's name and no host that is configured; see docs/registries.md"
+    start = "models:/" if scheme == "models" else f"{scheme}://"
+    return f"write {start}model, {start}model/version or {start}model@alias"

@@ -1,0 +1,152 @@
+"""A registry that is an HTTP service: its address, its certificates, who asks, and what its answers mean."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageError
+from lading.http_client import HttpClient, status_error
+from lading.http_wire import Head
+from lading.origin import split_url
+from lading.registries.login import open_login
+from lading.settings import RegistryEntry, Settings
+from lading.uri import printable, redact
+
+# What every kind of registry with a server may be told.
+OPTIONS = ("url", "login", "tls", "connect_s", "stall_s", "attempts")
+_LIMIT_BYTES = 32 << 20
+_TLS = ("ca", "certificate", "key", "verify")
+
+
+class Service:
+    """Asks one registry.  The login is sent to exactly its scheme, host and port; no redirect is followed."""
+
+    def __init__(
+        self, entry: RegistryEntry, settings: Settings, http: HttpClient, *, also: tuple[str, ...] = ()
+    ) -> None:
+        """``also`` are the options of this kind of registry beside ``OPTIONS``; any other is refused."""
+        self.name = entry.name
+        unknown = sorted(set(entry.options) - {*OPTIONS, *also})
+        if unknown:
+            raise _wrong(entry, f"has the unknown key {unknown[0]!r}", f"known: {', '.join(sorted((*OPTIONS, *also)))}")
+        url = entry.options.get("url")
+        if not isinstance(url, str) or urlsplit(url).query or urlsplit(url).fragment or "@" in urlsplit(url).netloc:
+            raise _wrong(entry, "needs a url without user, query and fragment", "give its credential as login")
+        self.origin, _ = split_url(url)
+        self.url = url.rstrip("/")
+        self._http = _reaching(entry, settings, http)
+        self._login = open_login(entry, settings, self._http, self.origin)
+
+    def get(self, path: str, query: Mapping[str, str] | None = None, *, what: str) -> Any:
+        """The JSON that the registry answers at ``path``; ``what`` is being looked for, in words.
+
+        ``NotFound`` for 404, ``NotAllowed`` for 401, 403 and a page of HTML, ``Unavailable`` when the
+        registry does not answer or says so, ``Unsupported`` for anything that is not JSON.
+        """
+        return self.call("GET", path, query, what=what)
+
+    def call(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, document: Any = None, *, what: str
+    ) -> Any:
+        """The JSON that the registry answers to ``document``, which is sent as JSON unless it is None."""
+        url = self.url + path + (f"?{urlencode(query, quote_via=quote, safe='')}" if query else "")
+        body = b"" if document is None else json.dumps(document).encode()
+        headers = [("Accept", "application/json")] + ([("Content-Type", "application/json")] if body else [])
+        shown = f"{what} in registry {printable(self.name)}"
+
+        def ask() -> tuple[Head, bytes]:
+            signed = self._login.signed(method, url, headers, body)
+            return self._http.fetch(method, url, signed, body=body, what=shown, limit_bytes=_LIMIT_BYTES, redirects=0)
+
+        head, answer = ask()
+        if head.status == 401 and self._login.renew():
+            head, answer = ask()
+        if not 200 <= head.status < 300:
+            raise self._error(head, answer, shown)
+        return self._parsed(head, answer, shown)
+
+    def _parsed(self, head: Head, body: bytes, shown: str) -> Any:
+        if _is_page(head, body):
+            raise self._page(head, shown)
+        try:
+            return json.loads(body) if body else None
+        except (ValueError, RecursionError) as error:
+            raise Unsupported(
+                f"{shown}: the answer is not JSON", hint=f"is {redact(self.url)} the address of this registry's API?"
+            ) from error
+
+    def _error(self, head: Head, body: bytes, shown: str) -> LadingError:
+        if 300 <= head.status < 400:
+            return NotAllowed(
+                f"{shown}: {self.origin} redirects ({head.status}), which is not followed with a credential",
+                hint="it may want a login, or its url in the configuration should begin with https://",
+            )
+        if head.status == 401:
+            who = self._login.kind
+            return NotAllowed(
+                f"{shown}: {self.origin} does not accept the login ({head.status}, {who})",
+                hint="give it a login in lading.yaml" if who == "anonymous" else "it is wrong or has expired",
+            )
+        if head.status == 403 and _is_page(head, body):
+            return self._page(head, shown)
+        if head.status == 403:
+            return NotAllowed(
+                f"{shown}: {self.origin} does not allow it ({head.status}, {self._login.kind})",
+                hint="this login may not read it; ask whoever runs the registry",
+            )
+        if head.status == 404 and _is_page(head, body):
+            return Unsupported(
+                f"{shown}: {self.origin} answers 404 with a page",
+                hint=f"is {redact(self.url)} the address of this registry's API?",
+            )
+        if head.status == 404:
+            return NotFound(f"{shown}: not found")
+        return status_error(head, shown)
+
+    def _page(self, head: Head, shown: str) -> NotAllowed:
+        return NotAllowed(
+            f"{shown}: {self.origin} answers with a web page ({head.status}), as a login does",
+            hint="give the registry a login in lading.yaml that its gateway accepts",
+        )
+
+
+def _is_page(head: Head, body: bytes) -> bool:
+    return "html" in head.get("content-type").lower() or body[:200].lstrip().lower().startswith(
+        (b"<!doctype", b"<html")
+    )
+
+
+def _reaching(entry: RegistryEntry, settings: Settings, http: HttpClient) -> HttpClient:
+    """A client with the certificates and the patience that the entry asks for."""
+    tls = entry.options.get("tls") or {}
+    if not isinstance(tls, dict) or set(tls) - set(_TLS) or not isinstance(tls.get("verify", True), bool):
+        raise _wrong(entry, "has a tls that is not understood", f"known: {', '.join(_TLS)}")
+    network = settings.network._replace(
+        client_certificate=str(tls.get("certificate") or ""),
+        client_key=str(tls.get("key") or ""),
+        verify_tls=tls.get("verify", True),
+    )
+    if tls.get("ca"):
+        network = network._replace(ca_files=(*network.ca_files, str(tls["ca"])))
+    limits, retry = settings.limits, http.retry
+    if "connect_s" in entry.options:
+        limits = limits._replace(connect_s=_number(entry, "connect_s"))
+    if "stall_s" in entry.options:
+        limits = limits._replace(stall_s=_number(entry, "stall_s"))
+    if "attempts" in entry.options:
+        retry = retry._replace(attempts=int(_number(entry, "attempts")))
+    return http.reaching(network, limits, retry)
+
+
+def _number(entry: RegistryEntry, key: str) -> float:
+    value = entry.options[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 3600:
+        raise _wrong(entry, f"has a {key} that is not a positive number", "")
+    if key == "attempts" and value < 1:
+        raise _wrong(entry, "needs at least one attempt", "")
+    return float(value)
+
+
+def _wrong(entry: RegistryEntry, what: str, hint: str) -> UsageError:
+    return UsageError(f"registry {printable(entry.name)} {what}", hint=hint)
