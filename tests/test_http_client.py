@@ -631,3 +631,21 @@ def test_a_status_stands_for_an_error(status: int, kind: type[LadingError]) -> N
 )
 def test_retry_after_is_seconds_or_a_date_and_never_more_than_five_minutes(text: str, seconds: float | None) -> None:
     assert status_error(Head(503, {"retry-after": text}), "what").retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (429, {"ratelimit": '"resolvers";r=0;t=55'}, 55.0),
+        (429, {"ratelimit": '"api"; r=0; t=55'}, 55.0),
+        (429, {"ratelimit": '"api";r=0;t=999999999'}, 300.0),
+        (429, {"ratelimit": '"api";r=0;t=55', "retry-after": "7"}, 7.0),
+        (429, {"ratelimit": '"api";r=12;t=55'}, None),
+        (429, {"ratelimit": "limit=0, reset=55"}, None),
+        (503, {"ratelimit": '"api";r=0;t=55'}, None),
+    ],
+)
+def test_a_rate_limit_that_is_used_up_says_how_long_to_wait(
+    status: int, headers: dict[str, str], seconds: float | None
+) -> None:
+    assert status_error(Head(status, headers), "what").retry_after_s == seconds

@@ -5,6 +5,7 @@ small answer read whole and retried, for everything else.  How a connection is m
 how bytes travel on it ``http_wire``.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -43,6 +44,7 @@ _LEAST_BUFFER_BYTES = 64 << 10
 _MAX_REDIRECTS = 10
 _MAX_RETRY_AFTER_S = 300.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SPENT = re.compile(r";\s*r=0\s*;\s*t=([0-9]{1,9})")
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
 # may be a credential, whatever its name.
@@ -302,10 +304,15 @@ def _phrase(status: int) -> str:
 
 
 def _retry_after_s(head: Head) -> float | None:
-    """Seconds to wait by the Retry-After header (RFC 9110, 10.2.3), at most five minutes."""
+    """Seconds to wait, at most five minutes: by Retry-After (RFC 9110, 10.2.3), else by a RateLimit that is used up.
+
+    RateLimit is draft-ietf-httpapi-ratelimit-headers-09, as the Hugging Face Hub sends it: ``"api";r=0;t=55``.
+    """
     text = head.get("retry-after")
     if not text:
-        return None
+        # It comes with every answer, and is the reason of a 429 only.
+        spent = _SPENT.search(head.get("ratelimit")) if head.status == HTTPStatus.TOO_MANY_REQUESTS else None
+        return min(float(spent[1]), _MAX_RETRY_AFTER_S) if spent else None
     if text.isascii() and text.isdigit():
         return min(float(text), _MAX_RETRY_AFTER_S)
     from email.utils import parsedate_to_datetime
