@@ -27,7 +27,9 @@ _SIGNATURE = re.compile(
     re.IGNORECASE,
 )
 # The only query keys whose values are printed; any other value may be a signature or a token.
-_PRINTED_KEYS = frozenset({"versionid", "revision", "namespace", "endpoint", "defaultregion", "region"})
+_PRINTED_KEYS = frozenset(
+    {"versionid", "revision", "namespace", "artifact", "endpoint", "defaultregion", "region", "pin"}
+)
 
 # Schemes without user information: an @ stands before an alias or a revision.
 _NO_USERS = frozenset({"model-registry", "mlflow", "hf", "modelscope", "ms"})

@@ -10,11 +10,11 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from lading import __version__
-from lading.cli import check, demo, init, pull, resolve, verify
+from lading.cli import check, demo, init, lock, pull, resolve, verify
 from lading.errors import Interrupted, LadingError
 from lading.uri import printable, redact
 
-_COMMANDS = (pull, resolve, check, verify, init, demo)
+_COMMANDS = (pull, resolve, check, verify, lock, init, demo)
 
 _EPILOG = """\
 examples:

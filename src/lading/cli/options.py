@@ -28,6 +28,7 @@ def add_source_options(command: argparse.ArgumentParser) -> None:
 
 
 def add_transfer_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--locked", metavar="FILE", help="bring what this lock file pins URI to, and nothing else")
     command.add_argument("--max-rate", metavar="RATE", help="bytes per second at most, over all connections: 50MiB, 1G")
 
 
@@ -50,6 +51,7 @@ def load_settings(arguments: argparse.Namespace) -> "Settings":
         rate = parse_rate(arguments.max_rate)
         settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
     return settings._replace(
+        lock=getattr(arguments, "locked", None) or settings.lock,
         allow=tuple(arguments.allow or settings.allow),
         ignore=tuple(arguments.ignore or settings.ignore),
         verify=arguments.verify or settings.verify,

@@ -33,6 +33,9 @@ def add_to(commands: Commands) -> None:
         "destination", metavar="DEST", nargs="?", default=".", help="where it would go (default: here)"
     )
     add_source_options(command)
+    command.add_argument(
+        "--explain", action="store_true", help="say what every registry answered, and why which was taken"
+    )
     add_output_options(command, "print all of it as JSON, with whole digests")
     command.set_defaults(run=run)
 
@@ -44,11 +47,23 @@ def run(arguments: argparse.Namespace) -> int:
     from lading.deliver import find
     from lading.disk import free_bytes
 
+    explanation: dict[str, Any] = {}
     with silent_session(settings) as session:
+        if arguments.explain:
+            from lading.cli import explained
+            from lading.pins import split_pin
+            from lading.registries import explain
+            from lading.uri import ModelURI, printable
+
+            candidates = explain(split_pin(ModelURI.parse(request.uri))[0], settings, session.http)
+            explanation = explained.report(candidates)
+            if not arguments.json:
+                # Before the listing, which may be what fails.
+                show("\n".join((*map(printable, explained.lines(candidates)), "")))
         finding = find(request, session)
     free = free_bytes(request.destination)
     if arguments.json:
-        show_json(_report(finding, free))
+        show_json(_report(finding, free) | explanation)
     else:
         show("\n".join((*_facts(finding, free), *_files(finding))))
     return 0
@@ -59,6 +74,7 @@ def _report(finding: "Finding", free: int) -> dict[str, Any]:
     return {
         "requested": listed.requested,
         "resolved": listed.resolved,
+        "pin": listed.pin,
         "registry": listed.registry,
         "version": listed.version,
         "metadata": dict(listed.metadata),
@@ -93,6 +109,7 @@ def _facts(finding: "Finding", free: int) -> Iterator[str]:
     facts = [
         ("requested", listed.requested),
         ("resolved", listed.resolved),
+        ("pin", listed.pin),
         ("registry", listed.registry),
         ("version", listed.version),
         ("credential", finding.source.credential_kind),

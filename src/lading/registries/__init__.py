@@ -3,7 +3,7 @@
 A registry resolves and never moves bytes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
 from types import MappingProxyType
@@ -63,12 +63,16 @@ _KINDS = {"catalog": "lading.registries.catalog:CatalogRegistry"}
 
 
 class Candidate(NamedTuple):
-    """What one registry says to a reference: a resolution, an error, or why it was not asked."""
+    """What one registry says to a reference: a resolution, an error, or why it was not asked.
+
+    ``final`` says that nobody else is asked after it.
+    """
 
     registry: str
     resolution: Resolution | None = None
     error: LadingError | None = None
     why: str = ""
+    final: bool = False
 
 
 def open_registry(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Registry:
@@ -94,26 +98,23 @@ def resolve(uri: ModelURI, settings: Settings, http: HttpClient, listener: Liste
     if uri.scheme.lower() not in SCHEMES:
         return Resolution(uri)
     reference, asked, _ = _chosen(uri, settings)
-    down: list[Unavailable] = []
-    missing: list[NoSuchModel] = []
-    for entry in asked:
-        try:
-            return open_registry(entry, settings, http).resolve(reference)
-        except NoSuchModel as error:
-            if entry.models:
-                raise
-            missing.append(error)
-        except Unavailable as error:
-            down.append(error)
-            listener(PassedOver(entry.name, error.message))
-    if down:
-        # Not "there is none": the one that cannot be asked may have it.
-        raise down[0]
-    if len(missing) == 1:
-        raise missing[0]
+    told: list[LadingError] = []
+    for registry, resolution, error, _, final in _answers(reference, asked, settings, http):
+        if resolution is not None:
+            return resolution
+        if error is not None:
+            if final:
+                raise error
+            if isinstance(error, Unavailable):
+                listener(PassedOver(registry, error.message))
+            told.append(error)
+    # Not "there is none" while there is one that cannot be asked: it may have it.
+    down = [error for error in told if isinstance(error, Unavailable)]
+    if down or len(told) == 1:
+        raise (down or told)[0]
     raise NotFound(
         f"no registry ({', '.join(printable(entry.name) for entry in asked)}) has {printable(str(reference))}",
-        hint=next((error.hint for error in missing if error.hint), ""),
+        hint=next((error.hint for error in told if error.hint), ""),
     )
 
 
@@ -122,13 +123,21 @@ def explain(uri: ModelURI, settings: Settings, http: HttpClient) -> list[Candida
     if uri.scheme.lower() not in SCHEMES:
         return []
     reference, asked, others = _chosen(uri, settings)
-    found = []
+    answers = list(_answers(reference, asked, settings, http))
+    return answers + [Candidate(name, why=why) for name, why in others.items()]
+
+
+def _answers(
+    reference: Reference, asked: Sequence[RegistryEntry], settings: Settings, http: HttpClient
+) -> Iterator[Candidate]:
+    """What each registry says, asked when its turn comes."""
     for entry in asked:
         try:
-            found.append(Candidate(entry.name, open_registry(entry, settings, http).resolve(reference)))
+            yield Candidate(entry.name, open_registry(entry, settings, http).resolve(reference))
+        except NoSuchModel as error:
+            yield Candidate(entry.name, error=error, final=bool(entry.models))
         except LadingError as error:
-            found.append(Candidate(entry.name, error=error))
-    return found + [Candidate(name, why=why) for name, why in others.items()]
+            yield Candidate(entry.name, error=error, final=not isinstance(error, Unavailable))
 
 
 def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[RegistryEntry], dict[str, str]]:

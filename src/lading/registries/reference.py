@@ -13,7 +13,7 @@ part may be percent-encoded.
 
 from collections.abc import Iterable
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from lading.errors import UsageError
 from lading.uri import ModelURI
@@ -38,6 +38,12 @@ class Reference(NamedTuple):
 
     def __str__(self) -> str:
         return self.model + (f"/{self.version}" if self.version else "") + (f"@{self.alias}" if self.alias else "")
+
+
+def exact_reference(registry: str, model: str, version: str, asked: ModelURI) -> ModelURI:
+    """The URI of one version in one registry, with the query of what was asked."""
+    path = f"/{quote(model, safe='')}/{quote(version, safe='')}"
+    return ModelURI(SCHEME, quote(registry, safe=""), path, asked.query)
 
 
 def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Reference]:

@@ -99,6 +99,7 @@ class Settings(NamedTuple):
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     verify: VerifyMode = "auto"
+    lock: str = ""
     log_format: LogFormat = "text"
     termination_log: str = DEFAULT_TERMINATION_LOG
 
@@ -116,6 +117,7 @@ class Settings(NamedTuple):
             allow=_patterns(env, "STORAGE_ALLOW_PATTERNS"),
             ignore=_patterns(env, "STORAGE_IGNORE_PATTERNS"),
             verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
+            lock=env.get("LADING_LOCK", ""),
             log_format=cast(
                 LogFormat, _choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json")
             ),

@@ -1,0 +1,48 @@
+"""``lading lock URI…``: write down what each URI stands for now."""
+
+import argparse
+
+from lading.cli.options import URI_HELP, Commands, add_source_options, load_settings, silent_session
+
+DEFAULT_FILE = "lading.lock"
+
+
+def add_to(commands: Commands) -> None:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "lock",
+        help="write down what URIs stand for, so that pull --locked brings exactly that",
+        description="Resolve each URI and write its pin to a lock file; entries for other URIs stay.",
+    )
+    command.add_argument("uris", metavar="URI", nargs="+", help=URI_HELP)
+    command.add_argument("-o", "--output", metavar="FILE", default=DEFAULT_FILE, help="the lock file (%(default)s)")
+    add_source_options(command)
+    command.add_argument("--log-format", choices=("text", "json"), help="how errors are written")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = load_settings(arguments)
+    from pathlib import Path
+
+    from lading import lock
+    from lading.cli.output import show
+    from lading.deliver import Request, find
+    from lading.disk import disk_error
+    from lading.uri import redact
+
+    path = Path(arguments.output)
+    entries = lock.read_lock(path) if path.exists() else {}
+    # What is locked here is what the URIs stand for now, and not what another lock file says.
+    with silent_session(settings._replace(lock="")) as session:
+        for uri in arguments.uris:
+            listed = find(Request(uri, Path()), session).listed
+            entries[redact(uri)] = lock.entry(listed)
+            show(f"{redact(uri)} is {listed.pin}")
+    # Beside it first, so that whoever reads it meanwhile has the old one or the new one.
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_text(lock.dumps(entries), encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    return 0
