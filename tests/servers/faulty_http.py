@@ -41,6 +41,7 @@ class Request:
     method: str
     target: str
     headers: dict[str, str]
+    body: bytes = b""
 
     @property
     def path(self) -> str:
@@ -377,8 +378,8 @@ class _Handler(socketserver.StreamRequestHandler):
         while line := self.rfile.readline(65536).decode("latin-1").strip():
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        self.rfile.read(int(headers.get("content-length", "0")))
-        return Request(method, target, headers)
+        body = self.rfile.read(int(headers.get("content-length", "0")))
+        return Request(method, target, headers, body)
 
     def _send(self, request: Request, answer: Answer) -> bool:
         """Send an answer with its faults; false when the connection is of no further use."""
