@@ -16,3 +16,11 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
+
+# A venv of its own: it pins other versions of what .venv has too, and weighs a gigabyte.
+if ! cmp -s requirements/mlflow.txt .servers/mlflow/installed; then
+  rm -rf .servers/mlflow
+  python3 -m venv .servers/mlflow
+  .servers/mlflow/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mlflow.txt
+  cp requirements/mlflow.txt .servers/mlflow/installed
+fi
