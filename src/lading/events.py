@@ -88,6 +88,21 @@ class Delivered(NamedTuple):
     digest: str
 
 
+class Recorded(NamedTuple):
+    """A registry was told what was delivered where."""
+
+    registry: str
+    environment: str
+    service: str
+
+
+class NotRecorded(NamedTuple):
+    """A registry could not be told; the model is in place all the same."""
+
+    registry: str
+    why: str
+
+
 Event = (
     Resolved
     | PassedOver
@@ -100,6 +115,8 @@ Event = (
     | Unverified
     | Unpacking
     | Delivered
+    | Recorded
+    | NotRecorded
 )
 Listener = Callable[[Event], None]
 

@@ -61,6 +61,10 @@ def sentence(event: events.Event) -> str:
                 f"delivered {count(event.files, 'file')}, {size(event.size_bytes)} to {event.destination} "
                 f"in {duration(event.seconds)}{rate}"
             )
+        case events.Recorded():
+            return f"registry {event.registry} knows now that {event.service} in {event.environment} has it"
+        case events.NotRecorded():
+            return f"warning: registry {event.registry} does not know of this delivery: {event.why}"
 
 
 def _progress(event: events.Progress) -> str:

@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from lading.errors import LadingError, NotFound, Unavailable, UsageError
-from lading.events import Listener, PassedOver, ignore
+from lading.events import Listener, NotRecorded, PassedOver, Recorded, ignore
 from lading.http_client import HttpClient
-from lading.manifest import Digest
+from lading.manifest import Digest, Manifest
 from lading.registries.reference import SCHEMES, Reference, parse_reference
 from lading.settings import RegistryEntry, Settings
+from lading.settings.variables import is_true
 from lading.uri import ModelURI, printable
+
+# Recording comes after the delivery, but before the end of the process that a pod waits for.
+_RECORDING_PATIENCE_S = 5.0
 
 
 class Resolution(NamedTuple):
@@ -53,6 +57,29 @@ class Registry(Protocol):
 
     def resolve(self, reference: Reference) -> Resolution:
         """The pin behind the reference."""
+        ...
+
+
+class Deployment(NamedTuple):
+    """What was delivered where: for ``service`` in ``environment``, under Kubernetes an inference service in a namespace.
+
+    ``digest`` is the manifest's, the identity of the tree.
+    """
+
+    environment: str
+    service: str
+    destination: str
+    digest: str
+    files: int
+    size_bytes: int
+
+
+@runtime_checkable
+class Records(Protocol):
+    """A registry that can be told what was delivered where."""
+
+    def record(self, resolution: Resolution, deployment: Deployment) -> None:
+        """Write it down.  To say the same again changes nothing."""
         ...
 
 
@@ -138,6 +165,52 @@ def _answers(
             yield Candidate(entry.name, error=error, final=bool(entry.models))
         except LadingError as error:
             yield Candidate(entry.name, error=error, final=not isinstance(error, Unavailable))
+
+
+def record(
+    resolution: Resolution,
+    manifest: Manifest,
+    destination: str,
+    settings: Settings,
+    http: HttpClient,
+    listener: Listener = ignore,
+) -> None:
+    """Tell the registry that resolved it what was delivered where, if its entry says ``record: true``.
+
+    The model is in place by now: whatever fails here is told to the listener, and that is all.
+    """
+    entry = next((entry for entry in settings.registries if entry.name == resolution.registry), None)
+    if entry is None or "record" not in entry.options:
+        return
+    try:
+        if not is_true(str(entry.options["record"]), f"record of registry {printable(entry.name)}"):
+            return
+        deployment = _deployment(manifest, destination, settings)
+        limits = settings.limits._replace(
+            connect_s=min(settings.limits.connect_s, _RECORDING_PATIENCE_S),
+            stall_s=min(settings.limits.stall_s, _RECORDING_PATIENCE_S),
+        )
+        brief = http.reaching(settings.network, limits, http.retry._replace(attempts=1))
+        registry = open_registry(entry, settings._replace(limits=limits), brief)
+        if not isinstance(registry, Records):
+            raise UsageError(f"a registry of the kind {printable(entry.kind)} records nothing")
+        registry.record(resolution, deployment)
+    except LadingError as error:
+        listener(NotRecorded(entry.name, f"{error.message} ({error.hint})" if error.hint else error.message))
+    except Exception as error:  # noqa: BLE001 - a delivery that is done must not fail by what comes after it
+        listener(NotRecorded(entry.name, f"this is a defect of lading: {type(error).__name__}"))
+    else:
+        listener(Recorded(entry.name, deployment.environment, deployment.service))
+
+
+def _deployment(manifest: Manifest, destination: str, settings: Settings) -> Deployment:
+    environment, service = (settings.variables.get(name, "") for name in ("POD_NAMESPACE", "INFERENCE_SERVICE_NAME"))
+    if not environment or not service:
+        raise UsageError(
+            "it is not said for which service this is delivered",
+            hint="set POD_NAMESPACE and INFERENCE_SERVICE_NAME, as docs/registries.md shows",
+        )
+    return Deployment(environment, service, destination, str(manifest.digest), len(manifest.files), manifest.size_bytes)
 
 
 def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[RegistryEntry], dict[str, str]]:

@@ -1,20 +1,22 @@
 """A registry that is an HTTP service: its address, its certificates, who asks, and what its answers mean."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.origin import split_url
 from lading.registries.login import open_login
+from lading.registries.reference import SCHEMES
 from lading.settings import RegistryEntry, Settings
-from lading.uri import printable, redact
+from lading.uri import ModelURI, printable, redact
 
 # What every kind of registry with a server may be told.
-OPTIONS = ("url", "login", "tls", "connect_s", "stall_s", "attempts")
+OPTIONS = ("url", "login", "tls", "connect_s", "stall_s", "attempts", "folders", "record")
 _LIMIT_BYTES = 32 << 20
 _TLS = ("ca", "certificate", "key", "verify")
 
@@ -35,6 +37,7 @@ class Service:
             raise _wrong(entry, "needs a url without user, query and fragment", "give its credential as login")
         self.origin, _ = split_url(url)
         self.url = url.rstrip("/")
+        self._folders = _folders(entry)
         self._http = _reaching(entry, settings, http)
         self._login = open_login(entry, settings, self._http, self.origin)
 
@@ -57,7 +60,14 @@ class Service:
 
         def ask() -> tuple[Head, bytes]:
             signed = self._login.signed(method, url, headers, body)
-            return self._http.fetch(method, url, signed, body=body, what=shown, limit_bytes=_LIMIT_BYTES, redirects=0)
+            try:
+                return self._http.fetch(
+                    method, url, signed, body=body, what=shown, limit_bytes=_LIMIT_BYTES, redirects=0
+                )
+            except LadingError as error:
+                # A host's name says little where several registries are asked.
+                error.message = f"{shown}: {error.message}"
+                raise
 
         head, answer = ask()
         if head.status == 401 and self._login.renew():
@@ -66,11 +76,34 @@ class Service:
             raise self._error(head, answer, shown)
         return self._parsed(head, answer, shown)
 
+    def place(self, text: str, where: str) -> ModelURI:
+        """The URI ``text`` that the registry tells for ``where``, a version in words.
+
+        ``NotAllowed`` for a path of this machine that is not below one of the entry's ``folders``: a server
+        must not choose which files of a pod (a token, a mounted secret) are copied to where a model server
+        reads.  ``Unsupported`` for another name in a registry.
+        """
+        uri = ModelURI.parse(text)
+        if uri.scheme.lower() in SCHEMES:
+            raise Unsupported(f"{where} leads to another registry name, {printable(uri.redacted())}")
+        if uri.scheme.lower() in ("", "file"):
+            path = unquote(uri.path) if uri.scheme else uri.path
+            if not path.startswith("/") or not any(_is_below(path, folder) for folder in self._folders):
+                raise NotAllowed(
+                    f"{where} is said to be at {printable(uri.redacted())} of this machine",
+                    hint=f"if that is right, name a folder above it in folders of registry {printable(self.name)}",
+                )
+        return uri
+
     def _parsed(self, head: Head, body: bytes, shown: str) -> Any:
         if _is_page(head, body):
             raise self._page(head, shown)
         try:
-            return json.loads(body) if body else None
+            document = json.loads(body, parse_constant=_refuse_constant) if body else None
+            if b"\\u" in body:
+                # Half of a surrogate pair is no text: it could not be written down later.
+                json.dumps(document, ensure_ascii=False).encode()
+            return document
         except (ValueError, RecursionError) as error:
             raise Unsupported(
                 f"{shown}: the answer is not JSON", hint=f"is {redact(self.url)} the address of this registry's API?"
@@ -137,6 +170,21 @@ def _reaching(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Htt
     if "attempts" in entry.options:
         retry = retry._replace(attempts=int(_number(entry, "attempts")))
     return http.reaching(network, limits, retry)
+
+
+def _folders(entry: RegistryEntry) -> tuple[str, ...]:
+    folders = entry.options.get("folders") or []
+    if not isinstance(folders, list) or not all(isinstance(item, str) and item.startswith("/") for item in folders):
+        raise _wrong(entry, "has folders that are not a list of absolute paths", "")
+    return tuple(os.path.realpath(folder) for folder in folders)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return "\0" not in path and os.path.commonpath((os.path.realpath(path), folder)) == folder
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def _number(entry: RegistryEntry, key: str) -> float:
