@@ -1,6 +1,10 @@
 """Secrets and how long they hold.  Nothing here is printable by accident."""
 
+from datetime import datetime
 from typing import NamedTuple
+
+from lading.errors import Unsupported
+from lading.uri import printable
 
 
 class Secret:
@@ -42,3 +46,11 @@ class AwsKeys(NamedTuple):
     session_token: Secret | None
     kind: str
     expires_at_s: float | None = None
+
+
+def unix_time(text: str) -> float:
+    """The Unix time of an end as services write it (RFC 3339); ``Unsupported`` if it is none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise Unsupported(f"credentials expire at {printable(text)!r}, which is not a time") from error

@@ -7,13 +7,12 @@ since another identity could read other things.
 """
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 from xml.etree import ElementTree
 
-from lading.credentials import AwsKeys, Secret
+from lading.credentials import AwsKeys, Secret, unix_time
 from lading.disk import read_secret_file
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
@@ -91,7 +90,7 @@ class AwsCredentials:
             Secret(xml_text(body, "SecretAccessKey")),
             Secret(xml_text(body, "SessionToken")),
             "web identity",
-            _unix_time(xml_text(body, "Expiration")),
+            unix_time(xml_text(body, "Expiration")),
         )
 
     def _from_profile(self) -> AwsKeys | None:
@@ -190,17 +189,10 @@ def _keys_from_json(body: bytes, kind: str) -> AwsKeys:
             Secret(data["SecretAccessKey"]),
             Secret(data["Token"]) if data.get("Token") else None,
             kind,
-            _unix_time(data["Expiration"]) if data.get("Expiration") else None,
+            unix_time(data["Expiration"]) if data.get("Expiration") else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise Unsupported(f"the {kind} credentials are not what AWS documents") from error
-
-
-def _unix_time(text: str) -> float:
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    except ValueError as error:
-        raise Unsupported(f"credentials expire at {printable(text)!r}, which is not a time") from error
 
 
 def _read_profile(settings: Aws) -> dict[str, str]:

@@ -15,6 +15,8 @@ from lading.uri import printable
 # hdfs and webhdfs; a JSON without a type is of S3.
 _FAMILIES = {
     "s3": "lading.settings.aws",
+    "hf": "lading.settings.huggingface",
+    "gs": "lading.settings.google",
 }
 
 

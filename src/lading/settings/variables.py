@@ -15,6 +15,7 @@ from lading.errors import UsageError
 _BELONGINGS = {
     "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
     "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3",),
+    "GOOGLE_APPLICATION_CREDENTIALS": ("gcloud-application-credentials.json",),
 }
 
 

@@ -82,9 +82,13 @@ _Open = Callable[[ModelURI, Settings, HttpClient], Source]
 _SCHEMES = {
     "": "lading.sources.local:LocalSource",
     "file": "lading.sources.local:LocalSource",
+    "git+http": "lading.sources.git:GitSource",
+    "git+https": "lading.sources.git:GitSource",
     "http": "lading.sources.http:HttpSource",
     "https": "lading.sources.http:HttpSource",
     "s3": "lading.sources.s3:S3Source",
+    "gs": "lading.sources.gcs:GcsSource",
+    "hf": "lading.sources.huggingface:HuggingFaceSource",
 }
 
 
@@ -93,7 +97,8 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
 
     ``Unsupported`` for a scheme that is not known.
     """
-    place = _place(uri)
+    settings = settings.for_uri(uri)
+    place = _place(uri, settings)
     if place is None:
         known = ", ".join(f"{scheme}://" for scheme in _SCHEMES if scheme)
         raise Unsupported(
@@ -102,11 +107,23 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
         )
     module, _, name = place.partition(":")
     opener: _Open = getattr(import_module(module), name)
-    settings = settings.for_uri(uri)
     return opener(uri, settings, http.reaching(settings.network))
 
 
-def _place(uri: ModelURI) -> str | None:
+def _place(uri: ModelURI, settings: Settings) -> str | None:
     """Where the source for ``uri`` is defined: by its scheme; some hosts and paths of https have their own."""
     scheme = uri.scheme.lower()
+    if scheme in ("http", "https"):
+        host = (uri.authority or "").rpartition("@")[2].partition(":")[0].lower()
+        found = next((place for suffix, place in _HOSTS.items() if host.endswith(suffix)), None)
+        if found is not None:
+            return found
+        if settings.variables.first("AZURE_SERVICE_URL", "AZ_SERVICE_URL"):
+            from lading.settings.azure import service_url
+
+            service = service_url(uri, settings.variables)
+            if service:
+                return _AZURE_FILES if ".file." in service else _AZURE_BLOB
+    if scheme == "https" and uri.path.endswith(".git"):
+        return _SCHEMES["git+https"]
     return _SCHEMES.get(scheme)

@@ -6,13 +6,15 @@ Shared by the sources that speak HTTP.
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 
-from lading.errors import OriginChanged, Unavailable
-from lading.http_client import status_error
+from lading.errors import IntegrityError, OriginChanged, Unavailable, Unsupported
+from lading.http_client import Answer, status_error
 from lading.http_wire import Head
 from lading.manifest import HEX_DIGITS, Digest
 from lading.spans import Span
+from lading.uri import printable, redact
 
 # RFC 9530 and its registry, RFC 3230 (obsolete, still sent), and Google's names, in lower case.
 _NAMES = {
@@ -27,6 +29,8 @@ _DIGEST_HEADERS = frozenset(
     ["repr-digest", "content-digest", "digest", "x-goog-hash", "content-md5"]
     + [f"x-amz-checksum-{algorithm}" for algorithm in HEX_DIGITS]
 )
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+_DECODED_BYTES = 256 * 1024
 _MD5 = re.compile(r'"[0-9a-f]{32}"')
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
@@ -116,3 +120,24 @@ def check_answer(head: Head, span: Span, size_bytes: int | None, what: str) -> N
         raise OriginChanged(f"{what} has {total} bytes now; {size_bytes} were listed")
     if (start, end) != (span.start, span.end):
         raise Unavailable(f"{what}: the server sends bytes {start}-{end - 1} where {span} were asked for")
+
+
+def decode_into(answer: Answer, write: Callable[[memoryview], None]) -> None:
+    """Push the body of an answer that was encoded in gzip or deflate (RFC 9110, 8.4)."""
+    coding = answer.head.get("content-encoding").lower()
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise Unsupported(f"{redact(answer.url)} is sent in the coding {printable(coding)!r}")
+    decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def inflate(piece: memoryview) -> None:
+        data: bytes | memoryview = piece
+        while len(data):
+            try:
+                write(memoryview(decoder.decompress(data, _DECODED_BYTES)))
+            except zlib.error as error:
+                raise IntegrityError(f"{redact(answer.url)} is not the {coding} data that it says it is") from error
+            data = decoder.unconsumed_tail
+
+    answer.read_into(inflate)
+    if not decoder.eof:
+        raise Unavailable(f"{redact(answer.url)}: the {coding} data ends early")

@@ -5,24 +5,21 @@ A folder is not guessed from a page of links: HTTP has no listing.
 
 import base64
 import json
-import zlib
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from lading.errors import IntegrityError, OriginChanged, Unavailable, Unsupported, UsageError
-from lading.http_client import Answer, HttpClient, status_error
+from lading.errors import OriginChanged, UsageError
+from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import File, Manifest
 from lading.settings import Settings
 from lading.sources import Sink
-from lading.sources.answers import check_answer, content_range, declared_digests
+from lading.sources.answers import check_answer, content_range, declared_digests, decode_into
 from lading.spans import Span
-from lading.uri import ModelURI, printable, redact
+from lading.uri import ModelURI, printable
 
 Headers = list[tuple[str, str]]
 
 _MODIFIED = "modified "
-_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
-_DECODED_BYTES = 256 * 1024
 
 
 class HttpSource:
@@ -102,7 +99,7 @@ class HttpSource:
             if _is_encoded(head):
                 if head.status != 200 or file.size_bytes is not None:
                     raise OriginChanged(f"{self._shown} is sent encoded now")
-                _decode(answer, sink)
+                decode_into(answer, sink.write)
                 return
             check_answer(head, span, file.size_bytes, self._shown)
             found = _validator(head)
@@ -119,27 +116,6 @@ def _validator(head: Head) -> str | None:
 
 def _is_encoded(head: Head) -> bool:
     return head.get("content-encoding").lower() not in ("", "identity")
-
-
-def _decode(answer: Answer, sink: Sink) -> None:
-    """Push the body of an answer that was encoded although identity was asked for."""
-    coding = answer.head.get("content-encoding").lower()
-    if coding not in ("gzip", "x-gzip", "deflate"):
-        raise Unsupported(f"{redact(answer.url)} is sent in the coding {printable(coding)!r}")
-    decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
-
-    def inflate(piece: memoryview) -> None:
-        data: bytes | memoryview = piece
-        while len(data):
-            try:
-                sink.write(memoryview(decoder.decompress(data, _DECODED_BYTES)))
-            except zlib.error as error:
-                raise IntegrityError(f"{redact(answer.url)} is not the {coding} data that it says it is") from error
-            data = decoder.unconsumed_tail
-
-    answer.read_into(inflate)
-    if not decoder.eof:
-        raise Unavailable(f"{redact(answer.url)}: the {coding} data ends early")
 
 
 def _configured_headers(settings: Settings, host: str) -> Headers:

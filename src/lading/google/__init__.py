@@ -1,0 +1,1 @@
+"""Google Cloud: who a request is from."""

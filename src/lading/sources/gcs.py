@@ -1,0 +1,321 @@
+"""Google Cloud Storage: ``gs://bucket``, ``gs://bucket/prefix``, ``gs://bucket/object``.
+
+https://cloud.google.com/storage/docs/json_api/v1.  A prefix ends at a path boundary: ``model`` means
+``model/…`` or exactly ``model``, never ``model-v2/…``.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+from urllib.parse import quote, urlencode
+
+from lading.credentials import Token
+from lading.errors import (
+    IntegrityError,
+    LadingError,
+    NotAllowed,
+    NotFound,
+    OriginChanged,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
+from lading.google.credentials import METADATA, GoogleCredentials
+from lading.http_client import Answer, HttpClient, status_error
+from lading.http_wire import Head
+from lading.manifest import File, Manifest
+from lading.near import near_hint
+from lading.origin import split_url
+from lading.settings import Settings
+from lading.settings.google import read_gcs, read_google
+from lading.sources import Sink
+from lading.sources.answers import check_answer, declared_digests, decode_into
+from lading.spans import Span
+from lading.uri import ModelURI, printable
+
+_LIST_LIMIT_BYTES = 64 << 20
+_ERROR_LIMIT_BYTES = 64 * 1024
+_MOST_BARREN_PAGES = 100
+# https://cloud.google.com/storage/docs/buckets#naming
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_FACTS = "name,size,generation,crc32c,md5Hash,contentEncoding"
+_PLAIN = ("Accept-Encoding", "identity")
+
+# https://cloud.google.com/storage/docs/json_api/v1/status-codes: reasons that say more than their status
+# does, with what to try.
+_PAYS = "the requester pays for this bucket: set GOOGLE_CLOUD_QUOTA_PROJECT to the project that does"
+_REASONS: dict[str, tuple[type[LadingError], str]] = {
+    "userProjectMissing": (NotAllowed, _PAYS),
+    "authenticationRequiredRequesterPays": (NotAllowed, _PAYS),
+    "rateLimitExceeded": (Unavailable, ""),
+    "userRateLimitExceeded": (Unavailable, ""),
+}
+
+
+class GcsSource:
+    """A bucket's objects below a prefix, or one object.  The validator is the generation.
+
+    An object that is stored with ``Content-Encoding: gzip`` is delivered decoded, as Google's own clients do.
+    """
+
+    def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
+        if uri.query is not None or not _BUCKET.fullmatch(uri.authority or ""):
+            raise UsageError(f"{uri.redacted()} is not a GCS URI", hint="write gs://bucket/object-or-prefix")
+        self._bucket = uri.authority or ""
+        self._name = uri.path.removeprefix("/") + ("" if uri.fragment is None else f"#{uri.fragment}")
+        self._shown = uri.redacted()
+        self._http = http
+        gcs = read_gcs(settings.variables)
+        origin, path = split_url(gcs.endpoint)
+        self._origin = origin
+        self._base = f"{origin}{path.rstrip('/')}"
+        self._paying = [("x-goog-user-project", gcs.quota_project)] if gcs.quota_project else []
+        self._credentials = None if gcs.emulator else GoogleCredentials(read_google(settings.variables), http)
+        self._refusal: NotAllowed | None = None
+
+    @property
+    def credential_kind(self) -> str:
+        token = self._token()
+        return token.kind if token else "anonymous"
+
+    def list(self) -> Manifest:
+        folder = self._name if self._name.endswith("/") or not self._name else f"{self._name}/"
+        try:
+            files = list(self._files(folder))
+        except NotAllowed:
+            # Objects may be public in a bucket whose listing is not.
+            file = self._single() if folder != self._name else None
+            if file is None:
+                raise
+            files = [file]
+        if not files and folder != self._name and (file := self._single()):
+            files = [file]
+        if not files:
+            raise self._nothing_found()
+        return Manifest.of(files)
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        is_encoded = not file.ranged
+        headers = [("Accept-Encoding", "gzip") if is_encoded else _PLAIN]
+        if span.start or span.end != file.size_bytes:
+            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        query = {"alt": "media"} | ({"generation": file.validator} if file.validator else {})
+        what = self._shown_name(file.locator)
+        try:
+            answer = self._open(f"/download{self._object(file.locator)}", query, headers, what)
+        except NotFound as error:
+            # That generation is gone; is the object?
+            if self._generation(file.locator) not in ("", file.validator):
+                raise OriginChanged(f"{what} was replaced") from error
+            raise
+        with answer:
+            head = answer.head
+            if is_encoded != _is_gzip(head) and not (is_encoded and not head.get("content-encoding")):
+                raise OriginChanged(f"{what} has another encoding now")
+            if file.validator and head.get("x-goog-generation") not in ("", file.validator):
+                raise OriginChanged(f"{what} changed while it was read")
+            if is_encoded:
+                _check_whole(head, what)
+            else:
+                check_answer(head, span, file.size_bytes, what)
+                sink.told(tuple(declared_digests(head, whole=head.status == 200)))
+            if _is_gzip(head):
+                decode_into(answer, sink.write)
+            else:
+                answer.read_into(sink.write)
+
+    def _files(self, folder: str) -> Iterator[File]:
+        token = ""
+        barren = 0
+        while True:
+            page = self._page(folder, token)
+            items = _objects(page, "items", self._shown)
+            for item in items:
+                name = _text(item, "name", self._shown)
+                if not name.startswith(folder):
+                    raise _not_gcs(self._shown)
+                # A name that ends in a slash is a folder marker, whatever its size.
+                if not name.endswith("/"):
+                    yield self._file(name[len(folder) :], name, item)
+            barren = 0 if items else barren + 1
+            following = page.get("nextPageToken")
+            if not following:
+                return
+            if not isinstance(following, str) or following == token or barren > _MOST_BARREN_PAGES:
+                raise IntegrityError(f"the listing of {self._shown} does not end")
+            token = following
+
+    def _file(self, path: str, name: str, item: Mapping[str, Any]) -> File:
+        size, generation = _text(item, "size", self._shown), item.get("generation")
+        if not size.isdecimal() or not (generation is None or isinstance(generation, str)):
+            raise _not_gcs(self._shown)
+        if str(item.get("contentEncoding", "")).lower() == "gzip":
+            # Size and digests are those of the encoded bytes: nothing is known of what comes out of the decoder.
+            return File(path, None, generation, locator=name, ranged=False)
+        hashes = ",".join(f"{key}={item.get(field, '')}" for key, field in (("crc32c", "crc32c"), ("md5", "md5Hash")))
+        declared = tuple(declared_digests(Head(200, {"x-goog-hash": hashes}), whole=True))
+        return File(path, int(size), generation, declared, locator=name)
+
+    def _single(self) -> File | None:
+        """The object of exactly this name; None if there is none, or none to be seen."""
+        try:
+            item = self._ask(self._object(self._name), {"fields": _FACTS}, self._shown)
+        except (NotFound, NotAllowed):
+            return None
+        return self._file(self._name.rpartition("/")[2], self._name, item)
+
+    def _generation(self, name: str) -> str:
+        """The object's present generation; "" if there is no object."""
+        try:
+            found = self._ask(self._object(name), {"fields": "generation"}, self._shown_name(name)).get("generation")
+        except NotFound:
+            return ""
+        return found if isinstance(found, str) else ""
+
+    def _page(self, prefix: str, token: str = "", delimiter: str = "") -> Mapping[str, Any]:
+        """One page of objects.list."""
+        query = {"prefix": prefix, "delimiter": delimiter, "pageToken": token}
+        wanted = f"items({_FACTS}),prefixes,nextPageToken"
+        return self._ask(
+            f"/storage/v1/b/{self._bucket}/o",
+            {name: value for name, value in query.items() if value} | {"fields": wanted},
+            self._shown,
+        )
+
+    def _ask(self, path: str, query: Mapping[str, str], what: str) -> Mapping[str, Any]:
+        """A JSON answer, asked for until it comes."""
+
+        def attempt() -> bytes:
+            with self._open(path, query, [_PLAIN], what) as answer:
+                if answer.head.status != 200:
+                    raise status_error(answer.head, what)
+                return answer.read(_LIST_LIMIT_BYTES)
+
+        found = _parsed(self._http.retry.call(attempt, what=what))
+        if found is None:
+            raise _not_gcs(self._shown)
+        return found
+
+    def _open(self, path: str, query: Mapping[str, str], headers: Sequence[tuple[str, str]], what: str) -> Answer:
+        """One request; any answer but success is raised as what its reason and status say."""
+        token = self._token()
+        sent = [*headers, *self._paying]
+        if token is not None:
+            sent.append(("Authorization", f"Bearer {token.value.reveal()}"))
+        url = f"{self._base}{path}?{urlencode(query, quote_via=quote)}"
+        answer = self._http.open("GET", url, sent, redirects=0)
+        if answer.head.status >= 300:
+            with answer:
+                self._refuse(answer, token, what)
+        if token is not None and self._credentials is not None:
+            self._credentials.prove(token)
+        return answer
+
+    def _token(self) -> Token | None:
+        if self._credentials is None or self._refusal is not None:
+            return None
+        token = self._credentials.token()
+        if token is not None and self._origin.scheme != "https" and self._origin.host not in ("localhost", "127.0.0.1"):
+            raise UsageError(
+                f"a Google credential would travel in the clear to {self._origin}",
+                hint="use https, or STORAGE_EMULATOR_HOST for an emulator, which is asked without credentials",
+            )
+        return token
+
+    def _refuse(self, answer: Answer, token: Token | None, what: str) -> NoReturn:
+        error = _error(answer, what)
+        if isinstance(error, NotAllowed) and self._credentials is not None:
+            if token is None:
+                raise self._without_token(error)
+            if answer.head.status == 401 and self._credentials.renew(token):
+                raise Unavailable(f"{what}: the token has expired", retry_after_s=0.0)
+            if token.kind == METADATA and not self._credentials.proven(token):
+                # Nobody chose the machine's own identity: what is public need not be refused because of it.
+                self._refusal = error
+                raise Unavailable(f"{what}: the machine's identity may not read this", retry_after_s=0.0)
+        raise error
+
+    def _without_token(self, error: NotAllowed) -> LadingError:
+        """What it means that a request without credentials was refused."""
+        if self._refusal is not None:
+            return self._refusal
+        if self._credentials is not None and self._credentials.unanswered:
+            return Unavailable(
+                f"{error.message}; the metadata server, which would give credentials, does not answer",
+                hint="or set GOOGLE_APPLICATION_CREDENTIALS",
+            )
+        if error.hint != _PAYS:
+            error.hint = "no Google credentials were found; set GOOGLE_APPLICATION_CREDENTIALS, or look at the name"
+        return error
+
+    def _nothing_found(self) -> NotFound:
+        parent = self._name.rstrip("/").rpartition("/")[0]
+        prefix = f"{parent}/" if parent else ""
+        try:
+            page = self._page(prefix, delimiter="/")
+            names = [_text(item, "name", self._shown) for item in _objects(page, "items", self._shown)]
+            names += [name for name in page.get("prefixes", []) if isinstance(name, str)]
+        except LadingError:
+            names = []
+        wanted = self._name.rstrip("/")[len(prefix) :]
+        return NotFound(
+            f"{self._shown} has no files",
+            hint=near_hint(wanted, (name[len(prefix) :] for name in names if name != prefix)),
+        )
+
+    def _object(self, name: str) -> str:
+        """The path of an object, whose name is one segment of it."""
+        return f"/storage/v1/b/{self._bucket}/o/{quote(name, safe='~')}"
+
+    def _shown_name(self, name: str) -> str:
+        return printable(f"gs://{self._bucket}/{name}")
+
+
+def _error(answer: Answer, what: str) -> LadingError:
+    try:
+        body = _parsed(answer.read(_ERROR_LIMIT_BYTES)) or {}
+    except IntegrityError:
+        body = {}
+    plain = status_error(answer.head, what)
+    try:
+        reason = body["error"]["errors"][0]["reason"]
+        kind, hint = _REASONS[reason]
+    except (KeyError, IndexError, TypeError):
+        return plain
+    return kind(f"{what}: {reason} ({answer.head.status})", hint=hint, retry_after_s=plain.retry_after_s)
+
+
+def _parsed(body: bytes) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _objects(page: Mapping[str, Any], name: str, what: str) -> list[Mapping[str, Any]]:
+    found = page.get(name) or []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise _not_gcs(what)
+    return found
+
+
+def _text(item: Mapping[str, Any], name: str, what: str) -> str:
+    value = item.get(name)
+    if not isinstance(value, str):
+        raise _not_gcs(what)
+    return value
+
+
+def _not_gcs(what: str) -> Unsupported:
+    return Unsupported(f"the server of {what} does not speak Cloud Storage's JSON API", hint="look at the endpoint")
+
+
+def _is_gzip(head: Head) -> bool:
+    return head.get("content-encoding").lower() == "gzip"
+
+
+def _check_whole(head: Head, what: str) -> None:
+    if head.status != 200:
+        raise status_error(head, what)
