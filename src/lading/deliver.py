@@ -191,7 +191,12 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
                     str(manifest.digest),
                 )
             )
-    return [done[index] for index in range(len(requests))]
+    manifests = [done[index] for index in range(len(requests))]
+    for request, finding, manifest in zip(requests, findings, manifests, strict=True):
+        registries.record(
+            finding.resolution, manifest, str(request.destination), session.settings, session.http, session.listener
+        )
+    return manifests
 
 
 def _is_delivered(finding: Finding, old: Manifest, workspace: Workspace, session: Session) -> bool:
