@@ -16,7 +16,18 @@ from lading.settings.variables import Variables
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import FaultyServer
 
-_CONFIGURATION = ("AWS_", "STORAGE_", "LADING_", "S3_", "CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_", "awsAnonymous")
+_CONFIGURATION = (
+    "AWS_",
+    "AZURE_",
+    "AZ_",
+    "STORAGE_",
+    "LADING_",
+    "S3_",
+    "CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_",
+    "awsAnonymous",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +38,7 @@ def _clean_environment(monkeypatch, tmp_path_factory):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")
 
 
 @dataclass

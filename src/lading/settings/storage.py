@@ -14,6 +14,7 @@ from lading.uri import printable
 # For each type of storage JSON, the module that knows what its keys stand for.  KServe's own reads s3,
 # hdfs and webhdfs; a JSON without a type is of S3.
 _FAMILIES = {
+    "azure": "lading.settings.azure",
     "s3": "lading.settings.aws",
     "hf": "lading.settings.huggingface",
     "gs": "lading.settings.google",

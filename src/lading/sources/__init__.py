@@ -92,6 +92,16 @@ _SCHEMES = {
 }
 
 
+_AZURE_BLOB, _AZURE_FILES = "lading.sources.azure:AzureBlobSource", "lading.sources.azure:AzureFilesSource"
+
+# What the hosts' names end in whose https URLs lead to more than one file.
+_HOSTS = {
+    f".{service}.{cloud}": place
+    for service, place in (("blob", _AZURE_BLOB), ("file", _AZURE_FILES))
+    for cloud in ("core.windows.net", "core.usgovcloudapi.net", "core.chinacloudapi.cn", "storage.azure.net")
+}
+
+
 def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
     """The source behind ``uri`` with the credentials for it; sends nothing yet.
 

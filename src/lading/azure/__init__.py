@@ -1,0 +1,1 @@
+"""Microsoft Azure's way to prove who asks: credentials and request signatures."""

@@ -1,0 +1,184 @@
+"""What an Azure storage account is asked with, in KServe's order; the first that is configured answers.
+
+A SAS in the URI, service principal, workload identity, a token that is given, the managed identity
+that is named, account key, SAS.  If it fails, its error is the answer, since another identity could
+read other things.  Where nothing is configured, requests are anonymous, and the machine's own
+identity is asked for only when those are refused: an identity without rights is refused even what
+is public.
+"""
+
+import time
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+
+from lading.credentials import Secret, Token
+from lading.disk import read_secret_file
+from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.http_client import HttpClient, status_error
+from lading.oauth import parse_token, request_token
+from lading.renewal import Renewing
+from lading.settings.azure import Azure
+
+# The resource of all storage accounts, in every cloud:
+# https://learn.microsoft.com/rest/api/storageservices/authorize-with-azure-active-directory
+_RESOURCE = "https://storage.azure.com/"
+_AUTHORITY = "https://login.microsoftonline.com"
+# https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
+_AUTHORITIES = {
+    ".core.chinacloudapi.cn": "https://login.chinacloudapi.cn",
+    ".core.usgovcloudapi.net": "https://login.microsoftonline.us",
+}
+_LIMIT_BYTES = 256 * 1024
+
+
+class AccountKey(NamedTuple):
+    """An account's key, base64, which signs requests."""
+
+    account: str
+    key: Secret
+    kind: str = "account key"
+    expires_at_s: float | None = None
+
+
+class Sas(NamedTuple):
+    """A shared access signature: a query that goes with every request."""
+
+    query: Secret
+    kind: str
+    expires_at_s: float | None = None
+
+
+Credential = AccountKey | Sas | Token
+
+
+class AzureCredentials:
+    """The credential for one account, fetched once and renewed before it ends.  Safe from any thread.
+
+    ``host`` is the account's, ``sas`` what the URI brings with it.
+    """
+
+    def __init__(self, settings: Azure, http: HttpClient, *, account: str, host: str, sas: str = "") -> None:
+        self._settings = settings
+        self._http = http
+        self._account = account
+        self._sas = sas
+        self._as_machine = False
+        authority = settings.authority_host or next(
+            (found for cloud, found in _AUTHORITIES.items() if host.endswith(cloud)), _AUTHORITY
+        )
+        self._authority = (authority if "://" in authority else f"https://{authority}").rstrip("/")
+        self._renewing: Renewing[Credential] = Renewing(self._fetch)
+        self._accepted: set[Credential] = set()
+
+    def get(self) -> Credential | None:
+        """What to ask with now; None when nothing is configured."""
+        return self._renewing.get()
+
+    def accepted(self, credential: Credential | None) -> None:
+        """Told after each request that went well."""
+        if credential is not None:
+            self._accepted.add(credential)
+
+    def renew(self, refused: Credential | None) -> bool:
+        """Ask again after a server called ``refused`` expired; false if that cannot help.
+
+        A token that never was accepted is wrong, and the next one would be as well.
+        """
+        return refused in self._accepted and self._renewing.renew(refused)
+
+    def ask_the_machine(self) -> bool:
+        """Use the identity of this machine from now on, if nothing is configured and it has one."""
+        if self.get() is not None:
+            return False
+        # Most machines have none and nothing answers there: that must cost a moment only.
+        quick = self._http.direct(connect_s=1.0, stall_s=5.0, retry=self._http.retry._replace(attempts=1))
+        try:
+            self._managed_identity(quick, "")
+        except (NotAllowed, NotFound, Unavailable, Unsupported):
+            return False
+        finally:
+            quick.close()
+        self._as_machine = True
+        self._renewing = Renewing(self._fetch)
+        return True
+
+    def _fetch(self) -> Credential | None:
+        settings = self._settings
+        if self._sas:
+            return Sas(Secret(self._sas), "SAS in the URI")
+        if settings.client_id and settings.client_secret:
+            return self._service_principal(settings.client_id, settings.client_secret)
+        if settings.client_id and settings.tenant_id and settings.federated_token_file:
+            return self._workload_identity(settings.client_id, settings.federated_token_file)
+        if settings.access_token:
+            return _given_token(settings.access_token, settings.access_token_expires_on)
+        local = self._http.direct(connect_s=2.0, stall_s=10.0, retry=self._http.retry)
+        if settings.client_id:
+            return self._managed_identity(local, settings.client_id)
+        if not settings.account or settings.account == self._account:
+            if settings.account_key:
+                return AccountKey(self._account, settings.account_key)
+            if settings.sas:
+                return Sas(Secret(settings.sas.reveal().removeprefix("?")), "SAS")
+        return self._managed_identity(local, "") if self._as_machine else None
+
+    def _service_principal(self, client_id: str, client_secret: Secret) -> Token:
+        """https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow."""
+        return self._token({"client_id": client_id, "client_secret": client_secret.reveal()}, "service principal")
+
+    def _workload_identity(self, client_id: str, token_file: str) -> Token:
+        assertion = {
+            "client_id": client_id,
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            # The kubelet rotates this file: it is read at every renewal.
+            "client_assertion": read_secret_file(token_file),
+        }
+        return self._token(assertion, "workload identity")
+
+    def _token(self, form: dict[str, str], kind: str) -> Token:
+        if not self._authority.startswith("https://"):
+            raise UsageError("AZURE_AUTHORITY_HOST is not https", hint="a secret would travel in the clear")
+        if not self._settings.tenant_id:
+            raise UsageError("AZURE_CLIENT_SECRET is set and AZURE_TENANT_ID is not")
+        return request_token(
+            self._http,
+            f"{self._authority}/{quote(self._settings.tenant_id, safe='')}/oauth2/v2.0/token",
+            form | {"grant_type": "client_credentials", "scope": f"{_RESOURCE}.default"},
+            kind=kind,
+            what="Microsoft Entra",
+            hint="look at AZURE_TENANT_ID, AZURE_CLIENT_ID and what proves that identity",
+        )
+
+    def _managed_identity(self, http: HttpClient, client_id: str) -> Token:
+        """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token."""
+        query = {"api-version": "2018-02-01", "resource": _RESOURCE} | ({"client_id": client_id} if client_id else {})
+        what = "the managed identity of this machine"
+        head, body = http.fetch(
+            "GET",
+            f"{self._settings.metadata_url.rstrip('/')}/metadata/identity/oauth2/token?{urlencode(query)}",
+            [("Metadata", "true")],
+            what=what,
+            limit_bytes=_LIMIT_BYTES,
+            redirects=0,
+        )
+        if head.status in (400, 403, 404):
+            raise NotAllowed(
+                f"{what} cannot be had ({head.status})",
+                hint="assign the identity that AZURE_CLIENT_ID names to this machine, or set AZURE_CLIENT_SECRET"
+                if client_id
+                else "assign an identity to this machine",
+            )
+        if head.status != 200:
+            raise status_error(head, what)
+        return parse_token(body, kind="managed identity", what=what)
+
+
+def _given_token(token: Secret, expires_on: str) -> Token:
+    try:
+        expires_at_s = float(expires_on or "inf")
+    except ValueError as error:
+        raise UsageError("AZURE_ACCESS_EXPIRES_ON_SECONDS is not a number", hint="it takes Unix time") from error
+    if expires_at_s < time.time():
+        raise NotAllowed("AZURE_ACCESS_TOKEN has expired", hint="bring a new one and run again to resume")
+    # It cannot be renewed, so that its end is the server's to tell.
+    return Token(token, "access token")

@@ -1,0 +1,75 @@
+"""Azure: the variables of KServe and of the Azure SDKs.  ``AZ_…`` is KServe's other spelling."""
+
+from typing import NamedTuple
+
+from lading.credentials import Secret
+from lading.settings.variables import Variables
+from lading.uri import ModelURI
+
+INSTANCE_METADATA_URL = "http://169.254.169.254"
+
+# The keys of storage JSON of type azure (KServe's own has no such type) and the variables they stand for.
+STORAGE_KEYS = {
+    "account_name": "AZURE_ACCOUNT_NAME",
+    "access_key": "AZURE_STORAGE_ACCESS_KEY",
+    "sas_token": "AZURE_STORAGE_SAS_TOKEN",
+    "access_token": "AZURE_ACCESS_TOKEN",
+    "access_expires_on_seconds": "AZURE_ACCESS_EXPIRES_ON_SECONDS",
+    "tenant_id": "AZURE_TENANT_ID",
+    "client_id": "AZURE_CLIENT_ID",
+    "client_secret": "AZURE_CLIENT_SECRET",
+    "authority_host": "AZURE_AUTHORITY_HOST",
+    "endpoint_url": "AZURE_SERVICE_URL",
+}
+
+
+class Azure(NamedTuple):
+    """Where Azure credentials may come from (their order is in ``lading.azure.credentials``).
+
+    ``account`` is the only one that the key and the SAS are for; any, if it is empty.
+    ``access_token_expires_on`` is Unix time as text.
+    """
+
+    account: str = ""
+    account_key: Secret | None = None
+    sas: Secret | None = None
+    access_token: Secret | None = None
+    access_token_expires_on: str = ""
+    tenant_id: str = ""
+    client_id: str = ""
+    client_secret: Secret | None = None
+    federated_token_file: str = ""
+    authority_host: str = ""
+    metadata_url: str = INSTANCE_METADATA_URL
+
+
+def read_azure(variables: Variables) -> Azure:
+    """Where Azure credentials may come from."""
+    return Azure(
+        account=_either(variables, "ACCOUNT_NAME"),
+        account_key=_secret(variables, "STORAGE_ACCESS_KEY"),
+        sas=_secret(variables, "STORAGE_SAS_TOKEN"),
+        access_token=_secret(variables, "ACCESS_TOKEN"),
+        access_token_expires_on=_either(variables, "ACCESS_EXPIRES_ON_SECONDS"),
+        tenant_id=_either(variables, "TENANT_ID"),
+        client_id=_either(variables, "CLIENT_ID"),
+        client_secret=_secret(variables, "CLIENT_SECRET"),
+        federated_token_file=variables.get("AZURE_FEDERATED_TOKEN_FILE", ""),
+        authority_host=variables.get("AZURE_AUTHORITY_HOST", ""),
+        # The name that azure-identity has for it.
+        metadata_url=variables.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or INSTANCE_METADATA_URL,
+    )
+
+
+def service_url(uri: ModelURI, variables: Variables) -> str:
+    """``AZURE_SERVICE_URL`` if ``uri`` is below it, else ""."""
+    service = _either(variables, "SERVICE_URL").rstrip("/")
+    return service if service and f"{uri.scheme}://{uri.authority}{uri.path}/".startswith(f"{service}/") else ""
+
+
+def _either(variables: Variables, name: str) -> str:
+    return variables.first(f"AZURE_{name}", f"AZ_{name}")
+
+
+def _secret(variables: Variables, name: str) -> Secret | None:
+    return Secret(text) if (text := _either(variables, name)) else None

@@ -1,0 +1,369 @@
+"""Azure Blob Storage and Azure Files: ``https://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX or /BLOB]`` and
+``https://ACCOUNT.file.core.windows.net/SHARE[/FOLDER or /FILE]``, either with ``?SAS``.
+
+https://learn.microsoft.com/rest/api/storageservices/.  The path is percent-encoded, as in every URL.
+A prefix ends at a path boundary: ``model`` means ``model/…`` or exactly ``model``, never ``model-v2/…``.
+"""
+
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import NoReturn
+from urllib.parse import quote, unquote, urlsplit
+from xml.etree import ElementTree
+
+from lading.azure.credentials import AccountKey, AzureCredentials, Credential, Sas
+from lading.azure.signature import sign
+from lading.credentials import Token
+from lading.errors import (
+    IntegrityError,
+    LadingError,
+    NotAllowed,
+    NotFound,
+    OriginChanged,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
+from lading.http_client import Answer, HttpClient, status_error
+from lading.http_wire import Head
+from lading.manifest import Digest, File, Manifest, safe_path
+from lading.near import near_hint
+from lading.settings import Settings
+from lading.settings.azure import read_azure, service_url
+from lading.sources import Sink
+from lading.sources.answers import check_answer, declared_digests
+from lading.spans import Span
+from lading.uri import ModelURI, printable
+
+Headers = tuple[tuple[str, str], ...]
+
+# The first version in which Azure Files takes bearer tokens and keeps dots at the end of names; Azurite knows it.
+# https://learn.microsoft.com/rest/api/storageservices/previous-azure-storage-service-versions
+_API_VERSION = "2022-11-02"
+_LIST_LIMIT_BYTES = 64 << 20
+_MOST_BARREN_PAGES = 100
+# https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-shares--directories--files--and-metadata
+_LONGEST_PATH = 2048
+_CONTAINER = re.compile(r"\$?[a-z0-9](?:-?[a-z0-9]){2,62}")
+# Keys of a query that would ask for something else than what lading asks for.
+_NOT_OF_A_SAS = re.compile(
+    r"(?:comp|restype|prefix|marker|maxresults|include|delimiter|(?:share)?snapshot|versionid)=", re.IGNORECASE
+)
+
+# https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2: codes that say more than their
+# status does, with what to try.
+_CODES: dict[str, tuple[type[LadingError], str]] = {
+    "AuthenticationFailed": (
+        NotAllowed,
+        "the account key or the SAS is wrong, or its time is over, or this machine's clock is wrong",
+    ),
+    "AuthorizationFailure": (NotAllowed, "the account's network rules or the SAS do not let this machine in"),
+    "AuthorizationPermissionMismatch": (
+        NotAllowed,
+        "the identity needs the role Storage Blob Data Reader or Storage File Data Privileged Reader, a SAS r and l",
+    ),
+    "KeyBasedAuthenticationNotPermitted": (NotAllowed, "the account takes no keys: use an identity"),
+    "InvalidAuthenticationInfo": (NotAllowed, "the token is wrong or has expired; bring a new one and run again"),
+    "PublicAccessNotPermitted": (NotAllowed, ""),
+    "BlobArchived": (NotAllowed, "the blob is archived; rehydrate it first"),
+    "BlobBeingRehydrated": (NotAllowed, "the blob is being rehydrated; that takes hours"),
+    "ResourceTypeMismatch": (NotFound, ""),
+    "FileLockConflict": (Unavailable, "somebody has the file open"),
+    "SharingViolation": (Unavailable, "somebody has the file open"),
+}
+
+
+class _AzureSource(ABC):
+    """What both services have in common: who asks, one file by its name, reading.  The validator is the ETag."""
+
+    _takes_if_match: bool
+    _own_headers: Headers
+    """Headers of every request."""
+    _token_headers: Headers
+    """Headers of requests that bear a token."""
+
+    def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
+        service = service_url(uri, settings.variables)
+        root = urlsplit(service or f"{uri.scheme}://{uri.authority}")
+        host = (root.hostname or "").lower()
+        self._container, _, path = str(uri.path)[len(root.path) :].removeprefix("/").partition("/")
+        try:
+            self._path = unquote(path, errors="strict")
+        except UnicodeDecodeError:
+            self._container = ""
+        if "@" in (uri.authority or "") or uri.fragment is not None or not _CONTAINER.fullmatch(self._container):
+            raise UsageError(
+                f"{uri.redacted()} names no container or share of an Azure storage account",
+                hint="write https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX, with %23 for #",
+            )
+        if any(map(_NOT_OF_A_SAS.match, (uri.query or "").split("&"))):
+            raise Unsupported(f"the query of {uri.redacted()} is more than a SAS", hint="versions are not read")
+        self._base = f"{root.scheme}://{root.netloc}"
+        self._root = f"{root.path}/{self._container}"
+        self._shown = uri.redacted()
+        self._prefix_shown = printable(f"{self._base}{self._root}/")
+        self._http = http
+        # The last part of an emulator's path; of a host its first label, without "-secondary" and the like.
+        account = root.path.rpartition("/")[2] or host.partition(".")[0].partition("-")[0]
+        azure = read_azure(settings.variables)
+        self._credentials = AzureCredentials(azure, http, account=account, host=host, sas=uri.query or "")
+
+    @property
+    def credential_kind(self) -> str:
+        credential = self._credentials.get()
+        return credential.kind if credential else "anonymous"
+
+    def list(self) -> Manifest:
+        try:
+            return self._listed()
+        except (NotAllowed, NotFound):
+            if not self._base.startswith("https://") or not self._credentials.ask_the_machine():
+                raise
+        return self._listed()
+
+    def _listed(self) -> Manifest:
+        refused: LadingError | None = None
+        try:
+            listed = Manifest.of(self._files())
+        except (NotAllowed, NotFound) as error:
+            # A SAS for one blob, and public access to blobs alone, let nobody list.
+            listed, refused = Manifest(()), error
+        if not listed.files and self._path and not self._path.endswith("/"):
+            listed = Manifest.of(self._one_file())
+        if not listed.files:
+            raise refused if isinstance(refused, NotAllowed) else self._nothing_found(refused)
+        return listed
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        headers = [("If-Match", file.validator)] if file.validator and self._takes_if_match else []
+        if span.start or span.end != file.size_bytes:
+            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        with self._open("GET", file.locator, headers) as answer:
+            check_answer(answer.head, span, file.size_bytes, self._shown_name(file.locator))
+            found = answer.head.get("etag")
+            if file.validator and found and found != file.validator:
+                raise OriginChanged(f"{self._shown_name(file.locator)} changed while it was read")
+            sink.told(_digests(answer.head))
+            answer.read_into(sink.write)
+
+    @abstractmethod
+    def _files(self) -> Iterator[File]:
+        """Every file below the path."""
+
+    @abstractmethod
+    def _names_in(self, folder: str) -> Iterator[str]:
+        """The first names in a folder, with a slash behind those of folders."""
+
+    def _one_file(self) -> Iterator[File]:
+        """The file that the path itself names, if it is one."""
+
+        def attempt() -> Head:
+            with self._open("HEAD", self._path) as answer:
+                return answer.head
+
+        try:
+            head = self._http.retry.call(attempt, what=self._shown)
+        except (NotAllowed, NotFound):
+            return
+        if head.get("x-ms-meta-hdi_isfolder").lower() == "true" or head.get("x-ms-resource-type") == "directory":
+            return
+        length = head.get("content-length")
+        size = int(length) if length.isdecimal() else None
+        name = self._path.rpartition("/")[2]
+        yield File(name, size, head.get("etag") or None, _digests(head), locator=self._path)
+
+    def _pages(self, folder: str, query: dict[str, str], entries: str) -> Iterator[ElementTree.Element]:
+        """The entries of each page of a listing, as one element."""
+        marker, barren = "", 0
+        while True:
+            page, following = self._page(folder, query | ({"marker": marker} if marker else {}), entries)
+            yield page
+            barren = 0 if len(page) else barren + 1
+            if not following:
+                return
+            if following == marker or barren > _MOST_BARREN_PAGES:
+                raise IntegrityError(f"the listing of {self._shown} does not end")
+            marker = following
+
+    def _page(self, folder: str, query: dict[str, str], entries: str) -> tuple[ElementTree.Element, str]:
+        text = "&".join(f"{name}={quote(value, safe='~')}" for name, value in sorted(query.items()))
+
+        def attempt() -> bytes:
+            with self._open("GET", folder, query=text) as answer:
+                return answer.read(_LIST_LIMIT_BYTES)
+
+        body = self._http.retry.call(attempt, what=f"the listing of {self._shown}")
+        try:
+            root = ElementTree.fromstring(body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
+        except ElementTree.ParseError as error:
+            raise self._not_azure() from error
+        page = root.find(entries)
+        if root.tag != "EnumerationResults" or page is None:
+            raise self._not_azure()
+        return page, root.findtext("NextMarker") or ""
+
+    def _not_azure(self) -> Unsupported:
+        return Unsupported(f"{self._base} does not answer as Azure storage does", hint="look at the URI's host")
+
+    def _open(self, method: str, name: str, headers: Iterable[tuple[str, str]] = (), query: str = "") -> Answer:
+        """One request with its credential; any answer but success is raised as what its code and status say."""
+        credential = self._credentials.get()
+        path = f"{self._root}/{quote(name, safe='/~')}" if name else self._root
+        moment = _moment(int(time.time()))
+        sent = [("x-ms-date", moment), ("x-ms-version", _API_VERSION), *self._own_headers, *headers]
+        if isinstance(credential, AccountKey):
+            account, key = credential.account, credential.key
+            sent.append(sign(account, key, method=method, path=path, query=query, headers=sent))
+        elif isinstance(credential, Sas):
+            query = "&".join(part for part in (query, credential.query.reveal()) if part)
+        elif isinstance(credential, Token):
+            if not self._base.startswith("https://"):
+                raise UsageError(f"a token would go to {self._base} in the clear", hint="write https://")
+            sent += [("Authorization", f"Bearer {credential.value.reveal()}"), *self._token_headers]
+        url = f"{self._base}{path}" + (f"?{query}" if query else "")
+        answer = self._http.open(method, url, sent, redirects=0)
+        if answer.head.status >= 300:
+            with answer:
+                self._refuse(answer.head, credential, self._shown_name(name))
+        self._credentials.accepted(credential)
+        return answer
+
+    def _refuse(self, head: Head, credential: Credential | None, what: str) -> NoReturn:
+        if head.status == 401 and self._credentials.renew(credential):
+            raise Unavailable(f"{what}: the token has expired", retry_after_s=0.0)
+        error = status_error(head, what)
+        code = printable(head.get("x-ms-error-code"))[:80]
+        kind, hint = _CODES.get(code, (type(error), error.hint))
+        if credential is None and kind is NotAllowed and not code.startswith("Blob"):
+            hint = "no Azure credentials were found: set some, or add a SAS to the URI"
+        if code and kind is not OriginChanged:
+            raise kind(f"{what}: {code} ({head.status})", hint=hint, retry_after_s=error.retry_after_s)
+        raise kind(error.message, hint=hint, retry_after_s=error.retry_after_s)
+
+    def _nothing_found(self, refused: LadingError | None) -> NotFound:
+        parent, _, wanted = self._path.rstrip("/").rpartition("/")
+        try:
+            hint = near_hint(wanted, self._names_in(parent))
+        except LadingError:
+            hint = ""
+        message = refused.message if refused else f"{self._shown} has no files"
+        return NotFound(message, hint=hint)
+
+    def _shown_name(self, name: str) -> str:
+        return self._prefix_shown + printable(name)
+
+
+class AzureBlobSource(_AzureSource):
+    """A container's blobs below a prefix, or one blob."""
+
+    _takes_if_match = True
+    _own_headers: Headers = ()
+    _token_headers: Headers = ()
+
+    def _files(self) -> Iterator[File]:
+        folder = self._path if self._path.endswith("/") or not self._path else f"{self._path}/"
+        query = {"restype": "container", "comp": "list", "include": "metadata"}
+        for page in self._pages("", query | ({"prefix": folder} if folder else {}), "Blobs"):
+            for blob in page.iterfind("Blob"):
+                name = self._name(blob, folder)
+                if not _is_folder(name, blob):
+                    yield self._file(name, folder, blob)
+
+    def _file(self, name: str, folder: str, blob: ElementTree.Element) -> File:
+        size = blob.findtext("Properties/Content-Length") or ""
+        if not size.isdecimal():
+            raise self._not_azure()
+        # Listed without the quotes that it has in headers.
+        etag = (blob.findtext("Properties/Etag") or "").strip('"')
+        md5 = _md5(blob.findtext("Properties/Content-MD5") or "")
+        return File(name[len(folder) :], int(size), f'"{etag}"' if etag else None, md5, locator=name)
+
+    def _name(self, blob: ElementTree.Element, prefix: str) -> str:
+        name = _decoded_name(blob)
+        if not name or not name.startswith(prefix):
+            raise self._not_azure()
+        return name
+
+    def _names_in(self, folder: str) -> Iterator[str]:
+        prefix = f"{folder}/" if folder else ""
+        query = {"restype": "container", "comp": "list", "delimiter": "/"} | ({"prefix": prefix} if prefix else {})
+        page, _ = self._page("", query, "Blobs")
+        for item in page:
+            yield self._name(item, prefix)[len(prefix) :]
+
+
+class AzureFilesSource(_AzureSource):
+    """A share's files below a folder, however deep, or one file."""
+
+    # https://learn.microsoft.com/rest/api/storageservices/get-file: the ETag of the answer is all there is.
+    _takes_if_match = False
+    _own_headers: Headers = (("x-ms-allow-trailing-dot", "true"),)
+    _token_headers: Headers = (("x-ms-file-request-intent", "backup"),)
+
+    def _files(self) -> Iterator[File]:
+        top = self._path.strip("/")
+        # The ETag, and with it the length as it is now and not as it was when the last handle was closed.
+        query = {"restype": "directory", "comp": "list", "include": "Etag"}
+        pending = [""]
+        while pending:
+            below = pending.pop()
+            folder = "/".join(part for part in (top, below) if part)
+            for page in self._pages(folder, query, "Entries"):
+                for entry in page:
+                    name = _decoded_name(entry)
+                    path = safe_path(f"{below}/{name}" if below else name)
+                    if "/" in name or len(path) > _LONGEST_PATH:
+                        raise IntegrityError(f"{self._shown} lists the name {printable(name)[:80]!r}, which is none")
+                    if entry.tag == "Directory":
+                        pending.append(path)
+                    elif entry.tag == "File":
+                        yield self._file(path, top, entry)
+
+    def _file(self, path: str, top: str, entry: ElementTree.Element) -> File:
+        size = entry.findtext("Properties/Content-Length") or ""
+        if not size.isdecimal():
+            raise self._not_azure()
+        etag = (entry.findtext("Properties/Etag") or "").strip('"')
+        return File(path, int(size), f'"{etag}"' if etag else None, locator=f"{top}/{path}" if top else path)
+
+    def _names_in(self, folder: str) -> Iterator[str]:
+        page, _ = self._page(folder, {"restype": "directory", "comp": "list"}, "Entries")
+        for entry in page:
+            yield _decoded_name(entry) + ("/" if entry.tag == "Directory" else "")
+
+
+def _is_folder(name: str, blob: ElementTree.Element) -> bool:
+    """Whether a blob stands for a folder: by its name, by Hadoop's mark, or as the account's hierarchy says."""
+    marks = blob.iterfind("Metadata/*")
+    return (
+        name.endswith("/")
+        or blob.findtext("Properties/ResourceType") == "directory"
+        or any(mark.tag.lower() == "hdi_isfolder" and (mark.text or "").lower() == "true" for mark in marks)
+    )
+
+
+def _decoded_name(item: ElementTree.Element) -> str:
+    """The name of a listed item; one that XML cannot hold is percent-encoded."""
+    name = item.find("Name")
+    if name is None:
+        return ""
+    text = name.text or ""
+    return unquote(text) if name.get("Encoded") == "true" else text
+
+
+def _digests(head: Head) -> tuple[Digest, ...]:
+    """The MD5 of the whole file: under other names in the answer to a range, where Content-MD5 is the range's."""
+    names = ("content-md5",) if head.status == 200 else ("x-ms-blob-content-md5", "x-ms-content-md5")
+    return next((found for name in names if (found := _md5(head.get(name)))), ())
+
+
+def _md5(encoded: str) -> tuple[Digest, ...]:
+    return tuple(declared_digests(Head(200, {"content-md5": encoded}), whole=True)) if encoded else ()
+
+
+@lru_cache(maxsize=8)
+def _moment(at_s: int) -> str:
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(at_s))
