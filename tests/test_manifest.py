@@ -47,7 +47,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         version=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=5)),
         registry="r",
         metadata=draw(st.dictionaries(st.text("abc"), st.integers() | st.text("abc") | st.booleans(), max_size=3)),
-        archive=draw(st.none() | st.just(File("a.tar", 5, "v", digest=Digest("crc32", "0" * 8)))),
+        archives=tuple(draw(st.lists(st.just(File("a.tar", 5, "v", digest=Digest("crc32", "0" * 8))), max_size=2))),
         seconds=draw(st.floats(0, 1e6)),
     )
 
@@ -99,7 +99,7 @@ def as_json(**changes: object) -> str:
         as_json(digest="crc32:00000000"),
         as_json(digest=None),
         json.dumps({name: value for name, value in json.loads(as_json()).items() if name != "digest"}),
-        as_json(archive=5),
+        as_json(archives=5),
         as_json(files=[{"path": "../evil", "size": 1, "digest": "crc32:00000000", "verified": [], "validator": None}]),
         as_json(files=[{"path": 5, "size": 1, "digest": "crc32:00000000", "verified": [], "validator": None}]),
         as_json(files=[{"path": "a", "size": 1, "digest": "crc32:xyz", "verified": [], "validator": None}]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import lading
-from lading.manifest import Digest, File, Manifest
+from lading.manifest import Digest, File, Layer, Manifest
 from lading.reuse import is_delivered, unchanged
 from lading.settings import VerifyMode
 
@@ -77,7 +77,9 @@ def test_only_the_files_that_are_listed_now_are_kept() -> None:
     assert unchanged(manifest(NEW, File("new", 10, "v1")), before, {}, "auto", on_disk()).keys() == {"f"}
 
 
-ARCHIVE = File("m.tar", 100, "v1", digest=OLD.digest, verified=(MD5,))
+ARCHIVE = File("m.tar", 100, "v1", digest=OLD.digest, verified=(MD5,), layer=Layer())
+SECOND = ARCHIVE._replace(path="n.tar", layer=Layer(1))
+UNPACKED = OLD._replace(validator=None)
 
 
 @pytest.mark.parametrize(
@@ -91,11 +93,17 @@ ARCHIVE = File("m.tar", 100, "v1", digest=OLD.digest, verified=(MD5,))
         (manifest(NEW, registry="r"), manifest(OLD), False),
         (manifest(NEW, metadata={"a": 1}), manifest(OLD), True),
         # An archive, and the tree that came of it.
-        (manifest(ARCHIVE), manifest(OLD, archive=ARCHIVE), True),
-        (manifest(ARCHIVE._replace(validator="v2")), manifest(OLD, archive=ARCHIVE), False),
-        (manifest(ARCHIVE._replace(path="n.tar")), manifest(OLD, archive=ARCHIVE), False),
-        (manifest(ARCHIVE, File("more", 1, "v")), manifest(OLD, archive=ARCHIVE), False),
-        (manifest(NEW), manifest(OLD, archive=ARCHIVE), False),
+        (manifest(ARCHIVE), manifest(UNPACKED, archives=(ARCHIVE,)), True),
+        (manifest(ARCHIVE._replace(validator="v2")), manifest(UNPACKED, archives=(ARCHIVE,)), False),
+        (manifest(ARCHIVE._replace(path="n.tar")), manifest(UNPACKED, archives=(ARCHIVE,)), False),
+        (manifest(ARCHIVE, File("more", 1, "v")), manifest(UNPACKED, archives=(ARCHIVE,)), False),
+        (manifest(NEW), manifest(UNPACKED, archives=(ARCHIVE,)), False),
+        # Layers, and files beside them.
+        (manifest(ARCHIVE, NEW), manifest(UNPACKED._replace(path="t"), OLD, archives=(ARCHIVE,)), True),
+        (manifest(ARCHIVE, NEW), manifest(UNPACKED, archives=(ARCHIVE,)), False),
+        (manifest(ARCHIVE), manifest(UNPACKED._replace(path="t"), OLD, archives=(ARCHIVE,)), False),
+        (manifest(ARCHIVE, SECOND), manifest(UNPACKED, archives=(ARCHIVE,)), False),
+        (manifest(ARCHIVE, SECOND), manifest(UNPACKED, archives=(ARCHIVE, SECOND)), True),
     ],
 )
 def test_a_destination_is_done_only_if_it_holds_exactly_the_listing(
@@ -106,7 +114,7 @@ def test_a_destination_is_done_only_if_it_holds_exactly_the_listing(
 
 def test_a_file_that_vanished_from_the_destination_is_not_delivered() -> None:
     assert not is_delivered(manifest(NEW), manifest(OLD), {}, "auto", on_disk(None))
-    assert not is_delivered(manifest(ARCHIVE), manifest(OLD, archive=ARCHIVE), {}, "auto", on_disk(9))
+    assert not is_delivered(manifest(ARCHIVE), manifest(UNPACKED, archives=(ARCHIVE,)), {}, "auto", on_disk(9))
 
 
 class Downloads(http.server.BaseHTTPRequestHandler):

@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from backports import zstd
@@ -22,14 +23,21 @@ from hypothesis import strategies as st
 
 import lading
 from lading.errors import IntegrityError, LadingError, Unsupported
-from lading.manifest import FILE_NAME, WORKSPACE_NAME
+from lading.layers import Layers
+from lading.manifest import FILE_NAME, WORKSPACE_NAME, File, Layer, Manifest
 from lading.settings import Limits, Settings
-from lading.unpack import unpack
 
 LIMITS = Limits()
 
 # (name, bytes) or a TarInfo made by the functions below.
 Member = tuple[tarfile.TarInfo, bytes]
+
+
+def unpack(name: str, tree: Path, limits: Limits, stream: IO[bytes]) -> Manifest:
+    """A model that is this one archive."""
+    layers = Layers(tree, limits)
+    layers.add(File(name, None, layer=Layer()), stream)
+    return layers.finish()
 
 
 def file(name: str, content: bytes = b"content", mode: int = 0o644) -> Member:
@@ -606,8 +614,7 @@ def test_a_single_archive_is_delivered_as_its_tree_and_is_not_kept(tmp_path: Pat
     source.write_bytes(gzip.compress(tar_of(*SIMPLE)))
     manifest = lading.pull(str(source), tmp_path / "model", settings=Settings())
     assert sorted(delivered(tmp_path / "model")) == sorted([FILE_NAME, *SIMPLE_TREE])
-    assert manifest.archive is not None
-    assert manifest.archive.path == "model.tar.gz"
+    assert [archive.path for archive in manifest.archives] == ["model.tar.gz"]
     assert [each.path for each in manifest.files] == sorted(SIMPLE_TREE)
 
 

@@ -21,19 +21,22 @@ from threading import Event
 from typing import NamedTuple
 
 from lading import place, registries
-from lading.disk import free_bytes
+from lading.disk import disk_error, free_bytes
 from lading.errors import IntegrityError, NoSpace, NotAllowed, NotFound, OriginChanged, UsageError
 from lading.events import AlreadyDelivered, Delivered, Listed, Listener, Resolved, Retried, Unpacking
 from lading.http_client import HttpClient
-from lading.manifest import Digest, File, Manifest
+from lading.lock import locked
+from lading.manifest import Digest, File, Layer, Manifest
+from lading.pins import pin_of, pinned, split_pin
 from lading.registries import Resolution
+from lading.registries.reference import exact_reference
 from lading.retry import Clock, Retry, SystemClock
 from lading.reuse import SizeOnDisk, is_delivered, unchanged
 from lading.settings import Settings
 from lading.sources import OnThisMachine, Pins, Source, open_source
 from lading.transfer.governor import bounds
 from lading.transfer.journal import Journal
-from lading.transfer.scheduler import Job, Unpack, transfer
+from lading.transfer.scheduler import Job, Unpacker, transfer
 from lading.uri import ModelURI, printable
 from lading.workspace import Workspace, open_workspace, remove_tree
 
@@ -58,12 +61,6 @@ class Finding(NamedTuple):
     source: Source
     listed: Manifest
     vouched: dict[str, tuple[Digest, ...]]
-
-    @property
-    def archive(self) -> File | None:
-        """The only file, if it is an archive, which is delivered as the tree in it."""
-        files = self.listed.files
-        return files[0] if len(files) == 1 and files[0].path.lower().endswith(_ARCHIVES) else None
 
     @property
     def needed_bytes(self) -> int:
@@ -104,17 +101,28 @@ def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
 
 def find(request: Request, session: Session) -> Finding:
     """Resolve and list, and choose the files that are wanted."""
-    settings, http = session.settings, session.http
-    uri = ModelURI.parse(request.uri)
+    settings, http = session.settings._replace(scratch=str(request.destination)), session.http
+    requested = ModelURI.parse(request.uri)
+    uri, wanted = split_pin(locked(requested, Path(settings.lock)) if settings.lock else requested)
     resolution = registries.resolve(uri, settings, http, session.listener)
     shown = resolution.uri.redacted()
     if resolution.registry:
-        session.listener(Resolved(uri.redacted(), shown, resolution.registry, resolution.version))
+        session.listener(Resolved(requested.redacted(), shown, resolution.registry, resolution.version))
     source = open_source(resolution.uri, settings.with_variables(resolution.variables), http)
     everything = source.list()
+    exact = resolution.uri
     if isinstance(source, Pins):
-        shown = source.pin.redacted()
-    listed = everything.select(settings.allow, settings.ignore)
+        exact = source.pin
+        shown = exact.redacted()
+    pin = pin_of(everything, resolution.digests)
+    if wanted not in (None, pin):
+        raise IntegrityError(
+            f"{uri.redacted()} is no longer what was pinned: it is {pin} now",
+            hint="its files, their sizes or digests have changed; resolve it again to see what it is",
+        )
+    if resolution.registry:
+        exact = exact_reference(resolution.registry, resolution.model, resolution.version, uri)
+    listed = _as_archive(everything.select(settings.allow, settings.ignore))
     if not listed.files:
         raise NotFound(
             f"no file of {shown} is selected, of {len(everything.files)}",
@@ -122,11 +130,12 @@ def find(request: Request, session: Session) -> Finding:
         )
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
     listed = listed._replace(
-        requested=uri.redacted(),
+        requested=requested.redacted(),
         resolved=shown,
         origin=resolution.uri.identity(),
         registry=resolution.registry,
         version=resolution.version,
+        pin=pinned(exact, pin).redacted(),
         metadata=resolution.metadata,
     )
     return Finding(resolution, source, listed, _vouched(request, resolution, everything))
@@ -209,7 +218,7 @@ def _begin(
     """Decide what is still to fetch, and take over what an earlier attempt staged."""
     listed, verify = finding.listed, session.settings.verify
     kept: dict[str, File] = {}
-    if old is not None and finding.archive is None:
+    if old is not None:
         kept = unchanged(listed, old, finding.vouched, verify, _size_in(workspace.destination))
     missing = listed._replace(files=tuple(file for file in listed.files if file.path not in kept))
     journal = Journal(workspace.journal, origin=listed.origin)
@@ -219,10 +228,8 @@ def _begin(
         workspace.prune_stage(missing.by_path().keys())
     else:
         remove_tree(workspace.stage)
-    unpack = None
-    if finding.archive is not None:
-        unpack = _unpacker(finding.archive.path, workspace.tree, session)
-    job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpack)
+    unpacker = _unpacker(finding.listed, workspace.tree, session)
+    job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpacker)
     return _Delivery(finding, workspace, kept, job)
 
 
@@ -246,20 +253,42 @@ def _check_space(deliveries: Sequence[_Delivery]) -> None:
             )
 
 
-def _unpacker(name: str, tree: Path, session: Session) -> Unpack:
-    # Here, and not above: most models are no archive, and its formats take 15 ms to load.
-    from lading.unpack import unpack
+def _as_archive(listed: Manifest) -> Manifest:
+    """The listing, whose only file, if it is an archive, is delivered as the tree in it."""
+    first = next(iter(listed.files), None)
+    if first is None or len(listed.files) > 1 or not first.path.lower().endswith(_ARCHIVES):
+        return listed
+    return listed._replace(files=(first._replace(layer=first.layer or Layer()),))
 
-    session.listener(Unpacking(name))
-    return partial(unpack, name, tree, session.settings.limits)
+
+def _unpacker(listed: Manifest, tree: Path, session: Session) -> Unpacker | None:
+    layers = [file for file in listed.files if file.layer is not None]
+    if not layers:
+        return None
+    # Here, and not above: most models are no archive, and its formats take 15 ms to load.
+    from lading.layers import Layers
+
+    settings = session.settings
+    session.listener(Unpacking(f"{len(layers)} layers" if len(layers) > 1 else layers[0].path))
+    if layers[0].path.lower().endswith(_ARCHIVES):
+        # Chosen itself, by its name.
+        return Layers(tree, settings.limits)
+    return Layers(tree, settings.limits, lambda found: found.select(settings.allow, settings.ignore))
 
 
 def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
     """The folder to publish, and what is in it together with what the destination keeps."""
     workspace, unpacked = delivery.workspace, delivery.job.unpacked
-    if unpacked is not None:
-        return workspace.tree, sealed._replace(files=unpacked.files, archive=sealed.files[0])
-    return workspace.stage, sealed._replace(files=tuple(sorted((*sealed.files, *delivery.kept.values()))))
+    plain = [*(file for file in sealed.files if file.layer is None), *delivery.kept.values()]
+    if unpacked is None:
+        return workspace.stage, sealed._replace(files=tuple(sorted(plain)))
+    files = Manifest.of((*unpacked.files, *plain)).files
+    try:
+        place.move_into(workspace.stage, workspace.tree)
+    except OSError as error:
+        raise disk_error(error, error.filename or workspace.tree) from error
+    archives = tuple(file for file in sealed.files if file.layer is not None)
+    return workspace.tree, sealed._replace(files=files, archives=archives)
 
 
 def _vouched(request: Request, resolution: Resolution, everything: Manifest) -> dict[str, tuple[Digest, ...]]:

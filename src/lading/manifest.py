@@ -70,6 +70,18 @@ class Digest(NamedTuple):
         return f"{self.algorithm}:{self.value}{parts}"
 
 
+class Layer(NamedTuple):
+    """What makes a file an archive of which the model's tree is made.
+
+    Layers are laid on each other by ``number``.  ``image_folder`` is for those of a container image:
+    only what is below that folder of the image belongs to the model, and whiteouts take effect
+    (https://github.com/opencontainers/image-spec/blob/main/layer.md).
+    """
+
+    number: int = 0
+    image_folder: str = ""
+
+
 class File(NamedTuple):
     """One file of a model.
 
@@ -78,7 +90,7 @@ class File(NamedTuple):
     modification time).  ``declared`` are digests that the origin or the user vouches for;
     ``digest`` is the one that lading computed, ``verified`` what the bytes were checked against.
     ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
-    that parts of it can be asked for.
+    that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
     """
 
     path: str
@@ -89,6 +101,7 @@ class File(NamedTuple):
     verified: tuple[Digest, ...] = ()
     locator: str = ""
     ranged: bool = True
+    layer: Layer | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -119,7 +132,7 @@ class Manifest(NamedTuple):
 
     ``resolved`` names exactly what was listed, if the source can pin it.  ``origin`` identifies the URI
     that the source was opened with, a channel perhaps, without what is redacted for secrecy.
-    ``archive`` is the file at the origin that the files were unpacked from, if they were.
+    ``archives`` are the files at the origin that files were unpacked from.
     """
 
     files: tuple[File, ...]
@@ -128,8 +141,9 @@ class Manifest(NamedTuple):
     origin: str = ""
     version: str = ""
     registry: str = ""
+    pin: str = ""
     metadata: Mapping[str, Any] = MappingProxyType({})
-    archive: File | None = None
+    archives: tuple[File, ...] = ()
     seconds: float = 0.0
 
     @classmethod
@@ -175,7 +189,7 @@ class Manifest(NamedTuple):
         """The files that match a pattern of ``allow`` (or all, if it is empty) and none of ``ignore``.
 
         Patterns are those of ``fnmatch`` on the whole path, so that ``*`` crosses ``/``; a pattern
-        that ends in ``/`` means everything below that folder.
+        that ends in ``/`` means everything below that folder.  A layer stays: its name is no model's.
         """
         wanted = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in allow]
         refused = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in ignore]
@@ -183,8 +197,11 @@ class Manifest(NamedTuple):
             files=tuple(
                 file
                 for file in self.files
-                if (not wanted or any(fnmatchcase(file.path, pattern) for pattern in wanted))
-                and not any(fnmatchcase(file.path, pattern) for pattern in refused)
+                if file.layer is not None
+                or (
+                    (not wanted or any(fnmatchcase(file.path, pattern) for pattern in wanted))
+                    and not any(fnmatchcase(file.path, pattern) for pattern in refused)
+                )
             ),
         )
 
@@ -198,9 +215,10 @@ class Manifest(NamedTuple):
             "resolved": self.resolved,
             "origin": self.origin,
             "registry": self.registry,
+            "pin": self.pin,
             "version": self.version,
             "metadata": dict(self.metadata),
-            "archive": self.archive.to_json() if self.archive else None,
+            "archives": [archive.to_json() for archive in self.archives],
             "digest": str(self.digest),
             "total_files": len(self.files),
             "total_bytes": self.size_bytes,
@@ -237,8 +255,9 @@ class Manifest(NamedTuple):
                 origin=data["origin"],
                 version=data["version"],
                 registry=data["registry"],
+                pin=data.get("pin", ""),
                 metadata=data["metadata"],
-                archive=File.from_json(data["archive"]) if data["archive"] else None,
+                archives=tuple(File.from_json(item) for item in data["archives"]),
                 seconds=data["seconds"],
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:

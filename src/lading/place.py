@@ -99,7 +99,7 @@ def _publish_by_renames(workspace: Workspace, root: Path, manifest: Manifest) ->
     if workspace.manifest.exists():
         workspace.manifest.rename(workspace.old)
     if root.exists():
-        _move_into(root, destination)
+        move_into(root, destination)
     old = _readable(workspace.old)
     if old is not None:
         _remove(destination, set(old.by_path()) - set(manifest.by_path()))
@@ -138,7 +138,7 @@ def _check_sizes(workspace: Workspace, manifest: Manifest) -> None:
             )
 
 
-def _move_into(source: Path, target: Path) -> None:
+def move_into(source: Path, target: Path) -> None:
     """Give everything in ``source`` its name in ``target``; folders that are not there move whole."""
     with os.scandir(source) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
@@ -146,7 +146,7 @@ def _move_into(source: Path, target: Path) -> None:
         place = target / entry.name
         if entry.is_dir(follow_symlinks=False):
             if place.is_dir() and not place.is_symlink():
-                _move_into(Path(entry.path), place)
+                move_into(Path(entry.path), place)
                 continue
             if place.exists() or place.is_symlink():
                 place.unlink()

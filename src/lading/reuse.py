@@ -22,7 +22,8 @@ def unchanged(
     return {
         file.path: File(file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified)
         for file in listed.files
-        if (was := before.get(file.path)) is not None
+        if file.layer is None
+        and (was := before.get(file.path)) is not None
         and _is_same(file, was, same_origin, vouched.get(file.path, ()), verify)
         and size_on_disk(file.path) == was.size_bytes
     }
@@ -34,15 +35,20 @@ def is_delivered(
     """Whether the destination holds exactly what is listed, unpacked or not, under the same name."""
     if (old.origin, old.registry, old.version) != (listed.origin, listed.registry, listed.version):
         return False
-    if old.archive is None:
-        kept = unchanged(listed, old, vouched, verify, size_on_disk)
-        return kept.keys() == listed.by_path().keys() == old.by_path().keys()
-    archive = listed.files[0]
-    return (
-        len(listed.files) == 1
-        and archive.path == old.archive.path
-        and _is_same(archive, old.archive, True, vouched.get(archive.path, ()), verify)
-        and all(size_on_disk(file.path) == file.size_bytes for file in old.files)
+    layers = {file.path: file for file in listed.files if file.layer is not None}
+    archives = {archive.path: archive for archive in old.archives}
+    if layers.keys() != archives.keys() or not all(
+        _is_same(layer, archives[path], True, vouched.get(path, ()), verify) for path, layer in layers.items()
+    ):
+        return False
+    plain = listed.by_path().keys() - layers.keys()
+    if unchanged(listed, old, vouched, verify, size_on_disk).keys() != plain:
+        return False
+    if not layers:
+        return plain == old.by_path().keys()
+    # What came out of a layer has no validator of its own.
+    return plain == {file.path for file in old.files if file.validator} and all(
+        size_on_disk(file.path) == file.size_bytes for file in old.files
     )
 
 

@@ -1,8 +1,8 @@
 """One archive becomes a tree: streaming, bounded, and nowhere but below its folder.
 
 A zip is known by its name; anything else is a tar, whose compression is known by its first bytes.
-Links become further names of the file that they lead to, and only after every file is there, so
-that nothing is ever written through a link.
+Links are only noted: ``layers`` makes them, once every file is there, so that nothing is ever written
+through a link.
 """
 
 import bz2
@@ -10,7 +10,6 @@ import errno
 import lzma
 import os
 import posixpath
-import shutil
 import stat
 import struct
 import sys
@@ -26,7 +25,7 @@ from isal import igzip, isal_zlib
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, Unsupported
-from lading.manifest import Digest, File, Manifest, safe_path
+from lading.manifest import Digest, File, safe_path
 from lading.settings import Limits
 from lading.uri import printable
 
@@ -52,7 +51,9 @@ _NAME_HEADERS = (
     tarfile.GNUTYPE_LONGLINK,
 )
 _LOCAL_HEADER = struct.Struct("<26sHH")
-_MOST_LINKS_IN_A_ROW = 40
+# https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
 
 
 class _Readable(Protocol):
@@ -60,23 +61,21 @@ class _Readable(Protocol):
 
 
 def unpack(
-    name: str, tree: Path, limits: Limits, stream: IO[bytes], read_in_order: Callable[[], None] = lambda: None
-) -> Manifest:
-    """Unpack the archive called ``name`` from ``stream`` into the folder ``tree``; returns its files.
+    name: str, writer: "TreeWriter", stream: IO[bytes], read_in_order: Callable[[], None] = lambda: None
+) -> None:
+    """Unpack the archive called ``name`` from ``stream`` by ``writer``.
 
-    ``tree`` must not exist.  ``read_in_order`` is called once the stream will only be read forward.
+    ``read_in_order`` is called once the stream will only be read forward.
     ``IntegrityError`` for members that would leave the tree, for a damaged or truncated archive, and
-    for more bytes or members than ``limits`` allow; ``Unsupported`` for devices and encryption.
+    for more bytes or members than are allowed; ``Unsupported`` for devices and encryption.
     """
-    writer = _TreeWriter(tree, printable(name), limits)
     try:
-        tree.mkdir()
+        writer.root.mkdir()
         if name.lower().endswith(".zip"):
             _unzip(stream, writer, read_in_order)
         else:
             read_in_order()
             _untar(stream, writer)
-        return writer.finish()
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
@@ -98,39 +97,98 @@ def unpack(
             # gzip and bz2 report a damaged stream as an OSError without a number; a zip's directory
             # may point to a place before the file's beginning.
             raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {error}") from error
-        raise disk_error(error, error.filename or tree) from error
+        raise disk_error(error, error.filename or writer.root) from error
 
 
-class _TreeWriter:
-    """Writes members below a folder, within the limits, and remembers what it wrote."""
+class Spent:
+    """What has been unpacked so far, of all archives of one model together; no more than ``limits`` allow."""
 
-    def __init__(self, tree: Path, archive: str, limits: Limits) -> None:
-        self._tree = tree
-        self._archive = archive
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._files: dict[str, File] = {}
-        self._links: dict[str, str] = {}
         self._members = 0
         self._bytes = 0
 
-    def path_of(self, member: str) -> str:
-        """The member's path below the root; "" for the root itself."""
-        self._count_member()
+    def member(self, archive: str) -> None:
+        self._members += 1
+        if self._members > self._limits.unpack_members:
+            raise refused(archive, f"more than {self._limits.unpack_members} members")
+
+    def bytes(self, archive: str, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        if self._bytes > self._limits.unpack_bytes:
+            raise refused(archive, f"more than {self._limits.unpack_bytes} bytes")
+
+
+def refused(archive: str, what: str) -> IntegrityError:
+    """The error of an archive that holds what no model needs."""
+    return IntegrityError(f"the archive {archive} holds {what}", hint="nothing of it was delivered")
+
+
+class TreeWriter:
+    """Writes one archive's members below the folder ``root``, and remembers what it wrote.
+
+    ``links`` are paths below the root by path, ``hard_links`` those of them that mean what is there
+    now.  Of an image, only what is below its folder is written; ``whiteouts`` are the paths whose files,
+    and whatever is below, vanish from the layers before; "" is all of them.
+    """
+
+    def __init__(self, root: Path, archive: str, spent: Spent, image_folder: str = "") -> None:
+        self.root = root
+        self.archive = archive
+        self.files: dict[str, File] = {}
+        self.links: dict[str, str] = {}
+        self.hard_links: set[str] = set()
+        self.folders: set[str] = set()
+        self.whiteouts: set[str] = set()
+        self._spent = spent
+        self._image_folder = image_folder
+
+    def path_of(self, member: str) -> str | None:
+        """The member's path below the root; "" for the root itself, None for what is not of the model."""
+        self._spent.member(self.archive)
         path = member.rstrip("/")
+        if self._image_folder:
+            return self._path_in_image(path)
         while path.startswith("./"):
             path = path[2:].lstrip("/")
-        if path in ("", "."):
+        return "" if path in ("", ".") else self._safe(path)
+
+    def _path_in_image(self, member: str) -> str | None:
+        path = _from_root(member)
+        folder, slash, name = path.rpartition("/")
+        if not name.startswith(_WHITEOUT):
+            return self._below_image_folder(path)
+        if name == _OPAQUE:
+            hidden = folder
+        elif name.startswith(_WHITEOUT * 2):
+            # Notes of aufs to itself.
+            return None
+        else:
+            hidden = f"{folder}{slash}{name.removeprefix(_WHITEOUT)}"
+        if f"{self._image_folder}/".startswith(f"{hidden}/" if hidden else ""):
+            self.whiteouts.add("")
+        elif (path_hidden := self._below_image_folder(hidden)) is not None:
+            self.whiteouts.add(path_hidden)
+        return None
+
+    def _below_image_folder(self, path: str) -> str | None:
+        if path == self._image_folder:
             return ""
+        below = path.removeprefix(f"{self._image_folder}/")
+        return None if below == path else self._safe(below)
+
+    def _safe(self, path: str) -> str:
         try:
             return safe_path(path)
         except IntegrityError as error:
-            raise self._refused(f"the member {printable(member)!r}") from error
+            raise self.refused(f"the member {printable(path)!r}") from error
 
     def folder(self, path: str) -> None:
+        self.folders.add(path)
         try:
-            os.makedirs(self._tree / path, exist_ok=True)
+            os.makedirs(self.root / path, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise self._refused(f"{printable(path)!r} as a file and as a folder") from error
+            raise self.refused(f"{printable(path)!r} as a file and as a folder") from error
 
     def file(self, path: str, content: _Readable, *, executable: bool = False) -> None:
         """Write one file; its CRC is computed on the way."""
@@ -138,9 +196,9 @@ class _TreeWriter:
             self.folder(path.rpartition("/")[0])
         size, crc = 0, 0
         try:
-            target = (self._tree / path).open("wb")
+            target = (self.root / path).open("wb")
         except IsADirectoryError as error:
-            raise self._refused(f"{printable(path)!r} as a file and as a folder") from error
+            raise self.refused(f"{printable(path)!r} as a file and as a folder") from error
         with target:
             while piece := content.read(_COPY_BYTES):
                 self.count(len(piece))
@@ -148,74 +206,39 @@ class _TreeWriter:
                 crc = isal_zlib.crc32(piece, crc)
                 target.write(piece)
         if executable:
-            (self._tree / path).chmod(0o755)
-        self._files[path] = File(path, size, digest=Digest("crc32", f"{crc:08x}"))
+            (self.root / path).chmod(0o755)
+        self.files[path] = File(path, size, digest=Digest("crc32", f"{crc:08x}"))
 
-    def link(self, path: str, target: str) -> None:
-        """Note a link; ``target`` is a path below the root."""
-        normal = posixpath.normpath(target)
-        if target.startswith("/") or normal == ".." or normal.startswith("../"):
-            raise self._refused(f"the link {printable(path)!r}, which leads out of it")
-        self._links[path] = normal
+    def link(self, path: str, target: str, *, hard: bool = False) -> None:
+        """Note a link; the target of a hard one is a member, that of another is seen from the link's folder."""
+        folder = "" if hard else posixpath.dirname(path)
+        if self._image_folder:
+            # An image is its own root: an absolute target is within it, and nothing is above.
+            base = "/" if hard else f"/{self._image_folder}/{folder}"
+            found = self._below_image_folder(_from_root(posixpath.normpath(posixpath.join(base, target))))
+            normal = ".." if found is None else found or "."
+        else:
+            normal = posixpath.normpath(posixpath.join(folder, target))
+        if normal == ".." or normal.startswith(("/", "../")):
+            raise self.refused(f"the link {printable(path)!r}, which leads out of it")
+        self.links[path] = normal
+        (self.hard_links.add if hard else self.hard_links.discard)(path)
 
     def count(self, size_bytes: int) -> None:
-        self._bytes += size_bytes
-        if self._bytes > self._limits.unpack_bytes:
-            raise self._refused(f"more than {self._limits.unpack_bytes} bytes")
+        self._spent.bytes(self.archive, size_bytes)
 
-    def _count_member(self) -> None:
-        self._members += 1
-        if self._members > self._limits.unpack_members:
-            raise self._refused(f"more than {self._limits.unpack_members} members")
-
-    def finish(self) -> Manifest:
-        """Make the links; returns all files."""
-        for path in sorted(self._links):
-            target = self._follow(path)
-            if target in self._files:
-                self._alias(path, target)
-                continue
-            below = [name for name in self._files if target == "." or name.startswith(f"{target}/")]
-            if not below or path == target or path.startswith(f"{target}/") or target == ".":
-                raise self._refused(f"the link {printable(path)!r}, which leads nowhere or to itself")
-            for name in below:
-                # One by one: links to folders of links double with every step.
-                self._count_member()
-                self._alias(path + name[len(target) :], name)
-        if not self._files:
-            raise self._refused("no file")
-        return Manifest.of(self._files.values())
-
-    def _follow(self, path: str) -> str:
-        for _ in range(_MOST_LINKS_IN_A_ROW):
-            if path not in self._links:
-                return path
-            path = self._links[path]
-        raise self._refused(f"the link {printable(path)!r}, which leads to itself")
-
-    def _alias(self, path: str, target: str) -> None:
-        if path in self._files:
-            return
-        if "/" in path:
-            self.folder(path.rpartition("/")[0])
-        try:
-            os.link(self._tree / target, self._tree / path)
-        except FileExistsError as error:
-            raise self._refused(f"{printable(path)!r} as a file and as a folder") from error
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-                raise
-            # A file system without hard links, or a file that has as many as it can.
-            self.count(self._files[target].size_bytes or 0)
-            shutil.copy(self._tree / target, self._tree / path)
-        known = self._files[target]
-        self._files[path] = File(path, known.size_bytes, digest=known.digest)
-
-    def _refused(self, what: str) -> IntegrityError:
-        return IntegrityError(f"the archive {self._archive} holds {what}", hint="nothing of it was delivered")
+    def refused(self, what: str) -> IntegrityError:
+        return refused(self.archive, what)
 
 
-def _untar(archive: IO[bytes], writer: _TreeWriter) -> None:
+def _from_root(path: str) -> str:
+    """``path`` without what only says that it begins at the root."""
+    while path.startswith(("/", "./")):
+        path = path.removeprefix(".").lstrip("/")
+    return "" if path == "." else path
+
+
+def _untar(archive: IO[bytes], writer: TreeWriter) -> None:
     with _decompressed(archive) as plain:
         stream = _Tail(plain)
         with tarfile.open(
@@ -225,17 +248,14 @@ def _untar(archive: IO[bytes], writer: _TreeWriter) -> None:
                 # tarfile remembers every member, which nobody asks for here.
                 cast(Any, tar).members.clear()
                 path = writer.path_of(member.name)
+                if path is None:
+                    continue
                 if member.isdir():
                     writer.folder(path)
                 elif not path:
-                    raise IntegrityError("the archive holds a file without a name")
-                elif member.issym():
-                    target = member.linkname
-                    writer.link(
-                        path, target if target.startswith("/") else posixpath.join(posixpath.dirname(path), target)
-                    )
-                elif member.islnk():
-                    writer.link(path, member.linkname)
+                    raise writer.refused("something that is no folder in the place of the model's own")
+                elif member.issym() or member.islnk():
+                    writer.link(path, member.linkname, hard=member.islnk())
                 elif member.isreg():
                     content = tar.extractfile(member)
                     if content is not None:
@@ -325,17 +345,19 @@ class _Xz:
         return piece
 
 
-def _unzip(archive: IO[bytes], writer: _TreeWriter, read_in_order: Callable[[], None]) -> None:
+def _unzip(archive: IO[bytes], writer: TreeWriter, read_in_order: Callable[[], None]) -> None:
     with zipfile.ZipFile(archive) as bundle:
         members = sorted(bundle.infolist(), key=lambda member: member.header_offset)
         read_in_order()
         for member in members:
             path = writer.path_of(member.filename)
+            if path is None:
+                continue
             mode = member.external_attr >> 16
             if member.is_dir():
                 writer.folder(path)
             elif not path:
-                raise IntegrityError("the archive holds a file without a name")
+                raise writer.refused("something that is no folder in the place of the model's own")
             elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # zipfile inflates the others without a bound.
                 raise Unsupported(
@@ -348,7 +370,7 @@ def _unzip(archive: IO[bytes], writer: _TreeWriter, read_in_order: Callable[[], 
                 with bundle.open(member) as content:
                     # No more than a path can be long: a link may be a bomb, too.
                     target = os.fsdecode(content.read(_LINK_BYTES))
-                writer.link(path, target if target.startswith("/") else posixpath.join(posixpath.dirname(path), target))
+                writer.link(path, target)
             elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 raise Unsupported(f"the archive holds {printable(member.filename)!r}, a device or something else")
             else:

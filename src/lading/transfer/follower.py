@@ -4,8 +4,11 @@ A follower waits for bytes that are not there yet, says which spans may be fetch
 too far ahead of it, and gives what was read back to the file system, so that an archive never
 stands on the disk whole beside its tree.  What it reads is not verified yet: nothing that comes of
 it may be published before the file is sealed.
+
+Of several archives, one is read at a time; those after it land meanwhile.
 """
 
+import contextlib
 import io
 import os
 from collections.abc import Callable
@@ -20,17 +23,19 @@ _LOOK_AGAIN_S = 0.5
 
 
 class Follower(io.RawIOBase):
-    """A seekable file of ``size_bytes`` whose reader waits, on ``changed``, until bytes have arrived.
+    """A seekable file of ``size_bytes`` at ``place`` whose reader waits, on ``changed``, until bytes have arrived.
 
     ``check`` raises when the transfer is over.  ``hashed`` tells up to where no digest needs the
-    bytes again.
+    bytes again.  ``begin`` comes before the first read; after ``close`` the file is gone.
     """
 
     def __init__(
-        self, descriptor: int, size_bytes: int, changed: Condition, check: Callable[[], None], hashed: Callable[[], int]
+        self, place: str, size_bytes: int, changed: Condition, check: Callable[[], None], hashed: Callable[[], int]
     ) -> None:
         super().__init__()
-        self._descriptor = descriptor
+        self.begun = False
+        self._place = place
+        self._descriptor = -1
         self._size_bytes = size_bytes
         self._changed = changed
         self._check = check
@@ -39,6 +44,14 @@ class Follower(io.RawIOBase):
         self._in_order = False
         self._forgotten = 0
         self._arrived: dict[int, int] = {}
+
+    def begin(self) -> None:
+        """Open the file: from now on it is read, and what was read is forgotten."""
+        self.begun = True
+        try:
+            self._descriptor = os.open(self._place, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise disk_error(error, self._place) from error
 
     def arrived(self, start: int, end: int) -> None:
         """Bytes of the span that begins at ``start`` are there, up to ``end``."""
@@ -92,6 +105,10 @@ class Follower(io.RawIOBase):
         return count
 
     def close(self) -> None:
+        if not self.closed and self._descriptor >= 0:
+            os.close(self._descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._place)
         super().close()
         with self._changed:
             self._changed.notify_all()

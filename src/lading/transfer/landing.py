@@ -104,10 +104,10 @@ class Landing:
         if self._staged_bytes > kept_bytes:
             os.ftruncate(self.descriptor, kept_bytes)
         self._catch_up()
-        return missing(size, self._done_ranges(), most_bytes if self.splits else max(size, 1))
+        return missing(size, self.landed_ranges(), most_bytes if self.splits else max(size, 1))
 
     def landed_bytes(self) -> int:
-        return sum(end - start for start, end in self._done_ranges())
+        return sum(end - start for start, end in self.landed_ranges())
 
     def hashed_bytes(self) -> int:
         """Up to where no digest will read the staged bytes back."""
@@ -139,10 +139,11 @@ class Landing:
         """Note a span as landed, in memory and in the journal."""
         with self._lock:
             self._landed[start] = (end, crcs)
-        if end - start >= _WRITE_BACK_BYTES and self.follower is None:
-            start_writeback(self.descriptor, start, end - start)
         # What a follower has read is gone: there is nothing that a next run could take over.
-        if self.file.validator and self.file.size_bytes is not None and self.follower is None:
+        followed = self.follower is not None and self.follower.begun
+        if end - start >= _WRITE_BACK_BYTES and not followed:
+            start_writeback(self.descriptor, start, end - start)
+        if self.file.validator and self.file.size_bytes is not None and not followed:
             self.journal.append(
                 Landed(self.file.path, self.file.size_bytes, self.file.validator, start, end, crcs[OWN_CRC])
             )
@@ -178,7 +179,8 @@ class Landing:
                 raise mismatch(printable(self.file.path), sequential.wanted, sequential.digest())
         return self.file._replace(size_bytes=size, declared=(), digest=own, verified=checks, locator="")
 
-    def _done_ranges(self) -> list[tuple[int, int]]:
+    def landed_ranges(self) -> list[tuple[int, int]]:
+        """First byte and end of each span that has landed."""
         return [(start, end) for start, (end, _) in self._landed.items()]
 
     def _frontier(self, position: int) -> int:

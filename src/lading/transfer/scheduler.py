@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from lading.disk import disk_error
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted
 from lading.events import Event, Listener, Progress, Resumed, Retried, Unverified
-from lading.manifest import Digest, File, Manifest
+from lading.manifest import Digest, File, Layer, Manifest
 from lading.retry import Retry
 from lading.settings import VerifyMode
 from lading.sources import DeclaresDigests, Source
@@ -39,14 +39,23 @@ _READ_AHEAD_BYTES = 1 << 20
 # Configuration, tokenizer, index: what a server opens before it maps the weights.
 _READ_FIRST = (".json", ".txt", ".yaml", ".model")
 
-Unpack = Callable[[IO[bytes], Callable[[], None]], Manifest]
+
+class Unpacker(Protocol):
+    """Makes a tree of archives."""
+
+    def add(self, file: File, stream: IO[bytes], read_in_order: Callable[[], None]) -> None:
+        """Unpack the next one; ``read_in_order`` is called once ``stream`` will only be read forward."""
+        ...
+
+    def finish(self) -> Manifest:
+        """All files of the tree."""
+        ...
 
 
 class Job:
     """One model to fetch: what its source listed, and the stage that its files go to.
 
-    ``unpack`` turns the only file, an archive, into a tree; it is called with a stream and with
-    what to call once that stream will only be read forward.
+    ``unpacker`` makes a tree of those files that are layers; what it made is ``unpacked``.
     ``vouched`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
     files that have landed and been verified.
     """
@@ -59,7 +68,7 @@ class Job:
         journal: Journal,
         verify: VerifyMode,
         vouched: Mapping[str, tuple[Digest, ...]],
-        unpack: Unpack | None = None,
+        unpacker: Unpacker | None = None,
     ) -> None:
         self.source = source
         self.listed = listed
@@ -68,14 +77,11 @@ class Job:
         self.verify = verify
         self.ask_digests = source.digests if verify != "off" and isinstance(source, DeclaresDigests) else None
         self.vouched = vouched
-        self.unpack = unpack
+        self.unpacker = unpacker
+        self.layers = sorted((file for file in listed.files if file.layer), key=lambda file: file.layer or Layer())
+        self.followers: dict[str, Follower] = {}
         self.sealed: list[File] = []
         self.unpacked: Manifest | None = None
-
-    def unpack_from(self, stream: IO[bytes], read_in_order: Callable[[], None]) -> None:
-        """Unpack the only file; ``stream`` may still be landing."""
-        if self.unpack is not None:
-            self.unpacked = self.unpack(stream, read_in_order)
 
 
 def transfer(
@@ -100,9 +106,10 @@ def transfer(
     return [job.listed._replace(files=tuple(sorted(job.sealed))) for job in jobs]
 
 
-def _turn(span_bytes: int, file: File) -> tuple[bool, bool, str]:
+def _turn(span_bytes: int, file: File) -> tuple[bool, bool, Layer, str]:
     """Sorts files by when they are wanted: descriptions, other small files, large ones."""
-    return (file.size_bytes or 0) > span_bytes, not file.path.endswith(_READ_FIRST), file.path
+    large, described = (file.size_bytes or 0) > span_bytes, file.path.endswith(_READ_FIRST)
+    return large, not described, file.layer or Layer(), file.path
 
 
 class Transfer:
@@ -147,7 +154,14 @@ class Transfer:
         """Work until everything has landed; raises the first error after the last thread has ended."""
         workers: list[threading.Thread] = []
         until_s: float | None = None
+        for job in self._jobs:
+            if job.unpacker is not None:
+                self._tasks.add_work()
+                read = partial(self._guarded, partial(self._read, job, job.unpacker))
+                self._readers.append(threading.Thread(target=read, name="lading-unpack", daemon=True))
         try:
+            for reader in self._readers:
+                reader.start()
             with self._tasks.changed:
                 while self._tasks.left and self._error is None:
                     self._employ(workers)
@@ -163,7 +177,6 @@ class Transfer:
         finally:
             self._stop.set()
             self._tasks.stop()
-            # Workers first: one that begins an archive just now may still start a reader.
             alive = [thread for thread in chain(workers, self._readers) if not self._ended(thread, until_s)]
             # The number of a descriptor that is closed under a thread may be another file's when it writes.
             for landing in () if alive else self._landings:
@@ -222,9 +235,6 @@ class Transfer:
     def _begin(self, job: Job, file: File) -> None:
         landing = Landing(file, self._place(job, file), job.journal, partial(self._choose, job, file))
         self._landings.add(landing)
-        if job.unpack is not None and landing.splits and file.size_bytes:
-            landing.follower = self._follow(job, landing, file.size_bytes)
-            job.journal.earlier.pop(file.path, None)
         resumes = file.path in job.journal.earlier
         whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.span_bytes
         if job.ask_digests is not None and (resumes or not whole):
@@ -237,6 +247,8 @@ class Transfer:
         if resumes or not whole:
             landing.told(())
         spans = landing.recover(self._bounds.span_bytes)
+        if file.layer is not None and landing.splits and file.size_bytes:
+            landing.follower = self._follow(job, landing, file.size_bytes)
         resumed = landing.landed_bytes()
         self._count(resumed)
         self._resumed_bytes += resumed
@@ -247,7 +259,8 @@ class Transfer:
             self._seal(job, landing)
             return
         landing.outstanding = len(spans)
-        if landing.follower is not None:
+        # Of several layers those that wait to be read land meanwhile: only a single one must not run ahead.
+        if landing.follower is not None and len(job.layers) == 1:
             self._tasks.hold_spans(
                 landing.follower, ((span, partial(self._span, job, landing, span)) for span in spans)
             )
@@ -258,21 +271,31 @@ class Transfer:
         first()
 
     def _follow(self, job: Job, landing: Landing, size_bytes: int) -> Follower:
-        """Unpack the file while it lands, in a thread of its own."""
-        follower = self._new_follower(landing, size_bytes)
-        self._tasks.add_work()
-        read = partial(self._guarded, partial(self._read, job, follower))
-        self._readers.append(threading.Thread(target=read, name="lading-unpack", daemon=True))
-        self._readers[-1].start()
+        """Let a layer be unpacked, from what has landed of it on."""
+        follower = Follower(landing.place, size_bytes, self._tasks.changed, self._check, landing.hashed_bytes)
+        for start, end in landing.landed_ranges():
+            follower.arrived(start, end)
+        with self._tasks.changed:
+            job.followers[landing.file.path] = follower
+            self._tasks.changed.notify_all()
         return follower
 
-    def _new_follower(self, landing: Landing, size_bytes: int) -> Follower:
-        return Follower(landing.descriptor, size_bytes, self._tasks.changed, self._check, landing.hashed_bytes)
-
-    def _read(self, job: Job, follower: Follower) -> None:
-        with io.BufferedReader(follower, _READ_AHEAD_BYTES) as stream:
-            job.unpack_from(stream, follower.read_in_order)
+    def _read(self, job: Job, unpacker: Unpacker) -> None:
+        """Unpack the layers in their order, each while it lands or when it has landed."""
+        for file in job.layers:
+            follower = self._follower(job, file)
+            follower.begin()
+            with io.BufferedReader(follower, _READ_AHEAD_BYTES) as stream:
+                unpacker.add(file, stream, follower.read_in_order)
+        job.unpacked = unpacker.finish()
         self._tasks.finish()
+
+    def _follower(self, job: Job, file: File) -> Follower:
+        with self._tasks.changed:
+            while file.path not in job.followers:
+                self._check()
+                self._tasks.changed.wait(_LOOK_EVERY_S)
+        return job.followers[file.path]
 
     def _span(self, job: Job, landing: Landing, span: Span) -> None:
         sink = SpanSink(landing, span, self._check, self._came)
@@ -297,7 +320,7 @@ class Transfer:
         except IntegrityError as error:
             # Once more from the start: the wire may have damaged it.  Twice, it is the origin.
             if landing.refetched or landing.follower is not None:
-                os.unlink(landing.place)
+                Path(landing.place).unlink(missing_ok=True)
                 raise
             landing.refetched = True
             self._listener(Retried(printable(landing.file.path), error.message, 0.0))
@@ -305,15 +328,10 @@ class Transfer:
             landing.restart()
             self._fetch(job, landing, landing.recover(self._bounds.span_bytes))
             return
-        if landing.follower is None:
-            if job.unpack is not None:
-                size = sealed.size_bytes or 0
-                follower = self._new_follower(landing, size)
-                follower.arrived(0, size)
-                with io.BufferedReader(follower, _READ_AHEAD_BYTES) as stream:
-                    job.unpack_from(stream, lambda: None)
-            self._landings.discard(landing)
-            landing.close()
+        if landing.file.layer is not None and landing.follower is None:
+            self._follow(job, landing, sealed.size_bytes or 0)
+        self._landings.discard(landing)
+        landing.close()
         job.sealed.append(sealed)
         self._tasks.finish()
 

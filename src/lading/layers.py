@@ -1,0 +1,176 @@
+"""Layers become one tree: each archive is unpacked and laid on those before it, links are made last.
+
+A model that is one archive has one layer.  The layers of a container image hide and replace files
+of the layers before them (https://github.com/opencontainers/image-spec/blob/main/layer.md).
+
+    tree/…            the layers so far
+    tree/.lading/…    the next one, while it is unpacked
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from lading.disk import disk_error
+from lading.errors import IntegrityError, NotFound
+from lading.manifest import WORKSPACE_NAME, File, Layer, Manifest
+from lading.place import move_into
+from lading.settings import Limits
+from lading.unpack import Spent, TreeWriter, refused, unpack
+from lading.uri import printable
+
+_MOST_LINKS_IN_A_ROW = 40
+
+
+class Layers:
+    """Makes the folder ``tree``, which must not exist, of layers in their order.
+
+    What is unpacked, of all together, stays within ``limits``; only files that are ``wanted`` stay.
+    """
+
+    def __init__(
+        self, tree: Path, limits: Limits, wanted: Callable[[Manifest], Manifest] = lambda found: found
+    ) -> None:
+        self._tree = tree
+        self._spent = Spent(limits)
+        self._wanted = wanted
+        self._archive = ""
+        self._image_folder = ""
+        self._files: dict[str, File] = {}
+        self._links: dict[str, str] = {}
+
+    def add(self, file: File, stream: IO[bytes], read_in_order: Callable[[], None] = lambda: None) -> None:
+        """Lay the archive ``file``, whose bytes are ``stream``, on what is there; the errors are those of ``unpack``."""
+        self._archive = printable(file.path)
+        self._image_folder = (file.layer or Layer()).image_folder
+        first = not self._tree.exists()
+        root = self._tree if first else self._tree / WORKSPACE_NAME
+        writer = TreeWriter(root, self._archive, self._spent, self._image_folder)
+        unpack(file.path, writer, stream, read_in_order)
+        try:
+            for path in sorted(writer.hard_links):
+                self._link_now(writer, path)
+            if not first:
+                self._drop_hidden(writer)
+                move_into(root, self._tree)
+                root.rmdir()
+        except OSError as error:
+            raise disk_error(error, error.filename or root) from error
+        self._files |= writer.files
+        self._links |= {path: target for path, target in writer.links.items() if path not in writer.files}
+
+    def finish(self) -> Manifest:
+        """Make the links; returns all files."""
+        try:
+            self._make_links()
+            found = self._found()
+            wanted = self._wanted(found)
+            if not wanted.files:
+                raise NotFound(
+                    f"no file of the layers is selected, of {len(found.files)}",
+                    hint=f"the patterns leave out, for example, {printable(found.files[0].path)}",
+                )
+            for path in self._files.keys() - wanted.by_path().keys():
+                (self._tree / path).unlink()
+        except OSError as error:
+            raise disk_error(error, error.filename or self._tree) from error
+        return wanted
+
+    def _make_links(self) -> None:
+        for path in sorted(self._links):
+            target = self._follow(path)
+            if target in self._files:
+                self._alias(path, target)
+                continue
+            below = [name for name in self._files if target == "." or name.startswith(f"{target}/")]
+            if not below or path == target or path.startswith(f"{target}/") or target == ".":
+                raise refused(self._archive, f"the link {printable(path)!r}, which leads nowhere or to itself")
+            for name in below:
+                # One by one: links to folders of links double with every step.
+                self._spent.member(self._archive)
+                self._alias(path + name[len(target) :], name)
+
+    def _found(self) -> Manifest:
+        if not self._files and self._image_folder:
+            raise NotFound(
+                f"the image has no file below /{self._image_folder}", hint="that is where a modelcar keeps its model"
+            )
+        if not self._files:
+            raise refused(self._archive, "no file")
+        return Manifest.of(self._files.values())
+
+    def _link_now(self, writer: TreeWriter, path: str) -> None:
+        """Make a hard link to a file of this layer or of those before, which a later layer may replace."""
+        target = writer.links[path]
+        known = writer.files.get(target) or self._files.get(target)
+        if known is None or path in writer.files:
+            # To another link, then: that is followed in the end.
+            return
+        place = (writer.root if target in writer.files else self._tree) / target
+        if "/" in path:
+            writer.folder(path.rpartition("/")[0])
+        self._make(place, writer.root / path, known)
+        writer.files[path] = known._replace(path=path)
+        del writer.links[path]
+
+    def _drop_hidden(self, writer: TreeWriter) -> None:
+        """Remove what this layer hides or replaces of the layers before it."""
+        replaced = writer.files.keys() | writer.links.keys()
+        folders = {folder for path in (*replaced, *writer.folders) for folder in (path, *_above(path))} - replaced
+        for path in (*self._files, *self._links):
+            if (
+                path in replaced
+                or path in folders
+                or "" in writer.whiteouts
+                or path in writer.whiteouts
+                or any(above in replaced or above in writer.whiteouts for above in _above(path))
+            ):
+                self._links.pop(path, None)
+                if self._files.pop(path, None) is not None:
+                    (self._tree / path).unlink()
+
+    def _follow(self, path: str) -> str:
+        for _ in range(_MOST_LINKS_IN_A_ROW):
+            if path not in self._links:
+                return path
+            path = self._links[path]
+        raise refused(self._archive, f"the link {printable(path)!r}, which leads to itself")
+
+    def _alias(self, path: str, target: str) -> None:
+        if path in self._files:
+            return
+        if "/" in path:
+            self._folder(path.rpartition("/")[0])
+        self._make(self._tree / target, self._tree / path, self._files[target])
+        self._files[path] = self._files[target]._replace(path=path)
+
+    def _folder(self, path: str) -> None:
+        try:
+            os.makedirs(self._tree / path, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise self._both(path) from error
+
+    def _make(self, place: Path, further: Path, known: File) -> None:
+        """Give the file at ``place`` a further name."""
+        try:
+            os.link(place, further)
+        except FileExistsError as error:
+            raise self._both(os.path.relpath(further, self._tree)) from error
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                raise
+            # A file system without hard links, or a file that has as many as it can.
+            self._spent.bytes(self._archive, known.size_bytes or 0)
+            shutil.copy(place, further)
+
+    def _both(self, path: str) -> IntegrityError:
+        return refused(self._archive, f"{printable(path)!r} as a file and as a folder")
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders that ``path`` lies in, the nearest first."""
+    while path := path.rpartition("/")[0]:
+        yield path
