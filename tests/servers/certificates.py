@@ -19,3 +19,17 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(*names, **certificate).configure_cert(context)
         return context
+
+    def demand_certificates(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        """The same, for a server that lets in only clients with a certificate of this authority."""
+        context.verify_mode = ssl.CERT_REQUIRED
+        self._ca.configure_trust(context)
+        return context
+
+    def write_client(self, folder: Path, name: str) -> tuple[str, str]:
+        """The files of a client's certificate and key, written in the place of those that are there."""
+        certificate = self._ca.issue_cert(name)
+        places = (folder / "client.pem", folder / "client.key")
+        for place, blob in zip(places, (certificate.cert_chain_pems[0], certificate.private_key_pem), strict=True):
+            place.write_bytes(blob.bytes())
+        return str(places[0]), str(places[1])

@@ -67,7 +67,16 @@ class CatalogRegistry:
                     **self._mapping(entry.get("metadata"), f"{where}: metadata"),
                 }
             ),
+            considered=tuple(
+                (version, self._why(reference, version, name, versions)) for version in reversed(versions)
+            ),
         )
+
+    def _why(self, reference: Reference, version: str, taken: str, versions: Mapping[str, Any]) -> str:
+        """Why a version was or was not taken, for people."""
+        if version == taken:
+            return "taken: " + ("asked for" if reference.version or reference.alias else "the newest live version")
+        return "not asked for" if (state := self._state(reference.model, version, versions)) == "live" else state
 
     def _version(self, reference: Reference, model: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
         """The version that is meant, which must be live."""
