@@ -6,6 +6,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from lading.errors import LadingError, NoSpace, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.uri import printable
@@ -42,6 +43,25 @@ def read_secret_file(path: str) -> str:
         raise disk_error(error, path) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{printable(path)} is not text, as a credential is") from error
+
+
+def scratch_file(near: str) -> IO[bytes]:
+    """A file without a name, gone when it is closed: on the file system of ``near``, or else where temporary files go.
+
+    A container may have no other place to write than the destination, and nothing shows there.
+    """
+    import tempfile
+
+    folder = Path(os.path.abspath(near))
+    while not folder.is_dir():
+        folder = folder.parent
+    try:
+        return tempfile.TemporaryFile(dir=folder, buffering=0)
+    except OSError:
+        try:
+            return tempfile.TemporaryFile(buffering=0)
+        except OSError as error:
+            raise disk_error(error, folder) from error
 
 
 def free_bytes(path: Path) -> int:

@@ -31,6 +31,9 @@ _PRINTED_KEYS = frozenset(
     {"versionid", "revision", "namespace", "artifact", "endpoint", "defaultregion", "region", "pin"}
 )
 
+# What follows a git URI.
+_FOLDER = re.compile(r"subdirectory=[^&=]*")
+
 # Schemes without user information: an @ stands before an alias or a revision.
 _NO_USERS = frozenset({"model-registry", "mlflow", "hf", "modelscope", "ms"})
 
@@ -80,7 +83,8 @@ class ModelURI(NamedTuple):
         if query is not None:
             query = "&".join(map(_redact_pair, query.split("&")))
         # Some services carry a token there.
-        fragment = "***" if self.fragment and "=" in self.fragment else self.fragment
+        hidden = self.fragment and "=" in self.fragment and not _FOLDER.fullmatch(self.fragment)
+        fragment = "***" if hidden else self.fragment
         return str(ModelURI(self.scheme, authority, self.path, query, fragment))
 
     def identity(self) -> str:

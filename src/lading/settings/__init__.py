@@ -102,6 +102,8 @@ class Settings(NamedTuple):
     lock: str = ""
     log_format: LogFormat = "text"
     termination_log: str = DEFAULT_TERMINATION_LOG
+    # Near which a source may keep what it has to set down before it is asked for it; "" is this folder.
+    scratch: str = ""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":

@@ -16,6 +16,7 @@ from lading.uri import printable
 _FAMILIES = {
     "azure": "lading.settings.azure",
     "s3": "lading.settings.aws",
+    "git": "lading.settings.git",
     "hf": "lading.settings.huggingface",
     "gs": "lading.settings.google",
 }

@@ -1,0 +1,232 @@
+"""Git LFS: large files live beside the repository, which holds pointers to them.
+
+https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md and, below docs/api, ``batch.md`` and
+``basic-transfers.md``.  Links to objects, and the headers for them, are the LFS server's words: they are
+used for that one object and for nothing else.
+"""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from urllib.parse import urljoin
+
+from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
+from lading.http_client import HttpClient, status_error
+from lading.http_wire import Head
+from lading.manifest import Digest, File
+from lading.origin import split_url
+from lading.sources import Sink
+from lading.sources.answers import check_answer
+from lading.spans import Span
+from lading.uri import printable, redact
+
+# The specification: a pointer is shorter than this.
+POINTER_BYTES = 1024
+_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n((?:ext-[^\n]*\n)*)oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,18})\n"
+)
+_JSON = "application/vnd.git-lfs+json"
+_LIMIT_BYTES = 8 << 20
+_MOST_OBJECTS = 100
+_EXPIRES_EARLY_S = 10.0
+# What lading says itself, and what would change how the request is read.
+_OWN_HEADERS = frozenset({"host", "range", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
+
+Headers = list[tuple[str, str]]
+
+
+class Pointer(NamedTuple):
+    """What a file's pointer says of it."""
+
+    sha256: str
+    size_bytes: int
+
+
+class _Link(NamedTuple):
+    """Where an object is, what to say there, and until when (Unix time)."""
+
+    url: str
+    headers: Headers
+    expires_at_s: float
+
+
+def parse_pointer(content: bytes, path: str) -> Pointer | None:
+    """The pointer that a small file is; None if it is a file like any other."""
+    match = _POINTER.fullmatch(content)
+    if match is None:
+        return None
+    extensions, sha256, size = match.groups()
+    if extensions:
+        raise Unsupported(f"{printable(path)} is in Git LFS with an extension, a program that would change its content")
+    return Pointer(sha256.decode(), int(size))
+
+
+class LfsServer:
+    """The objects of one LFS server; ``headers`` authorise what is asked of its own origin."""
+
+    def __init__(self, url: str, headers: Headers, http: HttpClient) -> None:
+        self._url = url
+        self._shown = redact(url)
+        self._headers = headers
+        self._http = http
+        self._lock = threading.Lock()
+        self._links: dict[str, _Link] = {}
+
+    def find(self, pointers: Mapping[str, Pointer]) -> bool:
+        """Ask for the links of these files, by path; whether parts of objects can be asked for.
+
+        An object that the server lacks is an error only when it is read: its file may not be wanted.
+        """
+        unique = list({pointer: path for path, pointer in pointers.items()}.items())
+        known: list[tuple[Pointer, str]] = []
+        for start in range(0, len(unique), _MOST_OBJECTS):
+            wanted = unique[start : start + _MOST_OBJECTS]
+            answers, before = self._answers(wanted), len(known)
+            known += [(pointer, path) for pointer, path in wanted if "error" not in answers.get(pointer.sha256, {})]
+            self._keep(known[before:], answers)
+        largest = max(known, key=lambda each: each[0].size_bytes, default=(Pointer("", 0), ""))
+        return largest[0].size_bytes > 0 and self._has_ranges(*largest)
+
+    def _has_ranges(self, pointer: Pointer, path: str) -> bool:
+        """By a request for one byte."""
+
+        def attempt() -> bool:
+            link, _ = self._link(pointer, path)
+            with self._http.open("GET", link.url, [*link.headers, ("Range", "bytes=0-0")]) as answer:
+                if answer.head.status not in (200, 206):
+                    raise status_error(answer.head, self._what(path))
+                if answer.head.status == 206:
+                    answer.read(64 * 1024)
+                return answer.head.status == 206
+
+        return self._http.retry.call(attempt, what=self._what(path))
+
+    def read(self, file: File, pointer: Pointer, span: Span, sink: Sink) -> None:
+        """Push the bytes of ``span``; one attempt."""
+        link, is_new = self._link(pointer, file.path)
+        headers = list(link.headers)
+        if span.start or span.end != pointer.size_bytes:
+            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        with self._http.open("GET", link.url, headers) as answer:
+            if answer.head.status in (401, 403, 404, 410) and not is_new:
+                # The link may have ended before it said so: another one is asked for.
+                self._forget(pointer, link)
+                raise Unavailable(f"{self._what(file.path)}: the link has expired", retry_after_s=0.0)
+            check_answer(answer.head, span, pointer.size_bytes, self._what(file.path))
+            answer.read_into(sink.write)
+
+    def _what(self, path: str) -> str:
+        return f"the Git LFS object of {printable(path)}"
+
+    def _link(self, pointer: Pointer, path: str) -> tuple[_Link, bool]:
+        """The link of an object, and whether it was asked for just now."""
+        with self._lock:
+            link = self._links.get(pointer.sha256)
+        if link is not None and link.expires_at_s - time.time() > _EXPIRES_EARLY_S:
+            return link, False
+        self._keep([(pointer, path)], self._answers([(pointer, path)]))
+        with self._lock:
+            return self._links[pointer.sha256], True
+
+    def _forget(self, pointer: Pointer, link: _Link) -> None:
+        with self._lock:
+            if self._links.get(pointer.sha256) is link:
+                del self._links[pointer.sha256]
+
+    def _answers(self, wanted: Sequence[tuple[Pointer, str]]) -> dict[str, Mapping[str, Any]]:
+        """What the server says of each object, by id: up to a hundred at a time."""
+        objects = [{"oid": pointer.sha256, "size": pointer.size_bytes} for pointer, _ in wanted]
+        question = {"operation": "download", "transfers": ["basic"], "objects": objects, "hash_algo": "sha256"}
+        head, body = self._http.fetch(
+            "POST",
+            f"{self._url}/objects/batch",
+            [*self._headers, ("Accept", _JSON), ("Content-Type", _JSON)],
+            body=json.dumps(question).encode(),
+            what=self._shown,
+            limit_bytes=_LIMIT_BYTES,
+        )
+        if head.status != 200:
+            raise status_error(head, f"the Git LFS server {self._shown}")
+        return _parsed(body, self._shown)
+
+    def _keep(self, wanted: Iterable[tuple[Pointer, str]], answers: Mapping[str, Mapping[str, Any]]) -> None:
+        links = {pointer.sha256: self._new_link(answers.get(pointer.sha256), path) for pointer, path in wanted}
+        with self._lock:
+            self._links.update(links)
+
+    def _new_link(self, answer: Mapping[str, Any] | None, path: str) -> _Link:
+        if answer is None:
+            raise Unsupported(f"the Git LFS server {self._shown} says nothing of {printable(path)}")
+        failure = answer.get("error")
+        if isinstance(failure, dict):
+            raise self._failed(failure.get("code"), path)
+        try:
+            action = answer["actions"]["download"]
+            headers = [(str(name), str(value)) for name, value in (action.get("header") or {}).items()]
+            url = urljoin(f"{self._url}/", action["href"])
+            expires_at_s = _expiry(action)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Unsupported(f"the Git LFS server {self._shown} gives no link to {printable(path)}") from error
+        server, target = split_url(self._url)[0], split_url(url)[0]
+        if server.scheme == "https" and target.scheme != "https":
+            raise NotAllowed(f"the Git LFS server {self._shown} leads to an unencrypted URL ({target})")
+        headers = [(name, value) for name, value in headers if name.lower() not in _OWN_HEADERS]
+        named = {name.lower() for name, _ in headers}
+        if target == server and not answer.get("authenticated") and "authorization" not in named:
+            headers += self._headers
+        return _Link(url, headers, expires_at_s)
+
+    def _failed(self, code: object, path: str) -> LadingError:
+        """An object's own error, whose code is that of a status (batch.md, "Object error")."""
+        if code in (404, 410, 422):
+            return NotFound(
+                f"the Git LFS server lacks the object of {printable(path)}",
+                hint="it was never pushed there, or is gone",
+            )
+        return status_error(Head(code if isinstance(code, int) else 0, {}), self._what(path))
+
+
+def _parsed(body: bytes, what: str) -> dict[str, Mapping[str, Any]]:
+    try:
+        answer = json.loads(body)
+        if answer.get("transfer", "basic") != "basic" or answer.get("hash_algo", "sha256") != "sha256":
+            raise Unsupported(f"the Git LFS server {what} transfers in another way than was asked for")
+        return {item["oid"]: item for item in answer["objects"]}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Unsupported(f"{what} does not answer as a Git LFS server") from error
+
+
+def _expiry(action: Mapping[str, Any]) -> float:
+    lasts_s, at = action.get("expires_in"), action.get("expires_at")
+    if lasts_s:
+        return time.time() + float(lasts_s)
+    # RFC 3339; Go's zero time, of year 1, means that there is none.
+    if isinstance(at, str) and at and not at.startswith("0001-"):
+        return datetime.fromisoformat(at).timestamp()
+    return float("inf")
+
+
+def lfs_file(path: str, pointer: Pointer, *, ranged: bool) -> File:
+    """What is delivered in the place of a pointer."""
+    digest = Digest("sha256", pointer.sha256)
+    return File(path, pointer.size_bytes, str(digest), (digest,), ranged=ranged)
+
+
+def configured_url(lfsconfig: bytes) -> str:
+    """``lfs.url`` of the repository's own configuration, or "" (``git lfs-config``)."""
+    section = ""
+    for line in _config_lines(lfsconfig):
+        if line.startswith("["):
+            section = line.strip("[] \t").lower()
+        key, equals, value = line.partition("=")
+        if section == "lfs" and equals and key.strip().lower() == "url":
+            return value.strip().strip('"')
+    return ""
+
+
+def _config_lines(text: bytes) -> Iterable[str]:
+    return (line.strip() for line in text.decode("utf-8", "replace").splitlines())

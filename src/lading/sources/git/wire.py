@@ -1,0 +1,191 @@
+"""Protocol version 2 over HTTP: what a ref stands for, and a pack of the objects that are wanted.
+
+https://git-scm.com/docs/protocol-v2 and https://git-scm.com/docs/gitprotocol-http.  Nothing is
+negotiated, since nothing is there yet: each question is one request.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import NamedTuple
+
+from lading.errors import IntegrityError, LadingError, NotFound, Unavailable, Unsupported
+from lading.http_client import HttpClient, status_error
+from lading.http_wire import Head
+from lading.origin import split_url
+from lading.settings import Limits
+from lading.sources.git.pack import Input, PackReader, Receiver
+from lading.uri import redact
+
+_VERSION = ("Git-Protocol", "version=2")
+_SERVICE = "git-upload-pack"
+_LIMIT_BYTES = 8 << 20
+_FLUSH, _DELIMITER = b"0000", b"0001"
+_DATA, _FATAL = 1, 3
+
+
+class Refused(Unsupported):
+    """The server answers with an error in place of what was asked for."""
+
+
+class Ref(NamedTuple):
+    """A name and the object it stands for; for an annotated tag, what that is about."""
+
+    name: str
+    object_id: bytes
+
+
+class GitServer:
+    """One repository at ``url``; ``headers`` authorise the requests."""
+
+    def __init__(self, url: str, headers: Iterable[tuple[str, str]], http: HttpClient, limits: Limits) -> None:
+        self._url = url
+        self._shown = redact(url)
+        self._headers = [*headers, _VERSION]
+        self._http = http
+        self._limits = limits
+        self.filters = False
+
+    def greet(self) -> None:
+        """Learn what the server can do."""
+        url = f"{self._url}/info/refs?service={_SERVICE}"
+        with_final = self._http.retry.call(lambda: self._greeting(url), what=self._shown)
+        lines = [line.decode("utf-8", "replace").strip() for line in _lines(with_final)]
+        if "version 2" not in lines:
+            raise Unsupported(
+                f"{self._shown} does not speak version 2 of git's protocol", hint="its server is older than git 2.18"
+            )
+        abilities = dict(line.partition("=")[::2] for line in lines)
+        if abilities.get("object-format", "sha1") != "sha1":
+            raise Unsupported(f"{self._shown} names its objects by {abilities['object-format']!r}, not by sha1")
+        fetch = abilities.get("fetch")
+        if fetch is None or "shallow" not in fetch.split():
+            raise Unsupported(f"{self._shown} does not give out single commits (shallow fetches)")
+        self.filters = "filter" in fetch.split()
+
+    def _greeting(self, url: str) -> bytes:
+        with self._http.open("GET", url, self._headers) as answer:
+            if answer.head.status != 200:
+                raise _failed(answer.head, self._shown)
+            followed, _ = split_url(answer.url)
+            if followed != split_url(url)[0]:
+                # The questions that follow are not sent there, since credentials would not be.
+                raise Unsupported(f"{self._shown} has moved to {followed}", hint="name that one")
+            if answer.head.get("content-type") != f"application/x-{_SERVICE}-advertisement":
+                raise NotFound(f"{self._shown} is not a git repository over smart HTTP")
+            return answer.read(_LIMIT_BYTES)
+
+    def refs(self, prefixes: Iterable[str]) -> list[Ref]:
+        """The refs whose names begin with one of ``prefixes``."""
+        wanted = [b"peel\n", *(f"ref-prefix {prefix}\n".encode() for prefix in prefixes)]
+        head, body = self._http.fetch(
+            "POST",
+            f"{self._url}/{_SERVICE}",
+            self._asking,
+            body=_command("ls-refs", wanted),
+            what=self._shown,
+            limit_bytes=_LIMIT_BYTES,
+        )
+        if head.status != 200:
+            raise _failed(head, self._shown)
+        return list(map(_ref, _lines(body)))
+
+    def fetch(self, wanted: Iterable[bytes], receiver: Receiver, *, options: Iterable[str] = ()) -> None:
+        """Have the objects ``wanted`` sent to ``receiver``; one attempt."""
+        lines = [f"want {object_id.hex()}\n" for object_id in wanted] + [f"{option}\n" for option in options]
+        body = _command("fetch", map(str.encode, ["ofs-delta\n", "no-progress\n", *lines, "done\n"]))
+        reader = PackReader(receiver, self._limits)
+        with self._http.open("POST", f"{self._url}/{_SERVICE}", self._asking, body=body) as answer:
+            if answer.head.status != 200:
+                raise _failed(answer.head, self._shown)
+            steps = _packfile(reader.feed, self._shown)
+            next(steps)
+
+            def feed(piece: memoryview) -> None:
+                try:
+                    steps.send(bytes(piece))
+                except StopIteration as end:
+                    raise IntegrityError(f"{self._shown}: something follows the end of the answer") from end
+
+            answer.read_into(feed)
+        reader.finish()
+
+    @property
+    def _asking(self) -> list[tuple[str, str]]:
+        return [
+            *self._headers,
+            ("Content-Type", f"application/x-{_SERVICE}-request"),
+            ("Accept", f"application/x-{_SERVICE}-result"),
+        ]
+
+
+def _command(name: str, arguments: Iterable[bytes]) -> bytes:
+    head = _packet(f"command={name}\n".encode()) + _packet(b"object-format=sha1\n")
+    return head + _DELIMITER + b"".join(map(_packet, arguments)) + _FLUSH
+
+
+def _packet(line: bytes) -> bytes:
+    return b"%04x" % (len(line) + 4) + line
+
+
+def _lines(body: bytes) -> Iterator[bytes]:
+    """The lines of a small answer."""
+    found: list[bytes] = []
+    steps = _each_line(Input(), found.append)
+    next(steps)
+    steps.send(body)
+    for line in found:
+        if line.startswith(b"ERR "):
+            raise Refused("the server refuses")
+        if line:
+            yield line
+
+
+def _each_line(source: Input, take: Callable[[bytes], None]) -> Generator[None, bytes, None]:
+    """Hand on every packet; one without content (flush, delimiter) is an empty line."""
+    while True:
+        length = yield from source.take(4)
+        try:
+            size = int(length, 16)
+        except ValueError as error:
+            raise IntegrityError("the server does not answer in git's protocol") from error
+        if size == 3 or size > 65520:
+            raise IntegrityError("the server does not answer in git's protocol")
+        take((yield from source.take(size - 4)) if size > 4 else b"")
+
+
+def _packfile(take: Callable[[bytes], None], what: str) -> Generator[None, bytes, None]:
+    """Hand on the pack that is in the section "packfile" of an answer to "fetch"."""
+    section = b""
+
+    def line(text: bytes) -> None:
+        nonlocal section
+        if section == b"packfile" and text:
+            if text[0] == _DATA:
+                take(text[1:])
+            elif text[0] == _FATAL:
+                raise Unavailable(f"{what}: the server gives up in the middle of a pack")
+        elif text.startswith(b"ERR "):
+            raise Refused(f"{what} refuses")
+        else:
+            section = section if text and section else text.strip()
+
+    yield from _each_line(Input(), line)
+
+
+def _ref(line: bytes) -> Ref:
+    """``ID SP NAME [SP peeled:ID]``."""
+    object_id, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
+    name, *attributes = rest.split(" ")
+    for attribute in attributes:
+        if attribute.startswith("peeled:"):
+            object_id = attribute.removeprefix("peeled:")
+    try:
+        return Ref(name, bytes.fromhex(object_id))
+    except ValueError as error:
+        raise IntegrityError("the server lists a ref that stands for nothing") from error
+
+
+def _failed(head: Head, what: str) -> LadingError:
+    error = status_error(head, what)
+    if isinstance(error, NotFound):
+        error.hint = "look at the repository's name; a private one may also say so to who may not read it"
+    return error
