@@ -21,7 +21,6 @@ _STRENGTH = list(HEX_DIGITS)
 def split_pin(uri: ModelURI) -> tuple[ModelURI, Digest | None]:
     """``uri`` without its pin, and the pin; a query key of that name with any other value is the origin's own."""
     if not uri.scheme:
-        # A path has no query of its own.
         path, mark, pin = uri.path.rpartition(f"?{_KEY}")
         return (uri._replace(path=path), Digest.parse(pin)) if mark and _PIN.fullmatch(pin) else (uri, None)
     kept, found = [], None
@@ -34,7 +33,9 @@ def split_pin(uri: ModelURI) -> tuple[ModelURI, Digest | None]:
 
 
 def pinned(uri: ModelURI, pin: Digest) -> ModelURI:
-    """``uri`` with the pin in its query."""
+    """``uri`` with the pin in its query; behind a path, which has none."""
+    if not uri.scheme:
+        return uri._replace(path=f"{uri.path}?{_KEY}{pin}")
     return uri._replace(query=f"{uri.query}&{_KEY}{pin}" if uri.query else f"{_KEY}{pin}")
 
 
