@@ -31,6 +31,7 @@ _SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
 # What a token needs that is exchanged for another one at the IAM service.
 _SCOPE_OF_IAM = "https://www.googleapis.com/auth/cloud-platform"
 _LIFETIME_S = 3600
+_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 - where tokens are had
 _LIMIT_BYTES = 256 * 1024
 _JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -99,13 +100,12 @@ class GoogleCredentials:
 
     def _by_key(self, fields: "_Fields", scope: str) -> Token:
         """https://developers.google.com/identity/protocols/oauth2/service-account#httprest."""
-        url = fields.url_at_google("token_uri", "https://oauth2.googleapis.com/token")
         now_s = int(time.time())
         claims = {
             "iss": fields.text("client_email"),
             "scope": scope,
-            # Whom it is meant for: wherever else it came, it would be worth nothing.
-            "aud": url,
+            # Wherever the endpoint is.
+            "aud": _TOKEN_URL,
             "iat": now_s,
             "exp": now_s + _LIFETIME_S,
         }
@@ -113,7 +113,7 @@ class GoogleCredentials:
         form = {"grant_type": _JWT_GRANT, "assertion": assertion}
         return request_token(
             self._http,
-            url,
+            fields.url_at_google("token_uri", _TOKEN_URL),
             form,
             kind="service account key",
             what="Google's token endpoint",
@@ -130,7 +130,7 @@ class GoogleCredentials:
         }
         return request_token(
             self._http,
-            fields.url_at_google("token_uri", "https://oauth2.googleapis.com/token"),
+            fields.url_at_google("token_uri", _TOKEN_URL),
             form,
             kind="gcloud login",
             what="Google's token endpoint",
