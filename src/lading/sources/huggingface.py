@@ -1,0 +1,335 @@
+"""The Hugging Face Hub, and whatever answers as it does: ``hf://owner/model``.
+
+    hf://model                              a canonical model: gpt2
+    hf://owner/model[:revision]             KServe's form; the revision may hold slashes
+    hf://owner/model[@revision][/path]      the Hub's own form: a folder or a file of the repository
+    hf://datasets/owner/name…, hf://spaces/owner/name…
+
+https://huggingface.co/docs/huggingface_hub/package_reference/hf_uris and
+https://huggingface.co/docs/hub/api.  A revision is turned into its commit first, and everything is
+asked for by that.  Xet is not spoken: the Hub serves every file over HTTP too.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+
+from lading.credentials import Secret
+from lading.disk import read_secret_file
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
+from lading.http_client import Answer, HttpClient, status_error
+from lading.http_wire import Head
+from lading.manifest import Digest, File, Manifest
+from lading.near import near_hint
+from lading.origin import split_url
+from lading.settings import Settings
+from lading.settings.huggingface import HuggingFace, read_hugging_face
+from lading.sources import Sink
+from lading.sources.answers import check_answer
+from lading.spans import Span
+from lading.uri import ModelURI, printable, redact
+
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
+_LOCATION = re.compile(
+    rf"(?:(?P<kind>models|datasets|spaces)/)?(?P<id>(?>{_NAME}(?:/{_NAME})?))"
+    r"(?::(?P<channel>.+)|(?:@(?P<revision>refs/pr/[0-9]+|refs/convert/[A-Za-z0-9_.-]+|[^/]+))?(?:/(?P<path>.*))?)",
+    re.DOTALL,
+)
+# Of the Hub's kinds of repositories, those that are not read here.
+_OTHER_KINDS = ("buckets/", "kernels/")
+_DEFAULT_REVISION = "main"
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NEXT = re.compile(r"<([^<>]*)>\s*;[^<,]*\brel=\"?next\b")
+_LIST_LIMIT_BYTES = 64 << 20
+_MOST_BARREN_PAGES = 100
+# A mirror without a listing, as against a Hub without that folder, which says so by X-Error-Code.
+_NO_SUCH_CALL = (404, 405, 501)
+# What a content network says to a signed URL whose time is over.
+_EXPIRED = (400, 401, 403, 404, 410)
+
+# A file or folder as the Hub lists it: type, path, size, oid, and lfs with the oid of the content.
+_Entry = dict[str, Any]
+
+
+class _Location(NamedTuple):
+    """``kind`` is the Hub's plural, ``path`` a folder or file of the repository, or ""."""
+
+    kind: str
+    id: str
+    revision: str
+    path: str
+
+
+class HuggingFaceSource:
+    """A repository at one commit, a folder of it, or a file.
+
+    The validator is git's name for the content: the SHA-256 of an LFS file, the blob's SHA-1 of any other.
+    """
+
+    def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
+        self._where = _parse(uri)
+        self._shown = uri.redacted()
+        hub = read_hugging_face(settings.variables)
+        self._http = http
+        self._endpoint = hub.endpoint
+        token, self.credential_kind = _token(hub)
+        self._headers = [("Authorization", f"Bearer {token.reveal()}")] if token else []
+        self._api = f"{hub.endpoint}/api/{self._where.kind}/{self._where.id}"
+        kind = "" if self._where.kind == "models" else f"{self._where.kind}/"
+        self._repository = f"{kind}{self._where.id}"
+        self._commit = ""
+        self._signed: dict[str, str] = {}
+        self.pin = uri
+
+    def list(self) -> Manifest:
+        where = self._where
+        self._commit = self._find_commit()
+        self.pin = ModelURI.parse(f"hf://{self._repository}@{self._commit}" + (f"/{where.path}" if where.path else ""))
+        files = self._chosen(self._below(where.path, recursive=True))
+        near: list[str] = []
+        if not files and where.path:
+            # Not a folder, but perhaps a file.
+            beside = self._below(where.path.rpartition("/")[0], recursive=False)
+            files = self._chosen(beside)
+            near = [_path_of(item) for item in beside]
+        if not files:
+            raise NotFound(f"{self._shown} has no files", hint=near_hint(where.path, near))
+        return Manifest.of(files)
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        headers = [("Accept-Encoding", "identity")]
+        if span.start or span.end != file.size_bytes:
+            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        with self._open(file, headers) as answer:
+            head = answer.head
+            if head.get("x-error-code") == "RevisionNotFound":
+                raise OriginChanged(f"{self._shown} no longer has the commit {self._commit}")
+            if head.status >= 400:
+                raise self._refusal(head, f"{self._shown} ({printable(file.locator)})")
+            check_answer(head, span, file.size_bytes, f"{self._shown} ({printable(file.locator)})")
+            answer.read_into(sink.write)
+
+    @contextmanager
+    def _open(self, file: File, headers: Sequence[tuple[str, str]]) -> Iterator[Answer]:
+        """The answer of whoever has the content: the Hub itself, or where it redirects to.
+
+        The ranges of one file share one redirect, until its signature is no longer accepted: the Hub
+        limits how often it is asked, and each question costs a round trip.
+        """
+        signed = self._signed.get(file.path)
+        if signed:
+            with self._http.open("GET", signed, headers) as answer:
+                if answer.head.status not in _EXPIRED:
+                    yield answer
+                    return
+            self._signed.pop(file.path, None)
+        url = self._resolve_url(file.locator)
+        with self._http.open("GET", url, [*self._headers, *headers]) as answer:
+            # Not at the Hub's own host: there, the token is wanted.
+            if answer.head.status == 206 and split_url(answer.url)[0] != split_url(url)[0]:
+                self._signed[file.path] = answer.url
+            yield answer
+
+    def _resolve_url(self, path: str) -> str:
+        return f"{self._endpoint}/{self._repository}/resolve/{self._commit}/{quote(path)}"
+
+    def _find_commit(self) -> str:
+        """The commit that the revision stands for, of a repository that may be read."""
+        revision = self._where.revision
+        head, info = self._ask(f"/revision/{quote(revision, safe='')}")
+        if head.status != 200:
+            raise self._refusal(head, self._shown)
+        commit = info.get("sha") if isinstance(info, dict) else None
+        if not isinstance(commit, str) or not _SHA1.fullmatch(commit):
+            raise self._not_the_hub()
+        if info.get("gated"):
+            # Everybody may list a gated repository: better refused now than by the first file.
+            head, _ = self._ask("/auth-check")
+            if head.get("x-error-code"):
+                raise self._refusal(head, self._shown)
+        return commit
+
+    def _below(self, folder: str, *, recursive: bool) -> Sequence[_Entry]:
+        """What the repository has below ``folder``: entries as the Hub lists them; none where it is no folder."""
+        place = f"/tree/{self._commit}" + (f"/{quote(folder)}" if folder else "")
+        query = f"recursive={str(recursive).lower()}&expand=false"
+        entries: list[_Entry] = []
+        barren = 0
+        while True:
+            head, page = self._ask(f"{place}?{query}")
+            if head.status in _NO_SUCH_CALL and not head.get("x-error-code"):
+                return self._siblings()
+            if head.get("x-error-code") == "EntryNotFound":
+                return []
+            if head.status != 200:
+                raise self._refusal(head, self._shown)
+            if not isinstance(page, list) or not all(isinstance(item, dict) for item in page):
+                raise self._not_the_hub()
+            entries += page
+            barren = 0 if page else barren + 1
+            following = _NEXT.search(head.get("link"))
+            if following is None:
+                return entries
+            # The link is absolute, and a mirror's names the Hub: only the query is taken from it, so that
+            # nobody else is asked.
+            before, query = query, following[1].partition("?")[2]
+            if query == before or barren > _MOST_BARREN_PAGES:
+                raise IntegrityError(f"the listing of {self._shown} does not end")
+
+    def _siblings(self) -> Sequence[_Entry]:
+        """The same from what the Hub tells about the repository as a whole: for mirrors that know no tree."""
+        head, info = self._ask(f"/revision/{self._commit}?blobs=true")
+        if head.status != 200:
+            raise self._refusal(head, self._shown)
+        siblings = info.get("siblings") if isinstance(info, dict) else None
+        if not isinstance(siblings, list):
+            raise self._not_the_hub()
+        return [self._as_entry(item) for item in siblings]
+
+    def _as_entry(self, sibling: Any) -> _Entry:
+        path = sibling.get("rfilename") if isinstance(sibling, dict) else None
+        if not isinstance(path, str):
+            raise self._not_the_hub()
+        lfs = sibling.get("lfs")
+        if isinstance(lfs, dict):
+            lfs = {"oid": lfs.get("sha256")}
+        entry = {"type": "file", "path": path, "size": sibling.get("size"), "oid": sibling.get("blobId"), "lfs": lfs}
+        return entry if entry["oid"] or lfs else entry | self._described(path)
+
+    def _described(self, path: str) -> _Entry:
+        """Size and digest of a file by the headers of its own."""
+        url = self._resolve_url(path)
+        headers = [*self._headers, ("Accept-Encoding", "identity")]
+        head, _ = self._http.fetch("HEAD", url, headers, what=self._shown, redirects=0)
+        if head.status >= 400:
+            raise self._refusal(head, f"{self._shown} ({printable(path)})")
+        size = head.get("x-linked-size") or (head.get("content-length") if head.status == 200 else "")
+        etag = (head.get("x-linked-etag") or head.get("etag")).removeprefix("W/").strip('"')
+        about: _Entry = {"size": int(size) if size.isdigit() else None}
+        return about | ({"lfs": {"oid": etag}} if _SHA256.fullmatch(etag) else {"oid": etag})
+
+    def _chosen(self, entries: Sequence[_Entry]) -> Sequence[File]:
+        """The files below the wanted path, or the one that it names."""
+        wanted = self._where.path
+        files = [self._file(item) for item in entries if item.get("type") == "file"]
+        if not wanted:
+            return files
+        folder = f"{wanted}/"
+        below = [file._replace(path=file.path[len(folder) :]) for file in files if file.path.startswith(folder)]
+        return below or [file._replace(path=wanted.rpartition("/")[2]) for file in files if file.path == wanted]
+
+    def _file(self, entry: _Entry) -> File:
+        path, size, oid, lfs = (entry.get(key) for key in ("path", "size", "oid", "lfs"))
+        if isinstance(lfs, dict):
+            # The oid beside it is of the pointer and not of the content.
+            oid = lfs.get("oid")
+        if not isinstance(path, str) or (size is not None and (type(size) is not int or size < 0)):
+            raise self._not_the_hub()
+        name = oid if isinstance(oid, str) else ""
+        digests: tuple[Digest, ...] = ()
+        if isinstance(lfs, dict) and _SHA256.fullmatch(name):
+            digests = (Digest("sha256", name),)
+        elif _SHA1.fullmatch(name) and size is not None:
+            digests = (Digest("git-sha1", name),)
+        return File(path, size, digests[0].value if digests else self._commit, digests, locator=path)
+
+    def _ask(self, place: str) -> tuple[Head, Any]:
+        """An answer of the API about this repository; None where it is not JSON."""
+        head, body = self._http.fetch(
+            "GET",
+            f"{self._api}{place}",
+            self._headers,
+            limit_bytes=_LIST_LIMIT_BYTES,
+            what=f"the listing of {self._shown}",
+        )
+        try:
+            return head, json.loads(body)
+        except (ValueError, RecursionError):
+            return head, None
+
+    def _refusal(self, head: Head, what: str) -> LadingError:
+        """What the Hub's own code stands for, or else the status.
+
+        https://huggingface.co/docs/huggingface_hub/package_reference/utilities has the codes, by the
+        errors that its own client makes of them.
+        """
+        match head.get("x-error-code"):
+            case "RepoNotFound":
+                # Also what those are told who may not know of it.
+                why = "this token may not see it" if self._headers else "it is private: give a token by HF_TOKEN"
+                return NotFound(f"{what}: there is no such repository", hint=f"look at its name, or {why}")
+            case "RevisionNotFound":
+                return NotFound(
+                    f"{what}: there is no such revision", hint=near_hint(self._where.revision, self._revisions())
+                )
+            case "EntryNotFound":
+                return NotFound(f"{what}: there is no such file")
+            case "GatedRepo":
+                page = redact(f"{self._endpoint}/{self._repository}")
+                token = "" if self._headers else ", and give the token of who did by HF_TOKEN"
+                return NotAllowed(f"{what} is gated", hint=f"accept its conditions at {page}{token}")
+        error = status_error(head, what)
+        if head.status == HTTPStatus.UNAUTHORIZED:
+            wrong = "the token is wrong or has expired"
+            error.hint = wrong if self._headers else "it is private, or there is none: give a token by HF_TOKEN"
+        return error
+
+    def _revisions(self) -> Sequence[str]:
+        """Names of branches and tags, for a hint."""
+        try:
+            _, refs = self._ask("/refs")
+        except LadingError:
+            return []
+        groups = [refs.get(kind) for kind in ("branches", "tags")] if isinstance(refs, dict) else []
+        items = [item for group in groups if isinstance(group, list) for item in group if isinstance(item, dict)]
+        return [name for item in items if isinstance(name := item.get("name"), str)]
+
+    def _not_the_hub(self) -> LadingError:
+        return Unsupported(
+            f"{redact(self._endpoint)} does not answer as the Hugging Face Hub does", hint="look at HF_ENDPOINT"
+        )
+
+
+def _parse(uri: ModelURI) -> _Location:
+    text = f"{uri.authority or ''}{uri.path}" + ("" if uri.fragment is None else f"#{uri.fragment}")
+    if text.startswith(_OTHER_KINDS):
+        raise Unsupported(f"lading reads models, datasets and spaces of the Hub, and {uri.redacted()} is none of them")
+    found = _LOCATION.fullmatch(text.rstrip("/"))
+    if found is None or uri.query is not None:
+        raise UsageError(
+            f"{uri.redacted()} does not name a repository of the Hub",
+            hint="write hf://owner/model, hf://owner/model:revision or hf://owner/model@revision/path",
+        )
+    path = found["path"] or ""
+    if path and not found["revision"] and "/" not in found["id"]:
+        raise UsageError(f"{uri.redacted()} does not name a repository of the Hub", hint="write hf://model@main/path")
+    if path and any(segment in ("", ".", "..") for segment in path.split("/")):
+        raise UsageError(f"{uri.redacted()} has an empty, '.' or '..' segment")
+    revision = found["channel"] or unquote(found["revision"] or "")
+    return _Location(found["kind"] or "models", found["id"], revision or _DEFAULT_REVISION, path)
+
+
+def _token(hub: HuggingFace) -> tuple[Secret | None, str]:
+    """The token that requests carry, if there is one, and who gave it."""
+    if hub.token is not None:
+        return hub.token, "HF_TOKEN"
+    text = ""
+    if hub.token_file_named:
+        text = read_secret_file(hub.token_file)
+    elif hub.token_file:
+        # Where its own client keeps what one logged in with; it may not be this user's to read.
+        try:
+            text = read_secret_file(hub.token_file)
+        except LadingError:
+            text = ""
+    return (Secret(text), "the token file") if text else (None, "anonymous")
+
+
+def _path_of(entry: _Entry) -> str:
+    path = entry.get("path")
+    return path if isinstance(path, str) else ""
