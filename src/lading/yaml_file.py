@@ -38,15 +38,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise NotAllowed(f"{printable(str(path))} may not be read") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{printable(str(path))} is not UTF-8 text") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """The mapping in ``text`` (empty for an empty one); errors name the line of ``name``."""
     try:
         data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UsageError(f"{printable(str(path))}, line {line}: {error.problem}") from error
+        raise UsageError(f"{printable(name)}, line {line}: {error.problem}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{printable(str(path))} is not YAML") from error
+        raise UsageError(f"{printable(name)} is not YAML") from error
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise UsageError(f"{printable(str(path))} does not hold a mapping with text keys")
+        raise UsageError(f"{printable(name)} does not hold a mapping with text keys")
     return data

@@ -1,5 +1,8 @@
-"""A registry without a server: a YAML file that people keep in git.
+"""A registry without a server: YAML files that people keep in git.
 
+include:                                         # other files, each with models of its own
+  - teams/vision.yaml                            # beside this one
+  - {url: https://…/models.yaml, digest: sha256:…}
 models:
   iris:
     description: a text about the model          # goes into the metadata, as any other key
@@ -11,59 +14,145 @@ models:
         digests: {model.joblib: sha256:…}        # of each
         state: live                              # or archived
         metadata: {format: sklearn}
+
+docs/catalog.schema.json says the same for editors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lading.errors import NotFound, UsageError
-from lading.http_client import HttpClient
+from lading.errors import IntegrityError, NotFound, UsageError
+from lading.http_client import HttpClient, status_error
 from lading.manifest import Digest, safe_path
 from lading.near import near_hint
 from lading.registries import NoSuchModel, Resolution
 from lading.registries.reference import SCHEME, Reference
 from lading.settings import RegistryEntry, Settings
-from lading.uri import ModelURI, printable
-from lading.yaml_file import read_yaml
+from lading.uri import ModelURI, printable, redact
+from lading.verify import new_hash
+from lading.yaml_file import parse_yaml, read_yaml
 
 _STATES = ("live", "archived")
+_LIMIT_BYTES = 8 << 20
 
 
 class CatalogRegistry:
-    """The catalog file that the entry's ``path`` names."""
+    """The catalog that the entry's ``path`` names: a file, a list of files, or a folder of ``*.yaml``.
+
+    A model that two files have is an error: which one is meant would depend on their order.
+    """
 
     def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
-        path = entry.options.get("path")
-        if not isinstance(path, str) or set(entry.options) != {"path"}:
+        paths = entry.options.get("path")
+        paths = [paths] if isinstance(paths, str) else paths
+        known = isinstance(paths, list) and paths and all(isinstance(path, str) and path for path in paths)
+        if not known or set(entry.options) != {"path"}:
             raise UsageError(f"registry {printable(entry.name)} of kind catalog needs a path, and only that")
-        self._path = Path(path)
+        self._paths = [Path(path) for path in paths or ()]
+        self._http = http
 
     def resolve(self, reference: Reference) -> Resolution:
-        models = self._mapping(read_yaml(self._path).get("models"), "models")
+        models: dict[str, _Model] = {}
+        for model in self._models():
+            if model.name in models:
+                raise model.wrong(f"{model.name} is also in {models[model.name].shown}")
+            models[model.name] = model
         if reference.model not in models:
             raise NoSuchModel(
                 f"registry {printable(self.name)} has no model {printable(reference.model)!r}",
                 hint=near_hint(reference.model, models),
             )
-        model = self._mapping(models[reference.model], reference.model)
-        versions = self._mapping(model.get("versions"), f"{reference.model}: versions")
-        name = self._version(reference, model, versions)
-        entry = self._mapping(versions[name], f"{reference.model}/{name}")
-        where = f"{reference.model}/{name}"
+        return models[reference.model].resolve(reference, self.name)
+
+    def _models(self) -> "Iterator[_Model]":
+        for path in self._paths:
+            # A mounted ConfigMap keeps its versions in folders that begin with two dots.
+            places = sorted(path.glob("[!.]*.y*ml")) if path.is_dir() else [path]
+            for place in places:
+                yield from self._models_in(place)
+
+    def _models_in(self, path: Path) -> "Iterator[_Model]":
+        catalog = read_yaml(path)
+        shown = str(path)
+        yield from _models_of(catalog, shown, path.parent)
+        included = catalog.get("include") or []
+        if not isinstance(included, list):
+            raise UsageError(f"catalog {printable(shown)}: include is not a list")
+        for item in included:
+            if isinstance(item, str):
+                place = path.parent / item
+                yield from _models_of(_leaf(read_yaml(place), str(place)), str(place), place.parent)
+            elif isinstance(item, dict) and set(item) == {"url", "digest"} and isinstance(item["url"], str):
+                yield from self._models_at(item["url"], Digest.parse(str(item["digest"])))
+            else:
+                raise UsageError(
+                    f"catalog {printable(shown)}: include takes paths, and URLs with their digest",
+                    hint="write - other.yaml or - {url: https://…, digest: sha256:…}",
+                )
+
+    def _models_at(self, url: str, digest: Digest) -> "Iterator[_Model]":
+        shown = redact(url)
+        head, body = self._http.fetch("GET", url, what=f"the catalog {shown}", limit_bytes=_LIMIT_BYTES)
+        if head.status != 200:
+            raise status_error(head, f"the catalog {shown}")
+        running = new_hash(digest.algorithm)
+        running.update(memoryview(body))
+        if running.hexdigest() != digest.value:
+            raise IntegrityError(
+                f"the catalog {shown} has {digest.algorithm}:{running.hexdigest()}, but {digest} is expected",
+                hint="it has changed: look at what, and write its new digest into the including file",
+            )
+        try:
+            text = body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{shown} is not UTF-8 text") from error
+        yield from _models_of(_leaf(parse_yaml(text, shown), shown), shown, None)
+
+
+def _leaf(catalog: dict[str, Any], shown: str) -> dict[str, Any]:
+    """``catalog``, which is included and so must not include: one file says where all of them are."""
+    if "include" in catalog:
+        raise UsageError(f"catalog {printable(shown)} is included and includes others itself")
+    return catalog
+
+
+def _models_of(catalog: dict[str, Any], shown: str, folder: Path | None) -> "Iterator[_Model]":
+    unknown = sorted(set(catalog) - {"models", "include"})
+    if unknown:
+        raise _wrong(f"the key {unknown[0]!r} is not known", shown)
+    models = _mapping(catalog.get("models"), "models", shown)
+    for name, value in models.items():
+        yield _Model(name, _mapping(value, name, shown), shown, folder)
+
+
+class _Model(NamedTuple):
+    """One model as it is written; ``folder`` is where its relative paths start, None for a file from elsewhere."""
+
+    name: str
+    value: Mapping[str, Any]
+    shown: str
+    folder: Path | None
+
+    def resolve(self, reference: Reference, registry: str) -> Resolution:
+        """The version that is asked for."""
+        versions = self._mapping(self.value.get("versions"), f"{self.name}: versions")
+        name = self._version(reference, versions)
+        where = f"{self.name}/{name}"
+        entry = self._mapping(versions[name], where)
         unknown = set(entry) - {"uri", "digest", "digests", "state", "metadata"}
         if unknown:
-            raise self._wrong(f"{where} has the unknown key {sorted(map(str, unknown))[0]!r}")
+            raise self.wrong(f"{where} has the unknown key {sorted(map(str, unknown))[0]!r}")
         return Resolution(
             uri=self._uri(entry, where),
-            registry=self.name,
-            model=reference.model,
+            registry=registry,
+            model=self.name,
             version=name,
             digests=self._digests(entry, where),
             metadata=_plain(
                 {
-                    **{key: value for key, value in model.items() if key not in ("versions", "aliases")},
+                    **{key: value for key, value in self.value.items() if key not in ("versions", "aliases")},
                     **self._mapping(entry.get("metadata"), f"{where}: metadata"),
                 }
             ),
@@ -72,55 +161,56 @@ class CatalogRegistry:
             ),
         )
 
-    def _why(self, reference: Reference, version: str, taken: str, versions: Mapping[str, Any]) -> str:
-        """Why a version was or was not taken, for people."""
-        if version == taken:
-            return "taken: " + ("asked for" if reference.version or reference.alias else "the newest live version")
-        return "not asked for" if (state := self._state(reference.model, version, versions)) == "live" else state
-
-    def _version(self, reference: Reference, model: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
+    def _version(self, reference: Reference, versions: Mapping[str, Any]) -> str:
         """The version that is meant, which must be live."""
         name = reference.version
         if reference.alias:
-            aliases = self._mapping(model.get("aliases"), f"{reference.model}: aliases")
+            aliases = self._mapping(self.value.get("aliases"), f"{self.name}: aliases")
             name = str(aliases.get(reference.alias, ""))
             if not name:
                 raise NotFound(
-                    f"model {printable(reference.model)!r} has no alias {printable(reference.alias)!r}",
+                    f"model {printable(self.name)!r} has no alias {printable(reference.alias)!r}",
                     hint=near_hint(reference.alias, aliases),
                 )
-        live = [version for version in versions if self._state(reference.model, version, versions) == "live"]
+        live = [version for version in versions if self._state(version, versions) == "live"]
         if not name:
             if not live:
-                raise NotFound(f"model {printable(reference.model)!r} has no live version")
+                raise NotFound(f"model {printable(self.name)!r} has no live version")
             return live[-1]
         if name not in versions:
             raise NotFound(
-                f"model {printable(reference.model)!r} has no version {printable(name)!r}",
-                hint=near_hint(name, versions),
+                f"model {printable(self.name)!r} has no version {printable(name)!r}", hint=near_hint(name, versions)
             )
         if name not in live:
-            newest = f"; the newest live one is {SCHEME}://{reference.model}/{live[-1]}" if live else ""
+            newest = f"; the newest live one is {SCHEME}://{self.name}/{live[-1]}" if live else ""
             raise NotFound(
-                f"version {printable(name)!r} of {printable(reference.model)!r} is archived",
+                f"version {printable(name)!r} of {printable(self.name)!r} is archived",
                 hint=f"set its state to live to deliver it{printable(newest)}",
             )
         return name
 
-    def _state(self, model: str, version: str, versions: Mapping[str, Any]) -> str:
-        state = self._mapping(versions[version], f"{model}/{version}").get("state", "live")
+    def _why(self, reference: Reference, version: str, taken: str, versions: Mapping[str, Any]) -> str:
+        """Why a version was or was not taken, for people."""
+        if version == taken:
+            return "taken: " + ("asked for" if reference.version or reference.alias else "the newest live version")
+        return "not asked for" if (state := self._state(version, versions)) == "live" else state
+
+    def _state(self, version: str, versions: Mapping[str, Any]) -> str:
+        state = self._mapping(versions[version], f"{self.name}/{version}").get("state", "live")
         if state not in _STATES:
-            raise self._wrong(f"{model}/{version} has the state {state!r}; known are {', '.join(_STATES)}")
+            raise self.wrong(f"{self.name}/{version} has the state {state!r}; known are {', '.join(_STATES)}")
         return str(state)
 
     def _uri(self, entry: Mapping[str, Any], where: str) -> ModelURI:
         text = entry.get("uri")
         if not isinstance(text, str) or not text:
-            raise self._wrong(f"{where} has no uri")
+            raise self.wrong(f"{where} has no uri")
         uri = ModelURI.parse(text)
         if uri.scheme.lower() == SCHEME:
-            raise self._wrong(f"{where} leads to another registry name")
-        return uri if uri.scheme else ModelURI("", None, str(self._path.parent / uri.path))
+            raise self.wrong(f"{where} leads to another registry name")
+        if self.folder is None and uri.scheme.lower() in ("", "file"):
+            raise self.wrong(f"{where} leads to a file of this machine, which a catalog from elsewhere does not choose")
+        return uri if uri.scheme or self.folder is None else ModelURI("", None, str(self.folder / uri.path))
 
     def _digests(self, entry: Mapping[str, Any], where: str) -> dict[str, Digest]:
         digests = {
@@ -129,23 +219,31 @@ class CatalogRegistry:
         }
         if "digest" in entry:
             if digests:
-                raise self._wrong(f"{where} has both digest and digests")
+                raise self.wrong(f"{where} has both digest and digests")
             digests[""] = Digest.parse(str(entry["digest"]))
         return digests
 
     def _mapping(self, value: object, where: str) -> dict[str, Any]:
-        """``value`` with its keys as text: YAML reads the version 1.10 as a number, which is refused."""
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise self._wrong(f"{where} is not a mapping")
-        for key in value:
-            if not isinstance(key, str):
-                raise self._wrong(f"{where} has the key {key!r}, which is not text; put it in quotes")
-        return value
+        return _mapping(value, where, self.shown)
 
-    def _wrong(self, what: str) -> UsageError:
-        return UsageError(f"catalog {printable(str(self._path))}: {printable(what)}")
+    def wrong(self, what: str) -> UsageError:
+        return _wrong(what, self.shown)
+
+
+def _mapping(value: object, where: str, shown: str) -> dict[str, Any]:
+    """``value`` with its keys as text: YAML reads the version 1.10 as a number, which is refused."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _wrong(f"{where} is not a mapping", shown)
+    for key in value:
+        if not isinstance(key, str):
+            raise _wrong(f"{where} has the key {key!r}, which is not text; put it in quotes", shown)
+    return value
+
+
+def _wrong(what: str, shown: str) -> UsageError:
+    return UsageError(f"catalog {printable(shown)}: {printable(what)}")
 
 
 def _plain(value: Any) -> Any:
