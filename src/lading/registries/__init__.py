@@ -86,7 +86,11 @@ class Records(Protocol):
 _Open = Callable[[RegistryEntry, Settings, HttpClient], Registry]
 
 # Dotted names, so that asking one kind of registry loads none of the others.
-_KINDS = {"catalog": "lading.registries.catalog:CatalogRegistry"}
+_KINDS = {
+    "catalog": "lading.registries.catalog:CatalogRegistry",
+    "kubeflow": "lading.registries.kubeflow.models:KubeflowRegistry",
+    "kubeflow-catalog": "lading.registries.kubeflow.catalog:KubeflowCatalog",
+}
 
 
 class Candidate(NamedTuple):

@@ -99,11 +99,7 @@ class Service:
         if _is_page(head, body):
             raise self._page(head, shown)
         try:
-            document = json.loads(body, parse_constant=_refuse_constant) if body else None
-            if b"\\u" in body:
-                # Half of a surrogate pair is no text: it could not be written down later.
-                json.dumps(document, ensure_ascii=False).encode()
-            return document
+            return read_json(body) if body else None
         except (ValueError, RecursionError) as error:
             raise Unsupported(
                 f"{shown}: the answer is not JSON", hint=f"is {redact(self.url)} the address of this registry's API?"
@@ -144,6 +140,16 @@ class Service:
         )
 
 
+def read_json(body: bytes) -> Any:
+    """The document; ``ValueError`` for what is no JSON, or could not be written as such later.
+
+    Python reads halves of surrogate pairs, NaN and numbers beyond every bound.
+    """
+    document = json.loads(body)
+    json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    return document
+
+
 def _is_page(head: Head, body: bytes) -> bool:
     return "html" in head.get("content-type").lower() or body[:200].lstrip().lower().startswith(
         (b"<!doctype", b"<html")
@@ -181,10 +187,6 @@ def _folders(entry: RegistryEntry) -> tuple[str, ...]:
 
 def _is_below(path: str, folder: str) -> bool:
     return "\0" not in path and os.path.commonpath((os.path.realpath(path), folder)) == folder
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def _number(entry: RegistryEntry, key: str) -> float:

@@ -1,0 +1,148 @@
+"""What an artifact of either API says: where the bytes are, what they must be, and facts about them."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from lading.errors import IntegrityError, LadingError, NotFound, Unsupported, UsageError
+from lading.manifest import Digest, safe_path
+from lading.near import near_hint
+from lading.origin import split_url
+from lading.registries.kubeflow.answers import Entity, properties, text
+from lading.registries.service import Service
+from lading.uri import ModelURI, printable
+
+# Kubeflow's own client leaves the state of what it registers UNKNOWN, which is the default.
+_USABLE = ("LIVE", "UNKNOWN")
+# A region becomes part of host names, also of those that a token is sent to.
+_REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
+
+
+def choose(artifacts: Sequence[Entity], wanted: str, where: str) -> Entity:
+    """The one artifact that holds the model, by its name if ``wanted`` says one.
+
+    ``NotFound`` when there is none that can be used, ``UsageError`` when there are several.
+    """
+    models = [found for found in artifacts if text(found, "artifactType") in ("", "model-artifact")]
+    usable = [found for found in models if _state(found) in _USABLE and text(found, "uri")]
+    if wanted:
+        named = [found for found in usable if text(found, "name") == wanted]
+        if not named:
+            raise NotFound(
+                f"{where} has no usable artifact {printable(wanted)!r}",
+                hint=near_hint(wanted, (text(found, "name") for found in usable)),
+            )
+        usable = named
+    if not usable:
+        states = ", ".join(f"{printable(text(found, 'name'))} is {printable(_state(found))}" for found in models[:3])
+        raise NotFound(
+            f"{where} has no usable model artifact" + (f": {states}" if states else ""),
+            hint=f"a usable one has a uri and is {' or '.join(_USABLE)}",
+        )
+    if len(usable) > 1:
+        names = ", ".join(printable(text(found, "name")) for found in usable[:5])
+        raise UsageError(
+            f"{where} has {len(usable)} model artifacts: {names}",
+            hint=f"name one of them: ?artifact={printable(text(usable[0], 'name'))}",
+        )
+    return usable[0]
+
+
+def _state(found: Entity) -> str:
+    return text(found, "state") or "UNKNOWN"
+
+
+def located(
+    service: Service, artifact: Entity, recorded: Mapping[str, Any], where: str
+) -> tuple[ModelURI, dict[str, str]]:
+    """The URI of the bytes, and the variables that its query stands for.
+
+    ``s3://bucket/path?endpoint=…&defaultRegion=…`` is what Kubeflow's client writes; ``oci.digest`` of
+    ``recorded`` pins an image.
+    """
+    uri = service.place(text(artifact, "uri"), where)
+    scheme = uri.scheme.lower()
+    if scheme == "s3" and uri.query is not None:
+        return uri._replace(query=None), dict(_variables(uri.query, where))
+    digest = recorded.get("oci.digest")
+    if digest is not None and scheme.startswith("oci"):
+        uri = _pinned(uri, str(digest), where)
+    return uri, {}
+
+
+def _variables(query: str, where: str) -> Iterator[tuple[str, str]]:
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key == "endpoint":
+            url = value if "://" in value else f"https://{value}"
+            try:
+                known = split_url(url)[0].scheme in ("http", "https") and not re.search("[@?#]", url)
+            except LadingError:
+                known = False
+            variable = "AWS_ENDPOINT_URL"
+        else:
+            known = key == "defaultRegion" and (not value or _REGION.fullmatch(value) is not None)
+            variable = "AWS_DEFAULT_REGION"
+        if value and known:
+            yield variable, value
+        elif value or not known:
+            raise Unsupported(
+                f"{where} has an S3 URI whose {printable(key)!r} is not understood",
+                hint="known are endpoint, a URL or a host, and defaultRegion",
+            )
+
+
+def _pinned(uri: ModelURI, digest: str, where: str) -> ModelURI:
+    """``uri`` of an image by its digest: a tag may be moved."""
+    name, _, given = uri.path.partition("@")
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest) or given not in ("", digest):
+        raise IntegrityError(f"{where} records an oci.digest that is none, or not the one of its URI")
+    folder, slash, last = name.rpartition("/")
+    return uri._replace(path=f"{folder}{slash}{last.partition(':')[0]}@{digest}")
+
+
+def digests(where: str, *recorded: Mapping[str, Any]) -> dict[str, Digest]:
+    """The digests by path that custom properties record, "" for a model's only file.
+
+    ``sha256``: hexadecimal, of the only file; ``digest.<path>``: ``algorithm:hex`` of a file; ``digests``: JSON of
+    the same by path.  ``IntegrityError`` for one that cannot be read, or that another one contradicts.
+    """
+    found: dict[str, Digest] = {}
+    for one in recorded:
+        for path, value in _recorded(one, where):
+            try:
+                digest = Digest.parse(str(value))
+                safe_path(path or "only")
+            except LadingError as error:
+                raise IntegrityError(f"{where} records a digest that is none: {error.message}") from error
+            if found.setdefault(path, digest) != digest:
+                raise IntegrityError(f"{where} records two digests of {printable(path or 'its file')}")
+    return found
+
+
+def _recorded(recorded: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    if "sha256" in recorded:
+        value = str(recorded["sha256"])
+        yield "", value if ":" in value else f"sha256:{value}"
+    for name, value in recorded.items():
+        if name.startswith("digest."):
+            yield name.removeprefix("digest."), value
+    several = recorded.get("digests", {})
+    try:
+        several = json.loads(several) if isinstance(several, str) else several
+    except (ValueError, RecursionError):
+        several = None
+    if not isinstance(several, dict):
+        raise IntegrityError(f"{where} records digests that are no JSON object")
+    yield from several.items()
+
+
+def facts(found: Entity, *keys: str) -> dict[str, Any]:
+    """Those of ``keys`` that say something."""
+    return {key: found[key] for key in keys if found.get(key)}
+
+
+def labels(*entities: Entity) -> list[str]:
+    """Kubeflow's own page shows custom properties without a value as labels."""
+    return sorted({name for found in entities for name, value in properties(found).items() if value == ""})

@@ -1,0 +1,302 @@
+"""Kubeflow Model Registry: names, versions and artifacts, by REST v1alpha3.
+
+registries:
+  - name: prod
+    kind: kubeflow
+    url: https://registry.example.com        # without /api/…
+    login: {token: {file: /var/run/secrets/tokens/registry}}
+    namespaces: [team-a, "lab-*"]            # what ?namespace= may name
+    service: model-registry-service          # the name of each namespace's service
+    domain: svc.cluster.local
+    storage:                                 # credentials for an artifact's storageKey
+      minio: {folder: /etc/lading/minio}
+    record: true
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from lading.errors import NotFound, Unsupported, UsageError
+from lading.http_client import HttpClient
+from lading.near import near_hint
+from lading.registries import Deployment, NoSuchModel, Resolution
+from lading.registries.kubeflow.answers import Entity, entities, entity, identifier, number, properties, text
+from lading.registries.kubeflow.artifacts import choose, digests, facts, labels, located
+from lading.registries.kubeflow.records import record
+from lading.registries.reference import SCHEME, Reference
+from lading.registries.service import Service
+from lading.settings import RegistryEntry, Settings
+from lading.settings.storage import rule_values
+from lading.settings.variables import Variables
+from lading.uri import printable
+
+_API = "/api/model_registry/v1alpha3"
+_MOST_TRIED = 100
+# What the API takes as a name to look for; it keeps any other name, too.
+_FINDABLE = re.compile(r"[\x20-\x7e]+")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+_ARTIFACT_FACTS = (
+    "modelFormatName",
+    "modelFormatVersion",
+    "storageKey",
+    "storagePath",
+    "serviceAccountName",
+    "modelSourceKind",
+    "modelSourceClass",
+    "modelSourceGroup",
+    "modelSourceId",
+    "modelSourceName",
+)
+
+
+class KubeflowRegistry:
+    """The registry at the entry's ``url``, and those of the namespaces that it may answer for."""
+
+    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
+        self.name = entry.name
+        self._entry = entry
+        self._settings = settings
+        self._http = http
+        self._hosted = {
+            "service": str(entry.options.get("service") or "model-registry-service"),
+            "domain": str(entry.options.get("domain") or "svc.cluster.local"),
+        }
+        self._storage = _storage(entry)
+        for key, value in self._hosted.items():
+            if not _HOST.fullmatch(value):
+                raise UsageError(f"registry {printable(entry.name)} has a {key} that is no host name")
+        self._main = self._open(entry)
+
+    def resolve(self, reference: Reference) -> Resolution:
+        service = self._service(reference.namespace)
+        model = self._model(service, reference.model)
+        if reference.version or reference.alias:
+            version, why = self._named(service, model, reference)
+            artifact = self._artifact(service, model, version, reference)
+            considered = [(version["name"], why)]
+        else:
+            version, artifact, considered = self._newest(service, model, reference)
+        where = _where(model, version)
+        recorded = [properties(found) for found in (version, artifact)]
+        uri, variables = located(service, artifact, recorded[0] | recorded[1], where)
+        key = text(artifact, "storageKey")
+        if key in self._storage:
+            variables |= rule_values(*self._storage[key], self._settings.variables)
+        return Resolution(
+            uri=uri,
+            registry=self.name,
+            model=model["name"],
+            version=version["name"],
+            digests=digests(where, *recorded),
+            metadata=_metadata(reference, model, version, artifact),
+            # Perhaps secrets: a mapping that never prints them.
+            variables=Variables(variables),
+            considered=tuple(considered),
+        )
+
+    def record(self, resolution: Resolution, deployment: Deployment) -> None:
+        """A ServingEnvironment, an InferenceService in it, and a ServeModel for what was delivered."""
+        record(self._service(str(resolution.metadata.get("namespace", ""))), _API, resolution, deployment)
+
+    def _open(self, entry: RegistryEntry) -> Service:
+        return Service(entry, self._settings, self._http, also=("service", "domain", "storage"))
+
+    def _service(self, namespace: str) -> Service:
+        """The registry of ``namespace``.  The login goes to one that the entry names, never to one that a pattern fits."""
+        if not namespace:
+            return self._main
+        if not _LABEL.fullmatch(namespace):
+            raise UsageError(f"{printable(namespace)!r} is no namespace", hint="it is a DNS label, such as team-a")
+        parts = urlsplit(self._main.url)
+        port = f":{parts.port}" if parts.port else ""
+        host = f"{self._hosted['service']}.{namespace}.{self._hosted['domain']}"
+        options = {**self._entry.options, "url": f"{parts.scheme}://{host}{port}"}
+        if namespace not in self._entry.namespaces:
+            options.pop("login", None)
+        return self._open(self._entry._replace(options=options))
+
+    def _model(self, service: Service, name: str) -> Entity:
+        what = f"model {printable(name)!r}"
+        found = self._find(service, "/registered_model", {"name": name}, what)
+        if found is None:
+            try:
+                models = list(entities(service, f"{_API}/registered_models", what=what))
+            except NotFound as error:
+                # There is a list of models wherever there is this API.
+                raise Unsupported(
+                    f"{what}: {service.origin} has no Model Registry API", hint="look at the url of the registry"
+                ) from error
+            found = _only(models, name, f"registry {printable(self.name)} has", "models")
+            if found is None:
+                raise NoSuchModel(
+                    f"registry {printable(self.name)} has no {what}",
+                    hint=near_hint(name, (other["name"] for other in models)),
+                )
+        if not _is_live(found):
+            raise NotFound(
+                f"{what} is {_state(found)} in registry {printable(self.name)}",
+                hint="restore it there to deliver it",
+            )
+        return found
+
+    def _find(self, service: Service, path: str, query: Mapping[str, str], what: str) -> Entity | None:
+        """What the API finds by name.  None does not say that there is none, nor 404: it may be that there are several."""
+        if not _FINDABLE.fullmatch(query["name"]):
+            return None
+        try:
+            found = entity(service.get(_API + path, query, what=what), what)
+        except NotFound:
+            return None
+        # A database may take Iris for iris.
+        return found if found["name"] == query["name"] else None
+
+    def _versions(self, service: Service, model: Entity) -> list[Entity]:
+        """All versions, the newest first."""
+        path = f"{_API}/registered_models/{identifier(model)}/versions"
+        what = f"the versions of {printable(model['name'])!r}"
+        return sorted(entities(service, path, what=what), key=number, reverse=True)
+
+    def _named(self, service: Service, model: Entity, reference: Reference) -> tuple[Entity, str]:
+        """The version that has the name or the alias, which must be live, and why it is the one."""
+        versions: list[Entity] = []
+        name, why = reference.version, "asked for by its name"
+        if reference.alias:
+            name, why = text(properties(model), f"alias.{reference.alias}"), f"the alias {reference.alias} names it"
+        if reference.alias and not name:
+            versions = self._versions(service, model)
+            name = _carrier(model, versions, reference.alias)
+        shown = f"version {printable(name)!r} of {printable(model['name'])!r}"
+        query = {"name": name, "parentResourceId": identifier(model)}
+        found = self._find(service, "/model_version", query, shown)
+        if found is None:
+            versions = versions or self._versions(service, model)
+            found = _only(versions, name, f"model {printable(model['name'])!r} has", "versions")
+        if found is None:
+            raise NotFound(
+                f"model {printable(model['name'])!r} has no version {printable(name)!r}",
+                hint=near_hint(name, (version["name"] for version in versions)),
+            )
+        if not _is_live(found):
+            live = [version["name"] for version in versions or self._versions(service, model) if _is_live(version)]
+            newest = f"; the newest live one is {SCHEME}://{_quoted(model['name'])}/{_quoted(live[0])}" if live else ""
+            raise NotFound(f"{shown} is {_state(found)}", hint=f"restore it to deliver it{newest}")
+        return found, why
+
+    def _newest(
+        self, service: Service, model: Entity, reference: Reference
+    ) -> tuple[Entity, Entity, list[tuple[str, str]]]:
+        """The newest live version that has the artifact, and what was thought of the others."""
+        considered: list[tuple[str, str]] = []
+        tried = 0
+        for version in self._versions(service, model):
+            if not _is_live(version):
+                considered.append((version["name"], f"it is {_state(version)}"))
+                continue
+            tried += 1
+            if tried > _MOST_TRIED:
+                break
+            try:
+                artifact = self._artifact(service, model, version, reference)
+            except NotFound as error:
+                # Perhaps its upload is under way, or it was deleted since it was listed.
+                considered.append((version["name"], error.message))
+                continue
+            considered.append((version["name"], "the newest live version with a usable artifact"))
+            return version, artifact, considered
+        looked = f" among its {_MOST_TRIED} newest" if tried > _MOST_TRIED else ""
+        raise NotFound(
+            f"model {printable(model['name'])!r} has no live version with a usable artifact{looked}",
+            hint="; ".join(f"{printable(name)}: {why}" for name, why in considered[:3]),
+        )
+
+    def _artifact(self, service: Service, model: Entity, version: Entity, reference: Reference) -> Entity:
+        # Without the type, documents, data sets and metrics come along.
+        query = {"artifactType": "model-artifact"}
+        what = f"the artifacts of {_where(model, version)}"
+        found = entities(
+            service, f"{_API}/model_versions/{identifier(version)}/artifacts", query, what=what, named=False
+        )
+        return choose(list(found), reference.artifact, _where(model, version))
+
+
+def _where(model: Entity, version: Entity) -> str:
+    return f"version {printable(version['name'])!r} of {printable(model['name'])!r}"
+
+
+def _state(found: Entity) -> str:
+    return printable(text(found, "state") or "LIVE")
+
+
+def _is_live(found: Entity) -> bool:
+    return _state(found) == "LIVE"
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _only(found: list[Entity], name: str, where: str, noun: str) -> Entity | None:
+    same = [one for one in found if one["name"] == name]
+    if len(same) > 1:
+        ids = ", ".join(identifier(one) for one in same[:5])
+        raise Unsupported(f"{where} {len(same)} {noun} called {printable(name)!r} (ids {ids})")
+    return same[0] if same else None
+
+
+def _carrier(model: Entity, versions: list[Entity], alias: str) -> str:
+    """The name of the version whose own property ``alias`` is this one: of the live ones, if any is."""
+    carrying = [version for version in versions if properties(version).get("alias") == alias]
+    carrying = [version for version in carrying if _is_live(version)] or carrying
+    if not carrying:
+        known = [name.removeprefix("alias.") for name in properties(model) if name.startswith("alias.")]
+        known += [text(properties(version), "alias") for version in versions]
+        raise NotFound(
+            f"model {printable(model['name'])!r} has no alias {printable(alias)!r}",
+            hint=near_hint(alias, filter(None, known)),
+        )
+    if len(carrying) > 1:
+        names = ", ".join(printable(version["name"]) for version in carrying[:5])
+        raise UsageError(
+            f"several versions of {printable(model['name'])!r} have the alias {printable(alias)!r}: {names}",
+            hint=f"set alias.{printable(alias)} of the model, which wins",
+        )
+    return str(carrying[0]["name"])
+
+
+def _metadata(reference: Reference, model: Entity, version: Entity, artifact: Entity) -> dict[str, Any]:
+    found = {
+        "namespace": reference.namespace,
+        "registeredModelId": identifier(model),
+        "modelVersionId": identifier(version),
+        "modelArtifactId": text(artifact, "id"),
+        "artifact": text(artifact, "name"),
+        "description": text(version, "description") or text(model, "description"),
+        "owner": text(model, "owner"),
+        "author": text(version, "author"),
+        **facts(artifact, *_ARTIFACT_FACTS),
+        "labels": labels(model, version),
+        "modelProperties": properties(model),
+        "versionProperties": properties(version),
+        "artifactProperties": properties(artifact),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _storage(entry: RegistryEntry) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """For each storageKey, where the variables are that it stands for: as in ``credentials``."""
+    storage = entry.options.get("storage") or {}
+    rules: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for key, rule in storage.items() if isinstance(storage, dict) else [("", None)]:
+        if not isinstance(rule, dict) or set(rule) - {"folder", "variables"}:
+            rule = {"folder": None}
+        folder, variables = rule.get("folder", ""), rule.get("variables") or {}
+        if not isinstance(folder, str) or not isinstance(variables, dict):
+            raise UsageError(
+                f"registry {printable(entry.name)} has a storage that is not understood",
+                hint="write storage: {KEY: {folder: /path}} or {KEY: {variables: {NAME: value}}}",
+            )
+        rules[str(key)] = (folder, variables)
+    return rules
