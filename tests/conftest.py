@@ -19,6 +19,10 @@ from servers.faulty_http import FaultyServer
 _CONFIGURATION = (
     "AWS_",
     "AZURE_",
+    "GOOGLE_",
+    "GCE_",
+    "CLOUDSDK_",
+    "API_ENDPOINT_",
     "AZ_",
     "HF_",
     "HUGGING_FACE_",

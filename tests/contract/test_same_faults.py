@@ -6,6 +6,7 @@ requests ask what there is, and which fetch the content of ``BIG``.
 """
 
 import hashlib
+import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import pytest
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
 from lading.settings import Limits
 from servers.destination import OLD_MODEL, Destination
+from servers.fake_gcs import FakeGcs
+from servers.fake_google import FakeGoogle
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import (
     ALWAYS,
@@ -106,7 +109,25 @@ def _s3() -> Iterator[Scene]:
         )
 
 
-SCENES = {"http": _http, "s3": _s3}
+@contextmanager
+def _gcs() -> Iterator[Scene]:
+    with FaultyServer() as server:
+        bucket, google = FakeGcs(server), FakeGoogle(server)
+        for path, data in FILES.items():
+            bucket.put(f"model/{path}", data)
+        key = json.dumps(google.document("service_account"))
+        yield Scene(
+            server,
+            "gs://models/model",
+            lists=lambda request: request.path == bucket.listing,
+            reads=lambda request: request.path == bucket.media("model/weights/big.bin"),
+            put=lambda data: bucket.put("model/weights/big.bin", data),
+            settings={"variables": {"API_ENDPOINT_OVERRIDE": server.url, "gcloud-application-credentials.json": key}},
+            secret="se-cret-",
+        )
+
+
+SCENES = {"http": _http, "s3": _s3, "gcs": _gcs}
 
 
 @pytest.fixture(params=SCENES.values(), ids=SCENES)

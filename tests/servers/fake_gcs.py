@@ -41,7 +41,8 @@ class FakeGcs:
     """One bucket.
 
     ``refuse`` looks at each request and gives a status and a reason, or nothing.  With ``versions`` a
-    generation stays readable after another one took its place.
+    generation stays readable after another one took its place; without ``pins`` it gives the newest whatever
+    generation was asked for.
     """
 
     def __init__(self, server: FaultyServer, bucket: str = "models", prefix: str = "") -> None:
@@ -51,6 +52,7 @@ class FakeGcs:
         self.refuse: Callable[[Request], tuple[int, str] | None] = lambda request: None
         self.page_names = 1000
         self.versions = False
+        self.pins = True
         self.server = server
         self._generations = count(1_700_000_000_000_001)
         self.listing = f"{prefix}/storage/v1/b/{bucket}/o"
@@ -83,7 +85,7 @@ class FakeGcs:
 
     def _found(self, name: str, query: dict[str, str]) -> tuple[str, GcsObject] | None:
         found = self.objects.get(name)
-        wanted = query.get("generation")
+        wanted = query.get("generation") if self.pins else None
         if wanted and (found is None or found.generation != wanted):
             found = self.older.get((name, wanted)) if self.versions else None
         return (name, found) if found else None

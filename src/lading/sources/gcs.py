@@ -177,11 +177,15 @@ class GcsSource:
         """One page of objects.list."""
         query = {"prefix": prefix, "delimiter": delimiter, "pageToken": token}
         wanted = f"items({_FACTS}),prefixes,nextPageToken"
-        return self._ask(
-            f"/storage/v1/b/{self._bucket}/o",
-            {name: value for name, value in query.items() if value} | {"fields": wanted},
-            self._shown,
-        )
+        asked = {name: value for name, value in query.items() if value} | {"fields": wanted}
+        try:
+            return self._ask(f"/storage/v1/b/{self._bucket}/o", asked, self._shown)
+        except NotFound as error:
+            # A prefix that nothing is below is an empty page.
+            raise NotFound(
+                f"there is no bucket gs://{self._bucket} ({error.message})",
+                hint="look at the bucket's name and at the endpoint",
+            ) from error
 
     def _ask(self, path: str, query: Mapping[str, str], what: str) -> Mapping[str, Any]:
         """A JSON answer, asked for until it comes."""
