@@ -12,8 +12,7 @@ asked for by that.  Xet is not spoken: the Hub serves every file over HTTP too.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -21,15 +20,15 @@ from urllib.parse import quote, unquote
 from lading.credentials import Secret
 from lading.disk import read_secret_file
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
-from lading.http_client import Answer, HttpClient, status_error
+from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
-from lading.origin import split_url
 from lading.settings import Settings
 from lading.settings.huggingface import HuggingFace, read_hugging_face
 from lading.sources import Sink
 from lading.sources.answers import check_answer
+from lading.sources.redirects import Redirects
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
 
@@ -49,8 +48,6 @@ _LIST_LIMIT_BYTES = 64 << 20
 _MOST_BARREN_PAGES = 100
 # A mirror without a listing, as against a Hub without that folder, which says so by X-Error-Code.
 _NO_SUCH_CALL = (404, 405, 501)
-# What a content network says to a signed URL whose time is over.
-_EXPIRED = (400, 401, 403, 404, 410)
 
 # A file or folder as the Hub lists it: type, path, size, oid, and lfs with the oid of the content.
 _Entry = dict[str, Any]
@@ -83,7 +80,7 @@ class HuggingFaceSource:
         kind = "" if self._where.kind == "models" else f"{self._where.kind}/"
         self._repository = f"{kind}{self._where.id}"
         self._commit = ""
-        self._signed: dict[str, str] = {}
+        self._redirects = Redirects(http)
         self.pin = uri
 
     def list(self) -> Manifest:
@@ -105,7 +102,7 @@ class HuggingFaceSource:
         headers = [("Accept-Encoding", "identity")]
         if span.start or span.end != file.size_bytes:
             headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
-        with self._open(file, headers) as answer:
+        with self._redirects.open(file, self._resolve_url(file.locator), headers, self._headers) as answer:
             head = answer.head
             if head.get("x-error-code") == "RevisionNotFound":
                 raise OriginChanged(f"{self._shown} no longer has the commit {self._commit}")
@@ -113,27 +110,6 @@ class HuggingFaceSource:
                 raise self._refusal(head, f"{self._shown} ({printable(file.locator)})")
             check_answer(head, span, file.size_bytes, f"{self._shown} ({printable(file.locator)})")
             answer.read_into(sink.write)
-
-    @contextmanager
-    def _open(self, file: File, headers: Sequence[tuple[str, str]]) -> Iterator[Answer]:
-        """The answer of whoever has the content: the Hub itself, or where it redirects to.
-
-        The ranges of one file share one redirect, until its signature is no longer accepted: the Hub
-        limits how often it is asked, and each question costs a round trip.
-        """
-        signed = self._signed.get(file.path)
-        if signed:
-            with self._http.open("GET", signed, headers) as answer:
-                if answer.head.status not in _EXPIRED:
-                    yield answer
-                    return
-            self._signed.pop(file.path, None)
-        url = self._resolve_url(file.locator)
-        with self._http.open("GET", url, [*self._headers, *headers]) as answer:
-            # Not at the Hub's own host: there, the token is wanted.
-            if answer.head.status == 206 and split_url(answer.url)[0] != split_url(url)[0]:
-                self._signed[file.path] = answer.url
-            yield answer
 
     def _resolve_url(self, path: str) -> str:
         return f"{self._endpoint}/{self._repository}/resolve/{self._commit}/{quote(path)}"
