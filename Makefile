@@ -45,10 +45,11 @@ test-servers: $(READY)
 budget: $(READY)
 	$(BIN)/python tools/budget.py
 
-# Needs nginx and openssl. SCALE=0.01 proves in a minute that it works; RACE passes options on.
+# Needs nginx, openssl, curl and zstd. SCALE=0.01 proves in a minute that it works; RACE and COSTS pass options on.
 SCALE ?= 1
 bench: $(READY) .bench/ready
 	cd benchmarks && ../$(BIN)/python race.py --scale $(SCALE) $(RACE)
+	cd benchmarks && ../$(BIN)/python costs.py --scale $(SCALE) $(COSTS)
 
 .bench/ready: requirements/peers.txt requirements/kserve.txt
 	for peer in peers kserve; do \
