@@ -228,6 +228,8 @@ def test_a_login_is_never_sent_to_another_host_nor_in_the_clear(server, service)
         (status(401, b"{}"), NotAllowed, "does not accept the login (401, token)"),
         (status(403, b"{}"), NotAllowed, "does not allow it (403, token)"),
         (status(403, HTML), NotAllowed, "web page"),
+        # As MLflow says it: a sentence that is called a page.
+        (status(403, b"Permission denied", headers={"Content-Type": "text/html"}), NotAllowed, "does not allow it"),
         (status(200, HTML, headers={"Content-Type": "text/html; charset=utf-8"}), NotAllowed, "web page"),
         (status(200, b"  <html>"), NotAllowed, "web page"),
         (status(302, headers={"Location": "https://idp.test/login"}), NotAllowed, "redirects"),
@@ -294,3 +296,45 @@ def test_an_entry_that_is_not_understood_is_refused_without_being_quoted(new_ses
     with pytest.raises(UsageError) as caught:
         Service(entry, session.settings, session.http)
     assert "s3cret" not in str(caught.value) + caught.value.hint
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def opened(service: Service, *headers: tuple[str, str]) -> tuple[int, bytes]:
+    with service.open(PATH, headers, what="the file") as answer:
+        return answer.head.status, answer.read(1 << 20)
+
+
+def test_a_file_is_asked_for_once_with_the_login_and_its_part_is_the_callers_to_judge(server, service):
+    asking = service(login={"token": "t"})
+    assert opened(asking, ("Range", "bytes=0-0")) == (206, b"{")
+    assert opened(asking, ("Range", "bytes=900-")) == (416, b"")
+    assert sent(server) == ["Bearer t"] * 2
+    server.misbehave(PATH, status(503, times=1, on=anything))
+    with pytest.raises(Unavailable, match="the file in registry prod answered 503"):
+        opened(asking)
+    assert len(server.requests) == 3
+
+
+def test_a_login_that_ends_while_a_file_is_asked_for_is_renewed_and_the_next_attempt_is_made_at_once(
+    server, service, tmp_path
+):
+    (tmp_path / "token").write_text("first")
+    asking = service(login={"token": {"file": str(tmp_path / "token")}})
+    rotate = server.before(lambda: (tmp_path / "token").write_text("second"), on=anything, after=1)
+    server.misbehave(PATH, rotate, status(401, times=2, on=anything))
+    with pytest.raises(NotAllowed, match="does not accept the login"):
+        opened(asking)
+    with pytest.raises(Unavailable) as caught:
+        opened(asking)
+    assert caught.value.retry_after_s == 0.0
+
+
+def test_headers_of_the_kind_go_with_every_request(server, new_session):
+    session = new_session()
+    entry = RegistryEntry("prod", "any", {"url": server.url})
+    asking = Service(entry, session.settings, session.http, headers=[("X-Workspace", "team-a")])
+    get(asking)
+    opened(asking)
+    assert [request.headers.get("x-workspace") for request in server.requests] == ["team-a"] * 2

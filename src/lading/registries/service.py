@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageError
-from lading.http_client import HttpClient, status_error
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.origin import split_url
 from lading.registries.login import open_login
@@ -18,6 +18,7 @@ from lading.uri import ModelURI, printable, redact
 # What every kind of registry with a server may be told.
 OPTIONS = ("url", "login", "tls", "connect_s", "stall_s", "attempts", "folders", "record")
 _LIMIT_BYTES = 32 << 20
+_ERROR_LIMIT_BYTES = 64 * 1024
 _TLS = ("ca", "certificate", "key", "verify")
 
 
@@ -25,9 +26,18 @@ class Service:
     """Asks one registry.  The login is sent to exactly its scheme, host and port; no redirect is followed."""
 
     def __init__(
-        self, entry: RegistryEntry, settings: Settings, http: HttpClient, *, also: tuple[str, ...] = ()
+        self,
+        entry: RegistryEntry,
+        settings: Settings,
+        http: HttpClient,
+        *,
+        also: tuple[str, ...] = (),
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """``also`` are the options of this kind of registry beside ``OPTIONS``; any other is refused."""
+        """``also`` are the options of this kind of registry beside ``OPTIONS``; any other is refused.
+
+        ``headers`` go with every request.
+        """
         self.name = entry.name
         unknown = sorted(set(entry.options) - {*OPTIONS, *also})
         if unknown:
@@ -40,6 +50,12 @@ class Service:
         self._folders = _folders(entry)
         self._http = _reaching(entry, settings, http)
         self._login = open_login(entry, settings, self._http, self.origin)
+        self._headers = list(headers)
+
+    @property
+    def credential_kind(self) -> str:
+        """Who asks, in words."""
+        return self._login.kind
 
     def get(self, path: str, query: Mapping[str, str] | None = None, *, what: str) -> Any:
         """The JSON that the registry answers at ``path``; ``what`` is being looked for, in words.
@@ -55,7 +71,8 @@ class Service:
         """The JSON that the registry answers to ``document``, which is sent as JSON unless it is None."""
         url = self.url + path + (f"?{urlencode(query, quote_via=quote, safe='')}" if query else "")
         body = b"" if document is None else json.dumps(document).encode()
-        headers = [("Accept", "application/json")] + ([("Content-Type", "application/json")] if body else [])
+        headers = [*self._headers, ("Accept", "application/json")]
+        headers += [("Content-Type", "application/json")] if body else []
         shown = f"{what} in registry {printable(self.name)}"
 
         def ask() -> tuple[Head, bytes]:
@@ -75,6 +92,22 @@ class Service:
         if not 200 <= head.status < 300:
             raise self._error(head, answer, shown)
         return self._parsed(head, answer, shown)
+
+    def open(self, path: str, headers: Sequence[tuple[str, str]], *, what: str) -> Answer:
+        """The answer to one request for a file, not repeated, its body still on the wire.
+
+        Any status but success and 416 is raised, as by ``get``; a login that has ended and is renewed is
+        ``Unavailable``, for a next attempt at once.
+        """
+        shown = f"{what} in registry {printable(self.name)}"
+        signed = self._login.signed("GET", self.url + path, [*self._headers, *headers], b"")
+        answer = self._http.open("GET", self.url + path, signed, redirects=0)
+        if answer.head.status < 300 or answer.head.status == 416:
+            return answer
+        with answer:
+            if answer.head.status == 401 and self._login.renew():
+                raise Unavailable(f"{shown}: the login has ended", retry_after_s=0.0)
+            raise self._error(answer.head, _error_body(answer), shown)
 
     def place(self, text: str, where: str) -> ModelURI:
         """The URI ``text`` that the registry tells for ``where``, a version in words.
@@ -151,9 +184,17 @@ def read_json(body: bytes) -> Any:
 
 
 def _is_page(head: Head, body: bytes) -> bool:
-    return "html" in head.get("content-type").lower() or body[:200].lstrip().lower().startswith(
-        (b"<!doctype", b"<html")
-    )
+    """A page of HTML; some servers call one sentence that."""
+    start = body[:200].lstrip().lower()
+    return start.startswith((b"<!doctype", b"<html")) or ("html" in head.get("content-type").lower() and b"<" in start)
+
+
+def _error_body(answer: Answer) -> bytes:
+    """The explanation that comes with an error; "" for a page that is too long for one."""
+    try:
+        return answer.read(_ERROR_LIMIT_BYTES)
+    except IntegrityError:
+        return b""
 
 
 def _reaching(entry: RegistryEntry, settings: Settings, http: HttpClient) -> HttpClient:
