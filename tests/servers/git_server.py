@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -63,6 +64,24 @@ class Repository:
         return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
 
 
+def new_repository(folder: Path, name: str) -> Repository:
+    """A repository that nobody serves yet."""
+    bare, work = folder / name, folder / f"{name}.work"
+    git("init", "--quiet", "--bare", "--initial-branch=main", bare)
+    git("init", "--quiet", "--initial-branch=main", work)
+    repository = Repository(bare, work, "")
+    for key, value in {
+        "http.receivepack": "true",
+        "uploadpack.allowFilter": "true",
+        # Quick, which is what matters here.
+        "core.compression": "0",
+        "gc.auto": "0",
+    }.items():
+        repository.configure(key, value)
+        git("config", key, value, cwd=work)
+    return repository
+
+
 class GitServer:
     """Repositories in ``folder``; ``private`` asks for ``USER`` and ``PASSWORD``.
 
@@ -81,14 +100,14 @@ class GitServer:
         server.routes["/git/"] = self._git
         server.routes["/lfs-objects/"] = self._lfs_object
 
-    def create(self, name: str = "model.git", **config: str) -> Repository:
-        bare, work = self.folder / name, self.folder / f"{name}.work"
-        git("init", "--quiet", "--bare", "--initial-branch=main", bare)
-        git("init", "--quiet", "--initial-branch=main", work)
-        repository = Repository(bare, work, f"git+{self.server.url}/git/{name}")
-        for key, value in {"http.receivepack": "true", "uploadpack.allowFilter": "true", **config}.items():
-            repository.configure(key, value)
-        return repository
+    def create(self, name: str = "model.git", *, like: Path | None = None) -> Repository:
+        """An empty repository, or one like that of a folder that ``new_repository`` made."""
+        if like is None:
+            new_repository(self.folder, name)
+        else:
+            for part in (name, f"{name}.work"):
+                shutil.copytree(like / part, self.folder / part)
+        return Repository(self.folder / name, self.folder / f"{name}.work", f"git+{self.server.url}/git/{name}")
 
     def keep(self, content: bytes) -> str:
         """Have this as a Git LFS object."""

@@ -8,13 +8,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 from lading.errors import IntegrityError, LadingError, NotFound, Unavailable, Unsupported
-from lading.http_client import HttpClient, status_error
+from lading.http_client import USER_AGENT, HttpClient, status_error
 from lading.http_wire import Head
 from lading.origin import split_url
 from lading.settings import Limits
 from lading.sources.git.pack import Input, PackReader, Receiver
 from lading.uri import redact
 
+# GitHub serves git to nobody whose name does not begin so (https://github.com/jelmer/dulwich/issues/562).
+_GIT = ("User-Agent", f"git/{USER_AGENT}")
 _VERSION = ("Git-Protocol", "version=2")
 _SERVICE = "git-upload-pack"
 _LIMIT_BYTES = 8 << 20
@@ -39,7 +41,7 @@ class GitServer:
     def __init__(self, url: str, headers: Iterable[tuple[str, str]], http: HttpClient, limits: Limits) -> None:
         self._url = url
         self._shown = redact(url)
-        self._headers = [*headers, _VERSION]
+        self._headers = [*headers, _GIT, _VERSION]
         self._http = http
         self._limits = limits
         self.filters = False
@@ -47,8 +49,8 @@ class GitServer:
     def greet(self) -> None:
         """Learn what the server can do."""
         url = f"{self._url}/info/refs?service={_SERVICE}"
-        with_final = self._http.retry.call(lambda: self._greeting(url), what=self._shown)
-        lines = [line.decode("utf-8", "replace").strip() for line in _lines(with_final)]
+        greeting = self._http.retry.call(lambda: self._greeting(url), what=self._shown)
+        lines = [line.decode("utf-8", "replace").strip() for line in _lines(greeting)]
         if "version 2" not in lines:
             raise Unsupported(
                 f"{self._shown} does not speak version 2 of git's protocol", hint="its server is older than git 2.18"
