@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lading
-from lading.errors import IntegrityError, LadingError, NotFound, UsageError
+from lading.errors import IntegrityError, LadingError, NotFound, Unsupported, UsageError
 from lading.manifest import FILE_NAME, Manifest
 from lading.registries.reference import Reference, parse_reference
 from lading.settings import RegistryEntry, Settings
@@ -52,6 +52,26 @@ KNOWN = {"prod", "a/b"}
         ("model-registry://prod/iris/v1/x", "", None),
         ("model-registry://iris?version=1", "", None),
         ("model-registry://iris#v1", "", None),
+        ("mlflow://iris", "", Reference("iris")),
+        ("mlflow://iris/2", "", Reference("iris", "2")),
+        ("mlflow://iris@champion", "", Reference("iris", alias="champion")),
+        ("mlflow://prod/iris/2", "prod", Reference("iris", "2")),
+        ("models:/iris/2", "", Reference("iris", "2")),
+        ("models:/iris/Staging", "", Reference("iris", "Staging")),
+        ("models:/iris/latest", "", Reference("iris", "latest")),
+        ("models:/iris@champion", "", Reference("iris", alias="champion")),
+        ("models:/org%2Firis/2", "", Reference("org/iris", "2")),
+        ("models:/m-0123", "", Reference("m-0123", "m-0123")),
+        # A single part is an id for MLflow, never the newest version of a model.
+        ("models:/iris", "", None),
+        ("models:/", "", None),
+        ("models:/iris/2/weights", "", None),
+        # Without an authority no registry is named, whatever a registry is called.
+        ("models:/prod/2", "", Reference("prod", "2")),
+        ("models://prod/iris/2", "prod", Reference("iris", "2")),
+        ("models://prod/m-0123", "prod", Reference("m-0123", "m-0123")),
+        ("models://prod/iris", "", None),
+        ("models://other/iris/2", "", None),
     ],
 )
 def test_a_reference_is_what_it_says_or_refused(text: str, named: str, reference: Reference | None) -> None:
@@ -60,6 +80,12 @@ def test_a_reference_is_what_it_says_or_refused(text: str, named: str, reference
             parse_reference(ModelURI.parse(text), KNOWN)
     else:
         assert parse_reference(ModelURI.parse(text), KNOWN) == (named, reference)
+
+
+@pytest.mark.parametrize("authority", ["databricks", "profile@databricks", "scope:prefix@databricks"])
+def test_the_registry_of_databricks_is_refused_by_name(authority: str) -> None:
+    with pytest.raises(Unsupported, match="Databricks"):
+        parse_reference(ModelURI.parse(f"models://{authority}/main.models.iris/1"), KNOWN)
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)

@@ -7,16 +7,21 @@
     model-registry://iris/v2?namespace=team   in the registry of a namespace
     model-registry://iris/v2?artifact=onnx    one of several artifacts
 
-``mlflow://`` has the same forms and asks MLflow servers only; ``models:/iris/2`` is MLflow's own.  Each
-part may be percent-encoded.
+``mlflow://`` has the same forms and asks MLflow servers only.  Each part may be percent-encoded.  MLflow's own:
+
+    models:/iris/2   models:/iris/Staging   models:/iris/latest   models:/iris@champion
+    models:/m-…                               the logged model with this id, registered or not
+    models://prod/iris/2                      one of the above in the registry "prod"
+
+(https://mlflow.org/docs/latest/ml/model-registry/).  The id of a logged model stands for model and version.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
-from lading.errors import UsageError
-from lading.uri import ModelURI
+from lading.errors import Unsupported, UsageError
+from lading.uri import ModelURI, printable
 
 SCHEME = "model-registry"
 # Each scheme of names, and the kind of registry that it is limited to.
@@ -63,14 +68,25 @@ def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Refe
         .split("/")
     )
     named = ""
-    if len(parts) > 1 and unquote(parts[0]) in set(registries):
+    own = uri.scheme.lower() == "models"
+    # The first part of "models:/iris/2" is always a model's name, and may be what a registry is called.
+    if len(parts) > 1 and not (own and uri.authority is None) and unquote(parts[0]) in set(registries):
         named = unquote(parts.pop(0))
+    elif own and (uri.authority or "").rpartition("@")[2] == "databricks":
+        raise Unsupported(f"lading does not ask the registry of Databricks ({uri.redacted()})")
     last, at, alias = parts[-1].rpartition("@") if "@" in parts[-1] else (parts[-1], "", "")
     parts[-1] = last
     texts = [unquote(part) for part in (*parts, alias)]
     if len(parts) > 2 or not all(texts[: len(parts)]) or (at and (not alias or len(parts) > 1)):
         raise UsageError(f"{uri.redacted()} is not a registry name", hint=_hint(uri, parts))
     *names, decoded_alias = texts
+    if own and len(names) == 1 and not decoded_alias:
+        if not names[0].startswith("m-"):
+            raise UsageError(
+                f"{uri.redacted()} names no version: MLflow reads a single part as the id of a logged model (m-…)",
+                hint=f"write {printable(f'models:/{parts[0]}')}/latest for the newest version, or /2, or @alias",
+            )
+        names *= 2
     version = names[1] if len(names) > 1 else ""
     return named, Reference(names[0], version, decoded_alias, asked.get("namespace", ""), asked.get("artifact", ""))
 
