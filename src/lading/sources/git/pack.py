@@ -53,12 +53,18 @@ class Input:
     def __init__(self) -> None:
         self._data = b""
         self._at = 0
+        # How many bytes were taken.
         self.position = 0
         self.digest = hashlib.sha1(usedforsecurity=False)
 
+    @property
+    def rest(self) -> bytes:
+        """What came and was not taken."""
+        return self._data[self._at :]
+
     def more(self) -> _Steps:
         piece = yield
-        self._data = self._data[self._at :] + piece
+        self._data = self.rest + piece
         self._at = 0
 
     def take(self, count: int) -> Generator[None, bytes, bytes]:
@@ -116,12 +122,14 @@ class PackReader:
         next(self._steps)
 
     def feed(self, piece: bytes) -> None:
-        if self._done:
+        if not self._done:
+            try:
+                self._steps.send(piece)
+                return
+            except StopIteration:
+                self._done, piece = True, self._input.rest
+        if piece:
             raise IntegrityError("something follows the end of the pack")
-        try:
-            self._steps.send(piece)
-        except StopIteration:
-            self._done = True
 
     def finish(self) -> None:
         """All has been fed; raises ``Unavailable`` when that was not all of the pack."""
