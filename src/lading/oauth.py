@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
@@ -56,7 +57,9 @@ def parse_token(body: bytes, *, kind: str, what: str) -> Token:
     value, lasts_s = answer.get("access_token"), answer.get("expires_in")
     try:
         expires_at_s = None if lasts_s is None else time.time() + float(lasts_s)
-    except (TypeError, ValueError) as error:
+        if expires_at_s is not None and not math.isfinite(expires_at_s):
+            raise ValueError(lasts_s)
+    except (TypeError, ValueError, OverflowError) as error:
         raise Unsupported(f"{what} gives a token without a time in which it ends") from error
     if not isinstance(value, str) or not value:
         raise Unsupported(f"{what} does not answer with an access token")

@@ -182,8 +182,9 @@ class GoogleCredentials:
         form = source.below("format")
         if form.text("type", "text") == "text":
             return text
+        name = form.text("subject_token_field_name")
         try:
-            token = json.loads(text)[form.text("subject_token_field_name")]
+            token = json.loads(text)[name]
         except (ValueError, KeyError, TypeError):
             token = None
         if not isinstance(token, str) or not token:
@@ -315,7 +316,10 @@ class _Fields:
     def url_at_google(self, name: str, default: str) -> str:
         """A URL that gets to see a credential: only Google's, or one of this machine."""
         url = self.text(name, default)
-        origin, _ = split_url(url)
+        try:
+            origin, _ = split_url(url)
+        except UsageError as error:
+            raise UsageError(f"{name} of the Google credentials in {printable(self.where)} is not a URL") from error
         is_googles = origin.host.endswith(".googleapis.com") or origin.host == "accounts.google.com"
         if origin.host not in _THIS_MACHINE and not (is_googles and origin.scheme == "https" and origin.port == 443):
             raise UsageError(
