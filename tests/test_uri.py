@@ -112,6 +112,7 @@ def test_ordinary_text_is_printed_as_it_is() -> None:
             True,
         ),
         ("https://h/f?sv=1&sig=2&se=3", "https://h/f?sv=4&sig=5&se=6", True),
+        ("https://h/f?ske=1&scid=2&sip=3&sig=4", "https://h/f?ske=5&scid=6&sip=7&sig=8", True),
         ("https://me:one@h/f", "https://h/f", True),
         ("https://h/f?token=one", "https://h/f?token=two", True),
         ("https://h/f?version=1", "https://h/f?version=2", False),

@@ -23,7 +23,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 # Query keys that say who asks and until when, and not what for: of S3, GCS, Azure, CloudFront, and tokens.
 _SIGNATURE = re.compile(
     r"(x-amz-|x-goog-|awsaccesskeyid=|googleaccessid=|signature=|expires=|policy=|key-pair-id=|"
-    r"(sig|se|sp|st|sv|sr|spr|skoid|sktid|skt|ske|sks|skv|token|access_token|auth)=)",
+    r"(sig|se|sp|st|sv|sr|spr|sip|skoid|sktid|skt|ske|sks|skv|saoid|suoid|scid|token|access_token|auth)=)",
     re.IGNORECASE,
 )
 # The only query keys whose values are printed; any other value may be a signature or a token.

@@ -22,6 +22,7 @@ from xml.sax.saxutils import escape
 from azure.core.pipeline.transport import HttpRequest
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
+from lading.settings import Network
 from servers.faulty_http import MODIFIED, Answer, FaultyServer, Request, Resource
 
 ACCOUNT = "lading"
@@ -254,6 +255,12 @@ class FakeEntra:
         self.given.append(f"s3cret-token-{len(self.given) + 1}")
         self.azure.tokens.add(self.given[-1])
         return _json(200, about | {"access_token": self.given[-1]})
+
+
+def azure_settings(server: FaultyServer, **variables: str) -> dict[str, object]:
+    """Settings, as keywords, with which accounts are found at ``server`` by ``http://`` and their own names."""
+    variables = {"AZURE_STORAGE_ACCESS_KEY": KEY, "AZURE_POD_IDENTITY_AUTHORITY_HOST": NOWHERE} | variables
+    return {"network": Network(http_proxy=server.url), "variables": variables}
 
 
 def official_signature(request: Request, account: str = ACCOUNT, key: str = KEY) -> str:

@@ -8,8 +8,8 @@ A prefix ends at a path boundary: ``model`` means ``model/…`` or exactly ``mod
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import NoReturn
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
@@ -146,7 +146,8 @@ class _AzureSource(ABC):
             found = answer.head.get("etag")
             if file.validator and found and found != file.validator:
                 raise OriginChanged(f"{self._shown_name(file.locator)} changed while it was read")
-            sink.told(_digests(answer.head))
+            if answer.head.status == 200:
+                sink.told(_md5(answer.head.get("content-md5")))
             answer.read_into(sink.write)
 
     @abstractmethod
@@ -157,15 +158,14 @@ class _AzureSource(ABC):
     def _names_in(self, folder: str) -> Iterator[str]:
         """The first names in a folder, with a slash behind those of folders."""
 
+    def _head(self, name: str) -> Head:
+        with self._open("HEAD", name) as answer:
+            return answer.head
+
     def _one_file(self) -> Iterator[File]:
         """The file that the path itself names, if it is one."""
-
-        def attempt() -> Head:
-            with self._open("HEAD", self._path) as answer:
-                return answer.head
-
         try:
-            head = self._http.retry.call(attempt, what=self._shown)
+            head = self._http.retry.call(partial(self._head, self._path), what=self._shown)
         except (NotAllowed, NotFound):
             return
         if head.get("x-ms-meta-hdi_isfolder").lower() == "true" or head.get("x-ms-resource-type") == "directory":
@@ -173,7 +173,7 @@ class _AzureSource(ABC):
         length = head.get("content-length")
         size = int(length) if length.isdecimal() else None
         name = self._path.rpartition("/")[2]
-        yield File(name, size, head.get("etag") or None, _digests(head), locator=self._path)
+        yield File(name, size, head.get("etag") or None, _md5(head.get("content-md5")), locator=self._path)
 
     def _pages(self, folder: str, query: dict[str, str], entries: str) -> Iterator[ElementTree.Element]:
         """The entries of each page of a listing, as one element."""
@@ -329,6 +329,10 @@ class AzureFilesSource(_AzureSource):
         etag = (entry.findtext("Properties/Etag") or "").strip('"')
         return File(path, int(size), f'"{etag}"' if etag else None, locator=f"{top}/{path}" if top else path)
 
+    def digests(self, file: File) -> Sequence[Digest]:
+        """What is stored as the file's Content-MD5; a listing does not tell it, and this costs a request."""
+        return file.declared or _md5(self._head(file.locator).get("content-md5"))
+
     def _names_in(self, folder: str) -> Iterator[str]:
         page, _ = self._page(folder, {"restype": "directory", "comp": "list"}, "Entries")
         for entry in page:
@@ -354,13 +358,8 @@ def _decoded_name(item: ElementTree.Element) -> str:
     return unquote(text) if name.get("Encoded") == "true" else text
 
 
-def _digests(head: Head) -> tuple[Digest, ...]:
-    """The MD5 of the whole file: under other names in the answer to a range, where Content-MD5 is the range's."""
-    names = ("content-md5",) if head.status == 200 else ("x-ms-blob-content-md5", "x-ms-content-md5")
-    return next((found for name in names if (found := _md5(head.get(name)))), ())
-
-
 def _md5(encoded: str) -> tuple[Digest, ...]:
+    """The digest in a Content-MD5, which is of the bytes as they are stored, whatever their Content-Encoding."""
     return tuple(declared_digests(Head(200, {"content-md5": encoded}), whole=True)) if encoded else ()
 
 
