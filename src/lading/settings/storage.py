@@ -16,9 +16,13 @@ from lading.uri import printable
 _FAMILIES = {
     "azure": "lading.settings.azure",
     "s3": "lading.settings.aws",
+    "hdfs": "lading.settings.hdfs",
+    "webhdfs": "lading.settings.hdfs",
     "git": "lading.settings.git",
     "hf": "lading.settings.huggingface",
+    "modelscope": "lading.settings.modelscope",
     "gs": "lading.settings.google",
+    "oci": "lading.settings.oci",
 }
 
 
@@ -75,7 +79,7 @@ def rule_values(folder: str, values: Mapping[str, Any], variables: Variables) ->
         found = {
             place.name: read_secret_file(str(place))
             for place in places
-            if not place.name.startswith(".") and place.is_file()
+            if not place.name.startswith("..") and place.is_file()
         }
     return found | {str(name): read_value(str(name), value, variables) for name, value in values.items()}
 

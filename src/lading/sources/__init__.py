@@ -86,9 +86,17 @@ _SCHEMES = {
     "git+https": "lading.sources.git:GitSource",
     "http": "lading.sources.http:HttpSource",
     "https": "lading.sources.http:HttpSource",
+    "oci": "lading.sources.oci:OciSource",
+    "oci+fetch": "lading.sources.oci:OciSource",
+    "oci+native": "lading.sources.oci:OciSource",
     "s3": "lading.sources.s3:S3Source",
+    "hdfs": "lading.sources.hdfs:HdfsSource",
+    "webhdfs": "lading.sources.hdfs:HdfsSource",
+    "swebhdfs": "lading.sources.hdfs:HdfsSource",
     "gs": "lading.sources.gcs:GcsSource",
     "hf": "lading.sources.huggingface:HuggingFaceSource",
+    "modelscope": "lading.sources.modelscope:ModelScopeSource",
+    "ms": "lading.sources.modelscope:ModelScopeSource",
 }
 
 
