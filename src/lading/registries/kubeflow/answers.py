@@ -2,10 +2,10 @@
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lading.errors import Unsupported
+from lading.errors import NotFound, Unsupported
 from lading.registries.service import Service, read_json
 from lading.uri import printable
 
@@ -23,30 +23,72 @@ def entity(answer: object, what: str, *, named: bool = True) -> Entity:
     return answer
 
 
-def entities(
-    service: Service, path: str, query: Mapping[str, str] | None = None, *, what: str, named: bool = True
-) -> Iterator[Entity]:
-    """Every entity of a list, each with a name or, unless ``named``, perhaps without.
+class Api:
+    """The API at one service: in the first of ``roots``, its versions, that the service has.
 
-    ``Unsupported`` for a list without end.
+    ``lists`` is the path of a list that every service with this API has.
     """
-    token = ""
-    for _ in range(_MOST_PAGES):
-        # Without a size, one API answers with all there is and the other with ten.
-        asked = {**(query or {}), "pageSize": str(_PAGE_SIZE)} | ({"nextPageToken": token} if token else {})
-        answer = service.get(path, asked, what=what)
-        items = answer.get("items", "none") if isinstance(answer, dict) else "none"
-        if not isinstance(items, list | None):
-            raise Unsupported(f"{what}: the answer is not what this API answers")
-        for item in items or ():
-            yield entity(item, what, named=named)
-        following = answer.get("nextPageToken") or ""
-        if not following:
-            return
-        if not isinstance(following, str) or following == token:
-            break
-        token = following
-    raise Unsupported(f"{what}: the list in registry {printable(service.name)} does not end")
+
+    def __init__(self, service: Service, roots: Sequence[str], lists: str) -> None:
+        self.service = service
+        self._roots = roots
+        self._lists = lists
+        self._root = roots[0]
+        self._known = False
+
+    def get(self, path: str, query: Mapping[str, str] | None = None, *, what: str) -> Any:
+        """As ``Service.get``.  ``NotFound`` says that the thing is not there, and never that the API is not."""
+        try:
+            answer = self.service.get(self._root + path, query, what=what)
+        except NotFound:
+            tried = self._root
+            if self._known or self._found_root(what) == tried:
+                raise
+            answer = self.service.get(self._root + path, query, what=what)
+        self._known = True
+        return answer
+
+    def send(self, method: str, path: str, document: Any, *, what: str) -> Any:
+        """The answer to a document, at the version of the API that was found by ``get``."""
+        return self.service.call(method, self._root + path, document=document, what=what)
+
+    def list(
+        self, path: str, query: Mapping[str, str] | None = None, *, what: str, named: bool = True
+    ) -> Iterator[Entity]:
+        """Every entity of a list, each with a name or, unless ``named``, perhaps without.
+
+        ``Unsupported`` for a list without end.
+        """
+        token = ""
+        for _ in range(_MOST_PAGES):
+            # Without a size, one API answers with all there is and the other with ten.
+            asked = {**(query or {}), "pageSize": str(_PAGE_SIZE)} | ({"nextPageToken": token} if token else {})
+            answer = self.get(path, asked, what=what)
+            items = answer.get("items", "none") if isinstance(answer, dict) else "none"
+            if not isinstance(items, list | None):
+                raise Unsupported(f"{what}: the answer is not what this API answers")
+            for item in items or ():
+                yield entity(item, what, named=named)
+            following = answer.get("nextPageToken") or ""
+            if not following:
+                return
+            if not isinstance(following, str) or following == token:
+                break
+            token = following
+        raise Unsupported(f"{what}: the list in registry {printable(self.service.name)} does not end")
+
+    def _found_root(self, what: str) -> str:
+        for root in self._roots:
+            try:
+                self.service.get(root + self._lists, {"pageSize": "1"}, what=what)
+            except NotFound:
+                continue
+            self._root, self._known = root, True
+            return root
+        raise Unsupported(
+            f"{what}: {self.service.origin} answers 404 to everything below {' and '.join(self._roots)}",
+            hint=f"look at the url of registry {printable(self.service.name)}",
+        )
 
 
 def number(found: Entity) -> int:

@@ -1,4 +1,4 @@
-"""Kubeflow Model Catalog: models that others publish, by REST v1alpha1.  It has no versions.
+"""Kubeflow Model Catalog: models that others publish, by REST v1alpha1 or v1.  It has no versions.
 
     registries:
       - {name: granite, kind: kubeflow-catalog, url: https://catalog.example.com, source: redhat_ai_models}
@@ -13,7 +13,7 @@ from lading.errors import NotFound, UsageError
 from lading.http_client import HttpClient
 from lading.near import near_hint
 from lading.registries import NoSuchModel, Resolution
-from lading.registries.kubeflow.answers import entities, entity, properties, text
+from lading.registries.kubeflow.answers import Api, entity, properties, text
 from lading.registries.kubeflow.artifacts import choose, digests, facts, labels, located
 from lading.registries.reference import Reference
 from lading.registries.service import Service
@@ -21,7 +21,7 @@ from lading.settings import RegistryEntry, Settings
 from lading.settings.variables import Variables
 from lading.uri import printable
 
-_API = "/api/model_catalog/v1alpha1"
+_ROOTS = ("/api/model_catalog/v1alpha1", "/api/model_catalog/v1")
 _FACTS = ("description", "license", "provider", "maturity", "libraryName", "tasks", "language")
 
 
@@ -34,7 +34,7 @@ class KubeflowCatalog:
         if not isinstance(source, str) or not source:
             raise UsageError(
                 f"registry {printable(entry.name)} of kind kubeflow-catalog needs a source",
-                hint=f"GET {_API}/sources of the catalog lists the ids",
+                hint=f"GET {_ROOTS[0]}/sources of the catalog lists the ids",
             )
         self._source = source
         self._service = Service(entry, settings, http, also=("source",))
@@ -47,14 +47,15 @@ class KubeflowCatalog:
                 f"registry {printable(self.name)} is a catalog, whose models have no versions and no aliases",
                 hint="name only the model; a slash in its name is written %2F",
             )
-        path = f"{_API}/sources/{quote(self._source, safe='')}/models/{quote(name, safe='')}"
+        api = Api(self._service, _ROOTS, "/sources")
+        path = f"/sources/{quote(self._source, safe='')}/models/{quote(name, safe='')}"
         try:
-            model = entity(self._service.get(path, what=where), where)
+            model = entity(api.get(path, what=where), where)
         except NotFound as error:
-            raise self._nothing(name) from error
+            raise self._nothing(api, name) from error
         # Without the type, metrics come along.
         query = {"artifactType": "model-artifact"}
-        listed = entities(self._service, f"{path}/artifacts", query, what=f"the artifacts of {where}", named=False)
+        listed = api.list(f"{path}/artifacts", query, what=f"the artifacts of {where}", named=False)
         artifact = choose(list(listed), reference.artifact, where)
         recorded = [properties(found) for found in (model, artifact)]
         uri, variables = located(self._service, artifact, recorded[0] | recorded[1], where)
@@ -75,9 +76,9 @@ class KubeflowCatalog:
             considered=((text(artifact, "name") or "the model", "the only model artifact"),),
         )
 
-    def _nothing(self, name: str) -> NotFound:
+    def _nothing(self, api: Api, name: str) -> NotFound:
         query = {"source": self._source}
-        names = [found["name"] for found in entities(self._service, f"{_API}/models", query, what="the models")]
+        names = [found["name"] for found in api.list("/models", query, what="the models")]
         return NoSuchModel(
             f"registry {printable(self.name)} has no model {printable(name)!r} in its source {printable(self._source)}",
             hint=near_hint(name, names),

@@ -1,4 +1,4 @@
-"""Kubeflow Model Registry: names, versions and artifacts, by REST v1alpha3.
+"""Kubeflow Model Registry: names, versions and artifacts, by REST v1alpha3 or v1.
 
 registries:
   - name: prod
@@ -22,7 +22,7 @@ from lading.errors import NotFound, Unsupported, UsageError
 from lading.http_client import HttpClient
 from lading.near import near_hint
 from lading.registries import Deployment, NoSuchModel, Resolution
-from lading.registries.kubeflow.answers import Entity, entities, entity, identifier, number, properties, text
+from lading.registries.kubeflow.answers import Api, Entity, entity, identifier, number, properties, text
 from lading.registries.kubeflow.artifacts import choose, digests, facts, labels, located
 from lading.registries.kubeflow.records import record
 from lading.registries.reference import SCHEME, Reference
@@ -32,7 +32,9 @@ from lading.settings.storage import rule_values
 from lading.settings.variables import Variables
 from lading.uri import printable
 
-_API = "/api/model_registry/v1alpha3"
+# Old servers have only the first, new ones both, and those to come only the second:
+# https://github.com/kubeflow/hub/issues/2992.  What is asked for here is the same in both.
+_ROOTS = ("/api/model_registry/v1alpha3", "/api/model_registry/v1")
 _MOST_TRIED = 100
 # What the API takes as a name to look for; it keeps any other name, too.
 _FINDABLE = re.compile(r"[\x20-\x7e]+")
@@ -71,17 +73,17 @@ class KubeflowRegistry:
         self._main = self._open(entry)
 
     def resolve(self, reference: Reference) -> Resolution:
-        service = self._service(reference.namespace)
-        model = self._model(service, reference.model)
+        api = self._api(reference.namespace)
+        model = self._model(api, reference.model)
         if reference.version or reference.alias:
-            version, why = self._named(service, model, reference)
-            artifact = self._artifact(service, model, version, reference)
+            version, why = self._named(api, model, reference)
+            artifact = self._artifact(api, model, version, reference)
             considered = [(version["name"], why)]
         else:
-            version, artifact, considered = self._newest(service, model, reference)
+            version, artifact, considered = self._newest(api, model, reference)
         where = _where(model, version)
         recorded = [properties(found) for found in (version, artifact)]
-        uri, variables = located(service, artifact, recorded[0] | recorded[1], where)
+        uri, variables = located(api.service, artifact, recorded[0] | recorded[1], where)
         key = text(artifact, "storageKey")
         if key in self._storage:
             variables |= rule_values(*self._storage[key], self._settings.variables)
@@ -99,10 +101,13 @@ class KubeflowRegistry:
 
     def record(self, resolution: Resolution, deployment: Deployment) -> None:
         """A ServingEnvironment, an InferenceService in it, and a ServeModel for what was delivered."""
-        record(self._service(str(resolution.metadata.get("namespace", ""))), _API, resolution, deployment)
+        record(self._api(str(resolution.metadata.get("namespace", ""))), resolution, deployment)
 
     def _open(self, entry: RegistryEntry) -> Service:
         return Service(entry, self._settings, self._http, also=("service", "domain", "storage"))
+
+    def _api(self, namespace: str) -> Api:
+        return Api(self._service(namespace), _ROOTS, "/registered_models")
 
     def _service(self, namespace: str) -> Service:
         """The registry of ``namespace``.  The login goes to one that the entry names, never to one that a pattern fits."""
@@ -118,17 +123,11 @@ class KubeflowRegistry:
             options.pop("login", None)
         return self._open(self._entry._replace(options=options))
 
-    def _model(self, service: Service, name: str) -> Entity:
+    def _model(self, api: Api, name: str) -> Entity:
         what = f"model {printable(name)!r}"
-        found = self._find(service, "/registered_model", {"name": name}, what)
+        found = self._find(api, "/registered_model", {"name": name}, what)
         if found is None:
-            try:
-                models = list(entities(service, f"{_API}/registered_models", what=what))
-            except NotFound as error:
-                # There is a list of models wherever there is this API.
-                raise Unsupported(
-                    f"{what}: {service.origin} has no Model Registry API", hint="look at the url of the registry"
-                ) from error
+            models = list(api.list("/registered_models", what=what))
             found = _only(models, name, f"registry {printable(self.name)} has", "models")
             if found is None:
                 raise NoSuchModel(
@@ -142,37 +141,37 @@ class KubeflowRegistry:
             )
         return found
 
-    def _find(self, service: Service, path: str, query: Mapping[str, str], what: str) -> Entity | None:
+    def _find(self, api: Api, path: str, query: Mapping[str, str], what: str) -> Entity | None:
         """What the API finds by name.  None does not say that there is none, nor 404: it may be that there are several."""
         if not _FINDABLE.fullmatch(query["name"]):
             return None
         try:
-            found = entity(service.get(_API + path, query, what=what), what)
+            found = entity(api.get(path, query, what=what), what)
         except NotFound:
             return None
         # A database may take Iris for iris.
         return found if found["name"] == query["name"] else None
 
-    def _versions(self, service: Service, model: Entity) -> list[Entity]:
+    def _versions(self, api: Api, model: Entity) -> list[Entity]:
         """All versions, the newest first."""
-        path = f"{_API}/registered_models/{identifier(model)}/versions"
+        path = f"/registered_models/{identifier(model)}/versions"
         what = f"the versions of {printable(model['name'])!r}"
-        return sorted(entities(service, path, what=what), key=number, reverse=True)
+        return sorted(api.list(path, what=what), key=number, reverse=True)
 
-    def _named(self, service: Service, model: Entity, reference: Reference) -> tuple[Entity, str]:
+    def _named(self, api: Api, model: Entity, reference: Reference) -> tuple[Entity, str]:
         """The version that has the name or the alias, which must be live, and why it is the one."""
         versions: list[Entity] = []
         name, why = reference.version, "asked for by its name"
         if reference.alias:
             name, why = text(properties(model), f"alias.{reference.alias}"), f"the alias {reference.alias} names it"
         if reference.alias and not name:
-            versions = self._versions(service, model)
+            versions = self._versions(api, model)
             name = _carrier(model, versions, reference.alias)
         shown = f"version {printable(name)!r} of {printable(model['name'])!r}"
         query = {"name": name, "parentResourceId": identifier(model)}
-        found = self._find(service, "/model_version", query, shown)
+        found = self._find(api, "/model_version", query, shown)
         if found is None:
-            versions = versions or self._versions(service, model)
+            versions = versions or self._versions(api, model)
             found = _only(versions, name, f"model {printable(model['name'])!r} has", "versions")
         if found is None:
             raise NotFound(
@@ -180,18 +179,16 @@ class KubeflowRegistry:
                 hint=near_hint(name, (version["name"] for version in versions)),
             )
         if not _is_live(found):
-            live = [version["name"] for version in versions or self._versions(service, model) if _is_live(version)]
+            live = [version["name"] for version in versions or self._versions(api, model) if _is_live(version)]
             newest = f"; the newest live one is {SCHEME}://{_quoted(model['name'])}/{_quoted(live[0])}" if live else ""
             raise NotFound(f"{shown} is {_state(found)}", hint=f"restore it to deliver it{newest}")
         return found, why
 
-    def _newest(
-        self, service: Service, model: Entity, reference: Reference
-    ) -> tuple[Entity, Entity, list[tuple[str, str]]]:
+    def _newest(self, api: Api, model: Entity, reference: Reference) -> tuple[Entity, Entity, list[tuple[str, str]]]:
         """The newest live version that has the artifact, and what was thought of the others."""
         considered: list[tuple[str, str]] = []
         tried = 0
-        for version in self._versions(service, model):
+        for version in self._versions(api, model):
             if not _is_live(version):
                 considered.append((version["name"], f"it is {_state(version)}"))
                 continue
@@ -199,7 +196,7 @@ class KubeflowRegistry:
             if tried > _MOST_TRIED:
                 break
             try:
-                artifact = self._artifact(service, model, version, reference)
+                artifact = self._artifact(api, model, version, reference)
             except NotFound as error:
                 # Perhaps its upload is under way, or it was deleted since it was listed.
                 considered.append((version["name"], error.message))
@@ -212,13 +209,11 @@ class KubeflowRegistry:
             hint="; ".join(f"{printable(name)}: {why}" for name, why in considered[:3]),
         )
 
-    def _artifact(self, service: Service, model: Entity, version: Entity, reference: Reference) -> Entity:
+    def _artifact(self, api: Api, model: Entity, version: Entity, reference: Reference) -> Entity:
         # Without the type, documents, data sets and metrics come along.
         query = {"artifactType": "model-artifact"}
         what = f"the artifacts of {_where(model, version)}"
-        found = entities(
-            service, f"{_API}/model_versions/{identifier(version)}/artifacts", query, what=what, named=False
-        )
+        found = api.list(f"/model_versions/{identifier(version)}/artifacts", query, what=what, named=False)
         return choose(list(found), reference.artifact, _where(model, version))
 
 

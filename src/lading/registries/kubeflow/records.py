@@ -11,19 +11,18 @@ from urllib.parse import quote
 
 from lading.errors import LadingError, NotFound, Unsupported
 from lading.registries import Deployment, Resolution
-from lading.registries.kubeflow.answers import Entity, entities, entity, identifier, text
-from lading.registries.service import Service
+from lading.registries.kubeflow.answers import Api, Entity, entity, identifier, text
 
 
-def record(service: Service, api: str, resolution: Resolution, deployment: Deployment) -> None:
+def record(api: Api, resolution: Resolution, deployment: Deployment) -> None:
     """Say it with as few calls as it takes; nothing of others is changed."""
     model, version = (str(resolution.metadata.get(key, "")) for key in ("registeredModelId", "modelVersionId"))
     if not model or not version:
         raise Unsupported("the registry has said no ids for what was delivered")
     environment = _found_or_made(
-        service,
-        (f"{api}/serving_environment", {"name": deployment.environment}),
-        (f"{api}/serving_environments", {"name": deployment.environment}),
+        api,
+        ("/serving_environment", {"name": deployment.environment}),
+        ("/serving_environments", {"name": deployment.environment}),
         f"the environment {deployment.environment}",
     )
     # A service may have several models, and the model of an InferenceService is for ever.
@@ -31,26 +30,22 @@ def record(service: Service, api: str, resolution: Resolution, deployment: Deplo
     wanted = {"modelVersionId": version, "desiredState": "DEPLOYED"}
     parent = {"servingEnvironmentId": identifier(environment), "registeredModelId": model}
     served = _found_or_made(
-        service,
-        (f"{api}/inference_service", {"name": name, "parentResourceId": identifier(environment)}),
-        (f"{api}/inference_services", {"name": name, **parent, **wanted}),
+        api,
+        ("/inference_service", {"name": name, "parentResourceId": identifier(environment)}),
+        ("/inference_services", {"name": name, **parent, **wanted}),
         f"the inference service {deployment.service}",
     )
     if any(served.get(key) != value for key, value in wanted.items()):
-        service.call(
-            "PATCH",
-            f"{api}/inference_services/{identifier(served)}",
-            document=wanted,
-            what=f"the inference service {deployment.service}",
-        )
-    _say_served(service, f"{api}/inference_services/{identifier(served)}/serves", version, resolution, deployment)
+        path = f"/inference_services/{identifier(served)}"
+        api.send("PATCH", path, wanted, what=f"the inference service {deployment.service}")
+    _say_served(api, f"/inference_services/{identifier(served)}/serves", version, resolution, deployment)
 
 
-def _say_served(service: Service, path: str, version: str, resolution: Resolution, deployment: Deployment) -> None:
+def _say_served(api: Api, path: str, version: str, resolution: Resolution, deployment: Deployment) -> None:
     # Its name makes it the same for every replica that delivers the same.
     name = f"{version}:{deployment.digest}"
     what = f"what was served by {deployment.service}"
-    if any(text(served, "name") == name for served in entities(service, path, what=what, named=False)):
+    if any(text(served, "name") == name for served in api.list(path, what=what, named=False)):
         return
     facts = {
         "uri": resolution.uri.redacted(),
@@ -68,25 +63,25 @@ def _say_served(service: Service, path: str, version: str, resolution: Resolutio
         },
     }
     try:
-        service.call("POST", path, document=document, what=what)
+        api.send("POST", path, document, what=what)
     except LadingError:
         # Another replica may have said it between the two calls.
-        if not any(text(served, "name") == name for served in entities(service, path, what=what, named=False)):
+        if not any(text(served, "name") == name for served in api.list(path, what=what, named=False)):
             raise
 
 
 def _found_or_made(
-    service: Service, find: tuple[str, Mapping[str, str]], make: tuple[str, Mapping[str, Any]], what: str
+    api: Api, find: tuple[str, Mapping[str, str]], make: tuple[str, Mapping[str, Any]], what: str
 ) -> Entity:
     try:
-        return entity(service.get(*find, what=what), what)
+        return entity(api.get(*find, what=what), what)
     except NotFound:
         pass
     try:
-        return entity(service.call("POST", make[0], document=make[1], what=what), what)
+        return entity(api.send("POST", *make, what=what), what)
     except LadingError as refused:
         # Another process may have made it between the two calls.
         try:
-            return entity(service.get(*find, what=what), what)
+            return entity(api.get(*find, what=what), what)
         except NotFound:
             raise refused from None
