@@ -11,6 +11,9 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,6 +22,8 @@ from lading.settings import Limits
 from servers.destination import OLD_MODEL, Destination
 from servers.fake_gcs import FakeGcs
 from servers.fake_google import FakeGoogle
+from servers.fake_hub import FakeHub
+from servers.fake_modelscope import FakeModelScope
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import (
     ALWAYS,
@@ -34,6 +39,7 @@ from servers.faulty_http import (
     status,
     wrong_byte,
 )
+from servers.git_server import PASSWORD, USER, GitServer, basic
 from servers.real_s3 import ACCESS_KEY_ID, s3_settings
 from servers.trees import MIB, content, write_tree
 
@@ -127,7 +133,85 @@ def _gcs() -> Iterator[Scene]:
         )
 
 
-SCENES = {"http": _http, "s3": _s3, "gcs": _gcs}
+@contextmanager
+def _git(*, lfs: bool) -> Iterator[Scene]:
+    with FaultyServer() as server, TemporaryDirectory() as folder:
+        origin = GitServer(server, Path(folder))
+        origin.private = True
+        model = origin.create()
+
+        def put(data: bytes) -> None:
+            origin.keep(data)
+            model.commit({"weights/big.bin": model.pointer(data) if lfs else data})
+
+        def reads(request: Request) -> bool:
+            # The second time: the first only asks how large it is.
+            wants_blob = b"command=fetch" in request.body and b"deepen" not in request.body
+            return wants_blob and len([each for each in server.requests if each.body == request.body]) > 1
+
+        def reads_object(request: Request) -> bool:
+            return "/lfs-objects/" in request.path and not probes(request)
+
+        model.commit(FILES)
+        put(BIG)
+        fetches = reads_object if lfs else reads
+        yield Scene(
+            server,
+            model.url,
+            lists=lambda request: not fetches(request),
+            reads=fetches,
+            put=put,
+            settings={"variables": {"GIT_USERNAME": USER, "GIT_PASSWORD": PASSWORD}},
+            secret=basic(USER, PASSWORD),
+        )
+
+
+@contextmanager
+def _hugging_face() -> Iterator[Scene]:
+    with FaultyServer() as server:
+        hub = FakeHub(server)
+        # Large files come from another host, as they do.
+        hub.content_url = server.url.replace("127.0.0.1", "localhost")
+        model = hub.repository("owner/model", private=True, readers=frozenset({"hf_secret"}))
+        model.commit(FILES)
+        yield Scene(
+            server,
+            "hf://owner/model",
+            lists=lambda request: request.path.startswith("/api/models/owner/model/"),
+            reads=lambda request: request.path.startswith("/signed/"),
+            put=lambda data: model.put("weights/big.bin", data),
+            settings={"variables": {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_secret"}},
+            secret="hf_secret",
+        )
+
+
+@contextmanager
+def _modelscope() -> Iterator[Scene]:
+    with FaultyServer() as server:
+        scope = FakeModelScope(server)
+        scope.content_url = server.url.replace("127.0.0.1", "localhost")
+        model = scope.model("owner/model", readers=frozenset({"ms-secret"}))
+        model.commit(FILES)
+        yield Scene(
+            server,
+            "modelscope://owner/model",
+            lists=lambda request: request.path.endswith("/repo/files"),
+            reads=lambda request: request.path.startswith("/signed/"),
+            put=lambda data: model.put("weights/big.bin", data),
+            settings={"variables": {"MODELSCOPE_ENDPOINT": server.url, "MODELSCOPE_API_TOKEN": "ms-secret"}},
+            secret="ms-secret",
+        )
+
+
+SCENES = {
+    "git": partial(_git, lfs=False),
+    "git-lfs": partial(_git, lfs=True),
+    "http": _http,
+    "s3": _s3,
+    "gcs": _gcs,
+    "hugging-face": _hugging_face,
+    "modelscope": _modelscope,
+}
 
 
 @pytest.fixture(params=SCENES.values(), ids=SCENES)

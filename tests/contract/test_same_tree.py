@@ -9,9 +9,13 @@ import pytest
 
 from lading.settings import Limits, Network
 from servers.certificates import Authority
+from servers.fake_gcs import FakeGcs
+from servers.fake_hub import FakeHub
+from servers.fake_modelscope import FakeModelScope
 from servers.faulty_http import FaultyServer
+from servers.git_server import GitServer
 from servers.real_s3 import BUCKET, client, fill_moto, moto, rclone, s3_settings
-from servers.trees import facts, told, whole_manifest, write_contract_tree
+from servers.trees import facts, paths, told, whole_manifest, write_contract_tree
 
 LIMITS = Limits(stall_s=20.0, connect_s=5.0, attempts=4, workers=4)
 
@@ -89,10 +93,66 @@ def _s3_by_moto(request):
         yield f"s3://{BUCKET}/tree", s3_settings(endpoint)
 
 
+@contextmanager
+def _git(request):
+    folder = request.getfixturevalue("tmp_path")
+    with FaultyServer() as server, request.getfixturevalue("tree").joinpath("weights.bin").open("rb") as large:
+        origin = GitServer(server, folder)
+        model = origin.create()
+        shutil.copytree(
+            request.getfixturevalue("tree"), model.work, dirs_exist_ok=True, ignore=lambda *_: ["weights.bin"]
+        )
+        # As models are kept in git: the large file in Git LFS.
+        content = memoryview(mmap.mmap(large.fileno(), 0, access=mmap.ACCESS_READ))
+        model.commit({"weights.bin": model.pointer(content)})
+        origin.keep(content)
+        yield model.url, {}
+    shutil.rmtree(model.bare)
+    shutil.rmtree(model.work)
+
+
+@contextmanager
+def _gcs(request):
+    tree = request.getfixturevalue("tree")
+    with FaultyServer() as server, (tree / "weights.bin").open("rb") as large:
+        bucket = FakeGcs(server)
+        for path in set(paths(tree)) - {"weights.bin"}:
+            bucket.put(f"tree/{path}", (tree / path).read_bytes())
+        bucket.put("tree/weights.bin", memoryview(mmap.mmap(large.fileno(), 0, access=mmap.ACCESS_READ)))
+        for marker in ("tree/", "tree/deep/", "tree/nothing-but-a-marker/"):
+            bucket.put(marker, b"")
+        yield f"gs://{bucket.bucket}/tree", {"variables": {"STORAGE_EMULATOR_HOST": server.url}}
+
+
+@contextmanager
+def _hugging_face(request):
+    with FaultyServer() as server, FaultyServer(host="localhost") as content_network:
+        FakeHub(server, content_network).repository("owner/tree").commit(mapped_tree(request.getfixturevalue("tree")))
+        yield "hf://owner/tree", {"variables": {"HF_ENDPOINT": server.url}}
+
+
+@contextmanager
+def _modelscope(request):
+    with FaultyServer() as server, FaultyServer(host="localhost") as content_network:
+        FakeModelScope(server, content_network).model("owner/tree").commit(mapped_tree(request.getfixturevalue("tree")))
+        yield "modelscope://owner/tree", {"variables": {"MODELSCOPE_ENDPOINT": server.url}}
+
+
 @pytest.mark.parametrize(
     "served",
-    [_local, _file_uri, _http, _https, _s3_by_rclone, _s3_by_moto],
-    ids=["path", "file", "tar-over-http", "tar-over-https", "s3-rclone", "s3-moto"],
+    [_local, _file_uri, _http, _https, _s3_by_rclone, _s3_by_moto, _gcs, _git, _hugging_face, _modelscope],
+    ids=[
+        "path",
+        "file",
+        "tar-over-http",
+        "tar-over-https",
+        "s3-rclone",
+        "s3-moto",
+        "gcs",
+        "git",
+        "hugging-face",
+        "modelscope",
+    ],
 )
 def test_the_same_tree_gives_the_same_manifest_through_every_source(request, served, expected, destination, pull):
     with served(request) as (uri, settings):

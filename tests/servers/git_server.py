@@ -28,6 +28,11 @@ ENVIRONMENT = {
 }
 
 
+def basic(user: str, password: str) -> str:
+    """What the header says (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
 def git(*arguments: str | Path, cwd: Path | None = None, **options) -> str:
     """What git says; its failure is an error."""
     done = subprocess.run(["git", *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, check=False, **options)
@@ -116,8 +121,7 @@ class GitServer:
         return oid
 
     def _git(self, request: Request) -> Answer:
-        pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        if self.private and request.headers.get("authorization") != f"Basic {pair}":
+        if self.private and request.headers.get("authorization") != basic(USER, PASSWORD):
             return Answer(401, {"WWW-Authenticate": 'Basic realm="git"'})
         if request.path.endswith(f"{_LFS}objects/batch"):
             return self._batch(json.loads(request.body))
