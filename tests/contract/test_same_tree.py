@@ -15,7 +15,7 @@ from servers.fake_modelscope import FakeModelScope
 from servers.faulty_http import FaultyServer
 from servers.git_server import GitServer
 from servers.real_s3 import BUCKET, client, fill_moto, moto, rclone, s3_settings
-from servers.trees import facts, paths, told, whole_manifest, write_contract_tree
+from servers.trees import facts, mapped_tree, told, whole_manifest, write_contract_tree
 
 LIMITS = Limits(stall_s=20.0, connect_s=5.0, attempts=4, workers=4)
 
@@ -113,15 +113,13 @@ def _git(request):
 
 @contextmanager
 def _gcs(request):
-    tree = request.getfixturevalue("tree")
-    with FaultyServer() as server, (tree / "weights.bin").open("rb") as large:
+    with FaultyServer() as server:
         bucket = FakeGcs(server)
-        for path in set(paths(tree)) - {"weights.bin"}:
-            bucket.put(f"tree/{path}", (tree / path).read_bytes())
-        bucket.put("tree/weights.bin", memoryview(mmap.mmap(large.fileno(), 0, access=mmap.ACCESS_READ)))
+        for path, data in mapped_tree(request.getfixturevalue("tree")).items():
+            bucket.put(f"tree/{path}", data)
         for marker in ("tree/", "tree/deep/", "tree/nothing-but-a-marker/"):
             bucket.put(marker, b"")
-        yield f"gs://{bucket.bucket}/tree", {"variables": {"STORAGE_EMULATOR_HOST": server.url}}
+        yield "gs://models/tree", {"variables": {"STORAGE_EMULATOR_HOST": server.url}}
 
 
 @contextmanager

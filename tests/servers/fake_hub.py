@@ -92,7 +92,7 @@ class FakeHub:
 
     def __init__(self, server: FaultyServer, content: FaultyServer | None = None) -> None:
         self.server = server
-        self.content = content or server
+        self.content_url = (content or server).url
         self.repositories: list[Repository] = []
         self.tokens: frozenset[str] = frozenset()
         self.page_entries = 1000
@@ -102,7 +102,7 @@ class FakeHub:
         self.next_host = server.url
         self._links: dict[str, float] = {}
         self._lfs: dict[str, Blob] = {}
-        self.content.routes["/signed/"] = self._signed
+        (content or server).routes["/signed/"] = self._signed
         server.routes["/"] = self.answer
 
     def repository(self, name: str, kind: str = "models", **about) -> Repository:
@@ -191,7 +191,7 @@ class FakeHub:
         self._lfs[blob.sha256] = blob
         link = f"/signed/{blob.sha256}?X-Amz-Expires=3600&X-Amz-Signature={len(self._links)}"
         self._links[link] = self.link_uses
-        return Answer(302, about | {"Location": self.content.url + link}, b"Found. Redirecting")
+        return Answer(302, about | {"Location": self.content_url + link}, b"Found. Redirecting")
 
     def _signed(self, request: Request) -> Answer:
         """The content network: it knows signatures and no tokens, and has its own ETags."""

@@ -1,5 +1,6 @@
 """Model folders: what the servers serve, and how a test looks at what has arrived."""
 
+import mmap
 import os
 import zlib
 from pathlib import Path
@@ -29,6 +30,11 @@ def write_tree(folder: Path, files: dict[str, bytes]) -> Path:
 def read_tree(folder: Path) -> dict[str, bytes]:
     """Every file below ``folder`` but lading's own."""
     return {path: (folder / path).read_bytes() for path in paths(folder)}
+
+
+def mapped_tree(folder: Path) -> dict[str, bytes | memoryview]:
+    """The same, with large files mapped into memory and not read."""
+    return {path: _mapped(folder / path) for path in paths(folder)}
 
 
 def facts(folder: Path) -> dict[str, tuple[int, str]]:
@@ -87,6 +93,13 @@ def paths(folder: Path) -> list[str]:
             names = [name for name in names if name != ".lading.json"]
         found += [os.path.relpath(os.path.join(parent, name), folder) for name in names]
     return sorted(found)
+
+
+def _mapped(place: Path) -> bytes | memoryview:
+    if place.stat().st_size < MIB:
+        return place.read_bytes()
+    with place.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _facts(place: Path) -> tuple[int, str]:
