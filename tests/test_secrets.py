@@ -106,6 +106,21 @@ def run(folder: Path, *arguments: str, **env: str) -> tuple[int, str]:
     return result.returncode, result.stdout + result.stderr + everything(folder)
 
 
+def google_key() -> str:
+    return json.dumps({"type": "service_account", "client_email": "a@b", "private_key": MARK})
+
+
+def google_login(path: str) -> str:
+    secrets = dict.fromkeys(("client_id", "client_secret", "refresh_token"), MARK)
+    return json.dumps({"type": "authorized_user", "token_uri": f"http://127.0.0.1:{{port}}/{path}", **secrets})
+
+
+def google_federation() -> str:
+    source = {"url": f"http://127.0.0.1:{{port}}/denied?a={MARK}", "headers": {"Authorization": f"Bearer {MARK}"}}
+    about = {"type": "external_account", "audience": "a", "subject_token_type": "jwt", "credential_source": source}
+    return json.dumps(about)
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("command", ["pull", "init"])
 @pytest.mark.parametrize(
@@ -143,6 +158,14 @@ def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
         (["pull", "s3://bucket/model?token=s3cret", "dest"], {}),
         (["pull", "s3://user:s3cret@bucket/model", "dest"], {}),
         (["pull", "gs://user:s3cret@bucket/model?token=s3cret", "dest"], {}),
+        (["pull", "gs://bucket/m", "dest"], {"STORAGE_EMULATOR_HOST": "http://user:s3cret@127.0.0.1:{port}/denied"}),
+        (["pull", "gs://bucket/m", "dest"], {"gcloud-application-credentials.json": "s3cret"}),
+        (["pull", "gs://bucket/m", "dest"], {"gcloud-application-credentials.json": google_key()}),
+        (["pull", "gs://bucket/m", "dest"], {"gcloud-application-credentials.json": google_login("denied")}),
+        (["pull", "gs://bucket/m", "dest"], {"gcloud-application-credentials.json": google_login("model.bin")}),
+        (["init", "gs://bucket/m", "dest"], {"gcloud-application-credentials.json": google_login("redirect")}),
+        (["pull", "gs://bucket/m", "dest"], {"STORAGE_CONFIG": f'{{"type": "gs", "credentials": {google_key()}}}'}),
+        (["pull", "gs://bucket/m", "dest"], {"gcloud-application-credentials.json": google_federation()}),
         (["pull", "model-registry://iris/v1?token=s3cret", "dest"], {"LADING_CATALOG": "/nowhere"}),
         (["pull", "http://user:s3cret@h\x01ost/", "dest"], {}),
         (["pull", "http://user:s3cret@h:port/x", "dest"], {}),
