@@ -24,6 +24,8 @@ _CONFIGURATION = (
     "CLOUDSDK_",
     "API_ENDPOINT_",
     "AZ_",
+    "HDFS_",
+    "HADOOP_USER_NAME",
     "HF_",
     "HUGGING_FACE_",
     "MODELSCOPE_",

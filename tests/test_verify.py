@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from itertools import pairwise
 
 import pytest
 from awscrt import checksums
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from lading.errors import IntegrityError, Unsupported
 from lading.manifest import HEX_DIGITS, Digest
 from lading.settings import VerifyMode
-from lading.verify import choose_checks, combined_crc, is_crc, mismatch, new_hash, running_crc
+from lading.verify import SequentialHash, choose_checks, combined_crc, is_crc, mismatch, new_hash, running_crc
 
 CHECK = b"123456789"
 GIT_CHECK = "e2e107ac61ac259b87c544f6e7a4eb03422c6c21"
@@ -139,3 +140,27 @@ def test_a_mismatch_names_the_file_and_both_digests() -> None:
     text = str(mismatch("f", d("crc32", "1"), d("crc32", "2")))
     assert "f has crc32:22222222" in text
     assert "crc32:11111111 is expected" in text
+
+
+@given(
+    st.sampled_from(["crc32", "crc32c"]),
+    st.lists(st.integers(1, 2000), min_size=1, max_size=9),
+    st.lists(st.integers(0, 3000), max_size=5),
+)
+def test_an_hdfs_checksum_is_of_the_crcs_of_chunks_whatever_the_pieces(
+    crc: str, block_sizes: list[int], cuts: list[int]
+) -> None:
+    content = bytes(number % 251 for number in range(sum(block_sizes)))
+    md5s, at = b"", 0
+    for size in block_sizes:
+        chunks = [content[start : min(start + 512, at + size)] for start in range(at, at + size, 512)]
+        crcs = b"".join(CRCS[crc](chunk).to_bytes(4, "big") for chunk in chunks)
+        md5s += hashlib.md5(crcs).digest()
+        at += size
+    padded = next(size for size in (32, 64, 128, 256) if size >= len(md5s))
+    wanted = Digest(f"hdfs-{crc}", hashlib.md5(md5s.ljust(padded, b"\0")).hexdigest(), tuple(block_sizes))
+    running = SequentialHash(wanted, len(content))
+    ends = sorted({min(cut, len(content)) for cut in cuts} | {0, len(content)})
+    for start, end in pairwise(ends):
+        running.update(memoryview(content)[start:end])
+    assert running.digest() == wanted

@@ -64,6 +64,22 @@ def scratch_file(near: str) -> IO[bytes]:
             raise disk_error(error, folder) from error
 
 
+@cache
+def memory_file(content: bytes) -> str:
+    """The path of a file with this content that is on no disk: for libraries that take a secret only as a file.
+
+    Only this process can open it, and it stays as long as the process: a name always stands for the same content.
+    """
+    try:
+        descriptor = os.memfd_create("lading", os.MFD_CLOEXEC)
+        os.fchmod(descriptor, 0o400)
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+    except OSError as error:
+        raise disk_error(error, "a file in memory") from error
+    return f"/proc/self/fd/{descriptor}"
+
+
 def free_bytes(path: Path) -> int:
     """Bytes that this user may still write on the file system of ``path``, or of its nearest parent."""
     while True:

@@ -42,6 +42,7 @@ class Digest(NamedTuple):
     ``part_sizes_bytes`` makes it a *composite*: the digest of its parts' digests, as S3 computes
     it for multipart uploads
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
+    ``hdfs-crc32`` and ``hdfs-crc32c`` are always composites, of a file's blocks.
     """
 
     algorithm: str

@@ -32,6 +32,7 @@ LATER = "Tue, 06 Jan 2026 10:00:00 GMT"
 
 _PIECE_BYTES = 64 * 1024
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+_WEBHDFS_RANGE = re.compile(r"\boffset=(\d+)&length=(\d+)")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ class Request:
         return urlsplit(self.target).query
 
     def span(self, size_bytes: int) -> tuple[int, int] | None:
-        """The bytes that the Range header asks for, end exclusive; None without one."""
+        """The bytes that the Range header, or WebHDFS's query, asks for, end exclusive; None without one."""
+        if match := _WEBHDFS_RANGE.search(self.query):
+            start, length = map(int, match.groups())
+            return start, min(start + length, size_bytes)
         match = _RANGE.fullmatch(self.headers.get("range", ""))
         if match is None:
             return None

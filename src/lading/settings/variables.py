@@ -10,9 +10,18 @@ from collections.abc import Iterator, Mapping
 from lading.credentials import Secret
 from lading.errors import UsageError
 
+_OF_HDFS = tuple(
+    f"HDFS_{name}"
+    for name in (
+        *("DELEGATION_TOKEN", "HEADERS", "KERBEROS_KEYTAB", "KERBEROS_PRINCIPAL", "ROOTPATH", "USER_PROXY"),
+        *("TLS_CA", "TLS_CERT", "TLS_KEY", "TLS_SKIP_VERIFY"),
+    )
+)
 # What belongs to another variable, and goes when a new value of that one comes without it: a session
 # token from elsewhere would make these keys wrong.
 _BELONGINGS = {
+    "HDFS_NAMENODE": _OF_HDFS,
+    "HDFS_SECRET_DIR": ("HDFS_NAMENODE", *_OF_HDFS),
     "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
     "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3",),
     # An identity and a token come before a key, and a secret is of one identity.

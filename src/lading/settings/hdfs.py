@@ -1,0 +1,120 @@
+"""HDFS: KServe's secret for it, a folder of files or storage JSON, and the variables that stand for its keys."""
+
+import base64
+import binascii
+import json
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from lading.credentials import Secret
+from lading.disk import memory_file, read_secret_file
+from lading.errors import UsageError
+from lading.settings.variables import Variables, is_true
+from lading.uri import printable
+
+_DEFAULT_FOLDER = "/var/secrets/kserve-hdfscreds"
+
+# KServe's secret and storage JSON (types hdfs and webhdfs): each key and the variable that it stands for.
+# N_THREADS is not among them: how many work at a time follows the container's limits.
+STORAGE_KEYS = {
+    "HDFS_NAMENODE": "HDFS_NAMENODE",
+    "HDFS_ROOTPATH": "HDFS_ROOTPATH",
+    "HDFS_DELEGATION_TOKEN": "HDFS_DELEGATION_TOKEN",
+    "USER_PROXY": "HDFS_USER_PROXY",
+    "HEADERS": "HDFS_HEADERS",
+    "KERBEROS_PRINCIPAL": "HDFS_KERBEROS_PRINCIPAL",
+    "KERBEROS_KEYTAB": "HDFS_KERBEROS_KEYTAB",
+    "TLS_CERT": "HDFS_TLS_CERT",
+    "TLS_KEY": "HDFS_TLS_KEY",
+    "TLS_CA": "HDFS_TLS_CA",
+    "TLS_SKIP_VERIFY": "HDFS_TLS_SKIP_VERIFY",
+}
+# What is a file in the folder, and its content in base64 elsewhere.
+_FILES = ("KERBEROS_KEYTAB", "TLS_CERT", "TLS_KEY", "TLS_CA")
+
+
+class Hdfs(NamedTuple):
+    """The namenodes, and who asks them.  ``keytab`` and what begins with ``tls`` are files.
+
+    Without namenodes there are no credentials: they go to what was configured, never to what a URI names.
+    """
+
+    namenodes: tuple[str, ...] = ()
+    root: str = "/"
+    user: str = ""
+    proxy_user: str = ""
+    delegation_token: Secret | None = None
+    headers: tuple[tuple[str, Secret], ...] = ()
+    principal: str = ""
+    keytab: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    verify_tls: bool = True
+
+
+def read_hdfs(variables: Variables) -> Hdfs:
+    """Which namenodes to ask and as whom: all of it from variables or all of it from the folder."""
+    texts = {key: text for key, variable in STORAGE_KEYS.items() if (text := variables.get(variable, ""))}
+    user = variables.get("HADOOP_USER_NAME", "")
+    if texts:
+        files = {key: _content(STORAGE_KEYS[key], texts[key]) for key in _FILES if key in texts}
+        where = "the HDFS variables"
+    else:
+        folder = Path(variables.get("HDFS_SECRET_DIR") or _DEFAULT_FOLDER)
+        if not variables.get("HDFS_SECRET_DIR") and not folder.is_dir():
+            return Hdfs(user=user)
+        there = {key: str(folder / key) for key in STORAGE_KEYS if (folder / key).is_file()}
+        files = {key: there.pop(key) for key in _FILES if key in there}
+        texts = {key: read_secret_file(place) for key, place in there.items()}
+        where = printable(str(folder))
+    if not texts.get("HDFS_NAMENODE"):
+        raise UsageError(
+            f"{where} name no HDFS_NAMENODE" if "variables" in where else f"{where} has no file HDFS_NAMENODE",
+            hint="for example https://namenode:9871, several separated by semicolons",
+        )
+    token = texts.get("HDFS_DELEGATION_TOKEN")
+    found = Hdfs(
+        namenodes=tuple(_namenode(url) for url in map(str.strip, texts["HDFS_NAMENODE"].split(";")) if url),
+        root=texts.get("HDFS_ROOTPATH") or "/",
+        user=user,
+        proxy_user=texts.get("USER_PROXY", ""),
+        delegation_token=Secret(token) if token else None,
+        headers=_headers(texts.get("HEADERS", "")),
+        principal=texts.get("KERBEROS_PRINCIPAL", ""),
+        keytab=files.get("KERBEROS_KEYTAB", ""),
+        tls_certificate=files.get("TLS_CERT", ""),
+        tls_key=files.get("TLS_KEY", ""),
+        tls_ca=files.get("TLS_CA", ""),
+        verify_tls=not is_true(texts.get("TLS_SKIP_VERIFY") or "false", "TLS_SKIP_VERIFY"),
+    )
+    if bool(found.principal) != bool(found.keytab):
+        raise UsageError("only one of KERBEROS_PRINCIPAL and KERBEROS_KEYTAB is given")
+    return found
+
+
+def _namenode(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+        raise UsageError(
+            "HDFS_NAMENODE is not an http or https URL", hint="for example https://namenode:9871, without a user"
+        )
+    return url.rstrip("/")
+
+
+def _headers(text: str) -> tuple[tuple[str, Secret], ...]:
+    if not text:
+        return ()
+    try:
+        return tuple((str(name), Secret(str(value))) for name, value in json.loads(text).items())
+    except (ValueError, AttributeError) as error:
+        # The text is a secret: it is not quoted.
+        raise UsageError("HEADERS of HDFS is not a JSON object") from error
+
+
+def _content(variable: str, text: str) -> str:
+    try:
+        return memory_file(base64.b64decode("".join(text.split()), validate=True))
+    except binascii.Error as error:
+        raise UsageError(f"{variable} is not base64 text", hint="encode the file by: base64 -w0") from error

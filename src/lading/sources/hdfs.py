@@ -1,0 +1,380 @@
+"""HDFS by its WebHDFS interface: ``hdfs://path``, ``webhdfs://path``, ``webhdfs://namenode:port/path``.
+
+https://hadoop.apache.org/docs/stable/hadoop-project-dist/hadoop-hdfs/WebHDFS.html.  HttpFS and
+gateways speak it, too.  The namenode lists; a file's bytes and checksum come from a datanode that
+it redirects to, with what that needs to know of the user in the URL.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+from urllib.parse import quote, urlencode, urlsplit
+
+from lading.errors import (
+    IntegrityError,
+    LadingError,
+    NotAllowed,
+    NotFound,
+    OriginChanged,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
+from lading.http_client import Answer, HttpClient, status_error
+from lading.kerberos import Kerberos
+from lading.manifest import Digest, File, Manifest, safe_path
+from lading.near import near_hint
+from lading.settings import Network, Settings
+from lading.settings.hdfs import Hdfs, read_hdfs
+from lading.sources import Sink
+from lading.spans import Span
+from lading.uri import ModelURI, printable
+from lading.verify import HDFS_CHUNK_BYTES
+
+_LIST_LIMIT_BYTES = 64 << 20
+_ERROR_LIMIT_BYTES = 64 * 1024
+_MOST_FOLDERS = 100_000
+_Status = dict[str, Any]
+
+# https://github.com/apache/hadoop, DataNode's and NameNode's ExceptionHandler: the status is 403 for
+# whatever went wrong with input and output, so that the exception's name is what tells.
+_EXCEPTIONS: dict[str, tuple[type[LadingError], str]] = {
+    "FileNotFoundException": (NotFound, ""),
+    "AccessControlException": (NotAllowed, "this user needs r on files and rx on folders"),
+    "AuthorizationException": (NotAllowed, "the cluster does not let this user act for USER_PROXY"),
+    "AuthenticationException": (NotAllowed, "the credentials are wrong or have expired"),
+    "InvalidToken": (NotAllowed, "the delegation token has expired or is of another cluster"),
+    "SecurityException": (NotAllowed, "look at the user, USER_PROXY and the delegation token"),
+    "IllegalArgumentException": (Unsupported, ""),
+    "UnsupportedOperationException": (Unsupported, ""),
+}
+_OF_THE_OTHER_NAMENODE = ("StandbyException", "RetriableException")
+
+_CHUNKED = re.compile(rf"MD5-of-(\d+)MD5-of-{HDFS_CHUNK_BYTES}(CRC32C?)")
+_COMPOSITE = re.compile(r"COMPOSITE-(CRC32C?)")
+# The checksum's own parameters, an int and a long, stand before its MD5.
+_MD5_AT = slice(12, 28)
+
+
+class HdfsSource:
+    """The files below a folder of HDFS, or one file.  The validator is its inode, length and modification time."""
+
+    def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
+        hdfs = self._settings = read_hdfs(settings.variables)
+        self._shown = uri.redacted()
+        self._namenodes, self._names = _namenodes_and_names(uri, hdfs)
+        self._active = 0
+        self._lock = threading.Lock()
+        self._http = http.reaching(_network(http.network, hdfs))
+        self._kerberos = Kerberos(hdfs.principal, hdfs.keytab) if hdfs.principal else None
+        self._wants_digests = settings.verify != "off"
+        # Erasure-coded and encrypted files: their checksums are not of their bytes in order.
+        self._of_other_bytes: set[str] = set()
+        self.credential_kind = _credential_kind(hdfs)
+
+    def list(self) -> Manifest:
+        root = self._root()
+        try:
+            files = list(self._files(root))
+        except NotFound as error:
+            raise NotFound(error.message, hint=error.hint or self._near(root)) from error
+        if not files:
+            raise NotFound(f"{self._shown} has no files", hint=self._near(root))
+        return Manifest.of(files)
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        if self._wants_digests and span == Span(0, file.size_bytes):
+            sink.told(self.digests(file))
+        length = (span.end or 0) - span.start
+        with self._open("OPEN", file.locator, offset=str(span.start), length=str(length)) as answer:
+            told = answer.head.get("content-length")
+            if told and told != str(length):
+                self._check_version(file)
+                raise Unavailable(f"{self._shown_path(file.locator)}: {told} bytes come where {span} were asked for")
+            answer.read_into(sink.write)
+        # OPEN takes no validator, and a datanode finds the blocks of a long file by its name, a few at a
+        # time: what is the listed version after the last byte was it all along.
+        self._check_version(file)
+
+    def digests(self, file: File) -> Sequence[Digest]:
+        """The checksum that the cluster keeps, as far as it can be computed from the bytes; costs up to three requests."""
+        if not file.size_bytes or file.locator in self._of_other_bytes:
+            return ()
+        try:
+            found = self._json("GETFILECHECKSUM", file.locator)["FileChecksum"]
+            algorithm, value = found["algorithm"], bytes.fromhex(found["bytes"])
+            if match := _COMPOSITE.fullmatch(algorithm):
+                return [Digest(match[1].lower(), value[:4].hex())]
+            if (match := _CHUNKED.fullmatch(algorithm)) and (sizes := self._block_sizes(file, int(match[1]))):
+                return [Digest(f"hdfs-{match[2].lower()}", value[_MD5_AT].hex(), sizes)]
+        except (Unsupported, NotAllowed, TypeError, KeyError, ValueError):
+            # A gateway that has no such operation; a file whose blocks have checksums of two kinds.
+            pass
+        return ()
+
+    def _block_sizes(self, file: File, chunks: int) -> tuple[int, ...]:
+        """Sizes of the file's blocks; the first has so many ``chunks``, of which 0 means that it is the only one.
+
+        They are asked for and not computed: files that were concatenated or appended to have blocks of any size.
+        """
+        if not chunks:
+            return (file.size_bytes or 0,)
+        blocks = self._json("GETFILEBLOCKLOCATIONS", file.locator)["BlockLocations"]["BlockLocation"]
+        sizes = tuple(int(block["length"]) for block in blocks)
+        return sizes if sum(sizes) == file.size_bytes and all(size > 0 for size in sizes) else ()
+
+    def _check_version(self, file: File) -> None:
+        try:
+            status = self._json("GETFILESTATUS", file.locator)["FileStatus"]
+        except NotFound as error:
+            raise OriginChanged(f"{self._shown_path(file.locator)} is gone") from error
+        except (KeyError, TypeError) as error:
+            raise self._not_webhdfs() from error
+        if _validator(status) != file.validator:
+            raise OriginChanged(f"{self._shown_path(file.locator)} changed while it was read")
+
+    def _root(self) -> str:
+        """The path of the URI in HDFS, without a slash at its end."""
+        root = self._settings.root
+        if not root.startswith("/"):
+            # A relative one is below the user's home, as for KServe's own client.
+            home = self._http.retry.call(lambda: self._json("GETHOMEDIRECTORY", "/"), what=self._shown)
+            root = f"{home.get('Path', '')}/{root}"
+        return "/".join(["", *filter(None, root.split("/")), *self._names])
+
+    def _files(self, root: str) -> Iterator[File]:
+        folders = [""]
+        for count in range(_MOST_FOLDERS):
+            if not folders:
+                return
+            folder = folders.pop()
+            below = f"{root}/{folder}".rstrip("/")
+            for status in self._statuses(below):
+                name, kind = status["pathSuffix"], status["type"]
+                if not name and kind == "FILE" and not count:
+                    yield self._file(root.rpartition("/")[2], root, status)
+                    continue
+                if not name or "/" in name:
+                    raise IntegrityError(f"the listing of {self._shown} holds the name {printable(name)!r}")
+                path = safe_path(f"{folder}{name}")
+                if kind == "DIRECTORY":
+                    folders.append(f"{path}/")
+                elif kind == "FILE":
+                    yield self._file(path, f"{below}/{name}", status)
+                else:
+                    raise Unsupported(f"{self._shown_path(f'{below}/{name}')} is neither a file nor a folder")
+        raise IntegrityError(f"the listing of {self._shown} does not end")
+
+    def _file(self, path: str, locator: str, status: _Status) -> File:
+        if status.get("ecBit") or status.get("encBit"):
+            self._of_other_bytes.add(locator)
+        return File(path, status["length"], _validator(status), locator=locator)
+
+    def _statuses(self, folder: str) -> Iterator[_Status]:
+        """What is in a folder, or the file itself with an empty name: in pages, where the server has them."""
+        last = ""
+        while True:
+            after = {"startAfter": last} if last else {}
+            try:
+                page = self._page("LISTSTATUS_BATCH", folder, **after)
+            except Unsupported:
+                # Before Hadoop 3 there are none.
+                if last:
+                    raise
+                page = self._page("LISTSTATUS", folder)
+            statuses, left = page
+            yield from statuses
+            if not left:
+                return
+            if not statuses or statuses[-1]["pathSuffix"] <= last:
+                raise IntegrityError(f"the listing of {self._shown} does not end")
+            last = statuses[-1]["pathSuffix"]
+
+    def _page(self, operation: str, folder: str, **query: str) -> tuple[Sequence[_Status], int]:
+        """Statuses, and how many are left for the pages that follow."""
+        what = f"the listing of {self._shown}"
+        listing = self._http.retry.call(lambda: self._json(operation, folder, **query), what=what)
+        try:
+            left = 0
+            if operation == "LISTSTATUS_BATCH":
+                listing = listing["DirectoryListing"]
+                left, listing = int(listing["remainingEntries"]), listing["partialListing"]
+            statuses = listing["FileStatuses"]["FileStatus"]
+            for status in statuses:
+                if not isinstance(status["pathSuffix"], str) or type(status["length"]) is not int:
+                    raise TypeError(status)
+                if status["type"] == "FILE" and status["length"] < 0:
+                    raise ValueError(status)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._not_webhdfs() from error
+        return statuses, left
+
+    def _near(self, root: str) -> str:
+        parent, _, wanted = root.rpartition("/")
+        try:
+            names = [status["pathSuffix"] for status in self._statuses(parent)]
+        except LadingError:
+            return ""
+        return near_hint(wanted, (name for name in names if name != wanted))
+
+    def _json(self, operation: str, path: str, **query: str) -> dict[str, Any]:
+        with self._open(operation, path, **query) as answer:
+            body = answer.read(_LIST_LIMIT_BYTES)
+        try:
+            found = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise self._not_webhdfs() from error
+        if not isinstance(found, dict):
+            raise self._not_webhdfs()
+        return found
+
+    def _open(self, operation: str, path: str, **query: str) -> Answer:
+        """A successful answer to one request, of the first namenode that is there and active."""
+        failure: LadingError | None = None
+        for _ in self._namenodes:
+            active = self._active
+            try:
+                return self._ask(self._namenodes[active], operation, path, query)
+            except Unavailable as error:
+                if failure is None or isinstance(failure, _Standby):
+                    failure = error
+            self._leave(active)
+        raise failure or self._not_webhdfs()
+
+    def _leave(self, namenode: int) -> None:
+        """Ask the next one from now on, unless another thread has seen to it."""
+        with self._lock:
+            if self._active == namenode:
+                self._active = (namenode + 1) % len(self._namenodes)
+
+    def _ask(self, namenode: str, operation: str, path: str, query: dict[str, str]) -> Answer:
+        hdfs = self._settings
+        asked = {"op": operation, **query}
+        if hdfs.delegation_token:
+            asked["delegation"] = hdfs.delegation_token.reveal()
+        elif hdfs.user and not self._kerberos:
+            asked["user.name"] = hdfs.user
+        if hdfs.proxy_user and not hdfs.delegation_token:
+            asked["doas"] = hdfs.proxy_user
+        headers = [(name, value.reveal()) for name, value in hdfs.headers]
+        if self._kerberos and not hdfs.delegation_token:
+            headers.append(self._kerberos.authorization(urlsplit(namenode).hostname or ""))
+        url = f"{namenode}/webhdfs/v1{quote(path or '/', safe='/~')}?{urlencode(asked)}"
+        try:
+            answer = self._http.open("GET", url, headers)
+        except NotFound as error:
+            # No such host: another namenode may be there.
+            if len(self._namenodes) == 1:
+                raise
+            raise Unavailable(error.message, hint=error.hint) from error
+        if answer.head.status != 200:
+            with answer:
+                self._refuse(answer, self._shown_path(path))
+        return answer
+
+    def _refuse(self, answer: Answer, what: str) -> NoReturn:
+        head = answer.head
+        name = _exception(answer)
+        if name in _OF_THE_OTHER_NAMENODE:
+            raise _Standby(f"{what}: no namenode is active ({name})")
+        if name in _EXCEPTIONS:
+            kind, hint = _EXCEPTIONS[name]
+            raise kind(f"{what} does not exist" if kind is NotFound else f"{what}: {name} ({head.status})", hint=hint)
+        if name and head.status == 403:
+            raise Unavailable(f"{what}: {printable(name)[:80]} ({head.status})")
+        if head.status == 401 and "negotiate" in head.get("www-authenticate").lower() and not self._kerberos:
+            raise NotAllowed(
+                f"{what}: the cluster wants Kerberos (401)",
+                hint="set KERBEROS_PRINCIPAL and KERBEROS_KEYTAB, or HDFS_DELEGATION_TOKEN",
+            )
+        raise status_error(head, what)
+
+    def _not_webhdfs(self) -> Unsupported:
+        return Unsupported(
+            f"{self._namenodes[self._active]} does not answer as WebHDFS does", hint="look at HDFS_NAMENODE"
+        )
+
+    def _shown_path(self, path: str) -> str:
+        return printable(f"hdfs://{path}")
+
+
+class _Standby(Unavailable):
+    """A namenode that is not the active one."""
+
+
+def _namenodes_and_names(uri: ModelURI, hdfs: Hdfs) -> tuple[tuple[str, ...], list[str]]:
+    """The namenodes to ask, and the names on the way to the URI's path, below the configured root.
+
+    As KServe has it, the path begins right behind ``hdfs://``.  What has a port there is a host, though:
+    no name in HDFS holds a colon.  A host that nobody configured is asked, without credentials.
+    """
+    if uri.query is not None or "@" in (uri.authority or ""):
+        raise UsageError(
+            f"{uri.redacted()} is not an HDFS URI", hint="write hdfs://path or webhdfs://namenode:9870/path"
+        )
+    authority = uri.authority or ""
+    path = uri.path + ("" if uri.fragment is None else f"#{uri.fragment}")
+    namenodes = hdfs.namenodes
+    if ":" in authority:
+        host = _host(f"http://{authority}")
+        if namenodes and host not in map(_host, namenodes):
+            raise UsageError(
+                f"{uri.redacted()} names another host than HDFS_NAMENODE does", hint="leave the host out: hdfs://path"
+            )
+        if not namenodes and uri.scheme.lower() != "hdfs":
+            namenodes = (f"{'https' if uri.scheme.lower() == 'swebhdfs' else 'http'}://{authority}",)
+    else:
+        path = f"{authority}/{path}"
+    if not namenodes:
+        raise UsageError(
+            f"{uri.redacted()} is in HDFS, and no HDFS_NAMENODE is configured",
+            hint="set it, for example to https://namenode:9871, or write webhdfs://namenode:9870/path",
+        )
+    names = [name for name in path.split("/") if name]
+    if "." in names or ".." in names:
+        raise UsageError(f"{uri.redacted()} has a '.' or '..' in its path")
+    return namenodes, names
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _network(network: Network, hdfs: Hdfs) -> Network:
+    ca_files = (*network.ca_files, hdfs.tls_ca) if hdfs.tls_ca else network.ca_files
+    return network._replace(
+        ca_files=ca_files,
+        verify_tls=network.verify_tls and hdfs.verify_tls,
+        client_certificate=hdfs.tls_certificate,
+        client_key=hdfs.tls_key,
+    )
+
+
+def _credential_kind(hdfs: Hdfs) -> str:
+    kinds = {
+        "delegation token": hdfs.delegation_token,
+        "Kerberos": hdfs.principal,
+        "client certificate": hdfs.tls_certificate,
+        "configured headers": hdfs.headers,
+        "user name": hdfs.user,
+    }
+    return next((kind for kind, given in kinds.items() if given), "anonymous")
+
+
+def _validator(status: _Status) -> str:
+    """The inode is another one when a file is replaced, the other two change with an append."""
+    return f"{status.get('fileId', '')}-{status.get('length')}-{status.get('modificationTime')}"
+
+
+def _exception(answer: Answer) -> str:
+    """The name of the exception in an error's body; "" where there is none."""
+    try:
+        name = json.loads(answer.read(_ERROR_LIMIT_BYTES))["RemoteException"]["exception"]
+    except (IntegrityError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return name if isinstance(name, str) else ""
