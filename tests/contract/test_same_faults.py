@@ -5,15 +5,17 @@ scene's server is a ``FaultyServer``, with the source's fake on it; ``lists`` an
 requests ask what there is, and which fetch the content of ``BIG``.
 """
 
+import atexit
 import hashlib
 import json
+import shutil
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import pytest
 
@@ -39,7 +41,7 @@ from servers.faulty_http import (
     status,
     wrong_byte,
 )
-from servers.git_server import PASSWORD, USER, GitServer, basic
+from servers.git_server import PASSWORD, USER, GitServer, basic, new_repository
 from servers.real_s3 import ACCESS_KEY_ID, s3_settings
 from servers.trees import MIB, content, write_tree
 
@@ -133,12 +135,22 @@ def _gcs() -> Iterator[Scene]:
         )
 
 
+@cache
+def _git_repository(*, lfs: bool) -> Path:
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    model = new_repository(folder, "model.git")
+    model.commit(FILES | ({"weights/big.bin": model.pointer(BIG)} if lfs else {}))
+    return folder
+
+
 @contextmanager
 def _git(*, lfs: bool) -> Iterator[Scene]:
     with FaultyServer() as server, TemporaryDirectory() as folder:
         origin = GitServer(server, Path(folder))
         origin.private = True
-        model = origin.create()
+        model = origin.create(like=_git_repository(lfs=lfs))
+        origin.keep(BIG)
 
         def put(data: bytes) -> None:
             origin.keep(data)
@@ -152,8 +164,6 @@ def _git(*, lfs: bool) -> Iterator[Scene]:
         def reads_object(request: Request) -> bool:
             return "/lfs-objects/" in request.path and not probes(request)
 
-        model.commit(FILES)
-        put(BIG)
         fetches = reads_object if lfs else reads
         yield Scene(
             server,

@@ -28,6 +28,19 @@ ENVIRONMENT = {
 }
 
 
+# Quick, which is what matters here.
+_CONFIG = """
+[http]
+    receivepack = true
+[uploadpack]
+    allowFilter = true
+[core]
+    compression = 0
+[gc]
+    auto = 0
+"""
+
+
 def basic(user: str, password: str) -> str:
     """What the header says (RFC 7617)."""
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
@@ -74,17 +87,10 @@ def new_repository(folder: Path, name: str) -> Repository:
     bare, work = folder / name, folder / f"{name}.work"
     git("init", "--quiet", "--bare", "--initial-branch=main", bare)
     git("init", "--quiet", "--initial-branch=main", work)
-    repository = Repository(bare, work, "")
-    for key, value in {
-        "http.receivepack": "true",
-        "uploadpack.allowFilter": "true",
-        # Quick, which is what matters here.
-        "core.compression": "0",
-        "gc.auto": "0",
-    }.items():
-        repository.configure(key, value)
-        git("config", key, value, cwd=work)
-    return repository
+    for config in (bare / "config", work / ".git/config"):
+        with config.open("a") as file:
+            file.write(_CONFIG)
+    return Repository(bare, work, "")
 
 
 class GitServer:
