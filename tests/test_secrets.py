@@ -14,6 +14,8 @@ import pytest
 # The mark is in every secret there is; it must be nowhere in what comes out.
 MARK = "s3cret"
 BODY = b"model" * 1000
+# So that the environment counts.
+NO_STORAGE = {"STORAGE_CONFIG": ""}
 
 
 class Origin(BaseHTTPRequestHandler):
@@ -178,6 +180,34 @@ def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
         (["pull", "http://localhost:{port}/model.bin", "dest"], {"localhost-headers": '{"A": "s3cret\u6a21"}'}),
         (["pull", "http://localhost:{port}/model.bin", "dest"], {"STORAGE_CONFIG": '{"secret_access_key": "s3cret"'}),
         (["init", "http://localhost:{port}/model.bin", "dest"], {"STORAGE_OVERRIDE_CONFIG": "s3cret"}),
+        *(
+            ([command, uri, "dest"], {f"{family}_ENDPOINT": endpoint, token: "s3cret", **NO_STORAGE})
+            for command in ("pull", "init")
+            for uri, family, token in (
+                ("hf://owner/model", "HF", "HF_TOKEN"),
+                ("hf://owner/model@main/x", "HF", "HF_TOKEN"),
+                ("modelscope://owner/model", "MODELSCOPE", "MODELSCOPE_API_TOKEN"),
+            )
+            for endpoint in (
+                "http://127.0.0.1:{port}",
+                "http://user:s3cret@127.0.0.1:{port}/bucket",
+                "http://user:s3cret@127.0.0.1:{port}/x?token=s3cret",
+                "http://user:s3cret@127.0.0.1:1",
+                "http://user:s3cret@127.0.0.1:port",
+                "ftp://user:s3cret@h",
+            )
+        ),
+        (
+            ["pull", "hf://owner/model", "dest"],
+            {"HF_TOKEN": "s3cret\r\nX-Other: 1", "HF_ENDPOINT": "http://127.0.0.1:1"},
+        ),
+        (["pull", "hf://owner/model", "dest"], {"HF_TOKEN": "s3cret\u6a21", "HF_ENDPOINT": "http://127.0.0.1:{port}"}),
+        (
+            ["pull", "ms://o/m", "dest"],
+            {"MODELSCOPE_API_TOKEN": "s3cret\r\nX: 1", "MODELSCOPE_ENDPOINT": "http://127.0.0.1:{port}"},
+        ),
+        (["pull", "hf://owner/model?token=s3cret", "dest"], {}),
+        (["pull", "ms://owner/model?token=s3cret", "dest"], {}),
         (["pull", "http://localhost:{port}/model.bin", "dest", "--digest", "crc32:00000000"], {}),
         (["pull", "http://localhost:{port}/model.bin?a=s3cret", "dest", "--verify", "strict"], {}),
         (["resolve", "http://u:s3cret@localhost:{port}/model.bin?a=s3cret"], {}),
