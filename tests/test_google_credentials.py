@@ -221,8 +221,8 @@ SERVICE_ACCOUNT = {"type": "service_account", "client_email": "a@b", "private_ke
         ("", UsageError, "not a JSON object"),
         ("[]", UsageError, "not a JSON object"),
         ("se-cret", UsageError, "not a JSON object"),
-        ({}, Unsupported, "type"),
-        ({"type": ["se-cret"]}, Unsupported, "type"),
+        ({}, UsageError, "type"),
+        ({"type": ["se-cret"]}, UsageError, "type"),
         ({"type": "gdch_service_account"}, Unsupported, "gdch_service_account"),
         ({"type": "service_account"}, UsageError, "client_email"),
         ({"type": "service_account", "client_email": "a"}, UsageError, "private_key"),
@@ -231,7 +231,7 @@ SERVICE_ACCOUNT = {"type": "service_account", "client_email": "a@b", "private_ke
         (SERVICE_ACCOUNT | {"universe_domain": "elsewhere.example"}, Unsupported, "universe"),
         ({"type": "authorized_user", "client_id": "a", "client_secret": "se-cret"}, UsageError, "refresh_token"),
         ({"type": "external_account"}, UsageError, "audience"),
-        ({"type": "impersonated_service_account"}, Unsupported, "type"),
+        ({"type": "impersonated_service_account"}, UsageError, "type"),
         (
             {
                 "type": "impersonated_service_account",
@@ -247,7 +247,7 @@ def test_what_are_no_credentials_is_refused_and_not_quoted(of, document, kind, w
         of(document).token()
     said = f"{caught.value} {caught.value.hint}"
     assert words in said
-    assert "se-cret" not in said.replace("['se-cret']", "")
+    assert "se-cret" not in said
 
 
 @pytest.mark.parametrize(

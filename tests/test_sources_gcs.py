@@ -251,7 +251,7 @@ def test_a_listing_without_end_ends_the_delivery(server, emulated, tmp_path, pul
         (401, "authenticationRequiredRequesterPays", NotAllowed, "GOOGLE_CLOUD_QUOTA_PROJECT"),
         (403, "rateLimitExceeded", Unavailable, ""),
         (403, "userRateLimitExceeded", Unavailable, ""),
-        (403, "forbidden", NotAllowed, "may not read"),
+        (403, "forbidden", NotAllowed, "storage.objects.list"),
         (401, "required", NotAllowed, "missing"),
         (404, "notFound", NotFound, "bucket"),
         (500, "backendError", Unavailable, ""),
@@ -282,6 +282,12 @@ def allows(*tokens: str):
     return refuse
 
 
+def test_credentials_that_are_not_found_are_not_a_bucket_that_is_not(gcs, google, tmp_path, pull):
+    settings = by_metadata(google, GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json")
+    with pytest.raises(NotFound, match=r"^/nowhere/key\.json"):
+        pull("gs://models/model", tmp_path / "model", **settings)
+
+
 def test_the_machines_identity_is_used_where_nothing_is_configured(gcs, google, tmp_path, pull):
     gcs.refuse = allows("se-cret-1")
     pull("gs://models/model", tmp_path / "model", **by_metadata(google))
@@ -301,7 +307,7 @@ def test_a_private_bucket_refuses_the_machines_identity_with_its_own_words(gcs, 
     gcs.refuse = allows("another")
     with pytest.raises(NotAllowed, match="403") as caught:
         pull("gs://models/model", tmp_path / "model", **by_metadata(google))
-    assert "may not read" in caught.value.hint
+    assert "storage.objects.list" in caught.value.hint
 
 
 def test_an_identity_that_somebody_chose_is_not_left_out(gcs, google, server, tmp_path, pull):

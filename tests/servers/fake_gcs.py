@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from urllib.parse import parse_qs, quote, unquote
 
@@ -28,13 +29,18 @@ class GcsObject:
     composite: bool = False
     declares: bool = True
 
+    @cached_property
     def digests(self) -> dict[str, str]:
         if not self.declares:
             return {}
-        data = bytes(self.content)
-        crc32c = base64.b64encode(google_crc32c.value(data).to_bytes(4)).decode()
-        md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        return {"crc32c": crc32c} | ({} if self.composite else {"md5Hash": md5})
+        crc32c = google_crc32c.Checksum()
+        for at in range(0, len(self.content), 1 << 20):
+            crc32c.update(bytes(self.content[at : at + (1 << 20)]))
+        found = {"crc32c": base64.b64encode(crc32c.digest()).decode()}
+        if not self.composite:
+            md5 = hashlib.md5(self.content, usedforsecurity=False)
+            found["md5Hash"] = base64.b64encode(md5.digest()).decode()
+        return found
 
 
 class FakeGcs:
@@ -94,7 +100,7 @@ class FakeGcs:
         return _json(self._item(name, found))
 
     def _content(self, name: str, found: GcsObject, request: Request) -> Answer:
-        hashes = ",".join(f"{key.removesuffix('Hash')}={value}" for key, value in found.digests().items())
+        hashes = ",".join(f"{key.removesuffix('Hash')}={value}" for key, value in found.digests.items())
         about = {"X-Goog-Generation": found.generation, "Content-Type": "application/octet-stream"}
         about |= {"X-Goog-Hash": hashes} if hashes else {}
         resource = Resource(found.content, f'"{found.generation}"', headers=about)
@@ -115,7 +121,7 @@ class FakeGcs:
             "generation": found.generation,
             "mediaLink": link,
         }
-        return item | found.digests() | ({"contentEncoding": found.encoding} if found.encoding else {})
+        return item | found.digests | ({"contentEncoding": found.encoding} if found.encoding else {})
 
     def _list(self, query: dict[str, str]) -> Answer:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")

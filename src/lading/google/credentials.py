@@ -81,22 +81,22 @@ class GoogleCredentials:
 
     def _granted(self, document: _Document, where: str, scope: str) -> Token:
         """The token that the credentials in ``document`` are good for; ``where`` names them in errors."""
-        kind = document.get("type")
-        grants: dict[Any, Callable[[_Fields, str], Token]] = {
+        fields = _Fields(document, where)
+        kind = fields.text("type")
+        grants: dict[str, Callable[[_Fields, str], Token]] = {
             "service_account": self._by_key,
             "authorized_user": self._by_refresh,
             "external_account": self._by_federation,
             "impersonated_service_account": self._by_impersonation,
         }
-        grant = grants.get(kind) if isinstance(kind, str) else None
-        if grant is None:
+        if kind not in grants:
             raise Unsupported(
-                f"the Google credentials in {printable(where)} are of the type {printable(str(kind))[:80]!r}",
+                f"the Google credentials in {printable(where)} are of the type {printable(kind)[:80]!r}",
                 hint=f"known: {', '.join(grants)}",
             )
         if document.get("universe_domain", "googleapis.com") != "googleapis.com":
             raise Unsupported(f"the Google credentials in {printable(where)} are of another universe")
-        return grant(_Fields(document, where), scope)
+        return grants[kind](fields, scope)
 
     def _by_key(self, fields: "_Fields", scope: str) -> Token:
         """https://developers.google.com/identity/protocols/oauth2/service-account#httprest."""

@@ -46,6 +46,8 @@ _PLAIN = ("Accept-Encoding", "identity")
 # does, with what to try.
 _PAYS = "the requester pays for this bucket: set GOOGLE_CLOUD_QUOTA_PROJECT to the project that does"
 _REASONS: dict[str, tuple[type[LadingError], str]] = {
+    "forbidden": (NotAllowed, "it needs storage.objects.list and storage.objects.get (role Storage Object Viewer)"),
+    "insufficientPermissions": (NotAllowed, "the token's scopes do not let it read Cloud Storage"),
     "userProjectMissing": (NotAllowed, _PAYS),
     "authenticationRequiredRequesterPays": (NotAllowed, _PAYS),
     "rateLimitExceeded": (Unavailable, ""),
@@ -81,6 +83,8 @@ class GcsSource:
 
     def list(self) -> Manifest:
         folder = self._name if self._name.endswith("/") or not self._name else f"{self._name}/"
+        # Credentials that are not found or not allowed are another matter than objects that are not.
+        self._token()
         try:
             files = list(self._files(folder))
         except NotAllowed:
