@@ -197,6 +197,8 @@ class FakeKubeflow:
     def _answer_catalog(self, request: Request) -> Answer:
         query = {key: values[0] for key, values in parse_qs(request.query, keep_blank_values=True).items()}
         parts = request.path.split("/")[4:]
+        if parts == ["sources"]:
+            return _page([{"id": source, "name": source} for source in self.catalog], query, 10)
         if parts == ["models"]:
             models = [kept["model"] for kept in self.catalog.get(query.get("source", ""), {}).values()]
             return _page(models, query, 10)

@@ -16,8 +16,6 @@ from lading.uri import ModelURI, printable
 
 # Kubeflow's own client leaves the state of what it registers UNKNOWN, which is the default.
 _USABLE = ("LIVE", "UNKNOWN")
-# A region becomes part of host names, also of those that a token is sent to.
-_REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
 
 
 def choose(artifacts: Sequence[Entity], wanted: str, where: str) -> Entity:
@@ -74,23 +72,30 @@ def located(
 
 def _variables(query: str, where: str) -> Iterator[tuple[str, str]]:
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key == "endpoint":
-            url = value if "://" in value else f"https://{value}"
-            try:
-                known = split_url(url)[0].scheme in ("http", "https") and not re.search("[@?#]", url)
-            except LadingError:
-                known = False
-            variable = "AWS_ENDPOINT_URL"
-        else:
-            known = key == "defaultRegion" and (not value or _REGION.fullmatch(value) is not None)
-            variable = "AWS_DEFAULT_REGION"
-        if value and known:
-            yield variable, value
-        elif value or not known:
+        if key in _QUERY and not value:
+            continue
+        if key not in _QUERY or not _QUERY[key][1](value):
             raise Unsupported(
                 f"{where} has an S3 URI whose {printable(key)!r} is not understood",
                 hint="known are endpoint, a URL or a host, and defaultRegion",
             )
+        yield _QUERY[key][0], value
+
+
+def _is_endpoint(value: str) -> bool:
+    url = value if "://" in value else f"https://{value}"
+    try:
+        return split_url(url)[0].scheme in ("http", "https") and not re.search("[@?#]", url)
+    except LadingError:
+        return False
+
+
+def _is_region(value: str) -> bool:
+    # It becomes a part of host names, also of those that a token is sent to.
+    return re.fullmatch("[A-Za-z0-9-]{1,40}", value) is not None
+
+
+_QUERY = {"endpoint": ("AWS_ENDPOINT_URL", _is_endpoint), "defaultRegion": ("AWS_DEFAULT_REGION", _is_region)}
 
 
 def _pinned(uri: ModelURI, digest: str, where: str) -> ModelURI:
