@@ -12,6 +12,8 @@ debian() { # package, program
 missing=()
 debian nginx nginx
 debian git git
+debian nodejs node
+debian npm npm
 if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
@@ -23,4 +25,9 @@ if ! cmp -s requirements/mlflow.txt .servers/mlflow/installed; then
   python3 -m venv .servers/mlflow
   .servers/mlflow/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mlflow.txt
   cp requirements/mlflow.txt .servers/mlflow/installed
+fi
+
+# Blob Storage; the version is in tests/real/test_azurite.py too.
+if [ ! -x .servers/node_modules/.bin/azurite-blob ]; then
+  npm install --prefix .servers --no-audit --no-fund --loglevel=error azurite@3.37.0
 fi

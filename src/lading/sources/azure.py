@@ -60,7 +60,10 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
         NotAllowed,
         "the account key or the SAS is wrong, or its time is over, or this machine's clock is wrong",
     ),
-    "AuthorizationFailure": (NotAllowed, "the account's network rules or the SAS do not let this machine in"),
+    "AuthorizationFailure": (
+        NotAllowed,
+        "the account's network rules do not let this machine in, or the SAS does not allow this",
+    ),
     "AuthorizationPermissionMismatch": (
         NotAllowed,
         "the identity needs the role Storage Blob Data Reader or Storage File Data Privileged Reader, a SAS r and l",
@@ -227,7 +230,7 @@ class _AzureSource(ABC):
         answer = self._http.open(method, url, sent, redirects=0)
         if answer.head.status >= 300:
             with answer:
-                self._refuse(answer.head, credential, self._shown_name(name))
+                self._refuse(answer.head, credential, self._shown_name(name) if name else self._shown)
         self._credentials.accepted(credential)
         return answer
 
