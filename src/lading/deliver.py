@@ -109,7 +109,7 @@ def find(request: Request, session: Session) -> Finding:
     if resolution.registry:
         session.listener(Resolved(requested.redacted(), shown, resolution.registry, resolution.version))
     source = open_source(resolution.uri, settings.with_variables(resolution.variables), http)
-    everything = source.list()
+    everything = source.list().with_generated(resolution.generated)
     exact = resolution.uri
     if isinstance(source, Pins):
         exact = source.pin

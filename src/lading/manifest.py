@@ -92,6 +92,7 @@ class File(NamedTuple):
     ``digest`` is the one that lading computed, ``verified`` what the bytes were checked against.
     ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
     that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
+    ``content`` is all of a file that no source has.
     """
 
     path: str
@@ -103,6 +104,7 @@ class File(NamedTuple):
     locator: str = ""
     ranged: bool = True
     layer: Layer | None = None
+    content: bytes | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -126,6 +128,14 @@ class File(NamedTuple):
             # A composite cannot be computed again without its parts: it stays as words only.
             verified=tuple(Digest.parse(text) for text in item["verified"] if " " not in text),
         )
+
+
+class GeneratedFile(NamedTuple):
+    """A file that a registry adds to a model which has the file ``beside``."""
+
+    path: str
+    content: bytes
+    beside: str
 
 
 class Manifest(NamedTuple):
@@ -185,6 +195,15 @@ class Manifest(NamedTuple):
 
     def by_path(self) -> dict[str, File]:
         return {file.path: file for file in self.files}
+
+    def with_generated(self, generated: Iterable[GeneratedFile]) -> "Manifest":
+        """These files and those that belong to them; one that the origin has too stays as it is there."""
+        known, added = self.by_path(), []
+        for path, content, beside in generated:
+            if beside in known and path not in known:
+                digest = Digest("sha256", hashlib.sha256(content).hexdigest())
+                added.append(File(path, len(content), str(digest), (digest,), content=content))
+        return self._replace(files=Manifest.of([*self.files, *added]).files) if added else self
 
     def select(self, allow: Sequence[str], ignore: Sequence[str]) -> "Manifest":
         """The files that match a pattern of ``allow`` (or all, if it is empty) and none of ``ignore``.

@@ -84,7 +84,9 @@ def _read_a_byte(finding: "Finding", session: "Session") -> None:
     from lading.spans import Span
     from lading.uri import printable
 
-    file = next((file for file in finding.listed.files if file.size_bytes and file.ranged), None)
+    file = next(
+        (file for file in finding.listed.files if file.size_bytes and file.ranged and file.content is None), None
+    )
     if file is not None:
         session.retry.call(lambda: finding.source.read(file, Span(0, 1), _Nowhere()), what=printable(file.path))
 

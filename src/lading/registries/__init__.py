@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from lading.errors import LadingError, NotFound, Unavailable, UsageError
 from lading.events import Listener, NotRecorded, PassedOver, Recorded, ignore
 from lading.http_client import HttpClient
-from lading.manifest import Digest, Manifest
+from lading.manifest import Digest, GeneratedFile, Manifest
 from lading.registries.reference import SCHEMES, Reference, parse_reference
 from lading.settings import RegistryEntry, Settings
 from lading.settings.variables import is_true
@@ -29,7 +29,8 @@ class Resolution(NamedTuple):
     ``uri`` is where its bytes are, ``digests`` what they must have: by path, or under "" for a
     model of one file.  ``registry`` and the rest say who said so.  ``variables`` are what the registry
     says about reaching that URI (an endpoint, a region), laid over those of the settings.
-    ``considered`` are the versions that were looked at, each with why it was or was not taken.
+    ``considered`` are the versions that were looked at, each with why it was or was not taken;
+    ``generated`` are files that the registry's own client adds to the model.
     """
 
     uri: ModelURI
@@ -40,6 +41,7 @@ class Resolution(NamedTuple):
     metadata: Mapping[str, Any] = MappingProxyType({})
     variables: Mapping[str, str] = MappingProxyType({})
     considered: tuple[tuple[str, str], ...] = ()
+    generated: tuple[GeneratedFile, ...] = ()
 
 
 class NoSuchModel(NotFound):
@@ -88,6 +90,7 @@ _Open = Callable[[RegistryEntry, Settings, HttpClient], Registry]
 # Dotted names, so that asking one kind of registry loads none of the others.
 _KINDS = {
     "catalog": "lading.registries.catalog:CatalogRegistry",
+    "mlflow": "lading.registries.mlflow:MlflowRegistry",
     "kubeflow": "lading.registries.kubeflow.models:KubeflowRegistry",
     "kubeflow-catalog": "lading.registries.kubeflow.catalog:KubeflowCatalog",
 }

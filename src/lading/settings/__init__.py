@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
 from lading.errors import UsageError
+from lading.settings.mlflow import mlflow_options
 from lading.settings.storage import rule_values, with_storage_json
 from lading.settings.variables import Variables
 from lading.uri import ModelURI, printable
@@ -110,12 +111,14 @@ class Settings(NamedTuple):
         """Read the environment (``os.environ`` by default) and the configuration file it names."""
         env = with_storage_json(Variables(os.environ if environ is None else environ))
         config = _read_config(env.get("LADING_CONFIG", ""))
+        registries = _registries(config)
+        named = {entry.name for entry in registries}
         return cls(
             limits=_limits(env, config),
             network=_network(env),
             variables=env,
             credentials=_credentials(config),
-            registries=(*_registries(config), *_registries_of(env)),
+            registries=(*registries, *(entry for entry in _registries_of(env) if entry.name not in named)),
             allow=_patterns(env, "STORAGE_ALLOW_PATTERNS"),
             ignore=_patterns(env, "STORAGE_IGNORE_PATTERNS"),
             verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
@@ -226,8 +229,8 @@ def _registries_of(env: Variables) -> tuple[RegistryEntry, ...]:
             if env.get(name):
                 options[key] = env[name]
         entries.append(RegistryEntry("kubeflow", "kubeflow", options, namespaces=("*",)))
-    if url := env.first("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"):
-        entries.append(RegistryEntry("mlflow", "mlflow", {"url": url}))
+    if mlflow := mlflow_options(env):
+        entries.append(RegistryEntry("mlflow", "mlflow", mlflow))
     return tuple(entries)
 
 

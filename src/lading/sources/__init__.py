@@ -97,6 +97,7 @@ _SCHEMES = {
     "hf": "lading.sources.huggingface:HuggingFaceSource",
     "modelscope": "lading.sources.modelscope:ModelScopeSource",
     "ms": "lading.sources.modelscope:ModelScopeSource",
+    "mlflow-artifacts": "lading.sources.mlflow:MlflowSource",
 }
 
 

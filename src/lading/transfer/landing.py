@@ -177,7 +177,7 @@ class Landing:
         for sequential in self._sequential:
             if sequential.digest() != sequential.wanted:
                 raise mismatch(printable(self.file.path), sequential.wanted, sequential.digest())
-        return self.file._replace(size_bytes=size, declared=(), digest=own, verified=checks, locator="")
+        return self.file._replace(size_bytes=size, declared=(), digest=own, verified=checks, locator="", content=None)
 
     def landed_ranges(self) -> list[tuple[int, int]]:
         """First byte and end of each span that has landed."""

@@ -303,7 +303,9 @@ class Transfer:
         def attempt() -> None:
             if sink.at > span.start and not landing.splits:
                 sink.rewind()
-            if sink.at != span.end:
+            if landing.file.content is not None:
+                sink.write(memoryview(landing.file.content)[sink.at :])
+            elif sink.at != span.end:
                 job.source.read(landing.file, sink.rest, sink)
             sink.finish()
 

@@ -1,0 +1,368 @@
+"""MLflow's model registry, by its REST API: ``mlflow://iris/2``, ``models:/iris@champion``, ``models:/m-…``.
+
+https://mlflow.org/docs/latest/rest-api.html.  Options of an entry, beside those of every server:
+
+    artifacts_url: https://tracking.example.com   # the server whose proxy has the artifacts, if it is another one
+    workspace: team-a                             # or {file: …}: sent as X-MLFLOW-WORKSPACE
+
+Where a version's files are is asked by ``get-download-uri``: its ``source`` is what somebody wrote down.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
+from lading.http_client import HttpClient
+from lading.http_wire import Head
+from lading.manifest import Digest, GeneratedFile, safe_path
+from lading.near import near_hint
+from lading.registries import Deployment, NoSuchModel, Resolution
+from lading.registries.reference import Reference
+from lading.registries.service import Service
+from lading.settings import RegistryEntry, Settings
+from lading.settings.storage import read_value
+from lading.uri import ModelURI, printable
+
+# Which registry a source should ask for artifacts; a host may be that of several, one for each workspace.
+REGISTRY_VARIABLE = "LADING_REGISTRY"
+ARTIFACTS_SCHEME = "mlflow-artifacts"
+_API = "/api/2.0/mlflow"
+_ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
+# What a server's security middleware says to a Host header that is not in its list (mlflow.server.security_utils).
+_WRONG_HOST = b"Invalid Host header"
+# The stages a version can be in, deprecated and still in use.
+_STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "Archived")}
+_LATEST = "latest"
+_READY = ("READY", "LOGGED_MODEL_READY")
+_PAGE_VERSIONS = 200
+_MOST_PAGES = 100
+_MOST_SHOWN = 20
+# A version's number in its database is of 32 bits in some of them.
+_MOST_DIGITS = 9
+_DIGEST_TAG, _SHA256_TAG = "lading.digest.", "lading.sha256"
+_DELIVERED_TAG = "lading.delivered."
+_OF_A_VERSION = ("description", "current_stage", "status", "run_id", "creation_timestamp", "last_updated_timestamp")
+_OF_A_LOGGED_MODEL = (
+    "name",
+    "status",
+    "model_type",
+    "source_run_id",
+    "experiment_id",
+    "creation_timestamp_ms",
+    "last_updated_timestamp_ms",
+)
+
+
+class MlflowServer(Service):
+    """An MLflow server: where its entry says, or for ``artifacts`` the one whose proxy has them."""
+
+    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient, *, artifacts: bool = False) -> None:
+        if artifacts:
+            entry = entry._replace(options={**entry.options, "url": artifacts_url(entry)})
+        _refuse_other_stores(entry)
+        workspace = read_value("workspace", entry.options.get("workspace", ""), settings.variables).strip()
+        super().__init__(
+            entry,
+            settings,
+            http,
+            also=("artifacts_url", "workspace"),
+            headers=[("X-MLFLOW-WORKSPACE", workspace)] if workspace else [],
+        )
+
+    def _error(self, head: Head, body: bytes, shown: str) -> LadingError:
+        if head.status == 403 and body.startswith(_WRONG_HOST):
+            return NotAllowed(
+                f"{shown}: the MLflow server does not answer to the name {self.origin.authority}",
+                hint=f"start it with --allowed-hosts {self.origin.authority} (and the names it has now), "
+                "or ask it by one that it allows",
+            )
+        return super()._error(head, body, shown)
+
+
+class MlflowRegistry:
+    """The registry of one MLflow server."""
+
+    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
+        self.name = entry.name
+        self._server = MlflowServer(entry, settings, http)
+        self._artifacts = urlsplit(artifacts_url(entry)).netloc
+        self._s3_endpoint = settings.variables.get("MLFLOW_S3_ENDPOINT_URL", "")
+
+    def resolve(self, reference: Reference) -> Resolution:
+        if reference.artifact:
+            raise UsageError(f"{printable(str(reference))}: a version in MLflow is one artifact, without a name")
+        if reference.model == reference.version:
+            return self._logged_model(reference.model)
+        name = reference.model
+        model = self._model(name)
+        version, passed_over = self._version(reference, model)
+        number, tags = str(version.get("version")), _tags(version)
+        aliases = [alias for alias, named in _aliases(model).items() if named == number]
+        about = {
+            "model_description": model.get("description"),
+            "model_tags": _tags(model),
+            "aliases": aliases,
+            "tags": tags,
+            **{key: version.get(key) for key in _OF_A_VERSION},
+        }
+        found = self._resolution(self._location(name, number), name, number, tags, about)
+        return found._replace(considered=(*passed_over, (number, "taken")))
+
+    def record(self, resolution: Resolution, deployment: Deployment) -> None:
+        """Write a tag of the version: what was delivered for which service."""
+        if resolution.model == resolution.version:
+            raise Unsupported("only what is delivered of registered versions is recorded, not of logged models")
+        tag = {
+            "name": resolution.model,
+            "version": resolution.version,
+            "key": f"{_DELIVERED_TAG}{deployment.environment}.{deployment.service}",
+            "value": f"{deployment.digest}, {deployment.files} files, {deployment.size_bytes} bytes",
+        }
+        self._server.call("POST", f"{_API}/model-versions/set-tag", document=tag, what="the tag of a delivery")
+
+    def _model(self, name: str) -> dict[str, Any]:
+        what = f"model {printable(name)!r}"
+        try:
+            answer = self._server.get(f"{_API}/registered-models/get", {"name": name}, what=what)
+        except NotFound as error:
+            raise NoSuchModel(
+                f"registry {printable(self.name)} has no {what}", hint=near_hint(name, self._names())
+            ) from error
+        return self._part(answer, "registered_model", what)
+
+    def _names(self) -> list[str]:
+        """Some names of models, for a hint."""
+        try:
+            answer = self._server.get(f"{_API}/registered-models/search", {"max_results": "100"}, what="the models")
+            return [str(model["name"]) for model in answer["registered_models"]]
+        except (LadingError, KeyError, TypeError):
+            return []
+
+    def _version(self, reference: Reference, model: dict[str, Any]) -> tuple[dict[str, Any], Sequence[tuple[str, str]]]:
+        """The version that is meant, and those that were passed over for it, each with why."""
+        name, wanted = reference.model, reference.version or reference.alias
+        if not wanted or wanted.lower() == _LATEST:
+            return self._newest(name, "")
+        if reference.alias:
+            aliases = _aliases(model)
+            if wanted not in aliases:
+                raise NotFound(
+                    f"model {printable(name)!r} has no alias {printable(wanted)!r}", hint=near_hint(wanted, aliases)
+                )
+            wanted = aliases[wanted]
+        elif wanted.lower() in _STAGES:
+            return self._newest(name, _STAGES[wanted.lower()])
+        what = f"version {printable(wanted)!r} of model {printable(name)!r}"
+        try:
+            if not (wanted.isascii() and wanted.isdigit() and len(wanted) <= _MOST_DIGITS):
+                raise NotFound(wanted)
+            answer = self._server.get(
+                f"{_API}/model-versions/get", {"name": name, "version": str(int(wanted))}, what=what
+            )
+        except NotFound as error:
+            raise NotFound(
+                f"model {printable(name)!r} has no version {printable(wanted)!r}",
+                hint=near_hint(wanted, self._numbers(name)),
+            ) from error
+        version = self._part(answer, "model_version", what)
+        if why := _unready(version):
+            raise NotFound(f"{what} {why}", hint="ask again when it is ready, or for another version")
+        return version, ()
+
+    def _newest(self, name: str, stage: str) -> tuple[dict[str, Any], Sequence[tuple[str, str]]]:
+        """The newest version that is ready: in ``stage``, or without one in any but Archived.
+
+        ``latest`` as MLflow itself answers it may be an archived version.
+        """
+        passed_over: list[tuple[str, str]] = []
+        for version in self._versions(name):
+            found = str(version.get("current_stage") or "None")
+            out = found == "Archived" if not stage else found != stage
+            why = _unready(version) or (f"is in the stage {printable(found)}" if out else "")
+            if not why:
+                return version, passed_over
+            if len(passed_over) < _MOST_SHOWN:
+                passed_over.append((str(version.get("version")), why))
+        wanted = f"that is ready in the stage {stage}" if stage else "that is ready and not archived"
+        raise NotFound(
+            f"model {printable(name)!r} has no version {wanted}",
+            hint="; ".join(f"version {number} {why}" for number, why in passed_over[:3]),
+        )
+
+    def _versions(self, name: str) -> Iterator[dict[str, Any]]:
+        """Every version, newest first."""
+        what = f"the versions of {printable(name)!r}"
+        mark = '"' if "'" in name else "'"
+        if mark in name:
+            raise Unsupported(f"{what}: a name with both kinds of quotes cannot be searched for", hint="name a version")
+        query = {
+            "filter": f"name={mark}{name}{mark}",
+            "order_by": "version_number DESC",
+            "max_results": str(_PAGE_VERSIONS),
+        }
+        before = 10**_MOST_DIGITS
+        for _ in range(_MOST_PAGES):
+            answer = self._server.get(f"{_API}/model-versions/search", query, what=what)
+            for version in self._items(answer, "model_versions", what):
+                number = version.get("version")
+                if version.get("name") != name or not isinstance(number, str) or not number.isdecimal():
+                    raise self._wrong(what)
+                if int(number) >= before:
+                    raise IntegrityError(f"{what} are not listed from the newest to the oldest")
+                before = int(number)
+                yield version
+            query["page_token"] = str(answer.get("next_page_token") or "")
+            if not query["page_token"]:
+                return
+        raise IntegrityError(f"the listing of {what} does not end")
+
+    def _numbers(self, name: str) -> list[str]:
+        """The numbers of the newest versions, for a hint."""
+        try:
+            return [str(version["version"]) for version in islice(self._versions(name), _MOST_SHOWN)]
+        except LadingError:
+            return []
+
+    def _location(self, name: str, number: str) -> str:
+        what = f"version {number} of {printable(name)!r}"
+        try:
+            answer = self._server.get(
+                f"{_API}/model-versions/get-download-uri", {"name": name, "version": number}, what=what
+            )
+        except NotFound as error:
+            raise NotFound(f"{what} was deleted while it was looked up", hint="run again") from error
+        return _location(answer, what)
+
+    def _logged_model(self, model_id: str) -> Resolution:
+        """A model as a run logged it, by its id; its files are what a version that was made of it has."""
+        what = f"the logged model {printable(model_id)!r}"
+        try:
+            answer = self._server.get(f"{_API}/logged-models/{quote(model_id, safe='')}", what=what)
+        except NotFound as error:
+            raise NoSuchModel(f"registry {printable(self.name)} has not {what}") from error
+        info = self._part(self._part(answer, "model", what), "info", what)
+        if why := _unready(info):
+            raise NotFound(f"{what} {why}", hint="ask again when it is ready")
+        about = {"tags": _tags(info), **{key: info.get(key) for key in _OF_A_LOGGED_MODEL}}
+        return self._resolution(_location(info, what), model_id, model_id, _tags(info), about)
+
+    def _resolution(
+        self, location: str, model: str, version: str, tags: Mapping[str, str], about: Mapping[str, Any]
+    ) -> Resolution:
+        where = f"version {version} of {printable(model)!r}"
+        uri = self._server.place(location, where)
+        if uri.scheme.lower() in ("http", "https") and _ARTIFACTS in uri.path:
+            uri = ModelURI(ARTIFACTS_SCHEME, uri.authority, f"/{uri.path.partition(_ARTIFACTS)[2]}")
+        variables = {}
+        if uri.scheme.lower() == ARTIFACTS_SCHEME:
+            uri = uri._replace(authority=uri.authority or self._artifacts)
+            variables[REGISTRY_VARIABLE] = self.name
+        elif uri.scheme.lower() == "s3" and self._s3_endpoint:
+            variables["AWS_ENDPOINT_URL"] = self._s3_endpoint
+        return Resolution(
+            uri=uri,
+            registry=self.name,
+            model=model,
+            version=version,
+            digests=_digests(tags, where),
+            metadata={key: value for key, value in about.items() if value},
+            variables=variables,
+            generated=(_meta_file(model, version),),
+        )
+
+    def _part(self, answer: object, key: str, what: str) -> dict[str, Any]:
+        part = answer.get(key) if isinstance(answer, dict) else None
+        if not isinstance(part, dict):
+            raise self._wrong(what)
+        return part
+
+    def _items(self, answer: object, key: str, what: str) -> list[dict[str, Any]]:
+        """The objects of a list, which MLflow leaves out when it is empty."""
+        items = answer.get(key, []) if isinstance(answer, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise self._wrong(what)
+        return items
+
+    def _wrong(self, what: str) -> Unsupported:
+        return Unsupported(
+            f"{what} in registry {printable(self.name)}: the answer is not MLflow's",
+            hint="look at the url of this registry",
+        )
+
+
+def artifacts_url(entry: RegistryEntry) -> str:
+    """The server whose proxy has the artifacts of this registry."""
+    return str(entry.options.get("artifacts_url") or entry.options.get("url") or "")
+
+
+def _refuse_other_stores(entry: RegistryEntry) -> None:
+    """MLflow's client also takes folders, databases and Databricks for a server."""
+    scheme = str(entry.options.get("url") or "http").partition(":")[0].lower()
+    if scheme in ("databricks", "databricks-uc", "uc"):
+        raise Unsupported(
+            f"registry {printable(entry.name)}: lading does not ask Databricks or Unity Catalog",
+            hint="deliver from the storage URI, or from an MLflow server",
+        )
+    if scheme not in ("http", "https"):
+        raise Unsupported(
+            f"registry {printable(entry.name)}: lading asks MLflow servers, and not a store of its client",
+            hint="start `mlflow server` on that store, and give its http:// or https:// URL",
+        )
+
+
+def _location(answer: object, what: str) -> str:
+    text = answer.get("artifact_uri") if isinstance(answer, dict) else None
+    if not isinstance(text, str) or not text:
+        raise NotFound(f"{what} has no artifacts")
+    return text
+
+
+def _unready(version: Mapping[str, Any]) -> str:
+    """Why a version or a logged model cannot be delivered, or ""."""
+    status, message = version.get("status") or "READY", version.get("status_message")
+    if status in _READY:
+        return ""
+    reason = f": {printable(str(message))[:200]}" if message else ""
+    return f"is not ready ({printable(str(status))}{reason})"
+
+
+def _tags(entity: Mapping[str, Any]) -> dict[str, str]:
+    tags = entity.get("tags")
+    return {str(tag["key"]): str(tag.get("value", "")) for tag in _objects(tags) if "key" in tag}
+
+
+def _aliases(model: Mapping[str, Any]) -> dict[str, str]:
+    """The number of the version that each alias names."""
+    return {str(item.get("alias")): str(item.get("version")) for item in _objects(model.get("aliases"))}
+
+
+def _objects(items: object) -> list[dict[str, Any]]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _digests(tags: Mapping[str, str], where: str) -> dict[str, Digest]:
+    """Digests that tags record: ``lading.sha256`` of the only file, ``lading.digest.<path>`` of each."""
+    digests = {}
+    for key, value in tags.items():
+        if key != _SHA256_TAG and not key.startswith(_DIGEST_TAG):
+            continue
+        path = "" if key == _SHA256_TAG else safe_path(key.removeprefix(_DIGEST_TAG))
+        try:
+            digests[path] = Digest.parse(value if ":" in value else f"sha256:{value}")
+        except UsageError as error:
+            raise IntegrityError(
+                f"{where}: the tag {printable(key)} holds no digest: {error.message}", hint=error.hint
+            ) from error
+    return digests
+
+
+def _meta_file(model: str, version: str) -> GeneratedFile:
+    """What MLflow's client adds to a model, for those who load it (ModelsArtifactRepository)."""
+    import yaml
+
+    registered = model != version
+    facts = {"model_name": model if registered else None, "model_version": version if registered else None}
+    text = yaml.safe_dump(facts, default_flow_style=False, allow_unicode=True)
+    return GeneratedFile("registered_model_meta", text.encode(), beside="MLmodel")

@@ -1,0 +1,264 @@
+"""Artifacts behind the proxy of an MLflow server: ``mlflow-artifacts://host:port/path``, ``mlflow-artifacts:/path``.
+
+https://mlflow.org/docs/latest/self-hosting/architecture/artifact-store/.  The server is one that is
+configured as a registry of the kind mlflow; its address, login and certificates are those of the registry.
+
+The proxy tells no digests.  What else it does depends on where the server keeps the files:
+
+- on its own disk: ranges, and an ETag that holds (that of GET: the one of HEAD is another);
+- in S3: a presigned URL for each file, with S3's own ranges, ETag and MD5;
+- elsewhere: it first fetches the whole file itself, then sends it without ranges, under no ETag or a new one.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import count
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from lading.errors import (
+    DeadlineExceeded,
+    IntegrityError,
+    NotAllowed,
+    NotFound,
+    OriginChanged,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
+from lading.http_client import Answer, HttpClient, status_error
+from lading.http_wire import Head
+from lading.manifest import File, Manifest, safe_path
+from lading.near import near_hint
+from lading.origin import split_url
+from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowServer, artifacts_url
+from lading.settings import RegistryEntry, Settings
+from lading.sources import Sink
+from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag
+from lading.spans import Span
+from lading.uri import ModelURI, printable
+
+Headers = list[tuple[str, str]]
+
+_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+_PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
+_SERVER_INFO = "/api/3.0/mlflow/server-info"
+_IDENTITY = ("Accept-Encoding", "identity")
+_FIRST_BYTE = ("Range", "bytes=0-0")
+_PROBE_BYTES = 64 * 1024
+_MOST_FOLDERS = 10_000
+_MOST_PATH_CHARACTERS = 4096
+# Before its first byte the server itself fetches the whole file: as long as MLflow's own client waits.
+_FETCHING_S = 120.0
+
+
+class _Presigned(NamedTuple):
+    """Where one file may be read for a while, by whoever has this."""
+
+    url: str
+    headers: Headers
+
+
+class MlflowSource:
+    """What the proxy has below a path, or one file.  The validator is the ETag of GET, where it holds."""
+
+    def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
+        self._root = unquote(uri.path).strip("/")
+        self._shown = uri.redacted()
+        if uri.query is not None or uri.fragment is not None or "@" in (uri.authority or "") or not self._root:
+            raise UsageError(
+                f"{self._shown} is not a path of artifacts",
+                hint="write mlflow-artifacts:/path/of/model; the login is that of the registry",
+            )
+        entry = _entry(uri, settings)
+        self._http = http
+        self._entry, self._settings = entry, settings
+        self._server = MlflowServer(entry, settings, http, artifacts=True)
+        self._presigned: dict[str, _Presigned] = {}
+        self._direct = False
+
+    @property
+    def credential_kind(self) -> str:
+        return self._server.credential_kind
+
+    def list(self) -> Manifest:
+        files = [*self._below()] or self._single()
+        # The smallest, since the server may fetch all of it to answer.
+        probe = min(files, key=lambda file: (not file.size_bytes, file.size_bytes))
+        self._direct = self._offers_presigned() and self._reaches(probe)
+        if self._direct or self._holds_its_etag(probe):
+            files = [self._probed(file) for file in files]
+        else:
+            self._be_patient()
+            files = [file._replace(ranged=False) for file in files]
+        return Manifest.of(files)
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        shown = printable(file.locator)
+        whole = span.start == 0 and span.end == file.size_bytes
+        ranges = [] if whole else [("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}")]
+        with self._open(file, ranges) as answer:
+            head = answer.head
+            check_answer(head, span, file.size_bytes, shown)
+            # Nothing else pins the version: the proxy passes over If-Match.
+            if file.validator and head.get("etag") != file.validator:
+                raise OriginChanged(f"{shown} changed while it was read")
+            if whole:
+                digests = [*declared_digests(head, whole=True), *(md5_of_etag(head) if self._direct else ())]
+                sink.told(digests)
+            answer.read_into(sink.write)
+
+    def _below(self) -> Iterator[File]:
+        """Every file below the root; the proxy lists one folder at a time, with names relative to it."""
+        folders = [self._root]
+        for asked in count(1):
+            if not folders:
+                return
+            folder = folders.pop()
+            if asked > _MOST_FOLDERS or len(folder) > _MOST_PATH_CHARACTERS:
+                raise IntegrityError(f"the listing of {self._shown} does not end")
+            for name, is_folder, size in self._listed(folder):
+                path = safe_path(f"{folder}/{name}"[len(self._root) + 1 :])
+                if is_folder:
+                    folders.append(f"{folder}/{name}")
+                else:
+                    yield File(path, size, locator=f"{folder}/{name}")
+
+    def _single(self) -> Sequence[File]:
+        """The file that the path itself names: listing it gives the same as listing nothing."""
+        parent, _, wanted = self._root.rpartition("/")
+        names = []
+        for name, is_folder, size in self._listed(parent):
+            if name == wanted and not is_folder:
+                return [File(name, size, locator=self._root)]
+            names.append(name)
+        raise NotFound(f"{self._shown} has no files", hint=near_hint(wanted, names))
+
+    def _listed(self, folder: str) -> Iterator[tuple[str, bool, int | None]]:
+        """Name, whether it is a folder, and size of what is in one folder; a size of 0 is not told."""
+        answer = self._server.get(_PROXY, {"path": folder}, what=f"the listing of {self._shown}")
+        try:
+            for item in answer.get("files", []):
+                name, is_folder, size = item["path"], item.get("is_dir", False), item.get("file_size")
+                if "/" in name or not isinstance(is_folder, bool) or (size is not None and int(size) < 0):
+                    raise ValueError(name)
+                if "#" in name or unquote(name) != name:
+                    # It would decode the name once more, and send another file or none.
+                    raise Unsupported(f"an MLflow server cannot send a file that is called {printable(name)!r}")
+                yield name, is_folder, None if size is None else int(size)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Unsupported(
+                f"the listing of {self._shown} is not MLflow's", hint="look at the url of this registry"
+            ) from error
+
+    def _offers_presigned(self) -> bool:
+        try:
+            answer = self._server.get(_SERVER_INFO, what="what the server offers")
+        except (NotFound, NotAllowed, Unsupported):
+            # Older servers have no such page, and a gateway may not let it through.
+            return False
+        return isinstance(answer, dict) and answer.get("multipart_downloads_enabled") is True
+
+    def _reaches(self, file: File) -> bool:
+        """Whether presigned URLs work from here: the store may be one that only its server can reach."""
+        self._direct = True
+        try:
+            self._head(file)
+        except DeadlineExceeded:
+            raise
+        except (NotFound, NotAllowed, Unavailable, Unsupported):
+            self._direct = False
+        return self._direct
+
+    def _holds_its_etag(self, file: File) -> bool:
+        """Whether the proxy sends parts under an ETag that names a version, and is not new for each answer."""
+        first, second = self._probed(file), self._probed(file)
+        return first.validator is not None and first == second and (first.ranged or not first.size_bytes)
+
+    def _probed(self, file: File) -> File:
+        """The file with its version, exact size and, straight from the store, digests."""
+        head = self._http.retry.call(partial(self._head, file), what=printable(file.locator))
+        found = content_range(head)
+        length, etag = head.get("content-length"), head.get("etag")
+        return file._replace(
+            size_bytes=found[2] if found else int(length) if length.isdigit() else file.size_bytes,
+            validator=etag if etag.startswith('"') else None,
+            declared=tuple(md5_of_etag(head)) if self._direct else (),
+            ranged=head.status == 206,
+        )
+
+    def _head(self, file: File) -> Head:
+        """What GET says about a file; HEAD has other ETags, and no presigned URL allows it."""
+        with self._open(file, [_FIRST_BYTE] if file.size_bytes else []) as answer:
+            if answer.head.status == 206:
+                answer.read(_PROBE_BYTES)
+            return answer.head
+
+    def _open(self, file: File, headers: Headers) -> Answer:
+        sent = [_IDENTITY, *headers]
+        if self._direct:
+            return self._open_presigned(file.locator, sent)
+        return self._server.open(f"{_PROXY}/{_quoted(file.locator)}", sent, what=printable(file.locator))
+
+    def _open_presigned(self, locator: str, headers: Headers) -> Answer:
+        held = self._presigned.get(locator)
+        url, required = self._presigned[locator] = held or self._presign(locator)
+        answer = self._http.open("GET", url, [*required, *headers])
+        if answer.head.status < 300:
+            return answer
+        with answer:
+            if held is not None and answer.head.status in (400, 401, 403):
+                # They hold for some minutes, and how long is not told.
+                self._presigned.pop(locator, None)
+                raise Unavailable(f"{printable(locator)}: its presigned URL has ended", retry_after_s=0.0)
+            raise status_error(answer.head, printable(locator))
+
+    def _presign(self, locator: str) -> _Presigned:
+        what = f"a presigned URL of {printable(locator)}"
+        answer = self._server.get(f"{_PRESIGNED}/{_quoted(locator)}", what=what)
+        try:
+            url, headers = answer["url"], [(name, value) for name, value in (answer.get("headers") or {}).items()]
+            origin, _ = split_url(url)
+        except (KeyError, TypeError, AttributeError, UsageError) as error:
+            raise Unsupported(f"{what} is not MLflow's") from error
+        if self._server.origin.scheme == "https" and origin.scheme != "https":
+            raise NotAllowed(f"{what} is unencrypted ({origin})")
+        return _Presigned(url, headers)
+
+    def _be_patient(self) -> None:
+        """Wait longer for the first byte of a file, unless it is configured how long."""
+        if "stall_s" not in self._entry.options:
+            waiting = {"stall_s": max(self._settings.limits.stall_s, _FETCHING_S)}
+            entry = self._entry._replace(options={**self._entry.options, **waiting})
+            self._server = MlflowServer(entry, self._settings, self._http, artifacts=True)
+
+
+def _entry(uri: ModelURI, settings: Settings) -> RegistryEntry:
+    """The registry whose server has the artifacts; a server that a URI brings itself is not asked."""
+    servers = [entry for entry in settings.registries if entry.kind == "mlflow"]
+    if uri.authority:
+        servers = [entry for entry in servers if _is_at(artifacts_url(entry), uri.authority)]
+    named = [entry for entry in servers if entry.name == settings.variables.get(REGISTRY_VARIABLE)]
+    found = named or servers
+    if not found:
+        raise UsageError(
+            f"{uri.redacted()} is behind no MLflow server that is configured",
+            hint="set MLFLOW_TRACKING_URI, or list the server as a registry of the kind mlflow in lading.yaml",
+        )
+    if len(found) > 1 and not uri.authority:
+        raise UsageError(
+            f"{uri.redacted()} may be behind any of {', '.join(printable(entry.name) for entry in found)}",
+            hint="write mlflow-artifacts://host:port/path",
+        )
+    return found[0]
+
+
+def _is_at(url: str, authority: str) -> bool:
+    try:
+        return split_url(url)[0] == split_url(f"{urlsplit(url).scheme}://{authority}")[0]
+    except (UsageError, ValueError):
+        return False
+
+
+def _quoted(locator: str) -> str:
+    return quote(locator, safe="/~")
