@@ -20,8 +20,9 @@ from tempfile import TemporaryDirectory, mkdtemp
 import pytest
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
-from lading.settings import Limits
+from lading.settings import Limits, Network
 from servers.destination import OLD_MODEL, Destination
+from servers.fake_azure import FakeAzure, azure_settings
 from servers.fake_gcs import FakeGcs
 from servers.fake_google import FakeGoogle
 from servers.fake_hub import FakeHub
@@ -213,7 +214,27 @@ def _modelscope() -> Iterator[Scene]:
         )
 
 
+@contextmanager
+def _azure(*, files: bool) -> Iterator[Scene]:
+    with FaultyServer() as server:
+        azure = FakeAzure(server)
+        for path, data in FILES.items():
+            azure.put(f"model/{path}", data)
+        settings = azure_settings(server, AZURE_SERVICE_URL=f"{server.url}/lading")
+        yield Scene(
+            server,
+            "http://lading.file.core.windows.net/models/model" if files else f"{server.url}/lading/models/model",
+            lists=lambda request: "comp=list" in request.query,
+            reads=lambda request: request.path.endswith("/model/weights/big.bin") and request.method == "GET",
+            put=lambda data: azure.put("model/weights/big.bin", data),
+            settings=settings if files else settings | {"network": Network()},
+            secret="SharedKey",
+        )
+
+
 SCENES = {
+    "azure-blob": partial(_azure, files=False),
+    "azure-files": partial(_azure, files=True),
     "git": partial(_git, lfs=False),
     "git-lfs": partial(_git, lfs=True),
     "http": _http,

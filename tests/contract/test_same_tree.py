@@ -4,11 +4,13 @@ import mmap
 import shutil
 import subprocess
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from lading.settings import Limits, Network
 from servers.certificates import Authority
+from servers.fake_azure import FakeAzure, azure_settings
 from servers.fake_gcs import FakeGcs
 from servers.fake_hub import FakeHub
 from servers.fake_modelscope import FakeModelScope
@@ -123,6 +125,17 @@ def _gcs(request):
 
 
 @contextmanager
+def _azure(request, service):
+    with FaultyServer() as server:
+        azure = FakeAzure(server)
+        for path, data in mapped_tree(request.getfixturevalue("tree")).items():
+            azure.put(f"tree/{path}", data)
+        for marker in ("tree/", "tree/deep/", "tree/nothing-but-a-marker/"):
+            azure.blobs[marker] = azure.blobs["tree/empty"]
+        yield f"http://lading.{service}.core.windows.net/models/tree", azure_settings(server)
+
+
+@contextmanager
 def _hugging_face(request):
     with FaultyServer() as server, FaultyServer(host="localhost") as content_network:
         FakeHub(server, content_network).repository("owner/tree").commit(mapped_tree(request.getfixturevalue("tree")))
@@ -138,7 +151,20 @@ def _modelscope(request):
 
 @pytest.mark.parametrize(
     "served",
-    [_local, _file_uri, _http, _https, _s3_by_rclone, _s3_by_moto, _gcs, _git, _hugging_face, _modelscope],
+    [
+        _local,
+        _file_uri,
+        _http,
+        _https,
+        _s3_by_rclone,
+        _s3_by_moto,
+        partial(_azure, service="blob"),
+        partial(_azure, service="file"),
+        _gcs,
+        _git,
+        _hugging_face,
+        _modelscope,
+    ],
     ids=[
         "path",
         "file",
@@ -146,6 +172,8 @@ def _modelscope(request):
         "tar-over-https",
         "s3-rclone",
         "s3-moto",
+        "azure-blob",
+        "azure-files",
         "gcs",
         "git",
         "hugging-face",

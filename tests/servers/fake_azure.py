@@ -14,6 +14,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -60,11 +61,9 @@ class Stored:
     headers: dict[str, str] = field(default_factory=dict)
     resource_type: str = ""
 
-    @property
+    @cached_property
     def etag(self) -> str:
-        about = repr((len(self.content), self.md5, self.metadata)).encode()
-        whole = hashlib.sha256(self.content).digest() + about
-        return f"0x{hashlib.sha256(whole).hexdigest()[:15].upper()}"
+        return f"0x{hashlib.sha256(self.content).hexdigest()[:15].upper()}"
 
 
 def md5_of(content: bytes | memoryview) -> str:
