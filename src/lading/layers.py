@@ -21,6 +21,7 @@ from lading.place import move_into
 from lading.settings import Limits
 from lading.unpack import Spent, TreeWriter, refused, unpack
 from lading.uri import printable
+from lading.workspace import remove_tree
 
 _MOST_LINKS_IN_A_ROW = 40
 
@@ -56,7 +57,7 @@ class Layers:
             if not first:
                 self._drop_hidden(writer)
                 move_into(root, self._tree)
-                root.rmdir()
+                remove_tree(root)
         except OSError as error:
             raise disk_error(error, error.filename or root) from error
         self._files |= writer.files

@@ -19,6 +19,7 @@ _FAMILIES = {
     "hdfs": "lading.settings.hdfs",
     "webhdfs": "lading.settings.hdfs",
     "git": "lading.settings.git",
+    "https": "lading.settings.http",
     "hf": "lading.settings.huggingface",
     "modelscope": "lading.settings.modelscope",
     "gs": "lading.settings.google",

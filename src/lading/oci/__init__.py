@@ -1,0 +1,1 @@
+"""OCI registries: whose credentials (``credentials``), and what a registry is shown of them (``authorization``)."""

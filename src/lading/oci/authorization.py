@@ -1,0 +1,133 @@
+"""What a registry is shown: nothing, Basic, or a bearer token of the service that it names.
+
+https://distribution.github.io/distribution/spec/auth/token and …/oauth.  A registry says in the answer
+401 what it wants.  A token is kept until the registry refuses it: whoever fetches a new one does it for all.
+"""
+
+import base64
+import json
+import re
+import threading
+from urllib.parse import urlencode, urlsplit
+
+from lading.credentials import Secret
+from lading.errors import NotAllowed, Unavailable, Unsupported
+from lading.http_client import HttpClient, status_error
+from lading.http_wire import Head
+from lading.oauth import request_token
+from lading.oci.credentials import Login
+from lading.uri import redact
+
+_LIMIT_BYTES = 256 * 1024
+_PARAMETER = re.compile(r'([a-z]+)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+
+
+class Authorization:
+    """The header for one repository of one registry, which is at ``base``.  Safe from any thread."""
+
+    def __init__(self, http: HttpClient, base: str, repository: str, login: Login) -> None:
+        self.login = login
+        self._http = http
+        self._base = base
+        self._repository = repository
+        self._lock = threading.Lock()
+        self._held: Secret | None = None
+        self._proven = False
+        if login.registry_token is not None:
+            self._held = Secret(f"Bearer {login.registry_token.reveal()}")
+
+    def get(self) -> Secret | None:
+        """The value of the header; None while none was asked for."""
+        return self._held
+
+    def accepted(self, shown: Secret | None) -> None:
+        """The registry took ``shown``: when it refuses it later, that has ended."""
+        if shown is self._held:
+            self._proven = True
+
+    def refused(self, shown: Secret | None, head: Head, what: str) -> Unavailable | NotAllowed:
+        """What to raise after a 401 to ``shown``: ``Unavailable`` when another try has something else to show."""
+        with self._lock:
+            if shown is self._held:
+                # A token that was good has ended; any other that is refused would be refused again.
+                renewable = self._proven and self.login.registry_token is None
+                fresh = self._answer(head) if shown is None or renewable else None
+                if fresh is None or fresh == shown:
+                    return self.refusal(what, head.status)
+                self._held, self._proven = fresh, False
+        return Unavailable(f"{what} asks for authorization", retry_after_s=0.0)
+
+    def refusal(self, what: str, status: int) -> NotAllowed:
+        """The error of a registry that does not let this login read."""
+        hint = "this login may not read it, or it does not exist"
+        if self.login.helper:
+            hint = f"its login is with {self.login.helper}, and lading runs no helper: put it into the configuration"
+        elif self.login.is_anonymous:
+            hint = "no login for this registry was found, or it does not exist; KSERVE_OCI_DOCKER_CONFIG names a file"
+        return NotAllowed(f"{what} answered {status} ({self.login.kind})", hint=hint)
+
+    def _answer(self, head: Head) -> Secret | None:
+        """What a challenge (RFC 9110, 11.6.1) is answered with; None if there is nothing to answer."""
+        challenge = head.get("www-authenticate")
+        scheme = challenge.partition(" ")[0].lower()
+        if scheme == "bearer":
+            return self._bearer(dict(_PARAMETER.findall(challenge)))
+        if scheme != "basic":
+            raise Unsupported(f"{redact(self._base)} asks for an authorization that is neither Basic nor Bearer")
+        return self._basic()
+
+    def _basic(self) -> Secret | None:
+        if self.login.password is None:
+            return None
+        pair = f"{self.login.username}:{self.login.password.reveal()}"
+        return Secret("Basic " + base64.b64encode(pair.encode()).decode())
+
+    def _bearer(self, challenge: dict[str, str]) -> Secret:
+        realm = challenge.get("realm", "")
+        shown = redact(realm)
+        try:
+            scheme = urlsplit(realm).scheme
+        except ValueError:
+            scheme = ""
+        if scheme != "https" and not (scheme == "http" and self._base.startswith("http://")):
+            # A login, or the token for it, would travel where anybody reads it.
+            raise NotAllowed(
+                f"{redact(self._base)} has its tokens given out by {shown}, which is not an https URL",
+                hint="the registry's configuration is wrong, or this is not the registry",
+            )
+        form = {"service": challenge.get("service", ""), "scope": f"repository:{self._repository}:pull"}
+        form = {name: value for name, value in form.items() if value}
+        if self.login.identity_token is not None:
+            form |= {
+                "grant_type": "refresh_token",
+                "client_id": "lading",
+                "refresh_token": self.login.identity_token.reveal(),
+            }
+            token = request_token(self._http, realm, form, kind=self.login.kind, what=f"the token service {shown}")
+            return Secret(f"Bearer {token.value.reveal()}")
+        basic = self._basic()
+        head, body = self._http.fetch(
+            "GET",
+            f"{realm}{'&' if '?' in realm else '?'}{urlencode(form)}",
+            [("Authorization", basic.reveal())] if basic else [],
+            what=f"the token service {shown}",
+            limit_bytes=_LIMIT_BYTES,
+            redirects=0,
+        )
+        if head.status in (400, 401, 403):
+            raise self.refusal(f"the token service {shown}", head.status)
+        if head.status != 200:
+            raise status_error(head, f"the token service {shown}")
+        return Secret(f"Bearer {_token(body, shown)}")
+
+
+def _token(body: bytes, shown: str) -> str:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    found = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    # One that could end the header would begin another.
+    if not isinstance(found, str) or not re.fullmatch(r"[\x21-\x7e]+", found):
+        raise Unsupported(f"the token service {shown} does not answer with a token")
+    return found

@@ -1,0 +1,359 @@
+"""OCI registries: ``oci://host[:port]/repository[:tag|@digest]``, ``oci+fetch://`` alike.
+
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md.  Of an index, the image for this
+machine's platform.  Of an image, what its layers hold below ``/models`` (a modelcar); of an artifact (CNCF
+ModelPack, KitOps, Docker Model, ORAS) each layer as the file that its annotations name, or as the tree
+in it.  A tag is a channel; the digest of the manifest's bytes is the pin.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.http_client import Answer, HttpClient, status_error
+from lading.manifest import Digest, File, Layer, Manifest
+from lading.near import near_hint
+from lading.oci.authorization import Authorization
+from lading.oci.credentials import DOCKER_HUB, canonical_host, find_login
+from lading.settings import Settings
+from lading.settings.oci import read_oci
+from lading.sources import Sink
+from lading.sources.answers import check_answer
+from lading.spans import Span
+from lading.uri import ModelURI, printable
+from lading.verify import new_hash
+
+# Both limits are those of most registries and clients.
+_MANIFEST_LIMIT_BYTES = 4 << 20
+_TAGS_LIMIT_BYTES = 1 << 20
+_MOST_INDEXES = 3
+_MOST_LAYERS = 10_000
+_IMAGE_FOLDER = "models"
+_DOCKER_HUB_HOST = "registry-1.docker.io"
+
+# https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests, and the
+# patterns of https://pkg.go.dev/github.com/distribution/reference.
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
+_NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"/(?P<repository>{_NAME}(?:/{_NAME})*)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}))?(?:@(?P<digest>[a-z0-9]+:[0-9a-f]+))?"
+)
+_SECURE = ("sha256", "sha384", "sha512")
+
+_IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+# Said in full: with "*/*" some registries answer 404, or convert to Docker's oldest format.
+_ACCEPT = ("Accept", ", ".join((_IMAGE_MANIFEST, _INDEX, _DOCKER_MANIFEST, _DOCKER_LIST)))
+_PLAIN = ("Accept-Encoding", "identity")
+
+_IMAGE_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+_IMAGE_LAYER = re.compile(
+    r"application/vnd\.(?:oci\.image\.layer\.(?:nondistributable\.)?v1\.tar(?:\+gzip|\+zstd)?"
+    r"|docker\.image\.rootfs\.(?:foreign\.)?diff\.tar(?:\.gzip|\.zstd)?)"
+)
+# Artifacts whose media types say that a layer is a tar; of any other, only an annotation does.
+_MODEL_TAR = re.compile(r"application/vnd\.(?:cncf\.model|cnai\.model|kitops|docker\.ai)\..*[.+]tar(?:\+gzip|\+zstd)?")
+_EMPTY = "application/vnd.oci.empty.v1+json"
+_UNPACK = "io.deis.oras.content.unpack"
+_NAMES = ("org.cncf.model.filepath", "org.cnai.model.filepath", "org.opencontainers.image.title")
+# What Docker Model Runner calls the layers that its first format leaves without a name.
+_DOCKER_NAMES = {
+    "application/vnd.docker.ai.gguf.v3": "model.gguf",
+    "application/vnd.docker.ai.safetensors": "model.safetensors",
+    "application/vnd.docker.ai.dduf": "model.dduf",
+    "application/vnd.docker.ai.mmproj": "model.mmproj",
+    "application/vnd.docker.ai.chat.template.jinja": "template.jinja",
+    "application/vnd.docker.ai.license": "LICENSE",
+}
+# uname(2)'s words for machines, and Go's, which platforms are named in.
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+class _Descriptor(NamedTuple):
+    """https://github.com/opencontainers/image-spec/blob/main/descriptor.md"""
+
+    media_type: str
+    digest: Digest
+    size_bytes: int
+    annotations: Mapping[str, str]
+
+
+class OciSource:
+    """One image or artifact of a registry.  The validator is the blob's digest."""
+
+    def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
+        shown = self._shown = uri.redacted()
+        if uri.scheme.lower() == "oci+native":
+            raise Unsupported(
+                f"{shown} is mounted by KServe itself, as an image volume",
+                hint="write oci:// or oci+fetch:// to have it brought",
+            )
+        found = _REFERENCE.fullmatch(uri.path)
+        if uri.query is not None or uri.fragment is not None or not _HOST.fullmatch(uri.authority or "") or not found:
+            raise UsageError(
+                f"{shown} is not a reference to an image", hint="write oci://host/repository:tag, or @sha256:…"
+            )
+        host, repository = canonical_host(uri.authority or ""), found["repository"]
+        if host == DOCKER_HUB and "/" not in repository:
+            repository = f"library/{repository}"
+        self._digest = _digest(found["digest"], shown) if found["digest"] else None
+        self._tag = found["tag"] or "latest"
+        self._repository = repository
+        self._uri = ModelURI(uri.scheme, uri.authority, f"/{found['repository']}")
+        self.pin = uri
+        oci = read_oci(settings.variables)
+        self._insecure = oci.insecure
+        self._http = http.without_tls_checks() if oci.insecure else http
+        self._host = _DOCKER_HUB_HOST if host == DOCKER_HUB else host
+        self._login = find_login(oci, host, repository)
+        self._connected: tuple[str, Authorization] | None = None
+
+    @property
+    def credential_kind(self) -> str:
+        return self._login.kind
+
+    def list(self) -> Manifest:
+        digest, manifest = self._manifest(str(self._digest) if self._digest else self._tag)
+        self.pin = self._uri._replace(path=f"{self._uri.path}@{digest}")
+        for _ in range(_MOST_INDEXES):
+            if not isinstance(manifest.get("manifests"), list):
+                break
+            _, manifest = self._manifest(str(self._for_this_machine(manifest["manifests"])))
+        files = self._files(manifest)
+        largest = max(files, key=lambda file: file.size_bytes or 0)
+        if largest.size_bytes and not self._has_ranges(largest):
+            files = [file._replace(ranged=False) for file in files]
+        return Manifest.of(files)
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        headers = [_PLAIN]
+        if span.start or span.end != file.size_bytes:
+            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        what = self._shown_file(file)
+        with self._open(f"/blobs/{file.locator}", headers, what) as answer:
+            check_answer(answer.head, span, file.size_bytes, what)
+            answer.read_into(sink.write)
+
+    def _manifest(self, reference: str) -> tuple[Digest, Mapping[str, Any]]:
+        """The manifest, and the digest of its very bytes, which is that of ``reference`` if it is one."""
+
+        def attempt() -> tuple[str, bytes]:
+            with self._open(f"/manifests/{reference}", [_ACCEPT], self._shown) as answer:
+                if answer.head.status != 200:
+                    raise status_error(answer.head, self._shown)
+                return answer.head.get("docker-content-digest"), answer.read(_MANIFEST_LIMIT_BYTES)
+
+        try:
+            told, body = self._http.retry.call(attempt, what=f"the manifest of {self._shown}")
+        except NotFound as error:
+            raise NotFound(error.message, hint=self._near()) from error
+        wanted = reference if ":" in reference else told
+        expected = _digest(wanted, self._shown) if wanted else None
+        digest = _digest_of(body, expected.algorithm if expected else "sha256")
+        if expected not in (None, digest):
+            raise IntegrityError(
+                f"the manifest of {self._shown} has {digest}, but {expected} is expected",
+                hint="the registry, or something before it, changes what it serves",
+            )
+        try:
+            manifest = json.loads(body)
+        except (ValueError, RecursionError):
+            manifest = None
+        if not isinstance(manifest, dict) or manifest.get("schemaVersion") != 2:
+            raise Unsupported(f"{self._shown} has no manifest of the OCI image format", hint="push it anew")
+        return digest, manifest
+
+    def _for_this_machine(self, entries: Iterable[Any]) -> Digest:
+        """The manifest of an index that is for this platform."""
+        wanted = f"linux/{_architecture()}"
+        platforms: dict[str, Digest] = {}
+        for entry in entries:
+            descriptor = _descriptor(entry, self._shown)
+            if descriptor.annotations.get("vnd.docker.reference.type"):
+                # What BuildKit attests about an image, and no image.
+                continue
+            platforms.setdefault(_platform(entry), descriptor.digest)
+        if wanted in platforms:
+            return platforms[wanted]
+        if list(platforms) == [""]:
+            # An index of one artifact: that is for any machine.
+            return platforms[""]
+        named = ", ".join(sorted(printable(platform) or "one of no platform" for platform in platforms)[:10])
+        raise NotFound(f"{self._shown} has no image for {wanted}", hint=f"it has {named or 'none at all'}")
+
+    def _files(self, manifest: Mapping[str, Any]) -> Sequence[File]:
+        layers = manifest.get("layers")
+        if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
+            raise Unsupported(f"{self._shown} has no layers")
+        descriptors = [_descriptor(layer, self._shown) for layer in layers]
+        config = manifest.get("config")
+        is_image = isinstance(config, dict) and config.get("mediaType") in _IMAGE_CONFIGS
+        if is_image and not manifest.get("artifactType"):
+            files = list(self._image_layers(descriptors))
+        else:
+            files = list(self._artifact_files(descriptors))
+        if not files:
+            raise NotFound(f"{self._shown} has no layer with files")
+        return files
+
+    def _image_layers(self, descriptors: Iterable[_Descriptor]) -> Iterator[File]:
+        for number, found in enumerate(descriptors):
+            if _IMAGE_LAYER.fullmatch(found.media_type):
+                yield _layer(found, number, _IMAGE_FOLDER)
+            elif found.media_type.endswith("+encrypted"):
+                raise Unsupported(f"{self._shown} has encrypted layers")
+
+    def _artifact_files(self, descriptors: Sequence[_Descriptor]) -> Iterator[File]:
+        totals = Counter(found.media_type for found in descriptors)
+        seen: Counter[str] = Counter()
+        for number, found in enumerate(descriptors):
+            seen[found.media_type] += 1
+            if found.media_type == _EMPTY:
+                continue
+            if found.annotations.get(_UNPACK) == "true" or _MODEL_TAR.fullmatch(found.media_type):
+                yield _layer(found, number)
+                continue
+            name = next((name for key in _NAMES if (name := found.annotations.get(key))), "")
+            name = name or _docker_name(found.media_type, seen[found.media_type], totals[found.media_type])
+            if not name:
+                raise Unsupported(
+                    f"{self._shown} has a layer without a name, of the type {printable(found.media_type)}",
+                    hint="a layer is named by org.opencontainers.image.title or org.cncf.model.filepath",
+                )
+            yield _file(found, name.removeprefix("./"))
+
+    def _has_ranges(self, file: File) -> bool:
+        """Whether parts of blobs can be had; by one byte of it, since only the answer to a range says so."""
+        what = self._shown_file(file)
+
+        def attempt() -> int:
+            with self._open(f"/blobs/{file.locator}", [_PLAIN, ("Range", "bytes=0-0")], what) as answer:
+                if answer.head.status not in (200, 206):
+                    raise status_error(answer.head, what)
+                if answer.head.status == 206:
+                    answer.read(1)
+                return answer.head.status
+
+        return self._http.retry.call(attempt, what=what) == 206
+
+    def _open(self, path: str, headers: Sequence[tuple[str, str]], what: str) -> Answer:
+        """One authorized request for something of the repository."""
+        base, authorization = self._connection()
+        while True:
+            shown = authorization.get()
+            sent = [*headers, ("Authorization", shown.reveal())] if shown else headers
+            try:
+                answer = self._http.open("GET", f"{base}/v2/{self._repository}{path}", sent)
+            except Unsupported as error:
+                raise Unsupported(
+                    error.message, hint="a registry without TLS needs KSERVE_OCI_INSECURE_REGISTRY=true"
+                ) from error
+            if answer.head.status == 403:
+                with answer:
+                    raise authorization.refusal(what, 403)
+            if answer.head.status != 401:
+                authorization.accepted(shown)
+                return answer
+            with answer:
+                refusal = authorization.refused(shown, answer.head, what)
+            if shown is not None or isinstance(refusal, NotAllowed):
+                raise refusal
+
+    def _connection(self) -> tuple[str, Authorization]:
+        if self._connected is None:
+            base = f"https://{self._host}"
+            if self._insecure and not self._speaks_tls(base):
+                base = f"http://{self._host}"
+            self._connected = base, Authorization(self._http, base, self._repository, self._login)
+        return self._connected
+
+    def _speaks_tls(self, base: str) -> bool:
+        """Of an insecure registry, as Docker does: http only where there is no https."""
+        try:
+            with self._http.open("GET", f"{base}/v2/", redirects=0):
+                return True
+        except (Unavailable, NotAllowed, Unsupported):
+            return False
+
+    def _near(self) -> str:
+        """Which tags there are, for a hint."""
+        try:
+            with self._open("/tags/list?n=1000", [], self._shown) as answer:
+                tags = json.loads(answer.read(_TAGS_LIMIT_BYTES)).get("tags") if answer.head.status == 200 else None
+        except (LadingError, ValueError, AttributeError, RecursionError):
+            tags = None
+        names = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+        return near_hint(self._tag, names) if names else "look at the repository's name"
+
+    def _shown_file(self, file: File) -> str:
+        return printable(f"{self._shown}: {file.path}")
+
+
+def _file(found: _Descriptor, path: str, layer: Layer | None = None) -> File:
+    digest = str(found.digest)
+    return File(path, found.size_bytes, digest, (found.digest,), locator=quote(digest, safe=":"), layer=layer)
+
+
+def _layer(found: _Descriptor, number: int, image_folder: str = "") -> File:
+    return _file(found, f"layer-{number:04}", Layer(number, image_folder))
+
+
+def _docker_name(media_type: str, number: int, total: int) -> str:
+    name = _DOCKER_NAMES.get(media_type, "")
+    if not name or total == 1:
+        return name
+    stem, dot, ending = name.partition(".")
+    return f"{stem}-{number:05}-of-{total:05}{dot}{ending}"
+
+
+def _descriptor(entry: Any, shown: str) -> _Descriptor:
+    if not isinstance(entry, dict):
+        raise _damaged(shown)
+    media_type, digest, size = entry.get("mediaType"), entry.get("digest"), entry.get("size")
+    annotations = entry.get("annotations") or {}
+    if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(annotations, dict):
+        raise _damaged(shown)
+    if type(size) is not int or size < 0:
+        raise _damaged(shown)
+    named = {key: text for key, text in annotations.items() if isinstance(text, str)}
+    return _Descriptor(media_type.partition(";")[0].strip().lower(), _digest(digest, shown), size, named)
+
+
+def _digest(text: str, shown: str) -> Digest:
+    try:
+        digest = Digest.parse(text)
+    except UsageError as error:
+        raise IntegrityError(f"{shown}: {error.message}", hint=error.hint) from error
+    if digest.algorithm not in _SECURE:
+        raise IntegrityError(f"{shown} names a blob by {digest.algorithm}, which anybody can forge")
+    return digest
+
+
+def _digest_of(body: bytes, algorithm: str) -> Digest:
+    running = new_hash(algorithm)
+    running.update(memoryview(body))
+    return Digest(algorithm, running.hexdigest())
+
+
+def _damaged(shown: str) -> IntegrityError:
+    return IntegrityError(f"{shown} has a manifest that names a blob without its type, digest or size")
+
+
+def _platform(entry: Mapping[str, Any]) -> str:
+    """``os/architecture`` of an index's entry; "" if it says none."""
+    platform = entry.get("platform")
+    if not isinstance(platform, dict):
+        return ""
+    return f"{platform.get('os')}/{platform.get('architecture')}"
+
+
+def _architecture() -> str:
+    machine = os.uname().machine
+    return _MACHINES.get(machine, machine)

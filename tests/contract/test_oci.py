@@ -1,0 +1,729 @@
+"""Images and artifacts of OCI registries become models."""
+
+import json
+import os
+import tarfile
+
+import pytest
+from backports import zstd
+
+from lading.deliver import Request, find
+from lading.errors import IntegrityError, NotAllowed, NotFound, Unsupported, UsageError
+from lading.manifest import Digest
+from lading.settings import Limits
+from servers.fake_oci import (
+    IMAGE_CONFIG,
+    INDEX,
+    LAYER,
+    MANIFEST,
+    TITLE,
+    FakeRegistry,
+    TokenService,
+    basic_only,
+    digest_of,
+    gzipped,
+    tar,
+)
+from servers.faulty_http import ALWAYS, Answer, FaultyServer, cut, probes, redirect, status, wrong_byte
+from servers.trees import MIB, content, read_tree, whole_manifest
+
+INSECURE = {"KSERVE_OCI_INSECURE_REGISTRY": "true"}
+MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+FILES = {"config.json": b"{}", "weights/a.bin": content(MIB)}
+
+
+@pytest.fixture
+def registry(server):
+    return FakeRegistry(server)
+
+
+@pytest.fixture
+def bring(registry, pull, tmp_path):
+    """Deliver a reference of the registry; returns the tree and the manifest."""
+
+    def call(reference="latest", *, variables=None, scheme="oci", **settings):
+        uri = registry.uri(reference, scheme)
+        manifest = pull(uri, tmp_path / "model", variables=INSECURE | (variables or {}), **settings)
+        assert whole_manifest(tmp_path / "model").digest == manifest.digest
+        return read_tree(tmp_path / "model"), manifest
+
+    return call
+
+
+def refused(bring, kind, *words, **how):
+    """The error of a delivery that must leave nothing."""
+    with pytest.raises(kind) as caught:
+        bring(**how)
+    for word in words:
+        assert word in f"{caught.value.message} {caught.value.hint}"
+    return caught.value
+
+
+def untouched(folder):
+    """Nothing was delivered: what has landed is in the workspace."""
+    assert [path for path in read_tree(folder) if not path.startswith("model/.lading/")] == []
+
+
+# What modelcars hold.
+
+ROOT_FORMS = ["models/", "./models/", "/models/", ".//models/"]
+
+
+@pytest.mark.parametrize("root", ROOT_FORMS)
+def test_a_modelcar_is_what_lies_below_models(registry, bring, root):
+    base = tar(("etc/passwd", b"root"), ("bin/sh", b"#!"), ("models.txt", b""), ("mymodels/x", b""))
+    own = tar((root, "/"), (f"{root}config.json", b"{}"), (f"{root}weights/a.bin", b"a"))
+    descriptor = registry.put_image(base, own)
+    tree, manifest = bring()
+    assert tree == {"config.json": b"{}", "weights/a.bin": b"a"}
+    assert manifest.resolved == registry.uri(descriptor["digest"])
+    assert [archive.verified for archive in manifest.archives] == [
+        (Digest.parse(digest_of(layer)),) for layer in (base, own)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "pack"),
+    [
+        (LAYER, bytes),
+        (f"{LAYER}+gzip", gzipped),
+        (f"{LAYER}+zstd", zstd.compress),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", gzipped),
+        ("application/vnd.docker.image.rootfs.diff.tar", bytes),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", gzipped),
+    ],
+)
+def test_layers_come_in_every_packing(registry, bring, media_type, pack):
+    layer = registry.put_blob(pack(tar(("models/a", b"a"))), media_type)
+    registry.put_manifest("latest", {"config": registry.put_blob(b"{}", IMAGE_CONFIG), "layers": [layer]})
+    assert bring()[0] == {"a": b"a"}
+
+
+LAYERED = {
+    "a later layer replaces": ([("models/a", b"1"), ("models/b", b"b")], [("models/a", b"2")], {"a": b"2", "b": b"b"}),
+    "a whiteout hides a file": ([("models/a", b""), ("models/b", b"")], [("models/.wh.a", b"")], {"b": b""}),
+    "a whiteout hides a folder": ([("models/d/a", b""), ("models/b", b"")], [("models/.wh.d", b"")], {"b": b""}),
+    "a whiteout is no prefix": ([("models/da", b""), ("models/d", b"")], [("models/.wh.d", b"")], {"da": b""}),
+    "a whiteout hides only what was before": (
+        [("models/d/a", b"")],
+        [("models/d/b", b""), ("models/.wh.d", b"")],
+        {"d/b": b""},
+    ),
+    "an opaque folder hides what was in it": (
+        [("models/d/a", b""), ("models/b", b"")],
+        [("models/d/c", b""), ("models/d/.wh..wh..opq", b"")],
+        {"b": b"", "d/c": b""},
+    ),
+    "the whole folder may be hidden": ([("models/a", b"")], [(".wh.models", b""), ("models/b", b"")], {"b": b""}),
+    "the root may be opaque": ([("models/a", b"")], [(".wh..wh..opq", b""), ("models/b", b"")], {"b": b""}),
+    "whiteouts elsewhere say nothing": ([("models/a", b"")], [("etc/.wh.a", b""), (".wh.a", b"")], {"a": b""}),
+    "notes of aufs are no files": ([("models/a", b"")], [("models/.wh..wh.plnk", b"")], {"a": b""}),
+    "a file replaces a folder": ([("models/d/a", b"")], [("models/d", b"file")], {"d": b"file"}),
+    "a folder replaces a file": ([("models/d", b"file")], [("models/d/a", b"")], {"d/a": b""}),
+    "an empty folder replaces a file": ([("models/d", b""), ("models/a", b"")], [("models/d", "/")], {"a": b""}),
+    "a hard link within a layer": ([("models/a", b"a"), ("models/b", "= models/a")], [], {"a": b"a", "b": b"a"}),
+    "a hard link from the root": ([("models/a", b"a"), ("models/b", "= /models/a")], [], {"a": b"a", "b": b"a"}),
+    "a hard link to a layer before": ([("models/a", b"a")], [("models/b", "= models/a")], {"a": b"a", "b": b"a"}),
+    "a hard link keeps what it meant": (
+        [("models/a", b"1"), ("models/b", "= models/a")],
+        [("models/a", b"2")],
+        {"a": b"2", "b": b"1"},
+    ),
+    "a hard link outlives its target": (
+        [("models/a", b"1"), ("models/b", "= models/a")],
+        [("models/.wh.a", b"")],
+        {"b": b"1"},
+    ),
+    "a symbolic link": ([("models/x.gguf", b"x"), ("models/model.file", "-> x.gguf")], [], None),
+    "an absolute link within": ([("models/x.gguf", b"x"), ("models/model.file", "-> /models/x.gguf")], [], None),
+    "a link through the root": ([("models/x.gguf", b"x"), ("models/model.file", "-> ../models/x.gguf")], [], None),
+    "a link to a later layer": ([("models/model.file", "-> x.gguf")], [("models/x.gguf", b"x")], None),
+    "a link means what is there in the end": (
+        [("models/a", b"1"), ("models/l", "-> a")],
+        [("models/a", b"2")],
+        {"a": b"2", "l": b"2"},
+    ),
+    "a link replaces a file": (
+        [("models/a", b"a"), ("models/l", b"file")],
+        [("models/l", "-> a")],
+        {"a": b"a", "l": b"a"},
+    ),
+    "a file replaces a link": (
+        [("models/a", b"a"), ("models/l", "-> a")],
+        [("models/l", b"file")],
+        {"a": b"a", "l": b"file"},
+    ),
+    "a link is hidden": ([("models/a", b"a"), ("models/l", "-> a")], [("models/.wh.l", b"")], {"a": b"a"}),
+    "a link to a folder": (
+        [("models/v1/a", b"a"), ("models/current", "-> v1")],
+        [],
+        {"v1/a": b"a", "current/a": b"a"},
+    ),
+    "a member of the same name": ([("models/a", b"1"), ("models/a", b"2")], [], {"a": b"2"}),
+    "names that differ by case": ([("models/A", b"1"), ("models/a", b"2")], [], {"A": b"1", "a": b"2"}),
+    "an escape elsewhere is not looked at": ([("../../etc/x", b""), ("models/a", b"a")], [], {"a": b"a"}),
+}
+
+
+@pytest.mark.parametrize(("below", "above", "expected"), LAYERED.values(), ids=LAYERED)
+def test_layers_are_laid_on_each_other(registry, bring, below, above, expected):
+    registry.put_image(*(tar(*members) for members in (below, above) if members))
+    tree, _ = bring()
+    assert tree == (expected or {"x.gguf": b"x", "model.file": b"x"})
+
+
+REFUSED_LAYERS = {
+    "an escape": ([("models/../../etc/x", b"")], "which"),
+    "a climbing name": ([("models/a/../../../x", b"")], "holds"),
+    "a link to outside": ([("models/a", b""), ("models/l", "-> /etc/passwd")], "leads out"),
+    "a relative link to outside": ([("models/a", b""), ("models/l", "-> ../etc/passwd")], "leads out"),
+    "a link to everything": ([("models/a", b""), ("models/l", "-> /models")], "itself"),
+    "a hard link to outside": ([("etc/passwd", b""), ("models/l", "= etc/passwd")], "leads out"),
+    "a link to nothing": ([("models/a", b""), ("models/l", "-> gone")], "nowhere"),
+    "links in a circle": ([("models/a", "-> b"), ("models/b", "-> a")], "itself"),
+    "a file and a folder": ([("models/d", b""), ("models/d/a", b"")], "as a file and as a folder"),
+    "a link for the root": ([("opt/m/a", b""), ("models", "-> opt/m")], "no folder"),
+    "lading's own name": ([("models/.lading/x", b"")], "holds"),
+}
+
+
+@pytest.mark.parametrize(("members", "word"), REFUSED_LAYERS.values(), ids=REFUSED_LAYERS)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_layer_that_would_harm_is_refused(registry, bring, tmp_path, members, word, number):
+    registry.put_image(*[tar(("models/first", b""))] * number, tar(*members))
+    error = refused(bring, IntegrityError)
+    assert word in error.message or word in error.hint or word == "which"
+    untouched(tmp_path)
+
+
+def test_a_device_in_a_layer_is_refused_only_below_models(registry, bring):
+    device = tarfile.TarInfo("dev/null")
+    device.type, device.devmajor, device.devminor = tarfile.CHRTYPE, 1, 3
+    registry.put_image(tar(device, ("models/a", b"a")))
+    assert bring()[0] == {"a": b"a"}
+    device.name = "models/null"
+    registry.put_image(tar(device, ("models/a", b"a")))
+    refused(bring, Unsupported, "device")
+
+
+@pytest.mark.parametrize("limits", [Limits(unpack_bytes=MIB), Limits(unpack_members=3)])
+def test_the_limits_are_of_all_layers_together(registry, bring, tmp_path, limits):
+    registry.put_image(*(tar((f"models/{name}", bytes(MIB // 2)), (f"other/{name}", b"")) for name in "abc"))
+    refused(bring, IntegrityError, "more than", limits=limits)
+    untouched(tmp_path)
+
+
+def test_an_image_without_models_says_so(registry, bring):
+    registry.put_image(tar(("etc/passwd", b"root")))
+    refused(bring, NotFound, "/models")
+
+
+def test_patterns_choose_among_the_files_in_the_layers(registry, bring):
+    registry.put_image(tar(("models/a.bin", b"a"), ("models/a.json", b"{}")), tar(("models/l.json", "-> a.bin")))
+    assert bring(allow=("*.json",))[0] == {"a.json": b"{}", "l.json": b"a"}
+
+
+def test_patterns_that_leave_nothing_are_an_error(registry, bring):
+    registry.put_image(tar(("models/a.bin", b"a")))
+    refused(bring, NotFound, "a.bin", allow=("*.json",))
+
+
+def test_the_same_layer_may_come_twice(registry, bring):
+    layer = tar(("models/a", b"a"))
+    registry.put_image(layer, tar(("models/.wh.a", b""), ("models/b", b"")), layer)
+    assert bring()[0] == {"a": b"a", "b": b""}
+
+
+# What is done again, and what is not.
+
+
+def test_an_image_that_is_there_is_not_fetched_again_even_if_its_tag_moved_to_its_twin(registry, bring, server):
+    registry.put_image(tar(("models/a", b"a")), tar(("models/b", b"b")))
+    bring()
+    server.requests.clear()
+    bring()
+    assert [r for r in server.requests if "/blobs/" in r.path and not probes(r)] == []
+
+
+def test_a_tag_that_moved_is_delivered_anew(registry, bring):
+    registry.put_image(tar(("models/a", b"1"), ("models/gone", b"")))
+    bring()
+    registry.put_image(tar(("models/a", b"2")))
+    assert bring()[0] == {"a": b"2"}
+
+
+def test_an_artifact_that_lost_a_file_beside_its_layers_is_delivered_anew(registry, bring):
+    layer = registry.put_blob(tar(("t", b"t")), "application/vnd.cncf.model.doc.v1.tar")
+    raw = registry.put_blob(b"r", "application/vnd.cncf.model.weight.v1.raw", org__cncf__model__filepath="r")
+    registry.put_artifact(layer, raw)
+    assert bring()[0] == {"t": b"t", "r": b"r"}
+    registry.put_artifact(layer)
+    assert bring()[0] == {"t": b"t"}
+
+
+# Platforms.
+
+
+def put_index(registry, *platforms, tag="latest"):
+    entries = []
+    for platform in platforms:
+        image = registry.put_image(tar(("models/name", str(platform).encode())), tag=f"one-{len(entries)}")
+        system, _, architecture = platform.partition("/")
+        entries.append(image | ({"platform": {"os": system, "architecture": architecture}} if platform else {}))
+    registry.put_manifest(tag, {"mediaType": INDEX, "manifests": entries})
+    return digest_of(registry.manifests[tag])
+
+
+def test_of_an_index_the_image_for_this_machine_is_taken(registry, bring):
+    pin = put_index(registry, "windows/amd64", "linux/s390x", f"linux/{MACHINE}")
+    tree, manifest = bring()
+    assert tree == {"name": f"linux/{MACHINE}".encode()}
+    assert manifest.resolved == registry.uri(pin)
+
+
+def test_an_index_without_a_match_says_what_it_has(registry, bring):
+    put_index(registry, "windows/amd64", "linux/s390x")
+    refused(bring, NotFound, f"linux/{MACHINE}", "it has linux/s390x, windows/amd64")
+
+
+def test_an_index_of_one_artifact_is_for_any_machine(registry, bring):
+    put_index(registry, "")
+    assert bring()[0] == {"name": b""}
+
+
+def test_attestations_are_no_images(registry, bring):
+    image = registry.put_image(tar(("models/a", b"a")), tag="one")
+    attestation = image | {
+        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+        "platform": {"os": "linux", "architecture": MACHINE},
+        "digest": f"sha256:{'0' * 64}",
+    }
+    right = image | {"platform": {"os": "linux", "architecture": MACHINE}}
+    registry.put_manifest("latest", {"mediaType": INDEX, "manifests": [attestation, right]})
+    assert bring()[0] == {"a": b"a"}
+
+
+# Artifacts.
+
+PATH = {"org.cncf.model.filepath": "deep/w.bin"}
+OLD_PATH = {"org.cnai.model.filepath": "deep/w.bin"}
+TITLED = {TITLE: "deep/w.bin"}
+UNPACKED = {TITLE: "deep", "io.deis.oras.content.unpack": "true"}
+ONE = tar(("deep/w.bin", b"w"))
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data", "annotations"),
+    [
+        ("application/vnd.cncf.model.weight.v1.raw", b"w", PATH),
+        ("application/vnd.cncf.model.weight.v1.tar", ONE, PATH),
+        ("application/vnd.cncf.model.weight.config.v1.tar+gzip", gzipped(ONE), PATH),
+        ("application/vnd.cncf.model.dataset.v1.tar+zstd", zstd.compress(ONE), {}),
+        ("application/vnd.cncf.model.code.v1.raw", b"w", PATH | {TITLE: "other"}),
+        ("application/vnd.cnai.model.doc.v1.raw", b"w", OLD_PATH),
+        ("application/vnd.cnai.model.weight.v1.tar+gzip", gzipped(ONE), OLD_PATH),
+        ("application/vnd.kitops.modelkit.model.v1.tar+gzip", gzipped(ONE), {}),
+        ("application/vnd.kitops.modelkit.modelpart.v1.tar", ONE, {}),
+        ("application/vnd.docker.ai.safetensors", b"w", PATH),
+        ("application/vnd.docker.ai.dir.tar", ONE, PATH),
+        ("application/vnd.docker.ai.vllm.config.tar", ONE, {}),
+        ("application/octet-stream", b"w", TITLED),
+        ("application/vnd.oci.image.layer.v1.tar", b"w", TITLED),
+        ("application/vnd.oci.image.layer.v1.tar+gzip", gzipped(ONE), UNPACKED),
+    ],
+)
+def test_layers_of_artifacts_become_what_they_say(registry, bring, media_type, data, annotations):
+    layer = registry.put_blob(data, media_type) | {"annotations": annotations}
+    registry.put_artifact(layer)
+    tree, manifest = bring()
+    assert tree == {"deep/w.bin": b"w"}
+    (known,) = manifest.archives or manifest.files
+    assert known.verified == (Digest.parse(digest_of(data)),)
+
+
+def test_docker_models_of_the_first_format_have_the_runner_s_names(registry, bring):
+    gguf = [registry.put_blob(data, "application/vnd.docker.ai.gguf.v3") for data in (b"1", b"2")]
+    registry.put_artifact(*gguf, registry.put_blob(b"l", "application/vnd.docker.ai.license"))
+    assert bring()[0] == {"model-00001-of-00002.gguf": b"1", "model-00002-of-00002.gguf": b"2", "LICENSE": b"l"}
+
+
+def test_raw_files_and_trees_make_one_model(registry, bring):
+    registry.put_artifact(
+        registry.put_blob(tar(("docs/a.md", b"a"), ("docs/b.md", b"b")), "application/vnd.cncf.model.doc.v1.tar"),
+        registry.put_blob(FILES["weights/a.bin"], "application/vnd.cncf.model.weight.v1.raw")
+        | {"annotations": {"org.cncf.model.filepath": "docs/a.bin"}},
+    )
+    tree, manifest = bring()
+    assert tree == {"docs/a.md": b"a", "docs/b.md": b"b", "docs/a.bin": FILES["weights/a.bin"]}
+    assert [file.path for file in manifest.archives] == ["layer-0000"]
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "a/b")])
+def test_two_layers_that_stand_in_each_other_s_way_are_refused(registry, bring, names):
+    raw = registry.put_blob(b"r", "application/octet-stream") | {"annotations": {TITLE: names[0]}}
+    registry.put_artifact(raw, registry.put_blob(tar((names[1], b"t")), "application/vnd.kitops.modelkit.code.v1.tar"))
+    refused(bring, IntegrityError, "'a'")
+
+
+@pytest.mark.parametrize("title", ["../evil", "/etc/passwd", "a/../../b", ".lading.json", "a\0b"])
+def test_a_title_that_leaves_is_refused(registry, bring, tmp_path, title):
+    registry.put_artifact(registry.put_blob(b"", "application/octet-stream") | {"annotations": {TITLE: title}})
+    refused(bring, IntegrityError)
+    untouched(tmp_path)
+
+
+def test_a_layer_without_a_name_is_not_guessed(registry, bring):
+    registry.put_artifact(registry.put_blob(b"x", "application/vnd.helm.chart"))
+    refused(bring, Unsupported, "application/vnd.helm.chart", TITLE)
+
+
+# What does not hold together.
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_a_blob_with_a_wrong_byte_leaves_nothing(registry, bring, server, tmp_path, layered):
+    if layered:
+        registry.put_image(tar(("models/first", b"")), tar(("models/a", content(MIB))))
+    else:
+        registry.put_files(FILES)
+    largest = max(registry.blobs, key=lambda digest: len(registry.blobs[digest].content))
+    server.misbehave(registry.path("blobs", largest), wrong_byte(MIB // 2, times=ALWAYS))
+    refused(bring, IntegrityError, largest)
+    untouched(tmp_path)
+    server.behave()
+    assert len(bring()[0]) == 2
+
+
+def test_a_manifest_that_is_not_what_its_digest_says_is_refused(registry, bring):
+    digest = registry.put_files(FILES)["digest"]
+    registry.manifests[digest] += b" "
+    refused(bring, IntegrityError, digest, reference=digest)
+
+
+def test_a_pinned_digest_is_read_whatever_the_tag_says_now(registry, bring):
+    digest = registry.put_files({"a": b"1"})["digest"]
+    registry.put_files({"a": b"2"})
+    assert bring(digest)[0] == {"a": b"1"}
+
+
+def test_a_registry_that_says_another_digest_than_it_serves_is_refused(registry, bring, server):
+    registry.put_files(FILES)
+    lie = {"Docker-Content-Digest": f"sha256:{'0' * 64}"}
+    server.misbehave(
+        registry.path("manifests", "latest"), status(200, registry.manifests["latest"], headers=lie, times=ALWAYS)
+    )
+    refused(bring, IntegrityError, "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b'{"schemaVersion": 1}',
+        b'{"schemaVersion": 2}',
+        b'{"schemaVersion": 2, "layers": 5}',
+        b'{"schemaVersion": 2, "layers": [5]}',
+        b'{"schemaVersion": 2, "layers": [{"mediaType": "x"}]}',
+        b'{"schemaVersion": 2, "layers": [{"mediaType": "x", "digest": "sha256:x", "size": 1}]}',
+        b'{"schemaVersion": 2, "layers": [{"mediaType": "x", "digest": "md5:%b", "size": 1}]}' % (b"0" * 32),
+        b'{"schemaVersion": 2, "layers": [{"mediaType": "x", "digest": "sha256:%b", "size": -1}]}' % (b"0" * 64),
+        b'{"schemaVersion": 2, "layers": [{"mediaType": "x", "digest": "sha256:%b", "size": true}]}' % (b"0" * 64),
+        b'{"schemaVersion": 2, "manifests": [5]}',
+        b'{"schemaVersion": 2, "manifests": []}',
+        b'{"schemaVersion": 2, "layers": []}',
+        b'{"schemaVersion": 2, "layers": [], "x": "' + b"x" * (5 << 20) + b'"}',
+    ],
+)
+def test_a_manifest_that_is_none_is_one_clear_error(registry, bring, server, manifest):
+    server.misbehave(registry.path("manifests", "latest"), status(200, manifest, times=ALWAYS))
+    refused(bring, (IntegrityError, Unsupported, NotFound))
+
+
+def test_indexes_of_indexes_end(registry, bring, server):
+    entry = {"mediaType": INDEX, "digest": f"sha256:{'0' * 64}", "size": 1}
+    for _ in range(6):
+        registry.put_manifest("latest", {"mediaType": INDEX, "manifests": [entry]})
+        body = registry.manifests["latest"]
+        entry = {"mediaType": INDEX, "digest": digest_of(body), "size": len(body)}
+    refused(bring, Unsupported, "no layers")
+
+
+def test_a_tag_that_is_not_there_says_what_is_near(registry, bring):
+    registry.put_files(FILES, tag="v1.2")
+    refused(bring, NotFound, "did you mean v1.2?", reference="v1.3")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "oci://",
+        "oci://host",
+        "oci://host/",
+        "oci://host/Upper",
+        "oci://host/a//b",
+        "oci://host/a/../b",
+        "oci://host/a:",
+        "oci://host/a@sha256",
+        "oci://host/a?x=1",
+        "oci://host/a#x",
+        "oci://user:se-cret@host/a",
+        "oci:///a",
+        "oci://host:port/a",
+    ],
+)
+def test_what_is_no_reference_is_a_usage_error(pull, tmp_path, uri):
+    with pytest.raises((UsageError, IntegrityError)) as caught:
+        pull(uri, tmp_path / "model")
+    assert "se-cret" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_what_kserve_mounts_is_left_to_kserve(pull, tmp_path):
+    with pytest.raises(Unsupported) as caught:
+        pull("oci+native://host/a:v1", tmp_path / "model")
+    assert "oci+fetch://" in caught.value.hint
+
+
+def test_oci_fetch_is_the_same(registry, bring):
+    registry.put_files(FILES)
+    assert bring(scheme="oci+fetch")[0] == FILES
+
+
+# How blobs travel.
+
+
+def test_a_blob_comes_in_ranges_and_a_retry_goes_on_where_it_stopped(registry, bring, server):
+    registry.put_files(FILES)
+    path = registry.path("blobs", digest_of(FILES["weights/a.bin"]))
+    server.misbehave(path, cut(at=100_000))
+    assert bring(span_bytes=MIB // 4)[0] == FILES
+    starts = [request.span(MIB)[0] % (MIB // 4) for request in server.requests_for(path)]
+    # The probe, four spans, and the rest of one of them.
+    assert sorted(starts) == [0, 0, 0, 0, 0, 100_000]
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_a_registry_without_ranges_is_read_in_one_piece(registry, bring, server, layered):
+    data = tar(("models/a", content(MIB)))
+    layer = registry.put_blob(data, LAYER, ranges=False)
+    if layered:
+        registry.put_manifest("latest", {"config": registry.put_blob(b"{}", IMAGE_CONFIG), "layers": [layer]})
+    else:
+        registry.put_artifact(layer | {"annotations": {TITLE: "a"}})
+    assert bring(span_bytes=MIB // 4)[0] == {"a": content(MIB) if layered else data}
+
+
+def test_layers_land_at_the_same_time_and_are_read_in_their_order(registry, bring, server):
+    parts = [
+        tar((f"models/{number}", content(MIB, seed=number)), ("models/last", bytes([number]))) for number in range(4)
+    ]
+    registry.put_image(*parts)
+    first = registry.path("blobs", digest_of(parts[0]))
+    others = [registry.path("blobs", digest_of(part)) for part in parts[1:]]
+
+    def hold(request, total):
+        if request.path == first and not probes(request):
+            # The first layer ends only after all others are under way.
+            for other in others:
+                assert server.wait_for_request(other, timeout_s=10)
+
+    server.on_sent = hold
+    tree, _ = bring(limits=Limits(workers=4, attempts=4), span_bytes=MIB // 2)
+    assert tree == {str(number): content(MIB, seed=number) for number in range(4)} | {"last": b"\3"}
+
+
+def test_what_landed_of_a_layer_that_was_not_read_yet_is_kept(registry, bring, server):
+    parts = [tar((f"models/{number}", content(MIB, seed=number))) for number in range(2)]
+    registry.put_image(*parts)
+    first, second = (registry.path("blobs", digest_of(part)) for part in parts)
+
+    def hold(request, total):
+        if request.path == first and not probes(request):
+            assert server.wait_for_request(second, timeout_s=10, count=5)
+
+    server.on_sent = hold
+    # It is found wrong when all of it is here; by then most of the second one is.
+    server.misbehave(first, wrong_byte(MIB, times=ALWAYS))
+    refused(bring, IntegrityError, limits=Limits(workers=8, attempts=3), span_bytes=MIB // 4)
+    server.behave()
+    assert set(bring(span_bytes=MIB // 4)[0]) == {"0", "1"}
+    assert len(server.requests_for(second, of=lambda request: not probes(request))) < 5
+
+
+# Logins.
+
+AUTH = "dXNlcjpwYXNzd29yZA=="
+
+
+def config(registry, entry, key="{host}", **more):
+    return {".dockerconfigjson": json.dumps({"auths": {key.format(host=registry.host): entry}} | more)}
+
+
+@pytest.mark.parametrize(
+    "entry", [{"auth": AUTH}, {"username": "user", "password": "password"}, {"auth": AUTH, "email": "x@y"}]
+)
+@pytest.mark.parametrize("key", ["{host}", "http://{host}", "https://{host}/v1/", "{host}/team", "{host}/team/model"])
+def test_basic_with_every_form_of_login(registry, bring, entry, key):
+    registry.put_files(FILES)
+    registry.authorize = basic_only
+    assert bring(variables=config(registry, entry, key))[0] == FILES
+
+
+@pytest.mark.parametrize("entry", [{"auth": AUTH}, {"identitytoken": "identity"}, {"auth": "PHRva2VuPjppZGVudGl0eQ=="}])
+def test_tokens_for_a_login(registry, bring, entry):
+    registry.put_files(FILES)
+    service = TokenService(registry)
+    assert bring(variables=config(registry, entry))[0] == FILES
+    assert len(service.asked) == 1
+
+
+def test_anonymous_tokens(registry, bring):
+    registry.put_files(FILES)
+    service = TokenService(registry, public=True)
+    assert bring()[0] == FILES
+    assert "authorization" not in service.asked[0].headers
+
+
+def test_a_registry_token_is_shown_as_it_is(registry, bring):
+    registry.put_files(FILES)
+    service = TokenService(registry)
+    service.tokens, service.left = 7, 1000
+    assert bring(variables=config(registry, {"registrytoken": "token-7"}))[0] == FILES
+    assert service.asked == []
+
+
+def test_a_token_that_ends_in_the_middle_is_renewed(registry, bring, clock):
+    registry.put_files(FILES)
+    service = TokenService(registry)
+    service.uses = 3
+    assert bring(variables=config(registry, {"auth": AUTH}), span_bytes=MIB // 8)[0] == FILES
+    assert service.tokens > 2
+
+
+WRONG = {
+    "no login": {},
+    "a wrong password": {"OCI_USERNAME": "user", "OCI_PASSWORD": "se-cret"},
+    "another host": {".dockerconfigjson": json.dumps({"auths": {"other.example": {"auth": AUTH}}})},
+    "another path": {".dockerconfigjson": json.dumps({"auths": {"127.0.0.1/team/mod": {"auth": AUTH}}})},
+    "another port": {".dockerconfigjson": json.dumps({"auths": {"127.0.0.1": {"auth": AUTH}}})},
+}
+
+
+@pytest.mark.parametrize("variables", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("tokens", [False, True])
+def test_a_login_that_is_wrong_is_one_error_and_not_asked_again(registry, bring, server, variables, tokens):
+    registry.put_files(FILES)
+    registry.authorize = basic_only
+    service = TokenService(registry) if tokens else None
+    error = refused(bring, NotAllowed, variables=variables)
+    assert "se-cret" not in f"{error.message}{error.hint}"
+    assert len(server.requests) <= 4
+    assert service is None or len(service.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "helpers", [{"credsStore": "osxkeychain"}, {"credHelpers": {"{host}": "ecr-login"}}], ids=["store", "helper"]
+)
+def test_a_helper_that_would_know_the_login_is_named_only_when_it_is_missed(registry, bring, helpers):
+    registry.put_files(FILES)
+    filled = json.loads(json.dumps(helpers).replace("{host}", registry.host))
+    variables = config(registry, {}, **filled)
+    assert bring(variables=variables)[0] == FILES
+    registry.authorize = basic_only
+    registry.put_files({"a": b""})
+    refused(bring, NotAllowed, "docker-credential-", variables=variables)
+
+
+def test_the_longest_scope_wins(registry, bring):
+    registry.put_files(FILES)
+    registry.authorize = basic_only
+    host, wrong = registry.host, {"username": "user", "password": "wrong"}
+    auths = {host: wrong, f"{host}/team": {"auth": AUTH}, f"{host}/te": wrong, f"{host}/team/model2": wrong}
+    assert bring(variables={".dockerconfigjson": json.dumps({"auths": auths})})[0] == FILES
+
+
+@pytest.mark.parametrize("named", ["KSERVE_OCI_DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "HOME"])
+def test_the_file_is_where_kserve_podman_and_docker_have_it(registry, bring, tmp_path, named):
+    registry.put_files(FILES)
+    registry.authorize = basic_only
+    folder = tmp_path / "etc" / (".docker" if named == "HOME" else "")
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": AUTH}}}))
+    value = {"HOME": folder.parent, "DOCKER_CONFIG": folder}.get(named, folder / "config.json")
+    _, manifest = bring(variables={named: str(value)})
+    assert manifest.total_files if hasattr(manifest, "total_files") else manifest.files
+
+
+def test_a_file_that_is_named_must_be_there(registry, bring, tmp_path):
+    refused(bring, NotFound, "nothing-here", variables={"KSERVE_OCI_DOCKER_CONFIG": str(tmp_path / "nothing-here")})
+
+
+@pytest.mark.parametrize(
+    "text", ["se-cret", "[]", '{"auths": {"%s": {"auth": "se-cret"}}}', '{"auths": {"%s": {"auth": "c2UtY3JldA=="}}}']
+)
+def test_a_configuration_that_is_none_is_said_and_not_quoted(registry, bring, text):
+    error = refused(bring, UsageError, variables={".dockerconfigjson": text.replace("%s", registry.host)})
+    assert "cret" not in f"{error.message}{error.hint}"
+
+
+def test_storage_json_and_credentials_for_a_prefix(registry, bring):
+    registry.put_files(FILES)
+    registry.authorize = basic_only
+    from lading.settings import Settings
+
+    spec = json.dumps({"type": "oci", "username": "user", "password": "password", "insecure": True})
+    variables = Settings.load({"STORAGE_CONFIG": spec}).variables
+    assert bring(variables=dict(variables))[0] == FILES
+
+
+# Whom a login is shown.
+
+
+def test_no_login_follows_a_redirect_to_storage(registry, bring, server):
+    registry.put_files(FILES)
+    registry.authorize = basic_only
+    with FaultyServer() as storage:
+        for digest, blob in registry.blobs.items():
+            storage.resources[f"/{digest}"] = blob
+            server.misbehave(registry.path("blobs", digest), redirect(f"{storage.url}/{digest}", 307))
+        assert bring(variables=config(registry, {"auth": AUTH}), span_bytes=MIB // 4)[0] == FILES
+        assert storage.requests
+        assert not any("authorization" in request.headers for request in storage.requests)
+
+
+@pytest.mark.parametrize("realm", ["ftp://host/token", "", "file:///etc/passwd", "http//x", "http://[::1/token"])
+def test_a_realm_that_is_no_url_is_shown_nothing(registry, bring, realm):
+    registry.put_files(FILES)
+    TokenService(registry).realm = realm
+    refused(bring, (NotAllowed, Unsupported, UsageError), variables=config(registry, {"auth": AUTH}))
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b"{}", b'{"token": 5}', b'{"token": ""}', b'{"token": "a\\r\\nX: y"}'])
+def test_a_token_service_that_gives_none_is_one_error(registry, bring, server, answer):
+    registry.put_files(FILES)
+    TokenService(registry, public=True)
+    server.misbehave("/token", status(200, answer, times=ALWAYS))
+    refused(bring, Unsupported, "token")
+
+
+def test_an_authorization_that_is_not_known_is_unsupported(registry, bring):
+    registry.put_files(FILES)
+    registry.authorize = lambda request: Answer(401, {"WWW-Authenticate": 'Digest realm="x"'})
+    refused(bring, Unsupported, "Basic")
+
+
+def test_without_the_switch_a_registry_must_speak_tls(registry, pull, tmp_path):
+    registry.put_files(FILES)
+    with pytest.raises(Unsupported) as caught:
+        pull(registry.uri(), tmp_path / "model")
+    assert "KSERVE_OCI_INSECURE_REGISTRY" in caught.value.hint
+
+
+def test_resolving_tells_the_pin_and_moves_nothing(registry, new_session, tmp_path):
+    pin = registry.put_files(FILES)["digest"]
+    found = find(Request(registry.uri(), tmp_path), new_session(variables=INSECURE))
+    assert found.listed.resolved == registry.uri(pin)
+    assert [str(file.declared[0]) for file in found.listed.files] == [digest_of(data) for data in FILES.values()]
+    assert MANIFEST in registry.server.requests[-2].headers["accept"]
