@@ -126,17 +126,24 @@ def decode_into(answer: Answer, write: Callable[[memoryview], None]) -> None:
     """Push the body of an answer that was encoded in gzip or deflate (RFC 9110, 8.4)."""
     coding = answer.head.get("content-encoding").lower()
     if coding not in ("gzip", "x-gzip", "deflate"):
-        raise Unsupported(f"{redact(answer.url)} is sent in the coding {printable(coding)!r}")
+        raise Unsupported(
+            f"{redact(answer.url)} is sent in the coding {printable(coding)!r}",
+            hint="it was asked for in none: look at the server, or at a proxy before it",
+        )
     decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
 
     def inflate(piece: memoryview) -> None:
+        nonlocal decoder
         data: bytes | memoryview = piece
         while len(data):
+            if decoder.eof:
+                # RFC 1952, 2.2: several members, one behind the other, are one file.
+                decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
             try:
                 write(memoryview(decoder.decompress(data, _DECODED_BYTES)))
             except zlib.error as error:
                 raise IntegrityError(f"{redact(answer.url)} is not the {coding} data that it says it is") from error
-            data = decoder.unconsumed_tail
+            data = decoder.unconsumed_tail or decoder.unused_data
 
     answer.read_into(inflate)
     if not decoder.eof:

@@ -4,22 +4,26 @@ A folder is not guessed from a page of links: HTTP has no listing.
 """
 
 import base64
-import json
-from urllib.parse import unquote, urlsplit, urlunsplit
+import re
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from lading.errors import OriginChanged, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import File, Manifest
 from lading.settings import Settings
+from lading.settings.http import read_headers
 from lading.sources import Sink
 from lading.sources.answers import check_answer, content_range, declared_digests, decode_into
 from lading.spans import Span
-from lading.uri import ModelURI, printable
+from lading.uri import ModelURI, redact
 
 Headers = list[tuple[str, str]]
 
 _MODIFIED = "modified "
+# RFC 6266, 4.1: behind the type, each parameter with a token or a quoted string.
+_PARAMETER = re.compile(r""";\s*([\w!#$&+.^`|~*'-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;"]*)""", re.ASCII)
+_ARCHIVE_AT_END = re.compile(r"[^/\\&=]+\.(?:tar(?:\.(?:gz|bz2|xz|zst))?|tgz|tbz2|txz|tzst|zip)$", re.IGNORECASE)
 
 
 class HttpSource:
@@ -27,21 +31,18 @@ class HttpSource:
 
     def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
         parts = urlsplit(str(uri))
-        self._name = unquote(uri.path.rpartition("/")[2])
-        if not self._name:
-            raise UsageError(
-                f"{uri.redacted()} names a folder, and HTTP has no listing of folders",
-                hint="name a file; several files travel as .tar.gz or .zip",
-            )
         user, at, host = parts.netloc.rpartition("@")
         self._url = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+        self._uri = uri
         self._shown = uri.redacted()
         self._http = http
-        self._headers: Headers = [("Accept-Encoding", "identity"), *_configured_headers(settings, parts.hostname or "")]
-        self.credential_kind = "configured headers" if len(self._headers) > 1 else "anonymous"
+        configured = read_headers(settings.variables, parts.hostname or "", _port(parts))
+        self.credential_kind = "configured headers" if configured else "anonymous"
         if at:
-            self._headers.append(("Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode()))
+            configured = [(name, value) for name, value in configured if name.lower() != "authorization"]
+            configured.append(("Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode()))
             self.credential_kind = "user and password in the URI"
+        self._headers: Headers = [("Accept-Encoding", "identity"), *configured]
 
     def list(self) -> Manifest:
         # One byte of it and not HEAD: presigned URLs and many servers refuse HEAD, and only the
@@ -77,13 +78,25 @@ class HttpSource:
             # Nothing the headers say is about the bytes that come out of the decoder.
             size, validator = None, None
         return File(
-            self._name,
+            self._name(head),
             size,
             validator,
             tuple(declared_digests(head, whole=head.status == 200)),
             # RFC 9110, 13.1.5 and 14.4: parts may be put together only under a strong validator.
             ranged=head.status == 206 and size is not None and not (validator or "").startswith("W/"),
         )
+
+    def _name(self, head: Head) -> str:
+        """What the file is called: by the path, unless that ends in a word without a suffix or in nothing."""
+        name = unquote(self._uri.path.rpartition("/")[2])
+        if "." not in name:
+            name = file_name(head.get("content-disposition")) or _archive_in(self._uri.query or "") or name
+        if not name:
+            raise UsageError(
+                f"{self._shown} names a folder, and HTTP has no listing of folders",
+                hint="name a file; several files travel as .tar.gz or .zip",
+            )
+        return name
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         headers = list(self._headers)
@@ -109,6 +122,33 @@ class HttpSource:
             answer.read_into(sink.write)
 
 
+def file_name(disposition: str) -> str:
+    """The file name in a Content-Disposition, "" without one (RFC 6266, 4.3): no more than its last segment."""
+    found = {key.lower(): value for key, value in _PARAMETER.findall(disposition)}
+    name = found.get("filename", "")
+    if name.startswith('"'):
+        name = re.sub(r"\\(.)", r"\1", name[1:-1])
+    # RFC 8187, 3.2: the name in any alphabet, which is the better one.
+    charset, _, rest = found.get("filename*", "").partition("'")
+    if charset.lower() in ("utf-8", "iso-8859-1"):
+        name = unquote(rest.partition("'")[2], charset, "replace") or name
+    name = re.split(r"[/\\]", name)[-1].strip()
+    return "" if name in (".", "..") else name
+
+
+def _archive_in(query: str) -> str:
+    """The name of an archive with which the query ends, as in ``?file=model.tar.gz``: KServe goes by it, too."""
+    match = _ARCHIVE_AT_END.search(unquote(query))
+    return match[0] if match else ""
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError as error:
+        raise UsageError(f"{redact(parts.geturl())} is not a URL") from error
+
+
 def _validator(head: Head) -> str | None:
     modified = head.get("last-modified")
     return head.get("etag") or (_MODIFIED + modified if modified else None)
@@ -116,16 +156,3 @@ def _validator(head: Head) -> str | None:
 
 def _is_encoded(head: Head) -> bool:
     return head.get("content-encoding").lower() not in ("", "identity")
-
-
-def _configured_headers(settings: Settings, host: str) -> Headers:
-    """The headers that KServe's variable ``<host>-headers`` holds, a JSON object, for exactly this host."""
-    secret = settings.variables.get(f"{host}-headers")
-    if secret is None:
-        return []
-    try:
-        headers = json.loads(secret)
-        pairs = [(str(name), str(value)) for name, value in headers.items()]
-    except (ValueError, AttributeError) as error:
-        raise UsageError(f"the variable {printable(host)}-headers is not a JSON object") from error
-    return pairs

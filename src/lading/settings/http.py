@@ -1,0 +1,49 @@
+"""HTTP: the variables of KServe, and its Secret of the kind https."""
+
+import base64
+import json
+
+from lading.errors import UsageError
+from lading.settings.variables import Variables
+from lading.uri import printable
+
+# The keys of storage JSON of type https, and the variable that each stands for: the names of KServe's Secret
+# (https://kserve.github.io/website/docs/model-serving/storage/providers/uri).
+STORAGE_KEYS = {
+    "host": "https-host",
+    "https-host": "https-host",
+    "headers": "headers",
+    "username": "https-username",
+    "password": "https-password",
+}
+
+
+def read_headers(variables: Variables, host: str, port: int | None) -> list[tuple[str, str]]:
+    """The headers for exactly this host, of any port or of this one.
+
+    KServe's ``<host>-headers``, a JSON object; else what ``https-host`` says that ``headers``,
+    ``https-username`` and ``https-password`` are for.
+    """
+    known = [f"{host}:{port}", host] if port else [host]
+    for name in known:
+        text = variables.get(f"{name}-headers")
+        if text is not None:
+            return _parsed(text, f"{name}-headers")
+    text, user, password = (variables.get(name) for name in ("headers", "https-username", "https-password"))
+    for_host = variables.get("https-host", "").lower()
+    if not for_host and (text or user or password):
+        raise UsageError("headers are configured without their host", hint="add the host (https-host)")
+    if for_host not in known:
+        return []
+    found = _parsed(text, "headers") if text else []
+    if user or password:
+        pair = base64.b64encode(f"{user or ''}:{password or ''}".encode()).decode()
+        found.append(("Authorization", f"Basic {pair}"))
+    return found
+
+
+def _parsed(text: str, name: str) -> list[tuple[str, str]]:
+    try:
+        return [(str(key), str(value)) for key, value in json.loads(text).items()]
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"the variable {printable(name)} is not a JSON object") from error
