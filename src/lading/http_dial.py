@@ -125,8 +125,11 @@ class Dialer:
 def _new_tls_context(network: Network) -> "ssl.SSLContext":
     import ssl
 
-    context = ssl.create_default_context()
-    if not network.verify_tls:
+    if network.verify_tls:
+        context = ssl.create_default_context()
+    else:
+        # Without the machine's authorities, most of what a context costs.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     for name in network.ca_files if network.verify_tls else ():
