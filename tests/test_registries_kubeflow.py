@@ -87,6 +87,8 @@ registries:
         (ENVIRONMENT, "iris?namespace=a.evil.test", UsageError, "", ""),
         (ENVIRONMENT, "iris?namespace=-a", UsageError, "", ""),
         ({**ENVIRONMENT, "MODEL_REGISTRY_SERVICE_NAME": "a/b"}, "iris", UsageError, "", ""),
+        # The variable that Kubeflow's sample sets is none that its program reads.
+        ({"MR_BASE_URL": "registry.test:8080"}, "iris", UsageError, "", ""),
         # Names with what URIs keep for themselves.
         (ENVIRONMENT, "org%2Firis/1.0%2Fbeta", "registry.test:8080", "org/iris", "1.0/beta"),
         (ENVIRONMENT, "what%3F%23/a%20b", "registry.test:8080", "what?#", "a b"),

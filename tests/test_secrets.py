@@ -15,6 +15,12 @@ import pytest
 MARK = "s3cret"
 BODY = b"model" * 1000
 
+# A service that says the secrets back, and a principal whose secret it must not see.
+AZURE = "http://127.0.0.1:{port}/bucket"
+AZURE_PRINCIPAL = {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_CLIENT_SECRET": "s3cret"} | {
+    "AZURE_AUTHORITY_HOST": "https://user:s3cret@127.0.0.1:{port}"
+}
+
 
 class Origin(BaseHTTPRequestHandler):
     """An origin that fails in many ways, and says the secrets back where it can."""
@@ -91,6 +97,7 @@ def run(folder: Path, *arguments: str, **env: str) -> tuple[int, str]:
     log.touch()
     environment = {
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:1",
         "LADING_TERMINATION_LOG": str(log),
         "S3_MAX_ATTEMPTS": "2",
         "AWS_ACCESS_KEY_ID": "AK",
@@ -166,7 +173,21 @@ def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
         (["init", "gs://bucket/m", "dest"], {"gcloud-application-credentials.json": google_login("redirect")}),
         (["pull", "gs://bucket/m", "dest"], {"STORAGE_CONFIG": f'{{"type": "gs", "credentials": {google_key()}}}'}),
         (["pull", "gs://bucket/m", "dest"], {"gcloud-application-credentials.json": google_federation()}),
+        (["pull", "https://user:s3cret@acc.blob.core.windows.net/models/m", "dest"], {}),
+        (["pull", "https://acc.blob.core.windows.net/models/m?sig=s3cret&snapshot=s3cret", "dest"], {}),
+        (["pull", f"{AZURE}/models/m?sv=1&sig=s3cret", "dest"], {"AZURE_SERVICE_URL": AZURE}),
+        (["init", f"{AZURE}/models/m", "dest"], {"AZURE_SERVICE_URL": AZURE, "AZURE_STORAGE_ACCESS_KEY": "s3cret!"}),
+        (["pull", f"{AZURE}/models/m", "dest"], {"AZURE_SERVICE_URL": AZURE, "AZURE_STORAGE_SAS_TOKEN": "sig=s3cret"}),
+        (["pull", f"{AZURE}/models/m", "dest"], {"AZURE_SERVICE_URL": AZURE, "AZURE_ACCESS_TOKEN": "s3cret"}),
+        (["pull", f"{AZURE}/models/m", "dest"], {"AZURE_SERVICE_URL": AZURE, **AZURE_PRINCIPAL}),
+        (["pull", f"{AZURE}/models/m", "dest"], {"AZURE_SERVICE_URL": AZURE, "AZURE_CLIENT_ID": "client"}),
+        (
+            ["pull", "http://user:s3cret@127.0.0.1:{port}/a/models", "dest"],
+            {"AZURE_SERVICE_URL": "http://user:s3cret@127.0.0.1:{port}/a"},
+        ),
         (["pull", "model-registry://iris/v1?token=s3cret", "dest"], {"LADING_CATALOG": "/nowhere"}),
+        (["pull", "model-registry://iris", "dest"], {"MODEL_REGISTRY_BASE_URL": "user:s3cret@127.0.0.1:{port}"}),
+        (["pull", "model-registry://iris", "dest"], {"MODEL_REGISTRY_BASE_URL": "127.0.0.1:{port}/x?token=s3cret"}),
         (["pull", "http://user:s3cret@h\x01ost/", "dest"], {}),
         (["pull", "http://user:s3cret@h:port/x", "dest"], {}),
         (["pull", "http://user:s3cret@localhost:{port}/folder/?token=s3cret", "dest"], {}),
