@@ -132,8 +132,9 @@ def test_a_machine_of_another_kind_has_no_identity(open_credentials, entra, answ
 
 def test_a_machine_that_does_not_answer_has_no_identity(open_credentials) -> None:
     assert not open_credentials(AZURE_POD_IDENTITY_AUTHORITY_HOST=NOWHERE).ask_the_machine()
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as caught:
         open_credentials(AZURE_POD_IDENTITY_AUTHORITY_HOST=NOWHERE, AZURE_CLIENT_ID="client").get()
+    assert "AZURE_FEDERATED_TOKEN_FILE" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from base64 import b64encode
 
 import pytest
 
-from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
+from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.events import Unverified
 from lading.manifest import Digest
 from lading.settings import Network
@@ -152,8 +152,9 @@ def test_names_that_are_near_are_told_where_nothing_is_found(azure, signed, tmp_
 
 
 def test_a_container_that_does_not_exist_is_not_found(azure, signed, tmp_path, pull):
-    with pytest.raises(NotFound, match="ContainerNotFound"):
+    with pytest.raises(NotFound, match="ContainerNotFound") as caught:
         pull(f"http://{ACCOUNT}.blob.core.windows.net/another/model", tmp_path / "out", **signed)
+    assert "names" in caught.value.hint
 
 
 def test_what_leaves_the_destination_is_refused(azure, signed, tmp_path, pull):
@@ -419,6 +420,25 @@ def test_a_token_that_is_refused_at_once_is_not_asked_for_again(with_entra, tmp_
     with pytest.raises(NotAllowed, match="InvalidAuthenticationInfo"):
         pull(f"{BLOB.replace('http', 'https')}/model", tmp_path / "out", **settings)
     assert len(entra.given) <= 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "kind", "times"),
+    [
+        (PRINCIPAL | {"AZURE_CLIENT_SECRET": "s3cret wrong"}, NotAllowed, 1),
+        (PRINCIPAL, NotAllowed, 1),
+        (PRINCIPAL | {"AZURE_CLIENT_SECRET": "s3cret", "AZURE_AUTHORITY_HOST": "https://127.0.0.1:1"}, Unavailable, 0),
+    ],
+)
+def test_a_credential_that_cannot_be_had_is_told_once(with_entra, tmp_path, pull, clock, variables, kind, times):
+    entra, settings = with_entra
+    settings["variables"] |= variables
+    settings["network"] = settings["network"]._replace(no_proxy=("127.0.0.1",))
+    with pytest.raises(kind) as caught:
+        pull(f"{BLOB.replace('http', 'https')}/model", tmp_path / "out", **settings)
+    assert "s3cret" not in f"{caught.value} {caught.value.hint}"
+    assert len(entra.forms) + len(entra.queries) == times
+    assert len(clock.waits) == (0 if times else 3)
 
 
 def test_the_metadata_service_is_not_asked_for_what_is_found(azure, server, tmp_path, pull):

@@ -114,7 +114,14 @@ class AzureCredentials:
             return _given_token(settings.access_token, settings.access_token_expires_on)
         local = self._http.direct(connect_s=2.0, stall_s=10.0, retry=self._http.retry)
         if settings.client_id:
-            return self._managed_identity(local, settings.client_id)
+            try:
+                return self._managed_identity(local, settings.client_id)
+            except Unavailable as error:
+                error.hint = error.hint or (
+                    "with AZURE_CLIENT_ID alone this machine is asked for that identity; "
+                    "others need AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE"
+                )
+                raise
         if not settings.account or settings.account == self._account:
             if settings.account_key:
                 return AccountKey(self._account, settings.account_key)

@@ -53,6 +53,8 @@ _NOT_OF_A_SAS = re.compile(
     r"(?:comp|restype|prefix|marker|maxresults|include|delimiter|(?:share)?snapshot|versionid)=", re.IGNORECASE
 )
 
+_NO_CREDENTIALS = "no Azure credentials were found: set some, or add a SAS to the URI"
+
 # https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2: codes that say more than their
 # status does, with what to try.
 _CODES: dict[str, tuple[type[LadingError], str]] = {
@@ -71,6 +73,8 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
     "KeyBasedAuthenticationNotPermitted": (NotAllowed, "the account takes no keys: use an identity"),
     "InvalidAuthenticationInfo": (NotAllowed, "the token is wrong or has expired; bring a new one and run again"),
     "PublicAccessNotPermitted": (NotAllowed, ""),
+    "ContainerNotFound": (NotFound, "look at the names of the account and of the container"),
+    "ShareNotFound": (NotFound, "look at the names of the account and of the share"),
     "BlobArchived": (NotAllowed, "the blob is archived; rehydrate it first"),
     "BlobBeingRehydrated": (NotAllowed, "the blob is being rehydrated; that takes hours"),
     "ResourceTypeMismatch": (NotFound, ""),
@@ -120,6 +124,8 @@ class _AzureSource(ABC):
         return credential.kind if credential else "anonymous"
 
     def list(self) -> Manifest:
+        # Credentials that are not found or not allowed are another matter than files that are not.
+        self._credentials.get()
         try:
             return self._listed()
         except (NotAllowed, NotFound):
@@ -241,7 +247,7 @@ class _AzureSource(ABC):
         code = printable(head.get("x-ms-error-code"))[:80]
         kind, hint = _CODES.get(code, (type(error), error.hint))
         if credential is None and kind is NotAllowed and not code.startswith("Blob"):
-            hint = "no Azure credentials were found: set some, or add a SAS to the URI"
+            hint = _NO_CREDENTIALS
         if code and kind is not OriginChanged:
             raise kind(f"{what}: {code} ({head.status})", hint=hint, retry_after_s=error.retry_after_s)
         raise kind(error.message, hint=hint, retry_after_s=error.retry_after_s)
@@ -251,9 +257,9 @@ class _AzureSource(ABC):
         try:
             hint = near_hint(wanted, self._names_in(parent))
         except LadingError:
-            hint = ""
-        message = refused.message if refused else f"{self._shown} has no files"
-        return NotFound(message, hint=hint)
+            hint = _NO_CREDENTIALS if self._credentials.get() is None else ""
+        found = refused or NotFound(f"{self._shown} has no files")
+        return NotFound(found.message, hint=hint or found.hint)
 
     def _shown_name(self, name: str) -> str:
         return self._prefix_shown + printable(name)
