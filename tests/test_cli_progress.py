@@ -15,7 +15,7 @@ import pytest
 from command_line import ENVIRONMENT, LADING, Slow, contents, lading, serve, write_model
 from lading.cli.reporters import JsonReporter, LineReporter
 from lading.cli.words import count, duration, sentence, size
-from lading.events import Progress, Resolved, Resumed, Retried, Unverified, Waiting
+from lading.events import NotRecorded, Progress, Recorded, Resolved, Resumed, Retried, Unverified, Waiting
 
 MIB = 1 << 20
 
@@ -68,6 +68,9 @@ def test_other_events_are_told_at_once_and_without_control_characters(capsys):
         (Retried("a.bin", "a.bin ends early", 1.25), "trying again in 1.2 s: a.bin ends early"),
         (Retried("a.bin", "connection reset", 0.0), "trying again: a.bin: connection reset"),
         (Resolved("m", "s3://b/m", "r", "v1"), "m is s3://b/m (registry r, version v1)"),
+        (Resolved("m", "s3://b/m", "r", ""), "m is s3://b/m (registry r)"),
+        (Recorded("r", "team-a", "shop"), "registry r knows now that shop in team-a has it"),
+        (NotRecorded("r", "no"), "warning: registry r does not know of this delivery: no"),
         (progress(0.0, total=0), "0 B, 0 of 2 files, 0 B/s"),
         (progress(2.0, done=100 * MIB, files=(2, 2)), "100.0 MiB of 100.0 MiB (100 %), 2 of 2 files, 50.0 MiB/s"),
     ],

@@ -17,7 +17,8 @@ from lading.errors import (
     UsageError,
 )
 from lading.registries import NoSuchModel, Resolution
-from lading.settings import Network, RegistryEntry, Settings
+from lading.settings import CredentialRule, Network, RegistryEntry, Settings
+from lading.settings.aws import read_s3
 from lading.settings.variables import Variables
 from lading.uri import ModelURI
 from servers.fake_kubeflow import API, CATALOG_API, CATALOG_V1, V1, FakeKubeflow, text_properties, text_property
@@ -410,6 +411,23 @@ def test_a_storage_key_stands_for_the_variables_that_the_entry_lists(kubeflow, r
     )
     variables = Settings().with_variables(found.variables).variables
     assert (variables["AWS_ACCESS_KEY_ID"], variables["AWS_ENDPOINT_URL"]) == ("other", "http://m2")
+
+
+def test_an_endpoint_of_one_s_own_wins_over_the_registry_s_and_that_over_the_environment_s(kubeflow, resolve):
+    kubeflow.register("iris", "v1", "s3://b/p?endpoint=http://told:9000&defaultRegion=told", storageKey="minio")
+    here = Variables({"AWS_ENDPOINT_URL_S3": "http://here", "AWS_DEFAULT_REGION": "here"})
+    rule = CredentialRule(ModelURI.parse("s3://b"), values={"AWS_ENDPOINT_URL": "http://own"})
+
+    def endpoint(*rules: CredentialRule, **options) -> tuple[str, str]:
+        found = resolve("iris", **options)
+        settings = Settings(variables=here, credentials=rules).with_variables(found.variables).for_uri(found.uri)
+        s3 = read_s3(settings.variables)
+        return s3.endpoint, s3.region
+
+    storage = {"minio": {"variables": {"AWS_ENDPOINT_URL": "http://stored"}}}
+    assert endpoint() == ("http://told:9000", "told")
+    assert endpoint(storage=storage) == ("http://stored", "told")
+    assert endpoint(rule, storage=storage) == ("http://own", "told")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def sentence(event: events.Event) -> str:
     """What happened, in one line; names in it are as strangers wrote them."""
     match event:
         case events.Resolved():
-            return f"{event.requested} is {event.resolved} (registry {event.registry}, version {event.version})"
+            version = f", version {event.version}" if event.version else ""
+            return f"{event.requested} is {event.resolved} (registry {event.registry}{version})"
         case events.PassedOver():
             return f"registry {event.registry} is not available, asking the next one: {event.why}"
         case events.Listed():
