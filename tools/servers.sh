@@ -12,6 +12,10 @@ debian() { # package, program
 missing=()
 debian nginx nginx
 debian git git
+debian git-lfs git-lfs
+debian fcgiwrap fcgiwrap
+debian docker-registry docker-registry
+debian skopeo skopeo
 debian nodejs node
 debian npm npm
 if [ ${#missing[@]} -gt 0 ]; then

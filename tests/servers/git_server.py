@@ -107,7 +107,8 @@ class GitServer:
         self.lfs: dict[str, bytes] = {}
         self.lfs_ranges = True
         self.lfs_answer = lambda answer: answer
-        self.link = lambda oid: {"href": f"{server.url}/lfs-objects/{oid}", "header": {"X-Ticket": f"for-{oid}"}}
+        self.objects_url = f"{server.url}/lfs-objects"
+        self.link = lambda oid: {"href": f"{self.objects_url}/{oid}", "header": {"X-Ticket": f"for-{oid}"}}
         server.routes["/git/"] = self._git
         server.routes["/lfs-objects/"] = self._lfs_object
 
@@ -165,7 +166,7 @@ class GitServer:
             found = {"oid": oid, "size": size}
             if question["operation"] == "upload":
                 if oid not in self.lfs:
-                    found["actions"] = {"upload": {"href": f"{self.server.url}/lfs-objects/{oid}"}}
+                    found["actions"] = {"upload": {"href": f"{self.objects_url}/{oid}"}}
             elif oid in self.lfs:
                 found["actions"] = {"download": self.link(oid)}
             else:
