@@ -1,6 +1,7 @@
 """The Hub: which repository a URI names, what is delivered of it, and what every refusal says."""
 
 import hashlib
+import json
 from urllib.parse import unquote
 
 import pytest
@@ -10,7 +11,8 @@ from lading.manifest import Digest
 from lading.settings import Settings
 from lading.settings.huggingface import read_hugging_face
 from lading.settings.variables import Variables
-from lading.sources.huggingface import _parse
+from lading.sources.huggingface import HuggingFaceSource, _parse
+from lading.spans import Span
 from lading.uri import ModelURI
 from servers.fake_hub import LFS_BYTES, FakeHub
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, FaultyServer, anything, status
@@ -100,6 +102,9 @@ def test_a_uri_names_a_repository_a_revision_and_a_path(uri, kind, name, revisio
         "hf://owner/model@v1/../x",
         "hf://owner/model?revision=v1",
         "hf://own er/model",
+        "hf://owner/model:\udcff",
+        "hf://owner/model@\udcff",
+        "hf://owner/model@main/\udcff",
     ],
 )
 def test_what_names_no_repository_is_refused(uri):
@@ -205,10 +210,28 @@ def test_a_listing_without_end_is_refused(hub, model, fetch):
         fetch("hf://owner/model")
 
 
-def test_a_name_that_leaves_the_destination_is_refused(hub, fetch):
-    hub.repository("owner/evil").commit({"../../etc/passwd": b"x"})
-    with pytest.raises(IntegrityError, match=r"\.\."):
-        fetch("hf://owner/evil")
+@pytest.mark.parametrize("tree", [True, False])
+@pytest.mark.parametrize(("name", "why"), [("../../etc/passwd", r"\.\."), ("\udc80", "Unicode"), ("", "empty")])
+def test_a_name_that_nobody_may_have_is_refused(hub, model, fetch, name, why, tree):
+    hub.tree, hub.blobs = tree, False
+    listing = [{"type": "file", "path": name, "size": 1}] if tree else {"siblings": [{"rfilename": name}]}
+    place = f"/api/models/owner/model/{'tree' if tree else 'revision'}/{model.refs['main']}"
+    hub.server.misbehave(place, status(200, json.dumps(listing).encode(), on=anything, times=ALWAYS))
+    with pytest.raises(IntegrityError, match=why):
+        fetch("hf://owner/model")
+
+
+def test_a_repository_that_was_renamed_is_followed_with_the_token(hub, fetch):
+    hub.repository("new/name", private=True, readers=frozenset({TOKEN})).commit(FILES)
+    answer = hub.server.routes["/"]
+
+    def renamed(request):
+        if "old/name" not in request.target:
+            return answer(request)
+        return Answer(307, {"Location": request.target.replace("old/name", "new/name")})
+
+    hub.server.routes["/"] = renamed
+    assert fetch("hf://old/name", variables={"HF_TOKEN": TOKEN}) == FILES
 
 
 @pytest.mark.parametrize(
@@ -365,6 +388,26 @@ def test_a_file_that_is_not_there_names_those_that_are_near(refused):
 def test_an_empty_repository_is_not_found(hub, refused):
     hub.repository("owner/empty").commit({})
     assert "has no files" in refused("hf://owner/empty", NotFound).message
+
+
+def test_a_file_that_is_too_large_for_http_is_told_so(hub, model, new_session, cdn):
+    source = HuggingFaceSource(
+        ModelURI.parse("hf://owner/model"),
+        Settings(variables=Variables({"HF_ENDPOINT": hub.server.url})),
+        new_session().http,
+    )
+    file = source.list().by_path()["model.safetensors"]
+    cdn.misbehave(ANYWHERE, status(400, on=anything, times=ALWAYS))
+    for size, hint in ((400 * 10**9, "Xet"), (10**9, "")):
+        with pytest.raises(Unsupported, match="400 Bad Request") as caught:
+            source.read(file._replace(size_bytes=size), Span(0, 100), None)
+        assert hint in caught.value.hint
+        assert bool(hint) == bool(caught.value.hint)
+
+
+def test_an_endpoint_that_is_no_hub_is_doubted(hub, refused):
+    hub.server.routes["/"] = lambda request: Answer(404)
+    assert "HF_ENDPOINT" in refused("hf://owner/model", NotFound).hint
 
 
 def test_a_rate_limit_is_waited_for(hub, model, fetch, clock):

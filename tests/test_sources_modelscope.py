@@ -90,6 +90,7 @@ def test_a_uri_names_a_model_and_a_revision(uri, name, revision, new_session):
         "modelscope://owner/model?revision=v1",
         "modelscope://owner/model#v1",
         "modelscope:/owner",
+        "modelscope://owner/model:\udcff",
     ],
 )
 def test_what_names_no_model_is_refused(uri, new_session):
@@ -206,10 +207,13 @@ def test_another_delivery_asks_only_for_what_has_changed(scope, model, fetch):
     assert len(scope.server.requests_for(READING)) == 1
 
 
-def test_a_name_that_leaves_the_destination_is_refused(scope, fetch):
-    scope.model("owner/evil").commit({"../../etc/passwd": b"x"})
-    with pytest.raises(IntegrityError, match=r"\.\."):
-        fetch("ms://owner/evil")
+@pytest.mark.parametrize("kind", ["blob", "tree"])
+@pytest.mark.parametrize(("name", "why"), [("../../etc/passwd", r"\.\."), ("\\udc80", "Unicode"), ("", "empty")])
+def test_a_name_that_nobody_may_have_is_refused(scope, model, fetch, name, why, kind):
+    listing = f'{{"Code": 200, "Data": {{"Files": [{{"Path": "{name}", "Type": "{kind}", "Size": 1}}]}}}}'
+    scope.server.misbehave(LISTING, status(200, listing.encode(), on=anything, times=ALWAYS))
+    with pytest.raises(IntegrityError, match=why):
+        fetch("ms://owner/model")
 
 
 @pytest.mark.parametrize(
@@ -220,7 +224,7 @@ def test_a_name_that_leaves_the_destination_is_refused(scope, fetch):
         b'{"Code": 200, "Data": null}',
         b'{"Code": 200, "Data": {"Files": {}}}',
         b'{"Code": 200, "Data": {"Files": [1]}}',
-        b'{"Code": 200, "Data": {"Files": [{"Path": ""}]}}',
+        b'{"Code": 200, "Data": {"Files": [{"Path": 1}]}}',
         b'{"Code": 200, "Data": {"Files": [{"Path": "a", "Size": -1}]}}',
         b'{"Code": 200, "Data": {"Files": [{"Path": "a", "Size": "1"}]}}',
         b"[" * 100_000,

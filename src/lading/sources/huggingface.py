@@ -22,7 +22,7 @@ from lading.disk import read_secret_file
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
-from lading.manifest import Digest, File, Manifest
+from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
 from lading.settings import Settings
 from lading.settings.huggingface import HuggingFace, read_hugging_face
@@ -33,10 +33,13 @@ from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
+_TEXT = r"[^\ud800-\udfff]"
 _LOCATION = re.compile(
     rf"(?:(?P<kind>models|datasets|spaces)/)?(?P<id>(?>{_NAME}(?:/{_NAME})?))"
-    r"(?::(?P<channel>.+)|(?:@(?P<revision>refs/pr/[0-9]+|refs/convert/[A-Za-z0-9_.-]+|[^/]+))?(?:/(?P<path>.*))?)",
-    re.DOTALL,
+    # What is no text cannot be asked for.
+    rf"(?::(?P<channel>{_TEXT}+)"
+    r"|(?:@(?P<revision>refs/pr/[0-9]+|refs/convert/[A-Za-z0-9_.-]+|[^/\ud800-\udfff]+))?"
+    rf"(?:/(?P<path>{_TEXT}*))?)",
 )
 # Of the Hub's kinds of repositories, those that are not read here.
 _OTHER_KINDS = ("buckets/", "kernels/")
@@ -45,6 +48,8 @@ _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEXT = re.compile(r"<([^<>]*)>\s*;[^<,]*\brel=\"?next\b")
 _LIST_LIMIT_BYTES = 64 << 20
+# Above it the Hub's content network has limits (https://github.com/huggingface/huggingface_hub/issues/4330).
+_LARGE_BYTES = 50 * 10**9
 _MOST_BARREN_PAGES = 100
 # A mirror without a listing, as against a Hub without that folder, which says so by X-Error-Code.
 _NO_SUCH_CALL = (404, 405, 501)
@@ -107,7 +112,10 @@ class HuggingFaceSource:
             if head.get("x-error-code") == "RevisionNotFound":
                 raise OriginChanged(f"{self._shown} no longer has the commit {self._commit}")
             if head.status >= 400:
-                raise self._refusal(head, f"{self._shown} ({printable(file.locator)})")
+                error = self._refusal(head, f"{self._shown} ({printable(file.locator)})")
+                if head.status == HTTPStatus.BAD_REQUEST and (file.size_bytes or 0) > _LARGE_BYTES:
+                    error.hint = "the Hub serves a file this large by Xet only: fetch it with its own program, hf"
+                raise error
             check_answer(head, span, file.size_bytes, f"{self._shown} ({printable(file.locator)})")
             answer.read_into(sink.write)
 
@@ -179,7 +187,7 @@ class HuggingFaceSource:
 
     def _described(self, path: str) -> _Entry:
         """Size and digest of a file by the headers of its own."""
-        url = self._resolve_url(path)
+        url = self._resolve_url(safe_path(path))
         headers = [*self._headers, ("Accept-Encoding", "identity")]
         head, _ = self._http.fetch("HEAD", url, headers, what=self._shown, redirects=0)
         if head.status >= 400:
@@ -253,6 +261,8 @@ class HuggingFaceSource:
         if head.status == HTTPStatus.UNAUTHORIZED:
             wrong = "the token is wrong or has expired"
             error.hint = wrong if self._headers else "it is private, or there is none: give a token by HF_TOKEN"
+        elif head.status == HTTPStatus.NOT_FOUND:
+            error.hint = "look at its name, and whether HF_ENDPOINT is the Hub or a mirror of it"
         return error
 
     def _revisions(self) -> Sequence[str]:

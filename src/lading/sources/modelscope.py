@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
-from lading.manifest import Digest, File, Manifest
+from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
 from lading.settings import Settings
 from lading.settings.modelscope import read_modelscope
@@ -24,7 +24,7 @@ from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-_LOCATION = re.compile(rf"(?P<id>{_NAME}/{_NAME})(?::(?P<revision>.+))?", re.DOTALL)
+_LOCATION = re.compile(rf"(?P<id>{_NAME}/{_NAME})(?::(?P<revision>[^\ud800-\udfff]+))?")
 _DEFAULT_REVISION = "master"
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -127,6 +127,9 @@ class ModelScopeSource:
         entries = data.get("Files") if isinstance(data, dict) else None
         if not isinstance(entries, list) or not all(_is_below(entry, folder) for entry in entries):
             raise self._not_modelscope()
+        for entry in entries:
+            # Also of folders: they are asked for by their names.
+            safe_path(entry["Path"])
         latest = data.get("LatestCommitter")
         commit = latest.get("Id") if isinstance(latest, dict) else None
         # Of a folder, it would be the commit that changed the folder last.
@@ -200,4 +203,4 @@ class ModelScopeSource:
 
 def _is_below(entry: object, folder: str) -> bool:
     path = entry.get("Path") if isinstance(entry, dict) else None
-    return isinstance(path, str) and path.startswith(f"{folder}/" if folder else "") and path != ""
+    return isinstance(path, str) and path.startswith(f"{folder}/" if folder else "")
