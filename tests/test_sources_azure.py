@@ -100,6 +100,7 @@ def test_a_uri_names_an_account_a_container_and_a_path(uri: str, root: str, path
         "https://acc.blob.core.windows.net/mod--els/x",
         "https://acc.blob.core.windows.net/models/x#y",
         "https://acc.blob.core.windows.net/models/%ff",
+        "https://acc.blob.core.windows.net/models/\udcff",
         "https://user:s3cret@acc.blob.core.windows.net/models/x",
         "https://acc.blob.core.windows.net/models/x?snapshot=s3cret",
         "https://acc.blob.core.windows.net/models/x?sig=s3cret&comp=list",

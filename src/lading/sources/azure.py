@@ -94,12 +94,13 @@ class _AzureSource(ABC):
 
     def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
         service = service_url(uri, settings.variables)
-        root = urlsplit(service or f"{uri.scheme}://{uri.authority}")
-        host = (root.hostname or "").lower()
-        self._container, _, path = str(uri.path)[len(root.path) :].removeprefix("/").partition("/")
         try:
+            root = urlsplit(service or f"{uri.scheme}://{uri.authority}")
+            self._container, _, path = uri.path[len(root.path) :].removeprefix("/").partition("/")
             self._path = unquote(path, errors="strict")
-        except UnicodeDecodeError:
+            self._path.encode()
+        except ValueError:
+            # No URL, or not UTF-8.
             self._container = ""
         if "@" in (uri.authority or "") or uri.fragment is not None or not _CONTAINER.fullmatch(self._container):
             raise UsageError(
@@ -108,6 +109,7 @@ class _AzureSource(ABC):
             )
         if any(map(_NOT_OF_A_SAS.match, (uri.query or "").split("&"))):
             raise Unsupported(f"the query of {uri.redacted()} is more than a SAS", hint="versions are not read")
+        host = (root.hostname or "").lower()
         self._base = f"{root.scheme}://{root.netloc}"
         self._root = f"{root.path}/{self._container}"
         self._shown = uri.redacted()
@@ -259,7 +261,7 @@ class _AzureSource(ABC):
         except LadingError:
             hint = _NO_CREDENTIALS if self._credentials.get() is None else ""
         found = refused or NotFound(f"{self._shown} has no files")
-        return NotFound(found.message, hint=hint or found.hint)
+        return NotFound(found.message, hint=found.hint or hint)
 
     def _shown_name(self, name: str) -> str:
         return self._prefix_shown + printable(name)
