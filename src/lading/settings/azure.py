@@ -54,10 +54,10 @@ def read_azure(variables: Variables) -> Azure:
         tenant_id=_either(variables, "TENANT_ID"),
         client_id=_either(variables, "CLIENT_ID"),
         client_secret=_secret(variables, "CLIENT_SECRET"),
-        federated_token_file=variables.get("AZURE_FEDERATED_TOKEN_FILE", ""),
-        authority_host=variables.get("AZURE_AUTHORITY_HOST", ""),
+        federated_token_file=_either(variables, "FEDERATED_TOKEN_FILE"),
+        authority_host=_either(variables, "AUTHORITY_HOST"),
         # The name that azure-identity has for it.
-        metadata_url=variables.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or INSTANCE_METADATA_URL,
+        metadata_url=_either(variables, "POD_IDENTITY_AUTHORITY_HOST") or INSTANCE_METADATA_URL,
     )
 
 
