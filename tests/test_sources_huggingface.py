@@ -313,6 +313,15 @@ def test_a_mirror_that_tells_no_digest_is_read_unverified(hub, model, fetch, tmp
     assert [file.path for file in manifest.files if not file.verified] == ["config.json"]
 
 
+@pytest.mark.parametrize("size", ["\xb2", "1" * 5000, "-1", "x"])
+def test_a_mirror_whose_size_of_a_file_makes_no_sense_tells_none(hub, model, fetch, size):
+    hub.tree = hub.blobs = False
+    told = {"X-Linked-Size": size, "X-Linked-Etag": hashlib.sha256(b"{}").hexdigest()}
+    odd = status(302, headers=told, on=lambda request: request.method == "HEAD")
+    hub.server.misbehave(model.file_path("config.json"), odd)
+    assert fetch("hf://owner/model", verify="strict") == FILES
+
+
 def test_an_endpoint_may_be_a_path_of_a_host(hub, model, fetch):
     route = hub.server.routes.pop("/")
     prefix = "/artifactory/api/huggingfaceml/models"

@@ -46,6 +46,7 @@ _OTHER_KINDS = ("buckets/", "kernels/")
 _DEFAULT_REVISION = "main"
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SIZE = re.compile(r"[0-9]{1,18}")
 _NEXT = re.compile(r"<([^<>]*)>\s*;[^<,]*\brel=\"?next\b")
 _LIST_LIMIT_BYTES = 64 << 20
 # Above it the Hub's content network has limits (https://github.com/huggingface/huggingface_hub/issues/4330).
@@ -109,14 +110,15 @@ class HuggingFaceSource:
             headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
         with self._redirects.open(file, self._resolve_url(file.locator), headers, self._headers) as answer:
             head = answer.head
-            if head.get("x-error-code") == "RevisionNotFound":
-                raise OriginChanged(f"{self._shown} no longer has the commit {self._commit}")
+            what = f"{self._shown} ({printable(file.locator)})"
             if head.status >= 400:
-                error = self._refusal(head, f"{self._shown} ({printable(file.locator)})")
+                if head.get("x-error-code") == "RevisionNotFound":
+                    raise OriginChanged(f"{self._shown} no longer has the commit {self._commit}")
+                error = self._refusal(head, what)
                 if head.status == HTTPStatus.BAD_REQUEST and (file.size_bytes or 0) > _LARGE_BYTES:
                     error.hint = "the Hub serves a file this large by Xet only: fetch it with its own program, hf"
                 raise error
-            check_answer(head, span, file.size_bytes, f"{self._shown} ({printable(file.locator)})")
+            check_answer(head, span, file.size_bytes, what)
             answer.read_into(sink.write)
 
     def _resolve_url(self, path: str) -> str:
@@ -194,7 +196,7 @@ class HuggingFaceSource:
             raise self._refusal(head, f"{self._shown} ({printable(path)})")
         size = head.get("x-linked-size") or (head.get("content-length") if head.status == 200 else "")
         etag = (head.get("x-linked-etag") or head.get("etag")).removeprefix("W/").strip('"')
-        about: _Entry = {"size": int(size) if size.isdigit() else None}
+        about: _Entry = {"size": int(size) if _SIZE.fullmatch(size) else None}
         return about | ({"lfs": {"oid": etag}} if _SHA256.fullmatch(etag) else {"oid": etag})
 
     def _chosen(self, entries: Sequence[_Entry]) -> Sequence[File]:
