@@ -37,7 +37,7 @@ if [ ! -x .servers/node_modules/.bin/azurite-blob ]; then
   npm install --prefix .servers --no-audit --no-fund --loglevel=error azurite@3.37.0
 fi
 
-# Cloud Storage, built from source with the checksums of Go's own database.
+# Cloud Storage, built from source, which takes a few minutes.
 if [ ! -x .servers/bin/fake-gcs-server ]; then
   GOBIN="$PWD/.servers/bin" go install github.com/fsouza/fake-gcs-server@v1.56.1
 fi
