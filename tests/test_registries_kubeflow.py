@@ -170,7 +170,7 @@ def test_the_newest_version_is_the_live_one_with_the_greatest_id_and_a_usable_ar
     found = resolve("iris")
     assert (found.version, str(found.uri)) == ("v9", "s3://b/v9")
     assert found.considered == (
-        ("v11", "version 'v11' of 'iris' has no usable model artifact"),
+        ("v11", "has no usable model artifact"),
         ("v10", "it is ARCHIVED"),
         ("v9", "the newest live version with a usable artifact"),
     )
@@ -198,9 +198,9 @@ def test_lists_are_read_to_their_last_page(kubeflow, resolve, most):
     [
         ("retired", "model 'retired' is ARCHIVED", "restore it"),
         ("retired/v1", "model 'retired' is ARCHIVED", "restore it"),
-        ("iris/v3", "version 'v3' of 'iris' is ARCHIVED", "model-registry://iris/v2"),
-        ("iris@old", "version 'v3' of 'iris' is ARCHIVED", "model-registry://iris/v2"),
-        ("iris@older", "version 'v3' of 'iris' is ARCHIVED", "model-registry://iris/v2"),
+        ("iris/v3", "version 'v3' of 'iris' is ARCHIVED", "model-registry://iris is the newest"),
+        ("iris@old", "version 'v3' of 'iris' is ARCHIVED", "model-registry://iris is the newest"),
+        ("iris@older", "version 'v3' of 'iris' is ARCHIVED", "model-registry://iris is the newest"),
         ("iris/v4", "no version 'v4'", "there is v1, v2, v3"),
         ("iris@lost", "no alias 'lost'", "old"),
         ("iris@gone", "no version 'v9'", "v"),
@@ -251,6 +251,11 @@ def test_a_version_of_another_model_is_not_this_model_s(kubeflow, resolve):
     with pytest.raises(NotFound, match="no version 'v2'"):
         resolve("iris/v2")
     assert resolve("iris").version == "v1"
+    # Nor where a server does not know what a parent is.
+    foreign = next(kept for kept in kubeflow.kept["model_version"].values() if kept["name"] == "v2")
+    kubeflow.server.put(f"{API}/model_version", json.dumps(foreign).encode())
+    with pytest.raises(NotFound, match="no version 'v2'"):
+        resolve("iris/v2")
 
 
 # ---- aliases
@@ -385,6 +390,7 @@ def test_an_artifact_s_uri_says_where_the_bytes_are(kubeflow, resolve, written, 
         return
     found = resolve("iris", folders=["/srv/models"])
     assert (str(found.uri), dict(found.variables)) == (uri, variables)
+    assert found.metadata.get("endpoint") == variables.get("AWS_ENDPOINT_URL")
 
 
 def test_a_folder_of_this_machine_is_not_left_by_a_link(kubeflow, resolve, tmp_path):

@@ -84,6 +84,9 @@ class KubeflowRegistry:
         where = _where(model, version)
         recorded = [properties(found) for found in (version, artifact)]
         uri, variables = located(api.service, artifact, recorded[0] | recorded[1], where)
+        metadata = _metadata(reference, model, version, artifact)
+        if variables.get("AWS_ENDPOINT_URL"):
+            metadata["endpoint"] = variables["AWS_ENDPOINT_URL"]
         key = text(artifact, "storageKey")
         if key in self._storage:
             variables |= rule_values(*self._storage[key], self._settings.variables)
@@ -93,7 +96,7 @@ class KubeflowRegistry:
             model=model["name"],
             version=version["name"],
             digests=digests(where, *recorded),
-            metadata=_metadata(reference, model, version, artifact),
+            metadata=metadata,
             # Perhaps secrets: a mapping that never prints them.
             variables=Variables(variables),
             considered=tuple(considered),
@@ -170,7 +173,7 @@ class KubeflowRegistry:
         shown = f"version {printable(name)!r} of {printable(model['name'])!r}"
         query = {"name": name, "parentResourceId": identifier(model)}
         found = self._find(api, "/model_version", query, shown)
-        if found is None:
+        if found is None or text(found, "registeredModelId") not in ("", identifier(model)):
             versions = versions or self._versions(api, model)
             found = _only(versions, name, f"model {printable(model['name'])!r} has", "versions")
         if found is None:
@@ -179,9 +182,8 @@ class KubeflowRegistry:
                 hint=near_hint(name, (version["name"] for version in versions)),
             )
         if not _is_live(found):
-            live = [version["name"] for version in versions or self._versions(api, model) if _is_live(version)]
-            newest = f"; the newest live one is {SCHEME}://{_quoted(model['name'])}/{_quoted(live[0])}" if live else ""
-            raise NotFound(f"{shown} is {_state(found)}", hint=f"restore it to deliver it{newest}")
+            hint = f"restore it to deliver it; {SCHEME}://{_quoted(model['name'])} is the newest that is live"
+            raise NotFound(f"{shown} is {_state(found)}", hint=hint)
         return found, why
 
     def _newest(self, api: Api, model: Entity, reference: Reference) -> tuple[Entity, Entity, list[tuple[str, str]]]:
@@ -199,7 +201,7 @@ class KubeflowRegistry:
                 artifact = self._artifact(api, model, version, reference)
             except NotFound as error:
                 # Perhaps its upload is under way, or it was deleted since it was listed.
-                considered.append((version["name"], error.message))
+                considered.append((version["name"], error.message.removeprefix(f"{_where(model, version)} ")))
                 continue
             considered.append((version["name"], "the newest live version with a usable artifact"))
             return version, artifact, considered
