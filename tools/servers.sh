@@ -19,6 +19,13 @@ debian skopeo skopeo
 debian golang-go go
 debian nodejs node
 debian npm npm
+debian maven mvn
+debian openjdk-17-jdk-headless javac
+debian krb5-kdc krb5kdc
+debian krb5-admin-server kadmin.local
+debian libkrb5-dev krb5-config
+debian gcc gcc
+debian python3-dev python3-config
 if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
@@ -40,4 +47,19 @@ fi
 # Cloud Storage, built from source, which takes a few minutes.
 if [ ! -x .servers/bin/fake-gcs-server ]; then
   GOBIN="$PWD/.servers/bin" go install github.com/fsouza/fake-gcs-server@v1.56.1
+fi
+
+# A small HDFS cluster: 79 MB; what maven needs to fetch it, another 200, goes again.
+if ! cmp -s tests/real/hadoop/pom.xml .servers/hadoop/installed; then
+  rm -rf .servers/hadoop
+  mvn --quiet --batch-mode --strict-checksums --file tests/real/hadoop/pom.xml \
+    -Dmaven.repo.local="$PWD/.servers/hadoop/maven" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$PWD/.servers/hadoop/lib"
+  rm -rf .servers/hadoop/maven tests/real/hadoop/target
+  cp tests/real/hadoop/pom.xml .servers/hadoop/installed
+fi
+
+# The extra "kerberos", apart from .venv so that a test can do without it.
+if [ ! -d .servers/python/gssapi ]; then
+  .venv/bin/pip install --quiet --disable-pip-version-check --target .servers/python gssapi==1.12.0 decorator==5.3.1
 fi

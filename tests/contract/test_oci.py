@@ -330,13 +330,15 @@ ONE = tar(("deep/w.bin", b"w"))
         ("application/octet-stream", b"w", TITLED),
         ("application/vnd.oci.image.layer.v1.tar", b"w", TITLED),
         ("application/vnd.oci.image.layer.v1.tar+gzip", gzipped(ONE), UNPACKED),
+        ("application/vnd.oci.image.layer.v1.tar+gzip", gzipped(ONE), {TITLE: "deep"}),
+        ("application/vnd.oci.image.layer.v1.tar+gzip", b"w", {TITLE: "deep/w.bin.gz"}),
     ],
 )
 def test_layers_of_artifacts_become_what_they_say(registry, bring, media_type, data, annotations):
     layer = registry.put_blob(data, media_type) | {"annotations": annotations}
     registry.put_artifact(layer)
     tree, manifest = bring()
-    assert tree == {"deep/w.bin": b"w"}
+    assert tree == {annotations[TITLE] if ".gz" in annotations.get(TITLE, "") else "deep/w.bin": b"w"}
     (known,) = manifest.archives or manifest.files
     assert known.verified == (Digest.parse(digest_of(data)),)
 
@@ -378,6 +380,16 @@ def test_a_layer_without_a_name_is_not_guessed(registry, bring):
 
 
 # What does not hold together.
+
+
+def test_an_empty_blob_has_its_digest_too(registry, bring):
+    blob = registry.put_blob(b"", "application/octet-stream") | {"annotations": {TITLE: "a"}}
+    registry.put_artifact(blob)
+    assert bring()[1].files[0].verified == (Digest.parse(digest_of(b"")),)
+    lie = f"sha256:{'0' * 64}"
+    registry.blobs[lie] = registry.blobs[blob["digest"]]
+    registry.put_artifact(blob | {"digest": lie})
+    refused(bring, IntegrityError, lie)
 
 
 @pytest.mark.parametrize("layered", [False, True])

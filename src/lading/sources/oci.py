@@ -60,6 +60,8 @@ _IMAGE_LAYER = re.compile(
 )
 # Artifacts whose media types say that a layer is a tar; of any other, only an annotation does.
 _MODEL_TAR = re.compile(r"application/vnd\.(?:cncf\.model|cnai\.model|kitops|docker\.ai)\..*[.+]tar(?:\+gzip|\+zstd)?")
+# The type that oras (Python) gives to folders; to files it gives that of a tar without compression.
+_FOLDERS = ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar+zstd")
 _EMPTY = "application/vnd.oci.empty.v1+json"
 _UNPACK = "io.deis.oras.content.unpack"
 _NAMES = ("org.cncf.model.filepath", "org.cnai.model.filepath", "org.opencontainers.image.title")
@@ -217,10 +219,10 @@ class OciSource:
             seen[found.media_type] += 1
             if found.media_type == _EMPTY:
                 continue
-            if found.annotations.get(_UNPACK) == "true" or _MODEL_TAR.fullmatch(found.media_type):
+            name = next((name for key in _NAMES if (name := found.annotations.get(key))), "")
+            if _is_tree(found, name):
                 yield _layer(found, number)
                 continue
-            name = next((name for key in _NAMES if (name := found.annotations.get(key))), "")
             name = name or _docker_name(found.media_type, seen[found.media_type], totals[found.media_type])
             if not name:
                 raise Unsupported(
@@ -303,6 +305,13 @@ def _file(found: _Descriptor, path: str, layer: Layer | None = None) -> File:
 
 def _layer(found: _Descriptor, number: int, image_folder: str = "") -> File:
     return _file(found, f"layer-{number:04}", Layer(number, image_folder))
+
+
+def _is_tree(found: _Descriptor, name: str) -> bool:
+    """Whether an artifact's layer is a folder that was packed, and not a file as it is."""
+    if found.annotations.get(_UNPACK) == "true" or _MODEL_TAR.fullmatch(found.media_type):
+        return True
+    return found.media_type in _FOLDERS and not name.endswith((".gz", ".tgz", ".zst", ".tzst"))
 
 
 def _docker_name(media_type: str, number: int, total: int) -> str:

@@ -241,7 +241,7 @@ class Transfer:
             # An answer with a part of the file does not tell the digest of the whole.
             ask = partial(job.ask_digests, file)
             landing.told(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
-        if file.size_bytes == 0:
+        if file.size_bytes == 0 and not file.declared:
             # There is one empty file only: the listed size vouches for all of it.
             landing.told((combined_crc(OWN_CRC, ()),))
         if resumes or not whole:
