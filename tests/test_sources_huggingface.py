@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
+from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.manifest import Digest
 from lading.settings import Settings
 from lading.settings.huggingface import read_hugging_face
@@ -15,7 +15,7 @@ from lading.sources.huggingface import HuggingFaceSource, _parse
 from lading.spans import Span
 from lading.uri import ModelURI
 from servers.fake_hub import LFS_BYTES, FakeHub
-from servers.faulty_http import ALWAYS, ANYWHERE, Answer, FaultyServer, anything, status
+from servers.faulty_http import ALWAYS, ANYWHERE, Answer, FaultyServer, anything, reset, status
 from servers.trees import content, read_tree, whole_manifest
 
 WEIGHTS = content(4 * LFS_BYTES)
@@ -276,6 +276,21 @@ def test_a_signed_url_that_has_expired_is_asked_for_anew(hub, model, fetch, cdn)
     assert fetch("hf://owner/model", limits=Settings().limits._replace(workers=1)) == FILES
     asked = hub.server.requests_for(model.file_path("model.safetensors"))
     assert (len(asked), len(cdn.requests)) == (2, 5)
+
+
+def test_after_a_transfer_that_failed_the_hub_is_asked_again_who_has_the_content(hub, model, fetch, cdn):
+    cdn.misbehave(ANYWHERE, reset(at=0, after=1, on=anything))
+    assert fetch("hf://owner/model", limits=Settings().limits._replace(workers=1)) == FILES
+    assert len(hub.server.requests_for(model.file_path("model.safetensors"))) == 2
+
+
+def test_a_delivery_that_was_interrupted_goes_on_with_another_signed_url(hub, model, fetch, cdn):
+    cdn.misbehave(ANYWHERE, reset(at=0, after=2, on=anything, times=ALWAYS))
+    with pytest.raises(Unavailable):
+        fetch("hf://owner/model", limits=Settings().limits._replace(workers=1))
+    cdn.behave()
+    assert fetch("hf://owner/model") == FILES
+    assert cdn.asked_bytes == len(WEIGHTS) - 2 * SPAN_BYTES
 
 
 def test_no_token_goes_to_who_has_the_content(hub, fetch, cdn):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from lading.errors import Unavailable
 from lading.http_client import Answer, HttpClient
 from lading.manifest import File
 from lading.origin import split_url
@@ -16,8 +17,8 @@ _EXPIRED = (400, 401, 403, 404, 410)
 class Redirects:
     """Where the files of one source are, as far as it is known.
 
-    The ranges of one file share one redirect, until its signature is refused: such servers limit how
-    often they are asked, and each question costs a round trip.
+    The ranges of one file share one redirect, until its signature is refused or a transfer fails: such
+    servers limit how often they are asked, and each question costs a round trip.
     """
 
     def __init__(self, http: HttpClient) -> None:
@@ -29,10 +30,15 @@ class Redirects:
         """The answer of whoever has the file; ``credentials`` go to the host of ``url`` only."""
         signed = self._signed.get(file.path)
         if signed is not None:
-            with self._http.open("GET", signed, headers) as answer:
-                if answer.head.status not in _EXPIRED:
-                    yield answer
-                    return
+            try:
+                with self._http.open("GET", signed, headers) as answer:
+                    if answer.head.status not in _EXPIRED:
+                        yield answer
+                        return
+            except Unavailable:
+                # Perhaps it is that host which is away: the next attempt asks who has the file now.
+                self._signed.pop(file.path, None)
+                raise
             self._signed.pop(file.path, None)
         with self._http.open("GET", url, [*credentials, *headers]) as answer:
             # A place at the same host may want the credentials: it is asked for each time.
