@@ -29,6 +29,8 @@ _CONFIGURATION = (
     "HF_",
     "HUGGING_FACE_",
     "MODELSCOPE_",
+    "MLFLOW_",
+    "MODEL_REGISTRY_",
     "XDG_CACHE_HOME",
     "STORAGE_",
     "LADING_",

@@ -35,7 +35,7 @@ _OIDC = ("issuer", "token_url", "client_id", "client_secret", "scope", "audience
 
 
 class Login(Protocol):
-    """Authorises requests to one registry."""
+    """Authorises requests to one registry, from any thread."""
 
     kind: str
     """In words, for reports: ``anonymous``, ``token``, …"""
@@ -44,8 +44,8 @@ class Login(Protocol):
         """``headers`` and those that say who asks."""
         ...
 
-    def renew(self) -> bool:
-        """After a 401: whether asking again may do better."""
+    def renew(self, refused: Headers) -> bool:
+        """After a 401 to what was signed so: whether asking again may do better."""
         ...
 
 
@@ -97,14 +97,12 @@ class _Plain:
     def __init__(self, kind: str, headers: Callable[[], Sequence[tuple[str, str]]]) -> None:
         self.kind = kind
         self._headers = headers
-        self._sent: Headers = []
 
     def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
-        self._sent = list(self._headers())
-        return [*headers, *self._sent]
+        return [*headers, *self._headers()]
 
-    def renew(self) -> bool:
-        return list(self._headers()) != self._sent
+    def renew(self, refused: Headers) -> bool:
+        return not set(self._headers()) <= set(refused)
 
 
 class _Oidc:
@@ -128,8 +126,12 @@ class _Oidc:
         token = self._sent = self._renewing.get()
         return [*headers, ("Authorization", f"Bearer {token.value.reveal()}")] if token else headers
 
-    def renew(self) -> bool:
-        return self._renewing.renew(self._sent)
+    def renew(self, refused: Headers) -> bool:
+        sent = self._sent
+        if sent is not None and ("Authorization", f"Bearer {sent.value.reveal()}") not in refused:
+            # Another thread has renewed it meanwhile.
+            return True
+        return self._renewing.renew(sent)
 
     def _fetch(self) -> Token:
         read, options = self._read, self._options
@@ -193,7 +195,7 @@ class _Aws:
             body=body,
         )
 
-    def renew(self) -> bool:
+    def renew(self, refused: Headers) -> bool:
         return self._credentials.renew(self._credentials.keys())
 
 

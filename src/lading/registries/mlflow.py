@@ -221,7 +221,7 @@ class MlflowRegistry:
     def _numbers(self, name: str) -> list[str]:
         """The numbers of the newest versions, for a hint."""
         try:
-            return [str(version["version"]) for version in islice(self._versions(name), _MOST_SHOWN)]
+            return [str(version["version"]) for version in islice(self._versions(name), 3)]
         except LadingError:
             return []
 

@@ -10,7 +10,7 @@ from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Una
 from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.origin import split_url
-from lading.registries.login import open_login
+from lading.registries.login import Headers, open_login
 from lading.registries.reference import SCHEMES
 from lading.settings import RegistryEntry, Settings
 from lading.uri import ModelURI, printable, redact
@@ -75,8 +75,7 @@ class Service:
         headers += [("Content-Type", "application/json")] if body else []
         shown = f"{what} in registry {printable(self.name)}"
 
-        def ask() -> tuple[Head, bytes]:
-            signed = self._login.signed(method, url, headers, body)
+        def ask(signed: Headers) -> tuple[Head, bytes]:
             try:
                 return self._http.fetch(
                     method, url, signed, body=body, what=shown, limit_bytes=_LIMIT_BYTES, redirects=0
@@ -86,9 +85,10 @@ class Service:
                 error.message = f"{shown}: {error.message}"
                 raise
 
-        head, answer = ask()
-        if head.status == 401 and self._login.renew():
-            head, answer = ask()
+        signed = self._login.signed(method, url, headers, body)
+        head, answer = ask(signed)
+        if head.status == 401 and self._login.renew(signed):
+            head, answer = ask(self._login.signed(method, url, headers, body))
         if not 200 <= head.status < 300:
             raise self._error(head, answer, shown)
         return self._parsed(head, answer, shown)
@@ -105,7 +105,7 @@ class Service:
         if answer.head.status < 300 or answer.head.status == 416:
             return answer
         with answer:
-            if answer.head.status == 401 and self._login.renew():
+            if answer.head.status == 401 and self._login.renew(signed):
                 raise Unavailable(f"{shown}: the login has ended", retry_after_s=0.0)
             raise self._error(answer.head, _error_body(answer), shown)
 

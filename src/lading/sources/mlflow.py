@@ -82,16 +82,15 @@ class MlflowSource:
         return self._server.credential_kind
 
     def list(self) -> Manifest:
-        files = [*self._below()] or self._single()
+        listed = Manifest.of([*self._below()] or self._single())
+        files = listed.files
         # The smallest, since the server may fetch all of it to answer.
         probe = min(files, key=lambda file: (not file.size_bytes, file.size_bytes))
         self._direct = self._offers_presigned() and self._reaches(probe)
         if self._direct or self._holds_its_etag(probe):
-            files = [self._probed(file) for file in files]
-        else:
-            self._be_patient()
-            files = [file._replace(ranged=False) for file in files]
-        return Manifest.of(files)
+            return listed._replace(files=tuple(self._probed(file) for file in files))
+        self._be_patient()
+        return listed._replace(files=tuple(file._replace(ranged=False) for file in files))
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         shown = printable(file.locator)
