@@ -27,6 +27,7 @@ from servers.fake_gcs import FakeGcs
 from servers.fake_google import FakeGoogle
 from servers.fake_hub import FakeHub
 from servers.fake_modelscope import FakeModelScope
+from servers.fake_oci import FakeRegistry, basic_only, tar
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import (
     ALWAYS,
@@ -232,6 +233,33 @@ def _azure(*, files: bool) -> Iterator[Scene]:
         )
 
 
+@contextmanager
+def _oci(*, layers: bool) -> Iterator[Scene]:
+    with FaultyServer() as server:
+        registry = FakeRegistry(server)
+        registry.authorize = basic_only
+
+        def put(data: bytes) -> None:
+            files = FILES | {"weights/big.bin": data}
+            if layers:
+                registry.put_image(*(tar((f"models/{path}", content)) for path, content in files.items()))
+            else:
+                registry.put_files(files)
+
+        put(BIG)
+        blobs = f"/v2/{registry.repository}/blobs/"
+        login = {"OCI_USERNAME": "user", "OCI_PASSWORD": "password", "KSERVE_OCI_INSECURE_REGISTRY": "true"}
+        yield Scene(
+            server,
+            registry.uri(),
+            lists=lambda request: "/manifests/" in request.path,
+            reads=lambda request: request.path.startswith(blobs) and not probes(request),
+            put=put,
+            settings={"variables": login},
+            secret="dXNlcjpwYXNzd29yZA==",
+        )
+
+
 SCENES = {
     "azure-blob": partial(_azure, files=False),
     "azure-files": partial(_azure, files=True),
@@ -241,6 +269,8 @@ SCENES = {
     "s3": _s3,
     "gcs": _gcs,
     "hugging-face": _hugging_face,
+    "oci-files": partial(_oci, layers=False),
+    "oci-layers": partial(_oci, layers=True),
     "modelscope": _modelscope,
 }
 

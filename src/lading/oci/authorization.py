@@ -72,9 +72,9 @@ class Authorization:
         scheme = challenge.partition(" ")[0].lower()
         if scheme == "bearer":
             return self._bearer(dict(_PARAMETER.findall(challenge)))
-        if scheme != "basic":
+        if scheme not in ("basic", ""):
             raise Unsupported(f"{redact(self._base)} asks for an authorization that is neither Basic nor Bearer")
-        return self._basic()
+        return self._basic() if scheme else None
 
     def _basic(self) -> Secret | None:
         if self.login.password is None:
