@@ -45,15 +45,15 @@ def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
         return
     for member in (head.get("repr-digest") + "," + (head.get("content-digest") if whole else "")).split(","):
         name, _, value = member.strip().partition("=")
-        yield from _digest(_NAMES.get(name.lower(), ""), value.strip(":"))
+        yield from base64_digest(_NAMES.get(name.lower(), ""), value.strip(":"))
     for member in (head.get("digest") + "," + head.get("x-goog-hash")).split(","):
         name, _, value = member.strip().partition("=")
-        yield from _digest(_NAMES.get(name.lower(), ""), value)
+        yield from base64_digest(_NAMES.get(name.lower(), ""), value)
     if whole:
-        yield from _digest("md5", head.get("content-md5"))
+        yield from base64_digest("md5", head.get("content-md5"))
         if head.get("x-amz-checksum-type").upper() != "COMPOSITE":
             for algorithm in HEX_DIGITS:
-                yield from _digest(algorithm, head.get(f"x-amz-checksum-{algorithm}"))
+                yield from base64_digest(algorithm, head.get(f"x-amz-checksum-{algorithm}"))
 
 
 def md5_of_etag(head: Head) -> Iterator[Digest]:
@@ -71,7 +71,8 @@ def md5_of_etag(head: Head) -> Iterator[Digest]:
         yield Digest("md5", etag.strip('"'))
 
 
-def _digest(algorithm: str, encoded: str) -> Iterator[Digest]:
+def base64_digest(algorithm: str, encoded: str) -> Iterator[Digest]:
+    """The digest that ``encoded``, in base64, is; nothing if it is none of this algorithm."""
     if not algorithm or not encoded:
         return
     try:

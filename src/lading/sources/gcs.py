@@ -30,7 +30,7 @@ from lading.origin import split_url
 from lading.settings import Settings
 from lading.settings.google import read_gcs, read_google
 from lading.sources import Sink
-from lading.sources.answers import check_answer, declared_digests, decode_into
+from lading.sources.answers import base64_digest, check_answer, declared_digests, decode_into
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -157,9 +157,14 @@ class GcsSource:
         if str(item.get("contentEncoding", "")).lower() == "gzip":
             # Size and digests are those of the encoded bytes: nothing is known of what comes out of the decoder.
             return File(path, None, generation, locator=name, ranged=False)
-        hashes = ",".join(f"{key}={item.get(field, '')}" for key, field in (("crc32c", "crc32c"), ("md5", "md5Hash")))
-        declared = tuple(declared_digests(Head(200, {"x-goog-hash": hashes}), whole=True))
-        return File(path, int(size), generation, declared, locator=name)
+        known = {"crc32c": item.get("crc32c"), "md5": item.get("md5Hash")}
+        declared = [
+            digest
+            for algorithm, encoded in known.items()
+            if isinstance(encoded, str)
+            for digest in base64_digest(algorithm, encoded)
+        ]
+        return File(path, int(size), generation, tuple(declared), locator=name)
 
     def _single(self) -> File | None:
         """The object of exactly this name; None if there is none, or none to be seen."""

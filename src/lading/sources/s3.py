@@ -30,7 +30,7 @@ from lading.near import near_hint
 from lading.settings import Settings
 from lading.settings.aws import S3, read_aws, read_s3
 from lading.sources import Sink
-from lading.sources.answers import check_answer, declared_digests, md5_of_etag
+from lading.sources.answers import base64_digest, check_answer, declared_digests, md5_of_etag
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
 
@@ -140,8 +140,7 @@ class S3Source:
             encoded, dash, count = head.get(f"x-amz-checksum-{algorithm}").partition("-")
             if not dash or not count.isdigit() or not 0 < int(count) <= 10_000:
                 continue
-            as_head = Head(200, {f"x-amz-checksum-{algorithm}": encoded})
-            for digest in declared_digests(as_head, whole=True):
+            for digest in base64_digest(algorithm, encoded):
                 sizes = self._part_sizes(file, int(count))
                 if sizes:
                     yield Digest(algorithm, digest.value, sizes)
