@@ -715,6 +715,12 @@ def test_what_a_catalog_has_not_is_told(browse, name, kind, says):
     assert says in f"{caught.value} {caught.value.hint}"
 
 
+def test_artifacts_of_a_catalog_without_names_are_told_by_their_uris(browse, kubeflow):
+    kubeflow.publish("ibm", "two", *({"uri": f"oci://h/r:{tag}", "artifactType": "model-artifact"} for tag in "ab"))
+    with pytest.raises(UsageError, match="2 model artifacts: oci://h/r:a, oci://h/r:b"):
+        browse("two")
+
+
 def test_a_catalog_needs_a_source(browse):
     with pytest.raises(UsageError, match="needs a source"):
         browse("org%2Flarge", source="")

@@ -97,7 +97,9 @@ def test_another_version_moves_the_service_and_another_model_has_one_of_its_own(
     assert len(kept(kubeflow, "serving_environment")) == 1
 
 
-def test_a_service_that_was_taken_down_is_up_again(kubeflow, deliver, tmp_path):
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_service_that_was_taken_down_is_up_again(kubeflow, deliver, tmp_path, forgets):
+    kubeflow.forgets = forgets
     kubeflow.register("iris", "v1", str(tmp_path / "origin"))
     deliver("iris")
     (service,) = kept(kubeflow, "inference_service")

@@ -48,7 +48,7 @@ _HIDDEN = {"artifact": "modelVersionId", "serve_model": "inferenceServiceId"}
 class FakeKubeflow:
     """A registry at ``server``; ``token``, if set, is what every request must bear.
 
-    ``same`` says which names a search takes for one: a database may take A for a.
+    With ``forgets``, a change takes away what it does not name, as old servers do.  ``same`` says which names a search takes for one: a database may take A for a.
     """
 
     def __init__(self, server: FaultyServer) -> None:
@@ -56,6 +56,7 @@ class FakeKubeflow:
         self.url = server.url
         self.token = ""
         self.most_in_a_page = 1000
+        self.forgets = False
         self.same: Callable[[str, str], bool] = str.__eq__
         self.kept: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _KINDS}
         self.catalog: dict[str, dict[str, dict[str, Any]]] = {}
@@ -188,6 +189,9 @@ class FakeKubeflow:
         kind = _kind(parts[0])
         if kind is None or parts[1] not in self.kept[kind]:
             return _error(404, "Not Found")
+        if self.forgets:
+            for key in ("customProperties", "description", "runtime"):
+                self.kept[kind][parts[1]].pop(key, None)
         # A map that is given replaces the old one, and one that is not leaves it.
         self.kept[kind][parts[1]].update({key: value for key, value in document.items() if value is not None})
         return _json(_shown(kind, self.kept[kind][parts[1]]))

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from lading.errors import IntegrityError, LadingError, NotFound, Unsupported, UsageError
 from lading.manifest import Digest, safe_path
@@ -12,7 +12,7 @@ from lading.near import near_hint
 from lading.origin import split_url
 from lading.registries.kubeflow.answers import Entity, properties, text
 from lading.registries.service import Service
-from lading.uri import ModelURI, printable
+from lading.uri import ModelURI, printable, redact
 
 # Kubeflow's own client leaves the state of what it registers UNKNOWN, which is the default.
 _USABLE = ("LIVE", "UNKNOWN")
@@ -40,10 +40,10 @@ def choose(artifacts: Sequence[Entity], wanted: str, where: str) -> Entity:
             hint=f"a usable one has a uri and is {' or '.join(_USABLE)}",
         )
     if len(usable) > 1:
-        names = ", ".join(printable(text(found, "name")) for found in usable[:5])
+        names = [text(found, "name") or redact(text(found, "uri")) for found in usable]
         raise UsageError(
-            f"{where} has {len(usable)} model artifacts: {names}",
-            hint=f"name one of them: ?artifact={printable(text(usable[0], 'name'))}",
+            f"{where} has {len(usable)} model artifacts: {printable(', '.join(names[:5]))}",
+            hint=f"name one of them: ?artifact={quote(names[0])}" if text(usable[0], "name") else "",
         )
     return usable[0]
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from lading.errors import LadingError, NotFound, Unsupported
 from lading.registries import Deployment, Resolution
 from lading.registries.kubeflow.answers import Api, Entity, entity, identifier, text
+from lading.registries.kubeflow.artifacts import facts
 
 
 def record(api: Api, resolution: Resolution, deployment: Deployment) -> None:
@@ -36,8 +37,10 @@ def record(api: Api, resolution: Resolution, deployment: Deployment) -> None:
         f"the inference service {deployment.service}",
     )
     if any(served.get(key) != value for key, value in wanted.items()):
+        # Some servers forget what such a change does not say again.
+        kept = facts(served, "customProperties", "description", "externalId", "runtime")
         path = f"/inference_services/{identifier(served)}"
-        api.send("PATCH", path, wanted, what=f"the inference service {deployment.service}")
+        api.send("PATCH", path, {**kept, **wanted}, what=f"the inference service {deployment.service}")
     _say_served(api, f"/inference_services/{identifier(served)}/serves", version, resolution, deployment)
 
 
@@ -47,7 +50,7 @@ def _say_served(api: Api, path: str, version: str, resolution: Resolution, deplo
     what = f"what was served by {deployment.service}"
     if any(text(served, "name") == name for served in api.list(path, what=what, named=False)):
         return
-    facts = {
+    said = {
         "uri": resolution.uri.redacted(),
         "digest": deployment.digest,
         "destination": deployment.destination,
@@ -59,7 +62,7 @@ def _say_served(api: Api, path: str, version: str, resolution: Resolution, deplo
         "modelVersionId": version,
         "lastKnownState": "COMPLETE",
         "customProperties": {
-            key: {"metadataType": "MetadataStringValue", "string_value": value} for key, value in facts.items()
+            key: {"metadataType": "MetadataStringValue", "string_value": value} for key, value in said.items()
         },
     }
     try:
