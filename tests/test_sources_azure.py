@@ -104,6 +104,7 @@ def test_a_uri_names_an_account_a_container_and_a_path(uri: str, root: str, path
         "https://user:s3cret@acc.blob.core.windows.net/models/x",
         "https://acc.blob.core.windows.net/models/x?snapshot=s3cret",
         "https://acc.blob.core.windows.net/models/x?sig=s3cret&comp=list",
+        "https://acc.blob.core.windows.net/models/x?token=s3cret",
     ],
 )
 def test_what_names_nothing_is_refused(uri: str) -> None:

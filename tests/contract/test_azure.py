@@ -5,11 +5,14 @@ from base64 import b64encode
 
 import pytest
 
+from lading.deliver import Request, deliver
 from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.events import Unverified
 from lading.manifest import Digest
-from lading.settings import Network
+from lading.settings import CredentialRule, Limits, Network
+from lading.uri import ModelURI
 from servers.certificates import Authority
+from servers.destination import Destination
 from servers.fake_azure import (
     ACCOUNT,
     CONTAINER,
@@ -197,9 +200,12 @@ def test_a_server_that_is_not_azure_ends_the_delivery(server, azure, signed, tmp
 
 
 @BOTH
-@pytest.mark.parametrize("size", ["", "-1", "x", "²"])
-def test_a_size_that_is_none_ends_the_delivery(server, azure, signed, tmp_path, pull, base, size):
-    about = f"<Name>model/a</Name><Properties><Content-Length>{size}</Content-Length></Properties>"
+@pytest.mark.parametrize(
+    ("size", "etag"), [("", "0"), ("-1", "0"), ("x", "0"), ("²", "0"), ("9" * 5000, "0"), ("1", "0&#13;&#10;X-Evil: 1")]
+)
+def test_a_size_or_an_etag_that_is_none_ends_the_delivery(server, azure, signed, tmp_path, pull, base, size, etag):
+    about = f"<Content-Length>{size}</Content-Length><Etag>{etag}</Etag>"
+    about = f"<Name>model/a</Name><Properties>{about}</Properties>"
     page = f"<EnumerationResults><Blobs><Blob>{about}</Blob></Blobs></EnumerationResults>"
     if base == FILES:
         page = page.replace("Blobs", "Entries").replace("Blob", "File").replace("model/", "")
@@ -322,10 +328,6 @@ def test_a_sas_that_was_made_anew_is_the_same_model(azure, unsigned, tmp_path, p
 
 
 def test_the_credentials_of_a_prefix_are_for_what_is_below_it(azure, server, tmp_path, new_session):
-    from lading.deliver import Request, deliver
-    from lading.settings import CredentialRule
-    from lading.uri import ModelURI
-
     rule = CredentialRule(ModelURI.parse(f"{BLOB}/model"), values={"AZURE_STORAGE_ACCESS_KEY": KEY})
     # What a rule says may be of the network as well, so that this is read from the variables again.
     settings = azure_settings(server, AZURE_STORAGE_ACCESS_KEY="", http_proxy=server.url) | {"credentials": (rule,)}
@@ -393,8 +395,6 @@ def test_a_token_does_not_travel_in_the_clear(azure, server, tmp_path, pull):
 
 @pytest.mark.parametrize("workers", [1, 8])
 def test_a_token_that_ends_half_way_is_renewed(with_entra, tmp_path, pull, workers):
-    from lading.settings import Limits
-
     entra, settings = with_entra
     for number in range(20):
         entra.azure.put(f"many/{number}", b"%d" % number)
@@ -439,6 +439,40 @@ def test_a_credential_that_cannot_be_had_is_told_once(with_entra, tmp_path, pull
     assert "s3cret" not in f"{caught.value} {caught.value.hint}"
     assert len(entra.forms) + len(entra.queries) == times
     assert len(clock.waits) == (0 if times else 3)
+
+
+@BOTH
+def test_a_token_that_ends_half_way_ends_the_delivery_and_a_new_one_continues_it(with_entra, tmp_path, pull, base):
+    entra, settings = with_entra
+    for number in range(20):
+        entra.azure.put(f"many/{number:02}", content(50_000, seed=number))
+    uses: list[str] = []
+
+    def expire(request) -> str | None:
+        uses.append(request.path)
+        return "InvalidAuthenticationInfo" if len(uses) > 15 else None
+
+    entra.azure.refuse = expire
+    server = entra.azure.server
+
+    def deliver(token: str) -> None:
+        entra.azure.tokens = {token}
+        given = {"variables": settings["variables"] | {"AZURE_ACCESS_TOKEN": token}}
+        limits = Limits(stall_s=5.0, connect_s=5.0, attempts=4, workers=1)
+        pull(f"{base.replace('http', 'https')}/many", tmp_path / "out", limits=limits, **settings | given)
+
+    with pytest.raises(NotAllowed, match="InvalidAuthenticationInfo") as caught:
+        deliver("first")
+    assert "run again" in caught.value.hint
+    destination = Destination(tmp_path / "out")
+    assert read_tree(tmp_path / "out") == {}
+    landed = destination.landed_bytes()
+    assert landed > 0
+    server.behave()
+    entra.azure.refuse = lambda request: None
+    deliver("second")
+    assert len(read_tree(tmp_path / "out")) == 20
+    assert server.asked_bytes == 20 * 50_000 - landed
 
 
 def test_the_metadata_service_is_not_asked_for_what_is_found(azure, server, tmp_path, pull):

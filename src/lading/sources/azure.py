@@ -107,8 +107,11 @@ class _AzureSource(ABC):
                 f"{uri.redacted()} names no container or share of an Azure storage account",
                 hint="write https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX, with %23 for #",
             )
-        if any(map(_NOT_OF_A_SAS.match, (uri.query or "").split("&"))):
-            raise Unsupported(f"the query of {uri.redacted()} is more than a SAS", hint="versions are not read")
+        asked = [pair for pair in (uri.query or "").split("&") if pair]
+        if asked and (any(map(_NOT_OF_A_SAS.match, asked)) or not any(pair.startswith("sig=") for pair in asked)):
+            raise Unsupported(
+                f"the query of {uri.redacted()} is no SAS, or more than one", hint="snapshots and versions are not read"
+            )
         host = (root.hostname or "").lower()
         self._base = f"{root.scheme}://{root.netloc}"
         self._root = f"{root.path}/{self._container}"
@@ -181,10 +184,17 @@ class _AzureSource(ABC):
             return
         if head.get("x-ms-meta-hdi_isfolder").lower() == "true" or head.get("x-ms-resource-type") == "directory":
             return
-        length = head.get("content-length")
-        size = int(length) if length.isdecimal() else None
-        name = self._path.rpartition("/")[2]
-        yield File(name, size, head.get("etag") or None, _md5(head.get("content-md5")), locator=self._path)
+        size_bytes, md5 = _size(head.get("content-length")), _md5(head.get("content-md5"))
+        yield File(self._path.rpartition("/")[2], size_bytes, head.get("etag") or None, md5, locator=self._path)
+
+    def _file(self, path: str, listed: ElementTree.Element, locator: str) -> File:
+        size_bytes = _size(listed.findtext("Properties/Content-Length") or "")
+        # Blobs are listed without the quotes that an ETag has in headers.
+        etag = (listed.findtext("Properties/Etag") or "").strip('"')
+        if size_bytes is None or not (etag.isascii() and etag.isprintable()):
+            raise self._not_azure()
+        md5 = _md5(listed.findtext("Properties/Content-MD5") or "")
+        return File(path, size_bytes, f'"{etag}"' if etag else None, md5, locator=locator)
 
     def _pages(self, folder: str, query: dict[str, str], entries: str) -> Iterator[ElementTree.Element]:
         """The entries of each page of a listing, as one element."""
@@ -281,16 +291,7 @@ class AzureBlobSource(_AzureSource):
             for blob in page.iterfind("Blob"):
                 name = self._name(blob, folder)
                 if not _is_folder(name, blob):
-                    yield self._file(name, folder, blob)
-
-    def _file(self, name: str, folder: str, blob: ElementTree.Element) -> File:
-        size = blob.findtext("Properties/Content-Length") or ""
-        if not size.isdecimal():
-            raise self._not_azure()
-        # Listed without the quotes that it has in headers.
-        etag = (blob.findtext("Properties/Etag") or "").strip('"')
-        md5 = _md5(blob.findtext("Properties/Content-MD5") or "")
-        return File(name[len(folder) :], int(size), f'"{etag}"' if etag else None, md5, locator=name)
+                    yield self._file(name[len(folder) :], blob, name)
 
     def _name(self, blob: ElementTree.Element, prefix: str) -> str:
         name = _decoded_name(blob)
@@ -331,14 +332,7 @@ class AzureFilesSource(_AzureSource):
                     if entry.tag == "Directory":
                         pending.append(path)
                     elif entry.tag == "File":
-                        yield self._file(path, top, entry)
-
-    def _file(self, path: str, top: str, entry: ElementTree.Element) -> File:
-        size = entry.findtext("Properties/Content-Length") or ""
-        if not size.isdecimal():
-            raise self._not_azure()
-        etag = (entry.findtext("Properties/Etag") or "").strip('"')
-        return File(path, int(size), f'"{etag}"' if etag else None, locator=f"{top}/{path}" if top else path)
+                        yield self._file(path, entry, f"{top}/{path}" if top else path)
 
     def digests(self, file: File) -> Sequence[Digest]:
         """What is stored as the file's Content-MD5; a listing does not tell it, and this costs a request."""
@@ -367,6 +361,10 @@ def _decoded_name(item: ElementTree.Element) -> str:
         return ""
     text = name.text or ""
     return unquote(text) if name.get("Encoded") == "true" else text
+
+
+def _size(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def _md5(encoded: str) -> tuple[Digest, ...]:
