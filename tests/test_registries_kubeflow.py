@@ -270,6 +270,14 @@ def test_an_alias_is_a_property_of_the_model_or_of_the_version_and_the_model_s_w
     assert resolve("iris@first").version == "v1"
 
 
+def test_an_alias_may_be_a_number(kubeflow, resolve):
+    number = {"alias.best": {"metadataType": "MetadataIntValue", "int_value": "2"}}
+    model = kubeflow.model("iris", customProperties=number)
+    for name in ("1", "2", "3"):
+        kubeflow.artifact(kubeflow.version(model, name), "s3://b/p")
+    assert resolve("iris@best").version == "2"
+
+
 def test_an_alias_that_several_versions_carry_names_none(kubeflow, resolve):
     model = kubeflow.model("iris")
     for name in ("v1", "v2", "v3"):

@@ -166,8 +166,10 @@ class KubeflowRegistry:
         versions: list[Entity] = []
         name, why = reference.version, "asked for by its name"
         if reference.alias:
-            name, why = text(properties(model), f"alias.{reference.alias}"), f"the alias {reference.alias} names it"
-        if reference.alias and not name:
+            # Perhaps a number: so the client writes "2" if it was given as one.
+            name = str(properties(model).get(f"alias.{reference.alias}", ""))
+            why = f"the alias {reference.alias} names it"
+        if not name:
             versions = self._versions(api, model)
             name = _carrier(model, versions, reference.alias)
         shown = f"version {printable(name)!r} of {printable(model['name'])!r}"
