@@ -17,6 +17,7 @@ BODY = b"model" * 1000
 
 # A service that says the secrets back, and a principal whose secret it must not see.
 AZURE = "http://127.0.0.1:{port}/bucket"
+INSECURE = {"KSERVE_OCI_INSECURE_REGISTRY": "true"}
 AZURE_PRINCIPAL = {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_CLIENT_SECRET": "s3cret"} | {
     "AZURE_AUTHORITY_HOST": "https://user:s3cret@127.0.0.1:{port}"
 }
@@ -113,6 +114,27 @@ def run(folder: Path, *arguments: str, **env: str) -> tuple[int, str]:
     return result.returncode, result.stdout + result.stderr + everything(folder)
 
 
+def docker_login(entry: dict[str, str]) -> str:
+    return json.dumps({"auths": {"127.0.0.1:{port}": entry}})
+
+
+def hdfs_failures() -> Iterator[dict[str, str]]:
+    """Storage JSON of HDFS with secrets in all that can be one, for servers that refuse or are none."""
+    headers = {"HEADERS": json.dumps({"Authorization": MARK})}
+    for url in ("http://127.0.0.1:{port}/denied", "http://127.0.0.1:{port}/model.bin", "http://127.0.0.1:1"):
+        for given in (headers, {"HDFS_DELEGATION_TOKEN": MARK}):
+            yield {"STORAGE_CONFIG": json.dumps({"type": "hdfs", "HDFS_NAMENODE": url, **given})}
+    for wrong in (
+        {"HEADERS": MARK},
+        {"TLS_CERT": f"{MARK}!"},
+        {"TLS_CERT": "czNjcmV0", "TLS_KEY": "czNjcmV0", "HDFS_NAMENODE": "https://127.0.0.1:1"},
+        {"KERBEROS_PRINCIPAL": "a@B", "KERBEROS_KEYTAB": f"{MARK}!"},
+        {"HDFS_NAMENODE": f"https://user:{MARK}@h:9871"},
+        {"HDFS_NAMENODE": "", "HEADERS": json.dumps({"Authorization": MARK})},
+    ):
+        yield {"STORAGE_CONFIG": json.dumps({"type": "hdfs", "HDFS_NAMENODE": "http://127.0.0.1:1", **wrong})}
+
+
 def google_key() -> str:
     return json.dumps({"type": "service_account", "client_email": "a@b", "private_key": MARK})
 
@@ -188,6 +210,25 @@ def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
         (["pull", "model-registry://iris/v1?token=s3cret", "dest"], {"LADING_CATALOG": "/nowhere"}),
         (["pull", "model-registry://iris", "dest"], {"MODEL_REGISTRY_BASE_URL": "user:s3cret@127.0.0.1:{port}"}),
         (["pull", "model-registry://iris", "dest"], {"MODEL_REGISTRY_BASE_URL": "127.0.0.1:{port}/x?token=s3cret"}),
+        (["pull", "oci://user:s3cret@127.0.0.1:{port}/a", "dest"], {}),
+        (["pull", "oci://127.0.0.1:{port}/a?token=s3cret", "dest"], {}),
+        (["pull", "oci://127.0.0.1:{port}/a", "dest"], {"OCI_USERNAME": "u", "OCI_PASSWORD": "s3cret"}),
+        (["init", "oci://127.0.0.1:{port}/a", "dest"], {**INSECURE, "OCI_USERNAME": "u", "OCI_PASSWORD": "s3cret"}),
+        (["pull", "oci://127.0.0.1:{port}/a", "dest"], {**INSECURE, ".dockerconfigjson": "s3cret"}),
+        *(
+            (["pull", "oci://127.0.0.1:{port}/a", "dest"], {**INSECURE, ".dockerconfigjson": docker_login(entry)})
+            for entry in (
+                {"auth": MARK},
+                {"username": "u", "password": MARK},
+                {"identitytoken": MARK},
+                {"registrytoken": f"{MARK}\r\nX-Other: 1"},
+                {"registrytoken": f"{MARK}\u6a21"},
+            )
+        ),
+        (
+            ["pull", "oci://127.0.0.1:{port}/a", "dest"],
+            {**INSECURE, "STORAGE_CONFIG": '{"type": "oci", "username": "u", "password": "s3cret"}'},
+        ),
         (["pull", "http://user:s3cret@h\x01ost/", "dest"], {}),
         (["pull", "http://user:s3cret@h:port/x", "dest"], {}),
         (["pull", "http://user:s3cret@localhost:{port}/folder/?token=s3cret", "dest"], {}),
@@ -259,6 +300,9 @@ def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
                 "STORAGE_CONFIG": "",
             },
         ),
+        *((["pull", "hdfs://models/m", "dest"], variables) for variables in hdfs_failures()),
+        (["pull", "webhdfs://user:s3cret@127.0.0.1:{port}/m", "dest"], {"STORAGE_CONFIG": ""}),
+        (["pull", "webhdfs://127.0.0.1:{port}/m?delegation=s3cret", "dest"], {"STORAGE_CONFIG": ""}),
     ],
 )
 def test_no_other_failure_tells_a_secret(tmp_path: Path, port: int, arguments: list[str], env: dict[str, str]) -> None:

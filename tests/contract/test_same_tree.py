@@ -14,6 +14,8 @@ from servers.fake_azure import FakeAzure, azure_settings
 from servers.fake_gcs import FakeGcs
 from servers.fake_hub import FakeHub
 from servers.fake_modelscope import FakeModelScope
+from servers.fake_oci import FakeRegistry
+from servers.fake_webhdfs import FakeWebHdfs
 from servers.faulty_http import FaultyServer
 from servers.git_server import GitServer
 from servers.real_s3 import BUCKET, client, fill_moto, moto, rclone, s3_settings
@@ -149,6 +151,25 @@ def _modelscope(request):
         yield "modelscope://owner/tree", {"variables": {"MODELSCOPE_ENDPOINT": server.url}}
 
 
+@contextmanager
+def _oci(request):
+    with request.getfixturevalue("tar").open("rb") as file, FaultyServer() as server:
+        registry = FakeRegistry(server)
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        registry.put_artifact(registry.put_blob(content, "application/vnd.kitops.modelkit.model.v1.tar"))
+        yield registry.uri(), {"variables": {"KSERVE_OCI_INSECURE_REGISTRY": "true"}}
+
+
+@contextmanager
+def _hdfs(request):
+    with FaultyServer() as server, FaultyServer(host="localhost") as datanode:
+        cluster = FakeWebHdfs(server, datanode, block_bytes=128 * MIB)
+        for path, data in mapped_tree(request.getfixturevalue("tree")).items():
+            cluster.put(f"/models/tree/{path}", data)
+        cluster.make_folder("/models/tree/nothing")
+        yield "hdfs://models/tree", {"variables": {"HDFS_NAMENODE": server.url}}
+
+
 @pytest.mark.parametrize(
     "served",
     [
@@ -164,6 +185,8 @@ def _modelscope(request):
         _git,
         _hugging_face,
         _modelscope,
+        _oci,
+        _hdfs,
     ],
     ids=[
         "path",
@@ -178,6 +201,8 @@ def _modelscope(request):
         "git",
         "hugging-face",
         "modelscope",
+        "oci",
+        "hdfs",
     ],
 )
 def test_the_same_tree_gives_the_same_manifest_through_every_source(request, served, expected, destination, pull):
