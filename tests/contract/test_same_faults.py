@@ -11,7 +11,7 @@ import json
 import shutil
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from servers.fake_hub import FakeHub
 from servers.fake_modelscope import FakeModelScope
 from servers.fake_oci import FakeRegistry, basic_only, tar
 from servers.fake_s3 import FakeS3
+from servers.fake_webhdfs import FakeWebHdfs, opens
 from servers.faulty_http import (
     ALWAYS,
     ANYWHERE,
@@ -51,6 +52,7 @@ BIG = content(MIB, seed=1)
 NEW = content(MIB, seed=2)
 FILES = {"config.json": b"{}", "weights/big.bin": BIG}
 SPAN_BYTES = 256 * 1024
+LISTING_BYTES = 32 * 1024
 SHORT = Limits(stall_s=0.3, connect_s=5.0, attempts=4, workers=1)
 
 
@@ -260,6 +262,23 @@ def _oci(*, layers: bool) -> Iterator[Scene]:
         )
 
 
+@contextmanager
+def _hdfs() -> Iterator[Scene]:
+    with FaultyServer() as server:
+        cluster = FakeWebHdfs(server)
+        for path, data in FILES.items():
+            cluster.put(f"/models/{path}", data)
+        yield Scene(
+            server,
+            "hdfs://models",
+            lists=lambda request: "op=LISTSTATUS" in request.query,
+            reads=lambda request: opens(request) and request.path.endswith("/big.bin"),
+            put=lambda data: cluster.put("/models/weights/big.bin", data),
+            settings={"variables": {"HDFS_NAMENODE": server.url, "HDFS_HEADERS": '{"X-Token": "se-cret"}'}},
+            secret="se-cret",
+        )
+
+
 SCENES = {
     "azure-blob": partial(_azure, files=False),
     "azure-files": partial(_azure, files=True),
@@ -268,6 +287,7 @@ SCENES = {
     "http": _http,
     "s3": _s3,
     "gcs": _gcs,
+    "hdfs": _hdfs,
     "hugging-face": _hugging_face,
     "oci-files": partial(_oci, layers=False),
     "oci-layers": partial(_oci, layers=True),
@@ -351,6 +371,19 @@ def test_a_body_that_never_begins_ends_the_delivery(scene, destination, deliver,
         deliver()
     assert caught.value.exit_code == 5
     destination.assert_untouched()
+
+
+def test_what_an_interrupted_delivery_brought_is_not_fetched_again(scene, destination, deliver):
+    scene.misbehave(reset(at=0, after=2, times=ALWAYS, on=scene.reads))
+    # What comes in one piece has come by then.
+    with suppress(Unavailable):
+        deliver()
+        destination.assert_holds(scene.files)
+    landed = destination.landed_bytes()
+    scene.server.behave()
+    deliver()
+    destination.assert_holds(scene.files)
+    assert scene.server.sent_bytes <= sum(map(len, scene.files.values())) - landed + LISTING_BYTES
 
 
 @pytest.mark.parametrize("after", [0, 1], ids=["before-reading", "between-ranges"])
