@@ -130,6 +130,16 @@ def test_a_machine_of_another_kind_has_no_identity(open_credentials, entra, answ
     assert len(entra.azure.server.requests) == 1
 
 
+@pytest.mark.parametrize("answer", [404, 410, 429, 500])
+def test_a_metadata_service_that_is_updated_or_busy_is_waited_for(open_credentials, entra, answer) -> None:
+    entra.identities = {"client"}
+    entra.azure.server.misbehave("/metadata/identity/oauth2/token", status(answer, on=anything))
+    found = open_credentials(AZURE_CLIENT_ID="client").get()
+    assert found is not None
+    assert found.kind == "managed identity"
+    assert len(entra.azure.server.requests) == 2
+
+
 def test_a_machine_that_does_not_answer_has_no_identity(open_credentials) -> None:
     assert not open_credentials(AZURE_POD_IDENTITY_AUTHORITY_HOST=NOWHERE).ask_the_machine()
     with pytest.raises(Unavailable) as caught:

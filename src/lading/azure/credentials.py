@@ -116,8 +116,8 @@ class AzureCredentials:
         if settings.client_id:
             try:
                 return self._managed_identity(local, settings.client_id)
-            except Unavailable as error:
-                error.hint = error.hint or (
+            except (NotAllowed, Unavailable) as error:
+                error.hint = (
                     "with AZURE_CLIENT_ID alone this machine is asked for that identity; "
                     "others need AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE"
                 )
@@ -159,25 +159,22 @@ class AzureCredentials:
     def _managed_identity(self, http: HttpClient, client_id: str) -> Token:
         """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token."""
         query = {"api-version": "2018-02-01", "resource": _RESOURCE} | ({"client_id": client_id} if client_id else {})
+        url = f"{self._settings.metadata_url.rstrip('/')}/metadata/identity/oauth2/token?{urlencode(query)}"
         what = "the managed identity of this machine"
-        head, body = http.fetch(
-            "GET",
-            f"{self._settings.metadata_url.rstrip('/')}/metadata/identity/oauth2/token?{urlencode(query)}",
-            [("Metadata", "true")],
-            what=what,
-            limit_bytes=_LIMIT_BYTES,
-            redirects=0,
-        )
-        if head.status in (400, 403, 404):
-            raise NotAllowed(
-                f"{what} cannot be had ({head.status})",
-                hint="assign the identity that AZURE_CLIENT_ID names to this machine, or set AZURE_CLIENT_SECRET"
-                if client_id
-                else "assign an identity to this machine",
-            )
-        if head.status != 200:
-            raise status_error(head, what)
-        return parse_token(body, kind="managed identity", what=what)
+
+        def attempt() -> bytes:
+            with http.open("GET", url, [("Metadata", "true")], redirects=0) as answer:
+                status = answer.head.status
+                if status in (404, 410):
+                    # So it answers while it is updated.
+                    raise Unavailable(f"{what} cannot be had now ({status})")
+                if status in (400, 403):
+                    raise NotAllowed(f"{what} cannot be had ({status})")
+                if status != 200:
+                    raise status_error(answer.head, what)
+                return answer.read(_LIMIT_BYTES)
+
+        return parse_token(http.retry.call(attempt, what=what), kind="managed identity", what=what)
 
 
 def _given_token(token: Secret, expires_on: str) -> Token:
