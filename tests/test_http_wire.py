@@ -86,6 +86,12 @@ def test_the_answer_to_head_has_no_body_whatever_it_says() -> None:
     assert answered(OK + b"Content-Length: 500\r\n\r\n", "HEAD") == (200, b"", True)
 
 
+@pytest.mark.parametrize("length", [b"\xb2", b"-1", b"1" * 19, b"5, 6", b"5 bytes"])
+def test_an_answer_to_head_does_not_tell_a_length_that_is_no_number(length: bytes) -> None:
+    with pytest.raises(Malformed):
+        answered(OK + b"Content-Length: " + length + b"\r\n\r\n", "HEAD")
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -7,6 +7,7 @@ pools, retries (``http_client``), and HTTP/2.
 """
 
 import contextlib
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ _MAX_INTERIM_ANSWERS = 8
 _SLOW_PIECE_S = 0.5
 _LEAST_PIECE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE_BYTES = 1024
+_LENGTH = re.compile("[0-9]{1,18}")
 
 
 class Head(NamedTuple):
@@ -152,21 +154,18 @@ class Connection:
 
     def _body_size(self, method: str, head: Head) -> int | None:
         """Bytes in the body; -1 for chunked, None for "until the connection closes" (RFC 9112, 6.3)."""
+        length = head.get("content-length")
+        lengths = {part.strip() for part in length.split(",")}
+        if length and (len(lengths) > 1 or not _LENGTH.fullmatch(min(lengths))):
+            raise Malformed(f"{self._peer} sent Content-Length {length!r}")
         if method == "HEAD" or head.status in (204, 304):
             return 0
         coding = head.get("transfer-encoding").lower()
-        length = head.get("content-length")
         if coding:
             if coding != "chunked" or length:
                 raise Malformed(f"{self._peer} sent a body framed in two ways ({coding!r})")
             return -1
-        if not length:
-            return None
-        lengths = {part.strip() for part in length.split(",")}
-        text = lengths.pop()
-        if lengths or not (text.isascii() and text.isdigit()) or len(text) > 18:
-            raise Malformed(f"{self._peer} sent Content-Length {length!r}")
-        return int(text)
+        return int(min(lengths)) if length else None
 
     def _read_head(self) -> Head:
         searched = self._start

@@ -32,7 +32,7 @@ _DIGEST_HEADERS = frozenset(
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _DECODED_BYTES = 256 * 1024
 _MD5 = re.compile(r'"[0-9a-f]{32}"')
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)")
 
 
 def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:

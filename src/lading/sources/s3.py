@@ -41,6 +41,7 @@ _MOST_BARREN_PAGES = 100
 _AWS_ENDPOINT = re.compile(r"https://s3(?:[.-]([a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?")
 _HOST_LABELS = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_COUNT = re.compile("[0-9]{1,5}")
 _ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: codes that say more than
@@ -138,7 +139,7 @@ class S3Source:
         """
         for algorithm in ("sha256", "sha1", "crc32c", "crc32"):
             encoded, dash, count = head.get(f"x-amz-checksum-{algorithm}").partition("-")
-            if not dash or not count.isdigit() or not 0 < int(count) <= 10_000:
+            if not dash or not _COUNT.fullmatch(count) or not 0 < int(count) <= 10_000:
                 continue
             for digest in base64_digest(algorithm, encoded):
                 sizes = self._part_sizes(file, int(count))
