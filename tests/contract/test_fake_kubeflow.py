@@ -1,5 +1,6 @@
 """The fake registry is one to Kubeflow's own client, and its answers are what the published schema describes."""
 
+import asyncio
 import json
 import re
 from functools import cache
@@ -95,7 +96,8 @@ def described(kubeflow, server):
 def client(kubeflow):
     from model_registry import ModelRegistry
 
-    return ModelRegistry(kubeflow.url, author="me", is_secure=False, user_token="x")
+    # Its own way of running would change asyncio for the whole process.
+    return ModelRegistry(kubeflow.url, author="me", is_secure=False, user_token="x", async_runner=asyncio.run)
 
 
 def test_kubeflow_s_own_client_takes_the_fake_for_a_registry(client, described):

@@ -1,5 +1,6 @@
 """What Kubeflow's own client registers, ``lading init`` brings: the same files, from wherever they are, with logins on both sides."""
 
+import asyncio
 import json
 from contextlib import contextmanager
 
@@ -33,7 +34,8 @@ def kubeflow(server):
 def client(kubeflow):
     from model_registry import ModelRegistry
 
-    return ModelRegistry(kubeflow.url, author="me", is_secure=False, user_token=TOKEN)
+    # Its own way of running would change asyncio for the whole process.
+    return ModelRegistry(kubeflow.url, author="me", is_secure=False, user_token=TOKEN, async_runner=asyncio.run)
 
 
 @pytest.fixture
