@@ -147,6 +147,19 @@ def test_an_object_stored_in_gzip_arrives_decoded(gcs, server, emulated, tmp_pat
     assert (request.headers["accept-encoding"], request.headers.get("range")) == ("gzip", None)
 
 
+def test_gzip_of_many_members_arrives_with_all_of_them(gcs, emulated, tmp_path, pull):
+    parts = [content(200_000, seed=number) for number in range(3)]
+    gcs.put("model/config.json", b"".join(map(gzip.compress, parts)), encoding="gzip")
+    pull("gs://models/model", tmp_path / "model", **emulated)
+    assert read_tree(tmp_path / "model") == FILES | {"config.json": b"".join(parts)}
+
+
+def test_what_stands_behind_gzip_data_is_refused(gcs, emulated, tmp_path, pull):
+    gcs.put("model/config.json", gzip.compress(b"{}") + b"surplus", encoding="gzip")
+    with pytest.raises(IntegrityError, match="gzip"):
+        pull("gs://models/model", tmp_path / "model", **emulated)
+
+
 def test_an_object_stored_in_gzip_that_is_damaged_is_refused(gcs, server, emulated, tmp_path, pull):
     gcs.put("model/config.json", gzip.compress(content(100_000)), encoding="gzip")
     server.misbehave(gcs.media("model/config.json"), wrong_byte(50_000, times=ALWAYS))
@@ -225,6 +238,7 @@ def test_a_bucket_that_is_not_there_is_not_found(gcs, emulated, tmp_path, pull):
         b'{"items": [{"size": "1"}]}',
         b'{"items": [{"name": "model/x"}]}',
         b'{"items": [{"name": "model/x", "size": "-1"}]}',
+        b'{"items": [{"name": "model/x", "size": "' + b"9" * 5000 + b'"}]}',
         b'{"items": [{"name": "model/x", "size": "1", "generation": 7}]}',
         b'{"items": [{"name": "elsewhere/x", "size": "1"}]}',
         b"[" * 100_000,

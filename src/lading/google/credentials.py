@@ -261,7 +261,7 @@ class GoogleCredentials:
         """https://cloud.google.com/compute/docs/access/authenticate-workloads#applications."""
         # Outside of Google the name does not exist, and that is known at once.  Where it does, the server may be
         # late: GKE's takes a few seconds after a pod has started, which is when models are fetched.
-        http = self._http.direct(connect_s=1.0, stall_s=5.0, retry=self._http.retry._replace(attempts=4))
+        http = self._http.direct(connect_s=1.0, stall_s=5.0, retry=self._http.retry._replace(attempts=6))
         url = f"http://{self._settings.metadata_host}/computeMetadata/v1/instance/service-accounts/default/token"
         self.unanswered = False
         try:

@@ -39,6 +39,7 @@ _ERROR_LIMIT_BYTES = 64 * 1024
 _MOST_BARREN_PAGES = 100
 # https://cloud.google.com/storage/docs/buckets#naming
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_SIZE = re.compile(r"[0-9]{1,18}")
 _FACTS = "name,size,generation,crc32c,md5Hash,contentEncoding"
 _PLAIN = ("Accept-Encoding", "identity")
 
@@ -152,7 +153,7 @@ class GcsSource:
 
     def _file(self, path: str, name: str, item: Mapping[str, Any]) -> File:
         size, generation = _text(item, "size", self._shown), item.get("generation")
-        if not size.isdecimal() or not (generation is None or isinstance(generation, str)):
+        if not _SIZE.fullmatch(size) or not (generation is None or isinstance(generation, str)):
             raise _not_gcs(self._shown)
         if str(item.get("contentEncoding", "")).lower() == "gzip":
             # Size and digests are those of the encoded bytes: nothing is known of what comes out of the decoder.
