@@ -53,7 +53,9 @@ _NOT_OF_A_SAS = re.compile(
     r"(?:comp|restype|prefix|marker|maxresults|include|delimiter|(?:share)?snapshot|versionid)=", re.IGNORECASE
 )
 
-_NO_CREDENTIALS = "no Azure credentials were found: set some, or add a SAS to the URI"
+_NO_CREDENTIALS = (
+    "no Azure credentials were found: set AZURE_STORAGE_ACCESS_KEY or AZURE_CLIENT_ID, or add a SAS to the URI"
+)
 
 # https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2: codes that say more than their
 # status does, with what to try.
