@@ -239,6 +239,36 @@ def test_a_model_that_a_search_finds_twice_is_taken_from_the_list(kubeflow, reso
     assert [str(resolve(name).uri) for name in ("iris", "IRIS")] == ["s3://b/small", "s3://b/large"]
 
 
+ODD = [
+    "a/b",
+    "a@b",
+    "a?b=c",
+    "a#b",
+    "a%2Fb",
+    "a+b",
+    " ",
+    "a b ",
+    "..",
+    ".",
+    "größe",
+    "模型",
+    "a\nb",
+    "a\x00b",
+    "'\"\\",
+    "%",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_name_can_be_asked_for_when_it_is_percent_encoded(kubeflow, resolve, name):
+    model = kubeflow.model(name, customProperties=text_properties(**{f"alias.{name}": name}))
+    kubeflow.artifact(kubeflow.version(model, name), "s3://b/p", name=name)
+    coded = quote(name, safe="")
+    for asked_for in (coded, f"{coded}/{coded}", f"{coded}@{coded}", f"kf/{coded}/{coded}?artifact={coded}"):
+        found = resolve(asked_for)
+        assert (found.model, found.version) == (name, name)
+
+
 def test_two_models_of_one_name_are_refused_with_their_ids(kubeflow, resolve):
     ids = [kubeflow.model("iris"), kubeflow.model("iris")]
     with pytest.raises(Unsupported, match=f"2 models called 'iris' .ids {', '.join(ids)}"):
