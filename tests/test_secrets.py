@@ -207,6 +207,20 @@ def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
             ["pull", "http://user:s3cret@127.0.0.1:{port}/a/models", "dest"],
             {"AZURE_SERVICE_URL": "http://user:s3cret@127.0.0.1:{port}/a"},
         ),
+        *(
+            (["pull", uri, "dest"], {"GIT_USERNAME": "u", "GIT_PASSWORD": "s3cret"})
+            for uri in (
+                "git+http://localhost:{port}/model.git",
+                "git+http://user:s3cret@localhost:{port}/denied",
+                "git+http://user:s3cret@127.0.0.1:1/model.git",
+                "git+http://user:s3cret@h:port/model.git",
+                "git+http://s3cret@localhost:{port}/model.git?token=s3cret",
+                "git+http://user:s3cret@localhost:{port}/model.git#token=s3cret",
+                "https://user:s3cret@localhost:{port}/model.git",
+                "git+ssh://user:s3cret@localhost/model.git",
+            )
+        ),
+        (["init", "git+http://localhost:{port}/m", "dest"], {"GIT_USERNAME": "u", "GIT_PASSWORD": "s3cret\r\nX: 1"}),
         (["pull", "model-registry://iris/v1?token=s3cret", "dest"], {"LADING_CATALOG": "/nowhere"}),
         (["pull", "model-registry://iris", "dest"], {"MODEL_REGISTRY_BASE_URL": "user:s3cret@127.0.0.1:{port}"}),
         (["pull", "model-registry://iris", "dest"], {"MODEL_REGISTRY_BASE_URL": "127.0.0.1:{port}/x?token=s3cret"}),
@@ -238,6 +252,18 @@ def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
         (["pull", "http://localhost:{port}/model.bin", "dest"], {"localhost-headers": "s3cret"}),
         (["pull", "http://localhost:{port}/model.bin", "dest"], {"localhost-headers": '{"A": "s3cret\\r\\nB: 1"}'}),
         (["pull", "http://localhost:{port}/model.bin", "dest"], {"localhost-headers": '{"A": "s3cret\u6a21"}'}),
+        (
+            ["pull", "http://localhost:{port}/denied", "dest"],
+            {"STORAGE_CONFIG": '{"type": "https", "headers": {"X-Token": "s3cret"}, "password": "s3cret"}'},
+        ),
+        (
+            ["pull", "http://localhost:{port}/denied", "dest"],
+            {
+                "STORAGE_CONFIG": '{"type": "https", "host": "localhost", "headers": "s3cret", "password": "s3cret"}',
+                "localhost-headers": "",
+            },
+        ),
+        (["pull", "http://localhost:{port}/model.bin", "dest"], {"localhost:{port}-headers": '["s3cret"]'}),
         (["pull", "http://localhost:{port}/model.bin", "dest"], {"STORAGE_CONFIG": '{"secret_access_key": "s3cret"'}),
         (["init", "http://localhost:{port}/model.bin", "dest"], {"STORAGE_OVERRIDE_CONFIG": "s3cret"}),
         *(
@@ -307,7 +333,8 @@ def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
 )
 def test_no_other_failure_tells_a_secret(tmp_path: Path, port: int, arguments: list[str], env: dict[str, str]) -> None:
     filled = [argument.replace("{port}", str(port)) for argument in arguments]
-    code, said = run(tmp_path, *filled, **{name: value.replace("{port}", str(port)) for name, value in env.items()})
+    env = {name.replace("{port}", str(port)): value.replace("{port}", str(port)) for name, value in env.items()}
+    code, said = run(tmp_path, *filled, **env)
     assert MARK not in said
     assert code == 0 if arguments[0] in ("resolve", "check") else code not in (0, 1), said
 

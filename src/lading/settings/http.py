@@ -27,7 +27,7 @@ def read_headers(variables: Variables, host: str, port: int | None) -> list[tupl
     known = [f"{host}:{port}", host] if port else [host]
     for name in known:
         text = variables.get(f"{name}-headers")
-        if text is not None:
+        if text:
             return _parsed(text, f"{name}-headers")
     text, user, password = (variables.get(name) for name in ("headers", "https-username", "https-password"))
     for_host = variables.get("https-host", "").lower()
