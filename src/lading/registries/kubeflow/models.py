@@ -130,13 +130,15 @@ class KubeflowRegistry:
         what = f"model {printable(name)!r}"
         found = self._find(api, "/registered_model", {"name": name}, what)
         if found is None:
-            models = list(api.list("/registered_models", what=what))
-            found = _only(models, name, f"registry {printable(self.name)} has", "models")
+            # Of all models, of which there may be many, only the names are kept.
+            names = set()
+            same = []
+            for model in api.list("/registered_models", what=what):
+                names.add(model["name"])
+                same += [model] if model["name"] == name else []
+            found = _only(same, name, f"registry {printable(self.name)} has", "models")
             if found is None:
-                raise NoSuchModel(
-                    f"registry {printable(self.name)} has no {what}",
-                    hint=near_hint(name, (other["name"] for other in models)),
-                )
+                raise NoSuchModel(f"registry {printable(self.name)} has no {what}", hint=near_hint(name, names))
         if not _is_live(found):
             raise NotFound(
                 f"{what} is {_state(found)} in registry {printable(self.name)}",
