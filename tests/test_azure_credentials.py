@@ -199,8 +199,17 @@ def test_credentials_for_a_prefix_take_the_place_of_those_that_would_come_before
     assert read_azure(identity.overlaid({"AZURE_STORAGE_ACCESS_KEY": KEY})).client_id == ""
     assert read_azure(identity.overlaid({"AZURE_STORAGE_SAS_TOKEN": "sig=1"})).access_token is None
     assert read_azure(identity.overlaid({"AZURE_ACCESS_TOKEN": "new"})).client_id == ""
-    other = read_azure(identity.overlaid({"AZURE_CLIENT_ID": "other"}))
-    assert (other.client_id, other.client_secret, other.tenant_id) == ("other", None, TENANT)
+    for name in ("AZURE_CLIENT_ID", "AZ_CLIENT_ID"):
+        other = read_azure(identity.overlaid({name: "other"}))
+        assert (other.client_id, other.client_secret, other.tenant_id) == ("other", None, TENANT)
+    secret = {"AZ_CLIENT_ID": "other", "AZ_CLIENT_SECRET": "its", "AZ_TENANT_ID": "there"}
+    other = read_azure(identity.overlaid(secret))
+    assert other.client_secret is not None
+    assert (other.client_id, other.client_secret.reveal(), other.tenant_id) == ("other", "its", "there")
+    for name in ("AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_SAS_TOKEN"):
+        assert read_azure(Variables({"AZURE_ACCOUNT_NAME": "one"}).overlaid({name: KEY})).account == ""
+    both = {"AZURE_ACCOUNT_NAME": "two", "AZURE_STORAGE_ACCESS_KEY": KEY}
+    assert read_azure(Variables({"AZURE_ACCOUNT_NAME": "one"}).overlaid(both)).account == "two"
 
 
 def test_storage_json_of_type_azure_stands_for_the_variables() -> None:

@@ -17,6 +17,9 @@ _OF_HDFS = tuple(
         *("TLS_CA", "TLS_CERT", "TLS_KEY", "TLS_SKIP_VERIFY"),
     )
 )
+_AZURE_IDENTITY = ("AZURE_CLIENT_ID", "AZ_CLIENT_ID", "AZURE_ACCESS_TOKEN")
+_AZURE_ACCOUNT = ("AZURE_ACCOUNT_NAME", "AZ_ACCOUNT_NAME")
+
 # What belongs to another variable, and goes when a new value of that one comes without it: a session
 # token from elsewhere would make these keys wrong.
 _BELONGINGS = {
@@ -24,12 +27,14 @@ _BELONGINGS = {
     "HDFS_SECRET_DIR": ("HDFS_NAMENODE", *_OF_HDFS),
     "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
     "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3",),
-    # An identity and a token come before a key, and a secret is of one identity.
-    "AZURE_STORAGE_ACCESS_KEY": ("AZURE_CLIENT_ID", "AZ_CLIENT_ID", "AZURE_ACCESS_TOKEN", "AZURE_STORAGE_SAS_TOKEN"),
-    "AZURE_STORAGE_SAS_TOKEN": ("AZURE_CLIENT_ID", "AZ_CLIENT_ID", "AZURE_ACCESS_TOKEN", "AZURE_STORAGE_ACCESS_KEY"),
+    # An identity and a token come before a key, a key is for one account, and a secret is of one identity.
+    "AZURE_STORAGE_ACCESS_KEY": ("AZURE_STORAGE_SAS_TOKEN", *_AZURE_IDENTITY, *_AZURE_ACCOUNT),
+    "AZURE_STORAGE_SAS_TOKEN": ("AZURE_STORAGE_ACCESS_KEY", *_AZURE_IDENTITY, *_AZURE_ACCOUNT),
     "AZURE_CLIENT_ID": ("AZURE_CLIENT_SECRET", "AZ_CLIENT_SECRET", "AZURE_ACCESS_TOKEN"),
+    "AZ_CLIENT_ID": ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_ACCESS_TOKEN"),
+    "AZ_CLIENT_SECRET": ("AZURE_CLIENT_SECRET",),
+    "AZ_TENANT_ID": ("AZURE_TENANT_ID",),
     "AZURE_ACCESS_TOKEN": ("AZURE_CLIENT_ID", "AZ_CLIENT_ID", "AZURE_ACCESS_EXPIRES_ON_SECONDS"),
-    "GOOGLE_APPLICATION_CREDENTIALS": ("gcloud-application-credentials.json",),
 }
 
 
