@@ -251,33 +251,34 @@ def test_artifacts_may_be_behind_another_server_than_the_registry(mlflow, ask):
 # ---- digests and the file that MLflow's client adds ---------------------------------------------
 
 
-def test_tags_record_digests(mlflow, ask):
-    sha256 = "ab" * 32
-    mlflow.models["iris"][1].tags = {"lading.digest.weights/a b.bin": f"sha256:{sha256}", "lading.digest": "no"}
-    mlflow.models["iris"][2].tags = {"lading.sha256": sha256}
-    assert ask("mlflow://iris/1").digests == {"weights/a b.bin": Digest("sha256", sha256)}
-    assert ask("mlflow://iris/2").digests == {"": Digest("sha256", sha256)}
+def test_tags_record_digests_as_in_every_kind_of_registry(mlflow, ask):
+    one, two = "ab" * 32, "cd" * 32
+    versions = mlflow.models["iris"]
+    versions[1].tags = {"digest.weights/a b.bin": f"sha256:{one}", "digests": json.dumps({"größe": f"sha256:{two}"})}
+    versions[2].tags = {"sha256": one}
+    assert ask("mlflow://iris/1").digests == {"weights/a b.bin": Digest("sha256", one), "größe": Digest("sha256", two)}
+    assert ask("mlflow://iris/2").digests == {"": Digest("sha256", one)}
 
 
 @pytest.mark.parametrize(
     "tags",
     [
-        {"lading.sha256": "ab"},
-        {"lading.digest.x": "rot13:ab"},
-        {"lading.digest.x": ""},
-        {"lading.digest.": "crc32:00000000"},
-        {"lading.digest.../evil": "crc32:00000000"},
-        {"lading.digest./evil": "crc32:00000000"},
+        {"sha256": "ab"},
+        {"digest.x": "rot13:ab"},
+        {"digest.x": ""},
+        {"digest.../evil": "crc32:00000000"},
+        {"digest./evil": "crc32:00000000"},
+        {"digests": "no JSON"},
     ],
 )
 def test_a_tag_that_holds_no_digest_is_refused(mlflow, ask, tags):
     mlflow.models["iris"][1].tags = tags
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="digest"):
         ask("mlflow://iris/1")
 
 
 def test_a_recorded_digest_is_checked(mlflow, entry, pull, tmp_path):
-    mlflow.models["iris"][1].tags = {"lading.digest.model.pkl": "sha256:" + "0" * 64}
+    mlflow.models["iris"][1].tags = {"digest.model.pkl": "sha256:" + "0" * 64}
     with pytest.raises(IntegrityError, match="is expected"):
         pull("mlflow://iris/1", tmp_path / "model", registries=(entry(),))
     assert not (tmp_path / "model" / "model.pkl").exists()

@@ -16,9 +16,10 @@ from urllib.parse import quote, urlsplit
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.http_client import HttpClient
 from lading.http_wire import Head
-from lading.manifest import Digest, GeneratedFile, safe_path
+from lading.manifest import GeneratedFile
 from lading.near import near_hint
 from lading.registries import Deployment, NoSuchModel, Resolution
+from lading.registries.recorded import recorded_digests
 from lading.registries.reference import Reference
 from lading.registries.service import Service
 from lading.settings import RegistryEntry, Settings
@@ -41,7 +42,6 @@ _MOST_PAGES = 100
 _MOST_SHOWN = 20
 # A version's number in its database is of 32 bits in some of them.
 _MOST_DIGITS = 9
-_DIGEST_TAG, _SHA256_TAG = "lading.digest.", "lading.sha256"
 _DELIVERED_TAG = "lading.delivered."
 _OF_A_VERSION = ("description", "current_stage", "status", "run_id", "creation_timestamp", "last_updated_timestamp")
 _OF_A_LOGGED_MODEL = (
@@ -266,7 +266,7 @@ class MlflowRegistry:
             registry=self.name,
             model=model,
             version=version,
-            digests=_digests(tags, where),
+            digests=recorded_digests(where, tags),
             metadata={key: value for key, value in about.items() if value},
             variables=variables,
             generated=(_meta_file(model, version),),
@@ -340,22 +340,6 @@ def _aliases(model: Mapping[str, Any]) -> dict[str, str]:
 
 def _objects(items: object) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def _digests(tags: Mapping[str, str], where: str) -> dict[str, Digest]:
-    """Digests that tags record: ``lading.sha256`` of the only file, ``lading.digest.<path>`` of each."""
-    digests = {}
-    for key, value in tags.items():
-        if key != _SHA256_TAG and not key.startswith(_DIGEST_TAG):
-            continue
-        path = "" if key == _SHA256_TAG else safe_path(key.removeprefix(_DIGEST_TAG))
-        try:
-            digests[path] = Digest.parse(value if ":" in value else f"sha256:{value}")
-        except UsageError as error:
-            raise IntegrityError(
-                f"{where}: the tag {printable(key)} holds no digest: {error.message}", hint=error.hint
-            ) from error
-    return digests
 
 
 def _meta_file(model: str, version: str) -> GeneratedFile:

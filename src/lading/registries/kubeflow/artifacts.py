@@ -1,13 +1,11 @@
 """What an artifact of either API says: where the bytes are, what they must be, and facts about them."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from lading.errors import IntegrityError, LadingError, NotFound, Unsupported, UsageError
-from lading.manifest import Digest, safe_path
 from lading.near import near_hint
 from lading.origin import split_url
 from lading.registries.kubeflow.answers import Entity, properties, text
@@ -105,42 +103,6 @@ def _pinned(uri: ModelURI, digest: str, where: str) -> ModelURI:
         raise IntegrityError(f"{where} records an oci.digest that is none, or not the one of its URI")
     folder, slash, last = name.rpartition("/")
     return uri._replace(path=f"{folder}{slash}{last.partition(':')[0]}@{digest}")
-
-
-def digests(where: str, *recorded: Mapping[str, Any]) -> dict[str, Digest]:
-    """The digests by path that custom properties record, "" for a model's only file.
-
-    ``sha256``: hexadecimal, of the only file; ``digest.<path>``: ``algorithm:hex`` of a file; ``digests``: JSON of
-    the same by path.  ``IntegrityError`` for one that cannot be read, or that another one contradicts.
-    """
-    found: dict[str, Digest] = {}
-    for one in recorded:
-        for path, value in _recorded(one, where):
-            try:
-                digest = Digest.parse(str(value))
-                safe_path(path or "only")
-            except LadingError as error:
-                raise IntegrityError(f"{where} records a digest that is none: {error.message}") from error
-            if found.setdefault(path, digest) != digest:
-                raise IntegrityError(f"{where} records two digests of {printable(path or 'its file')}")
-    return found
-
-
-def _recorded(recorded: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
-    if "sha256" in recorded:
-        value = str(recorded["sha256"])
-        yield "", value if ":" in value else f"sha256:{value}"
-    for name, value in recorded.items():
-        if name.startswith("digest."):
-            yield name.removeprefix("digest."), value
-    several = recorded.get("digests", {})
-    try:
-        several = json.loads(several) if isinstance(several, str) else several
-    except (ValueError, RecursionError):
-        several = None
-    if not isinstance(several, dict):
-        raise IntegrityError(f"{where} records digests that are no JSON object")
-    yield from several.items()
 
 
 def facts(found: Entity, *keys: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from lading.http_client import HttpClient
 from lading.near import near_hint
 from lading.registries import NoSuchModel, Resolution
 from lading.registries.kubeflow.answers import Api, entity, properties, text
-from lading.registries.kubeflow.artifacts import choose, digests, facts, labels, located
+from lading.registries.kubeflow.artifacts import choose, facts, labels, located
+from lading.registries.recorded import recorded_digests
 from lading.registries.reference import Reference
 from lading.registries.service import Service
 from lading.settings import RegistryEntry, Settings
@@ -70,7 +71,7 @@ class KubeflowCatalog:
             uri=uri,
             registry=self.name,
             model=name,
-            digests=digests(where, *recorded),
+            digests=recorded_digests(where, *recorded),
             metadata={key: value for key, value in metadata.items() if value},
             variables=Variables(variables),
             considered=((text(artifact, "name") or "the model", "the only model artifact"),),

@@ -23,8 +23,9 @@ from lading.http_client import HttpClient
 from lading.near import near_hint
 from lading.registries import Deployment, NoSuchModel, Resolution
 from lading.registries.kubeflow.answers import Api, Entity, entity, identifier, number, properties, text
-from lading.registries.kubeflow.artifacts import choose, digests, facts, labels, located
+from lading.registries.kubeflow.artifacts import choose, facts, labels, located
 from lading.registries.kubeflow.records import record
+from lading.registries.recorded import recorded_digests
 from lading.registries.reference import SCHEME, Reference
 from lading.registries.service import Service
 from lading.settings import RegistryEntry, Settings
@@ -95,7 +96,7 @@ class KubeflowRegistry:
             registry=self.name,
             model=model["name"],
             version=version["name"],
-            digests=digests(where, *recorded),
+            digests=recorded_digests(where, *recorded),
             metadata=metadata,
             # Perhaps secrets: a mapping that never prints them.
             variables=Variables(variables),
