@@ -474,3 +474,24 @@ def test_storage_json_of_the_type_gs_holds_the_credentials_and_the_endpoint(gcs,
         settings = Settings.load({"NO_GCE_CHECK": "true", **variables})
         pull("gs://models/model", tmp_path / str(number), variables=dict(settings.variables))
         assert whole_manifest(tmp_path / str(number))
+
+
+def test_a_mounted_secret_of_kserve_holds_the_credentials_of_a_prefix(gcs, google, tmp_path, pull):
+    gcs.refuse = allows("se-cret-1")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "gcloud-application-credentials.json").write_text(json.dumps(google.document("service_account")))
+    config = tmp_path / "lading.yaml"
+    config.write_text(f"credentials: [{{prefix: gs://models/model, folder: {secret}}}]")
+    variables = {
+        "LADING_CONFIG": str(config),
+        "API_ENDPOINT_OVERRIDE": google.server.url,
+        "NO_GCE_CHECK": "true",
+        # What KServe injects for the rest gives way.
+        "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere/key.json",
+    }
+    settings = Settings.load(variables)
+    pull("gs://models/model", tmp_path / "model", variables=variables, credentials=settings.credentials)
+    assert read_tree(tmp_path / "model") == FILES
+    with pytest.raises(NotFound, match="/nowhere"):
+        pull("gs://models/model-v2", tmp_path / "another", variables=variables, credentials=settings.credentials)
