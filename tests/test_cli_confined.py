@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from command_line import CATALOG, ENVIRONMENT, EXAMPLES, LADING, contents, write_model
+from servers.faulty_http import FaultyServer
+from servers.git_server import GitServer
 
 USER = 12345
 
@@ -104,6 +106,23 @@ def test_a_read_only_file_system_needs_only_its_destination(dest, as_stranger):
         pytest.skip("this machine lets nobody mount")
     assert done.returncode == 0, done.stderr
     assert contents(dest) == contents(EXAMPLES / "iris/v1")
+
+
+@pytest.mark.parametrize("filters", ["true", "false"])
+def test_a_read_only_file_system_needs_no_other_place_for_a_repository(dest, as_stranger, tmp_path, filters):
+    if not as_stranger or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare(1)")
+    with FaultyServer() as server:
+        model = GitServer(server, tmp_path).create()
+        model.commit({"config.json": b"{}", "big.bin": bytes(3 << 20)})
+        model.configure("uploadpack.allowFilter", filters)
+        argv = [*as_stranger, *LADING, "init", model.url, dest]
+        done = run(["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", dest, *argv], env=ENVIRONMENT, cwd="/")
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip("this machine lets nobody mount")
+    assert done.returncode == 0, done.stderr
+    assert contents(dest) == {"config.json": b"{}", "big.bin": bytes(3 << 20)}
+    assert sorted(path.name for path in dest.iterdir()) == [".lading.json", "big.bin", "config.json"]
 
 
 def test_a_destination_that_is_read_only_is_not_allowed(dest):

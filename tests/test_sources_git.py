@@ -263,6 +263,11 @@ def test_a_scratch_file_has_no_name_and_lies_near_the_destination(tmp_path):
         file.write(b"x")
 
 
+def test_a_scratch_file_lies_where_temporary_files_go_if_nothing_can_be_written_there():
+    with scratch_file("/proc/none") as file:
+        assert file.write(b"x") == 1
+
+
 def test_what_is_not_in_the_commit_is_told_with_what_is_near():
     commit = b"tree %s\n" % object_id(TREE, tree(("100644", b"model.bin", X))).hex().encode()
     objects = read(pack(entry(TREE, tree(("100644", b"model.bin", X))), entry(BLOB, b"x"), entry(COMMIT, commit)))

@@ -61,6 +61,8 @@ def test_nothing_and_control_characters_are_refused_and_shown_escaped(text: str)
         ("https://a@b@host/p", "https://***@host/p"),
         ("https://host/p?X-Amz-Signature=secret&versionId=7", "https://host/p?X-Amz-Signature=***&versionId=7"),
         ("https://host/p?secret", "https://host/p?***"),
+        ("git+https://u:secret@host/p@v1#subdirectory=a/b", "git+https://***@host/p@v1#subdirectory=a/b"),
+        ("git+https://host/p#subdirectory=a&token=secret", "git+https://host/p#***"),
         ("https://host/p?a=b=c&&d", "https://host/p?a=***&***&***"),
         ("https://host/p?REVISION=main", "https://host/p?REVISION=main"),
         ("s3://bucket/key", "s3://bucket/key"),
