@@ -4,7 +4,6 @@ The Git LFS server is the tests' own: git-lfs, the official client, pushes to it
 """
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lading.settings import Network
 from servers.certificates import Authority
 from servers.faulty_http import FaultyServer
 from servers.git_server import ENVIRONMENT, PASSWORD, USER, GitServer
+from servers.nginx import free_port, nginx
 from servers.trees import MIB, content, facts, read_tree, told, whole_manifest, write_tree
 
 BACKEND = "/usr/lib/git-core/git-http-backend"
@@ -30,49 +30,33 @@ FILES = {
 } | {f"small/{number % 7}/{number}.json": b"%d" % number for number in range(500)}
 ALLOWED = {"GIT_USERNAME": USER, "GIT_PASSWORD": PASSWORD}
 
-NGINX = """
-{user}
-worker_processes 1;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  client_max_body_size 0;
-  proxy_http_version 1.1;
-  server {{
-    listen 127.0.0.1:{port} ssl;
-    ssl_certificate {certificate};
-    ssl_certificate_key {key};
-    auth_basic "git";
-    auth_basic_user_file {folder}/users;
-    location ~ /info/lfs/ {{ proxy_pass {lfs}; }}
-    location /lfs-objects/ {{ auth_basic off; proxy_pass {lfs}; }}
-    location /git/ {{
-      fastcgi_pass unix:{folder}/fcgi;
-      fastcgi_buffering off;
-      fastcgi_param SCRIPT_FILENAME {backend};
-      fastcgi_param GIT_PROJECT_ROOT {folder}/git;
-      fastcgi_param GIT_HTTP_EXPORT_ALL "";
-      fastcgi_param GIT_PROTOCOL $http_git_protocol;
-      fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding;
-      fastcgi_param PATH_INFO $git_path;
-      fastcgi_param QUERY_STRING $query_string;
-      fastcgi_param REQUEST_METHOD $request_method;
-      fastcgi_param CONTENT_TYPE $content_type;
-      fastcgi_param CONTENT_LENGTH $content_length;
-      fastcgi_param REMOTE_USER $remote_user;
-      fastcgi_param REMOTE_ADDR $remote_addr;
+SITE = """
+    server {{
+      listen 127.0.0.1:{port} ssl;
+      ssl_certificate {certificate};
+      ssl_certificate_key {key};
+      auth_basic "git";
+      auth_basic_user_file {folder}/users;
+      location ~ /info/lfs/ {{ proxy_pass {lfs}; }}
+      location /lfs-objects/ {{ auth_basic off; proxy_pass {lfs}; }}
+      location /git/ {{
+        fastcgi_pass unix:{folder}/fcgi;
+        fastcgi_buffering off;
+        fastcgi_param SCRIPT_FILENAME {backend};
+        fastcgi_param GIT_PROJECT_ROOT {folder}/git;
+        fastcgi_param GIT_HTTP_EXPORT_ALL "";
+        fastcgi_param GIT_PROTOCOL $http_git_protocol;
+        fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding;
+        fastcgi_param PATH_INFO $git_path;
+        fastcgi_param QUERY_STRING $query_string;
+        fastcgi_param REQUEST_METHOD $request_method;
+        fastcgi_param CONTENT_TYPE $content_type;
+        fastcgi_param CONTENT_LENGTH $content_length;
+        fastcgi_param REMOTE_USER $remote_user;
+        fastcgi_param REMOTE_ADDR $remote_addr;
+      }}
     }}
-  }}
-  map $uri $git_path {{ ~^/git(?<rest>/.*)$ $rest; }}
-}}
+    map $uri $git_path {{ ~^/git(?<rest>/.*)$ $rest; }}
 """
 
 
@@ -102,40 +86,21 @@ def host(program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("git")
     authority = Authority(folder)
     certificate, key = authority.write_client(folder, "127.0.0.1")
-    with FaultyServer() as server, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    port = free_port()
+    with FaultyServer() as server:
         (folder / "git").mkdir()
         origin = GitServer(server, folder / "git")
         origin.objects_url = f"https://127.0.0.1:{port}/lfs-objects"
         origin.create()
         (folder / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
-        user = "user root;" if os.geteuid() == 0 else ""
-        (folder / "nginx.conf").write_text(
-            NGINX.format(
-                user=user, folder=folder, port=port, lfs=server.url, backend=BACKEND, certificate=certificate, key=key
-            )
-        )
-        processes = [
-            subprocess.Popen([program("fcgiwrap"), "-s", f"unix:{folder}/fcgi"], env=ENVIRONMENT),
-            subprocess.Popen([program("nginx"), "-c", folder / "nginx.conf", "-e", folder / "error.log"]),
-        ]
+        site = SITE.format(port=port, folder=folder, certificate=certificate, key=key, lfs=server.url, backend=BACKEND)
+        fcgiwrap = subprocess.Popen([program("fcgiwrap"), "-s", f"unix:{folder}/fcgi"], env=ENVIRONMENT)
         try:
-            wait_for(port, processes[-1])
-            yield Host(folder, port, authority.bundle)
+            with nginx(program("nginx"), folder, port, site):
+                yield Host(folder, port, authority.bundle)
         finally:
-            for process in processes:
-                process.terminate()
-                process.wait()
-
-
-def wait_for(port: int, process: subprocess.Popen) -> None:
-    while process.poll() is None:
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-    raise AssertionError("nginx has ended")
+            fcgiwrap.terminate()
+            fcgiwrap.wait()
 
 
 @pytest.fixture(scope="module")
