@@ -86,18 +86,16 @@ class GcsSource:
         folder = self._name if self._name.endswith("/") or not self._name else f"{self._name}/"
         # Credentials that are not found or not allowed are another matter than objects that are not.
         self._token()
+        files, refusal = [], None
         try:
             files = list(self._files(folder))
-        except NotAllowed:
-            # Objects may be public in a bucket whose listing is not.
-            file = self._single() if folder != self._name else None
-            if file is None:
-                raise
-            files = [file]
+        except NotAllowed as error:
+            # An object may be public in a bucket whose listing is not.
+            refusal = error
         if not files and folder != self._name and (file := self._single()):
             files = [file]
         if not files:
-            raise self._nothing_found()
+            raise refusal or self._nothing_found()
         return Manifest.of(files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
@@ -120,11 +118,11 @@ class GcsSource:
                 raise OriginChanged(f"{what} has another encoding now")
             if file.validator and head.get("x-goog-generation") not in ("", file.validator):
                 raise OriginChanged(f"{what} changed while it was read")
-            if is_encoded:
-                _check_whole(head, what)
-            else:
+            if not is_encoded:
                 check_answer(head, span, file.size_bytes, what)
                 sink.told(tuple(declared_digests(head, whole=head.status == 200)))
+            elif head.status != 200:
+                raise status_error(head, what)
             if _is_gzip(head):
                 decode_into(answer, sink.write)
             else:
@@ -328,8 +326,3 @@ def _not_gcs(what: str) -> Unsupported:
 
 def _is_gzip(head: Head) -> bool:
     return head.get("content-encoding").lower() == "gzip"
-
-
-def _check_whole(head: Head, what: str) -> None:
-    if head.status != 200:
-        raise status_error(head, what)
