@@ -134,8 +134,20 @@ def test_a_composite_crc_is_a_crc_of_the_file(cluster, variables, destination, p
         {"checksum": lambda: Answer(200, {}, b"[" * 100_000)},
         {"about": {"ecBit": True}, "checksum": lambda: error("IOException")},
         {"about": {"encBit": True}, "checksum": lambda: error("IOException")},
+        # As an HttpFS without the fields that are HDFS's own; it would not tell an encrypted file either.
+        {"about": {"fileId": None}, "checksum": lambda: error("IOException")},
     ],
-    ids=["no-operation", "refused", "null", "other-chunks", "nonsense", "no-json", "erasure-coded", "encrypted"],
+    ids=[
+        "no-operation",
+        "refused",
+        "null",
+        "other-chunks",
+        "nonsense",
+        "no-json",
+        "erasure-coded",
+        "encrypted",
+        "no-inode",
+    ],
 )
 def test_a_file_whose_checksum_cannot_be_had_or_computed_is_named_as_not_verified(
     cluster, variables, destination, pull, events, told

@@ -179,7 +179,7 @@ class FakeWebHdfs:
 
     def _status(self, path: str, suffix: str) -> dict[str, object]:
         file = self.files.get(path)
-        return {
+        status = {
             "pathSuffix": suffix,
             "type": "FILE" if file else "DIRECTORY",
             "length": len(file.content) if file else 0,
@@ -193,6 +193,7 @@ class FakeWebHdfs:
             "group": "supergroup",
             **(file.about if file else {}),
         }
+        return {name: value for name, value in status.items() if value is not None}
 
 
 def checksum(content: bytes, block_sizes: tuple[int, ...], crc: str = "CRC32C") -> str:

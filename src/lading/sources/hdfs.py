@@ -70,7 +70,8 @@ class HdfsSource:
         self._http = http.reaching(_network(http.network, hdfs))
         self._kerberos = Kerberos(hdfs.principal, hdfs.keytab) if hdfs.principal else None
         self._wants_digests = settings.verify != "off"
-        # Erasure-coded and encrypted files: their checksums are not of their bytes in order.
+        # Erasure-coded and encrypted files: their checksums are not of their bytes in order.  A server
+        # that does not tell the inode does not tell this either (HttpFS before HDFS-14665).
         self._of_other_bytes: set[str] = set()
         self.credential_kind = _credential_kind(hdfs)
 
@@ -168,7 +169,7 @@ class HdfsSource:
         raise IntegrityError(f"the listing of {self._shown} does not end")
 
     def _file(self, path: str, locator: str, status: _Status) -> File:
-        if status.get("ecBit") or status.get("encBit"):
+        if "fileId" not in status or status.get("ecBit") or status.get("encBit"):
             self._of_other_bytes.add(locator)
         return File(path, status["length"], _validator(status), locator=locator)
 
@@ -180,7 +181,7 @@ class HdfsSource:
             try:
                 page = self._page("LISTSTATUS_BATCH", folder, **after)
             except Unsupported:
-                # Before Hadoop 3 there are none.
+                # Older servers have none.
                 if last:
                     raise
                 page = self._page("LISTSTATUS", folder)
