@@ -20,12 +20,14 @@ from tempfile import TemporaryDirectory, mkdtemp
 import pytest
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
-from lading.settings import Limits, Network
+from lading.settings import Limits, Network, RegistryEntry
 from servers.destination import OLD_MODEL, Destination
 from servers.fake_azure import FakeAzure, azure_settings
 from servers.fake_gcs import FakeGcs
 from servers.fake_google import FakeGoogle
 from servers.fake_hub import FakeHub
+from servers.fake_mlflow import BUCKET as MLFLOW_BUCKET
+from servers.fake_mlflow import PROXY, FakeMlflow
 from servers.fake_modelscope import FakeModelScope
 from servers.fake_oci import FakeRegistry, basic_only, tar
 from servers.fake_s3 import FakeS3
@@ -279,6 +281,26 @@ def _hdfs() -> Iterator[Scene]:
         )
 
 
+@contextmanager
+def _mlflow(store: str) -> Iterator[Scene]:
+    with FaultyServer() as server:
+        fake = FakeMlflow(server, store=store)
+        for path, data in FILES.items():
+            fake.put(f"1/model/{path}", data)
+        content = f"{PROXY if store == 'disk' else MLFLOW_BUCKET}/1/model/weights/big.bin"
+        login = {"url": server.url, "login": {"token": "tok-en"}}
+        yield Scene(
+            server,
+            "mlflow-artifacts:/1/model",
+            lists=lambda request: request.path == PROXY,
+            reads=lambda request: request.path == content and not probes(request),
+            put=lambda data: fake.put("1/model/weights/big.bin", data),
+            settings={"registries": (RegistryEntry("prod", "mlflow", login),)},
+            secret="tok-en",
+            declares=store == "s3",
+        )
+
+
 SCENES = {
     "azure-blob": partial(_azure, files=False),
     "azure-files": partial(_azure, files=True),
@@ -292,6 +314,8 @@ SCENES = {
     "oci-files": partial(_oci, layers=False),
     "oci-layers": partial(_oci, layers=True),
     "modelscope": _modelscope,
+    "mlflow-disk": partial(_mlflow, store="disk"),
+    "mlflow-s3": partial(_mlflow, store="s3"),
 }
 
 

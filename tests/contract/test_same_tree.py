@@ -8,11 +8,12 @@ from functools import partial
 
 import pytest
 
-from lading.settings import Limits, Network
+from lading.settings import Limits, Network, RegistryEntry
 from servers.certificates import Authority
 from servers.fake_azure import FakeAzure, azure_settings
 from servers.fake_gcs import FakeGcs
 from servers.fake_hub import FakeHub
+from servers.fake_mlflow import FakeMlflow
 from servers.fake_modelscope import FakeModelScope
 from servers.fake_oci import FakeRegistry
 from servers.fake_webhdfs import FakeWebHdfs
@@ -211,3 +212,16 @@ def test_the_same_tree_gives_the_same_manifest_through_every_source(request, ser
         manifest = pull(uri, destination, limits=LIMITS, **settings)
     assert told(manifest) == expected
     assert told(whole_manifest(destination)) == expected
+
+
+def test_an_mlflow_server_sends_all_but_the_name_that_it_cannot_send(tree, expected, destination, pull):
+    unspeakable = "with space/and+plus & more=%41?#"
+    with FaultyServer() as server:
+        mlflow = FakeMlflow(server)
+        for path, data in mapped_tree(tree).items():
+            if path != unspeakable:
+                mlflow.put(f"1/tree/{path}", data)
+        registries = (RegistryEntry("prod", "mlflow", {"url": server.url}),)
+        manifest = pull("mlflow-artifacts:/1/tree", destination, limits=LIMITS, registries=registries)
+    assert told(manifest) == {path: about for path, about in expected.items() if path != unspeakable}
+    assert told(whole_manifest(destination)) == told(manifest)
