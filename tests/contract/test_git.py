@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
+from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.events import AlreadyDelivered
-from lading.settings import Settings
+from lading.settings import Limits, Settings
 from lading.sources import open_source
 from lading.sources.git import GitSource
 from lading.sources.http import HttpSource
@@ -103,6 +103,11 @@ def test_a_ref_is_a_branch_a_tag_or_a_commit_and_the_commit_is_the_pin(model, tm
         assert (tmp_path / str(number) / "version").read_bytes() == (b"1" if commit == first else b"2"), ref
         assert manifest.resolved == f"{model.url}@{commit}"
         assert not (tmp_path / str(number) / ".git").exists()
+
+
+def test_a_scheme_may_be_written_in_capitals(model, destination, pull):
+    pull(model.url.replace("git+http", "GIT+HTTP"), destination)
+    assert read_tree(destination) == FILES
 
 
 def test_a_branch_comes_before_a_tag_of_the_same_name(model, destination, pull):
@@ -212,6 +217,18 @@ def test_a_delivery_that_failed_is_tried_again(model, server, destination, pull)
     assert read_tree(destination) == FILES
 
 
+def test_the_deadline_ends_a_listing_that_goes_on(model, server, destination, pull, clock):
+    model.configure("uploadpack.allowFilter", "false")
+
+    def pass_time(request, total) -> None:
+        clock.seconds += 31 if asks_for_a_pack(request) else 0
+
+    server.on_sent = pass_time
+    with pytest.raises(DeadlineExceeded, match="the time for http://"):
+        pull(model.url, destination, limits=Limits(deadline_s=30))
+    assert not destination.exists()
+
+
 @pytest.mark.parametrize(
     ("user", "variables", "kind"),
     [
@@ -258,14 +275,11 @@ def test_a_repository_that_has_moved_to_another_host_is_named_and_not_asked(mode
 
 def test_a_repository_that_has_moved_on_its_host_is_followed(origin, model, server, destination, pull):
     model.bare.rename(origin.folder / "moved.git")
-    for path in (f"{MODEL}/info/refs", UPLOAD_PACK):
-        server.misbehave(
-            path,
-            Fault(
-                lambda request, _: Answer(301, {"Location": request.target.replace("model.git", "moved.git")}),
-                times=ALWAYS,
-            ),
-        )
+
+    def move(request, _) -> Answer:
+        return Answer(301, {"Location": request.target.replace("model.git", "moved.git")})
+
+    server.misbehave(f"{MODEL}/info/refs", Fault(move, times=ALWAYS))
     pull(model.url, destination)
     assert read_tree(destination) == FILES
 

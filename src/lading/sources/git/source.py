@@ -47,6 +47,7 @@ class GitSource:
     """One commit of a repository, or a folder of it.  The validator of a file is the digest that names its content."""
 
     def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
+        uri = uri._replace(scheme=uri.scheme.lower())
         parts = urlsplit(str(uri).removeprefix(_PREFIX))
         user, _, host = parts.netloc.rpartition("@")
         path, _, ref = uri.path.rpartition("@") if "@" in uri.path else (uri.path, "", "")

@@ -48,8 +48,7 @@ class GitServer:
 
     def greet(self) -> None:
         """Learn what the server can do."""
-        url = f"{self._url}/info/refs?service={_SERVICE}"
-        greeting = self._http.retry.call(lambda: self._greeting(url), what=self._shown)
+        greeting = self._http.retry.call(self._greeting, what=self._shown)
         lines = [line.decode("utf-8", "replace").strip() for line in _lines(greeting)]
         if "version 2" not in lines:
             raise Unsupported(
@@ -63,15 +62,20 @@ class GitServer:
             raise Unsupported(f"{self._shown} does not give out single commits (shallow fetches)")
         self.filters = "filter" in fetch.split()
 
-    def _greeting(self, url: str) -> bytes:
+    def _greeting(self) -> bytes:
+        tail = f"/info/refs?service={_SERVICE}"
+        url = f"{self._url}{tail}"
         with self._http.open("GET", url, self._headers) as answer:
             if answer.head.status != 200:
                 raise _failed(answer.head, self._shown)
             followed, _ = split_url(answer.url)
-            if followed != split_url(url)[0]:
+            if followed != split_url(url)[0] or not answer.url.endswith(tail):
                 # The questions that follow are not sent there, since credentials would not be.
                 raise Unsupported(f"{self._shown} has moved to {followed}", hint="name that one")
-            if answer.head.get("content-type") != f"application/x-{_SERVICE}-advertisement":
+            # A GET may be redirected where a POST is not, as by GitLab for names without .git.
+            self._url = answer.url.removesuffix(tail)
+            kind = answer.head.get("content-type").partition(";")[0].strip()
+            if kind != f"application/x-{_SERVICE}-advertisement":
                 raise NotFound(f"{self._shown} is not a git repository over smart HTTP")
             return answer.read(_LIMIT_BYTES)
 
@@ -102,6 +106,8 @@ class GitServer:
             next(steps)
 
             def feed(piece: memoryview) -> None:
+                # A pack may be the whole model: it takes longer than other listings.
+                self._http.retry.check(self._shown)
                 try:
                     steps.send(bytes(piece))
                 except StopIteration as end:
