@@ -276,6 +276,7 @@ def test_nobody_there_is_unavailable(service):
         {"url": "ftp://registry"},
         {"url": "http://user:s3cret@registry"},
         {"url": "http://registry?token=s3cret"},
+        {"url": "http://user:s3cret@[::1"},
         {"colour": "s3cret"},
         {"login": "s3cret"},
         {"login": {"password": "s3cret"}},

@@ -290,6 +290,22 @@ def test_secrets_of_a_url_stay_secret_however_the_delivery_ends(
         ),
         (["pull", "hf://owner/model?token=s3cret", "dest"], {}),
         (["pull", "ms://owner/model?token=s3cret", "dest"], {}),
+        *(
+            (["pull", uri, "dest"], {"MLFLOW_TRACKING_URI": server, "MLFLOW_TRACKING_TOKEN": "s3cret"})
+            for uri in ("mlflow://iris", "models:/m-1", "mlflow-artifacts:/1/m")
+            for server in (
+                "http://user:s3cret@127.0.0.1:{port}/denied",
+                "http://127.0.0.1:{port}/x?token=s3cret",
+                "http://user:s3cret@127.0.0.1:port",
+                "http://user:s3cret@[::1",
+                "postgresql://user:s3cret@db/mlflow",
+            )
+        ),
+        (
+            ["pull", "mlflow://iris", "dest"],
+            {"MLFLOW_TRACKING_URI": "http://127.0.0.1:{port}", "MLFLOW_TRACKING_TOKEN": "s3cret\r\nX: 1"},
+        ),
+        (["pull", "mlflow-artifacts://user:s3cret@h/1", "dest"], {"MLFLOW_TRACKING_URI": "http://127.0.0.1:{port}"}),
         (["pull", "http://localhost:{port}/model.bin", "dest", "--digest", "crc32:00000000"], {}),
         (["pull", "http://localhost:{port}/model.bin?a=s3cret", "dest", "--verify", "strict"], {}),
         (["resolve", "http://u:s3cret@localhost:{port}/model.bin?a=s3cret"], {}),

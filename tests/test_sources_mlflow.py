@@ -20,7 +20,7 @@ FILES = {
     "deep/er/one": b"1",
     "deep/er/two": b"2",
     "deep-er/one": b"another",
-    "with space/and+plus & more=41?": b"escaped",
+    "with space/and+plus & more=41": b"escaped",
     "gr\u00fc\u00dfe-\u6a21": b"unicode",
     "weights/big.bin": BIG,
 }

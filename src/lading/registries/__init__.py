@@ -254,7 +254,10 @@ def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[Registry
 
 def _hosts(entry: RegistryEntry) -> tuple[str, ...]:
     """How a URI may write the host of a registry: with its port and, where that is all there is, without."""
-    netloc = urlsplit(str(entry.options.get("url") or "")).netloc.lower()
+    try:
+        netloc = urlsplit(str(entry.options.get("url") or "")).netloc.lower()
+    except ValueError:
+        return ()
     return tuple({netloc, netloc.partition(":")[0]} - {""})
 
 

@@ -11,13 +11,14 @@ Where a version's files are is asked by ``get-download-uri``: its ``source`` is 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.http_client import HttpClient
 from lading.http_wire import Head
 from lading.manifest import GeneratedFile
 from lading.near import near_hint
+from lading.origin import split_url
 from lading.registries import Deployment, NoSuchModel, Resolution
 from lading.registries.recorded import recorded_digests
 from lading.registries.reference import Reference
@@ -87,7 +88,7 @@ class MlflowRegistry:
     def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
         self._server = MlflowServer(entry, settings, http)
-        self._artifacts = urlsplit(artifacts_url(entry)).netloc
+        self._artifacts = split_url(artifacts_url(entry))[0].authority
         self._s3_endpoint = settings.variables.get("MLFLOW_S3_ENDPOINT_URL", "")
 
     def resolve(self, reference: Reference) -> Resolution:

@@ -43,7 +43,7 @@ class Service:
         if unknown:
             raise _wrong(entry, f"has the unknown key {unknown[0]!r}", f"known: {', '.join(sorted((*OPTIONS, *also)))}")
         url = entry.options.get("url")
-        if not isinstance(url, str) or urlsplit(url).query or urlsplit(url).fragment or "@" in urlsplit(url).netloc:
+        if not isinstance(url, str) or not _is_plain(url):
             raise _wrong(entry, "needs a url without user, query and fragment", "give its credential as login")
         self.origin, _ = split_url(url)
         self.url = url.rstrip("/")
@@ -181,6 +181,14 @@ def read_json(body: bytes) -> Any:
     document = json.loads(body)
     json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     return document
+
+
+def _is_plain(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return not parts.query and not parts.fragment and "@" not in parts.netloc
 
 
 def _is_page(head: Head, body: bytes) -> bool:
