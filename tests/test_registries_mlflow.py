@@ -164,13 +164,15 @@ def test_the_newest_version_has_the_greatest_number_over_all_pages(mlflow, ask):
     assert len(mlflow.server.requests_for(f"{API}/model-versions/search")) == 5
 
 
-@pytest.mark.parametrize("name", ["it's", 'say "hi"', "a b/c+d%41", "größe", "模型"])
+@pytest.mark.parametrize("name", ["it's", 'say "hi"', "a b/c+d%41", "größe", "模型", "1", "latest", "m-0001"])
 def test_any_name_can_be_asked_for(mlflow, ask, name):
     mlflow.add(name, MODEL)
     from urllib.parse import quote
 
     for uri in ("mlflow://{}", "models:/{}/latest", "models:/{}/1"):
-        assert ask(uri.format(quote(name, safe=""))).model == name
+        found = ask(uri.format(quote(name, safe="")))
+        assert (found.model, found.version) == (name, "1")
+        assert yaml.safe_load(found.generated[0].content) == {"model_name": name, "model_version": "1"}
 
 
 def test_a_name_that_the_search_cannot_be_told_is_refused_and_a_number_helps(mlflow, ask):

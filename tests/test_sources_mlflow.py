@@ -238,15 +238,16 @@ def test_a_listing_that_is_none_is_refused(disk, bring, destination, answer, kin
     destination.assert_untouched()
 
 
-def test_sizes_may_be_texts(disk, bring, destination):
+def test_sizes_may_be_texts_zeros_or_missing(disk, bring, destination):
     def as_text(request):
         if request.path == PROXY and request.query.endswith("m-1%2Fartifacts"):
-            return listing({"path": "MLmodel", "is_dir": False, "file_size": str(len(FILES["MLmodel"]))})
+            items = [{"path": "MLmodel", "is_dir": False, "file_size": str(len(FILES["MLmodel"]))}]
+            return listing(*items, {"path": "empty", "file_size": 0}, {"path": "gr\u00fc\u00dfe-\u6a21"})
         return None
 
     disk.refuse = as_text
     bring()
-    destination.assert_holds({"MLmodel": FILES["MLmodel"]})
+    destination.assert_holds({path: FILES[path] for path in ("MLmodel", "empty", "gr\u00fc\u00dfe-\u6a21")})
 
 
 @pytest.mark.parametrize("named", ["Mlmodel", "MLmodel"])

@@ -94,7 +94,7 @@ class MlflowRegistry:
     def resolve(self, reference: Reference) -> Resolution:
         if reference.artifact:
             raise UsageError(f"{printable(str(reference))}: a version in MLflow is one artifact, without a name")
-        if reference.model == reference.version:
+        if _is_logged(reference.model, reference.version):
             return self._logged_model(reference.model)
         name = reference.model
         model = self._model(name)
@@ -113,7 +113,7 @@ class MlflowRegistry:
 
     def record(self, resolution: Resolution, deployment: Deployment) -> None:
         """Write a tag of the version: what was delivered for which service."""
-        if resolution.model == resolution.version:
+        if _is_logged(resolution.model, resolution.version):
             raise Unsupported("only what is delivered of registered versions is recorded, not of logged models")
         tag = {
             "name": resolution.model,
@@ -298,6 +298,11 @@ def artifacts_url(entry: RegistryEntry) -> str:
     return str(entry.options.get("artifacts_url") or entry.options.get("url") or "")
 
 
+def _is_logged(model: str, version: str) -> bool:
+    """Whether this is a logged model, whose id stands for both: a version is a number, a stage or a word."""
+    return model == version and model.startswith("m-")
+
+
 def _refuse_other_stores(entry: RegistryEntry) -> None:
     """MLflow's client also takes folders, databases and Databricks for a server."""
     scheme = str(entry.options.get("url") or "http").partition(":")[0].lower()
@@ -347,7 +352,7 @@ def _meta_file(model: str, version: str) -> GeneratedFile:
     """What MLflow's client adds to a model, for those who load it (ModelsArtifactRepository)."""
     import yaml
 
-    registered = model != version
+    registered = not _is_logged(model, version)
     facts = {"model_name": model if registered else None, "model_version": version if registered else None}
     text = yaml.safe_dump(facts, default_flow_style=False, allow_unicode=True)
     return GeneratedFile("registered_model_meta", text.encode(), beside="MLmodel")

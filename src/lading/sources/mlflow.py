@@ -85,7 +85,7 @@ class MlflowSource:
         listed = Manifest.of([*self._below()] or self._single())
         files = listed.files
         # The smallest, since the server may fetch all of it to answer.
-        probe = min(files, key=lambda file: (not file.size_bytes, file.size_bytes))
+        probe = min(files, key=lambda file: (not file.size_bytes, file.size_bytes or 0))
         self._direct = self._offers_presigned() and self._reaches(probe)
         if self._direct or self._holds_its_etag(probe):
             return listed._replace(files=tuple(self._probed(file) for file in files))
