@@ -23,7 +23,7 @@ from lading.manifest import FILE_NAME, WORKSPACE_NAME, Digest, File, Manifest
 from lading.retry import SystemClock
 from lading.settings import Limits, Settings
 from lading.verify import new_hash
-from lading.workspace import Workspace, open_workspace
+from lading.workspace import Patience, Workspace, open_workspace
 
 Tree = Mapping[str, bytes]
 
@@ -350,7 +350,7 @@ def test_a_publication_that_a_signal_ends_is_finished_by_the_next_run(
         with pytest.raises(Interrupted):
             lading.pull(str(archive), destination, settings=SETTINGS)
     assert not (destination / FILE_NAME).exists()
-    with open_workspace(destination, clock=SystemClock(), stop=threading.Event(), listener=ignore) as workspace:
+    with open_workspace(destination, Patience(SystemClock(), threading.Event(), ignore)) as workspace:
         place.recover(workspace)
         workspace.dissolve()
     assert read_tree(destination) == {**FOREIGN, **NEW}
@@ -417,7 +417,7 @@ def test_bytes_of_the_old_model_are_never_written_through_a_link_that_a_kill_lef
     replace_tree(source, NEW)
     # Anything in the journal keeps the stage.
     manifest = lading.resolve(str(source), settings=SETTINGS)
-    with open_workspace(destination, clock=SystemClock(), stop=threading.Event(), listener=ignore) as workspace:
+    with open_workspace(destination, Patience(SystemClock(), threading.Event(), ignore)) as workspace:
         from hashlib import sha256
 
         from lading.transfer.journal import Journal, Landed

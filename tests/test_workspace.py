@@ -16,7 +16,7 @@ from lading.events import Event, Waiting, ignore
 from lading.manifest import FILE_NAME, WORKSPACE_NAME
 from lading.retry import SystemClock
 from lading.settings import Limits, Settings
-from lading.workspace import Workspace, open_workspace, read_manifest, remove_tree
+from lading.workspace import Patience, Workspace, open_workspace, read_manifest, remove_tree
 
 SETTINGS = Settings()
 
@@ -39,7 +39,7 @@ class WaitingClock:
 
 
 def opened(destination: Path, clock: object = None, stop: threading.Event | None = None, listener=ignore):
-    return open_workspace(destination, clock=clock or SystemClock(), stop=stop or threading.Event(), listener=listener)
+    return open_workspace(destination, Patience(clock or SystemClock(), stop or threading.Event(), listener))
 
 
 def lock_of(workspace: Workspace) -> int:

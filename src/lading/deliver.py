@@ -12,18 +12,28 @@ Several deliveries share one scheduler, and none is published before all have la
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from threading import Event
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lading import place, registries
 from lading.disk import disk_error, free_bytes
-from lading.errors import IntegrityError, NoSpace, NotAllowed, NotFound, OriginChanged, UsageError
-from lading.events import AlreadyDelivered, Delivered, Listed, Listener, Resolved, Retried, Unpacking
+from lading.errors import IntegrityError, NoSpace, NotAllowed, NotFound, OriginChanged, Unavailable, UsageError
+from lading.events import (
+    AlreadyDelivered,
+    Delivered,
+    Listed,
+    Listener,
+    Placed,
+    Resolved,
+    Retried,
+    Supplied,
+    Unpacking,
+)
 from lading.http_client import HttpClient
 from lading.lock import locked
 from lading.manifest import Digest, File, Layer, Manifest
@@ -33,12 +43,18 @@ from lading.registries.reference import exact_reference
 from lading.retry import Clock, Retry, SystemClock
 from lading.reuse import SizeOnDisk, is_delivered, unchanged
 from lading.settings import Settings
+from lading.settings.confidential import read_confidential
 from lading.sources import OnThisMachine, Pins, Source, open_source
 from lading.transfer.governor import bounds
 from lading.transfer.journal import Journal
 from lading.transfer.scheduler import Job, Unpacker, transfer
 from lading.uri import ModelURI, printable
-from lading.workspace import Workspace, open_workspace, remove_tree
+from lading.workspace import Patience, Workspace, holding, open_workspace, remove_tree
+
+if TYPE_CHECKING:
+    # Loaded where there is one, or where it is asked for.
+    from lading.confidential import Opener
+    from lading.store import Store
 
 _MOST_LISTINGS = 3
 # Known by name, as KServe does, and not by content: many model formats are zip files that must
@@ -129,6 +145,12 @@ def find(request: Request, session: Session) -> Finding:
             hint=f"the patterns leave out, for example, {printable(everything.files[0].path)}",
         )
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
+    confidential = read_confidential(settings.variables)
+    if confidential and settings.store.path:
+        raise UsageError(
+            "an encrypted model is not put into a store, which others read",
+            hint="unset LADING_STORE, or the store in the configuration, for it",
+        )
     listed = listed._replace(
         requested=requested.redacted(),
         resolved=shown,
@@ -136,48 +158,59 @@ def find(request: Request, session: Session) -> Finding:
         registry=resolution.registry,
         version=resolution.version,
         pin=pinned(exact, pin).redacted(),
+        opened_by=confidential.resource if confidential else "",
         metadata=resolution.metadata,
     )
     return Finding(resolution, source, listed, _vouched(request, resolution, everything))
 
 
 class _Delivery(NamedTuple):
-    """One finding on its way into one workspace; ``kept`` files are there already."""
+    """One finding on its way into one workspace; ``kept`` files the destination has, ``supplied`` ones the stage."""
 
     finding: Finding
     workspace: Workspace
     kept: dict[str, File]
+    supplied: dict[str, File]
     job: Job
 
 
 def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Manifest]:
-    started_s = time.monotonic()
     findings = [find(request, session) for request in requests]
+    for request, finding in zip(requests, findings, strict=True):
+        _refuse_overlap(finding.source, request.destination)
+    destinations = [request.destination for request in requests]
+    if session.settings.store.path:
+        manifests = _by_the_store(findings, destinations, session)
+    else:
+        manifests = _bring(findings, destinations, session)
+    for request, finding, manifest in zip(requests, findings, manifests, strict=True):
+        registries.record(
+            finding.resolution, manifest, str(request.destination), session.settings, session.http, session.listener
+        )
+    return manifests
+
+
+def _bring(
+    findings: Sequence[Finding], destinations: Sequence[Path], session: Session, store: "Store | None" = None
+) -> list[Manifest]:
+    """Fetch each finding to its destination; what ``store`` has of it is linked and not fetched."""
+    started_s = time.monotonic()
     done: dict[int, Manifest] = {}
     pending: dict[int, _Delivery] = {}
     with ExitStack() as stack:
         # In the order of their paths, so that two processes with the same pairs cannot block each other.
-        for index in sorted(range(len(requests)), key=lambda index: os.path.realpath(requests[index].destination)):
-            destination = requests[index].destination
-            _refuse_overlap(findings[index].source, destination)
-            workspace = stack.enter_context(
-                open_workspace(
-                    destination,
-                    clock=session.clock,
-                    stop=session.retry.stop,
-                    listener=session.listener,
-                    check=partial(session.retry.check, "waiting for another process"),
-                )
-            )
-            place.recover(workspace)
+        for index in sorted(range(len(findings)), key=lambda index: os.path.realpath(destinations[index])):
+            workspace = _open_workspace(destinations[index], session, stack)
             old = workspace.delivered()
             if old is not None and _is_delivered(findings[index], old, workspace, session):
                 workspace.dissolve()
-                session.listener(AlreadyDelivered(str(destination)))
+                if store is None:
+                    session.listener(AlreadyDelivered(str(destinations[index])))
                 done[index] = old
             else:
-                pending[index] = _begin(findings[index], workspace, old, session, stack)
-        _check_space(list(pending.values()))
+                pending[index] = _begin(findings[index], workspace, old, session, stack, store)
+        _check_space(list(pending.values()), store)
+        opener = _opener(session) if pending else None
         sealed = transfer(
             [delivery.job for delivery in pending.values()],
             retry=session.retry,
@@ -187,25 +220,105 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
             interrupt=session.http.interrupt,
         )
         trees = [_tree(delivery, manifest) for delivery, manifest in zip(pending.values(), sealed, strict=True)]
+        if opener is not None:
+            kept = [delivery.kept for delivery in pending.values()]
+            trees = [(root, opener.open(root, found, keep)) for (root, found), keep in zip(trees, kept, strict=True)]
         for (index, delivery), (root, manifest) in zip(pending.items(), trees, strict=True):
             manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
             place.publish(delivery.workspace, root, manifest, delivery.kept)
             done[index] = manifest
-            session.listener(
-                Delivered(
-                    str(requests[index].destination),
-                    len(manifest.files),
-                    manifest.size_bytes,
-                    manifest.seconds,
-                    str(manifest.digest),
-                )
-            )
-    manifests = [done[index] for index in range(len(requests))]
-    for request, finding, manifest in zip(requests, findings, manifests, strict=True):
-        registries.record(
-            finding.resolution, manifest, str(request.destination), session.settings, session.http, session.listener
-        )
-    return manifests
+            if store is None:
+                session.listener(_delivered(destinations[index], manifest))
+    return [done[index] for index in range(len(findings))]
+
+
+def _by_the_store(findings: Sequence[Finding], destinations: Sequence[Path], session: Session) -> list[Manifest]:
+    """Fetch what the store lacks of the findings into it, each once, and place all of them out of it."""
+    from lading.store import Store
+
+    store = Store(session.settings.store)
+    done: dict[int, Manifest] = {}
+    for index, (finding, destination) in enumerate(zip(findings, destinations, strict=True)):
+        workspace = Workspace(destination)
+        old = workspace.delivered()
+        if old is not None and not workspace.next.exists() and _is_delivered(finding, old, workspace, session):
+            # Whatever the store has of it: nothing is fetched for a destination that holds it.
+            session.listener(AlreadyDelivered(str(destination)))
+            done[index] = old
+    pending = {index: store.key(finding.listed) for index, finding in enumerate(findings) if index not in done}
+    _check_room([(findings[index], destinations[index]) for index in pending], store)
+    with ExitStack() as stack:
+        for key in sorted(set(pending.values())):
+            # From here on nobody evicts them.
+            stack.enter_context(store.lease(key))
+        while True:
+            try:
+                _fill(store, {key: findings[index] for index, key in pending.items()}, session)
+                for index, key in pending.items():
+                    done[index] = _place(store, key, findings[index], destinations[index], session)
+                break
+            except NoSpace as error:
+                # Somebody else has written meanwhile.  What was staged stays for the next attempt.
+                if not store.give_way():
+                    raise NoSpace(error.message, hint=f"{error.hint}; {store.holders()}") from error
+    store.prune()
+    return [done[index] for index in range(len(findings))]
+
+
+def _fill(store: "Store", wanted: Mapping[str, Finding], session: Session) -> None:
+    """Fetch what the store lacks of the wanted models, by key."""
+    with ExitStack() as stack:
+        # In the order of their keys, so that two processes cannot block each other.
+        for key in sorted(wanted) if store.settings.locks else ():
+            if store.find(key) is None:
+                stack.enter_context(holding(store.lock(key), _patience(session)))
+        lacking = {key: finding for key, finding in wanted.items() if store.find(key) is None}
+        folders = [store.incoming(key, alone=not store.settings.locks) for key in lacking]
+        brought = _bring(list(lacking.values()), folders, session, store)
+        for key, folder, manifest in zip(lacking, folders, brought, strict=True):
+            store.commit(key, folder, manifest)
+
+
+def _place(store: "Store", key: str, finding: Finding, destination: Path, session: Session) -> Manifest:
+    """Bring a model of the store to its destination."""
+    started_s = time.monotonic()
+    stored = store.find(key)
+    if stored is None:
+        raise Unavailable("the model has gone from the store meanwhile", retry_after_s=0.0)
+    manifest = finding.listed._replace(files=stored.files, archives=stored.archives)
+    with ExitStack() as stack:
+        workspace = _open_workspace(destination, session, stack)
+        old = workspace.delivered()
+        if old is not None and _is_delivered(finding, old, workspace, session):
+            workspace.dissolve()
+            session.listener(AlreadyDelivered(str(destination)))
+            return old
+        remove_tree(workspace.stage)
+        workspace.stage.mkdir()
+        placed = store.place(key, (file.path for file in stored.files), workspace.stage)
+        seconds = round(time.monotonic() - started_s, 3)
+        ways = ", ".join(f"{files} by {way}" for way, files in sorted(placed.ways.items()))
+        session.listener(Placed(str(destination), ways, placed.size_bytes, seconds))
+        manifest = manifest._replace(seconds=seconds)
+        place.publish(workspace, workspace.stage, manifest)
+        session.listener(_delivered(destination, manifest))
+    return manifest
+
+
+def _open_workspace(destination: Path, session: Session, stack: ExitStack) -> Workspace:
+    """The locked workspace of a destination, after what a killed process left there is finished or undone."""
+    workspace = stack.enter_context(open_workspace(destination, _patience(session)))
+    place.recover(workspace)
+    return workspace
+
+
+def _patience(session: Session) -> Patience:
+    retry = session.retry
+    return Patience(session.clock, retry.stop, session.listener, partial(retry.check, "waiting for another process"))
+
+
+def _delivered(destination: Path, manifest: Manifest) -> Delivered:
+    return Delivered(str(destination), len(manifest.files), manifest.size_bytes, manifest.seconds, str(manifest.digest))
 
 
 def _is_delivered(finding: Finding, old: Manifest, workspace: Workspace, session: Session) -> bool:
@@ -213,14 +326,19 @@ def _is_delivered(finding: Finding, old: Manifest, workspace: Workspace, session
 
 
 def _begin(
-    finding: Finding, workspace: Workspace, old: Manifest | None, session: Session, stack: ExitStack
+    finding: Finding,
+    workspace: Workspace,
+    old: Manifest | None,
+    session: Session,
+    stack: ExitStack,
+    store: "Store | None",
 ) -> _Delivery:
-    """Decide what is still to fetch, and take over what an earlier attempt staged."""
+    """Decide what is still to fetch, and take over what an earlier attempt staged and what the store has."""
     listed, verify = finding.listed, session.settings.verify
     kept: dict[str, File] = {}
     if old is not None:
         kept = unchanged(listed, old, finding.vouched, verify, _size_in(workspace.destination))
-    missing = listed._replace(files=tuple(file for file in listed.files if file.path not in kept))
+    missing = _without(listed, kept)
     journal = Journal(workspace.journal, origin=listed.origin)
     stack.callback(journal.close)
     remove_tree(workspace.tree)
@@ -228,13 +346,27 @@ def _begin(
         workspace.prune_stage(missing.by_path().keys())
     else:
         remove_tree(workspace.stage)
+    supplied: dict[str, File] = {}
+    if store is not None:
+        supplied = store.supply(missing, finding.vouched, verify, workspace.stage)
+        missing = _without(missing, supplied)
+        if supplied:
+            session.listener(Supplied(len(supplied), sum(file.size_bytes or 0 for file in supplied.values())))
     unpacker = _unpacker(finding.listed, workspace.tree, session)
-    job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpacker)
-    return _Delivery(finding, workspace, kept, job)
+    address = store.address if store is not None else ""
+    job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpacker, address=address)
+    return _Delivery(finding, workspace, kept, supplied, job)
 
 
-def _check_space(deliveries: Sequence[_Delivery]) -> None:
-    """Refuse what cannot fit before the first byte; several models on one file system add up."""
+def _without(listed: Manifest, present: Mapping[str, File]) -> Manifest:
+    return listed._replace(files=tuple(file for file in listed.files if file.path not in present))
+
+
+def _check_space(deliveries: Sequence[_Delivery], store: "Store | None") -> None:
+    """Refuse what cannot fit before the first byte; several models on one file system add up.
+
+    A store makes room.
+    """
     needed: dict[int, int] = defaultdict(int)
     folders: dict[int, Path] = {}
     for delivery in deliveries:
@@ -242,15 +374,36 @@ def _check_space(deliveries: Sequence[_Delivery]) -> None:
         device = folder.stat().st_dev
         folders[device] = folder
         staged = sum(end - start for spans in delivery.job.journal.earlier.values() for *_, start, end, _ in spans)
-        kept = sum(file.size_bytes or 0 for file in delivery.kept.values())
-        needed[device] += max(delivery.finding.needed_bytes - staged - kept, 0)
+        present = sum(file.size_bytes or 0 for file in (*delivery.kept.values(), *delivery.supplied.values()))
+        needed[device] += max(delivery.finding.needed_bytes - staged - present, 0)
     for device, size_bytes in needed.items():
-        free = free_bytes(folders[device])
-        if size_bytes > free:
-            raise NoSpace(
-                f"{folders[device].parent} needs {size_bytes} bytes more and has {free} free",
-                hint="free some space, give a larger volume, or select files by --allow",
-            )
+        if store is None:
+            _require_free(folders[device].parent, size_bytes)
+        else:
+            store.make_room(size_bytes)
+
+
+def _check_room(pairs: Sequence[tuple[Finding, Path]], store: "Store") -> None:
+    """Refuse what cannot fit where it is copied to; on the store's own file system it may take no space."""
+    needed: dict[int, int] = defaultdict(int)
+    folders: dict[int, Path] = {}
+    for finding, destination in pairs:
+        folder = next(place for place in (destination.absolute(), *destination.absolute().parents) if place.exists())
+        device = folder.stat().st_dev
+        if device != store.root.stat().st_dev:
+            folders[device] = folder
+            needed[device] += finding.needed_bytes
+    for device, size_bytes in needed.items():
+        _require_free(folders[device], size_bytes)
+
+
+def _require_free(folder: Path, size_bytes: int) -> None:
+    free = free_bytes(folder)
+    if size_bytes > free:
+        raise NoSpace(
+            f"{folder} needs {size_bytes} bytes more and has {free} free",
+            hint="free some space, give a larger volume, or select files by --allow",
+        )
 
 
 def _as_archive(listed: Manifest) -> Manifest:
@@ -276,10 +429,21 @@ def _unpacker(listed: Manifest, tree: Path, session: Session) -> Unpacker | None
     return Layers(tree, settings.limits, lambda found: found.select(settings.allow, settings.ignore))
 
 
+def _opener(session: Session) -> "Opener | None":
+    """What opens encrypted files; None unless that is asked for."""
+    settings = read_confidential(session.settings.variables)
+    if settings is None:
+        return None
+    from lading.confidential import Opener
+
+    return Opener(settings, session.http, session.listener, partial(session.retry.check, "opening"))
+
+
 def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
     """The folder to publish, and what is in it together with what the destination keeps."""
     workspace, unpacked = delivery.workspace, delivery.job.unpacked
-    plain = [*(file for file in sealed.files if file.layer is None), *delivery.kept.values()]
+    present = (*delivery.kept.values(), *delivery.supplied.values())
+    plain = [*(file for file in sealed.files if file.layer is None), *present]
     if unpacked is None:
         return workspace.stage, sealed._replace(files=tuple(sorted(plain)))
     files = Manifest.of((*unpacked.files, *plain)).files

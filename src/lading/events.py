@@ -65,6 +65,22 @@ class Retried(NamedTuple):
     delay_s: float
 
 
+class Supplied(NamedTuple):
+    """Files that the store has already; they are not fetched."""
+
+    files: int
+    size_bytes: int
+
+
+class Placed(NamedTuple):
+    """A model came out of the store; ``ways`` says how, in words: "3 by reflink"."""
+
+    destination: str
+    ways: str
+    size_bytes: int
+    seconds: float
+
+
 class Unverified(NamedTuple):
     """Files nobody vouches for: the origin declared no digest for them."""
 
@@ -76,6 +92,15 @@ class Unpacking(NamedTuple):
     """An archive becomes a tree."""
 
     name: str
+
+
+class Opened(NamedTuple):
+    """Encrypted files became what is in them; ``plain_files`` others were not encrypted."""
+
+    resource: str
+    files: int
+    plain_files: int
+    example: str
 
 
 class Delivered(NamedTuple):
@@ -112,8 +137,11 @@ Event = (
     | Resumed
     | Progress
     | Retried
+    | Supplied
+    | Placed
     | Unverified
     | Unpacking
+    | Opened
     | Delivered
     | Recorded
     | NotRecorded

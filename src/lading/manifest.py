@@ -92,7 +92,8 @@ class File(NamedTuple):
     ``digest`` is the one that lading computed, ``verified`` what the bytes were checked against.
     ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
     that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
-    ``content`` is all of a file that no source has.
+    ``content`` is all of a file that no source has, ``address`` the SHA-256 of what has landed, if a store
+    keeps it.
     """
 
     path: str
@@ -105,6 +106,7 @@ class File(NamedTuple):
     ranged: bool = True
     layer: Layer | None = None
     content: bytes | None = None
+    address: Digest | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -143,7 +145,7 @@ class Manifest(NamedTuple):
 
     ``resolved`` names exactly what was listed, if the source can pin it.  ``origin`` identifies the URI
     that the source was opened with, a channel perhaps, without what is redacted for secrecy.
-    ``archives`` are the files at the origin that files were unpacked from.
+    ``archives`` are the files at the origin that files were unpacked from, or opened from with the key ``opened_by``.
     """
 
     files: tuple[File, ...]
@@ -155,6 +157,7 @@ class Manifest(NamedTuple):
     pin: str = ""
     metadata: Mapping[str, Any] = MappingProxyType({})
     archives: tuple[File, ...] = ()
+    opened_by: str = ""
     seconds: float = 0.0
 
     @classmethod
@@ -239,6 +242,7 @@ class Manifest(NamedTuple):
             "version": self.version,
             "metadata": dict(self.metadata),
             "archives": [archive.to_json() for archive in self.archives],
+            "opened_by": self.opened_by,
             "digest": str(self.digest),
             "total_files": len(self.files),
             "total_bytes": self.size_bytes,
@@ -278,6 +282,7 @@ class Manifest(NamedTuple):
                 pin=data.get("pin", ""),
                 metadata=data["metadata"],
                 archives=tuple(File.from_json(item) for item in data["archives"]),
+                opened_by=data.get("opened_by", ""),
                 seconds=data["seconds"],
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:

@@ -6,7 +6,7 @@
         lock           held (flock) by the process that delivers
         journal        which spans have landed                              (transfer.journal)
         stage/…        files at their final relative paths, not yet whole
-        tree/…         what an archive unpacks to                           (unpack)
+        tree/…         what archives unpack to                              (layers)
         next.json      the sealed manifest: from here on only renames are left, and the next
                        run finishes them                                    (place)
         old.json       the manifest that next.json replaces
@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from threading import Event
+from typing import NamedTuple
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, Interrupted, LadingError, Unsupported, UsageError
@@ -32,6 +33,15 @@ from lading.uri import printable
 
 _LOOK_AGAIN_S = 0.5
 _MOST_VANISHED = 100
+
+
+class Patience(NamedTuple):
+    """How to wait for another process: ``check`` raises when there is no time left to wait."""
+
+    clock: Clock
+    stop: Event
+    listener: Listener
+    check: Callable[[], None] = lambda: None
 
 
 class Workspace:
@@ -115,12 +125,8 @@ def remove_tree(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_workspace(
-    destination: Path, *, clock: Clock, stop: Event, listener: Listener, check: Callable[[], None] = lambda: None
-) -> Iterator[Workspace]:
+def open_workspace(destination: Path, patience: Patience) -> Iterator[Workspace]:
     """Make the destination and its workspace, and hold its lock; waits while another process does.
-
-    ``check`` raises when there is no time left to wait.
 
     flock(2) is courtesy between processes of one machine.  Where it is not supported, or lies (some
     network file systems), two processes may fetch the same bytes; each still publishes whole files.
@@ -129,7 +135,7 @@ def open_workspace(
     if workspace.destination == workspace.destination.parent:
         raise UsageError("the destination is the root folder")
     existed = workspace.destination.exists()
-    descriptor = _lock(workspace, clock, stop, listener, check)
+    descriptor = _lock(workspace.lock, str(workspace.destination), patience)
     try:
         yield workspace
     except BaseException:
@@ -163,38 +169,50 @@ def _holds_bytes(workspace: Workspace) -> bool:
     )
 
 
-def _lock(workspace: Workspace, clock: Clock, stop: Event, listener: Listener, check: Callable[[], None]) -> int:
+@contextlib.contextmanager
+def holding(place: Path, patience: Patience) -> Iterator[None]:
+    """Hold the lock file ``place``, which goes when the block ends; waits while another process holds it."""
+    descriptor = _lock(place, place.name, patience)
+    try:
+        yield
+    finally:
+        if _is_still_the_lock(descriptor, place):
+            place.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(place: Path, shown: str, patience: Patience) -> int:
     told = False
     vanished = 0
     while True:
         try:
-            workspace.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError as error:
             # The process before took its workspace away between the two calls; or nothing can be
             # made here, as below /proc.
             vanished += 1
             if vanished > _MOST_VANISHED:
-                raise disk_error(error, workspace.destination) from error
+                raise disk_error(error, shown) from error
             continue
         except (FileExistsError, NotADirectoryError) as error:
-            raise UsageError(f"{printable(str(workspace.destination))} is not a folder") from error
+            raise UsageError(f"{printable(shown)} is not a folder") from error
         except OSError as error:
-            raise disk_error(error, workspace.destination) from error
+            raise disk_error(error, shown) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             if not told:
-                listener(Waiting(str(workspace.destination)))
+                patience.listener(Waiting(shown))
                 told = True
-            if clock.wait(stop, _LOOK_AGAIN_S):
+            if patience.clock.wait(patience.stop, _LOOK_AGAIN_S):
                 raise Interrupted("stopped while waiting for another process") from None
-            check()
+            patience.check()
             continue
         except OSError:
             return descriptor
-        if _is_still_the_lock(descriptor, workspace.lock):
+        if _is_still_the_lock(descriptor, place):
             return descriptor
         # It was removed, or went away with an exchanged folder, while this process waited.
         os.close(descriptor)

@@ -53,8 +53,18 @@ def sentence(event: events.Event) -> str:
         case events.Unverified():
             others = f" and {event.files - 1} more" if event.files > 1 else ""
             return f"not verified, since the origin declares no digest: {event.example}{others}"
+        case events.Supplied():
+            return f"the store has {count(event.files, 'file')} of it, {size(event.size_bytes)}"
+        case events.Placed():
+            return f"out of the store to {event.destination}: {event.ways}, in {duration(event.seconds)}"
         case events.Unpacking():
             return f"unpacking {event.name}"
+        case events.Opened():
+            plain = ""
+            if event.plain_files:
+                others = f" and {event.plain_files - 1} more" if event.plain_files > 1 else ""
+                plain = f"; not encrypted: {event.example}{others}"
+            return f"opened {count(event.files, 'encrypted file')} with {event.resource}{plain}"
         case events.Delivered():
             # Of less than a second, a rate says nothing.
             rate = f" ({size(event.size_bytes / event.seconds)}/s)" if event.seconds >= 1 else ""

@@ -59,6 +59,22 @@ class Network(NamedTuple):
     no_proxy: tuple[str, ...] = ()
 
 
+class StoreSettings(NamedTuple):
+    """A folder that deliveries share; none without a ``path``.
+
+    A mark is a number of bytes of the store's own, or a percentage of its volume that is used; above ``high``
+    models are evicted until it is below ``low``.  ``max_age_s`` of zero is no limit.  ``hard_links`` lets
+    destinations share files with the store where blocks cannot be: only if nobody can write there.
+    """
+
+    path: str = ""
+    high: str = "90%"
+    low: str = "80%"
+    max_age_s: float = 0.0
+    hard_links: bool = False
+    locks: bool = True
+
+
 class RegistryEntry(NamedTuple):
     """A registry of the configuration file: its name, its kind and the options of that kind.
 
@@ -101,6 +117,7 @@ class Settings(NamedTuple):
     ignore: tuple[str, ...] = ()
     verify: VerifyMode = "auto"
     lock: str = ""
+    store: StoreSettings = StoreSettings()
     log_format: LogFormat = "text"
     termination_log: str = DEFAULT_TERMINATION_LOG
     # Near which a source may keep what it has to set down before it is asked for it; "" is this folder.
@@ -123,6 +140,7 @@ class Settings(NamedTuple):
             ignore=_patterns(env, "STORAGE_IGNORE_PATTERNS"),
             verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
             lock=env.get("LADING_LOCK", ""),
+            store=_store(env, config),
             log_format=cast(
                 LogFormat, _choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json")
             ),
@@ -184,10 +202,15 @@ def _read_config(path: str) -> dict[str, Any]:
     if config.get("verify") is False:
         # YAML's word for false, and the name of a mode.
         config["verify"] = "off"
-    for key, kind, noun in (("registries", list, "list"), ("credentials", list, "list"), ("limits", dict, "mapping")):
+    for key, kind, noun in (
+        ("registries", list, "list"),
+        ("credentials", list, "list"),
+        ("limits", dict, "mapping"),
+        ("store", dict, "mapping"),
+    ):
         if not isinstance(config.get(key) or kind(), kind):
             raise UsageError(f"{file}: {key} is not a {noun}")
-    known = ("registries", "credentials", "limits", "verify")
+    known = ("registries", "credentials", "limits", "store", "verify")
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise UsageError(f"{file} has the unknown key {unknown[0]!r}", hint=f"known: {', '.join(known)}")
@@ -291,6 +314,41 @@ def _limits(env: Mapping[str, str], config: Mapping[str, Any]) -> Limits:
     if env.get("LADING_MAX_RATE"):
         limits = limits._replace(max_rate_bytes_s=parse_rate(env["LADING_MAX_RATE"]))
     return limits
+
+
+def _store(env: Variables, config: Mapping[str, Any]) -> StoreSettings:
+    given = dict(config.get("store") or {})
+    store = StoreSettings()
+    for key, value in given.items():
+        if key not in StoreSettings._fields:
+            known = ", ".join(StoreSettings._fields)
+            raise UsageError(f"the configuration has the unknown key store.{key}", hint=f"known: {known}")
+        default = getattr(store, key)
+        if isinstance(default, bool):
+            good = isinstance(value, bool)
+        elif isinstance(default, float):
+            good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        elif key in ("high", "low"):
+            value = _mark(f"store.{key}", str(value))
+            good = True
+        else:
+            good = isinstance(value, str)
+        if not good:
+            raise UsageError(f"store.{key} is {value!r}", hint=f"it is for example {default!r}")
+        store = store._replace(**{key: value})
+    if env.get("LADING_STORE"):
+        store = store._replace(path=env["LADING_STORE"])
+    return store
+
+
+def _mark(name: str, text: str) -> str:
+    """A watermark: a percentage, or bytes, which may be written as a rate is."""
+    if re.fullmatch(r"\d{1,2}(\.\d+)?%", text):
+        return text
+    try:
+        return str(int(parse_rate(text)))
+    except UsageError as error:
+        raise UsageError(f"{name} is {text!r}", hint="write 80% or a size such as 500GiB") from error
 
 
 def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:

@@ -35,7 +35,8 @@ class Landing:
     back from the page cache as soon as the gap before it is closed.
     """
 
-    def __init__(self, file: File, place: str, journal: Journal, choose: ChooseChecks) -> None:
+    def __init__(self, file: File, place: str, journal: Journal, choose: ChooseChecks, *, address: str = "") -> None:
+        """``address`` is the algorithm of a digest that is wanted whether anybody declares it or not."""
         self.file = file
         self.place = place
         # Without a validator, parts of two answers could be parts of two versions.
@@ -45,6 +46,7 @@ class Landing:
         self.refetched = False
         self.journal = journal
         self._choose = choose
+        self._address = address
         self._checks: tuple[Digest, ...] | None = None
         self._sequential: list[SequentialHash] = []
         self.crcs: list[str] = [OWN_CRC]
@@ -76,7 +78,10 @@ class Landing:
             return
         self._checks = self._choose((*self.file.declared, *declared))
         self.crcs += [check.algorithm for check in self._checks if is_crc(check) and check.algorithm != OWN_CRC]
-        self._sequential = [SequentialHash(check, self.file.size_bytes) for check in self._checks if not is_crc(check)]
+        wanted = [check for check in self._checks if not is_crc(check)]
+        if self._address and not any(_is_whole(check, self._address) for check in wanted):
+            wanted.append(Digest(self._address, ""))
+        self._sequential = [SequentialHash(check, self.file.size_bytes) for check in wanted]
 
     def recover(self, most_bytes: int) -> list[Span]:
         """Take over what an earlier run landed, after checking it; returns the spans still to fetch."""
@@ -174,10 +179,16 @@ class Landing:
                 found = combined_crc(name, ((crcs[name], end - start) for start, end, crcs in spans))
                 if found != check:
                     raise mismatch(printable(self.file.path), check, found)
+        address = None
         for sequential in self._sequential:
-            if sequential.digest() != sequential.wanted:
-                raise mismatch(printable(self.file.path), sequential.wanted, sequential.digest())
-        return self.file._replace(size_bytes=size, declared=(), digest=own, verified=checks, locator="", content=None)
+            found = sequential.digest()
+            if sequential.wanted.value and found != sequential.wanted:
+                raise mismatch(printable(self.file.path), sequential.wanted, found)
+            if _is_whole(found, self._address):
+                address = found
+        return self.file._replace(
+            size_bytes=size, declared=(), digest=own, verified=checks, locator="", content=None, address=address
+        )
 
     def landed_ranges(self) -> list[tuple[int, int]]:
         """First byte and end of each span that has landed."""
@@ -237,6 +248,10 @@ class Landing:
                 crcs[name] = function(buffer[:count], crcs[name])
             start += count
         return crcs
+
+
+def _is_whole(digest: Digest, algorithm: str) -> bool:
+    return digest.algorithm == algorithm and not digest.part_sizes_bytes
 
 
 class SpanSink:

@@ -56,6 +56,7 @@ class Job:
     """One model to fetch: what its source listed, and the stage that its files go to.
 
     ``unpacker`` makes a tree of those files that are layers; what it made is ``unpacked``.
+    ``address`` is the digest that a store keeps files by, "" without one.
     ``vouched`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
     files that have landed and been verified.
     """
@@ -69,6 +70,8 @@ class Job:
         verify: VerifyMode,
         vouched: Mapping[str, tuple[Digest, ...]],
         unpacker: Unpacker | None = None,
+        *,
+        address: str = "",
     ) -> None:
         self.source = source
         self.listed = listed
@@ -78,6 +81,7 @@ class Job:
         self.ask_digests = source.digests if verify != "off" and isinstance(source, DeclaresDigests) else None
         self.vouched = vouched
         self.unpacker = unpacker
+        self.address = address
         self.layers = sorted((file for file in listed.files if file.layer), key=lambda file: file.layer or Layer())
         self.followers: dict[str, Follower] = {}
         self.sealed: list[File] = []
@@ -233,7 +237,10 @@ class Transfer:
             self._tasks.stop()
 
     def _begin(self, job: Job, file: File) -> None:
-        landing = Landing(file, self._place(job, file), job.journal, partial(self._choose, job, file))
+        choose = partial(self._choose, job, file)
+        # What is delivered as the tree in it is kept as the files of that tree.
+        address = "" if file.layer else job.address
+        landing = Landing(file, self._place(job, file), job.journal, choose, address=address)
         self._landings.add(landing)
         resumes = file.path in job.journal.earlier
         whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.span_bytes
