@@ -8,9 +8,10 @@ import pytest
 from backports import zstd
 
 from lading.deliver import Request, find
-from lading.errors import IntegrityError, NotAllowed, NotFound, Unsupported, UsageError
+from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.manifest import Digest
-from lading.settings import Limits
+from lading.settings import Limits, Network
+from servers.certificates import Authority
 from servers.fake_oci import (
     IMAGE_CONFIG,
     INDEX,
@@ -479,6 +480,8 @@ def test_a_tag_that_is_not_there_says_what_is_near(registry, bring):
         "oci://host/a/../b",
         "oci://host/a:",
         "oci://host/a@sha256",
+        "oci://host/a@sha256:12",
+        f"oci://host/a@md5:{'0' * 32}",
         "oci://host/a?x=1",
         "oci://host/a#x",
         "oci://user:se-cret@host/a",
@@ -487,9 +490,25 @@ def test_a_tag_that_is_not_there_says_what_is_near(registry, bring):
     ],
 )
 def test_what_is_no_reference_is_a_usage_error(pull, tmp_path, uri):
-    with pytest.raises((UsageError, IntegrityError)) as caught:
+    with pytest.raises(UsageError) as caught:
         pull(uri, tmp_path / "model")
     assert "se-cret" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_without_a_tag_it_is_the_latest(registry, pull, tmp_path):
+    registry.put_files(FILES)
+    pull(registry.uri().removesuffix(":latest"), tmp_path / "model", variables=INSECURE)
+    assert read_tree(tmp_path / "model") == FILES
+
+
+@pytest.mark.parametrize("host", ["docker.io", "index.docker.io", "registry-1.docker.io"])
+def test_docker_hub_answers_elsewhere_than_it_is_called(server, pull, tmp_path, host):
+    # The proxy sees where it would have led, and nothing leaves this machine.
+    with pytest.raises((Unavailable, NotAllowed)):
+        pull(f"oci://{host}/model", tmp_path / "model", network=Network(https_proxy=server.url))
+    assert {(request.method, request.target) for request in server.requests} == {
+        ("CONNECT", "registry-1.docker.io:443")
+    }
 
 
 def test_what_kserve_mounts_is_left_to_kserve(pull, tmp_path):
@@ -710,6 +729,24 @@ def test_a_realm_that_is_no_url_is_shown_nothing(registry, bring, realm):
     registry.put_files(FILES)
     TokenService(registry).realm = realm
     refused(bring, (NotAllowed, Unsupported, UsageError), variables=config(registry, {"auth": AUTH}))
+
+
+def test_a_registry_with_tls_does_not_have_its_logins_sent_without(pull, tmp_path):
+    authority = Authority(tmp_path)
+    with FaultyServer(authority.server_context("127.0.0.1")) as server, FaultyServer() as open_server:
+        registry = FakeRegistry(server)
+        registry.put_files(FILES)
+        service = TokenService(registry, open_server)
+        known = config(registry, {"auth": AUTH})
+        settings = {"variables": known, "network": Network(ca_files=(authority.bundle,))}
+        with pytest.raises(NotAllowed) as caught:
+            pull(registry.uri(), tmp_path / "model", **settings)
+        assert "https" in caught.value.message
+        assert service.asked == []
+        service.realm = f"{server.url}/token"
+        server.routes["/token"] = service.give
+        pull(registry.uri(), tmp_path / "model", **settings)
+    assert read_tree(tmp_path / "model") == FILES
 
 
 @pytest.mark.parametrize("answer", [b"", b"[]", b"{}", b'{"token": 5}', b'{"token": ""}', b'{"token": "a\\r\\nX: y"}'])

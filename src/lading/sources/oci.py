@@ -105,7 +105,10 @@ class OciSource:
         host, repository = canonical_host(uri.authority or ""), found["repository"]
         if host == DOCKER_HUB and "/" not in repository:
             repository = f"library/{repository}"
-        self._digest = _digest(found["digest"], shown) if found["digest"] else None
+        try:
+            self._digest = _digest(found["digest"], shown) if found["digest"] else None
+        except IntegrityError as error:
+            raise UsageError(error.message, hint=error.hint) from error
         self._tag = found["tag"] or "latest"
         self._repository = repository
         self._uri = ModelURI(uri.scheme, uri.authority, f"/{found['repository']}")
