@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import test_same_faults
-from test_same_faults import SCENES, SHORT, Scene
+from test_same_faults import SCENES, Scene
 
 from lading.cli.main import main
 from lading.errors import LadingError
@@ -74,14 +74,14 @@ def network(**environment: str) -> Network:
 def test_every_request_goes_through_the_proxy_and_trusts_the_bundle(hidden, authority, destination, pull):
     scene, variables, proxy = hidden
     reached = network(HTTPS_PROXY=proxy, CA_BUNDLE_CONFIGMAP_NAME="", AWS_CA_BUNDLE=authority.bundle)
-    pull(scene.uri, destination, limits=SHORT, variables=variables, network=reached)
+    pull(scene.uri, destination, limits=scene.limits, variables=variables, network=reached)
     assert read_tree(destination) == scene.files
 
 
 def test_a_certificate_that_no_bundle_vouches_for_is_refused(hidden, destination, pull):
     scene, variables, proxy = hidden
     with pytest.raises(LadingError) as caught:
-        pull(scene.uri, destination, limits=SHORT, variables=variables, network=network(HTTPS_PROXY=proxy))
+        pull(scene.uri, destination, limits=scene.limits, variables=variables, network=network(HTTPS_PROXY=proxy))
     assert "certificate" in caught.value.message
     assert not scene.server.requests
     assert not destination.exists()
@@ -91,7 +91,7 @@ def test_a_host_of_no_proxy_is_reached_directly(name, scene, destination, pull):
     if AZURE_FILES in scene.uri:
         pytest.skip("this scene's host is known to its proxy only")
     reached = network(HTTP_PROXY=DEAD, HTTPS_PROXY=DEAD, NO_PROXY="127.0.0.1,localhost")
-    pull(scene.uri, destination, limits=SHORT, **(scene.settings | {"network": reached}))
+    pull(scene.uri, destination, limits=scene.limits, **(scene.settings | {"network": reached}))
     assert read_tree(destination) == scene.files
 
 

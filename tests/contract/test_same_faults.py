@@ -76,6 +76,7 @@ class Scene:
     settings: dict[str, object] = field(default_factory=dict)
     secret: str = ""
     declares: bool = True
+    limits: Limits = SHORT
 
     def misbehave(self, fault: Fault) -> None:
         self.server.misbehave(ANYWHERE, fault)
@@ -179,6 +180,8 @@ def _git(*, lfs: bool) -> Iterator[Scene]:
             put=put,
             settings={"variables": {"GIT_USERNAME": USER, "GIT_PASSWORD": PASSWORD}},
             secret=basic(USER, PASSWORD),
+            # A process answers, which takes its time on a busy machine.
+            limits=SHORT._replace(stall_s=1.5),
         )
 
 
@@ -333,7 +336,7 @@ def destination(tmp_path, pull) -> Destination:
 
 @pytest.fixture
 def deliver(scene, destination, pull) -> Callable[[], object]:
-    return lambda: pull(scene.uri, destination.path, span_bytes=SPAN_BYTES, limits=SHORT, **scene.settings)
+    return lambda: pull(scene.uri, destination.path, span_bytes=SPAN_BYTES, limits=scene.limits, **scene.settings)
 
 
 def where(scene: Scene, name: str) -> Callable[[Request], bool]:
