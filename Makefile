@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test test-servers bench demo lock budget clean
+.PHONY: help setup check format test test-servers bench demo lock budget image clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-servers   the tests against real servers, which it installs (as root on Debian)"
 	@echo "make check    format, lint, types, import contracts"
 	@echo "make budget   import time and size of the default install"
+	@echo "make image    the container image, with podman, buildah or docker (tools/image/build.sh)"
 	@echo "make bench    race lading against its peers (needs nginx)"
 	@echo "make format   rewrite to the project's format"
 	@echo "make lock     resolve the requirement files anew"
@@ -57,6 +58,9 @@ bench: $(READY) .bench/ready
 	  .bench/$$peer/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$$peer.txt || exit 1; \
 	done
 	touch .bench/ready
+
+image:
+	tools/image/build.sh
 
 demo: $(READY)
 	$(BIN)/lading demo

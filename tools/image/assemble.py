@@ -3,12 +3,22 @@
     assemble.py SITE IMAGE
 
 ``SITE`` holds lading and its dependencies as pip installed them.  The modules are those that an
-import from any module of lading leads to, found without running anything, so that a module nobody
-imports cannot be there; the shared libraries are those that the interpreter and these modules load.
-Runs on Debian, with the Python that the image gets.  Needs nothing but the standard library.
+import from any module of lading leads to (closure.py); the shared libraries are those that the
+interpreter and these modules load.  Only byte code is kept, and no symbol that nothing links to.
+
+    /usr/bin/lading                      runs lading.cli.main in an isolated interpreter
+    /usr/bin/python3.11                  Debian's
+    /usr/lib/python3.11/                 of its library, what is needed
+    /usr/lib/python3/dist-packages/      lading and its dependencies
+    /usr/share/sbom/lading.cdx.json      what all this is
+    /usr/share/doc/PACKAGE/copyright     the licences of what is Debian's
+    /var/lib/dpkg/status.d/PACKAGE       its names and versions, where scanners look for them
+    /etc/ssl/certs/ca-certificates.crt   Mozilla's authorities, as Debian has them
+    /mnt/models, /tmp                    for mounts
+
+Runs on Debian, with the Python that the image gets.  Needs nothing but the standard library and strip.
 """
 
-import compileall
 import json
 import os
 import py_compile
@@ -18,31 +28,16 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from modulefinder import ModuleFinder
 from pathlib import Path
 
+import closure
 import sbom
 
 PYTHON = Path(os.path.realpath(sys.executable))
 STDLIB = Path(sysconfig.get_path("stdlib"))
-# What is imported by name at run time, where no import statement says so.
-BY_NAME = (
-    "encodings.ascii",
-    "encodings.cp437",  # names in zip archives
-    "encodings.idna",
-    "encodings.latin_1",
-    "encodings.utf_8",
-    "encodings.utf_8_sig",
-    "site",
-    "_sitebuiltins",
-    "_strptime",
-)
-# Imports that are there for other systems, for tests, for people at a prompt, or for what lading never calls.
-NOT_HERE = (
-    "_pyrepl", "asyncio", "bdb", "cmd", "code", "codeop", "curses", "doctest", "ensurepip", "idlelib", "lib2to3",
-    "multiprocessing", "ntpath", "nturl2path", "pdb", "pydoc", "pydoc_data", "readline", "sqlite3", "test", "tkinter",
-    "turtle", "unittest", "venv", "webbrowser", "wsgiref", "xmlrpc",
-)  # fmt: skip
+LIBRARY = (STDLIB, STDLIB / "lib-dynload")
+DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
+AUTHORITIES = Path("/usr/share/ca-certificates/mozilla")
 LAUNCHER = """#!/usr/bin/python3 -I
 import sys
 
@@ -50,36 +45,90 @@ from lading.cli.main import main
 
 sys.exit(main())
 """
+CONFIGURATION = {
+    "/etc/passwd": "root:x:0:0:root:/:/nologin\nlading:x:1000:1000::/:/nologin\n",
+    "/etc/group": "root:x:0:\nlading:x:1000:\n",
+    # Without it a name server that does not know a name would hide /etc/hosts, where a pod's hostAliases are.
+    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+}
 
 
-def modules(site: Path) -> dict[str, Path]:
-    """Every module that an import from lading leads to, and its file."""
-    for path in list(site.rglob("*.py")):
-        for folder in path.relative_to(site).parents[:-1]:
-            # ModuleFinder knows no packages without this file.
-            (site / folder / "__init__.py").touch()
-    finder = ModuleFinder([str(site), *sys.path[1:]], excludes=list(NOT_HERE))
-    own = [".".join(path.relative_to(site).with_suffix("").parts) for path in (site / "lading").rglob("*.py")]
-    for name in (*own, *BY_NAME):
-        finder.import_hook(name.removesuffix(".__init__"))
-    files = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
-    return {name: Path(file) for name, file in files.items() if file}
+class Image:
+    """The file system that is being made below ``root``; ``sources`` are the files of this machine that are in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sources: set[Path] = set()
+        root.mkdir()
+
+    def at(self, place: Path | str) -> Path:
+        """Where ``place`` of the image is on this machine; its folder is there."""
+        path = self.root / str(place).lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write(self, place: Path | str, text: str) -> Path:
+        self.at(place).write_text(text, encoding="utf-8")
+        return self.at(place)
+
+    def copy(self, source: Path, place: Path | str | None = None) -> Path:
+        """Copy a file to its own place, or to another."""
+        self.sources.add(source)
+        return Path(shutil.copy2(source, self.at(place or source)))
+
+    def add_program(self, source: Path, place: Path | None = None) -> None:
+        """Copy a program or library, without what only debuggers and linkers read."""
+        subprocess.run(["strip", "--strip-unneeded", str(self.copy(source, place))], check=True)
+
+    def add_module(self, source: Path, place: Path) -> None:
+        """Compile a module, or copy it if it is a library."""
+        if source.suffix == ".so":
+            self.add_program(source, place)
+            return
+        self.sources.add(source)
+        py_compile.compile(
+            str(source),
+            cfile=str(self.at(place.with_suffix(".pyc"))),
+            dfile=str(place),
+            doraise=True,
+            # The same byte code whenever it is made.
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
 
 
-def data_files(site: Path, found: dict[str, Path]) -> Iterator[Path]:
-    """What belongs to the packages beside their modules: extension modules' own libraries, names and licences."""
-    packages = {path.relative_to(site).parts[0] for path in found.values() if path.is_relative_to(site)}
+def add_python(image: Image, site: Path) -> None:
+    """The interpreter, every module that lading may import, and the libraries that these load."""
+    for folder in {folder for path in site.rglob("*.py") for folder in path.relative_to(site).parents[:-1]}:
+        # ModuleFinder knows no packages without this file.
+        (site / folder / "__init__.py").touch()
+    found = set(closure.modules(site, LIBRARY).values())
+    for path in sorted(found):
+        image.add_module(path, DIST_PACKAGES / path.relative_to(site) if path.is_relative_to(site) else path)
+    for path in metadata(site, found):
+        image.copy(path, DIST_PACKAGES / path.relative_to(site))
+    bundled = [path for path in site.glob("*.libs/*") if path.is_file()]
+    for path in bundled:
+        image.add_program(path, DIST_PACKAGES / path.relative_to(site))
+    image.add_program(PYTHON)
+    for path in shared_libraries([PYTHON, *bundled, *(path for path in found if path.suffix == ".so")]):
+        if not path.is_relative_to(site):
+            image.add_program(path)
+    image.at("/usr/bin/python3").symlink_to(PYTHON.name)
+    image.write("/usr/bin/lading", LAUNCHER).chmod(0o755)
+
+
+def metadata(site: Path, found: set[Path]) -> Iterator[Path]:
+    """Names, versions and licences of the distributions that have one of these modules."""
+    packages = {path.relative_to(site).parts[0].split(".")[0] for path in found if path.is_relative_to(site)}
     for folder in site.glob("*.dist-info"):
-        top = (folder / "RECORD").read_text().splitlines()
-        if any(line.split("/")[0].split(".")[0] in packages for line in top):
-            yield from (folder / name for name in ("METADATA", "WHEEL") if (folder / name).exists())
+        record = (folder / "RECORD").read_text().splitlines()
+        if any(line.split("/")[0].split(".")[0] in packages for line in record):
+            yield folder / "METADATA"
             yield from (
                 path
                 for path in folder.rglob("*")
                 if path.is_file() and path.name.upper().startswith(("LICEN", "COPYING", "NOTICE"))
             )
-    for libraries in site.glob("*.libs"):
-        yield from libraries.iterdir()
 
 
 def shared_libraries(files: Iterable[Path]) -> set[Path]:
@@ -91,55 +140,46 @@ def shared_libraries(files: Iterable[Path]) -> set[Path]:
     return found
 
 
-def copy(source: Path, image: Path, target: str | None = None) -> None:
-    """Copy a file to its own place in the image, or to ``target``."""
-    place = image / (target or str(source)).lstrip("/")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, place, follow_symlinks=True)
+def add_system(image: Image) -> None:
+    """What is no program: names, authorities, and folders to write to."""
+    for place, text in CONFIGURATION.items():
+        image.write(place, text)
+    # Not the machine's own bundle: whatever a build had to trust must not be trusted by those who run the image.
+    authorities = sorted(AUTHORITIES.glob("*.crt"))
+    image.sources.update(authorities)
+    image.write("/etc/ssl/certs/ca-certificates.crt", "".join(path.read_text() for path in authorities))
+    # Where OpenSSL looks if it is told nothing.
+    image.at("/usr/lib/ssl/cert.pem").symlink_to("/etc/ssl/certs/ca-certificates.crt")
+    for place in ("/mnt/models", "/tmp"):
+        image.at(place).mkdir()
+        image.at(place).chmod(0o1777)
+    image.at("/mnt").chmod(0o1777)
+
+
+def add_papers(image: Image, site: Path) -> None:
+    """The bill of materials, and of Debian's packages the licences, and what scanners for vulnerabilities look for."""
+    image.copy(Path("/etc/os-release").resolve(), "/etc/os-release")
+    packages = sbom.packages(image.sources)
+    for package in packages:
+        paper = Path("/usr/share/doc") / package.name / "copyright"
+        image.copy(paper.resolve(), paper)
+        image.write(f"/var/lib/dpkg/status.d/{package.name}", package.about)
+    bill = sbom.bill_of_materials(site, packages)
+    image.write("/usr/share/sbom/lading.cdx.json", json.dumps(bill, indent=1, sort_keys=True) + "\n")
 
 
 def main() -> int:
     """Assemble the image; the second argument must not exist yet."""
-    site, image = Path(sys.argv[1]), Path(sys.argv[2])
-    image.mkdir()
-    found = modules(site)
-    target = "/usr/lib/python3/dist-packages"
-    for path in found.values():
-        inside = path.is_relative_to(site)
-        copy(path, image, f"{target}/{path.relative_to(site)}" if inside else None)
-    for path in data_files(site, found):
-        copy(path, image, f"{target}/{path.relative_to(site)}")
-    copy(PYTHON, image)
-    (image / "usr/bin/python3").symlink_to(PYTHON.name)
-    launcher = image / "usr/bin/lading"
-    launcher.write_text(LAUNCHER)
-    launcher.chmod(0o755)
-    programs = [PYTHON, *(path for path in found.values() if ".so" in path.name), *site.glob("*.libs/*")]
-    libraries = {path for path in shared_libraries(programs) if not path.is_relative_to(site)}
-    for path in libraries:
-        copy(path, image)
-    copy(Path("/etc/ssl/certs/ca-certificates.crt"), image)
-    copy(Path("/usr/lib/ssl/openssl.cnf"), image)
-    (image / "etc/passwd").write_text("root:x:0:0:root:/:/nologin\nlading:x:1000:1000::/:/nologin\n")
-    (image / "etc/group").write_text("root:x:0:\nlading:x:1000:\n")
-    (image / "mnt/models").mkdir(parents=True)
-    for folder in (image / "mnt", image / "mnt/models"):
-        os.chown(folder, 1000, 1000)
-        folder.chmod(0o777)
-    (image / "tmp").mkdir(mode=0o1777)
-    compileall.compile_dir(
-        image / "usr/lib",
-        quiet=1,
-        stripdir=str(image),
-        # Byte code that is believed without looking at its source: times do not matter, and nothing is written.
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
-    bill = image / "usr/share/sbom/lading.cdx.json"
-    bill.parent.mkdir(parents=True)
-    bill.write_text(json.dumps(sbom.bill_of_materials(site, image), indent=1, sort_keys=True) + "\n")
+    site, image = Path(sys.argv[1]), Image(Path(sys.argv[2]))
+    add_python(image, site)
+    add_system(image)
+    add_papers(image, site)
     moment = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
-    for path in sorted(image.rglob("*"), reverse=True):
+    for path in sorted(image.root.rglob("*"), reverse=True):
         os.utime(path, (moment, moment), follow_symlinks=False)
+    if strays := closure.strays(image.at(DIST_PACKAGES), [image.at(folder) for folder in LIBRARY]):
+        print(f"in the image, but nothing imports: {', '.join(map(str, strays))}", file=sys.stderr)
+        return 1
     return 0
 
 

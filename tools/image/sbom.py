@@ -1,53 +1,79 @@
 """The image's bill of materials, as CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/)."""
 
+import re
 import subprocess
+from collections.abc import Iterable
 from email.parser import Parser
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 
-def bill_of_materials(site: Path, image: Path) -> dict[str, Any]:
-    """Every Python distribution below ``site``, and every Debian package that a file of ``image`` is from."""
-    components = sorted([*_distributions(site), *_packages(image)], key=lambda each: each["purl"])
+class Package(NamedTuple):
+    """A Debian package: ``about`` is its paragraph in dpkg's database."""
+
+    name: str
+    version: str
+    architecture: str
+    about: str
+
+
+def packages(files: Iterable[Path]) -> list[Package]:
+    """The Debian packages that these files are from."""
+    # Debian's merged /usr: its database has some files by their older names.
+    names = {name for file in files for name in (str(file), str(file).removeprefix("/usr"), f"/usr{file}")}
+    # It fails for names that it does not know, as half of these are.
+    told = subprocess.run(["dpkg-query", "--search", *sorted(names)], capture_output=True, text=True, check=False)
+    owners = sorted({re.split("[:,]", line)[0] for line in told.stdout.splitlines()})
+    return [_known(name) for name in owners]
+
+
+def _known(name: str) -> Package:
+    about = subprocess.run(["dpkg-query", "--status", name], capture_output=True, text=True, check=True).stdout
+    fields = Parser().parsestr(about, headersonly=True)
+    return Package(name, fields["Version"], fields["Architecture"], about)
+
+
+def bill_of_materials(site: Path, debian: Iterable[Package]) -> dict[str, Any]:
+    """Every Python distribution below ``site``, and these Debian packages."""
+    components = [_distribution(file) for file in site.glob("*.dist-info/METADATA")]
+    components += [_package(package) for package in debian]
+    components.sort(key=lambda each: str(each["purl"]))
+    own = next(each for each in components if each["name"] == "lading")
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": {
-            "component": next(each for each in components if each["name"] == "lading") | {"type": "application"}
-        },
-        "components": [each for each in components if each["name"] != "lading"],
+        "metadata": {"component": own | {"type": "application"}},
+        "components": [each for each in components if each is not own],
     }
 
 
-def _distributions(site: Path) -> list[dict[str, Any]]:
-    found = []
-    for file in site.glob("*.dist-info/METADATA"):
-        about = Parser().parsestr(file.read_text(encoding="utf-8"), headersonly=True)
-        name, version = about["Name"], about["Version"]
-        licence = about["License-Expression"] or about["License"] or ""
-        found.append(_component(name, version, f"pkg:pypi/{name.lower().replace('_', '-')}@{version}", licence))
-    return found
+def _distribution(metadata: Path) -> dict[str, Any]:
+    about = Parser().parsestr(metadata.read_text(encoding="utf-8"), headersonly=True)
+    name, version = about["Name"], about["Version"]
+    # Names are normal as https://packaging.python.org/en/latest/specifications/name-normalization/ says.
+    component = _component(name, version, f"pkg:pypi/{re.sub('[-_.]+', '-', name).lower()}@{version}")
+    if about["License-Expression"]:
+        return component | {"licenses": [{"expression": about["License-Expression"]}]}
+    return component | {"licenses": _named([(about["License"] or "unknown").splitlines()[0]])}
 
 
-def _packages(image: Path) -> list[dict[str, Any]]:
-    names = set()
-    for path in image.rglob("*"):
-        place = Path("/") / path.relative_to(image)
-        if path.is_file() and not str(place).startswith("/usr/lib/python3/dist-packages"):
-            # Debian's merged /usr: its database has the older names too.
-            for known in (str(place), str(place).removeprefix("/usr")):
-                told = subprocess.run(["dpkg-query", "-S", known], capture_output=True, text=True, check=False).stdout
-                names |= {line.partition(": ")[0].partition(":")[0] for line in told.splitlines()}
-    query = ["dpkg-query", "-W", "-f", "${Package}\t${Version}\t${Architecture}\n", *sorted(names)]
-    told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-    found = []
-    for line in told.splitlines():
-        name, version, architecture = line.split("\t")
-        found.append(_component(name, version, f"pkg:deb/debian/{name}@{version}?arch={architecture}", ""))
-    return found
+def _package(package: Package) -> dict[str, Any]:
+    # https://github.com/package-url/purl-spec/blob/main/types-doc/deb-definition.md
+    version = quote(package.version, safe="~")
+    purl = f"pkg:deb/debian/{package.name}@{version}?arch={package.architecture}&distro=debian-12"
+    paper = Path("/usr/share/doc", package.name, "copyright")
+    text = paper.read_text(encoding="utf-8")
+    # https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/; others are prose.
+    formal = text.startswith("Format:")
+    names = sorted(set(re.findall(r"^License: *(\S.*?) *$", text, re.MULTILINE))) if formal else [f"see {paper}"]
+    return _component(package.name, package.version, purl) | {"licenses": _named(names)}
 
 
-def _component(name: str, version: str, purl: str, licence: str) -> dict[str, Any]:
-    known = {"licenses": [{"license": {"name": licence.splitlines()[0]}}]} if licence else {}
-    return {"type": "library", "name": name, "version": version, "purl": purl, "bom-ref": purl, **known}
+def _named(names: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"license": {"name": name}} for name in names]
+
+
+def _component(name: str, version: str, purl: str) -> dict[str, Any]:
+    return {"type": "library", "name": name, "version": version, "purl": purl, "bom-ref": purl}
