@@ -17,7 +17,7 @@ def unchanged(
     A file is the same if it comes from the same place with the same validator, or was verified
     against a strong digest that is expected of it now too; and if its size on disk is right.
     """
-    before = old.by_path()
+    before = old.by_path() if old.opened_by == listed.opened_by else {}
     same_origin = old.origin == listed.origin
     return {
         file.path: File(file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified)
@@ -32,11 +32,13 @@ def unchanged(
 def is_delivered(
     listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, size_on_disk: SizeOnDisk
 ) -> bool:
-    """Whether the destination holds exactly what is listed, unpacked or not, under the same name."""
-    if (old.origin, old.registry, old.version) != (listed.origin, listed.registry, listed.version):
+    """Whether the destination holds exactly what is listed, unpacked and opened or not, under the same name."""
+    if _name(old) != _name(listed):
         return False
-    layers = {file.path: file for file in listed.files if file.layer is not None}
     archives = {archive.path: archive for archive in old.archives}
+    # Which files are encrypted, only the last delivery knows.
+    opened = archives.keys() if listed.opened_by else ()
+    layers = {file.path: file for file in listed.files if file.layer is not None or file.path in opened}
     if layers.keys() != archives.keys() or not all(
         _is_same(layer, archives[path], True, vouched.get(path, ()), verify) for path, layer in layers.items()
     ):
@@ -50,6 +52,10 @@ def is_delivered(
     return plain == {file.path for file in old.files if file.validator} and all(
         size_on_disk(file.path) == file.size_bytes for file in old.files
     )
+
+
+def _name(manifest: Manifest) -> tuple[str, ...]:
+    return manifest.origin, manifest.registry, manifest.version, manifest.opened_by
 
 
 def _is_same(file: File, was: File, same_origin: bool, vouched: Sequence[Digest], verify: VerifyMode) -> bool:

@@ -1,0 +1,311 @@
+"""Opening: encrypted files that have landed become what is in them, before anything is published.
+
+A file is encrypted if it is a JSON Web Encryption in the compact serialization (RFC 7516, section 3.1), as
+KServe's own storage initializer knows it: by the suffix ``.jwe``, which goes, or by its first bytes.  The key comes from the
+Confidential Data Hub beside this process.  A file is authenticated as one unit, but neither it nor what is
+in it is ever in memory: the plaintext grows in the workspace, and counts only once its tag was right.
+
+Needs the extra ``confidential`` (python-cryptography).
+"""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from lading.disk import disk_error
+from lading.errors import IntegrityError, LadingError, NotAllowed, Unsupported
+from lading.events import Listener, Opened
+from lading.http_client import HttpClient, status_error
+from lading.manifest import Digest, File, Manifest
+from lading.settings.confidential import Confidential
+from lading.uri import printable
+
+_SUFFIX = ".jwe"
+# What '{"' looks like in base64url: how every header begins.
+_MAGIC = b"eyJ"
+_MOST_HEADER_BYTES = 8 << 10
+_MOST_KEY_BYTES = 64 << 10
+_CHUNK_BYTES = 1 << 20
+_CONNECT_S = 5.0
+_STALL_S = 30.0
+# Of each "enc", its key's bytes and, for AES-CBC, the digest of its HMAC (RFC 7518, section 5.1).
+_CIPHERS = {
+    "A128GCM": (16, ""),
+    "A192GCM": (24, ""),
+    "A256GCM": (32, ""),
+    "A128CBC-HS256": (32, "sha256"),
+    "A192CBC-HS384": (48, "sha384"),
+    "A256CBC-HS512": (64, "sha512"),
+}
+_WRAPS = {f"A{bits}{kind}": bits // 8 for bits in (128, 192, 256) for kind in ("KW", "GCMKW")}
+
+
+class _Envelope(NamedTuple):
+    """The parts of a JWE but its ciphertext, which lies between two places of the file."""
+
+    header: dict[str, Any]
+    authenticated: bytes
+    wrapped_key: bytes
+    vector: bytes
+    start: int
+    end: int
+    tag: bytes
+
+
+class Opener:
+    """Opens files with the key of one resource.  Making one asks for the key: before a byte is fetched."""
+
+    def __init__(self, settings: Confidential, http: HttpClient, listener: Listener, check: Callable[[], None]) -> None:
+        """``check`` raises when the delivery is to stop."""
+        try:
+            import cryptography  # noqa: F401 - it is only whether it is here
+        except ImportError as error:
+            raise Unsupported(
+                "CONFIDENTIAL_ENABLED is set, and opening encrypted files needs the extra confidential",
+                hint="pip install 'lading[confidential]'; nothing is delivered as it is",
+            ) from error
+        self._resource = settings.resource
+        self._listener = listener
+        self._check = check
+        self._key = _key(settings, http)
+
+    def open(self, root: Path, manifest: Manifest, kept: Collection[str]) -> Manifest:
+        """Open what is encrypted in ``root``; the manifest with what was in it, and the rest as it was.
+
+        ``kept`` are paths that the root lacks.  Raises ``IntegrityError`` where nothing is encrypted.
+        """
+        here = [file for file in manifest.files if file.path not in kept]
+        try:
+            sealed = [file for file in here if _is_sealed(root / file.path)]
+            others = [file for file in manifest.files if file not in set(sealed)]
+            if not sealed:
+                raise IntegrityError(
+                    f"no file of {manifest.resolved} is encrypted, and CONFIDENTIAL_ENABLED asks for it",
+                    hint="without that variable it is delivered as it is",
+                )
+            # Before anything is opened: two files that would have one name.
+            names = Manifest.of([*others, *(file._replace(path=_name(file.path)) for file in sealed)])
+            opened = [self._open(root, file, root.parent / "opened") for file in sealed]
+        except OSError as error:
+            raise disk_error(error, error.filename or root) from error
+        example = others[0].path if others else ""
+        self._listener(Opened(self._resource, len(opened), len(others), example))
+        by_path = {file.path: file for file in (*others, *opened)}
+        # What came out of an archive that was unpacked stands for itself.
+        origins = tuple(file for file in sealed if file.validator is not None)
+        return manifest._replace(
+            files=tuple(by_path[file.path] for file in names.files), archives=(*manifest.archives, *origins)
+        )
+
+    def _open(self, root: Path, file: File, scratch: Path) -> File:
+        source, target = root / file.path, root / _name(file.path)
+        try:
+            with source.open("rb") as reader, scratch.open("wb") as writer:
+                envelope = _envelope(reader)
+                size, digest = self._decrypt(envelope, reader, writer)
+        except BaseException as error:
+            scratch.unlink(missing_ok=True)
+            if isinstance(error, LadingError):
+                error.message = f"{printable(file.path)}: {error.message}"
+            raise
+        os.replace(scratch, target)
+        if target != source:
+            source.unlink()
+        return File(target.relative_to(root).as_posix(), size, digest=digest)
+
+    def _decrypt(self, envelope: _Envelope, reader: IO[bytes], writer: IO[bytes]) -> tuple[int, Digest]:
+        size, running = 0, hashlib.sha256()
+        for piece in self._plaintext(envelope, reader):
+            self._check()
+            writer.write(piece)
+            running.update(piece)
+            size += len(piece)
+        return size, Digest("sha256", running.hexdigest())
+
+    def _plaintext(self, envelope: _Envelope, reader: IO[bytes]) -> Iterator[bytes]:
+        """What is in the envelope, piece by piece; not to be trusted before the end is reached without an error."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+        from cryptography.hazmat.primitives.padding import PKCS7
+
+        enc = envelope.header.get("enc")
+        if enc not in _CIPHERS:
+            raise Unsupported(f"its encryption is {enc!r}", hint=f"it may be {', '.join(_CIPHERS)}")
+        key_bytes, mac = _CIPHERS[enc]
+        key = self._content_key(envelope)
+        if len(key) != key_bytes:
+            raise _wrong_key()
+        try:
+            if not mac:
+                gcm = Cipher(algorithms.AES(key), modes.GCM(envelope.vector, envelope.tag)).decryptor()
+                gcm.authenticate_additional_data(envelope.authenticated)
+                for piece in _decoded(reader, envelope.start, envelope.end):
+                    yield gcm.update(piece)
+                yield gcm.finalize()
+                return
+            half = key_bytes // 2
+            self._check_mac(envelope, reader, key[:half], mac)
+            cbc = Cipher(algorithms.AES(key[half:]), modes.CBC(envelope.vector)).decryptor()
+            unpadder = PKCS7(128).unpadder()
+            for piece in _decoded(reader, envelope.start, envelope.end):
+                yield unpadder.update(cbc.update(piece))
+            yield unpadder.update(cbc.finalize()) + unpadder.finalize()
+        except InvalidTag as error:
+            raise _wrong_key() from error
+        except ValueError as error:
+            # A vector, a tag or a padding of another length than the algorithm's.
+            raise IntegrityError("it is damaged: its parts do not fit its encryption") from error
+
+    def _check_mac(self, envelope: _Envelope, reader: IO[bytes], key: bytes, algorithm: str) -> None:
+        """RFC 7518, section 5.2.2.2: the tag, over all that is authenticated."""
+        running = hmac.new(key, envelope.authenticated + envelope.vector, algorithm)
+        for piece in _decoded(reader, envelope.start, envelope.end):
+            self._check()
+            running.update(piece)
+        running.update((len(envelope.authenticated) * 8).to_bytes(8, "big"))
+        if not hmac.compare_digest(running.digest()[: len(key)], envelope.tag):
+            raise _wrong_key()
+
+    def _content_key(self, envelope: _Envelope) -> bytes:
+        """The key of the content (RFC 7518, sections 4.4, 4.5 and 4.7)."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+
+        header, wrapped = envelope.header, envelope.wrapped_key
+        algorithm = header.get("alg")
+        for name in ("zip", "crit"):
+            if name in header:
+                raise Unsupported(f"its header has {name!r}", hint="encrypt the file without it")
+        if algorithm == "dir":
+            if wrapped:
+                raise IntegrityError("it is damaged: it names the key directly, and brings one")
+            return self._key
+        if algorithm not in _WRAPS:
+            raise Unsupported(f"its key is wrapped by {algorithm!r}", hint=f"it may be dir, {', '.join(_WRAPS)}")
+        if len(self._key) != _WRAPS[algorithm]:
+            raise _wrong_key()
+        try:
+            if algorithm.endswith("GCMKW"):
+                vector, tag = _base64url(str(header.get("iv", ""))), _base64url(str(header.get("tag", "")))
+                return AESGCM(self._key).decrypt(vector, wrapped + tag, None)
+            return aes_key_unwrap(self._key, wrapped)
+        except (InvalidUnwrap, InvalidTag) as error:
+            raise _wrong_key() from error
+        except ValueError as error:
+            raise IntegrityError("it is damaged: its wrapped key has no such length") from error
+
+
+def _wrong_key() -> LadingError:
+    return IntegrityError(
+        "it cannot be opened: the key is another one, or the file is not what was encrypted",
+        hint="CONFIDENTIAL_RESOURCE_ID names the key",
+    )
+
+
+def _key(settings: Confidential, http: HttpClient) -> bytes:
+    """The key itself: a resource is a JSON Web Key (RFC 7517), the same as base64url, or plain bytes."""
+    what = f"the Confidential Data Hub at {settings.address}"
+    direct = http.direct(connect_s=_CONNECT_S, stall_s=_STALL_S, retry=http.retry)
+    head, body = direct.fetch("GET", settings.url, what=what, limit_bytes=_MOST_KEY_BYTES, redirects=0)
+    if head.status != 200:
+        error = status_error(head, f"{what}, asked for {settings.resource},")
+        raise type(error)(error.message, hint="is the resource there, and may this workload have it?")
+    try:
+        text = body.decode("ascii").strip()
+    except UnicodeDecodeError:
+        return body
+    try:
+        key = json.loads(text)
+    except ValueError:
+        key = {"kty": "oct", "k": text}
+    if not isinstance(key, dict):
+        key = {"kty": "oct", "k": text}
+    if key.get("kty") != "oct" or not isinstance(key.get("k"), str):
+        raise Unsupported(f"the key {settings.resource} is not symmetric", hint='it has "kty": "oct" and "k"')
+    try:
+        return _base64url(key["k"])
+    except IntegrityError as error:
+        raise NotAllowed(f"the content of {settings.resource} is no key", hint="it is base64url, or a JWK") from error
+
+
+def _is_sealed(place: Path) -> bool:
+    """Whether the file is a JWE.  A suffix is enough; a beginning must also go on as a header."""
+    if place.suffix.lower() == _SUFFIX:
+        return True
+    with place.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            return False
+        file.seek(0)
+        with contextlib.suppress(IntegrityError):
+            header = _envelope(file).header
+            return "alg" in header and "enc" in header
+        return False
+
+
+def _name(path: str) -> str:
+    return path[: -len(_SUFFIX)] if path.lower().endswith(_SUFFIX) else path
+
+
+def _envelope(file: IO[bytes]) -> _Envelope:
+    """Read all of a JWE but its ciphertext; ``IntegrityError`` for anything else."""
+    parts = []
+    for _ in range(3):
+        part = bytearray()
+        while (byte := file.read(1)) not in (b".", b""):
+            part += byte
+            if len(part) > _MOST_HEADER_BYTES:
+                raise _no_envelope()
+        if not byte:
+            raise _no_envelope()
+        parts.append(bytes(part))
+    start = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(start, size - 256))
+    # An editor may have ended the only line.
+    end = file.read().rstrip()
+    ciphertext, point, tag = end.rpartition(b".")
+    if not point:
+        raise _no_envelope()
+    try:
+        header = json.loads(_base64url(parts[0].decode("ascii")))
+    except ValueError as error:
+        raise _no_envelope() from error
+    if not isinstance(header, dict):
+        raise _no_envelope()
+    key, vector, mark = (_base64url(part.decode("ascii", "replace")) for part in (parts[1], parts[2], tag))
+    stop = max(start, size - 256) + len(ciphertext)
+    return _Envelope(header, parts[0], key, vector, start, stop, mark)
+
+
+def _no_envelope() -> IntegrityError:
+    return IntegrityError(
+        "it is not encrypted as its name says", hint="it is to be a JWE in the compact serialization, RFC 7516"
+    )
+
+
+def _decoded(reader: IO[bytes], start: int, end: int) -> Iterator[bytes]:
+    """The bytes that this stretch of the file is the base64url of."""
+    reader.seek(start)
+    left = end - start
+    while left:
+        text = reader.read(min(_CHUNK_BYTES, left))
+        if not text:
+            raise IntegrityError("it ended while it was read")
+        left -= len(text)
+        yield _base64url(text.decode("ascii", "replace"))
+
+
+def _base64url(text: str) -> bytes:
+    """RFC 7515, section 2: without padding."""
+    try:
+        return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise IntegrityError("it is damaged: it holds what is not base64url") from error
