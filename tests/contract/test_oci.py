@@ -344,6 +344,18 @@ def test_layers_of_artifacts_become_what_they_say(registry, bring, media_type, d
     assert known.verified == (Digest.parse(digest_of(data)),)
 
 
+def test_an_artifact_with_the_configuration_of_an_image_is_one_all_the_same(registry, bring):
+    layer = registry.put_blob(b"w", "application/vnd.cncf.model.weight.v1.raw") | {"annotations": PATH}
+    registry.put_manifest("latest", {"config": registry.put_blob(b"{}", IMAGE_CONFIG), "layers": [layer]})
+    assert bring()[0] == {"deep/w.bin": b"w"}
+
+
+def test_an_encrypted_image_is_said_to_be_one(registry, bring):
+    layers = [registry.put_blob(b"x", f"{LAYER}+gzip+encrypted"), registry.put_blob(tar(("models/a", b"")), LAYER)]
+    registry.put_manifest("latest", {"config": registry.put_blob(b"{}", IMAGE_CONFIG), "layers": layers})
+    refused(bring, Unsupported, "encrypted")
+
+
 def test_docker_models_of_the_first_format_have_the_runner_s_names(registry, bring):
     gguf = [registry.put_blob(data, "application/vnd.docker.ai.gguf.v3") for data in (b"1", b"2")]
     registry.put_artifact(*gguf, registry.put_blob(b"l", "application/vnd.docker.ai.license"))
@@ -411,6 +423,14 @@ def test_a_manifest_that_is_not_what_its_digest_says_is_refused(registry, bring)
     digest = registry.put_files(FILES)["digest"]
     registry.manifests[digest] += b" "
     refused(bring, IntegrityError, digest, reference=digest)
+
+
+def test_what_was_delivered_is_delivered_again_by_its_pin(registry, bring, pull, tmp_path):
+    registry.put_image(tar(("models/a", b"1")))
+    _, first = bring()
+    registry.put_image(tar(("models/a", b"2")))
+    again = pull(first.pin, tmp_path / "again", variables=INSECURE)
+    assert again.digest == first.digest
 
 
 def test_a_pinned_digest_is_read_whatever_the_tag_says_now(registry, bring):

@@ -200,7 +200,9 @@ class OciSource:
         descriptors = [_descriptor(layer, self._shown) for layer in layers]
         config = manifest.get("config")
         is_image = isinstance(config, dict) and config.get("mediaType") in _IMAGE_CONFIGS
-        if is_image and not manifest.get("artifactType"):
+        # Some tools write an artifact with the configuration of an image.
+        has_image_layers = any(_IMAGE_LAYER.fullmatch(found.media_type) for found in descriptors)
+        if is_image and has_image_layers and not manifest.get("artifactType"):
             files = list(self._image_layers(descriptors))
         else:
             files = list(self._artifact_files(descriptors))
