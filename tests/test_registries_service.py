@@ -263,6 +263,12 @@ def test_a_registry_that_is_busy_is_waited_for(server, service, clock):
     assert clock.waits[0] >= 7
 
 
+def test_a_host_that_does_not_exist_is_not_a_model_that_does_not(service):
+    with pytest.raises(Unavailable, match="the model in registry prod: there is no host called") as caught:
+        get(service(url="http://registry.invalid", attempts=1))
+    assert "url" in caught.value.hint
+
+
 def test_nobody_there_is_unavailable(service):
     with pytest.raises(Unavailable, match="cannot connect"):
         get(service(url="http://127.0.0.1:1", attempts=1))

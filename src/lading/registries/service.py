@@ -80,6 +80,9 @@ class Service:
                 return self._http.fetch(
                     method, url, signed, body=body, what=shown, limit_bytes=_LIMIT_BYTES, redirects=0
                 )
+            except NotFound as error:
+                # There is no such host, and not: there is no such model.
+                raise Unavailable(f"{shown}: {error.message}", hint="look at the url of this registry") from error
             except LadingError as error:
                 # A host's name says little where several registries are asked.
                 error.message = f"{shown}: {error.message}"
