@@ -1,6 +1,6 @@
 """As much of an OCI registry as lading asks for, on the faulty server, with its token service.
 
-It is checked with oras, in ``contract/test_fake_oci.py``.  Real registries are in ``real/test_oci.py``.
+It is checked with oras, in ``contract/test_fake_oci.py``.  Real registries are in ``real/test_docker_registry.py``.
 """
 
 import base64
