@@ -35,8 +35,8 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from lading.cli.output import hint_for, show, show_json
-    from lading.cli.words import size
     from lading.errors import LadingError
+    from lading.measures import size
     from lading.uri import printable
 
     try:
@@ -95,9 +95,9 @@ def _room_for(needed_bytes: int, destination: "Path") -> int:
     """The bytes that are free for it; raises what would keep a delivery from being written."""
     import os
 
-    from lading.cli.words import size
     from lading.disk import free_bytes
     from lading.errors import NoSpace, NotAllowed, UsageError
+    from lading.measures import size
     from lading.uri import printable
 
     folder = destination.absolute()

@@ -13,9 +13,9 @@ from typing import NoReturn
 
 from lading.cli.demo_origin import flip_a_byte, open_origin
 from lading.cli.output import show
-from lading.cli.words import count, duration, size
 from lading.errors import IntegrityError, LadingError
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
+from lading.measures import count, duration, size
 
 _CHAMPION = "model-registry://iris@champion"
 _CHALLENGER = "model-registry://iris@challenger"

@@ -101,7 +101,7 @@ def _digests(finding: "Finding", file: "File") -> list[str]:
 
 
 def _facts(finding: "Finding", free: int) -> Iterator[str]:
-    from lading.cli.words import size
+    from lading.measures import size
     from lading.uri import printable
 
     listed, needed = finding.listed, finding.needed_bytes
@@ -123,7 +123,7 @@ def _facts(finding: "Finding", free: int) -> Iterator[str]:
 
 
 def _files(finding: "Finding") -> Iterator[str]:
-    from lading.cli.words import size
+    from lading.measures import size
     from lading.uri import printable
 
     files = finding.listed.files

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from lading.audit import audit, require_clean
     from lading.cli.output import show, show_json, use_format
-    from lading.cli.words import count, size
+    from lading.measures import count, size
     from lading.uri import printable
 
     use_format(arguments.log_format)
