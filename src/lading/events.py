@@ -34,6 +34,14 @@ class AlreadyDelivered(NamedTuple):
     destination: str
 
 
+class StraysRemoved(NamedTuple):
+    """The destination held something besides its model, and that is gone, as was asked for."""
+
+    destination: str
+    strays: int
+    example: str
+
+
 class Waiting(NamedTuple):
     """Another process delivers into the same destination."""
 
@@ -128,11 +136,69 @@ class NotRecorded(NamedTuple):
     why: str
 
 
+class Switched(NamedTuple):
+    """The agent has put another version of a model in place."""
+
+    delivery: str
+    version: str
+    before: str
+
+
+class Loaded(NamedTuple):
+    """The model server has taken the version that is in place."""
+
+    delivery: str
+    version: str
+    seconds: float
+
+
+class RolledBack(NamedTuple):
+    """The model server did not take a version; the one before is in place again, and it is not tried for a while."""
+
+    delivery: str
+    version: str
+    before: str
+    why: str
+    again_in_s: float
+
+
+class Postponed(NamedTuple):
+    """There is another version, and it is not taken yet."""
+
+    delivery: str
+    version: str
+    why: str
+
+
+class Failed(NamedTuple):
+    """What the agent tried for a delivery did not succeed; it goes on."""
+
+    delivery: str
+    code: str
+    why: str
+    hint: str
+
+
+class Reconfigured(NamedTuple):
+    """The agent has read its configuration anew."""
+
+    deliveries: int
+
+
+class NotReconfigured(NamedTuple):
+    """The configuration has changed and cannot be used; the agent goes on with the one before."""
+
+    why: str
+    hint: str
+
+
+OfTheAgent = Switched | Loaded | RolledBack | Postponed | Failed | Reconfigured | NotReconfigured
 Event = (
     Resolved
     | PassedOver
     | Listed
     | AlreadyDelivered
+    | StraysRemoved
     | Waiting
     | Resumed
     | Progress
@@ -145,6 +211,7 @@ Event = (
     | Delivered
     | Recorded
     | NotRecorded
+    | OfTheAgent
 )
 Listener = Callable[[Event], None]
 

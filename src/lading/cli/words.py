@@ -16,6 +16,9 @@ def sentence(event: events.Event) -> str:
             return f"{event.uri}: {count(event.files, 'file')}, {size(event.size_bytes)}"
         case events.AlreadyDelivered():
             return f"{event.destination} already holds it; nothing to do"
+        case events.StraysRemoved():
+            others = f" and {event.strays - 1} more" if event.strays > 1 else ""
+            return f"removed from {event.destination} what lading did not bring: {event.example}{others}"
         case events.Waiting():
             return f"waiting: another process delivers to {event.destination}"
         case events.Resumed():
@@ -52,6 +55,31 @@ def sentence(event: events.Event) -> str:
             return f"registry {event.registry} knows now that {event.service} in {event.environment} has it"
         case events.NotRecorded():
             return f"warning: registry {event.registry} does not know of this delivery: {event.why}"
+        case _:
+            return _of_the_agent(event)
+
+
+def _of_the_agent(event: events.OfTheAgent) -> str:
+    match event:
+        case events.Switched():
+            before = f", in the place of {event.before}" if event.before else ""
+            return f"{event.delivery}: {event.version} is in place{before}"
+        case events.Loaded():
+            return f"{event.delivery}: the server has loaded {event.version}, in {duration(event.seconds)}"
+        case events.RolledBack():
+            again = f"it is not tried again for {duration(event.again_in_s)}"
+            return (
+                f"{event.delivery}: {event.version} is refused ({event.why}); {event.before} is in place again, {again}"
+            )
+        case events.Postponed():
+            return f"{event.delivery}: {event.version} waits: {event.why}"
+        case events.Failed():
+            return f"{event.delivery}: error[{event.code}]: {event.why}" + (f" ({event.hint})" if event.hint else "")
+        case events.Reconfigured():
+            return f"the configuration is read: {event.deliveries} to keep current"
+        case events.NotReconfigured():
+            hint = f" ({event.hint})" if event.hint else ""
+            return f"the new configuration is not used, the one before still holds: {event.why}{hint}"
 
 
 def _progress(event: events.Progress) -> str:

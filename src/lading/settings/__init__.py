@@ -118,6 +118,10 @@ class Settings(NamedTuple):
     verify: VerifyMode = "auto"
     lock: str = ""
     store: StoreSettings = StoreSettings()
+    # As the configuration has them; settings.agent reads them.
+    deliveries: tuple[Mapping[str, Any], ...] = ()
+    agent: Mapping[str, Any] = MappingProxyType({})
+    remove_strays: bool = False
     log_format: LogFormat = "text"
     termination_log: str = DEFAULT_TERMINATION_LOG
     # Near which a source may keep what it has to set down before it is asked for it; "" is this folder.
@@ -141,6 +145,9 @@ class Settings(NamedTuple):
             verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
             lock=env.get("LADING_LOCK", ""),
             store=_store(env, config),
+            deliveries=_deliveries(config),
+            agent=config.get("agent") or {},
+            remove_strays=env.flag("LADING_REMOVE_STRAYS"),
             log_format=cast(
                 LogFormat, _choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json")
             ),
@@ -192,6 +199,11 @@ def _choice(name: str, text: str, *allowed: str) -> str:
     return text
 
 
+def config_path(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the configuration file is, or would be."""
+    return Path((os.environ if environ is None else environ).get("LADING_CONFIG") or DEFAULT_CONFIG_PATH)
+
+
 def _read_config(path: str) -> dict[str, Any]:
     file = Path(path or DEFAULT_CONFIG_PATH)
     if not path and not file.exists():
@@ -207,14 +219,23 @@ def _read_config(path: str) -> dict[str, Any]:
         ("credentials", list, "list"),
         ("limits", dict, "mapping"),
         ("store", dict, "mapping"),
+        ("deliveries", list, "list"),
+        ("agent", dict, "mapping"),
     ):
         if not isinstance(config.get(key) or kind(), kind):
             raise UsageError(f"{file}: {key} is not a {noun}")
-    known = ("registries", "credentials", "limits", "store", "verify")
+    known = ("registries", "credentials", "limits", "store", "verify", "deliveries", "agent")
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise UsageError(f"{file} has the unknown key {unknown[0]!r}", hint=f"known: {', '.join(known)}")
     return config
+
+
+def _deliveries(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    items = config.get("deliveries") or []
+    if not all(isinstance(item, dict) for item in items):
+        raise UsageError("every delivery of the configuration is a mapping", hint="it has a name, a uri, a destination")
+    return tuple(items)
 
 
 def _registries(config: Mapping[str, Any]) -> tuple[RegistryEntry, ...]:

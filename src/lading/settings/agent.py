@@ -1,0 +1,191 @@
+"""What the agent keeps current, and how it says so: ``deliveries`` and ``agent`` of the configuration file.
+
+deliveries:
+  - name: iris
+    uri: model-registry://iris@champion
+    destination: /mnt/models/iris
+    every_s: 60
+    on_change: {load: http://127.0.0.1:8080, model: iris}
+agent:
+  port: 9090
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import urlsplit
+
+from lading.errors import UsageError
+from lading.settings import Settings, VerifyMode, parse_verify
+from lading.uri import printable
+
+PORT = 9090
+LAYOUTS = ("link", "numbered", "folder")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+
+T = TypeVar("T", bound=tuple[Any, ...])
+
+
+class Canary(NamedTuple):
+    """A ``share`` of the hosts (0 to 1) takes a new version at once, the others ``hold_s`` seconds later."""
+
+    share: float = 0.1
+    hold_s: float = 3600.0
+
+
+class OnChange(NamedTuple):
+    """How the model server hears of a new version: one of four ways.
+
+    ``load`` is the URL of a server with the Open Inference Protocol's repository extension, ``touch`` a file
+    to write, ``post`` a URL to call, ``exit`` the code with which the agent ends.  The others belong to
+    ``load``: ``model`` is its name there, ``ready_s`` the time it may take, ``probe`` the body of an
+    inference request that must succeed.
+    """
+
+    load: str = ""
+    touch: str = ""
+    post: str = ""
+    exit: int = 0
+    model: str = ""
+    ready_s: float = 300.0
+    probe: Mapping[str, Any] = MappingProxyType({})
+
+
+class Delivery(NamedTuple):
+    """One model that is kept current.
+
+    ``layout`` is how versions stand at the destination (docs/agent.md); ``keep`` old ones stay beside the
+    present one.  It is asked for every ``every_s`` seconds, more or less by the share ``jitter``.  ``range``
+    chooses among a registry's versions (semver.org), ``hold_s`` is how old news must be.
+    """
+
+    name: str
+    uri: str
+    destination: str
+    layout: str = "link"
+    every_s: float = 60.0
+    jitter: float = 0.1
+    verify: str = ""
+    allow: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    range: str = ""
+    hold_s: float = 0.0
+    canary: Canary | None = None
+    keep: int = 1
+    on_change: OnChange | None = None
+
+    def settings(self, settings: Settings) -> Settings:
+        """The settings with which this model is delivered."""
+        return settings._replace(
+            verify=cast(VerifyMode, self.verify) if self.verify else settings.verify,
+            allow=self.allow or settings.allow,
+            ignore=self.ignore or settings.ignore,
+        )
+
+
+class AgentSettings(NamedTuple):
+    """What is kept current, and where that is said.
+
+    ``port`` 0 is any free one.  With ``token_file``, all but the health endpoints want its text as a bearer
+    token; ``certificate`` and ``key`` are files of PEM text; ``mlflow_secret_file`` holds the secret of
+    MLflow's webhooks, without which none is believed.
+    """
+
+    deliveries: tuple[Delivery, ...] = ()
+    listen: str = "127.0.0.1"
+    port: int = PORT
+    token_file: str = ""
+    certificate: str = ""
+    key: str = ""
+    mlflow_secret_file: str = ""
+
+
+def read_agent(settings: Settings) -> AgentSettings:
+    """The agent's part of the configuration; ``UsageError`` for anything in it that is not understood."""
+    own = _read(AgentSettings, dict(settings.agent), "agent", without=("deliveries",))
+    if not 0 <= own.port < 65536:
+        raise UsageError(f"agent.port is {own.port}", hint="a port is a number up to 65535")
+    if bool(own.certificate) != bool(own.key):
+        raise UsageError("agent has a certificate without a key, or a key without a certificate")
+    deliveries = tuple(_delivery(item, index) for index, item in enumerate(settings.deliveries))
+    for field, noun in (("name", "are called"), ("destination", "go to")):
+        values = [getattr(delivery, field).rstrip("/") for delivery in deliveries]
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise UsageError(f"two deliveries {noun} {printable(twice)}")
+    return own._replace(deliveries=deliveries)
+
+
+def _delivery(item: Mapping[str, Any], index: int) -> Delivery:
+    item = dict(item)
+    shown = f"delivery {printable(str(item.get('name', index + 1)))}"
+    if missing := [key for key in ("name", "uri", "destination") if not item.get(key)]:
+        raise UsageError(f"{shown} has no {missing[0]}", hint="each needs a name, a uri and a destination")
+    if "verify" in item:
+        # YAML reads "off" as false.
+        item["verify"] = parse_verify("off" if item["verify"] is False else str(item["verify"]))
+    canary = _read(Canary, _mapping(item.pop("canary", {}), shown), f"{shown}: canary") if "canary" in item else None
+    told = _on_change(_mapping(item.pop("on_change", {}), shown), shown) if "on_change" in item else None
+    delivery = _read(Delivery, item, shown, without=("canary", "on_change"))
+    _check(delivery, canary, shown)
+    return delivery._replace(canary=canary, on_change=told)
+
+
+def _check(delivery: Delivery, canary: Canary | None, shown: str) -> None:
+    if not _NAME.fullmatch(delivery.name):
+        raise UsageError(f"{shown} needs another name", hint="letters, digits, dots, dashes and underscores, up to 63")
+    if not delivery.destination.startswith("/"):
+        raise UsageError(f"{shown} has the destination {printable(delivery.destination)!r}", hint="write it from / on")
+    if delivery.layout not in LAYOUTS:
+        raise UsageError(f"{shown} has the layout {delivery.layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
+    if delivery.every_s < 1 or delivery.jitter > 1:
+        raise UsageError(f"{shown} has an every_s below 1, or a jitter above 1")
+    if canary is not None and not 0 < canary.share < 1:
+        raise UsageError(f"{shown} has the canary share {canary.share:g}", hint="write, for example, 0.1 for a tenth")
+
+
+def _on_change(item: dict[str, Any], shown: str) -> OnChange:
+    told = _read(OnChange, item, f"{shown}: on_change")
+    ways = [key for key in ("load", "touch", "post", "exit") if getattr(told, key)]
+    if len(ways) != 1:
+        raise UsageError(f"{shown}: on_change needs one of load, touch, post and exit")
+    for url in filter(None, (told.load, told.post)):
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise UsageError(f"{shown}: on_change has the URL {printable(url)!r}", hint="it begins with http://")
+    if told.load and not _MODEL.fullmatch(told.model):
+        raise UsageError(f"{shown}: on_change.load needs model, its name at the server")
+    if not 0 <= told.exit < 126:
+        raise UsageError(f"{shown}: on_change.exit is {told.exit}", hint="an exit code is a number up to 125")
+    return told
+
+
+def _read(kind: type[T], item: dict[str, Any], shown: str, without: tuple[str, ...] = ()) -> T:
+    """The values of ``item`` as a ``kind``, each of the type that its default has."""
+    defaults: dict[str, Any] = kind._field_defaults  # type: ignore[attr-defined]  # every T is a NamedTuple
+    known = [key for key in kind._fields if key not in without]  # type: ignore[attr-defined]
+    for key, value in item.items():
+        if key not in known:
+            raise UsageError(f"{shown} has the unknown key {printable(str(key))!r}", hint=f"known: {', '.join(known)}")
+        default = defaults.get(key, "")
+        if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(text, str) for text in value):
+            item[key] = tuple(value)
+        elif not _fits(value, default):
+            raise UsageError(f"{shown}: {key} is {printable(repr(value))}", hint=f"it is for example {default!r}")
+    return kind(**item)
+
+
+def _fits(value: object, default: object) -> bool:
+    if isinstance(default, int | float):
+        number = isinstance(value, int if isinstance(default, int) else int | float) and not isinstance(value, bool)
+        return number and 0 <= cast(float, value) < float("inf")
+    if isinstance(default, Mapping):
+        return isinstance(value, dict)
+    return isinstance(default, str) and isinstance(value, str)
+
+
+def _mapping(value: object, shown: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{shown}: canary and on_change are mappings")
+    return dict(value)
