@@ -298,3 +298,13 @@ def test_a_large_file_is_never_in_memory(hub, tmp_path):
     assert contents(tmp_path / "m") == {"w": data, "c": data}
     # 60 MB or 80 MB more would show.
     assert peak_kib < 75 << 10
+
+
+def test_after_a_failure_half_way_the_next_attempt_begins_again_with_what_was_opened(pull, tmp_path, variables):
+    files = {"a.jwe": seal(WEIGHTS), "b": seal(WEIGHTS), "c.jwe": seal(b"c", jwk.JWK.generate(kty="oct", size=256))}
+    write_tree(tmp_path / "model", files)
+    with pytest.raises(IntegrityError):
+        pull(str(tmp_path / "model"), tmp_path / "m", variables=variables)
+    write_tree(tmp_path / "model", {"c.jwe": seal(b"c")})
+    pull(str(tmp_path / "model"), tmp_path / "m", variables=variables)
+    assert read_tree(tmp_path / "m") == {"a": WEIGHTS, "b": WEIGHTS, "c": b"c"}

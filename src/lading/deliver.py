@@ -31,6 +31,7 @@ from lading.events import (
     Placed,
     Resolved,
     Retried,
+    StraysRemoved,
     Supplied,
     Unpacking,
 )
@@ -100,7 +101,7 @@ class Session:
 
 def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
     """Bring every requested model to its destination; returns the sealed manifests in the same order."""
-    _refuse_shared_destinations(requests)
+    _refuse_shared_destinations(requests, nested=not session.settings.remove_strays)
     for _ in range(_MOST_LISTINGS - 1):
         credentials = session.settings.rotating()
         # What has landed of unchanged files stays in both cases: the journal knows their validators.
@@ -241,7 +242,8 @@ def _by_the_store(findings: Sequence[Finding], destinations: Sequence[Path], ses
     for index, (finding, destination) in enumerate(zip(findings, destinations, strict=True)):
         workspace = Workspace(destination)
         old = workspace.delivered()
-        if old is not None and not workspace.next.exists() and _is_delivered(finding, old, workspace, session):
+        unfinished = workspace.next.exists() or session.settings.remove_strays
+        if old is not None and not unfinished and _is_delivered(finding, old, workspace, session):
             # Whatever the store has of it: nothing is fetched for a destination that holds it.
             session.listener(AlreadyDelivered(str(destination)))
             done[index] = old
@@ -309,6 +311,9 @@ def _open_workspace(destination: Path, session: Session, stack: ExitStack) -> Wo
     """The locked workspace of a destination, after what a killed process left there is finished or undone."""
     workspace = stack.enter_context(open_workspace(destination, _patience(session)))
     place.recover(workspace)
+    # Before anything is fetched: what is to come may need their space.
+    if session.settings.remove_strays and (gone := place.remove_strays(workspace)):
+        session.listener(StraysRemoved(str(destination), len(gone), gone[0]))
     return workspace
 
 
@@ -491,12 +496,18 @@ def _size_in(destination: Path) -> SizeOnDisk:
     return size_bytes
 
 
-def _refuse_shared_destinations(requests: Sequence[Request]) -> None:
+def _refuse_shared_destinations(requests: Sequence[Request], *, nested: bool) -> None:
+    """``nested`` says whether one may lie within another: not where it would be a stray of that one."""
     seen: set[str] = set()
     for request in requests:
         real = os.path.realpath(request.destination)
         if real in seen:
             raise UsageError(f"two models are to be delivered to {printable(str(request.destination))}")
+        if not nested and any(os.path.commonpath((real, other)) in (real, other) for other in seen):
+            raise UsageError(
+                f"{printable(str(request.destination))} lies within another destination, or another one in it",
+                hint="strays are removed from each; give the models folders beside each other",
+            )
         seen.add(real)
 
 

@@ -14,13 +14,16 @@ A process killed between leaves no manifest, and the next one finishes without t
 import contextlib
 import os
 from collections.abc import Collection, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lading.disk import disk_error, exchange, is_mount_point, sync_file_system
 from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
 from lading.uri import printable
 from lading.workspace import Workspace, read_manifest, remove_tree
+
+# lading's own, and what mkfs makes at the root of a volume.
+_NO_STRAYS = (FILE_NAME, WORKSPACE_NAME, "lost+found")
 
 
 def publish(workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str] = ()) -> None:
@@ -56,6 +59,41 @@ def recover(workspace: Workspace) -> None:
             workspace.discard_stage()
     except OSError as error:
         raise disk_error(error, error.filename or workspace.destination) from error
+
+
+def remove_strays(workspace: Workspace) -> list[str]:
+    """Remove what the destination holds besides its model, all of it where there is none; returns what went.
+
+    A folder goes whole and a link without what it leads to.  Call with the lock held.
+    """
+    manifest = workspace.delivered()
+    known = set(manifest.by_path()) if manifest else set()
+    folders = {parent.as_posix() for path in known for parent in PurePosixPath(path).parents}
+    gone: list[str] = []
+    try:
+        _remove_strays(workspace.destination, "", known, folders, gone)
+    except OSError as error:
+        raise disk_error(error, error.filename or workspace.destination) from error
+    return gone
+
+
+def _remove_strays(
+    folder: Path, prefix: str, known: Collection[str], folders: Collection[str], gone: list[str]
+) -> None:
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        path = f"{prefix}{entry.name}"
+        if path in _NO_STRAYS or path in known:
+            continue
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.path)
+        elif path in folders:
+            _remove_strays(Path(entry.path), f"{path}/", known, folders, gone)
+            continue
+        else:
+            remove_tree(Path(entry.path))
+        gone.append(path)
 
 
 def _publish_by_exchange(workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str]) -> bool:

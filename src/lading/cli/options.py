@@ -29,6 +29,9 @@ def add_source_options(command: argparse.ArgumentParser) -> None:
 
 def add_transfer_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--locked", metavar="FILE", help="bring what this lock file pins URI to, and nothing else")
+    command.add_argument(
+        "--remove-strays", action="store_true", help="first remove from DEST whatever lading did not bring there"
+    )
     command.add_argument("--max-rate", metavar="RATE", help="bytes per second at most, over all connections: 50MiB, 1G")
 
 
@@ -52,6 +55,7 @@ def load_settings(arguments: argparse.Namespace) -> "Settings":
         settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
     return settings._replace(
         lock=getattr(arguments, "locked", None) or settings.lock,
+        remove_strays=getattr(arguments, "remove_strays", False) or settings.remove_strays,
         allow=tuple(arguments.allow or settings.allow),
         ignore=tuple(arguments.ignore or settings.ignore),
         verify=arguments.verify or settings.verify,
