@@ -16,6 +16,10 @@ debian git-lfs git-lfs
 debian fcgiwrap fcgiwrap
 debian docker-registry docker-registry
 debian skopeo skopeo
+debian podman podman
+debian runc runc
+debian debootstrap debootstrap
+debian iproute2 ip
 debian golang-go go
 debian nodejs node
 debian npm npm

@@ -132,6 +132,8 @@ def _new_tls_context(network: Network) -> "ssl.SSLContext":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    # Debian's Python leaves it to OpenSSL's configuration, which need not be there.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     for name in network.ca_files if network.verify_tls else ():
         try:
             context.load_verify_locations(cafile=name)

@@ -6,7 +6,8 @@
 #   IMAGE     the name to give (localhost/lading:VERSION)
 #   ENGINE    podman, buildah or docker: the first that works, if none is named
 #   PLATFORM  linux/amd64, linux/arm64; the machine's own, if none is named
-#   CA        a file of certificates to trust while building, where a proxy looks into TLS; not in the image
+#   CA        a file of certificates to trust while building, for a proxy that looks into TLS; Debian's bundle of
+#             this machine, if it has one.  None of it is in the image.
 #   FRESH     not empty: use no layer of an earlier build
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -67,7 +68,10 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 image=${IMAGE:-localhost/lading:$version}
 options=(-f Containerfile --build-arg "BASE=$base")
 [ -z "${PLATFORM:-}" ] || options+=(--platform "$PLATFORM")
-[ -z "${CA:-}" ] || options+=(--secret "id=ca,src=$CA")
+ca=${CA:-/etc/ssl/certs/ca-certificates.crt}
+if [ -n "${CA:-}" ] || [ -f "$ca" ]; then
+  options+=(--secret "id=ca,src=$ca")
+fi
 if [ "$engine" = docker ]; then
   export DOCKER_BUILDKIT=1
 else
