@@ -5,11 +5,13 @@ artifact from the first one before they send it, with MLflow's present way to se
 """
 
 import json
+import operator
 import os
 import sqlite3
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
+from functools import reduce
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request as HttpRequest
@@ -254,7 +256,9 @@ def shape(value: object) -> object:
         kept = {key: shape(item) for key, item in value.items() if item not in ("", [], {})}
         return {key: item for key, item in kept.items() if key not in ("status_message",)}
     if isinstance(value, list):
-        return [shape(value[0])]
+        # What any of them has: versions differ in what is known of them.
+        shapes = [shape(item) for item in value]
+        return [reduce(operator.or_, shapes) if isinstance(shapes[0], dict) else shapes[0]]
     return type(value).__name__
 
 
