@@ -39,6 +39,17 @@ def reach(settings: Settings, place: str) -> Any:
     return value.reveal() if isinstance(value, Secret) else value
 
 
+def test_the_configuration_may_be_a_variable_for_containers_that_nothing_is_mounted_into():
+    text = "registries: [{name: prod, kind: kubeflow, url: https://registry}]"
+    assert [entry.name for entry in Settings.load({"LADING_CONFIG_YAML": text}).registries] == ["prod"]
+    with pytest.raises(UsageError, match="LADING_CONFIG_YAML has the unknown key 'registry'"):
+        Settings.load({"LADING_CONFIG_YAML": "registry: {}"})
+    with pytest.raises(UsageError, match="LADING_CONFIG_YAML, line 2"):
+        Settings.load({"LADING_CONFIG_YAML": "limits: {}\nlimits: {}"})
+    with pytest.raises(UsageError, match="are both set"):
+        Settings.load({"LADING_CONFIG_YAML": text, "LADING_CONFIG": "lading.yaml"})
+
+
 def test_an_empty_environment_gives_the_defaults() -> None:
     settings = load()
     assert settings == Settings()

@@ -131,7 +131,7 @@ class Settings(NamedTuple):
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read the environment (``os.environ`` by default) and the configuration file it names."""
         env = with_storage_json(Variables(os.environ if environ is None else environ))
-        config = _read_config(env.get("LADING_CONFIG", ""))
+        config = _read_config(env.get("LADING_CONFIG", ""), env.get("LADING_CONFIG_YAML", ""))
         registries = _registries(config)
         named = {entry.name for entry in registries}
         return cls(
@@ -204,13 +204,16 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
     return Path((os.environ if environ is None else environ).get("LADING_CONFIG") or DEFAULT_CONFIG_PATH)
 
 
-def _read_config(path: str) -> dict[str, Any]:
-    file = Path(path or DEFAULT_CONFIG_PATH)
-    if not path and not file.exists():
+def _read_config(path: str, text: str) -> dict[str, Any]:
+    """The configuration: ``text`` itself, for containers that no file can be mounted into, or the file at ``path``."""
+    if path and text:
+        raise UsageError("LADING_CONFIG and LADING_CONFIG_YAML are both set", hint="one is a path, the other the text")
+    file: Path | str = "LADING_CONFIG_YAML" if text else Path(path or DEFAULT_CONFIG_PATH)
+    if isinstance(file, Path) and not path and not file.exists():
         return {}
-    from lading.yaml_file import read_yaml
+    from lading.yaml_file import parse_yaml, read_yaml
 
-    config = read_yaml(file)
+    config = read_yaml(file) if isinstance(file, Path) else parse_yaml(text, file)
     if config.get("verify") is False:
         # YAML's word for false, and the name of a mode.
         config["verify"] = "off"
