@@ -498,6 +498,10 @@ ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
             {"url": f"{SERVER}/x", "login": {"user": "me", "password": "p@ss"}},
         ),
         (
+            {"MLFLOW_TRACKING_URI": "https://me:s3cret@tracking", "MLFLOW_REGISTRY_URI": "https://me:s3cret@registry"},
+            {"url": "https://registry", "artifacts_url": "https://tracking"},
+        ),
+        (
             {"MLFLOW_TRACKING_URI": SERVER, "MLFLOW_TRACKING_TOKEN": "s3cret", "MLFLOW_TRACKING_USERNAME": "u"},
             {"url": SERVER, "login": {"token": {"env": "MLFLOW_TRACKING_TOKEN"}}},
         ),

@@ -21,6 +21,9 @@ def mlflow_options(env: Variables) -> dict[str, Any]:
         return {}
     url, user, password = _without_user(url)
     artifacts_url, *_ = _without_user(artifacts_url)
+    if artifacts_url not in ("", url):
+        # A user that is written into a URI is for that server alone; the variables are for both.
+        user = ""
     auth = env.get("MLFLOW_TRACKING_AUTH", "")
     in_cluster = auth in ("kubernetes", "kubernetes-namespaced")
     workspace = {"file": f"{_SERVICE_ACCOUNT}/namespace"} if auth == "kubernetes-namespaced" else ""
