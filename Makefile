@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test test-servers bench demo lock budget image clean
+.PHONY: help setup check format test test-servers bench demo lock budget dependencies image clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
 	@echo "make test     all tests that need no more than Python packages"
 	@echo "make test-servers   the tests against real servers, which it installs (as root on Debian)"
 	@echo "make check    format, lint, types, import contracts"
-	@echo "make budget   import time and size of the default install"
+	@echo "make budget   import time of the default install"
+	@echo "make dependencies   what lading needs at run time: why, how large, under which licence"
 	@echo "make image    the container image, with podman, buildah or docker (tools/image/build.sh)"
 	@echo "make bench    race lading against its peers (needs nginx)"
 	@echo "make format   rewrite to the project's format"
@@ -45,6 +46,9 @@ test-servers: $(READY)
 
 budget: $(READY)
 	$(BIN)/python tools/budget.py
+
+dependencies: $(READY)
+	$(BIN)/python tools/dependencies.py
 
 # Needs nginx, openssl, curl and zstd. SCALE=0.01 proves in a minute that it works; RACE and COSTS pass options on.
 SCALE ?= 1

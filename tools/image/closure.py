@@ -5,7 +5,7 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 
 # What is imported by name at run time, where no import statement says so.
-_BY_NAME = (
+BY_NAME = (
     "encodings.ascii",
     "encodings.cp437",  # names in zip archives
     "encodings.idna",
@@ -24,19 +24,19 @@ _NOT_HERE = (
 )  # fmt: skip
 
 
-def modules(site: Path, library: Iterable[Path]) -> dict[str, Path]:
+def modules(site: Path, library: Iterable[Path], by_name: Iterable[str] = BY_NAME) -> dict[str, Path]:
     """Each module that an import from any module of ``site/lading`` leads to, in ``site`` or ``library``, and its file."""
     finder = ModuleFinder([str(site), *map(str, library)], excludes=list(_NOT_HERE))
-    for name in (*sorted(_names(site / "lading", site)), *_BY_NAME):
+    for name in (*sorted(_names(site / "lading", site)), *by_name):
         finder.import_hook(name)
     files = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
     return {name: Path(file) for name, file in files.items() if file}
 
 
-def strays(site: Path, library: Iterable[Path]) -> list[Path]:
+def strays(site: Path, library: Iterable[Path], by_name: Iterable[str] = BY_NAME) -> list[Path]:
     """Every file of code in ``site`` and ``library`` that no import from lading leads to."""
     folders = [site, *library]
-    found = set(modules(site, folders[1:]).values())
+    found = set(modules(site, folders[1:], by_name).values())
     return sorted({path for folder in folders for path in _code(folder)} - found)
 
 
