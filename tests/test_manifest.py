@@ -1,5 +1,6 @@
 """What a model is made of: names that stay within, patterns, and the JSON that is read again."""
 
+import hashlib
 import json
 import re
 from functools import cache
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
-from lading.manifest import HEX_DIGITS, Digest, File, Manifest, safe_path
+from lading.manifest import HEX_DIGITS, Digest, File, GeneratedFile, Manifest, safe_path
 
 SEGMENTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20).filter(
     lambda text: text not in (".", "..", ".lading", ".lading.json")
@@ -336,3 +337,14 @@ def test_sizes_that_are_no_sizes_are_refused() -> None:
 
 def test_hex_is_lower_case_everywhere() -> None:
     assert re.fullmatch("[0-9a-f]+", Digest.parse("MD5:" + "ABCDEF01" * 4).value)
+
+
+def test_a_generated_file_comes_beside_the_one_that_it_belongs_to_and_never_in_the_place_of_another() -> None:
+    generated = [GeneratedFile("meta", b"text", beside="MLmodel")]
+    added = Manifest.of([File("MLmodel", 1)]).with_generated(generated).by_path()["meta"]
+    assert added.content == b"text"
+    assert [str(digest) for digest in added.declared] == [f"sha256:{hashlib.sha256(b'text').hexdigest()}"]
+    for files in ([File("other", 1)], [File("MLmodel", 1), File("meta", 2)], [File("deep/MLmodel", 1)]):
+        assert Manifest.of(files).with_generated(generated) == Manifest.of(files)
+    with pytest.raises(IntegrityError, match="also the folder"):
+        Manifest.of([File("MLmodel", 1), File("meta/a", 2)]).with_generated(generated)
