@@ -1,0 +1,118 @@
+"""The manifests in deploy/, as KServe takes them.  What kustomize and helm make of them: tests/real/test_deploy.py."""
+
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from lading.registries.reference import SCHEMES
+from lading.sources import _SCHEMES
+from servers.kserve import init_container, job_container, matching, merged, validate
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+BASE = [
+    yaml.safe_load((DEPLOY / f"base/{name}.yaml").read_text()) for name in ("default", "model-registry", "local-model")
+]
+BY_NAME = {one["metadata"]["name"]: one for one in BASE}
+
+
+def example(name):
+    return yaml.safe_load((DEPLOY / f"examples/{name}.yaml").read_text())
+
+
+@pytest.mark.parametrize("thing", [*BASE, example("local-model-cache")], ids=lambda thing: thing["metadata"]["name"])
+def test_kserve_takes_it(thing):
+    validate(thing)
+
+
+def test_what_kserve_does_not_know_is_seen():
+    wrong = {**BASE[0], "spec": {**BASE[0]["spec"], "volumes": []}}
+    with pytest.raises(jsonschema.ValidationError, match="'volumes' was unexpected"):
+        validate(wrong)
+
+
+@pytest.mark.parametrize("one", BASE, ids=BY_NAME)
+def test_the_container_is_what_kserve_expects_and_what_a_restricted_namespace_takes(one):
+    container = one["spec"]["container"]
+    assert container["name"] == "storage-initializer"
+    assert not {"args", "command"} & container.keys()
+    security = container["securityContext"]
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert (security["allowPrivilegeEscalation"], security["readOnlyRootFilesystem"]) == (False, True)
+    # A user of its own would be in the way of Istio's and OpenShift's.
+    assert security["runAsNonRoot"]
+    assert "runAsUser" not in security
+
+
+URIS = [
+    *(f"{scheme}://a/b" for scheme in _SCHEMES if scheme and not scheme.startswith(("oci", "file", "mlflow"))),
+    *(f"{scheme}://a/b" for scheme in SCHEMES if scheme != "models"),
+    "models:/a/1",
+    "https://account.blob.core.windows.net/container/model",
+    "https://github.com/owner/model.git",
+]
+
+
+@pytest.mark.parametrize("uri", URIS)
+def test_for_every_uri_there_is_one_container_and_no_choice(uri):
+    assert len(matching(BASE, uri)) == 1
+    assert matching(BASE, uri, "localModelDownloadJob") == ["local-model"]
+
+
+def test_names_and_places_have_different_containers():
+    assert matching(BASE, "s3://bucket/model") == ["default"]
+    assert matching(BASE, "model-registry://iris") == ["model-registry-storage-initializer"]
+    assert matching(BASE, "models:/iris/1") == ["model-registry-storage-initializer"]
+    # KServe's own business.
+    assert matching(BASE, "oci://registry/model") == matching(BASE, "pvc://claim/model") == []
+
+
+def test_the_container_of_an_inference_service_has_what_both_sides_say():
+    keys = {"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "AWS_ACCESS_KEY_ID"}}}
+    container = init_container(BY_NAME["default"], example("inference-service"), (keys,))
+    assert container["image"] == "lading"
+    assert container["args"] == ["s3://models/iris", "/mnt/models"]
+    assert container["env"][:2] == [keys, {"name": "LADING_VERIFY", "value": "auto"}]
+    assert {"HF_XET_HIGH_PERFORMANCE"} <= {one["name"] for one in container["env"]}
+    assert container["volumeMounts"] == [
+        {"name": "kserve-provision-location", "mountPath": "/mnt/models", "readOnly": False}
+    ]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+def test_several_models_lie_below_one_volume():
+    container = init_container(BY_NAME["default"], example("several-models"))
+    assert container["args"] == ["s3://models/llm", "/mnt/models", "s3://models/adapters/law", "/mnt/adapters/law"]
+    assert container["volumeMounts"] == [{"name": "mnt", "mountPath": "/mnt", "readOnly": False}]
+    assert BY_NAME["default"]["spec"]["supportsMultiModelDownload"]
+
+
+def test_a_download_job_is_told_to_remove_what_others_left():
+    container = job_container(BY_NAME["local-model"], example("local-model-cache"))
+    assert container["args"] == ["s3://models/llm", "/mnt/models"]
+    assert re.fullmatch(r"models/[0-9a-f]{16}", container["volumeMounts"][0]["subPath"])
+    assert container["env"] == [{"name": "LADING_REMOVE_STRAYS", "value": "true"}]
+    # For which KServe sets none.
+    assert container["resources"]["limits"] == {"cpu": "1", "memory": "1Gi"}
+
+
+def test_a_strategic_merge_takes_items_by_their_keys_and_replaces_lists_without_any():
+    base = {
+        "args": ["a"],
+        "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}],
+        "resources": {"x": {"y": 1}},
+    }
+    patch = {
+        "args": ["b"],
+        "env": [{"name": "B", "value": "2"}, {"name": "C", "value": "2"}],
+        "resources": {"x": {"z": 2}},
+    }
+    assert merged(base, patch) == {
+        "args": ["b"],
+        "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}, {"name": "C", "value": "2"}],
+        "resources": {"x": {"y": 1, "z": 2}},
+    }
