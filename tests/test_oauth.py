@@ -58,6 +58,7 @@ def test_a_busy_endpoint_is_asked_again(http, server, code):
         (503, b"se-cret", Unavailable, "503"),
         (200, b"se-cret", Unsupported, "access token"),
         (200, b'["se-cret"]', Unsupported, "access token"),
+        (200, b"[" * 100_000, Unsupported, "access token"),
     ],
 )
 def test_a_refusal_is_told_by_its_code_and_not_quoted(http, server, code, body, kind, words):

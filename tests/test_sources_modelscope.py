@@ -208,7 +208,7 @@ def test_another_delivery_asks_only_for_what_has_changed(scope, model, fetch):
 
 
 @pytest.mark.parametrize("kind", ["blob", "tree"])
-@pytest.mark.parametrize(("name", "why"), [("../../etc/passwd", r"\.\."), ("\\udc80", "Unicode"), ("", "empty")])
+@pytest.mark.parametrize(("name", "why"), [("../../etc/passwd", r"\.\."), ("", "empty")])
 def test_a_name_that_nobody_may_have_is_refused(scope, model, fetch, name, why, kind):
     listing = f'{{"Code": 200, "Data": {{"Files": [{{"Path": "{name}", "Type": "{kind}", "Size": 1}}]}}}}'
     scope.server.misbehave(LISTING, status(200, listing.encode(), on=anything, times=ALWAYS))
@@ -227,6 +227,7 @@ def test_a_name_that_nobody_may_have_is_refused(scope, model, fetch, name, why, 
         b'{"Code": 200, "Data": {"Files": [{"Path": 1}]}}',
         b'{"Code": 200, "Data": {"Files": [{"Path": "a", "Size": -1}]}}',
         b'{"Code": 200, "Data": {"Files": [{"Path": "a", "Size": "1"}]}}',
+        b'{"Code": 200, "Data": {"Files": [{"Path": "\\udc80", "Size": 1}]}}',
         b"[" * 100_000,
     ],
 )

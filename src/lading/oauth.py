@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lading.credentials import Secret, Token
+from lading.documents import read_json
 from lading.errors import NotAllowed, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.uri import printable
@@ -87,7 +88,7 @@ def _base64url(data: bytes) -> bytes:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(body)
+        answer = read_json(body)
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -6,14 +6,13 @@ metadata (IMDSv2).  The first that is configured answers; if it fails, its error
 since another identity could read other things.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
-from xml.etree import ElementTree
 
 from lading.credentials import AwsKeys, Secret, unix_time
 from lading.disk import read_secret_file
+from lading.documents import read_json, read_xml
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.renewal import Renewing
@@ -174,8 +173,8 @@ def _not_done(profile: str, key: str) -> Unsupported:
 def xml_text(body: bytes, name: str) -> str:
     """The text of the first element called ``name``, in any namespace; "" if there is none."""
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
-    except ElementTree.ParseError:
+        root = read_xml(body)
+    except ValueError:
         return ""
     found = next((element for element in root.iter() if element.tag.rpartition("}")[2] == name), None)
     return (found.text or "") if found is not None else ""
@@ -183,7 +182,7 @@ def xml_text(body: bytes, name: str) -> str:
 
 def _keys_from_json(body: bytes, kind: str) -> AwsKeys:
     try:
-        data: dict[str, Any] = json.loads(body)
+        data: dict[str, Any] = read_json(body)
         return AwsKeys(
             data["AccessKeyId"],
             Secret(data["SecretAccessKey"]),

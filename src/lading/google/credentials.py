@@ -17,6 +17,7 @@ from urllib.parse import quote_plus
 
 from lading.credentials import Secret, Token, unix_time
 from lading.disk import read_secret_file
+from lading.documents import read_json
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.oauth import parse_token, request_token, signed_jwt
@@ -184,7 +185,7 @@ class GoogleCredentials:
             return text
         name = form.text("subject_token_field_name")
         try:
-            token = json.loads(text)[name]
+            token = read_json(text)[name]
         except (ValueError, KeyError, TypeError):
             token = None
         if not isinstance(token, str) or not token:
@@ -249,7 +250,7 @@ class GoogleCredentials:
         if head.status != 200:
             raise status_error(head, what)
         try:
-            answer = json.loads(body)
+            answer = read_json(body)
             value, expires_at_s = answer["accessToken"], unix_time(answer["expireTime"])
             if not isinstance(value, str) or not value:
                 raise ValueError
@@ -332,7 +333,7 @@ class _Fields:
 
 def _parsed(text: str, where: str) -> _Document:
     try:
-        document = json.loads(text)
+        document = read_json(text)
     except ValueError:
         document = None
     if not isinstance(document, dict):

@@ -5,12 +5,12 @@ https://distribution.github.io/distribution/spec/auth/token and …/oauth.  A re
 """
 
 import base64
-import json
 import re
 import threading
 from urllib.parse import urlencode, urlsplit
 
 from lading.credentials import Secret
+from lading.documents import read_json
 from lading.errors import NotAllowed, Unavailable, Unsupported
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
@@ -123,8 +123,8 @@ class Authorization:
 
 def _token(body: bytes, shown: str) -> str:
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+        answer = read_json(body)
+    except ValueError:
         answer = None
     found = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
     # One that could end the header would begin another.

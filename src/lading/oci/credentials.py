@@ -7,13 +7,13 @@ In this order: username and password of the settings, a configuration in the set
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lading.credentials import Secret
 from lading.disk import read_secret_file
+from lading.documents import read_json
 from lading.errors import UsageError
 from lading.settings.oci import Oci
 from lading.uri import printable
@@ -63,8 +63,8 @@ def canonical_host(host: str) -> str:
 
 def _parsed(text: str, what: str) -> Mapping[str, Any]:
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError):
+        config = read_json(text)
+    except ValueError:
         config = None
     if not isinstance(config, dict):
         # The text holds secrets: it is not quoted.

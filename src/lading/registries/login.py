@@ -10,7 +10,6 @@ part of ``tls``, not a login.
 """
 
 import base64
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote, quote_plus, urlsplit
@@ -18,6 +17,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 from lading.aws.credentials import AwsCredentials
 from lading.aws.signature import sign
 from lading.credentials import Token
+from lading.documents import read_json
 from lading.errors import NotAllowed, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.oauth import request_token
@@ -155,7 +155,7 @@ class _Oidc:
         if head.status != 200:
             raise status_error(head, what)
         try:
-            found = json.loads(body)["token_endpoint"]
+            found = read_json(body)["token_endpoint"]
             secure = urlsplit(found).scheme == "https"
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Unsupported(f"{what} names no token endpoint", hint="give its token_url") from error

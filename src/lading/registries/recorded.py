@@ -1,9 +1,9 @@
 """Digests that people write into a registry which has no place for them: one convention for all kinds."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError
 from lading.manifest import Digest, safe_path
 from lading.uri import printable
@@ -37,8 +37,8 @@ def _by_path(recorded: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any
             yield name.removeprefix("digest."), value
     several = recorded.get("digests", {})
     try:
-        several = json.loads(several) if isinstance(several, str) else several
-    except (ValueError, RecursionError):
+        several = read_json(several) if isinstance(several, str) else several
+    except ValueError:
         several = None
     if not isinstance(several, dict):
         raise IntegrityError(f"{where} records digests that are no JSON object")

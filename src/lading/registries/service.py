@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
@@ -136,7 +137,7 @@ class Service:
             raise self._page(head, shown)
         try:
             return read_json(body) if body else None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise Unsupported(
                 f"{shown}: the answer is not JSON", hint=f"is {redact(self.url)} the address of this registry's API?"
             ) from error
@@ -174,16 +175,6 @@ class Service:
             f"{shown}: {self.origin} answers with a web page ({head.status}), as a login does",
             hint="give the registry a login in lading.yaml that its gateway accepts",
         )
-
-
-def read_json(body: bytes) -> Any:
-    """The document; ``ValueError`` for what is no JSON, or could not be written as such later.
-
-    Python reads halves of surrogate pairs, NaN and numbers beyond every bound.
-    """
-    document = json.loads(body)
-    json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
-    return document
 
 
 def _is_plain(url: str) -> bool:

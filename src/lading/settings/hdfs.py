@@ -2,13 +2,13 @@
 
 import base64
 import binascii
-import json
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from lading.credentials import Secret
 from lading.disk import memory_file, read_secret_file
+from lading.documents import read_json
 from lading.errors import UsageError
 from lading.settings.variables import Variables, is_true
 from lading.uri import printable
@@ -107,7 +107,7 @@ def _headers(text: str) -> tuple[tuple[str, Secret], ...]:
     if not text:
         return ()
     try:
-        return tuple((str(name), Secret(str(value))) for name, value in json.loads(text).items())
+        return tuple((str(name), Secret(str(value))) for name, value in read_json(text).items())
     except (ValueError, AttributeError) as error:
         # The text is a secret: it is not quoted.
         raise UsageError("HEADERS of HDFS is not a JSON object") from error

@@ -1,8 +1,8 @@
 """HTTP: the variables of KServe, and its Secret of the kind https."""
 
 import base64
-import json
 
+from lading.documents import read_json
 from lading.errors import UsageError
 from lading.settings.variables import Variables
 from lading.uri import printable
@@ -44,6 +44,6 @@ def read_headers(variables: Variables, host: str, port: int | None) -> list[tupl
 
 def _parsed(text: str, name: str) -> list[tuple[str, str]]:
     try:
-        return [(str(key), str(value)) for key, value in json.loads(text).items()]
+        return [(str(key), str(value)) for key, value in read_json(text).items()]
     except (ValueError, AttributeError) as error:
         raise UsageError(f"the variable {printable(name)} is not a JSON object") from error

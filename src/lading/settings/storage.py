@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lading.disk import disk_error, read_secret_file
+from lading.documents import read_json
 from lading.errors import UsageError
 from lading.settings.variables import Variables
 from lading.uri import printable
@@ -35,7 +36,7 @@ def with_storage_json(variables: Variables) -> Variables:
         if not text:
             continue
         try:
-            spec = json.loads(text)
+            spec = read_json(text)
         except ValueError:
             spec = None
         if not isinstance(spec, dict):

@@ -5,13 +5,13 @@ gateways speak it, too.  The namenode lists; a file's bytes and checksum come fr
 it redirects to, with what that needs to know of the user in the URL.
 """
 
-import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
 
+from lading.documents import read_json
 from lading.errors import (
     IntegrityError,
     LadingError,
@@ -224,8 +224,8 @@ class HdfsSource:
         with self._open(operation, path, **query) as answer:
             body = answer.read(_LIST_LIMIT_BYTES)
         try:
-            found = json.loads(body)
-        except (ValueError, RecursionError) as error:
+            found = read_json(body)
+        except ValueError as error:
             raise self._not_webhdfs() from error
         if not isinstance(found, dict):
             raise self._not_webhdfs()
@@ -375,7 +375,7 @@ def _validator(status: _Status) -> str:
 def _exception(answer: Answer) -> str:
     """The name of the exception in an error's body; "" where there is none."""
     try:
-        name = json.loads(answer.read(_ERROR_LIMIT_BYTES))["RemoteException"]["exception"]
-    except (IntegrityError, ValueError, KeyError, TypeError, RecursionError):
+        name = read_json(answer.read(_ERROR_LIMIT_BYTES))["RemoteException"]["exception"]
+    except (IntegrityError, ValueError, KeyError, TypeError):
         return ""
     return name if isinstance(name, str) else ""

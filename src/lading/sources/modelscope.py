@@ -3,13 +3,13 @@
 Its API is that of its own client, https://pypi.org/project/modelscope-hub/: there is no other description.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
+from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
@@ -164,8 +164,8 @@ class ModelScopeSource:
             what=f"the listing of {self._shown}",
         )
         try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError):
+            answer = read_json(body)
+        except ValueError:
             answer = None
         if not isinstance(answer, dict):
             return head, None

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lading.documents import read_json
 from lading.errors import NotFound, Unsupported
-from lading.registries.service import Service, read_json
+from lading.registries.service import Service
 from lading.uri import printable
 
 Entity = Mapping[str, Any]
@@ -126,7 +127,7 @@ def _plain(value: Any) -> Any:
         case "MetadataStructValue":
             try:
                 return read_json(base64.b64decode(value.get("struct_value", ""), validate=True))
-            except (ValueError, TypeError, RecursionError):
+            except (ValueError, TypeError):
                 return value.get("struct_value")
         case "MetadataStringValue":
             return str(value.get("string_value", ""))

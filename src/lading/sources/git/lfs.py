@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
+from lading.documents import read_json
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
@@ -192,11 +193,11 @@ class LfsServer:
 
 def _parsed(body: bytes, what: str) -> dict[str, Mapping[str, Any]]:
     try:
-        answer = json.loads(body)
+        answer = read_json(body)
         if answer.get("transfer", "basic") != "basic" or answer.get("hash_algo", "sha256") != "sha256":
             raise Unsupported(f"the Git LFS server {what} transfers in another way than was asked for")
         return {item["oid"]: item for item in answer["objects"]}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unsupported(f"{what} does not answer as a Git LFS server") from error
 
 
