@@ -4,18 +4,19 @@ import gzip
 import io
 import json
 import tarfile
+from itertools import count
 
 import pytest
 
 from lading.deliver import Session
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import ignore
-from lading.settings import Settings
+from lading.settings import Limits, Settings
 from lading.sources.gcs import GcsSource
 from lading.uri import ModelURI
 from servers.fake_gcs import FakeGcs
 from servers.fake_google import FakeGoogle
-from servers.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, status, wrong_byte
+from servers.faulty_http import ALWAYS, ANYWHERE, Answer, Fault, FaultyServer, anything, status, wrong_byte
 from servers.trees import content, read_tree, whole_manifest
 
 FILES = {"config.json": b"{}", "empty": b"", "deep/er/weights.bin": content(300_000)}
@@ -241,6 +242,9 @@ def test_a_bucket_that_is_not_there_is_not_found(gcs, emulated, tmp_path, pull):
         b'{"items": [{"name": "model/x", "size": "' + b"9" * 5000 + b'"}]}',
         b'{"items": [{"name": "model/x", "size": "1", "generation": 7}]}',
         b'{"items": [{"name": "elsewhere/x", "size": "1"}]}',
+        b'{"nextPageToken": 7}',
+        b'{"nextPageToken": "\\udc80"}',
+        b'{"items": [{"name": "model/x", "size": "1", "generation": "\\udc80"}]}',
         b"[" * 100_000,
     ],
 )
@@ -250,9 +254,29 @@ def test_a_server_that_is_not_cloud_storage_ends_the_delivery(server, emulated, 
         pull("gs://models/model", tmp_path / "model", **emulated)
 
 
-@pytest.mark.parametrize("page", [b'{"nextPageToken": "again"}', b'{"nextPageToken": 7}'])
-def test_a_listing_without_end_ends_the_delivery(server, emulated, tmp_path, pull, page):
-    server.misbehave(ANYWHERE, status(200, page, times=ALWAYS, on=anything))
+@pytest.mark.parametrize("page", [b'{"prefixes": 5}', b'{"prefixes": null}', b'{"prefixes": [7]}'])
+def test_whatever_is_said_of_folders_an_empty_listing_is_no_model(server, emulated, tmp_path, pull, page):
+    server.misbehave("/storage/v1/b/models/o", status(200, page, times=ALWAYS, on=anything))
+    server.misbehave("/storage/v1/b/models/o/model", status(404, times=ALWAYS, on=anything))
+    with pytest.raises(NotFound, match="no files"):
+        pull("gs://models/model", tmp_path / "model", **emulated)
+
+
+def test_a_listing_of_ever_new_names_ends_the_delivery(server, emulated, tmp_path, pull):
+    numbers = count()
+
+    def more(request, answer):
+        number = next(numbers)
+        item = f'{{"name": "model/{number}", "size": "1"}}'
+        return Answer(200, {}, f'{{"items": [{item}], "nextPageToken": "{number}"}}'.encode())
+
+    server.misbehave(ANYWHERE, Fault(more, times=ALWAYS, on=anything))
+    with pytest.raises(Unsupported, match="more than 50 entries"):
+        pull("gs://models/model", tmp_path / "model", limits=Limits(unpack_members=50), **emulated)
+
+
+def test_a_listing_without_end_ends_the_delivery(server, emulated, tmp_path, pull):
+    server.misbehave(ANYWHERE, status(200, b'{"nextPageToken": "again"}', times=ALWAYS, on=anything))
     with pytest.raises(IntegrityError, match="does not end"):
         pull("gs://models/model", tmp_path / "model", **emulated)
 

@@ -211,7 +211,7 @@ def test_a_listing_without_end_is_refused(hub, model, fetch):
 
 
 @pytest.mark.parametrize("tree", [True, False])
-@pytest.mark.parametrize(("name", "why"), [("../../etc/passwd", r"\.\."), ("\udc80", "Unicode"), ("", "empty")])
+@pytest.mark.parametrize(("name", "why"), [("../../etc/passwd", r"\.\."), ("", "empty")])
 def test_a_name_that_nobody_may_have_is_refused(hub, model, fetch, name, why, tree):
     hub.tree, hub.blobs = tree, False
     listing = [{"type": "file", "path": name, "size": 1}] if tree else {"siblings": [{"rfilename": name}]}
@@ -236,7 +236,7 @@ def test_a_repository_that_was_renamed_is_followed_with_the_token(hub, fetch):
 
 @pytest.mark.parametrize(
     "answer",
-    [b"<html>welcome</html>", b"[", b"null", b'{"sha": "main"}', b'{"sha": 7}', b"[" * 100_000],
+    [b"<html>welcome</html>", b"[", b"null", b'{"sha": "main"}', b'{"sha": 7}', b'["\\udc80"]', b"[" * 100_000],
 )
 def test_what_is_not_the_hub_is_told_apart(hub, fetch, answer):
     hub.server.routes["/"] = lambda request: Answer(200, {}, answer)

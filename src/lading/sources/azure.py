@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from lading.azure.credentials import AccountKey, AzureCredentials, Credential, Sas
 from lading.azure.signature import sign
 from lading.credentials import Token
+from lading.documents import read_xml
 from lading.errors import (
     IntegrityError,
     LadingError,
@@ -35,6 +36,7 @@ from lading.settings import Settings
 from lading.settings.azure import read_azure, service_url
 from lading.sources import Sink
 from lading.sources.answers import check_answer, declared_digests
+from lading.sources.listing import Listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -44,7 +46,6 @@ Headers = tuple[tuple[str, str], ...]
 # https://learn.microsoft.com/rest/api/storageservices/previous-azure-storage-service-versions
 _API_VERSION = "2022-11-02"
 _LIST_LIMIT_BYTES = 64 << 20
-_MOST_BARREN_PAGES = 100
 # https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-shares--directories--files--and-metadata
 _LONGEST_PATH = 2048
 _CONTAINER = re.compile(r"\$?[a-z0-9](?:-?[a-z0-9]){2,62}")
@@ -120,6 +121,7 @@ class _AzureSource(ABC):
         self._shown = uri.redacted()
         self._prefix_shown = printable(f"{self._base}{self._root}/")
         self._http = http
+        self._limits = settings.limits
         # The last part of an emulator's path; of a host its first label, without "-secondary" and the like.
         account = root.path.rpartition("/")[2] or host.partition(".")[0].partition("-")[0]
         azure = read_azure(settings.variables)
@@ -198,20 +200,11 @@ class _AzureSource(ABC):
         md5 = _md5(listed.findtext("Properties/Content-MD5") or "")
         return File(path, size_bytes, f'"{etag}"' if etag else None, md5, locator=locator)
 
-    def _pages(self, folder: str, query: dict[str, str], entries: str) -> Iterator[ElementTree.Element]:
-        """The entries of each page of a listing, as one element."""
-        marker, barren = "", 0
-        while True:
-            page, following = self._page(folder, query | ({"marker": marker} if marker else {}), entries)
-            yield page
-            barren = 0 if len(page) else barren + 1
-            if not following:
-                return
-            if following == marker or barren > _MOST_BARREN_PAGES:
-                raise IntegrityError(f"the listing of {self._shown} does not end")
-            marker = following
-
-    def _page(self, folder: str, query: dict[str, str], entries: str) -> tuple[ElementTree.Element, str]:
+    def _page(
+        self, folder: str, query: dict[str, str], entries: str, marker: str = ""
+    ) -> tuple[ElementTree.Element, str]:
+        """The entries of one page of a listing, as one element, and the marker of the page that follows."""
+        query = query | ({"marker": marker} if marker else {})
         text = "&".join(f"{name}={quote(value, safe='~')}" for name, value in sorted(query.items()))
 
         def attempt() -> bytes:
@@ -220,8 +213,8 @@ class _AzureSource(ABC):
 
         body = self._http.retry.call(attempt, what=f"the listing of {self._shown}")
         try:
-            root = ElementTree.fromstring(body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
-        except ElementTree.ParseError as error:
+            root = read_xml(body)
+        except ValueError as error:
             raise self._not_azure() from error
         page = root.find(entries)
         if root.tag != "EnumerationResults" or page is None:
@@ -289,7 +282,8 @@ class AzureBlobSource(_AzureSource):
     def _files(self) -> Iterator[File]:
         folder = self._path if self._path.endswith("/") or not self._path else f"{self._path}/"
         query = {"restype": "container", "comp": "list", "include": "metadata"}
-        for page in self._pages("", query | ({"prefix": folder} if folder else {}), "Blobs"):
+        query |= {"prefix": folder} if folder else {}
+        for page in Listing(self._shown, self._limits).pages(partial(self._page, "", query, "Blobs")):
             for blob in page.iterfind("Blob"):
                 name = self._name(blob, folder)
                 if not _is_folder(name, blob):
@@ -321,11 +315,12 @@ class AzureFilesSource(_AzureSource):
         top = self._path.strip("/")
         # The ETag, and with it the length as it is now and not as it was when the last handle was closed.
         query = {"restype": "directory", "comp": "list", "include": "Etag"}
+        listing = Listing(self._shown, self._limits)
         pending = [""]
         while pending:
             below = pending.pop()
             folder = "/".join(part for part in (top, below) if part)
-            for page in self._pages(folder, query, "Entries"):
+            for page in listing.pages(partial(self._page, folder, query, "Entries")):
                 for entry in page:
                     name = _decoded_name(entry)
                     path = safe_path(f"{below}/{name}" if below else name)

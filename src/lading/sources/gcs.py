@@ -4,13 +4,14 @@ https://cloud.google.com/storage/docs/json_api/v1.  A prefix ends at a path boun
 ``model/…`` or exactly ``model``, never ``model-v2/…``.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
 from lading.credentials import Token
+from lading.documents import read_json
 from lading.errors import (
     IntegrityError,
     LadingError,
@@ -31,12 +32,12 @@ from lading.settings import Settings
 from lading.settings.google import read_gcs, read_google
 from lading.sources import Sink
 from lading.sources.answers import base64_digest, check_answer, declared_digests, decode_into
+from lading.sources.listing import Listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
 _LIST_LIMIT_BYTES = 64 << 20
 _ERROR_LIMIT_BYTES = 64 * 1024
-_MOST_BARREN_PAGES = 100
 # https://cloud.google.com/storage/docs/buckets#naming
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _SIZE = re.compile(r"[0-9]{1,18}")
@@ -69,6 +70,7 @@ class GcsSource:
         self._name = uri.path.removeprefix("/") + ("" if uri.fragment is None else f"#{uri.fragment}")
         self._shown = uri.redacted()
         self._http = http
+        self._limits = settings.limits
         gcs = read_gcs(settings.variables)
         origin, path = split_url(gcs.endpoint)
         self._origin = origin
@@ -129,11 +131,7 @@ class GcsSource:
                 answer.read_into(sink.write)
 
     def _files(self, folder: str) -> Iterator[File]:
-        token = ""
-        barren = 0
-        while True:
-            page = self._page(folder, token)
-            items = _objects(page, "items", self._shown)
+        for items in Listing(self._shown, self._limits).pages(partial(self._items, folder)):
             for item in items:
                 name = _text(item, "name", self._shown)
                 if not name.startswith(folder):
@@ -141,13 +139,14 @@ class GcsSource:
                 # A name that ends in a slash is a folder marker, whatever its size.
                 if not name.endswith("/"):
                     yield self._file(name[len(folder) :], name, item)
-            barren = 0 if items else barren + 1
-            following = page.get("nextPageToken")
-            if not following:
-                return
-            if not isinstance(following, str) or following == token or barren > _MOST_BARREN_PAGES:
-                raise IntegrityError(f"the listing of {self._shown} does not end")
-            token = following
+
+    def _items(self, folder: str, token: str) -> tuple[Sequence[Mapping[str, Any]], str]:
+        """The objects of one page, and the token of the one that follows."""
+        page = self._page(folder, token)
+        following = page.get("nextPageToken") or ""
+        if not isinstance(following, str):
+            raise _not_gcs(self._shown)
+        return _objects(page, "items", self._shown), following
 
     def _file(self, path: str, name: str, item: Mapping[str, Any]) -> File:
         size, generation = _text(item, "size", self._shown), item.get("generation")
@@ -267,7 +266,8 @@ class GcsSource:
         try:
             page = self._page(prefix, delimiter="/")
             names = [_text(item, "name", self._shown) for item in _objects(page, "items", self._shown)]
-            names += [name for name in page.get("prefixes", []) if isinstance(name, str)]
+            folders = page.get("prefixes")
+            names += [name for name in folders if isinstance(name, str)] if isinstance(folders, list) else []
         except LadingError:
             names = []
         wanted = self._name.rstrip("/")[len(prefix) :]
@@ -300,8 +300,8 @@ def _error(answer: Answer, what: str) -> LadingError:
 
 def _parsed(body: bytes) -> Mapping[str, Any] | None:
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
+        found = read_json(body)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

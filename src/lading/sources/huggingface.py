@@ -10,16 +10,17 @@ https://huggingface.co/docs/hub/api.  A revision is turned into its commit first
 asked for by that.  Xet is not spoken: the Hub serves every file over HTTP too.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from lading.credentials import Secret
 from lading.disk import read_secret_file
-from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
+from lading.documents import read_json
+from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest, safe_path
@@ -28,6 +29,7 @@ from lading.settings import Settings
 from lading.settings.huggingface import HuggingFace, read_hugging_face
 from lading.sources import Sink
 from lading.sources.answers import check_answer
+from lading.sources.listing import Listing
 from lading.sources.redirects import Redirects
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
@@ -51,7 +53,6 @@ _NEXT = re.compile(r"<([^<>]*)>\s*;[^<,]*\brel=\"?next\b")
 _LIST_LIMIT_BYTES = 64 << 20
 # Above it the Hub's content network has limits (https://github.com/huggingface/huggingface_hub/issues/4330).
 _LARGE_BYTES = 50 * 10**9
-_MOST_BARREN_PAGES = 100
 # A mirror without a listing, as against a Hub without that folder, which says so by X-Error-Code.
 _NO_SUCH_CALL = (404, 405, 501)
 
@@ -79,6 +80,7 @@ class HuggingFaceSource:
         self._shown = uri.redacted()
         hub = read_hugging_face(settings.variables)
         self._http = http
+        self._limits = settings.limits
         self._endpoint = hub.endpoint
         token, self.credential_kind = _token(hub)
         self._headers = [("Authorization", f"Bearer {token.reveal()}")] if token else []
@@ -143,29 +145,24 @@ class HuggingFaceSource:
     def _below(self, folder: str, *, recursive: bool) -> Sequence[_Entry]:
         """What the repository has below ``folder``: entries as the Hub lists them; none where it is no folder."""
         place = f"/tree/{self._commit}" + (f"/{quote(folder)}" if folder else "")
-        query = f"recursive={str(recursive).lower()}&expand=false"
-        entries: list[_Entry] = []
-        barren = 0
-        while True:
-            head, page = self._ask(f"{place}?{query}")
+        first = f"recursive={str(recursive).lower()}&expand=false"
+
+        def page(query: str) -> tuple[Sequence[_Entry], str]:
+            head, entries = self._ask(f"{place}?{query or first}")
             if head.status in _NO_SUCH_CALL and not head.get("x-error-code"):
-                return self._siblings()
+                return self._siblings(), ""
             if head.get("x-error-code") == "EntryNotFound":
-                return []
+                return [], ""
             if head.status != 200:
                 raise self._refusal(head, self._shown)
-            if not isinstance(page, list) or not all(isinstance(item, dict) for item in page):
+            if not isinstance(entries, list) or not all(isinstance(item, dict) for item in entries):
                 raise self._not_the_hub()
-            entries += page
-            barren = 0 if page else barren + 1
-            following = _NEXT.search(head.get("link"))
-            if following is None:
-                return entries
             # The link is absolute, and a mirror's names the Hub: only the query is taken from it, so that
             # nobody else is asked.
-            before, query = query, following[1].partition("?")[2]
-            if query == before or barren > _MOST_BARREN_PAGES:
-                raise IntegrityError(f"the listing of {self._shown} does not end")
+            following = _NEXT.search(head.get("link"))
+            return entries, following[1].partition("?")[2] if following else ""
+
+        return list(chain.from_iterable(Listing(self._shown, self._limits).pages(page)))
 
     def _siblings(self) -> Sequence[_Entry]:
         """The same from what the Hub tells about the repository as a whole: for mirrors that know no tree."""
@@ -234,8 +231,8 @@ class HuggingFaceSource:
             what=f"the listing of {self._shown}",
         )
         try:
-            return head, json.loads(body)
-        except (ValueError, RecursionError):
+            return head, read_json(body)
+        except ValueError:
             return head, None
 
     def _refusal(self, head: Head, what: str) -> LadingError:

@@ -6,13 +6,14 @@ means ``model/…`` or exactly ``model``, never ``model-v2/…``.
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NoReturn
 from urllib.parse import quote, unquote_plus, urlsplit
-from xml.etree import ElementTree
 
 from lading.aws.credentials import AwsCredentials, xml_text
 from lading.aws.signature import sign
 from lading.credentials import AwsKeys
+from lading.documents import read_xml
 from lading.errors import (
     IntegrityError,
     LadingError,
@@ -31,13 +32,13 @@ from lading.settings import Settings
 from lading.settings.aws import S3, read_aws, read_s3
 from lading.sources import Sink
 from lading.sources.answers import base64_digest, check_answer, declared_digests, md5_of_etag
+from lading.sources.listing import Listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
 
 _DEFAULT_REGION = "us-east-1"
 _LIST_LIMIT_BYTES = 64 << 20
 _ERROR_LIMIT_BYTES = 64 * 1024
-_MOST_BARREN_PAGES = 100
 _AWS_ENDPOINT = re.compile(r"https://s3(?:[.-]([a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?")
 _HOST_LABELS = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -61,7 +62,7 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
 
 
 # Objects as (key, size, ETag), and the token of the page that follows.
-_Page = tuple[list[tuple[str, int, str | None]], str | None]
+_Page = tuple[list[tuple[str, int, str | None]], str]
 
 
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
@@ -77,6 +78,7 @@ class S3Source:
         self._key = uri.path.removeprefix("/") + ("" if uri.fragment is None else f"#{uri.fragment}")
         self._shown = uri.redacted()
         s3 = self._settings = read_s3(settings.variables)
+        self._limits = settings.limits
         self._wants_digests = settings.verify != "off"
         self._http = http if s3.verify_tls else http.without_tls_checks()
         self._credentials = None if s3.anonymous else AwsCredentials(read_aws(settings.variables), http, s3.region)
@@ -95,7 +97,7 @@ class S3Source:
         files = list(self._files(folder))
         if not files and folder != self._key:
             # The shortest name with a prefix is listed first: if the key exists, it is the first.
-            near = list(self._page(self._key, None, most=20)[0])
+            near = list(self._page(self._key, most=20)[0])
             files = [
                 File(self._key.rpartition("/")[2], size, etag, locator=key)
                 for key, size, etag in near
@@ -172,32 +174,23 @@ class S3Source:
             return answer.head
 
     def _files(self, folder: str) -> Iterator[File]:
-        token: str | None = None
-        barren = 0
-        while True:
-            objects, following = self._page(folder, token)
+        for objects in Listing(self._shown, self._limits).pages(partial(self._page, folder)):
             for key, size, etag in objects:
                 # A key that ends in a slash is a folder marker, whatever its size.
                 if not key.endswith("/"):
                     yield File(key[len(folder) :], size, etag, locator=key)
-            barren = 0 if objects else barren + 1
-            if following is None:
-                return
-            if following == token or barren > _MOST_BARREN_PAGES:
-                raise IntegrityError(f"the listing of {self._shown} does not end")
-            token = following
 
-    def _page(self, prefix: str, token: str | None, most: int = 1000, delimiter: str = "") -> _Page:
+    def _page(self, prefix: str, token: str = "", most: int = 1000, delimiter: str = "") -> _Page:
         """One page of ListObjectsV2."""
         query = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
-        if token is not None:
+        if token:
             query["continuation-token"] = token
         if delimiter:
             query["delimiter"] = delimiter
         body = self._list(query)
         try:
             return _parse_page(body, prefix, delimiter)
-        except (ElementTree.ParseError, ValueError) as error:
+        except ValueError as error:
             raise Unsupported(
                 f"{redact(self._base)} does not answer as S3 does", hint="look at the endpoint"
             ) from error
@@ -266,7 +259,7 @@ class S3Source:
         parent = self._key.rstrip("/").rpartition("/")[0]
         prefix = f"{parent}/" if parent else ""
         try:
-            names = [key for key, _, _ in self._page(prefix, None, delimiter="/")[0]]
+            names = [key for key, _, _ in self._page(prefix, delimiter="/")[0]]
         except LadingError:
             names = []
         wanted = self._key.rstrip("/")[len(prefix) :]
@@ -291,7 +284,7 @@ def _error_body(answer: Answer) -> bytes:
 
 
 def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
-    root = ElementTree.fromstring(body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
+    root = read_xml(body)
     space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
     if root.tag != f"{space}ListBucketResult":
         raise ValueError(root.tag)
@@ -309,7 +302,7 @@ def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
         folders = root.iterfind(f"{space}CommonPrefixes/{space}Prefix")
         objects += [(decode(folder.text or ""), 0, None) for folder in folders]
     truncated = root.findtext(f"{space}IsTruncated") == "true"
-    return objects, (root.findtext(f"{space}NextContinuationToken") or None) if truncated else None
+    return objects, (root.findtext(f"{space}NextContinuationToken") or "") if truncated else ""
 
 
 def _address(settings: S3, bucket: str, region: str) -> tuple[str, str]:
