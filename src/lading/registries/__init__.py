@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from lading.errors import LadingError, NotFound, Unavailable, UsageError
+from lading.errors import LadingError, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import Listener, NotRecorded, PassedOver, Recorded, ignore
 from lading.http_client import HttpClient
 from lading.manifest import Digest, GeneratedFile, Manifest
@@ -85,6 +85,23 @@ class Records(Protocol):
         ...
 
 
+@runtime_checkable
+class ListsVersions(Protocol):
+    """A registry that can say which versions a model has."""
+
+    def versions(self, reference: Reference) -> Sequence[str]:
+        """Their names, whatever their state; ``NoSuchModel`` for a model that it does not have."""
+        ...
+
+
+class VersionNames(NamedTuple):
+    """Which versions a registry has of a model."""
+
+    registry: str
+    model: str
+    names: tuple[str, ...]
+
+
 _Open = Callable[[RegistryEntry, Settings, HttpClient], Registry]
 
 # Dotted names, so that asking one kind of registry loads none of the others.
@@ -150,6 +167,22 @@ def resolve(uri: ModelURI, settings: Settings, http: HttpClient, listener: Liste
         f"no registry ({', '.join(printable(entry.name) for entry in asked)}) has {printable(str(reference))}",
         hint=next((error.hint for error in told if error.hint), ""),
     )
+
+
+def versions(uri: ModelURI, settings: Settings, http: HttpClient) -> VersionNames:
+    """Which versions there are of the model that ``uri`` names, by the first registry that has it."""
+    reference, asked, _ = _chosen(uri, settings)
+    for entry in asked:
+        registry = open_registry(entry, settings, http)
+        if not isinstance(registry, ListsVersions):
+            raise Unsupported(f"registry {printable(entry.name)} does not say which versions a model has")
+        try:
+            return VersionNames(entry.name, reference.model, tuple(registry.versions(reference)))
+        except NoSuchModel:
+            # One that cannot be asked now may have it: then nobody after it is asked.
+            if entry is asked[-1]:
+                raise
+    raise NotFound(f"no registry has {printable(str(reference))}")
 
 
 def explain(uri: ModelURI, settings: Settings, http: HttpClient) -> list[Candidate]:

@@ -54,6 +54,12 @@ class CatalogRegistry:
         self._http = http
 
     def resolve(self, reference: Reference) -> Resolution:
+        return self._model(reference).resolve(reference, self.name)
+
+    def versions(self, reference: Reference) -> list[str]:
+        return list(self._model(reference).versions())
+
+    def _model(self, reference: Reference) -> "_Model":
         models: dict[str, _Model] = {}
         for model in self._models():
             if model.name in models:
@@ -64,7 +70,7 @@ class CatalogRegistry:
                 f"registry {printable(self.name)} has no model {printable(reference.model)!r}",
                 hint=near_hint(reference.model, models),
             )
-        return models[reference.model].resolve(reference, self.name)
+        return models[reference.model]
 
     def _models(self) -> "Iterator[_Model]":
         for path in self._paths:
@@ -135,9 +141,13 @@ class _Model(NamedTuple):
     shown: str
     folder: Path | None
 
+    def versions(self) -> dict[str, Any]:
+        """All versions by their names, the newest last."""
+        return self._mapping(self.value.get("versions"), f"{self.name}: versions")
+
     def resolve(self, reference: Reference, registry: str) -> Resolution:
         """The version that is asked for."""
-        versions = self._mapping(self.value.get("versions"), f"{self.name}: versions")
+        versions = self.versions()
         name = self._version(reference, versions)
         where = f"{self.name}/{name}"
         entry = self._mapping(versions[name], where)

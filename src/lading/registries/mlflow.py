@@ -111,6 +111,10 @@ class MlflowRegistry:
         found = self._resolution(self._location(name, number), name, number, tags, about)
         return found._replace(considered=(*passed_over, (number, "taken")))
 
+    def versions(self, reference: Reference) -> list[str]:
+        self._model(reference.model)
+        return [str(version["version"]) for version in self._versions(reference.model)]
+
     def record(self, resolution: Resolution, deployment: Deployment) -> None:
         """Write a tag of the version: what was delivered for which service."""
         if _is_logged(resolution.model, resolution.version):

@@ -103,6 +103,10 @@ class KubeflowRegistry:
             considered=tuple(considered),
         )
 
+    def versions(self, reference: Reference) -> list[str]:
+        api = self._api(reference.namespace)
+        return [version["name"] for version in self._versions(api, self._model(api, reference.model))]
+
     def record(self, resolution: Resolution, deployment: Deployment) -> None:
         """A ServingEnvironment, an InferenceService in it, and a ServeModel for what was delivered."""
         record(self._api(str(resolution.metadata.get("namespace", ""))), resolution, deployment)

@@ -1,0 +1,98 @@
+"""Numbers for Prometheus, in its text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
+
+prometheus_client would do it, at a seventh of what the whole default install may weigh; what is needed of it is
+this file (docs/adr/0010).  Names and meanings are in docs/metrics.md.
+"""
+
+import threading
+from typing import NamedTuple
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metric(NamedTuple):
+    """What one number means; every one but those of the process and the store is of a delivery."""
+
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ("delivery",)
+
+
+METRICS = {
+    "lading_build_info": Metric("gauge", "1, with the version of lading", ("version",)),
+    "lading_configuration_ok": Metric("gauge", "1 while the configuration on disk is the one in use", ()),
+    "lading_polls_total": Metric("counter", "turns, by how they ended", ("delivery", "outcome")),
+    "lading_failures_total": Metric("counter", "turns that failed, by the kind of the error", ("delivery", "code")),
+    "lading_ready": Metric("gauge", "1 while a verified version is in place"),
+    "lading_version_info": Metric("gauge", "1, with the version in place", ("delivery", "version", "pin")),
+    "lading_version_since_timestamp_seconds": Metric("gauge", "when the version in place was put there"),
+    "lading_last_success_timestamp_seconds": Metric("gauge", "when it was last known that no other version is wanted"),
+    "lading_model_bytes": Metric("gauge", "size of the version in place"),
+    "lading_model_files": Metric("gauge", "files of the version in place"),
+    "lading_received_bytes_total": Metric("counter", "bytes that came from origins"),
+    "lading_delivery_seconds": Metric("gauge", "how long the last delivery took"),
+    "lading_delivery_bytes_per_second": Metric("gauge", "rate of the last delivery"),
+    "lading_retries_total": Metric("counter", "attempts that failed and were made again"),
+    "lading_verification_failures_total": Metric("counter", "deliveries that were not what was promised"),
+    "lading_switches_total": Metric("counter", "versions that were put in place"),
+    "lading_rollbacks_total": Metric("counter", "versions that the server did not take"),
+    "lading_store_supplied_files_total": Metric("counter", "files that the store had already"),
+    "lading_store_supplied_bytes_total": Metric("counter", "bytes that the store had already"),
+    "lading_store_placed_total": Metric("counter", "models that came out of the store"),
+    "lading_store_bytes": Metric("gauge", "what the store's files take", ()),
+    "lading_store_models": Metric("gauge", "models in the store", ()),
+    "lading_store_evictions_total": Metric("counter", "models that went from the store between two looks at it", ()),
+    "lading_hints_total": Metric("counter", "webhooks, by whether they were believed", ("outcome",)),
+}
+
+_Labels = tuple[tuple[str, str], ...]
+
+
+class Metrics:
+    """The numbers as they are now.  Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, dict[_Labels, float]] = {name: {} for name in METRICS}
+
+    def add(self, name: str, value: float = 1.0, **labels: str) -> None:
+        """Count."""
+        key = tuple(labels.items())
+        with self._lock:
+            self._values[name][key] = self._values[name].get(key, 0.0) + value
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Note a number as it is now."""
+        with self._lock:
+            self._values[name][tuple(labels.items())] = value
+
+    def only(self, name: str, **labels: str) -> None:
+        """Make these the only labels of the delivery: what was said with others is over."""
+        key = tuple(labels.items())
+        with self._lock:
+            kept = {known: value for known, value in self._values[name].items() if known[0] != key[0]}
+            self._values[name] = {**kept, key: 1.0}
+
+    def forget(self, delivery: str) -> None:
+        """Drop a delivery that is no longer configured."""
+        gone = ("delivery", delivery)
+        with self._lock:
+            for name, values in self._values.items():
+                self._values[name] = {key: value for key, value in values.items() if gone not in key}
+
+    def text(self) -> str:
+        """All of them as Prometheus reads them."""
+        lines = []
+        with self._lock:
+            for name, metric in METRICS.items():
+                if self._values[name]:
+                    lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind}"]
+                for key, value in self._values[name].items():
+                    labels = ",".join(f'{label}="{_escaped(text)}"' for label, text in key)
+                    lines.append(f"{name}{{{labels}}} {value:.17g}" if labels else f"{name} {value:.17g}")
+        return "\n".join([*lines, ""])
+
+
+def _escaped(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,131 @@
+"""The status page: one document without scripts, forms, images or anything from elsewhere.
+
+Every name on it is a stranger's: all of it is escaped, and the browser is told to run nothing.
+"""
+
+import base64
+import hashlib
+from html import escape
+from typing import NamedTuple
+
+from lading import __version__
+from lading.agent.status import State, Status
+from lading.errors import LadingError
+from lading.measures import count, duration, size
+from lading.settings import StoreSettings
+from lading.uri import printable
+
+_STYLE = """
+:root{color-scheme:light dark;--line:#8884;--good:#1a7f37;--bad:#c62828;--soon:#9a6700}
+@media(prefers-color-scheme:dark){:root{--good:#4ac26b;--bad:#ff7b72;--soon:#d4a72c}}
+body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:64rem;padding:1rem}
+h1{font-size:1.4rem;margin:.2rem 0 1rem}h2{font-size:1.1rem;margin:0}h3{margin:2rem 0 .5rem;font-size:1.1rem}
+article{border:1px solid var(--line);border-left:.4rem solid var(--soon);border-radius:.4rem;margin:0 0 1rem;padding:.8rem}
+article.good{border-left-color:var(--good)}article.bad{border-left-color:var(--bad)}
+header{display:flex;flex-wrap:wrap;gap:.2rem 1rem;justify-content:space-between}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem .8rem;margin:.5rem 0 0}dt{opacity:.7}
+dd{margin:0;overflow-wrap:anywhere}.error{color:var(--bad)}progress{width:100%}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .5rem .3rem 0;border-bottom:1px solid var(--line);
+overflow-wrap:anywhere;vertical-align:top}footer{margin-top:2rem;opacity:.7}
+@media(max-width:40rem){dl{grid-template-columns:1fr}dt{margin-top:.3rem}}
+"""
+POLICY = (
+    "default-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; style-src 'sha256-"
+    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    + "'"
+)
+_MOST_STORED = 100
+
+
+class Stored(NamedTuple):
+    """One model of the store, in words."""
+
+    uri: str
+    size_bytes: int
+    used_at_s: float
+    held_by: str
+
+
+def stored(settings: StoreSettings) -> list[Stored] | None:
+    """What the store holds, the one used last first; None without a store, or if it cannot be read now."""
+    if not settings.path:
+        return None
+    from lading.store import Store
+
+    try:
+        models = Store(settings).models()[:_MOST_STORED]
+    except (LadingError, OSError):
+        return None
+    return [
+        Stored(
+            model.manifest.requested,
+            model.manifest.size_bytes,
+            model.used_at_s,
+            ", ".join(model.references) or ("in use" if model.leased else ""),
+        )
+        for model in models
+    ]
+
+
+def render(status: Status, models: list[Stored] | None, now_s: float) -> str:
+    """The page as it is at ``now_s``, Unix time."""
+    states = status.states()
+    ready = sum(state.ready for state in states)
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>lading</title>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="refresh" content="10"><style>{_STYLE}</style></head><body>',
+        f"<h1>lading: {ready} of {count(len(states), 'model')} in place</h1>",
+    ]
+    if status.configuration_error:
+        parts.append(
+            f'<p class="error">The configuration on disk is not in use: {_text(status.configuration_error)}</p>'
+        )
+    parts += [_article(state, now_s) for state in states]
+    if models is not None:
+        parts.append(_table(models, now_s))
+    parts.append(f"<footer>lading {_text(__version__)}</footer></body></html>\n")
+    return "".join(parts)
+
+
+def _article(state: State, now_s: float) -> str:
+    kind = "good" if state.ready and not state.error else "bad" if state.error else "soon"
+    word = "in place" if state.ready else "not yet in place"
+    rows = [("model", state.uri), ("folder", state.destination)]
+    if state.ready:
+        files = f"{count(state.files, 'file')}, {size(state.size_bytes)}"
+        rows.append(("version", ", ".join(filter(None, (state.version, files, _ago(state.since_s, now_s))))))
+        rows.append(("pin", state.pin))
+    rows.append(("looked at", _ago(state.checked_s, now_s) or "not yet"))
+    if state.waits:
+        rows.append(("newer", state.waits))
+    lines = [f"<dt>{_text(name)}</dt><dd>{_text(text)}</dd>" for name, text in rows]
+    if state.error:
+        said = f"error[{state.code}]: {state.error}"
+        lines.append(f'<dt>last error</dt><dd class="error">{_text(said)}</dd>')
+        if state.hint:
+            lines.append(f"<dt>hint</dt><dd>{_text(state.hint)}</dd>")
+    moving = ""
+    if state.total_bytes:
+        said = f"{size(state.done_bytes)} of {size(state.total_bytes)}"
+        moving = f'<progress max="{state.total_bytes}" value="{state.done_bytes}"></progress>{_text(said)}'
+    head = f"<header><h2>{_text(state.name)}</h2><span>{word}, {_text(state.doing)}</span></header>"
+    return f'<article class="{kind}">{head}{moving}<dl>{"".join(lines)}</dl></article>'
+
+
+def _table(models: list[Stored], now_s: float) -> str:
+    rows = "".join(
+        f"<tr><td>{_text(model.uri)}</td><td>{size(model.size_bytes)}</td>"
+        f"<td>{_text(_ago(model.used_at_s, now_s))}</td><td>{_text(model.held_by)}</td></tr>"
+        for model in models
+    )
+    head = "<tr><th>model</th><th>size</th><th>last use</th><th>kept by</th></tr>"
+    return f"<h3>Store: {count(len(models), 'model')}</h3><table>{head}{rows}</table>"
+
+
+def _ago(then_s: float, now_s: float) -> str:
+    return f"{duration(max(now_s - then_s, 0.0))} ago" if then_s else ""
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))

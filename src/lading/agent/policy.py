@@ -1,0 +1,89 @@
+"""Which version may be taken, and when.  Decisions only, no I/O."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from lading.errors import UsageError
+from lading.settings.agent import Delivery
+from lading.uri import printable
+
+# Of a version that a server refused: five minutes, then ten, at most a day.
+_REFUSED_S = 300.0
+_MOST_REFUSED_S = 24 * 3600.0
+# https://semver.org, with the "v" that tags have, and with the minor and patch number left out.
+_VERSION = re.compile(
+    r"v?(0|[1-9]\d{0,17})(?:\.(0|[1-9]\d{0,17}))?(?:\.(0|[1-9]\d{0,17}))?(?:-([0-9A-Za-z.-]{1,200}))?(?:\+[0-9A-Za-z.-]{1,200})?"
+)
+_COMPARATOR = re.compile(r"(>=|<=|>|<|=)\s*(\S+)")
+
+
+class Semver(NamedTuple):
+    """A version that can be compared by semver.org's precedence (11); a pre-release comes before its release."""
+
+    numbers: tuple[int, int, int]
+    release: bool
+    pre: tuple[tuple[bool, int, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Semver | None":
+        """The version called ``text``; None if it is no semantic version."""
+        match = _VERSION.fullmatch(text)
+        if match is None:
+            return None
+        major, minor, patch, pre = match.groups()
+        parts = pre.split(".") if pre else []
+        # Numbers come before words, and are compared as numbers.
+        order = tuple((not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts)
+        return cls((int(major), int(minor or 0), int(patch or 0)), not pre, order)
+
+
+def in_range(text: str, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are versions in the range ``text`` (``>=1.2, <2``), the highest first.
+
+    A pre-release is in a range only if a bound of it is one.
+    """
+    bounds = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = _COMPARATOR.fullmatch(part)
+        version = match and Semver.parse(match[2])
+        if match is None or version is None:
+            raise UsageError(f"{printable(text)!r} is not a range of versions", hint="for example: >=1.2, <2")
+        bounds.append((match[1], version))
+    allowed = any(not bound.release for _, bound in bounds)
+    found = [(version, name) for name in names if (version := Semver.parse(name)) is not None]
+    return [
+        name
+        for version, name in sorted(found, reverse=True)
+        if (version.release or allowed) and all(_holds(version, operator, bound) for operator, bound in bounds)
+    ]
+
+
+def _holds(version: Semver, operator: str, bound: Semver) -> bool:
+    if operator == ">=":
+        return version >= bound
+    if operator == "<=":
+        return version <= bound
+    if operator == ">":
+        return version > bound
+    return version < bound if operator == "<" else version == bound
+
+
+def is_canary(host: str, delivery: str, share: float) -> bool:
+    """Whether this host is one of the ``share`` that takes new versions of the delivery first: always the same ones."""
+    digest = hashlib.sha256(f"{delivery}\0{host}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def held_s(delivery: Delivery, host: str, seen_s: float, now_s: float) -> float:
+    """Seconds until a version that was first seen at ``seen_s`` may be taken; zero when it may."""
+    hold_s = delivery.hold_s
+    if delivery.canary is not None and not is_canary(host, delivery.name, delivery.canary.share):
+        hold_s += delivery.canary.hold_s
+    return max(seen_s + hold_s - now_s, 0.0)
+
+
+def refused_s(times: int) -> float:
+    """For how long a version is not tried that was refused ``times`` times."""
+    return min(_REFUSED_S * 2.0 ** min(times - 1, 60), _MOST_REFUSED_S)

@@ -1,0 +1,132 @@
+"""How each delivery is: what the page and the probes show, kept by the loop and read from any thread."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lading import events
+from lading.agent.metrics import Metrics
+from lading.errors import IntegrityError
+from lading.settings.agent import Delivery
+from lading.uri import redact
+
+
+class State(NamedTuple):
+    """One delivery.  ``doing`` is what happens now, in a word; times are Unix time, zero is never."""
+
+    name: str
+    uri: str
+    destination: str
+    ready: bool = False
+    doing: str = "waiting"
+    version: str = ""
+    pin: str = ""
+    files: int = 0
+    size_bytes: int = 0
+    since_s: float = 0.0
+    checked_s: float = 0.0
+    succeeded_s: float = 0.0
+    done_bytes: int = 0
+    total_bytes: int = 0
+    waits: str = ""
+    code: str = ""
+    error: str = ""
+    hint: str = ""
+
+
+class Status:
+    """All deliveries, in the order of the configuration."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._lock = threading.Lock()
+        self._states: dict[str, State] = {}
+        self._moved: dict[str, int] = {}
+        self._started = False
+        self.configuration_error = ""
+
+    def configure(self, deliveries: Sequence[Delivery]) -> None:
+        """Show these deliveries from now on; those that were known already stay as they are."""
+        with self._lock:
+            known, self._states = self._states, {}
+            for delivery in deliveries:
+                own = State(delivery.name, redact(delivery.uri), delivery.destination)
+                was = known.pop(delivery.name, own)
+                same = (was.uri, was.destination) == (own.uri, own.destination)
+                self._states[delivery.name] = was if same else own
+            for name in known:
+                self.metrics.forget(name)
+
+    def states(self) -> list[State]:
+        """A picture of all deliveries at one time."""
+        with self._lock:
+            return list(self._states.values())
+
+    def change(self, name: str, **values: Any) -> None:
+        """Note something about one delivery."""
+        with self._lock:
+            if name not in self._states:
+                return
+            state = self._states[name] = self._states[name]._replace(**values)
+        self.metrics.set("lading_ready", float(state.ready), delivery=name)
+        self.metrics.set("lading_model_bytes", state.size_bytes, delivery=name)
+        self.metrics.set("lading_model_files", state.files, delivery=name)
+        self.metrics.set("lading_last_success_timestamp_seconds", state.succeeded_s, delivery=name)
+        self.metrics.set("lading_version_since_timestamp_seconds", state.since_s, delivery=name)
+        if state.version:
+            self.metrics.only("lading_version_info", delivery=name, version=state.version, pin=state.pin)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether every delivery had its first turn."""
+        with self._lock:
+            self._started = self._started or all(state.checked_s for state in self._states.values())
+            return self._started
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every delivery has a verified version in place."""
+        with self._lock:
+            return all(state.ready for state in self._states.values())
+
+    def hear(self, name: str, event: events.Event) -> None:
+        """Count and show what a delivery tells."""
+        match event:
+            case events.Listed():
+                # What follows counts its bytes from zero.
+                self._moved[name] = 0
+            case events.Progress():
+                self._move(name, event)
+            case events.Retried():
+                self.metrics.add("lading_retries_total", delivery=name)
+            case events.Supplied():
+                self.metrics.add("lading_store_supplied_files_total", event.files, delivery=name)
+                self.metrics.add("lading_store_supplied_bytes_total", event.size_bytes, delivery=name)
+            case events.Placed():
+                self.metrics.add("lading_store_placed_total", delivery=name)
+            case events.Delivered():
+                self.metrics.set("lading_delivery_seconds", event.seconds, delivery=name)
+                rate = event.size_bytes / event.seconds if event.seconds else 0.0
+                self.metrics.set("lading_delivery_bytes_per_second", rate, delivery=name)
+            case events.Switched():
+                self.metrics.add("lading_switches_total", delivery=name)
+            case events.RolledBack():
+                self.metrics.add("lading_rollbacks_total", delivery=name)
+            case events.Failed():
+                self.metrics.add("lading_failures_total", code=event.code, delivery=name)
+                if event.code == IntegrityError.code:
+                    self.metrics.add("lading_verification_failures_total", delivery=name)
+
+    def _move(self, name: str, event: events.Progress) -> None:
+        received = event.done_bytes - event.resumed_bytes
+        with self._lock:
+            before = self._moved.get(name, 0)
+            # Less than before: what was damaged is fetched again.
+            came = max(received - before, 0)
+            self._moved[name] = received
+            if name in self._states:
+                self._states[name] = self._states[name]._replace(
+                    done_bytes=event.done_bytes, total_bytes=event.total_bytes
+                )
+        if came:
+            self.metrics.add("lading_received_bytes_total", came, delivery=name)

@@ -1,0 +1,141 @@
+"""The versions of one model on disk, and which of them is in place.
+
+    layout "link": a server reads DEST
+      DEST -> .NAME.versions/KEY      changed by one rename(2)
+      .NAME.versions/KEY/…            one version as it was delivered, with its .lading.json
+      .NAME.versions/record.json      what is remembered                            (record)
+
+    layout "numbered": a server reads the highest number below DEST
+      DEST/7 -> .versions/KEY
+      DEST/.versions/KEY/…  and  DEST/.versions/record.json
+
+    layout "folder": a server reads DEST, which changes as ``lading pull`` changes it; there is no way back
+      DEST/…
+      .NAME.versions/record.json
+
+KEY is a part of the SHA-256 over a pin and the patterns that choose files.  Links are relative: they hold
+wherever the volume is mounted.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Collection
+from pathlib import Path
+
+from lading.disk import disk_error
+from lading.errors import IntegrityError, Unsupported, UsageError
+from lading.manifest import FILE_NAME, Manifest
+from lading.settings.agent import Delivery
+from lading.uri import printable
+from lading.workspace import read_manifest, remove_tree
+
+_KEY_DIGITS = 16
+
+
+class Versions:
+    """What one delivery has on disk."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.destination = Path(os.path.normpath(delivery.destination))
+        self.layout = delivery.layout
+        self._patterns = "\n".join((*delivery.allow, "", *delivery.ignore))
+        if self.layout == "numbered":
+            self.root = self.destination / ".versions"
+        else:
+            self.root = self.destination.parent / f".{self.destination.name}.versions"
+        self.record = self.root / "record.json"
+
+    def key(self, pin: str) -> str:
+        """The name of the version with this pin."""
+        return hashlib.sha256(f"{pin}\n{self._patterns}".encode("utf-8", "surrogateescape")).hexdigest()[:_KEY_DIGITS]
+
+    def folder(self, key: str) -> Path:
+        """Where the version with this key is delivered to."""
+        return self.destination if self.layout == "folder" else self.root / key
+
+    def manifest(self, key: str) -> Manifest | None:
+        """The manifest of a version that is there and whole."""
+        try:
+            return read_manifest(self.folder(key) / FILE_NAME) if key else None
+        except (IntegrityError, Unsupported):
+            return None
+
+    def current(self) -> str:
+        """The key of the version in place, or "" if none is."""
+        if self.layout == "folder":
+            manifest = self.manifest("any")
+            return self.key(manifest.pin) if manifest else ""
+        if self.layout == "numbered":
+            numbers = self._numbers()
+            return self._led_to(self.destination / str(max(numbers))) if numbers else ""
+        return self._led_to(self.destination)
+
+    def switch(self, key: str) -> None:
+        """Put a version in place: readers see the one before or this one, and never neither."""
+        try:
+            if self.layout == "link":
+                self._refuse_folder()
+                self._link(self.destination, key)
+            elif self.layout == "numbered":
+                self._number(key)
+        except OSError as error:
+            raise disk_error(error, error.filename or self.destination) from error
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Remove every version but these and the one in place."""
+        kept = {*keep, self.current()}
+        if self.layout == "numbered":
+            for number in self._numbers():
+                place = self.destination / str(number)
+                if self._led_to(place) not in kept:
+                    place.unlink(missing_ok=True)
+        for place in self.root.glob("*/") if self.layout != "folder" else ():
+            if place.name not in kept and len(place.name) == _KEY_DIGITS:
+                remove_tree(place)
+
+    def _led_to(self, place: Path) -> str:
+        """The key of the version that a link of ours leads to; "" for anything else."""
+        try:
+            target = Path(os.path.normpath(place.parent / os.readlink(place)))
+        except OSError:
+            return ""
+        return target.name if target.parent == self.root else ""
+
+    def _numbers(self) -> list[int]:
+        try:
+            names = os.listdir(self.destination)
+        except OSError:
+            return []
+        return [
+            int(name) for name in names if name.isascii() and name.isdigit() and self._led_to(self.destination / name)
+        ]
+
+    def _number(self, key: str) -> None:
+        """Give a version the highest number; of one that had a lower one before, those above go."""
+        known = {number: self._led_to(self.destination / str(number)) for number in self._numbers()}
+        if key in known.values():
+            lowest = max(number for number, led in known.items() if led == key)
+            for number in sorted(known, reverse=True):
+                if number > lowest:
+                    (self.destination / str(number)).unlink()
+            return
+        taken = [int(name) for name in os.listdir(self.destination) if name.isascii() and name.isdigit()]
+        self._link(self.destination / str(max(taken, default=0) + 1), key)
+
+    def _link(self, place: Path, key: str) -> None:
+        new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        new.symlink_to(os.path.relpath(self.root / key, place.parent))
+        os.replace(new, place)
+        descriptor = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _refuse_folder(self) -> None:
+        if os.path.lexists(self.destination) and not self.destination.is_symlink():
+            raise UsageError(
+                f"{printable(str(self.destination))} is there already, and is no link that could lead to versions",
+                hint="name a path in it, for example its folder 'current', or use the layout folder",
+            )

@@ -1,0 +1,36 @@
+"""``lading agent``: keep the models of the configuration current, until it is stopped."""
+
+import argparse
+
+from lading.cli.options import Commands
+
+
+def add_to(commands: Commands) -> None:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "agent",
+        help="keep models current, and say how that goes",
+        description="Keep every model under deliveries in lading.yaml current; health, metrics and a page at agent.port.",
+    )
+    command.add_argument("--log-format", choices=("text", "json"), help="how events and errors are written")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from lading.agent.agent import Agent
+    from lading.cli import output
+    from lading.cli.reporters import reporter
+    from lading.settings import Settings
+
+    output.use_format(arguments.log_format)
+
+    def load() -> "Settings":
+        settings = Settings.load(arguments.environ)
+        output.use_format(arguments.log_format or settings.log_format)
+        return settings
+
+    load()
+    with reporter() as listener:
+        agent = Agent(load, arguments.environ, listener)
+        with agent.endpoint() as endpoint:
+            output.say(f"http://{agent.settings.listen}:{endpoint.port}/ shows how it goes")
+            return agent.run()

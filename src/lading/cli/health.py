@@ -1,0 +1,45 @@
+"""``lading health``: ask a running agent on this machine, for probes that run a command."""
+
+import argparse
+
+from lading.cli.options import Commands, silent_session
+
+_MOST_SHOWN = 500
+
+
+def add_to(commands: Commands) -> None:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "health",
+        help="ask a running agent how it is",
+        description="Ask the agent (or init) on this machine: is every model in place? For probes that run a command.",
+    )
+    question = command.add_mutually_exclusive_group()
+    question.add_argument("--live", action="store_true", help="only whether it answers")
+    question.add_argument("--started", action="store_true", help="whether every model had its first turn")
+    command.add_argument("--port", type=int, help="where it listens (default: agent.port of the configuration)")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from lading.cli.output import show
+    from lading.errors import Unavailable
+    from lading.settings import Settings
+    from lading.settings.agent import read_agent
+    from lading.uri import printable
+
+    settings = Settings.load(arguments.environ)
+    own = read_agent(settings)
+    scheme = "https" if own.certificate else "http"
+    host = "127.0.0.1" if own.listen in ("0.0.0.0", "") else "::1" if own.listen == "::" else own.listen  # noqa: S104 - compared
+    name = f"[{host}]" if ":" in host else host
+    path = "healthz" if arguments.live else "startupz" if arguments.started else "readyz"
+    url = f"{scheme}://{name}:{own.port if arguments.port is None else arguments.port}/{path}"
+    with silent_session(settings) as session:
+        client = session.http.direct(connect_s=2.0, stall_s=5.0, retry=session.retry._replace(attempts=1))
+        # A certificate for another name than this machine's own is no reason to be restarted.
+        with client.without_tls_checks().open("GET", url, redirects=0) as answer:
+            said = printable(answer.read(64 << 10).decode("utf-8", "replace").strip())[:_MOST_SHOWN]
+            if answer.head.status != 200:
+                raise Unavailable(f"the agent answers {answer.head.status}: {said}", hint="its page or log says more")
+    show(said)
+    return 0
