@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test test-servers bench demo lock budget dependencies image clean
+.PHONY: help setup check format test test-servers bench bench-image demo lock budget dependencies image clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
@@ -15,6 +15,7 @@ help:
 	@echo "make dependencies   what lading needs at run time: why, how large, under which licence"
 	@echo "make image    the container image, with podman, buildah or docker (tools/image/build.sh)"
 	@echo "make bench    race lading against its peers (needs nginx)"
+	@echo "make bench-image   the image's size and start, beside the reference's"
 	@echo "make format   rewrite to the project's format"
 	@echo "make lock     resolve the requirement files anew"
 
@@ -56,6 +57,10 @@ bench: $(READY) .bench/ready
 	cd benchmarks && ../$(BIN)/python race.py --scale $(SCALE) $(RACE)
 	cd benchmarks && ../$(BIN)/python costs.py --scale $(SCALE) $(COSTS)
 
+# Needs podman and runc, besides what "make image" needs.
+bench-image: $(READY) .bench/ready
+	image=$$(tools/image/build.sh) && cd benchmarks && ../$(BIN)/python image.py "$$image" $(BENCH_IMAGE)
+
 .bench/ready: requirements/peers.txt requirements/kserve.txt
 	for peer in peers kserve; do \
 	  $(PYTHON) -m venv .bench/$$peer && \
@@ -75,7 +80,7 @@ lock: $(READY)
 	  --custom-compile-command "make lock" pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --custom-compile-command "make lock" requirements/dev.in -o requirements/dev.txt
-	for peer in build peers kserve mlflow; do \
+	for peer in build peers kserve mlflow kserve-models; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	    --custom-compile-command "make lock" requirements/$$peer.in -o requirements/$$peer.txt || exit 1; \
 	done
