@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from lading.deliver import Request, Session, deliver, find
+from lading.deliver import deliver
 from lading.events import Listener, ignore
+from lading.finding import Request, Session, find
 from lading.manifest import Digest, Manifest
 from lading.settings import Settings, VerifyMode
 

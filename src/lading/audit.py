@@ -39,7 +39,7 @@ def audit(destination: Path) -> Audit:
     missing, changed = [], []
     for file in manifest.files:
         try:
-            if not _is_as_delivered(destination / file.path, file):
+            if not is_as_delivered(destination / file.path, file):
                 changed.append(file.path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             missing.append(file.path)
@@ -62,8 +62,9 @@ def require_clean(audit: Audit) -> None:
     raise IntegrityError("; ".join(wrong), hint=f"{first}pull again")
 
 
-def _is_as_delivered(place: Path, file: File) -> bool:
-    known: list[Digest] = [digest for digest in (file.digest, *file.verified) if digest is not None]
+def is_as_delivered(place: Path, file: File) -> bool:
+    """Whether ``place`` has the file's size and the strongest of its digests; ``OSError`` if it cannot be read."""
+    known: list[Digest] = [digest for digest in (file.digest, file.address, *file.verified) if digest is not None]
     status = place.lstat()
     # A pipe of no bytes would be as long as an empty file, and opening it would wait for ever.
     if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:

@@ -48,6 +48,29 @@ class Waiting(NamedTuple):
     destination: str
 
 
+class WaitingForStore(NamedTuple):
+    """Another process fetches the model into the store; told every few seconds."""
+
+    uri: str
+    done_bytes: int
+    total_bytes: int
+
+
+class PastStore(NamedTuple):
+    """The store may not be written: what it lacks is fetched to the destination alone."""
+
+    store: str
+
+
+class LastKnown(NamedTuple):
+    """No registry can be asked, and what was last delivered for the name is used, as the settings allow."""
+
+    requested: str
+    resolved: str
+    known_at: str
+    why: str
+
+
 class Resumed(NamedTuple):
     """Verified bytes of an earlier attempt are used again."""
 
@@ -200,6 +223,9 @@ Event = (
     | AlreadyDelivered
     | StraysRemoved
     | Waiting
+    | WaitingForStore
+    | PastStore
+    | LastKnown
     | Resumed
     | Progress
     | Retried

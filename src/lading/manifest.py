@@ -19,6 +19,8 @@ FILE_NAME = ".lading.json"
 WORKSPACE_NAME = ".lading"
 RESERVED_NAMES = (FILE_NAME, WORKSPACE_NAME)
 
+# What a file system counts in (off_t).
+_MOST_BYTES = 2**63 - 1
 # A path with nothing in it to look at twice: almost all of them.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})*")
 # Hexadecimal digits of each digest, weakest first: a file's identity is its strongest one.
@@ -92,8 +94,7 @@ class File(NamedTuple):
     ``digest`` is the one that lading computed, ``verified`` what the bytes were checked against.
     ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
     that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
-    ``content`` is all of a file that no source has, ``address`` the SHA-256 of what has landed, if a store
-    keeps it.
+    ``content`` is all of a file that no source has, ``address`` the SHA-256 by which a store keeps it.
     """
 
     path: str
@@ -115,6 +116,7 @@ class File(NamedTuple):
             "digest": str(self.digest) if self.digest else None,
             "verified": [str(digest) for digest in self.verified],
             "validator": self.validator,
+            **({"address": str(self.address)} if self.address else {}),
         }
 
     @classmethod
@@ -129,6 +131,7 @@ class File(NamedTuple):
             digest=Digest.parse(item["digest"]) if item["digest"] else None,
             # A composite cannot be computed again without its parts: it stays as words only.
             verified=tuple(Digest.parse(text) for text in item["verified"] if " " not in text),
+            address=Digest.parse(item["address"]) if item.get("address") else None,
         )
 
 
@@ -145,6 +148,8 @@ class Manifest(NamedTuple):
 
     ``resolved`` names exactly what was listed, if the source can pin it.  ``origin`` identifies the URI
     that the source was opened with, a channel perhaps, without what is redacted for secrecy.
+    ``asked`` identifies the question: the requested URI and the patterns.  ``last_known`` says when it was
+    resolved, if that was not for this delivery since no registry could be asked.
     ``archives`` are the files at the origin that files were unpacked from, or opened from with the key ``opened_by``.
     """
 
@@ -159,14 +164,18 @@ class Manifest(NamedTuple):
     archives: tuple[File, ...] = ()
     opened_by: str = ""
     seconds: float = 0.0
+    asked: str = ""
+    last_known: str = ""
 
     @classmethod
     def of(cls, files: Iterable[File]) -> "Manifest":
-        """A manifest of these files; refuses paths that leave the root or stand in each other's way."""
+        """A manifest of these files; refuses sizes that are none, and paths that leave the root or stand in each other's way."""
         ordered = sorted(files, key=lambda file: file.path)
         known: set[str] = set()
         for file in ordered:
             safe_path(file.path)
+            if file.size_bytes is not None and not 0 <= file.size_bytes <= _MOST_BYTES:
+                raise IntegrityError(f"{printable(file.path)!r} is said to have {str(file.size_bytes)[:40]} bytes")
             if file.path in known:
                 raise IntegrityError(f"two files are both called {printable(file.path)!r}")
             known.add(file.path)
@@ -247,6 +256,8 @@ class Manifest(NamedTuple):
             "total_files": len(self.files),
             "total_bytes": self.size_bytes,
             "seconds": self.seconds,
+            "asked": self.asked,
+            **({"last_known": self.last_known} if self.last_known else {}),
         }
 
     def lines(self) -> Iterator[str]:
@@ -284,6 +295,8 @@ class Manifest(NamedTuple):
                 archives=tuple(File.from_json(item) for item in data["archives"]),
                 opened_by=data.get("opened_by", ""),
                 seconds=data["seconds"],
+                asked=data.get("asked", ""),
+                last_known=data.get("last_known", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise IntegrityError(f"{FILE_NAME} is not a manifest", hint="pull again") from error

@@ -20,7 +20,9 @@ def unchanged(
     before = old.by_path() if old.opened_by == listed.opened_by else {}
     same_origin = old.origin == listed.origin
     return {
-        file.path: File(file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified)
+        file.path: File(
+            file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified, address=was.address
+        )
         for file in listed.files
         if file.layer is None
         and (was := before.get(file.path)) is not None

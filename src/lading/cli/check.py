@@ -16,7 +16,7 @@ from lading.cli.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lading.deliver import Finding, Session
+    from lading.finding import Finding, Session
     from lading.settings import Settings
 
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = _impatient(load_settings(arguments))
     request = request_for(arguments, arguments.uri, arguments.destination)
-    from lading.deliver import find
+    from lading.finding import find
 
     with silent_session(settings) as session:
         finding = find(request, session)

@@ -20,7 +20,7 @@ from lading.cli.options import (
 from lading.errors import LadingError, UsageError
 
 if TYPE_CHECKING:
-    from lading.deliver import Request
+    from lading.finding import Request
     from lading.manifest import Manifest
     from lading.settings import Settings
 
@@ -77,7 +77,8 @@ def _requests(arguments: argparse.Namespace) -> "list[Request]":
 
 def _deliver(requests: "Sequence[Request]", settings: "Settings") -> "list[Manifest]":
     from lading.cli.reporters import reporter
-    from lading.deliver import Session, deliver
+    from lading.deliver import deliver
+    from lading.finding import Session
 
     with reporter() as listener:
         session = Session(settings, listener)
@@ -108,6 +109,7 @@ def _facts(manifest: "Manifest") -> dict[str, Any]:
         "bytes": manifest.size_bytes,
         "seconds": manifest.seconds,
         "digest": str(manifest.digest),
+        **({"last_known": manifest.last_known} if manifest.last_known else {}),
     }
 
 

@@ -26,8 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from lading import lock
     from lading.cli.output import show
-    from lading.deliver import Request, find
     from lading.disk import disk_error
+    from lading.finding import Request, find
     from lading.uri import redact
 
     path = Path(arguments.output)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lading.deliver import Request, Session
+    from lading.finding import Request, Session
     from lading.settings import Settings
 
 Commands = Any  # argparse's subparsers action has no public name
@@ -66,7 +66,7 @@ def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> "R
     """One delivery as the command line asks for it."""
     from pathlib import Path
 
-    from lading.deliver import Request
+    from lading.finding import Request
     from lading.manifest import Digest
 
     if not destination:
@@ -79,8 +79,8 @@ def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> "R
 @contextmanager
 def silent_session(settings: "Settings") -> Iterator["Session"]:
     """A session that tells nothing, for commands whose answer is their output; closes its connections."""
-    from lading.deliver import Session
     from lading.events import ignore
+    from lading.finding import Session
 
     session = Session(settings, ignore)
     try:

@@ -15,7 +15,7 @@ from lading.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lading.deliver import Finding
+    from lading.finding import Finding
     from lading.manifest import File
 
 _SHOWN_FILES = 20
@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
     request = request_for(arguments, arguments.uri, arguments.destination)
     from lading.cli.output import show, show_json
-    from lading.deliver import find
     from lading.disk import free_bytes
+    from lading.finding import find
 
     explanation: dict[str, Any] = {}
     with silent_session(settings) as session:

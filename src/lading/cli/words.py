@@ -21,6 +21,16 @@ def sentence(event: events.Event) -> str:
             return f"removed from {event.destination} what lading did not bring: {event.example}{others}"
         case events.Waiting():
             return f"waiting: another process delivers to {event.destination}"
+        case events.WaitingForStore():
+            far = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
+            return f"waiting: another process fetches {event.uri} into the store, {far} so far"
+        case events.PastStore():
+            return f"the store {event.store} may not be written here: what it lacks is fetched past it"
+        case events.LastKnown():
+            return (
+                f"warning: {event.requested} cannot be resolved now ({event.why}); "
+                f"using what it was at {event.known_at}: {event.resolved}"
+            )
         case events.Resumed():
             return f"resumed: {size(event.size_bytes)} were here already"
         case events.Progress():

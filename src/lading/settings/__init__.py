@@ -25,6 +25,7 @@ from lading.uri import ModelURI, printable
 VerifyMode = Literal["auto", "strict", "off"]
 VERIFY_MODES: tuple[VerifyMode, ...] = ("auto", "strict", "off")
 LogFormat = Literal["text", "json"]
+Offline = Literal["refuse", "last-known"]
 
 DEFAULT_CONFIG_PATH = "/etc/lading/lading.yaml"
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
@@ -118,6 +119,8 @@ class Settings(NamedTuple):
     verify: VerifyMode = "auto"
     lock: str = ""
     store: StoreSettings = StoreSettings()
+    # What to do about a name when no registry that may answer is available.
+    offline: Offline = "refuse"
     # As the configuration has them; settings.agent reads them.
     deliveries: tuple[Mapping[str, Any], ...] = ()
     agent: Mapping[str, Any] = MappingProxyType({})
@@ -145,6 +148,12 @@ class Settings(NamedTuple):
             verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
             lock=env.get("LADING_LOCK", ""),
             store=_store(env, config),
+            offline=cast(
+                Offline,
+                _choice(
+                    "offline", env.get("LADING_OFFLINE") or config.get("offline", "refuse"), "refuse", "last-known"
+                ),
+            ),
             deliveries=_deliveries(config),
             agent=config.get("agent") or {},
             remove_strays=env.flag("LADING_REMOVE_STRAYS"),
@@ -227,7 +236,7 @@ def _read_config(path: str, text: str) -> dict[str, Any]:
     ):
         if not isinstance(config.get(key) or kind(), kind):
             raise UsageError(f"{file}: {key} is not a {noun}")
-    known = ("registries", "credentials", "limits", "store", "verify", "deliveries", "agent")
+    known = ("registries", "credentials", "limits", "store", "verify", "offline", "deliveries", "agent")
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise UsageError(f"{file} has the unknown key {unknown[0]!r}", hint=f"known: {', '.join(known)}")
@@ -362,12 +371,15 @@ def _store(env: Variables, config: Mapping[str, Any]) -> StoreSettings:
         store = store._replace(**{key: value})
     if env.get("LADING_STORE"):
         store = store._replace(path=env["LADING_STORE"])
+    high, low = store.high, store.low
+    if high.endswith("%") == low.endswith("%") and float(low.rstrip("%")) > float(high.rstrip("%")):
+        raise UsageError(f"store.low is {low}, above store.high, which is {high}")
     return store
 
 
 def _mark(name: str, text: str) -> str:
     """A watermark: a percentage, or bytes, which may be written as a rate is."""
-    if re.fullmatch(r"\d{1,2}(\.\d+)?%", text):
+    if re.fullmatch(r"(\d{1,2}(\.\d+)?|100)%", text):
         return text
     try:
         return str(int(parse_rate(text)))

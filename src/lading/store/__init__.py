@@ -5,49 +5,61 @@
       models/KEY/…                one model as it was delivered, with its .lading.json; never changed
       incoming/KEY/…              the same while it is fetched: a destination like any other, with its
                                   workspace, lock and journal; renamed to models/KEY when it is whole
+      incoming/KEY.removed.…      a model that is being evicted
       blobs/sha256/ab/HEX-CRC     every file of every model once, by its SHA-256 (and its CRC-32): a further
                                   name of the file below models/
       origins/ORIGIN/KEY          empty: which models are of one origin
+      asked/QUESTION              a KEY: what was last delivered for this question, should its registry go away
       uses/KEY                    empty: its time is that of the last use
       references/NAME             a KEY: a model that somebody keeps, whatever its last use
       locks/KEY                   held (flock) by the process that fetches this model
-      leases/KEY.…                held (flock) by a process that places this model now
-      quarantine/…                what ``verify`` took away
+      leases/KEY.…                held (flock) by a process that needs this model now
+      quarantine/KEY.…            what had rotted, for a week
+      swept                       empty: its time is that of the last sweep
 
-KEY is a SHA-256 over where a model comes from and its pin: the same question finds the same model, and a
-model whose origin has changed is another one.  Files are shared by hard links within the store: that
-two revisions share 45 of 50 shards costs nothing, and a blob that only one name is left of is nobody's.
-Everything is complete when it gets its name; a process that is killed leaves only what is in
-``incoming``, and locks save work but never decide what is right.
+KEY is a SHA-256 over all that was listed and asked: the same question finds the same model, and one whose
+origin has changed is another model.  Files are shared by hard links within the store: that two revisions
+share 45 of 50 shards costs nothing, and a blob that only one name is left of is nobody's.  Everything is
+complete when it gets its name; a process that is killed leaves only what is in ``incoming``.  Locks and
+leases save work, and never decide what is right.
+
+What is to go, and how what is there is looked at: ``eviction`` and ``inspection``.
 """
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import json
 import os
 import secrets
-import shutil
-import socket
-import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from lading.disk import disk_error, free_bytes, place_file
-from lading.errors import IntegrityError, NoSpace, NotFound, Unsupported
-from lading.manifest import FILE_NAME, WORKSPACE_NAME, Digest, File, Manifest
-from lading.pins import split_pin
+from lading.disk import disk_error, place_file
+from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
+from lading.manifest import FILE_NAME, STRONG, Digest, File, Manifest
 from lading.reuse import Vouched, unchanged
-from lading.settings import StoreSettings, VerifyMode
-from lading.uri import ModelURI, printable
+from lading.settings import Settings, StoreSettings, VerifyMode
+from lading.store.leases import Leases
+from lading.uri import printable
 from lading.verify import new_hash
 from lading.workspace import read_manifest, remove_tree
 
 FORMAT = 1
 ADDRESS = "sha256"
+REMOVED = ".removed."
+_FOLDERS = ("models", "incoming", "blobs", "origins", "asked", "uses", "references", "locks", "leases", "quarantine")
+# All that may be where a store begins; a new ext4 volume is not quite empty.
+_LAYOUT = (*_FOLDERS, "format", "swept", "lost+found")
 _READ_BYTES = 1 << 20
-_STALE_S = 24 * 3600.0
+# Of one origin; older revisions have less and less in common with what is fetched now.
+_MOST_REVISIONS = 8
+
+
+class Vanished(Unavailable):
+    """A model went from the store while it was needed."""
 
 
 class Model(NamedTuple):
@@ -62,7 +74,15 @@ class Model(NamedTuple):
     leased: bool
 
 
-class Placed(NamedTuple):
+class Answer(NamedTuple):
+    """What a question was answered with: a model, and the facts of its manifest without the files."""
+
+    key: str
+    facts: Manifest
+    known_at_s: float
+
+
+class Out(NamedTuple):
     """How a model came out of the store: files by each way (``reflink``, ``link``, ``copy``)."""
 
     ways: dict[str, int]
@@ -70,7 +90,11 @@ class Placed(NamedTuple):
 
 
 class Store:
-    """The store at ``settings.path``, made if it is not there.  Safe for any number of processes."""
+    """The store at ``settings.path``, made if it is not there.  Safe for any number of processes.
+
+    Where ``writable`` is false, this process may only read it: then it may call nothing that says so.
+    Methods raise ``OSError``; who calls them turns it to words with ``disk_error``.
+    """
 
     address = ADDRESS
     """The algorithm that every file is kept by."""
@@ -78,26 +102,51 @@ class Store:
     def __init__(self, settings: StoreSettings) -> None:
         self.settings = settings
         self.root = Path(os.path.abspath(settings.path))
-        self._models = self.root / "models"
-        self._incoming = self.root / "incoming"
-        self._blobs = self.root / "blobs" / ADDRESS
+        self.models_folder = self.root / "models"
+        self.incoming_folder = self.root / "incoming"
+        self.blobs_folder = self.root / "blobs" / ADDRESS
         self._uses = self.root / "uses"
-        self._leases = self.root / "leases"
+        self._asked = self.root / "asked"
         self._references = self.root / "references"
+        self.leases = Leases(self.root / "leases", locks=settings.locks)
         try:
-            for folder in (self._models, self._incoming, self._blobs, self._uses, self._leases, self._references):
-                folder.mkdir(parents=True, exist_ok=True)
-            self._check_format()
+            self.writable = self._open()
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"the store {printable(str(self.root))} is not a folder") from error
         except OSError as error:
             raise disk_error(error, error.filename or self.root) from error
 
-    def _check_format(self) -> None:
+    def _open(self) -> bool:
+        """Make what is lacking; false if this process may only read."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        writable = os.access(self.root, os.W_OK | os.X_OK)
         place = self.root / "format"
         if not place.exists():
-            _write_whole(place, json.dumps({"format": FORMAT}) + "\n")
+            self._begin(place, writable=writable)
+        self._check_format(place)
+        if writable:
+            folders = (self.models_folder, self.incoming_folder, self.blobs_folder, self.leases.folder)
+            for folder in (*folders, self._uses, self._asked, self._references):
+                folder.mkdir(parents=True, exist_ok=True)
+        return writable
+
+    def _begin(self, place: Path, *, writable: bool) -> None:
+        shown = printable(str(self.root))
+        strangers = sorted(name for name in os.listdir(self.root) if name not in _LAYOUT and name[0] != ".")
+        if strangers:
+            raise UsageError(
+                f"{shown} is not a store: it holds {printable(strangers[0])}",
+                hint="give the store a folder of its own",
+            )
+        if not writable:
+            raise NotAllowed(f"there is no store in {shown}, and it may not be written", hint=f"by user {os.geteuid()}")
+        # The first thing that is there: another process that begins now finds it, or only what it knows.
+        write_whole(place, json.dumps({"format": FORMAT}) + "\n")
+
+    def _check_format(self, place: Path) -> None:
         try:
             found = json.loads(place.read_text(encoding="utf-8"))["format"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise IntegrityError(f"{printable(str(self.root))} is not a store of lading") from error
         if found != FORMAT:
             raise Unsupported(
@@ -107,83 +156,127 @@ class Store:
 
     # ---- finding and keeping --------------------------------------------------------------
 
-    def key(self, listed: Manifest) -> str:
-        """The name of the model that this listing is."""
-        _, pin = split_pin(ModelURI.parse(listed.pin))
-        paths = "\0".join(file.path for file in listed.files)
-        return hashlib.sha256(f"{listed.origin}\n{pin}\n{paths}".encode("utf-8", "surrogateescape")).hexdigest()
+    def key(self, listed: Manifest, vouched: Vouched, settings: Settings) -> str:
+        """The name of the model that this listing is, for who asks so.
 
-    def find(self, key: str) -> Manifest | None:
-        """What is in the store under this key."""
-        try:
-            return read_manifest(self._models / key / FILE_NAME)
-        except (IntegrityError, Unsupported):
-            return None
+        A file that neither a validator nor a strong digest pins is never the one that was listed before: its
+        model has a name that is given once.
+        """
+        running = hashlib.sha256(f"{listed.origin}\n{settings.verify == 'strict'}\n".encode())
+        if any(file.layer for file in listed.files):
+            # Chosen from what comes out of it, and not from what is listed.
+            running.update(json.dumps([settings.allow, settings.ignore]).encode())
+        for file in listed.files:
+            expected = (*vouched.get(file.path, ()), *file.declared)
+            told = " ".join(sorted(map(str, expected)))
+            line = f"{file.path}\0{file.size_bytes}\0{file.validator}\0{file.layer}\0{told}\n"
+            running.update(line.encode("utf-8", "surrogateescape"))
+            if file.validator is None and not any(digest.algorithm in STRONG for digest in expected):
+                running.update(secrets.token_bytes(16))
+        return running.hexdigest()
 
     def folder(self, key: str) -> Path:
         """Where the model with this key is."""
-        return self._models / key
+        return self.models_folder / key
 
-    def incoming(self, key: str, *, alone: bool) -> Path:
-        """Where the model with this key is fetched to: one folder for all, or one of this process ``alone``."""
-        return self._incoming / (f"{key}.{socket.gethostname()}.{os.getpid()}" if alone else key)
+    def has(self, key: str) -> bool:
+        """Whether there is a model under this key."""
+        return (self.folder(key) / FILE_NAME).exists()
+
+    def find(self, key: str) -> Manifest | None:
+        """What is in the store under this key."""
+        return self._manifest(self.folder(key))
+
+    def _manifest(self, folder: Path) -> Manifest | None:
+        try:
+            return read_manifest(folder / FILE_NAME)
+        except (IntegrityError, Unsupported):
+            return None
+
+    def incoming(self, key: str) -> Path:
+        """Where the model with this key is fetched to: one folder for all; without locks one of each process."""
+        return self.incoming_folder / (key if self.settings.locks else f"{key}.{secrets.token_hex(8)}")
 
     def lock(self, key: str) -> Path:
         """The file that a process holds while it fetches the model with this key."""
         return self.root / "locks" / key
 
+    def staged_bytes(self, key: str) -> int:
+        """How far the process is that fetches this model: what is on the disk of it."""
+        return sum(min(status.st_size, status.st_blocks * 512) for status in files_below(self.incoming_folder / key))
+
     def supply(self, listed: Manifest, vouched: Vouched, verify: VerifyMode, stage: Path) -> dict[str, File]:
         """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
+        _remove_links(stage)
         found: dict[str, File] = {}
-        for older in self._of_origin(listed.origin):
+        for older in islice(self._of_origin(listed.origin), _MOST_REVISIONS):
             manifest = self.find(older)
             if manifest is not None:
-                root = self._models / older
+                root = self.folder(older)
                 for path, file in unchanged(listed, manifest, vouched, verify, _size_below(root)).items():
                     if path not in found and _link(root / path, stage / path):
                         found[path] = file
         for file in listed.files:
             if file.path not in found and file.layer is None:
-                expected = (*vouched.get(file.path, ()), *file.declared)
-                address = next(filter(_is_address, expected), None)
-                blob = address and self._blob(address.value)
-                # Any other digest that is expected is checked by nobody here.
-                only = all(digest == address for digest in vouched.get(file.path, ()))
-                if blob and address and only and _link(blob, stage / file.path):
-                    own = Digest("crc32", blob.name.rpartition("-")[2])
-                    size = (stage / file.path).stat().st_size
-                    found[file.path] = file._replace(
-                        size_bytes=size, declared=(), digest=own, verified=(address,), locator=""
-                    )
+                supplied = self._supply_blob(file, vouched.get(file.path, ()), stage / file.path)
+                if supplied is not None:
+                    found[file.path] = supplied
         return found
+
+    def _supply_blob(self, file: File, vouched: Iterable[Digest], place: Path) -> File | None:
+        addresses = {digest for digest in (*vouched, *file.declared) if _is_address(digest)}
+        # Any other digest that somebody insists on is checked by nobody here.
+        if len(addresses) != 1 or not set(vouched) <= addresses:
+            return None
+        [address] = addresses
+        blob = self._blob(address.value)
+        if blob is None or not _link(blob, place):
+            return None
+        size_bytes = place.stat().st_size
+        if file.size_bytes not in (None, size_bytes):
+            place.unlink()
+            return None
+        own = Digest("crc32", blob.name.rpartition("-")[2])
+        return File(file.path, size_bytes, file.validator, digest=own, verified=(address,), address=address)
 
     def commit(self, key: str, folder: Path, manifest: Manifest) -> None:
         """Name a model that is whole in ``folder``; if another process was first, its model stays."""
-        self._keep(manifest.files, folder)
+        kept = tuple(self._keep(file, folder / file.path) for file in manifest.files)
+        write_whole(folder / FILE_NAME, manifest._replace(files=kept).dumps())
         origin = self.root / "origins" / manifest.origin
         origin.mkdir(parents=True, exist_ok=True)
         (origin / key).touch()
         self.use(key)
+        target = self.folder(key)
         try:
-            folder.rename(self._models / key)
+            folder.rename(target)
         except OSError as error:
-            if self.find(key) is None:
-                raise disk_error(error, folder) from error
-            remove_tree(folder)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if self.find(key) is not None:
+                remove_tree(folder)
+                return
+            self.put_aside(key)
+            folder.rename(target)
 
-    def _keep(self, files: Iterable[File], root: Path) -> None:
-        """Give every file its name among the blobs, or make it a further name of the blob that is there."""
-        for file in files:
-            place = root / file.path
-            known = next((digest for digest in (file.address, *file.verified) if digest and _is_address(digest)), None)
-            address = known.value if known else _sha256(place)
-            own = file.digest.value if file.digest else ""
-            blob = self._blobs / address[:2] / f"{address}-{own}"
+    def _keep(self, file: File, place: Path) -> File:
+        """Give a file its name among the blobs, or make it a further name of the blob that is there."""
+        known = next((digest for digest in (file.address, *file.verified) if digest and _is_address(digest)), None)
+        address = known or Digest(ADDRESS, sha256_of(place))
+        # What the store supplied has its blob.
+        if place.stat().st_nlink == 1:
             place.chmod(0o444)
+            blob = self.blob_place(file._replace(address=address))
             blob.parent.mkdir(exist_ok=True)
             # Whichever link works: the blob that is there may be evicted between the two.
             while not self._link_new(place, blob) and not _replace(blob, place):
                 pass
+        return file._replace(address=address)
+
+    def blob_place(self, file: File) -> Path:
+        """Where the blob of a file is, or would be."""
+        address, own = (digest.value if digest else "" for digest in (file.address, file.digest))
+        return self.blobs_folder / address[:2] / f"{address}-{own}"
 
     def _link_new(self, place: Path, blob: Path) -> bool:
         """Make ``blob`` a name of the file at ``place``; false when there is one of that name."""
@@ -192,6 +285,8 @@ class Store:
         except FileExistsError:
             return False
         except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS):
+                raise
             raise Unsupported(
                 f"the store {printable(str(self.root))} is on a file system without hard links ({error.strerror})",
                 hint="put it on a local file system such as ext4, XFS or btrfs",
@@ -202,23 +297,39 @@ class Store:
         """Note that the model is used now."""
         (self._uses / key).touch()
 
+    def remember(self, delivered: Manifest, key: str) -> None:
+        """Note that this is what its question was answered with."""
+        facts = delivered._replace(files=(), archives=())
+        write_whole(self._asked / delivered.asked, json.dumps({"key": key, "facts": facts.to_json()}) + "\n")
+
+    def recall(self, asked: str) -> Answer | None:
+        """What a question was last answered with."""
+        place = self._asked / asked
+        try:
+            answer = json.loads(place.read_text(encoding="utf-8"))
+            facts = Manifest.loads(json.dumps(answer["facts"]))
+            return Answer(str(answer["key"]), facts, place.stat().st_mtime)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, IntegrityError, Unsupported):
+            return None
+
     def _of_origin(self, origin: str) -> list[str]:
         """Keys of models of the same origin, the one used last first."""
         try:
             keys = os.listdir(self.root / "origins" / origin)
         except FileNotFoundError:
             return []
-        return sorted(keys, key=self._used_at_s, reverse=True)
+        return sorted(keys, key=self.used_at_s, reverse=True)
 
     def _blob(self, address: str) -> Path | None:
-        folder = self._blobs / address[:2]
+        folder = self.blobs_folder / address[:2]
         try:
             names = [name for name in os.listdir(folder) if name.startswith(f"{address}-")]
         except FileNotFoundError:
             return None
         return folder / names[0] if names else None
 
-    def _used_at_s(self, key: str) -> float:
+    def used_at_s(self, key: str) -> float:
+        """When the model was last used; 0.0 if nobody knows."""
         try:
             return (self._uses / key).stat().st_mtime
         except FileNotFoundError:
@@ -226,200 +337,180 @@ class Store:
 
     # ---- placing --------------------------------------------------------------------------
 
-    def place(self, key: str, paths: Iterable[str], stage: Path) -> Placed:
+    def shares_with(self, folder: Path) -> bool:
+        """Whether files that are placed in ``folder`` take no space."""
+        if folder.stat().st_dev != self.root.stat().st_dev:
+            return False
+        if self.settings.hard_links or not self.writable:
+            return True
+        probe = self.incoming_folder / f"probe.{secrets.token_hex(8)}"
+        probe.mkdir()
+        try:
+            (probe / "a").write_bytes(b"a")
+            return place_file(probe / "a", probe / "b", links=False) == "reflink"
+        finally:
+            remove_tree(probe)
+
+    def place(self, key: str, files: Iterable[File], stage: Path) -> Out:
         """Put these files of a model below ``stage``: by reflink, else by link where the settings allow it, else by copy.
 
-        ``NotFound`` when they have been evicted meanwhile.
+        ``Vanished`` when they have been evicted meanwhile, or are not what they were.  Call with a lease.
         """
         ways: dict[str, int] = {}
         size_bytes = 0
-        root = self._models / key
-        with self.lease(key):
+        root = self.folder(key)
+        if self.writable:
             self.use(key)
-            for path in paths:
-                target = stage / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.unlink(missing_ok=True)
-                try:
-                    way = place_file(root / path, target, links=self.settings.hard_links)
-                except FileNotFoundError as error:
-                    raise NotFound(f"{printable(path)} is no longer in the store") from error
-                except OSError as error:
-                    raise disk_error(error, target) from error
-                ways[way] = ways.get(way, 0) + 1
-                size_bytes += target.stat().st_size
-        return Placed(ways, size_bytes)
+        for file in files:
+            source, target = root / file.path, stage / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not _is_whole(source, file.size_bytes):
+                if self.writable and self.has(key):
+                    self.put_aside(key)
+                raise Vanished(f"{printable(file.path)} is no longer in the store", retry_after_s=0.0)
+            try:
+                way = place_file(source, target, links=self.settings.hard_links)
+            except FileNotFoundError as error:
+                raise Vanished(f"{printable(file.path)} is no longer in the store", retry_after_s=0.0) from error
+            ways[way] = ways.get(way, 0) + 1
+            size_bytes += file.size_bytes or 0
+        return Out(ways, size_bytes)
 
-    @contextlib.contextmanager
-    def lease(self, key: str) -> Iterator[None]:
+    def lease(self, key: str) -> contextlib.AbstractContextManager[None]:
         """Keep a model from being evicted while the block runs, or the process lives."""
-        place = self._leases / f"{key}.{secrets.token_hex(8)}"
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        finally:
-            place.unlink(missing_ok=True)
-            os.close(descriptor)
+        return self.leases.hold(key) if self.writable else contextlib.nullcontext()
 
     def refer(self, name: str, key: str | None) -> None:
         """Keep the model with ``key`` under this name from now on; None lets it go."""
-        place = self._references / hashlib.sha256(name.encode()).hexdigest()
+        place = self._references / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
         if key is None:
             place.unlink(missing_ok=True)
         else:
-            _write_whole(place, json.dumps({"name": name, "key": key}) + "\n")
+            write_whole(place, json.dumps({"name": name, "key": key}) + "\n")
 
-    # ---- what is there, and making room -------------------------------------------------------
+    def references(self) -> dict[str, list[str]]:
+        """Who keeps each model, by its key."""
+        found: dict[str, list[str]] = {}
+        for place in entries(self._references):
+            name, key = read_reference(place)
+            found.setdefault(key, []).append(name)
+        return found
+
+    # ---- what is there, and taking it away ------------------------------------------------------
 
     def models(self) -> list[Model]:
         """Every model, the one used last first."""
-        held = self._leased()
-        referring = self._referring()
+        held = self.leases.held()
+        references = self.references()
         found = []
-        for key in os.listdir(self._models):
-            manifest = self.find(key)
+        for folder in entries(self.models_folder):
+            key, manifest = folder.name, self._manifest(folder)
             if manifest is not None:
-                own = sum(_own_bytes(self._models / key / file.path) for file in manifest.files)
-                names = tuple(sorted(referring.get(key, ())))
-                found.append(Model(key, self._models / key, manifest, own, self._used_at_s(key), names, key in held))
+                own = sum(_own_bytes(folder / file.path) for file in manifest.files)
+                names = tuple(sorted(references.get(key, ())))
+                found.append(Model(key, folder, manifest, own, self.used_at_s(key), names, key in held))
         return sorted(found, key=lambda model: model.used_at_s, reverse=True)
 
     def used_bytes(self) -> int:
         """What the store's files take, each counted once."""
-        seen: set[int] = set()
-        total = 0
-        for folder, _, names in os.walk(self.root):
-            for name in names:
-                with contextlib.suppress(FileNotFoundError):
-                    status = os.lstat(os.path.join(folder, name))
-                    if status.st_ino not in seen:
-                        seen.add(status.st_ino)
-                        total += status.st_blocks * 512
-        return total
+        folders = (self.root / "blobs", self.incoming_folder, self.root / "quarantine")
+        sizes = {status.st_ino: status.st_blocks * 512 for folder in folders for status in files_below(folder)}
+        return sum(sizes.values())
 
-    def remove(self, key: str) -> None:
-        """Take a model away; what only it had goes with it."""
+    def remove(self, key: str) -> int:
+        """Take a model away with what only it had; returns the bytes of that."""
         # Under another name first: nobody finds it half removed, and a scan removes what a kill leaves of it.
-        doomed = self._incoming / f"{key}.removed.{secrets.token_hex(4)}"
-        with contextlib.suppress(FileNotFoundError):
-            (self._models / key).rename(doomed)
-        for origin in (self.root / "origins").glob(f"*/{key}"):
-            origin.unlink(missing_ok=True)
-        (self._uses / key).unlink(missing_ok=True)
-        remove_tree(doomed)
-        self.sweep()
+        doomed = self.incoming_folder / f"{key}{REMOVED}{secrets.token_hex(4)}"
+        try:
+            self.folder(key).rename(doomed)
+        except FileNotFoundError:
+            return 0
+        return self.dissolve(doomed)
 
-    def sweep(self) -> int:
-        """Remove what a killed process or an eviction left; returns the bytes that are free again."""
+    def dissolve(self, doomed: Path) -> int:
+        """Remove what ``remove`` has renamed; returns the bytes that only this had."""
+        key, manifest = doomed.name.partition(REMOVED)[0], self._manifest(doomed)
         freed = 0
-        for blob in self._blobs.glob("*/*"):
-            with contextlib.suppress(FileNotFoundError):
-                status = blob.stat()
-                if status.st_nlink == 1:
-                    blob.unlink()
-                    freed += status.st_size
-        now = time.time()
-        for place in self._incoming.iterdir():
-            # Fetched bytes wait for a day for somebody who goes on.
-            if ".removed." in place.name or now - _changed_at_s(place) > _STALE_S:
-                remove_tree(place)
+        if manifest is not None:
+            (self.root / "origins" / manifest.origin / key).unlink(missing_ok=True)
+            for file in manifest.files:
+                with contextlib.suppress(FileNotFoundError):
+                    status = (doomed / file.path).stat()
+                    if status.st_nlink <= 2:
+                        # While the folder is there, so that a kill leaves no blob that nobody remembers.
+                        self.blob_place(file).unlink(missing_ok=True)
+                        freed += status.st_size
+        if not self.has(key):
+            (self._uses / key).unlink(missing_ok=True)
+        remove_tree(doomed)
         return freed
 
-    def make_room(self, needed_bytes: int) -> None:
-        """Evict the models used longest ago until so many bytes are free; ``NoSpace``, which says what holds the rest."""
-        while (free := free_bytes(self.root)) < needed_bytes:
-            if not self.give_way():
-                raise NoSpace(
-                    f"the store {printable(str(self.root))} needs {needed_bytes} bytes and has {free} free",
-                    hint=self.holders(),
-                )
+    def put_aside(self, key: str) -> None:
+        """Take a model out of use that is not what it was; its bytes stay for a while."""
+        target = self.root / "quarantine" / f"{key}.{secrets.token_hex(4)}"
+        target.parent.mkdir(exist_ok=True)
+        folder = self.folder(key)
+        with contextlib.suppress(FileNotFoundError):
+            manifest = self._manifest(folder)
+            folder.rename(target)
+            os.utime(target)
+            for file in manifest.files if manifest else ():
+                # What is not whole would be supplied again.
+                if not _is_whole(target / file.path, file.size_bytes):
+                    self.blob_place(file).unlink(missing_ok=True)
 
-    def give_way(self) -> bool:
-        """Evict the model used longest ago; false if none may go."""
-        candidates = [model for model in self.models() if _may_go(model)]
-        if candidates:
-            self.remove(candidates[-1].key)
-        return bool(candidates)
 
-    def prune(self, *, now_s: float | None = None) -> list[Model]:
-        """Evict by the settings' age and watermarks, longest unused first; returns what went."""
-        now = time.time() if now_s is None else now_s
-        gone: list[Model] = []
-        for model in reversed(self.models()):
-            old = self.settings.max_age_s and now - model.used_at_s > self.settings.max_age_s
-            if _may_go(model) and (old or self._above(self.settings.low if gone else self.settings.high)):
-                self.remove(model.key)
-                gone.append(model)
-        self.sweep()
-        return gone
-
-    def _above(self, mark: str) -> bool:
-        """Whether the store is above a watermark: bytes of its own, or percent of the volume that are used."""
-        if mark.endswith("%"):
-            usage = shutil.disk_usage(self.root)
-            return 100 * (usage.total - usage.free) > float(mark[:-1]) * usage.total
-        return bool(mark) and self.used_bytes() > int(mark)
-
-    def holders(self) -> str:
-        """What takes the most space and may not go, in words."""
-        models = sorted(self.models(), key=lambda model: model.own_bytes, reverse=True)
-        if not models:
-            return "nothing in the store takes it: free some space on its volume, or give a larger one"
-        largest = ", ".join(f"{model.manifest.requested} ({model.own_bytes} bytes)" for model in models[:3])
-        return f"in use or kept are {printable(largest)}; see lading store ls"
-
-    def _leased(self) -> set[str]:
-        """Keys of models that a living process holds; leases of the dead are removed."""
-        held = set()
-        for place in list(self._leases.iterdir()):
-            try:
-                descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                place.unlink(missing_ok=True)
-            except OSError:
-                held.add(place.name.partition(".")[0])
-            finally:
-                os.close(descriptor)
-        return held
-
-    def _referring(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for place in self._references.iterdir():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                reference = json.loads(place.read_text(encoding="utf-8"))
-                found.setdefault(str(reference["key"]), []).append(str(reference["name"]))
-        return found
-
-    def verify(self) -> list[Model]:
-        """Hash every blob again; models with a file that has rotted go to quarantine, and are returned."""
-        rotten: set[int] = set()
-        for blob in sorted(self._blobs.glob("*/*")):
+def files_below(folder: Path) -> Iterator[os.stat_result]:
+    """What stat(2) says of every file below a folder, which others may change meanwhile."""
+    for below, _, names in os.walk(folder):
+        for name in names:
             with contextlib.suppress(FileNotFoundError):
-                if _sha256(blob) != blob.name.partition("-")[0]:
-                    rotten.add(blob.stat().st_ino)
-                    blob.unlink()
-        gone = []
-        for model in self.models():
-            files = [model.folder / file.path for file in model.manifest.files]
-            if any(not place.is_file() or place.stat().st_ino in rotten for place in files):
-                target = self.root / "quarantine" / f"{model.key}.{secrets.token_hex(4)}"
-                target.parent.mkdir(exist_ok=True)
-                model.folder.rename(target)
-                gone.append(model)
-        return gone
+                yield os.lstat(os.path.join(below, name))
+
+
+def read_reference(place: Path) -> tuple[str, str]:
+    """Who keeps which key; both are empty if it cannot be read."""
+    try:
+        reference = json.loads(place.read_text(encoding="utf-8"))
+        return str(reference["name"]), str(reference["key"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "", ""
+
+
+def sha256_of(place: Path) -> str:
+    """The address of a file; reads all of it."""
+    running = new_hash(ADDRESS)
+    buffer = memoryview(bytearray(_READ_BYTES))
+    with place.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            running.update(buffer[:count])
+    return running.hexdigest()
+
+
+def write_whole(place: Path, text: str) -> None:
+    """Write a file that is there with all of this text, or as it was: also after a power cut."""
+    new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(place)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder; nothing if it is not there."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def _is_address(digest: Digest) -> bool:
     return digest.algorithm == ADDRESS and not digest.part_sizes_bytes
-
-
-def _may_go(model: Model) -> bool:
-    return not model.leased and not model.references
 
 
 def _size_below(root: Path) -> Callable[[str], int | None]:
@@ -432,20 +523,39 @@ def _size_below(root: Path) -> Callable[[str], int | None]:
     return size_bytes
 
 
+def _is_whole(place: Path, size_bytes: int | None) -> bool:
+    try:
+        return place.lstat().st_size == size_bytes
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _remove_links(stage: Path) -> None:
+    """Remove what an earlier attempt was supplied with: as files of the store they may not be written."""
+    for folder, _, names in os.walk(stage):
+        for name in names:
+            place = os.path.join(folder, name)
+            status = os.lstat(place)
+            if status.st_nlink > 1 or not status.st_mode & 0o200:
+                os.unlink(place)
+
+
 def _link(source: Path, target: Path) -> bool:
     """A further name for a file; false when it is not there any more, or has as many names as it can."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EMLINK):
+            raise
         return False
     return True
 
 
 def _replace(blob: Path, place: Path) -> bool:
     """Make ``place`` a name of ``blob``; false when that is gone."""
-    new = place.with_name(f"{place.name}.{secrets.token_hex(4)}")
+    new = place.with_name(f".{secrets.token_hex(8)}")
     try:
         if os.path.samefile(blob, place):
             # rename(2) does nothing between two names of one file, and leaves both.
@@ -453,39 +563,20 @@ def _replace(blob: Path, place: Path) -> bool:
         os.link(blob, new)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno == errno.EMLINK:
+            # It has as many names as it can: this one stays a file of its own.
+            return True
+        raise
     os.replace(new, place)
     return True
-
-
-def _changed_at_s(folder: Path) -> float:
-    """When something was last written in a folder that is fetched to."""
-    times = [0.0]
-    for place in (folder, folder / WORKSPACE_NAME, folder / WORKSPACE_NAME / "journal"):
-        with contextlib.suppress(OSError):
-            times.append(place.stat().st_mtime)
-    return max(times)
 
 
 def _own_bytes(place: Path) -> int:
     """What would be free without this file: nothing, if another model has it too."""
     try:
         status = place.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
     # One name here, one among the blobs.
     return status.st_size if status.st_nlink <= 2 else 0
-
-
-def _sha256(place: Path) -> str:
-    running = new_hash(ADDRESS)
-    buffer = memoryview(bytearray(_READ_BYTES))
-    with place.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            running.update(buffer[:count])
-    return running.hexdigest()
-
-
-def _write_whole(place: Path, text: str) -> None:
-    new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    new.write_text(text, encoding="utf-8")
-    new.replace(place)

@@ -1,0 +1,257 @@
+"""Bringing: what was found is fetched to its folder, verified, opened and published.
+
+    transfer   what is missing lands in the workspace, verified       (transfer)
+    unpack     archives become a tree                                 (layers)
+    publish    the tree becomes the destination, the manifest last    (place)
+
+Several models share one scheduler, and none is published before all have landed.
+"""
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING, NamedTuple
+
+from lading import place, reuse
+from lading.disk import disk_error, free_bytes
+from lading.errors import NoSpace
+from lading.events import AlreadyDelivered, Delivered, StraysRemoved, Supplied, Unpacking
+from lading.finding import ARCHIVES, Finding, Session
+from lading.manifest import File, Manifest
+from lading.measures import size
+from lading.reuse import SizeOnDisk, unchanged
+from lading.settings.confidential import read_confidential
+from lading.transfer.journal import Journal
+from lading.transfer.scheduler import Job, Unpacker, transfer
+from lading.uri import printable
+from lading.workspace import Patience, Workspace, open_workspace, remove_tree
+
+if TYPE_CHECKING:
+    # Loaded where there is one, or where it is asked for.
+    from lading.confidential import Opener
+    from lading.store import Store
+
+
+class _Delivery(NamedTuple):
+    """One finding on its way into one workspace; ``kept`` files the destination has, ``supplied`` ones the stage."""
+
+    finding: Finding
+    workspace: Workspace
+    kept: dict[str, File]
+    supplied: dict[str, File]
+    job: Job
+
+
+def bring(
+    findings: Sequence[Finding],
+    destinations: Sequence[Path],
+    session: Session,
+    store: "Store | None" = None,
+    *,
+    copied_bytes: int = 0,
+) -> list[Manifest]:
+    """Fetch each finding to its destination.
+
+    With a ``store`` the destinations lie in it: what it has of them is linked and not fetched, and it makes room
+    for the rest and for ``copied_bytes`` more.
+    """
+    started_s = time.monotonic()
+    done: dict[int, Manifest] = {}
+    pending: dict[int, _Delivery] = {}
+    with ExitStack() as stack:
+        # In the order of their paths, so that two processes with the same pairs cannot block each other.
+        for index in sorted(range(len(findings)), key=lambda index: os.path.realpath(destinations[index])):
+            workspace = workspace_of(destinations[index], session, stack)
+            old = workspace.delivered()
+            if old is not None and is_in_place(findings[index], old, workspace, session):
+                workspace.dissolve()
+                if store is None:
+                    session.listener(AlreadyDelivered(str(destinations[index])))
+                done[index] = old
+            else:
+                pending[index] = _begin(findings[index], workspace, old, session, stack, store)
+        _check_space(list(pending.values()), store, copied_bytes)
+        opener = _opener(session) if pending else None
+        sealed = transfer(
+            [delivery.job for delivery in pending.values()],
+            retry=session.retry,
+            bounds=session.bounds,
+            max_rate_bytes_s=session.settings.limits.max_rate_bytes_s,
+            listener=session.listener,
+            interrupt=session.http.interrupt,
+        )
+        trees = [_tree(delivery, manifest) for delivery, manifest in zip(pending.values(), sealed, strict=True)]
+        if opener is not None:
+            kept = [delivery.kept for delivery in pending.values()]
+            trees = [(root, opener.open(root, found, keep)) for (root, found), keep in zip(trees, kept, strict=True)]
+        for (index, delivery), (root, manifest) in zip(pending.items(), trees, strict=True):
+            manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
+            place.publish(delivery.workspace, root, manifest, delivery.kept)
+            done[index] = manifest
+            if store is None:
+                session.listener(delivered_event(destinations[index], manifest))
+    return [done[index] for index in range(len(findings))]
+
+
+def workspace_of(destination: Path, session: Session, stack: ExitStack) -> Workspace:
+    """The locked workspace of a destination, after what a killed process left there is finished or undone."""
+    workspace = stack.enter_context(open_workspace(destination, patience_of(session)))
+    place.recover(workspace)
+    # Before anything is fetched: what is to come may need their space.
+    if session.settings.remove_strays and (gone := place.remove_strays(workspace)):
+        session.listener(StraysRemoved(str(destination), len(gone), gone[0]))
+    return workspace
+
+
+def patience_of(session: Session) -> Patience:
+    """How long this session waits for another process."""
+    retry = session.retry
+    return Patience(session.clock, retry.stop, session.listener, partial(retry.check, "waiting for another process"))
+
+
+def delivered_event(destination: Path, manifest: Manifest) -> Delivered:
+    """What is told of a model that is in place."""
+    return Delivered(str(destination), len(manifest.files), manifest.size_bytes, manifest.seconds, str(manifest.digest))
+
+
+def is_in_place(finding: Finding, old: Manifest, workspace: Workspace, session: Session) -> bool:
+    """Whether the destination holds exactly what was found; ``old`` is its manifest."""
+    return reuse.is_delivered(
+        finding.listed, old, finding.vouched, session.settings.verify, size_in(workspace.destination)
+    )
+
+
+def _begin(
+    finding: Finding,
+    workspace: Workspace,
+    old: Manifest | None,
+    session: Session,
+    stack: ExitStack,
+    store: "Store | None",
+) -> _Delivery:
+    """Decide what is still to fetch, and take over what an earlier attempt staged and what the store has."""
+    listed, verify = finding.listed, session.settings.verify
+    kept: dict[str, File] = {}
+    if old is not None:
+        kept = unchanged(listed, old, finding.vouched, verify, size_in(workspace.destination))
+    missing = _without(listed, kept)
+    journal = Journal(workspace.journal, origin=listed.origin)
+    stack.callback(journal.close)
+    remove_tree(workspace.tree)
+    if journal.earlier:
+        workspace.prune_stage(missing.by_path().keys())
+    else:
+        remove_tree(workspace.stage)
+    supplied: dict[str, File] = {}
+    if store is not None:
+        supplied = store.supply(missing, finding.vouched, verify, workspace.stage)
+        missing = _without(missing, supplied)
+        if supplied:
+            session.listener(Supplied(len(supplied), sum(file.size_bytes or 0 for file in supplied.values())))
+    unpacker = _unpacker(finding.listed, workspace.tree, session)
+    address = store.address if store is not None else ""
+    job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpacker, address=address)
+    return _Delivery(finding, workspace, kept, supplied, job)
+
+
+def _without(listed: Manifest, present: Mapping[str, File]) -> Manifest:
+    return listed._replace(files=tuple(file for file in listed.files if file.path not in present))
+
+
+def _check_space(deliveries: Sequence[_Delivery], store: "Store | None", copied_bytes: int) -> None:
+    """Refuse what cannot fit before the first byte; several models on one file system add up."""
+    if store is not None:
+        from lading.store.eviction import make_room
+
+        make_room(store, copied_bytes + sum(map(_lacking_bytes, deliveries)))
+        return
+    needed: dict[int, int] = defaultdict(int)
+    folders: dict[int, Path] = {}
+    for delivery in deliveries:
+        folder = delivery.workspace.folder
+        device = folder.stat().st_dev
+        folders[device] = folder
+        needed[device] += _lacking_bytes(delivery)
+    for device, size_bytes in needed.items():
+        require_free(folders[device].parent, size_bytes)
+
+
+def _lacking_bytes(delivery: _Delivery) -> int:
+    """What is still to be written of a model, as far as anybody knows."""
+    fetched = delivery.job.listed.by_path()
+    earlier = [span for path, spans in delivery.job.journal.earlier.items() if path in fetched for span in spans]
+    staged = sum(landed.end - landed.start for landed in earlier)
+    present = sum(file.size_bytes or 0 for file in (*delivery.kept.values(), *delivery.supplied.values()))
+    return max(delivery.finding.needed_bytes - staged - present, 0)
+
+
+def require_free(folder: Path, size_bytes: int) -> None:
+    """Raise ``NoSpace`` unless so many bytes are free where the folder is."""
+    free = free_bytes(folder)
+    if size_bytes > free:
+        raise NoSpace(
+            f"{printable(str(folder))} needs {size(size_bytes)} more and has {size(free)} free",
+            hint="free some space, give a larger volume, or select files by --allow",
+        )
+
+
+def _unpacker(listed: Manifest, tree: Path, session: Session) -> Unpacker | None:
+    layers = [file for file in listed.files if file.layer is not None]
+    if not layers:
+        return None
+    # Here, and not above: most models are no archive, and its formats take 15 ms to load.
+    from lading.layers import Layers
+
+    settings = session.settings
+    session.listener(Unpacking(f"{len(layers)} layers" if len(layers) > 1 else layers[0].path))
+    if layers[0].path.lower().endswith(ARCHIVES):
+        # Chosen itself, by its name.
+        return Layers(tree, settings.limits)
+    return Layers(tree, settings.limits, lambda found: found.select(settings.allow, settings.ignore))
+
+
+def _opener(session: Session) -> "Opener | None":
+    """What opens encrypted files; None unless that is asked for."""
+    settings = read_confidential(session.settings.variables)
+    if settings is None:
+        return None
+    from lading.confidential import Opener
+
+    return Opener(settings, session.http, session.listener, partial(session.retry.check, "opening"))
+
+
+def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
+    """The folder to publish, and what is in it together with what the destination keeps."""
+    workspace, unpacked = delivery.workspace, delivery.job.unpacked
+    present = (*delivery.kept.values(), *delivery.supplied.values())
+    plain = [*(file for file in sealed.files if file.layer is None), *present]
+    if unpacked is None:
+        return workspace.stage, sealed._replace(files=tuple(sorted(plain)))
+    files = Manifest.of((*unpacked.files, *plain)).files
+    try:
+        place.move_into(workspace.stage, workspace.tree)
+    except OSError as error:
+        raise disk_error(error, error.filename or workspace.tree) from error
+    archives = tuple(file for file in sealed.files if file.layer is not None)
+    return workspace.tree, sealed._replace(files=files, archives=archives)
+
+
+def size_in(destination: Path) -> SizeOnDisk:
+    """How large the files of a destination are, by path."""
+    root = os.path.realpath(destination)
+
+    def size_bytes(path: str) -> int | None:
+        place = os.path.join(root, path)
+        try:
+            status = os.lstat(place)
+        except OSError:
+            return None
+        # What a link leads to, someone put there: it was not delivered.
+        return status.st_size if S_ISREG(status.st_mode) and os.path.realpath(place) == place else None
+
+    return size_bytes

@@ -1,0 +1,173 @@
+"""What a request stands for: resolved and listed, before a byte of the model is moved."""
+
+import hashlib
+import json
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
+
+from lading import registries
+from lading.errors import IntegrityError, NotFound, UsageError
+from lading.events import Listed, Listener, Resolved
+from lading.http_client import HttpClient
+from lading.lock import locked
+from lading.manifest import Digest, Layer, Manifest
+from lading.pins import pin_of, pinned, split_pin
+from lading.registries import Resolution
+from lading.registries.reference import exact_reference
+from lading.retry import Clock, Retry, SystemClock
+from lading.settings import Settings
+from lading.settings.confidential import read_confidential
+from lading.sources import Pins, Source, open_source
+from lading.transfer.governor import bounds
+from lading.uri import ModelURI, printable
+
+# Known by name, as KServe does, and not by content: many model formats are zip files that must
+# stay whole (.pt, .keras, .nemo).
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip")
+
+
+class Request(NamedTuple):
+    """One delivery that is asked for.  ``digest`` is what a model of one file must have."""
+
+    uri: str
+    destination: Path
+    digest: Digest | None = None
+
+
+class Finding(NamedTuple):
+    """What a URI stands for, before a byte is moved.  ``vouched`` are digests by path that must hold."""
+
+    resolution: Resolution
+    source: Source
+    listed: Manifest
+    vouched: dict[str, tuple[Digest, ...]]
+
+    @property
+    def needed_bytes(self) -> int:
+        """What the destination's file system must have free; what an archive unpacks to is at least its size."""
+        return self.listed.size_bytes
+
+
+class Session:
+    """What deliveries share: settings, a listener, one HTTP client, one clock, one way to stop."""
+
+    def __init__(self, settings: Settings, listener: Listener, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it has no state
+        limits = settings.limits
+        deadline_s = clock.now() + limits.deadline_s if limits.deadline_s else None
+        self.settings = settings
+        self.listener = listener
+        self.clock = clock
+        self.retry = Retry(Event(), limits.attempts, deadline_s=deadline_s, clock=clock, listener=listener)
+        self.bounds = bounds(limits.workers)
+        self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes)
+
+
+class Question(NamedTuple):
+    """A request as it is put to a registry: the lock file's URI for it, if there is one, and the pin it must have."""
+
+    requested: ModelURI
+    uri: ModelURI
+    pin: Digest | None
+
+    def identity(self, settings: Settings) -> str:
+        """A digest of what is asked for: the URI, its pin, and which files of the model are wanted."""
+        asked = [self.uri.identity(), str(self.pin), settings.allow, settings.ignore]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def question_of(request: Request, settings: Settings) -> Question:
+    """What is asked for; ``NotFound`` where a lock file is in force and does not have it."""
+    requested = ModelURI.parse(request.uri)
+    uri, pin = split_pin(locked(requested, Path(settings.lock)) if settings.lock else requested)
+    return Question(requested, uri, pin)
+
+
+def find(request: Request, session: Session) -> Finding:
+    """Resolve and list, and choose the files that are wanted."""
+    question = question_of(request, session.settings)
+    return list_files(request, question, resolve(question, session), session)
+
+
+def resolve(question: Question, session: Session) -> Resolution:
+    """Ask the registries; any URI that is no name stands for itself."""
+    resolution = registries.resolve(question.uri, session.settings, session.http, session.listener)
+    if resolution.registry:
+        shown = question.requested.redacted(), resolution.uri.redacted()
+        session.listener(Resolved(*shown, resolution.registry, resolution.version))
+    return resolution
+
+
+def list_files(request: Request, question: Question, resolution: Resolution, session: Session) -> Finding:
+    """Ask the source for its files, and choose those that are wanted."""
+    settings, http = session.settings._replace(scratch=str(request.destination)), session.http
+    requested, uri, wanted = question
+    shown = resolution.uri.redacted()
+    source = open_source(resolution.uri, settings.with_variables(resolution.variables), http)
+    everything = source.list().with_generated(resolution.generated)
+    exact = resolution.uri
+    if isinstance(source, Pins):
+        exact = source.pin
+        shown = exact.redacted()
+    pin = pin_of(everything, resolution.digests)
+    if wanted not in (None, pin):
+        raise IntegrityError(
+            f"{uri.redacted()} is no longer what was pinned: it is {pin} now",
+            hint="its files, their sizes or digests have changed; resolve it again to see what it is",
+        )
+    if resolution.registry:
+        exact = exact_reference(resolution.registry, resolution.model, resolution.version, uri)
+    listed = _as_archive(everything.select(settings.allow, settings.ignore))
+    if not listed.files:
+        raise NotFound(
+            f"no file of {shown} is selected, of {len(everything.files)}",
+            hint=f"the patterns leave out, for example, {printable(everything.files[0].path)}",
+        )
+    session.listener(Listed(shown, len(listed.files), listed.size_bytes))
+    confidential = read_confidential(settings.variables)
+    if confidential and settings.store.path:
+        raise UsageError(
+            "an encrypted model is not put into a store, which others read",
+            hint="unset LADING_STORE, or the store in the configuration, for it",
+        )
+    listed = listed._replace(
+        requested=requested.redacted(),
+        resolved=shown,
+        origin=resolution.uri.identity(),
+        registry=resolution.registry,
+        version=resolution.version,
+        pin=pinned(exact, pin).redacted(),
+        opened_by=confidential.resource if confidential else "",
+        metadata=resolution.metadata,
+        asked=question.identity(settings) if resolution.registry else "",
+    )
+    return Finding(resolution, source, listed, _vouched(request, resolution, everything))
+
+
+def _as_archive(listed: Manifest) -> Manifest:
+    """The listing, whose only file, if it is an archive, is delivered as the tree in it."""
+    first = next(iter(listed.files), None)
+    if first is None or len(listed.files) > 1 or not first.path.lower().endswith(ARCHIVES):
+        return listed
+    return listed._replace(files=(first._replace(layer=first.layer or Layer()),))
+
+
+def _vouched(request: Request, resolution: Resolution, everything: Manifest) -> dict[str, tuple[Digest, ...]]:
+    """Digests by path, of the user and of the registry."""
+    digests: dict[str, tuple[Digest, ...]] = {path: (digest,) for path, digest in resolution.digests.items() if path}
+    lacking = sorted(digests.keys() - everything.by_path().keys())
+    if lacking:
+        raise IntegrityError(
+            f"{resolution.uri.redacted()} lacks {printable(lacking[0])!r}, whose digest the registry records",
+            hint="the origin is not the model that was registered",
+        )
+    whole = [digest for digest in (request.digest, resolution.digests.get("")) if digest is not None]
+    if whole and len(everything.files) != 1:
+        raise UsageError(
+            f"one digest is given for the {len(everything.files)} files of {resolution.uri.redacted()}",
+            hint="a digest for the whole needs a model of one file; a catalog can record one for each file",
+        )
+    for digest in whole:
+        path = everything.files[0].path
+        digests[path] = (*digests.get(path, ()), digest)
+    return digests

@@ -1,0 +1,226 @@
+"""What goes from the store: what nobody needs, what is too old, and what was used longest ago when space is short."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lading.disk import free_bytes, sync_file_system
+from lading.errors import NoSpace
+from lading.manifest import WORKSPACE_NAME
+from lading.measures import size
+from lading.store import REMOVED, Store, entries, files_below, read_reference
+from lading.uri import printable
+from lading.workspace import remove_tree
+
+_DAY_S = 24 * 3600.0
+# Fetched bytes wait so long for somebody who goes on; less where their space is needed.
+_STALE_S = _DAY_S
+_ABANDONED_S = 3600.0
+_QUARANTINE_S = 7 * _DAY_S
+# A name that points nowhere may belong to what is just being committed.
+_GRACE_S = 3600.0
+
+
+class Full(NoSpace):
+    """Nothing that may be evicted makes enough room."""
+
+
+class Gone(NamedTuple):
+    """A model that was evicted, and what is free for it."""
+
+    key: str
+    uri: str
+    freed_bytes: int
+    why: str
+
+
+def tidy(store: Store, *, stale_s: float = _STALE_S) -> None:
+    """Remove what killed processes left half removed or half fetched.  Looks at one folder: for every start."""
+    now = time.time()
+    for place in entries(store.incoming_folder):
+        if REMOVED in place.name:
+            # Another process may be at it: both come to the same end.
+            store.dissolve(place)
+        elif _is_stale(place, now - stale_s):
+            remove_tree(place)
+
+
+def sweep(store: Store, *, now_s: float | None = None) -> int:
+    """Remove all that belongs to nobody; returns the bytes that are free again.  Looks at every file's name."""
+    now = time.time() if now_s is None else now_s
+    tidy(store)
+    freed = 0
+    for blob in store.blobs_folder.glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = blob.stat()
+            if status.st_nlink == 1:
+                blob.unlink()
+                freed += status.st_size
+    keys = set(os.listdir(store.models_folder))
+    for place in _pointers(store):
+        with contextlib.suppress(FileNotFoundError):
+            if now - place.stat().st_mtime > _GRACE_S and _key(store, place) not in keys:
+                place.unlink()
+    for origin in entries(store.root / "origins"):
+        with contextlib.suppress(OSError):
+            # Only if it is empty.
+            origin.rmdir()
+    for place in entries(store.root / "locks"):
+        _remove_unheld(place)
+    for place in entries(store.root / "quarantine"):
+        if now - place.stat().st_mtime > _QUARANTINE_S:
+            remove_tree(place)
+    (store.root / "swept").touch()
+    return freed
+
+
+def prune(store: Store, *, now_s: float | None = None) -> list[Gone]:
+    """Evict by the settings' age and watermarks, used longest ago first; returns what went."""
+    now = time.time() if now_s is None else now_s
+    gone = []
+    most_s = store.settings.max_age_s
+    for key in _candidates(store) if most_s else ():
+        if now - store.used_at_s(key) <= most_s:
+            break
+        gone.append(_evict(store, key, "not used for so long"))
+    if _excess_bytes(store, store.settings.high) > 0:
+        left = _excess_bytes(store, store.settings.low)
+        for key in _candidates(store):
+            if left <= 0:
+                break
+            gone.append(_evict(store, key, "used longest ago"))
+            if store.settings.low.endswith("%"):
+                left = _excess_bytes(store, store.settings.low)
+            else:
+                left -= gone[-1].freed_bytes
+    if gone or _is_older(store.root / "swept", now - _DAY_S):
+        sweep(store, now_s=now)
+    return gone
+
+
+def give_way(store: Store) -> bool:
+    """Evict the model used longest ago; false if none may go."""
+    for key in _candidates(store):
+        _evict(store, key, "")
+        return True
+    return False
+
+
+def make_room(store: Store, needed_bytes: int) -> None:
+    """Evict until so many bytes are free; ``Full`` says what holds the space, and then nothing went."""
+    if free_bytes(store.root) >= needed_bytes:
+        return
+    sweep(store)
+    for place in entries(store.root / "quarantine"):
+        remove_tree(place)
+    tidy(store, stale_s=_ABANDONED_S)
+    sync_file_system(store.root)
+    if free_bytes(store.root) + _evictable_bytes(store) >= needed_bytes:
+        for key in _candidates(store):
+            if free_bytes(store.root) >= needed_bytes:
+                return
+            _evict(store, key, "")
+    free = free_bytes(store.root)
+    if free < needed_bytes:
+        raise Full(
+            f"the store {printable(str(store.root))} needs {size(needed_bytes)} and has {size(free)} free",
+            hint=holders(store),
+        )
+
+
+def holders(store: Store) -> str:
+    """What takes the space, in words: the largest models that may not go, and what is being fetched."""
+    models = store.models()
+    held = sorted((model for model in models if model.leased or model.references), key=lambda model: -model.own_bytes)
+    words = [f"{model.manifest.requested} ({size(model.own_bytes)})" for model in held[:3]]
+    incoming = sum(status.st_blocks * 512 for status in files_below(store.incoming_folder))
+    if incoming:
+        words.append(f"what is being fetched ({size(incoming)})")
+    if not words:
+        return "the store cannot free enough of it: give it a larger volume, or free space on this one"
+    return f"in use, kept or on their way are {printable(', '.join(words))}; lading store ls shows all"
+
+
+def _candidates(store: Store) -> Iterator[str]:
+    """Keys of models that may go, the one used longest ago first; each is looked at when its turn comes."""
+    kept = store.references()
+    for key in sorted(os.listdir(store.models_folder), key=store.used_at_s):
+        if key not in kept and key not in store.leases.held():
+            yield key
+
+
+def _evict(store: Store, key: str, why: str) -> Gone:
+    manifest = store.find(key)
+    freed = store.remove(key)
+    # Some file systems give space back only with the next transaction.
+    sync_file_system(store.root)
+    return Gone(key, manifest.requested if manifest else "", freed, why)
+
+
+def _evictable_bytes(store: Store) -> int:
+    """What would be free without every model that may go."""
+    kept = store.references().keys() | store.leases.held()
+    staying = [store.folder(key) for key in kept] + [store.incoming_folder]
+    held = {status.st_ino for folder in staying for status in files_below(folder)}
+    blobs = {status.st_ino: status.st_blocks * 512 for status in files_below(store.blobs_folder)}
+    return sum(size_bytes for inode, size_bytes in blobs.items() if inode not in held)
+
+
+def _excess_bytes(store: Store, mark: str) -> float:
+    """Bytes above a watermark: of the store's own, or of all that is used on its volume."""
+    if not mark.endswith("%"):
+        return store.used_bytes() - float(mark)
+    usage = shutil.disk_usage(store.root)
+    # As df(1) tells it: what is set aside for root counts as neither.
+    return usage.used - float(mark[:-1]) / 100 * (usage.used + usage.free)
+
+
+def _pointers(store: Store) -> Iterator[Path]:
+    for folder in ("uses", "asked", "references"):
+        yield from entries(store.root / folder)
+    for origin in entries(store.root / "origins"):
+        yield from entries(origin)
+
+
+def _key(store: Store, place: Path) -> str:
+    """Which model a name points to."""
+    if place.parent.name == "asked":
+        answer = store.recall(place.name)
+        return answer.key if answer else ""
+    if place.parent.name == "references":
+        return read_reference(place)[1]
+    return place.name
+
+
+def _remove_unheld(place: Path) -> None:
+    """Remove a lock that a killed process left."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            place.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _is_older(place: Path, than_s: float) -> bool:
+    try:
+        return place.stat().st_mtime < than_s
+    except FileNotFoundError:
+        return True
+
+
+def _is_stale(place: Path, before_s: float) -> bool:
+    """Whether nothing has been written since then to what is being fetched."""
+    workspace = place / WORKSPACE_NAME
+    # What a living process changes first: mostly there is no need to look at every file.
+    for near in (place, workspace, workspace / "journal"):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if near.lstat().st_mtime >= before_s:
+                return False
+    return all(status.st_mtime < before_s for status in files_below(place))

@@ -1,0 +1,67 @@
+"""``verify``: is what the store holds still what was verified?  Reads every file once, however many names it has."""
+
+import os
+from typing import NamedTuple
+
+from lading.audit import is_as_delivered
+from lading.manifest import FILE_NAME, Manifest
+from lading.store import Store, sha256_of
+
+
+class Rotten(NamedTuple):
+    """A model that was put aside, and its files that are not what they were."""
+
+    key: str
+    uri: str
+    paths: tuple[str, ...]
+
+
+class Inspection(NamedTuple):
+    """What was looked at; no ``rotten`` model means that all is well."""
+
+    models: int
+    size_bytes: int
+    rotten: tuple[Rotten, ...]
+
+
+def verify(store: Store) -> Inspection:
+    """Hash every file again; a model with one that has rotted goes to quarantine, and its next delivery fetches it."""
+    good: dict[int, bool] = {}
+    sizes: dict[int, int] = {}
+    rotten = []
+    keys = sorted(os.listdir(store.models_folder))
+    for key in keys:
+        manifest = store.find(key)
+        wrong = _wrong(store, key, manifest, good, sizes) if manifest else (FILE_NAME,)
+        # Unless it was evicted meanwhile.
+        if wrong and store.folder(key).exists():
+            store.put_aside(key)
+            rotten.append(Rotten(key, manifest.requested if manifest else "", wrong))
+    for blob in store.blobs_folder.glob("*/*"):
+        # The rest has another name only in what is being fetched.
+        try:
+            if blob.stat().st_ino not in good and sha256_of(blob) != blob.name.partition("-")[0]:
+                blob.unlink()
+        except FileNotFoundError:
+            continue
+    return Inspection(len(keys), sum(sizes.values()), tuple(rotten))
+
+
+def _wrong(store: Store, key: str, manifest: Manifest, good: dict[int, bool], sizes: dict[int, int]) -> tuple[str, ...]:
+    """Paths of a model that are not as they were; ``good`` and ``sizes`` know every file by its inode."""
+    wrong = []
+    for file in manifest.files:
+        place = store.folder(key) / file.path
+        try:
+            status = place.lstat()
+            if status.st_ino not in good:
+                good[status.st_ino] = is_as_delivered(place, file)
+                sizes[status.st_ino] = status.st_size
+            if good[status.st_ino] and status.st_size == file.size_bytes:
+                continue
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            pass
+        # Nor may it be supplied to another model.
+        store.blob_place(file).unlink(missing_ok=True)
+        wrong.append(file.path)
+    return tuple(wrong)
