@@ -335,6 +335,12 @@ def test_sizes_that_are_no_sizes_are_refused() -> None:
             Manifest.loads(as_json(files=[item], digest=str(manifest.digest)))
 
 
+@pytest.mark.parametrize("size", [-1, 2**63, 10**400])
+def test_what_an_origin_says_of_a_size_may_not_be_one(size: int) -> None:
+    with pytest.raises(IntegrityError, match="'a' is said to have"):
+        Manifest.of([File("a", size)])
+
+
 def test_hex_is_lower_case_everywhere() -> None:
     assert re.fullmatch("[0-9a-f]+", Digest.parse("MD5:" + "ABCDEF01" * 4).value)
 

@@ -191,6 +191,15 @@ def test_trees_that_hold_each_other_many_times_are_refused():
         files_of(*trees)
 
 
+def test_folders_that_hold_each_other_many_times_are_refused_without_a_file_in_them():
+    trees = [tree()]
+    for _ in range(40):
+        inner = object_id(TREE, trees[-1])
+        trees.append(tree(("40000", b"a", inner), ("40000", b"b", inner)))
+    with pytest.raises(Unsupported, match="more than 1000 files"):
+        files_of(*trees)
+
+
 def test_folders_without_end_are_refused():
     trees = [tree(("100644", b"x", X))]
     for _ in range(300):

@@ -113,6 +113,13 @@ def test_the_content_type_does_not_decide(server, tmp_path, pull, tar, kind):
     assert read_tree(tmp_path / "archive") == {"a/b": b"in the archive"}
 
 
+@pytest.mark.parametrize("url", ["https://[::1/x", "https://host:99999/x", "http://host:port/x", "https://[::1/x.git"])
+def test_what_is_no_url_is_the_users_mistake(destination, pull, url):
+    with pytest.raises(UsageError, match="is not a"):
+        pull(url, destination)
+    assert not destination.exists()
+
+
 @pytest.mark.parametrize("target", ["/", "", "/models/", "/models/?id=5"])
 @pytest.mark.parametrize("disposition", ["", "attachment", 'attachment; filename=".."'])
 def test_a_folder_is_not_guessed(server, destination, pull, target, disposition):

@@ -53,6 +53,17 @@ def test_nothing_and_control_characters_are_refused_and_shown_escaped(text: str)
     assert not any(ord(character) < 32 or ord(character) == 127 for character in str(caught.value))
 
 
+@pytest.mark.parametrize("text", ["s3://b/\udc80", "HTTPS://\udcff@h/", "model-registry://m\ud800"])
+def test_what_is_no_unicode_is_asked_of_no_server(text: str) -> None:
+    with pytest.raises(UsageError, match="Unicode"):
+        ModelURI.parse(text)
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "/caf\udce9", "file:///caf\udce9"])
+def test_a_local_file_may_have_a_name_that_is_no_unicode(text: str) -> None:
+    assert str(ModelURI.parse(text)) == text
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -16,6 +16,7 @@ _URI = re.compile(
     r"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
     re.DOTALL,
 )
+_NO_TEXT = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Also the second set of control characters, and what reverses or breaks the direction of a line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -52,7 +53,7 @@ class ModelURI(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "ModelURI":
-        """Split ``text``; raises ``UsageError`` when it is empty or holds a control character."""
+        """Split ``text``; raises ``UsageError`` when it is empty, holds a control character or, but for local files, is no Unicode."""
         if not text:
             raise UsageError("the URI is empty", hint="for example s3://bucket/model or ./model")
         if _CONTROL.search(text):
@@ -60,6 +61,9 @@ class ModelURI(NamedTuple):
         match = _URI.fullmatch(text)
         if match is None:
             return cls("", None, text)
+        if match["scheme"].lower() != "file" and _NO_TEXT.search(text):
+            # Bytes of a terminal in another encoding: no server can be asked for them.
+            raise UsageError("the URI is not valid Unicode text", hint="is it typed in a terminal that speaks UTF-8?")
         return cls(**match.groupdict())
 
     def __str__(self) -> str:

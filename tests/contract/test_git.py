@@ -488,6 +488,8 @@ class TestLfs:
             {"objects": [{"oid": "{oid}", "actions": {"download": {"href": 5}}}]},
             {"objects": [{"oid": "{oid}", "actions": {"download": {"href": "https://h/", "header": [1]}}}]},
             {"objects": [{"oid": "{oid}", "actions": {"download": {"href": "https://h/", "expires_at": "soon"}}}]},
+            {"objects": [{"oid": "{oid}", "actions": {"download": {"href": "https://h/", "expires_in": 10**400}}}]},
+            {"objects": [{"oid": "{oid}", "actions": {"download": {"href": "https://[::1/", "expires_in": 9}}}]},
             {"hash_algo": "md5"},
         ],
     )

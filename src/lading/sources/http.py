@@ -5,7 +5,7 @@ A folder is not guessed from a page of links: HTTP has no listing.
 
 import base64
 import re
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from lading.errors import OriginChanged, UsageError
 from lading.http_client import HttpClient, status_error
@@ -16,7 +16,7 @@ from lading.settings.http import read_headers
 from lading.sources import Sink
 from lading.sources.answers import check_answer, content_range, declared_digests, decode_into
 from lading.spans import Span
-from lading.uri import ModelURI, redact
+from lading.uri import ModelURI
 
 Headers = list[tuple[str, str]]
 
@@ -30,13 +30,17 @@ class HttpSource:
     """A URL.  The validator is its ETag, else its Last-Modified."""
 
     def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
-        parts = urlsplit(str(uri))
+        try:
+            parts = urlsplit(str(uri))
+            port = parts.port
+        except ValueError as error:
+            raise UsageError(f"{uri.redacted()} is not a URL", hint="look at its host and port") from error
         user, at, host = parts.netloc.rpartition("@")
         self._url = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
         self._uri = uri
         self._shown = uri.redacted()
         self._http = http
-        configured = read_headers(settings.variables, parts.hostname or "", _port(parts))
+        configured = read_headers(settings.variables, parts.hostname or "", port)
         self.credential_kind = "configured headers" if configured else "anonymous"
         if at:
             configured = [(name, value) for name, value in configured if name.lower() != "authorization"]
@@ -140,13 +144,6 @@ def _archive_in(query: str) -> str:
     """The name of an archive with which the query ends, as in ``?file=model.tar.gz``: KServe goes by it, too."""
     match = _ARCHIVE_AT_END.search(unquote(query))
     return match[0] if match else ""
-
-
-def _port(parts: SplitResult) -> int | None:
-    try:
-        return parts.port
-    except ValueError as error:
-        raise UsageError(f"{redact(parts.geturl())} is not a URL") from error
 
 
 def _validator(head: Head) -> str | None:

@@ -170,7 +170,7 @@ class LfsServer:
             headers = [(str(name), str(value)) for name, value in (action.get("header") or {}).items()]
             url = urljoin(f"{self._url}/", action["href"])
             expires_at_s = _expiry(action)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise Unsupported(f"the Git LFS server {self._shown} gives no link to {printable(path)}") from error
         server, target = split_url(self._url)[0], split_url(url)[0]
         if server.scheme == "https" and target.scheme != "https":

@@ -53,16 +53,14 @@ class CommitTree:
             raise IntegrityError(f"the commit {commit_id.hex()} names no tree") from error
         self._root = Node(_FOLDER, tree_id, "")
         self._entries = lru_cache(maxsize=64)(self._parsed)
+        self._walked = 0
 
     def files(self, folder: str) -> Iterator[tuple[str, bytes]]:
         """Path below ``folder`` and id of every file; of ``folder`` itself, if that is a file."""
         node = self.find(folder)
+        self._walked = 0
         if node.is_folder:
-            for count, found in enumerate(self._walk(node, "", ()), start=1):
-                # Trees that hold one another twice double with every step.
-                if count > self._limits.unpack_members:
-                    raise Unsupported(f"the commit has more than {self._limits.unpack_members} files")
-                yield found
+            yield from self._walk(node, "", ())
         else:
             yield folder.rpartition("/")[2], node.object_id
 
@@ -93,6 +91,10 @@ class CommitTree:
         if folder.real in above or len(above) > _MOST_DEPTH:
             raise Unsupported(f"{printable(prefix)} links to a folder that holds it, or is too deep")
         for name, node in self._entries(folder).items():
+            # Trees that hold one another twice double with every step, also those without a file.
+            self._walked += 1
+            if self._walked > self._limits.unpack_members:
+                raise Unsupported(f"the commit has more than {self._limits.unpack_members} files and folders")
             path = prefix + name
             if node.mode & _KIND == _LINK:
                 try:
