@@ -1,4 +1,4 @@
-"""The manifests in deploy/, as KServe takes them.  What kustomize and helm make of them: tests/real/test_deploy.py."""
+"""The manifests in deploy/, as KServe takes them.  What kustomize and helm make of them: tests/real/test_manifests.py."""
 
 import re
 from pathlib import Path

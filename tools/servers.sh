@@ -63,6 +63,22 @@ if ! cmp -s tests/real/hadoop/pom.xml .servers/hadoop/installed; then
   cp tests/real/hadoop/pom.xml .servers/hadoop/installed
 fi
 
+# What renders the manifests, built from source, which takes a few minutes.
+if [ ! -x .servers/bin/kustomize ]; then
+  GOBIN="$PWD/.servers/bin" go install sigs.k8s.io/kustomize/kustomize/v5@v5.6.0
+fi
+if [ ! -x .servers/bin/helm ]; then
+  GOBIN="$PWD/.servers/bin" go install helm.sh/helm/v3/cmd/helm@v3.17.3
+fi
+
+# KServe's own models of its manifests: half a gigabyte, of which they need little.
+if ! cmp -s requirements/kserve-models.txt .servers/kserve/installed; then
+  rm -rf .servers/kserve
+  python3 -m venv .servers/kserve
+  .servers/kserve/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/kserve-models.txt
+  cp requirements/kserve-models.txt .servers/kserve/installed
+fi
+
 # The extra "kerberos", apart from .venv so that a test can do without it.
 if [ ! -d .servers/python/gssapi ]; then
   .venv/bin/pip install --quiet --disable-pip-version-check --target .servers/python gssapi==1.12.0 decorator==5.3.1

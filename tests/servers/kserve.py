@@ -1,6 +1,6 @@
 """What KServe makes of a ClusterStorageContainer: whether its API takes one, which one it chooses, which container comes of it.
 
-The schemas in ``tests/kserve/crds`` are KServe's own. The rules are those of its admission webhook
+The schemas in ``kserve_crds`` are KServe's own. The rules are those of its admission webhook
 (pkg/webhook/admission/pod/storage_initializer_injector.go, pkg/utils/storage.go) and of its agent on nodes
 (pkg/controller/v1alpha1/localmodelnode/controller.go).
 """
@@ -16,7 +16,7 @@ import yaml
 
 Object = dict[str, Any]
 
-_CRDS = Path(__file__).parents[1] / "kserve/crds"
+_CRDS = Path(__file__).with_name("kserve_crds")
 # What a strategic merge matches the items of a list by; a list that is not here is replaced.
 _KEYS = {"env": "name", "volumeMounts": "mountPath", "volumeDevices": "devicePath", "ports": "containerPort"}
 _ALWAYS_ABSENT = {
@@ -67,13 +67,17 @@ def _matches(form: Object, uri: str) -> bool:
 
 def init_container(storage: Object, service: Object, env: tuple[Object, ...] = ()) -> Object:
     """The init container of an InferenceService; ``env`` is what KServe takes from Secrets and annotations."""
-    model = service["spec"]["predictor"]["model"]
-    if "storageUris" in model:
-        pairs = [(one["uri"], one.get("mountPath", "/mnt/models")) for one in model["storageUris"]]
+    predictor = service["spec"]["predictor"]
+    if "storageUris" in predictor:
+        pairs = [(one["uri"], one.get("mountPath", "/mnt/models")) for one in predictor["storageUris"]]
         folder = posixpath.commonpath([path for _, path in pairs])
         volume = folder.strip("/").replace("/", "-")
     else:
-        pairs, folder, volume = [(model["storageUri"], "/mnt/models")], "/mnt/models", "kserve-provision-location"
+        pairs, folder, volume = (
+            [(predictor["model"]["storageUri"], "/mnt/models")],
+            "/mnt/models",
+            "kserve-provision-location",
+        )
     injected = {
         "name": "storage-initializer",
         "image": "kserve/storage-initializer:latest",

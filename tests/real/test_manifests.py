@@ -1,0 +1,153 @@
+"""The manifests as kustomize and helm render them, read by KServe's own models, and what their container does."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import SERVERS
+from servers.kserve import matching, validate
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+OVERLAYS = sorted(folder.name for folder in (DEPLOY / "overlays").iterdir())
+EXAMPLES = sorted((DEPLOY / "examples").iterdir())
+
+
+def rendered(*command) -> list[dict]:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [thing for thing in yaml.safe_load_all(done.stdout) if thing]
+
+
+@pytest.fixture
+def kustomize(program):
+    return lambda folder: rendered(program("kustomize"), "build", folder)
+
+
+@pytest.fixture
+def helm(program):
+    return lambda *options: rendered(program("helm"), "template", "lading", DEPLOY / "helm/lading", *options)
+
+
+def of_kserve(things: list[dict]) -> list[dict]:
+    return [thing for thing in things if thing["apiVersion"].startswith("serving.kserve.io/")]
+
+
+def containers(things: list[dict]) -> dict[str, dict]:
+    return {
+        thing["metadata"]["name"]: thing["spec"]["container"]
+        for thing in things
+        if thing["kind"] == "ClusterStorageContainer"
+    }
+
+
+def variables(container: dict) -> dict[str, str]:
+    return {one["name"]: one.get("value") for one in container.get("env", [])}
+
+
+def without_empty_names(value):
+    """Without what KServe's models add to a model that has no name."""
+    if isinstance(value, dict):
+        return {key: without_empty_names(one) for key, one in value.items() if (key, one) != ("name", "")}
+    return [without_empty_names(one) for one in value] if isinstance(value, list) else value
+
+
+def assert_read_by_kserve(things: list[dict]) -> None:
+    """Nothing of them is unknown to KServe's models, and nothing is lacking."""
+    python = SERVERS / "kserve/bin/python"
+    assert python.exists(), "KServe's package is not installed: run make test-servers"
+    done = subprocess.run(
+        [python, Path(__file__).with_name("kserve_models.py")], input=json.dumps(things), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert without_empty_names(json.loads(done.stdout)) == things
+
+
+@pytest.mark.parametrize("name", ["base", *(f"overlays/{name}" for name in OVERLAYS)])
+def test_what_kustomize_makes_is_taken_by_kserve(kustomize, name):
+    things = kustomize(DEPLOY / name)
+    for thing in of_kserve(things):
+        validate(thing)
+    found = containers(things)
+    assert found.keys() == {"default", "model-registry-storage-initializer", "local-model"}
+    assert {container["image"] for container in found.values()} == {"localhost/lading:latest"}
+
+
+def test_kserves_own_models_read_every_overlay_and_example(kustomize):
+    # In one process: they take many seconds to load.
+    overlays = [thing for name in OVERLAYS for thing in of_kserve(kustomize(DEPLOY / "overlays" / name))]
+    examples = [thing for path in EXAMPLES for thing in yaml.safe_load_all(path.read_text())]
+    assert_read_by_kserve([*overlays, *examples])
+
+
+def test_another_image_is_chosen_in_one_place(kustomize, tmp_path):
+    text = "resources: [base]\nimages: [{name: localhost/lading, newName: example.com/lading, digest: 'sha256:0'}]\n"
+    shutil.copytree(DEPLOY / "base", tmp_path / "base")
+    (tmp_path / "kustomization.yaml").write_text(f"{text}configurations: [base/images.yaml]\n")
+    done = kustomize(tmp_path)
+    assert {container["image"] for container in containers(done).values()} == {"example.com/lading@sha256:0"}
+
+
+def test_a_proxy_is_told_to_every_container(kustomize):
+    for container in containers(kustomize(DEPLOY / "overlays/proxy")).values():
+        assert variables(container)["HTTPS_PROXY"] == "http://proxy.example.com:3128"
+        assert ".svc" in variables(container)["NO_PROXY"]
+
+
+@pytest.mark.parametrize("overlay", ["registry", "registry-token"])
+def test_the_configuration_of_registries_is_one_that_lading_reads(kustomize, overlay):
+    from lading.settings import Settings
+
+    container = containers(kustomize(DEPLOY / f"overlays/{overlay}"))["model-registry-storage-initializer"]
+    settings = Settings.load(
+        {name: text for name, text in variables(container).items() if text} | {"MLFLOW_TRACKING_TOKEN": "t"}
+    )
+    assert settings.registries[0].name == "prod"
+    token = settings.registries[0].options["login"]["token"]["file"]
+    mounts = [*container.get("volumeMounts", []), {"mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]
+    assert any(token.startswith(f"{mount['mountPath']}/") for mount in mounts)
+
+
+def test_a_volume_that_is_mounted_is_one_of_the_pod(kustomize):
+    container = containers(kustomize(DEPLOY / "overlays/registry-token"))["model-registry-storage-initializer"]
+    service = yaml.safe_load((DEPLOY / "examples/registry-token.yaml").read_text())
+    volumes = {volume["name"] for volume in service["spec"]["predictor"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+
+
+def test_the_chart_makes_what_the_base_makes(kustomize, helm):
+    ours = {thing["metadata"]["name"]: thing["spec"] for thing in kustomize(DEPLOY / "base")}
+    theirs = {thing["metadata"]["name"]: thing["spec"] for thing in helm()}
+    # A value that says what is the default is in the base as an example.
+    ours["default"]["container"].pop("env")
+    assert theirs == ours
+
+
+def test_values_of_the_chart(helm):
+    things = helm(
+        *("--set", "image.repository=example.com/lading,image.digest=sha256:0,containers.localModel=null"),
+        *(
+            "--set-json",
+            'config={"registries": [{"name": "prod", "kind": "catalog", "path": "/c"}], "verify": "strict"}',
+        ),
+        *("--set-json", 'env=[{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]'),
+    )
+    assert_read_by_kserve(things)
+    for thing in things:
+        validate(thing)
+    found = containers(things)
+    assert found.keys() == {"default", "model-registry-storage-initializer"}
+    for container in found.values():
+        assert container["image"] == "example.com/lading@sha256:0"
+        assert variables(container)["HTTPS_PROXY"] == "http://proxy:3128"
+        config = yaml.safe_load(variables(container)["LADING_CONFIG_YAML"])
+        assert config == {"registries": [{"name": "prod", "kind": "catalog", "path": "/c"}], "verify": "strict"}
+    assert matching(things, "s3://bucket/model") == ["default"]
+
+
+def test_the_chart_has_no_fault_that_helm_knows(program):
+    done = subprocess.run([program("helm"), "lint", "--strict", DEPLOY / "helm/lading"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
