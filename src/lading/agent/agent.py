@@ -13,9 +13,10 @@ from lading.agent.endpoint import Endpoint
 from lading.agent.hints import Hints
 from lading.agent.metrics import Metrics
 from lading.agent.status import Status
-from lading.agent.update import Outcome, update
+from lading.agent.update import Outcome, in_place, update
 from lading.deliver import Session
 from lading.errors import Interrupted, LadingError
+from lading.manifest import Manifest
 from lading.retry import Clock, SystemClock
 from lading.settings import Settings, config_path
 from lading.settings.agent import AgentSettings, Delivery, read_agent
@@ -140,10 +141,22 @@ class Agent:
         return outcome.exit_code
 
     def _ended(self, delivery: Delivery, outcome: Outcome) -> None:
-        now_s, there = self._unix_time(), outcome.manifest
         self.metrics.add("lading_polls_total", delivery=delivery.name, outcome=outcome.word)
-        if outcome.word in ("unchanged", "updated"):
+        current = outcome.word in ("unchanged", "updated")
+        if current:
             self._postponed.pop(delivery.name, None)
+        self._show(delivery, outcome.manifest, outcome.since_s, waits=outcome.waits, code="", error="", hint="")
+        if current:
+            self.status.change(delivery.name, succeeded_s=self._unix_time())
+
+    def _failed(self, delivery: Delivery, error: LadingError, tell: events.Listener) -> None:
+        self.metrics.add("lading_polls_total", delivery=delivery.name, outcome="failed")
+        tell(events.Failed(delivery.name, error.code, error.message, error.hint))
+        there, since_s = in_place(delivery)
+        self._show(delivery, there, since_s, code=error.code, error=error.message, hint=error.hint)
+
+    def _show(self, delivery: Delivery, there: Manifest | None, since_s: float, **others: str) -> None:
+        """What is in place after a turn, whoever put it there: perhaps an earlier process."""
         self.status.change(
             delivery.name,
             ready=there is not None,
@@ -152,27 +165,11 @@ class Agent:
             pin=there.pin if there else "",
             files=len(there.files) if there else 0,
             size_bytes=there.size_bytes if there else 0,
-            since_s=outcome.since_s,
-            checked_s=now_s,
+            since_s=since_s,
+            checked_s=self._unix_time(),
             done_bytes=0,
             total_bytes=0,
-            waits=outcome.waits,
-            **({"succeeded_s": now_s} if outcome.word in ("unchanged", "updated") else {}),
-            code="",
-            error="",
-            hint="",
-        )
-
-    def _failed(self, delivery: Delivery, error: LadingError, tell: events.Listener) -> None:
-        self.metrics.add("lading_polls_total", delivery=delivery.name, outcome="failed")
-        tell(events.Failed(delivery.name, error.code, error.message, error.hint))
-        self.status.change(
-            delivery.name,
-            doing="waiting",
-            checked_s=self._unix_time(),
-            code=error.code,
-            error=error.message,
-            hint=error.hint,
+            **others,
         )
 
     def _is_said(self, event: events.Event) -> bool:

@@ -58,6 +58,13 @@ def update(
     return _Turn(delivery, session, unix_time, host, doing).take()
 
 
+def in_place(delivery: Delivery) -> tuple[Manifest | None, float]:
+    """The manifest of what is in place, and since when (Unix time)."""
+    versions = Versions(delivery)
+    current = versions.current()
+    return versions.manifest(current), _since_s(read_record(versions.record), current)
+
+
 class _Turn:
     def __init__(
         self,
@@ -93,8 +100,8 @@ class _Turn:
         current = self._versions.current()
         if word != "unchanged":
             self._prune()
-        since_s = next((past.since_s for past in self._record.history if past.key == current), 0.0)
-        return Outcome(word, self._versions.manifest(current), since_s, waits, self._exit_code)
+        there = self._versions.manifest(current)
+        return Outcome(word, there, _since_s(self._record, current), waits, self._exit_code)
 
     def _is_what_was_pinned(self, there: Manifest) -> bool:
         """What is pinned can change no more: its origin is not asked."""
@@ -245,6 +252,10 @@ class _Turn:
     def _remember(self, record: Record) -> None:
         self._record = record
         write_record(self._versions.record, record)
+
+
+def _since_s(record: Record, key: str) -> float:
+    return next((past.since_s for past in record.history if past.key == key), 0.0)
 
 
 def _name(manifest: Manifest) -> str:
