@@ -3,17 +3,20 @@
 import hashlib
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from lading import events as told
-from lading.deliver import Request, deliver
-from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
-from lading.settings import RegistryEntry, StoreSettings
+from lading.disk import free_bytes
+from lading.errors import IntegrityError, NoSpace, Unsupported, UsageError
+from lading.manifest import Digest, File, Layer, Manifest
+from lading.settings import RegistryEntry, Settings, StoreSettings
 from lading.store import Store
-from lading.store.eviction import sweep
+from lading.store.eviction import make_room, prune, sweep
 from lading.store.inspection import verify
+from servers.faulty_http import claimed_size
 from servers.real_s3 import s3_anonymous
 from servers.trees import content, read_tree, whole_manifest, write_tree
 
@@ -105,3 +108,334 @@ def assert_five_were_fetched(server, folder, events, store):
     assert len(blobs(store)) == 55
     assert verify(store).rotten == ()
     assert (folder / "store/models").exists()
+
+
+# ---- what is the same model, and what is not ---------------------------------------------------
+
+
+def test_what_nothing_pins_is_fetched_again_each_time(server, tmp_path, pull_by):
+    for number, text in enumerate((b"old", b"new")):
+        uri = server.put("/model.bin", text, etag="")
+        pull_by(uri, tmp_path / str(number))
+        assert read_tree(tmp_path / str(number)) == {"model.bin": text}
+
+
+def test_a_digest_that_is_given_now_is_checked_whatever_the_store_has(server, tmp_path, pull_by, store):
+    uri = server.put("/model.bin", b"model")
+    pull_by(uri, tmp_path / "a")
+    with pytest.raises(IntegrityError):
+        pull_by(uri, tmp_path / "b", digest=f"sha256:{'0' * 64}")
+    assert not (tmp_path / "b").exists()
+    server.asked_bytes = 0
+    right = hashlib.sha256(b"model").hexdigest()
+    manifest = pull_by(uri, tmp_path / "c", digest=f"sha256:{right}")
+    assert manifest.files[0].verified == (Digest("sha256", right),)
+    assert server.asked_bytes == 0
+    pull_by(uri, tmp_path / "d", digest=f"sha512:{hashlib.sha512(b'model').hexdigest()}")
+    assert server.asked_bytes == 5
+    assert len(blobs(store)) == 1
+
+
+def test_what_was_not_verified_does_not_do_where_it_must_be(server, tmp_path, pull_by):
+    uri = server.put("/model.bin", b"model")
+    pull_by(uri, tmp_path / "a")
+    with pytest.raises(Unsupported, match="nobody vouches"):
+        pull_by(uri, tmp_path / "b", verify="strict")
+    assert not (tmp_path / "b").exists()
+
+
+def test_layers_of_which_other_files_are_wanted_are_another_model(store):
+    layers = Manifest((File("layer", 1, "v", layer=Layer()),), origin="o")
+    plain = Manifest((File("file", 1, "v"),), origin="o")
+    asked = [Settings(), Settings(allow=("*.json",)), Settings(ignore=("*.json",))]
+    assert len({store.key(layers, {}, settings) for settings in asked}) == 3
+    assert len({store.key(plain, {}, settings) for settings in asked}) == 1
+
+
+def test_an_archive_is_kept_as_what_is_in_it(server, tmp_path, pull_by, store):
+    write_tree(tmp_path / "tree", {"a/b": b"in it", "c": b"too"})
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
+        for path in ("a/b", "c"):
+            tar.add(tmp_path / "tree" / path, path)
+    uri = server.put("/model.tar.gz", (tmp_path / "model.tar.gz").read_bytes())
+    for name in ("x", "y", "y"):
+        pull_by(uri, tmp_path / name)
+        assert read_tree(tmp_path / name) == {"a/b": b"in it", "c": b"too"}
+    assert server.asked_bytes == len((tmp_path / "model.tar.gz").read_bytes())
+    assert {blob.read_bytes() for blob in blobs(store)} == {b"in it", b"too"}
+    assert verify(store).rotten == ()
+
+
+def test_digests_that_contradict_each_other_are_no_reason_to_take_a_file(store, tmp_path):
+    source = write_tree(tmp_path / "incoming", {"model.bin": b"model"})
+    right = Digest("sha256", hashlib.sha256(b"model").hexdigest())
+    wrong = Digest("sha256", "0" * 64)
+    file = File("model.bin", 5, "v", digest=Digest("crc32", "00000000"), verified=(right,))
+    store.commit("k" * 64, source, Manifest((file,), origin="o"))
+    listed = Manifest((File("model.bin", 5, "w", (wrong,)),), origin="elsewhere")
+    md5 = Digest("md5", "0" * 32)
+    for vouched in ((right,), (md5,), (right, md5)):
+        assert store.supply(listed, {"model.bin": vouched}, "auto", tmp_path / "stage") == {}
+    longer = Manifest((File("model.bin", 6, "w", (right,)),), origin="elsewhere")
+    assert store.supply(longer, {}, "auto", tmp_path / "stage") == {}
+    assert read_tree(tmp_path / "stage") == {}
+    unsized = Manifest((File("model.bin", None, "w", (right,)),), origin="elsewhere")
+    assert store.supply(unsized, {}, "strict", tmp_path / "stage")["model.bin"].size_bytes == 5
+
+
+def test_a_destination_that_holds_it_needs_nothing_of_the_store(server, tmp_path, pull, pull_by, events):
+    uri = server.put("/model.bin", b"model")
+    pull(uri, tmp_path / "model")
+    (tmp_path / "model/.lading/stage").mkdir(parents=True)
+    server.asked_bytes = 0
+    pull_by(uri, tmp_path / "model")
+    assert server.asked_bytes == 0
+    assert isinstance(events[-1], told.AlreadyDelivered)
+    whole_manifest(tmp_path / "model")
+
+
+# ---- what comes out of it ----------------------------------------------------------------------
+
+
+def test_a_hard_link_is_made_only_where_the_settings_say_that_nobody_can_write(server, tmp_path, pull, settings, store):
+    uri = server.put("/model.bin", b"model")
+    pull(uri, tmp_path / "copy", store=settings)
+    pull(uri, tmp_path / "link", store=settings._replace(hard_links=True))
+    [blob] = blobs(store)
+    assert not os.path.samefile(blob, tmp_path / "copy/model.bin")
+    if store.shares_with(tmp_path):
+        return  # a file system with reflinks
+    assert os.path.samefile(blob, tmp_path / "link/model.bin")
+    assert (tmp_path / "link/model.bin").stat().st_mode & 0o222 == 0
+    (tmp_path / "copy/model.bin").write_bytes(b"other")
+    assert blob.read_bytes() == b"model"
+
+
+def test_it_is_told_how_a_model_was_placed(server, tmp_path, pull_by, events):
+    pull_by(server.put("/model.bin", b"model"), tmp_path / "model")
+    [placed] = [event for event in events if isinstance(event, told.Placed)]
+    assert placed.ways in ("1 by copy", "1 by reflink")
+    assert placed.size_bytes == 5
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda place: (place.chmod(0o644), place.write_bytes(b"cut"))])
+def test_a_model_that_is_damaged_is_put_aside_and_fetched_again(server, tmp_path, pull_by, store, events, damage):
+    uri = server.put("/model.bin", b"model")
+    pull_by(uri, tmp_path / "a")
+    [model] = store.models()
+    damage(model.folder / "model.bin")
+    for name in "bc":
+        pull_by(uri, tmp_path / name)
+        assert read_tree(tmp_path / name) == {"model.bin": b"model"}
+    assert server.asked_bytes == 10
+    assert any(isinstance(event, told.Retried) for event in events)
+    assert len(list((store.root / "quarantine").iterdir())) == 1
+
+
+def test_a_model_whose_manifest_is_torn_is_fetched_again(server, tmp_path, pull_by, store):
+    uri = server.put("/model.bin", b"model")
+    pull_by(uri, tmp_path / "a")
+    (store.models()[0].folder / ".lading.json").write_text("{")
+    pull_by(uri, tmp_path / "b")
+    assert read_tree(tmp_path / "b") == {"model.bin": b"model"}
+    assert len(store.models()) == 1
+
+
+# ---- rot ---------------------------------------------------------------------------------------
+
+
+def test_verify_finds_a_turned_bit_and_the_next_delivery_fetches_that_file_alone(
+    server, bucket, tmp_path, pull_by, store
+):
+    variables = s3_anonymous(server.url)
+    uri = put_model(bucket, "llm", {"a": b"aaaa", "b": b"bbbbb"})
+    catalog = registered(tmp_path, "llm", uri, {"a": b"aaaa", "b": b"bbbbb"})
+    options = {"registries": (catalog,), **variables}
+    pull_by("model-registry://llm", tmp_path / "x", **options)
+    assert verify(store) == (1, 9, ())
+    victim = store.models()[0].folder / "a"
+    victim.chmod(0o644)
+    victim.write_bytes(b"aaab")
+    [rotten] = verify(store).rotten
+    assert (rotten.uri, rotten.paths) == ("model-registry://llm", ("a",))
+    assert store.models() == []
+    server.asked_bytes = 0
+    pull_by("model-registry://llm", tmp_path / "y", **options)
+    assert server.asked_bytes == 4
+    assert read_tree(tmp_path / "y") == {"a": b"aaaa", "b": b"bbbbb"}
+    assert verify(store).rotten == ()
+
+
+def test_verify_sees_files_that_have_no_blob_and_blobs_that_have_no_model(server, tmp_path, pull_by, store):
+    pull_by(server.put("/model.bin", b"model"), tmp_path / "a")
+    [blob] = blobs(store)
+    blob.unlink()
+    stray = store.blobs_folder / "00" / f"{'0' * 64}-00000000"
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(b"not this")
+    assert verify(store) == (1, 5, ())
+    assert not stray.exists()
+    victim = store.models()[0].folder / "model.bin"
+    victim.chmod(0o644)
+    victim.write_bytes(b"mudel")
+    assert [rotten.paths for rotten in verify(store).rotten] == [("model.bin",)]
+
+
+# ---- eviction ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(server, tmp_path, pull, settings, store):
+    """Three models of 64 KiB, the one used longest ago first, and a way to see which are left."""
+    for number in range(3):
+        uri = server.put(f"/{number}.bin", content(65536, seed=number))
+        pull(uri, tmp_path / str(number), store=settings)
+        key = store.models()[0].key
+        os.utime(store.root / "uses" / key, (1000 + number, 1000 + number))
+    return [model.key for model in reversed(store.models())]
+
+
+def limited(store: Store, **settings) -> Store:
+    return Store(store.settings._replace(**settings))
+
+
+def left(store: Store) -> list[str]:
+    return [model.key for model in reversed(store.models())]
+
+
+def test_above_the_high_mark_what_was_used_longest_ago_goes_until_the_low_one(three, store):
+    assert prune(limited(store, high="200000", low="100000")) == []
+    gone = prune(limited(store, high="190000", low="140000"))
+    assert [each.key for each in gone] == three[:1]
+    assert gone[0].freed_bytes == 65536
+    assert left(store) == three[1:]
+    assert len(blobs(store)) == 2
+    assert len(list((store.root / "uses").iterdir())) == 2
+
+
+def test_a_share_of_the_volume_is_a_mark_too(three, store):
+    assert prune(limited(store, high="100%", low="100%")) == []
+    assert len(prune(limited(store, high="0%", low="0%"))) == 3
+    assert left(store) == []
+    assert blobs(store) == []
+
+
+def test_what_was_not_used_for_so_long_goes(three, store):
+    assert [each.key for each in prune(limited(store, max_age_s=100.0, high="100%"), now_s=1101.5)] == three[:2]
+    assert left(store) == three[2:]
+
+
+def test_what_is_kept_or_needed_now_stays(three, store):
+    store.refer("by hand", three[0])
+    with store.lease(three[1]):
+        prune(limited(store, high="0", low="0"))
+        assert left(store) == three[:2]
+        prune(limited(store, high="0", low="0", locks=False))
+        assert left(store) == three[:2]
+    store.refer("by hand", None)
+    prune(limited(store, high="0", low="0"))
+    assert left(store) == []
+
+
+def test_the_lease_of_a_process_that_is_dead_holds_nothing(three, store):
+    (store.leases.folder / f"{three[0]}.dead").touch()
+    assert three[0] not in store.leases.held()
+    (store.leases.folder / f"{three[0]}.dead").touch()
+    unlocked = limited(store, locks=False)
+    assert three[0] in unlocked.leases.held()
+    os.utime(store.leases.folder / f"{three[0]}.dead", (0, 0))
+    assert three[0] not in unlocked.leases.held()
+
+
+def test_a_model_that_can_never_fit_is_refused_and_nothing_is_evicted_for_it(server, three, store, pull, tmp_path):
+    huge = free_bytes(store.root) * 2
+    uri = server.put("/huge.bin", b"huge")
+    server.misbehave("/huge.bin", claimed_size(huge))
+    store.refer("by hand", three[2])
+    server.asked_bytes = 0
+    with pytest.raises(NoSpace, match="needs") as caught:
+        pull(uri, tmp_path / "huge", store=store.settings)
+    assert "2.bin (64.0 KiB)" in caught.value.hint
+    assert server.asked_bytes == 0
+    assert left(store) == three
+    assert not (tmp_path / "huge").exists()
+
+
+def test_a_shared_file_goes_with_the_last_model_that_has_it(server, bucket, tmp_path, pull, settings, store):
+    variables = s3_anonymous(server.url)
+    pull(put_model(bucket, "llm", SHARDS), tmp_path / "old", store=settings, **variables)
+    for path in CHANGED:
+        bucket.put(f"llm/{path}", NEWER[path])
+    pull("s3://models/llm", tmp_path / "new", store=settings, **variables)
+    newer, older = store.models()
+    assert older.own_bytes == newer.own_bytes == sum(len(NEWER[path]) for path in CHANGED)
+    assert store.remove(older.key) == older.own_bytes
+    assert len(blobs(store)) == 50
+    assert store.remove(newer.key) == newer.manifest.size_bytes
+    assert blobs(store) == []
+
+
+def test_what_killed_processes_left_goes_with_a_sweep(three, store):
+    for place in ("uses/k", "origins/o/k", "asked/k", "references/k", "locks/k", "incoming/old/stage/x"):
+        stray = store.root / place
+        stray.parent.mkdir(parents=True, exist_ok=True)
+        stray.write_text("torn")
+        os.utime(stray, (0, 0))
+    for folder in ("incoming/old/stage", "incoming/old"):
+        os.utime(store.root / folder, (0, 0))
+    (store.blobs_folder / "00").mkdir(exist_ok=True)
+    (store.blobs_folder / "00" / "orphan").write_bytes(b"orphan")
+    (store.root / "incoming/new/stage").mkdir(parents=True)
+    assert sweep(store) == 6
+    assert not any((store.root / place).exists() for place in ("uses/k", "origins/o", "asked/k", "locks/k"))
+    assert [place.name for place in store.incoming_folder.iterdir()] == ["new"]
+    assert left(store) == three
+    assert len(list((store.root / "uses").iterdir())) == 3
+
+
+def test_room_is_made_of_what_nobody_needs_first(three, store):
+    make_room(store, 0)
+    assert left(store) == three
+
+
+# ---- places that are none ----------------------------------------------------------------------
+
+
+def test_a_store_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "store").touch()
+    for path in ("store", "store/below"):
+        with pytest.raises(UsageError, match="not a folder"):
+            Store(StoreSettings(path=str(tmp_path / path)))
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_stays(tmp_path):
+    write_tree(tmp_path / "store", {"photo.jpg": b"photo"})
+    with pytest.raises(UsageError, match=r"photo\.jpg"):
+        Store(StoreSettings(path=str(tmp_path / "store")))
+    assert os.listdir(tmp_path / "store") == ["photo.jpg"]
+
+
+def test_a_new_volume_may_have_its_lost_and_found(tmp_path):
+    (tmp_path / "lost+found").mkdir()
+    assert Store(StoreSettings(path=str(tmp_path))).writable
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [('{"format": 2}', Unsupported), ("", IntegrityError), ("[]", IntegrityError), ("{}", IntegrityError)],
+)
+def test_a_store_of_another_format_is_refused(tmp_path, text, error):
+    (tmp_path / "format").write_text(text)
+    with pytest.raises(error):
+        Store(StoreSettings(path=str(tmp_path)))
+
+
+def test_the_store_the_destination_and_the_source_lie_beside_each_other(tmp_path, pull, settings):
+    source = write_tree(tmp_path / "source", {"model.bin": b"model"})
+    for destination in (tmp_path / "store", tmp_path / "store/models/x", tmp_path):
+        with pytest.raises(UsageError, match="within each other"):
+            pull(str(source), destination, store=settings)
+    with pytest.raises(UsageError, match="within each other"):
+        pull(str(source), tmp_path / "x", store=settings._replace(path=str(source / "store")))
+    assert not (source / "store").exists()
+    assert not (tmp_path / "store/models/x").exists()

@@ -61,8 +61,10 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
 
 
 def _bring(findings: Sequence[Finding], requests: Sequence[Request], session: Session) -> list[Manifest]:
+    if not findings:
+        return []
     destinations = [request.destination for request in requests]
-    if findings and session.settings.store.path:
+    if session.settings.store.path:
         # Here, and not above: most deliveries have none.
         from lading.share import share
 

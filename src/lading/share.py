@@ -201,6 +201,8 @@ def place_out(store: Store, key: str, listed: Manifest, destination: Path, sessi
     started_s = time.monotonic()
     stored = store.find(key)
     if stored is None:
+        if store.writable and store.has(key):
+            store.put_aside(key)
         raise Vanished("the model is no longer in the store", retry_after_s=0.0)
     manifest = listed._replace(files=stored.files, archives=stored.archives)
     with ExitStack() as stack:

@@ -8,7 +8,7 @@ import pytest
 from lading.deliver import Request, deliver
 from lading.disk import free_bytes
 from lading.errors import NoSpace, NotAllowed
-from servers.faulty_http import ALWAYS, Answer, Fault, framed, probes
+from servers.faulty_http import claimed_size, framed
 from servers.trees import MIB, content, read_tree, told, write_tree
 
 PATH = "/model.bin"
@@ -18,18 +18,9 @@ DELIVERED = {"model.bin": CONTENT}
 TOO_LARGE = 1 << 60
 
 
-def claims_to_have(size_bytes: int) -> Fault:
-    """The listing of a file far larger than it is."""
-
-    def change(request, answer: Answer) -> Answer:
-        return answer.with_headers(Content_Range=f"bytes 0-0/{size_bytes}")
-
-    return Fault(change, times=ALWAYS, on=probes)
-
-
 def test_a_file_that_cannot_fit_is_refused_before_its_first_byte(server, destination, pull):
     uri = server.put(PATH, CONTENT)
-    server.misbehave(PATH, claims_to_have(TOO_LARGE))
+    server.misbehave(PATH, claimed_size(TOO_LARGE))
     with pytest.raises(NoSpace) as caught:
         pull(uri, destination.path)
     assert caught.value.exit_code == 7
@@ -51,7 +42,7 @@ def test_models_that_fit_only_one_by_one_are_refused_together(server, tmp_path, 
     size_bytes = free_bytes(tmp_path) * 6 // 10
     uris = [server.put(f"/{name}.bin", CONTENT) for name in "ab"]
     for name in "ab":
-        server.misbehave(f"/{name}.bin", claims_to_have(size_bytes))
+        server.misbehave(f"/{name}.bin", claimed_size(size_bytes))
     requests = [Request(uri, tmp_path / str(number)) for number, uri in enumerate(uris)]
     with pytest.raises(NoSpace):
         deliver(requests, new_session())

@@ -214,6 +214,15 @@ def gzipped(**when) -> Fault:
     return Fault(change, **{"on": anything, "times": ALWAYS, **when})
 
 
+def claimed_size(size_bytes: int, **when) -> Fault:
+    """The listing of a file far larger than it is."""
+
+    def change(request: Request, answer: Answer) -> Answer:
+        return answer.with_headers(Content_Range=f"bytes 0-0/{size_bytes}")
+
+    return Fault(change, **{"on": probes, "times": ALWAYS, **when})
+
+
 class FaultyServer:
     """The server, on a loopback port of its own; a context manager.
 
