@@ -6,7 +6,7 @@ import pytest
 
 from command_line import lading
 from lading import events as told
-from lading.errors import Unavailable, UsageError
+from lading.errors import LadingError, Unavailable, UsageError
 from lading.settings import RegistryEntry, Settings, StoreSettings
 from servers.fake_kubeflow import FakeKubeflow
 from servers.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, status

@@ -10,11 +10,11 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from lading import __version__
-from lading.cli import agent, check, demo, health, init, lock, pull, resolve, verify
+from lading.cli import agent, check, demo, health, init, lock, pull, resolve, store, verify
 from lading.errors import Interrupted, LadingError
 from lading.uri import printable, redact
 
-_COMMANDS = (pull, resolve, check, verify, lock, init, agent, health, demo)
+_COMMANDS = (pull, resolve, check, verify, lock, init, store, agent, health, demo)
 
 _EPILOG = """\
 examples:

@@ -1,0 +1,251 @@
+"""``lading store``: what the node's store holds, and what is to go."""
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from lading.cli.options import Commands, add_output_options
+
+if TYPE_CHECKING:
+    from lading.store import Model, Store
+
+_SHOWN_DIGITS = 12
+_MODEL_HELP = "the first digits of its key, or the URI that it was asked for with"
+
+
+def add_to(commands: Commands) -> None:
+    group: argparse.ArgumentParser = commands.add_parser(
+        "store",
+        help="look at the store that deliveries share, check it, and make room in it",
+        description="Look at the store that LADING_STORE or the configuration names, check it, and make room in it.",
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def action(name: str, run: Callable[[argparse.Namespace], int], help_: str, more: str = "") -> Any:
+        command = actions.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.{more}")
+        add_output_options(command, "print the result as JSON")
+        command.set_defaults(run=run)
+        return command
+
+    action("ls", ls, "list the models: sizes, last use, who needs or keeps them")
+    prune_more = " What is needed now, and what is kept, stays."
+    action("prune", prune, "evict by the settings' age and watermarks, and sweep up what nobody needs", prune_more)
+    action("verify", verify, "hash every file again; models that have rotted go to quarantine")
+    path_help = "print the folder of the store, or of a model in it"
+    action("path", path, path_help).add_argument("model", metavar="MODEL", nargs="?", help=_MODEL_HELP)
+    action("rm", rm, "remove a model").add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    keep_command = action("keep", keep, "keep a model from being evicted, under a name")
+    keep_command.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    keep_command.add_argument("name", metavar="NAME", help="who keeps it; a name keeps one model")
+    action("unkeep", unkeep, "keep no model under a name any more").add_argument("name", metavar="NAME")
+
+
+def ls(arguments: argparse.Namespace) -> int:
+    from lading.cli.output import show, show_json
+    from lading.disk import free_bytes
+    from lading.measures import count, size
+    from lading.uri import printable
+
+    with _open(arguments, writing=False) as store:
+        models = store.models()
+        used, free = store.used_bytes(), free_bytes(store.root)
+    if arguments.json:
+        report = {"path": str(store.root), "used_bytes": used, "free_bytes": free}
+        show_json({**report, "models": [_facts(model) for model in models]})
+        return 0
+    lines = [f"{'KEY':{_SHOWN_DIGITS}}  {'SIZE':>10}  {'ONLY ITS':>10}  {'LAST USE':16}  MODEL"] if models else []
+    for model in models:
+        sizes = f"{size(model.manifest.size_bytes):>10}  {size(model.own_bytes):>10}"
+        why = _why_it_stays(model)
+        uri = printable(model.manifest.requested) + (f"  ({printable(why)})" if why else "")
+        lines.append(f"{model.key[:_SHOWN_DIGITS]}  {sizes}  {_moment(model.used_at_s)}  {uri}")
+    lines.append(f"{count(len(models), 'model')}, {size(used)} in {printable(str(store.root))}, {size(free)} free")
+    show("\n".join(lines))
+    return 0
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    from lading.cli.output import show, show_json
+    from lading.measures import size
+    from lading.store.eviction import prune, sweep
+    from lading.uri import printable
+
+    with _open(arguments) as store:
+        gone = prune(store)
+        swept_bytes = sweep(store)
+    if arguments.json:
+        show_json({"gone": [each._asdict() for each in gone], "swept_bytes": swept_bytes})
+        return 0
+    for each in gone:
+        show(f"evicted {printable(each.uri)}, {size(each.freed_bytes)}: {each.why}")
+    if swept_bytes:
+        show(f"swept up {size(swept_bytes)} that nobody needed")
+    if not gone and not swept_bytes:
+        show("nothing to do")
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    from lading.cli.output import show, show_json
+    from lading.errors import IntegrityError
+    from lading.measures import count, size
+    from lading.store.inspection import verify
+    from lading.uri import printable
+
+    with _open(arguments) as store:
+        found = verify(store)
+    if arguments.json:
+        rotten = [each._asdict() for each in found.rotten]
+        show_json({"ok": not rotten, "models": found.models, "bytes": found.size_bytes, "rotten": rotten})
+    if found.rotten:
+        named = "; ".join(f"{each.uri or each.key}: {', '.join(each.paths)}" for each in found.rotten)
+        raise IntegrityError(
+            f"{count(len(found.rotten), 'model')} of {found.models} had rotted, now in quarantine: {printable(named)}",
+            hint="what needs them fetches them again; look at the disk",
+        )
+    if not arguments.json:
+        show(f"ok: {count(found.models, 'model')}, {size(found.size_bytes)}")
+    return 0
+
+
+def path(arguments: argparse.Namespace) -> int:
+    from lading.cli.output import show, show_json
+
+    with _open(arguments, writing=False) as store:
+        folder = str(_chosen(store, arguments.model).folder if arguments.model else store.root)
+    if arguments.json:
+        show_json({"path": folder})
+    else:
+        show(folder)
+    return 0
+
+
+def rm(arguments: argparse.Namespace) -> int:
+    from lading.cli.output import show, show_json
+    from lading.errors import UsageError
+    from lading.measures import size
+    from lading.uri import printable
+
+    with _open(arguments) as store:
+        model = _chosen(store, arguments.model)
+        why = _why_it_stays(model)
+        if why:
+            raise UsageError(
+                f"{printable(model.manifest.requested)} is {printable(why)}", hint="wait, or lading store unkeep NAME"
+            )
+        freed = store.remove(model.key)
+    if arguments.json:
+        show_json({"key": model.key, "freed_bytes": freed})
+    else:
+        show(f"removed {printable(model.manifest.requested)}, {size(freed)}")
+    return 0
+
+
+def keep(arguments: argparse.Namespace) -> int:
+    from lading.cli.output import show, show_json
+    from lading.uri import printable
+
+    with _open(arguments) as store:
+        model = _chosen(store, arguments.model)
+        store.refer(arguments.name, model.key)
+    if arguments.json:
+        show_json({"key": model.key, "name": arguments.name})
+    else:
+        show(f"{printable(arguments.name)} keeps {printable(model.manifest.requested)}")
+    return 0
+
+
+def unkeep(arguments: argparse.Namespace) -> int:
+    from lading.cli.output import show, show_json
+    from lading.errors import NotFound
+    from lading.near import near_hint
+    from lading.uri import printable
+
+    with _open(arguments) as store:
+        names = {name: key for key, names in store.references().items() for name in names}
+        if arguments.name not in names:
+            raise NotFound(f"nothing is kept as {printable(arguments.name)}", hint=near_hint(arguments.name, names))
+        store.refer(arguments.name, None)
+    if arguments.json:
+        show_json({"key": names[arguments.name], "name": arguments.name})
+    else:
+        show(f"{printable(arguments.name)} keeps nothing any more")
+    return 0
+
+
+@contextlib.contextmanager
+def _open(arguments: argparse.Namespace, *, writing: bool = True) -> "Iterator[Store]":
+    """The store that the settings name; what the system refuses while the block runs is said in words."""
+    import os
+
+    from lading.cli import output
+    from lading.disk import disk_error
+    from lading.errors import NotAllowed, NotFound, UsageError
+    from lading.settings import Settings
+    from lading.store import Store
+    from lading.uri import printable
+
+    output.use_format(arguments.log_format)
+    settings = Settings.load(arguments.environ)
+    output.use_format(arguments.log_format or settings.log_format)
+    if not settings.store.path:
+        raise UsageError("there is no store", hint="set LADING_STORE, or store.path in lading.yaml")
+    shown = printable(settings.store.path)
+    if not os.path.lexists(settings.store.path):
+        # A delivery makes it; a wrong name in a command should not.
+        raise NotFound(f"the store {shown} is not there", hint="the first delivery makes it")
+    store = Store(settings.store)
+    if writing and not store.writable:
+        raise NotAllowed(f"the store {shown} may not be written", hint=f"by user {os.geteuid()}")
+    try:
+        yield store
+    except OSError as error:
+        raise disk_error(error, error.filename or store.root) from error
+
+
+def _chosen(store: "Store", wanted: str) -> "Model":
+    """The one model that is meant."""
+    from lading.errors import NotFound, UsageError
+    from lading.near import near_hint
+    from lading.uri import printable, redact
+
+    models = store.models()
+    shown = redact(wanted)
+    found = [model for model in models if model.key.startswith(wanted)]
+    found = found or [model for model in models if shown in (model.manifest.requested, model.manifest.resolved)]
+    if not found:
+        hint = near_hint(shown, [model.manifest.requested for model in models]) or "lading store ls shows all"
+        raise NotFound(f"the store has no model {printable(shown)}", hint=hint)
+    if len(found) > 1:
+        keys = ", ".join(model.key[:_SHOWN_DIGITS] for model in found)
+        raise UsageError(f"{printable(shown)} is {len(found)} models", hint=f"name one of them: {keys}")
+    return found[0]
+
+
+def _why_it_stays(model: "Model") -> str:
+    kept = f"kept by {', '.join(model.references)}" if model.references else ""
+    return ", ".join(filter(None, ("in use" if model.leased else "", kept)))
+
+
+def _moment(time_s: float) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_s)) if time_s else "never"
+
+
+def _facts(model: "Model") -> dict[str, Any]:
+    manifest = model.manifest
+    return {
+        "key": model.key,
+        "path": str(model.folder),
+        "requested": manifest.requested,
+        "resolved": manifest.resolved,
+        "pin": manifest.pin,
+        "files": len(manifest.files),
+        "bytes": manifest.size_bytes,
+        "own_bytes": model.own_bytes,
+        "used_at": model.used_at_s,
+        "in_use": model.leased,
+        "kept_by": model.references,
+    }
