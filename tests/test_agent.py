@@ -220,9 +220,9 @@ def test_a_day_of_polls_rotations_and_outages_leaks_nothing(world, server):
     offer(0)
     models = world.folder / "models"
     world.write(
-        {"name": "named", "uri": "model-registry://iris", "destination": str(models / "named"), "every_s": 900},
-        {"name": "bucket", "uri": "s3://bucket/model", "destination": str(models / "bucket"), "every_s": 1200},
-        world.delivery("local", every_s=1800),
+        {"name": "named", "uri": "model-registry://iris", "destination": str(models / "named"), "every_s": 1800},
+        {"name": "bucket", "uri": "s3://bucket/model", "destination": str(models / "bucket"), "every_s": 2400},
+        world.delivery("local", every_s=7200),
         registries=[{"name": "catalog", "kind": "catalog", "path": str(catalog)}],
         store={"path": str(world.folder / "store"), "high": "200000", "low": "100000"},
         credentials=[{"prefix": "s3://bucket/", "folder": str(keys)}],

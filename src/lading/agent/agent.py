@@ -24,7 +24,7 @@ from lading.uri import printable
 
 # How soon a changed configuration and a hint are noticed.
 _LOOK_EVERY_S = 5.0
-_LOOK_AT_STORE_S = 60.0
+_LOOK_AT_STORE_S = 300.0
 # What says the same with every turn, or nothing that the switch does not.
 _UNSAID = (events.Resolved, events.Listed, events.AlreadyDelivered)
 

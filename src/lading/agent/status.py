@@ -113,7 +113,7 @@ class Status:
             case events.RolledBack():
                 self.metrics.add("lading_rollbacks_total", delivery=name)
             case events.Failed():
-                self.metrics.add("lading_failures_total", code=event.code, delivery=name)
+                self.metrics.add("lading_failures_total", delivery=name, code=event.code)
                 if event.code == IntegrityError.code:
                     self.metrics.add("lading_verification_failures_total", delivery=name)
 
