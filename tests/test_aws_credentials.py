@@ -490,6 +490,9 @@ def test_a_token_with_a_line_break_does_not_become_a_second_header(http: HttpCli
         "5",
         '{"AccessKeyId": "s3cret"}',
         '{"AccessKeyId": "A", "SecretAccessKey": "s3cret", "Expiration": "later"}',
+        '{"AccessKeyId": "A", "SecretAccessKey": ["s3cret"]}',
+        '{"AccessKeyId": "A", "SecretAccessKey": "s3cret", "Token": {"s3cret": 1}}',
+        "[" * 100_000,
     ],
 )
 def test_an_answer_that_is_not_what_aws_documents_is_refused_without_being_quoted(

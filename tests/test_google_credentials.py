@@ -1,6 +1,7 @@
 """Every kind of Google credentials, against a Google that google-auth believes too."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -30,8 +31,6 @@ def credentials(clock):
     clients = []
 
     def make(**variables: str) -> GoogleCredentials:
-        import threading
-
         retry = Retry(threading.Event(), attempts=4, clock=clock)
         clients.append(HttpClient(Network(), Limits(stall_s=5.0, connect_s=5.0), retry))
         return GoogleCredentials(read_google(Variables({"NO_GCE_CHECK": "true"} | variables)), clients[-1])
@@ -367,6 +366,25 @@ def test_an_iam_service_that_refuses_or_rambles_is_not_quoted(google, server, of
     with pytest.raises(kind) as caught:
         of(google.document("impersonated_service_account", source_credentials=source)).token()
     assert "se-cret" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_two_that_ask_the_metadata_server_at_once_do_not_disturb_each_other(google, server, clock):
+    http = HttpClient(Network(), Limits(stall_s=5.0, connect_s=5.0), Retry(threading.Event(), attempts=2, clock=clock))
+    answer = server.routes["/computeMetadata/v1/"]
+    kinds = []
+
+    with FaultyServer() as another:
+        hosts = google.metadata_host, FakeGoogle(another).metadata_host
+        first, second = (GoogleCredentials(read_google(Variables({"GCE_METADATA_HOST": host})), http) for host in hosts)
+
+        def after_the_other(request):
+            kinds.append(second.token().kind)
+            return answer(request)
+
+        server.routes["/computeMetadata/v1/"] = after_the_other
+        kinds.append(first.token().kind)
+    http.close()
+    assert kinds == ["metadata server"] * 2
 
 
 def test_a_metadata_server_without_end_is_none(google, server, credentials):

@@ -156,8 +156,6 @@ class AwsCredentials:
             head, body = quick.fetch("GET", roles + name, headers, limit_bytes=_LIMIT_BYTES, redirects=0)
         except (Unavailable, NotFound, UnicodeDecodeError, IndexError):
             return None
-        finally:
-            quick.close()
         if head.status != 200:
             raise status_error(head, "the instance's metadata service")
         return _keys_from_json(body, "instance metadata")
@@ -183,10 +181,14 @@ def xml_text(body: bytes, name: str) -> str:
 def _keys_from_json(body: bytes, kind: str) -> AwsKeys:
     try:
         data: dict[str, Any] = read_json(body)
+        texts = [data["AccessKeyId"], data["SecretAccessKey"], data.get("Token") or ""]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError
+        key_id, secret, token = texts
         return AwsKeys(
-            data["AccessKeyId"],
-            Secret(data["SecretAccessKey"]),
-            Secret(data["Token"]) if data.get("Token") else None,
+            key_id,
+            Secret(secret),
+            Secret(token) if token else None,
             kind,
             unix_time(data["Expiration"]) if data.get("Expiration") else None,
         )

@@ -96,8 +96,6 @@ class AzureCredentials:
             self._managed_identity(quick, "")
         except (NotAllowed, NotFound, Unavailable, Unsupported):
             return False
-        finally:
-            quick.close()
         self._as_machine = True
         self._renewing = Renewing(self._fetch)
         return True

@@ -279,8 +279,6 @@ class GoogleCredentials:
         except Unavailable:
             self.unanswered = True
             return None
-        finally:
-            http.close()
         # Something else may answer at that address; and an account that is missing, or may not be used, is none.
         if head.status != 200 or head.get("metadata-flavor") != "Google":
             return None
