@@ -8,6 +8,7 @@ import yaml
 from lading.errors import NotAllowed, NotFound, UsageError
 from lading.uri import printable
 
+_MOST_DEPTH = 100
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -44,14 +45,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """The mapping in ``text`` (empty for an empty one); errors name the line of ``name``."""
     try:
+        _check_depth(text)
         data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UsageError(f"{printable(name)}, line {line}: {error.problem}") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{printable(name)} is not YAML") from error
+    except (ValueError, KeyError, AttributeError, OverflowError) as error:
+        # PyYAML's own constructors raise these: the date 2026-02-30, !!bool perhaps.
+        raise UsageError(
+            f"{printable(name)} holds a value that cannot be read ({printable(str(error))[:80]})",
+            hint="a text that looks like a date or a number is put in quotes",
+        ) from error
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise UsageError(f"{printable(name)} does not hold a mapping with text keys")
     return data
+
+
+def _check_depth(text: str) -> None:
+    """Raise for a document that is nested too deeply: the C loader calls itself for each level, and ends the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_DEPTH:
+            raise yaml.YAMLError
