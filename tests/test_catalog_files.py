@@ -88,6 +88,8 @@ def test_a_file_from_elsewhere_does_not_choose_files_of_this_machine(tmp_path, l
         ("include: other.yaml", "", "include is not a list"),
         ("include: [{url: 'https://h/c.yaml'}]", "", "with their digest"),
         ("include: [{url: 'https://h/c.yaml', digest: 'sha256:1'}]", "", "sha256 digest"),
+        (f"include: [{{url: 'https://h/c.yaml', digest: 'md5:{'1' * 32}'}}]", "", "can be forged"),
+        (f"include: [{{url: 'https://h/c.yaml', digest: 'git-sha1:{'1' * 40}'}}]", "", "can be forged"),
     ],
 )
 def test_what_cannot_be_put_together_is_refused(tmp_path, look_up, root, other, says):

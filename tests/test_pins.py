@@ -36,6 +36,12 @@ def test_a_pin_is_put_on_any_uri_and_taken_off_again(text):
     assert str(PIN) in pinned(uri, PIN).redacted()
 
 
+def test_a_checksum_alone_is_no_pin():
+    checksum = (Digest("crc32c", "0" * 8),)
+    one, other = (pin_of(Manifest.of([File("a", 1, version, checksum)]), {}) for version in ("v1", "v2"))
+    assert one != other
+
+
 @pytest.mark.parametrize("value", ["1", "sha256:0", "SHA256:" + "0" * 64, "md5:" + "0" * 64, "sha256:" + "G" * 64])
 def test_a_query_key_of_the_origins_own_is_not_a_pin(value):
     uri = ModelURI.parse(f"https://host/a?pin={value}")

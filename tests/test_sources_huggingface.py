@@ -144,6 +144,14 @@ def test_the_commit_is_found_first_and_everything_is_asked_for_by_it(hub, model,
     assert [path for path in others if commit not in path] == []
 
 
+def test_a_commit_that_is_asked_for_is_no_other_one(hub, model, fetch):
+    asked = "0" * 40
+    body = json.dumps({"sha": model.refs["main"]}).encode()
+    hub.server.misbehave(f"/api/models/owner/model/revision/{asked}", status(200, body, on=anything, times=ALWAYS))
+    with pytest.raises(IntegrityError, match="another commit"):
+        fetch(f"hf://owner/model@{asked}")
+
+
 @pytest.mark.parametrize("uri", ["hf://gpt2", "hf://gpt2:main", "hf://gpt2@main"])
 def test_a_canonical_model_has_one_name(hub, fetch, uri):
     hub.repository("gpt2").commit({"config.json": b"2"})

@@ -3,7 +3,7 @@
     s3://models/llm?pin=sha256:…      model-registry://prod/iris/v3?pin=sha256:…
 
 The digest is over every file's path, size, and its strongest digest or, where its origin declares
-none, the validator that names its version.
+none, the validator that names its version; a checksum (CRC) goes with the validator.
 """
 
 import hashlib
@@ -50,6 +50,8 @@ def pin_of(listed: Manifest, recorded: Mapping[str, Digest]) -> Digest:
 
 def _identity(file: File, recorded: list[Digest]) -> str:
     known = [digest for digest in (*recorded, *file.declared) if not digest.part_sizes_bytes]
-    if known:
-        return str(max(known, key=lambda digest: _STRENGTH.index(digest.algorithm)))
-    return file.validator or ""
+    if not known:
+        return file.validator or ""
+    strongest = max(known, key=lambda digest: _STRENGTH.index(digest.algorithm))
+    # Another content has the same checksum once in four thousand million times, and whoever wants one makes one.
+    return f"{strongest} {file.validator}" if strongest.algorithm.startswith("crc") else str(strongest)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from lading.errors import IntegrityError, NotFound, UsageError
 from lading.http_client import HttpClient, status_error
-from lading.manifest import Digest, safe_path
+from lading.manifest import STRONG, Digest, safe_path
 from lading.near import near_hint
 from lading.registries import NoSuchModel, Resolution
 from lading.registries.reference import SCHEME, Reference
@@ -91,7 +91,10 @@ class CatalogRegistry:
                 place = path.parent / item
                 yield from _models_of(_leaf(read_yaml(place), str(place)), str(place), place.parent)
             elif isinstance(item, dict) and set(item) == {"url", "digest"} and isinstance(item["url"], str):
-                yield from self._models_at(item["url"], Digest.parse(str(item["digest"])))
+                digest = Digest.parse(str(item["digest"]))
+                if digest.algorithm not in STRONG:
+                    raise _wrong(f"{item['url']} is included by {digest.algorithm}, which can be forged", shown)
+                yield from self._models_at(item["url"], digest)
             else:
                 raise UsageError(
                     f"catalog {printable(shown)}: include takes paths, and URLs with their digest",

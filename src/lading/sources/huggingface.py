@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 from lading.credentials import Secret
 from lading.disk import read_secret_file
 from lading.documents import read_json
-from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest, safe_path
@@ -135,6 +135,8 @@ class HuggingFaceSource:
         commit = info.get("sha") if isinstance(info, dict) else None
         if not isinstance(commit, str) or not _SHA1.fullmatch(commit):
             raise self._not_the_hub()
+        if _SHA1.fullmatch(revision) and commit != revision:
+            raise IntegrityError(f"{self._shown}: the Hub answers with another commit, {commit}")
         if info.get("gated"):
             # Everybody may list a gated repository: better refused now than by the first file.
             head, _ = self._ask("/auth-check")
