@@ -384,7 +384,7 @@ def test_a_version_that_goes_while_it_is_looked_up_is_told(mlflow, ask):
     assert ask("mlflow://iris").version == "2"
 
 
-@pytest.mark.parametrize("listing", ["endless", "barren", "repeated", "foreign", "unordered", "odd"])
+@pytest.mark.parametrize("listing", ["endless", "barren", "repeated", "foreign", "unordered", "odd", "long"])
 def test_a_listing_that_is_no_listing_ends(mlflow, ask, listing):
     numbers = count(1)
 
@@ -398,6 +398,7 @@ def test_a_listing_that_is_no_listing_ends(mlflow, ask, listing):
             "foreign": {"name": "other"},
             "unordered": {"version": str(number)},
             "odd": {"version": {"number": 1}},
+            "long": {"version": "9" * 5000},
         }.get(listing, {})
         versions = [] if listing == "barren" else [version]
         return Answer(200, {}, json.dumps({"model_versions": versions, "next_page_token": f"t{number}"}).encode())

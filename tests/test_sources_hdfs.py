@@ -60,10 +60,13 @@ def test_a_uri_names_a_path_and_only_with_a_port_a_host(
         ("hdfs://user/../me", CONFIGURED, "'..'"),
         ("hdfs://x", {"HDFS_NAMENODE": "nn:9870"}, "not an http or https URL"),
         ("hdfs://x", {"HDFS_NAMENODE": "https://me:s3cret@nn:9870"}, "not an http or https URL"),
+        ("hdfs://x", {"HDFS_NAMENODE": "https://[s3cret:9870"}, "not an http or https URL"),
+        ("hdfs://x", {"HDFS_NAMENODE": "https://nn:s3cret"}, "not an http or https URL"),
         ("hdfs://x", {"HDFS_HEADERS": '{"A": "s3cret"}'}, "no HDFS_NAMENODE"),
         ("hdfs://x", {**CONFIGURED, "HDFS_HEADERS": "s3cret"}, "not a JSON object"),
         ("hdfs://x", {**CONFIGURED, "HDFS_KERBEROS_PRINCIPAL": "me@R"}, "only one of"),
         ("hdfs://x", {**CONFIGURED, "HDFS_TLS_CERT": "s3cret!"}, "not base64"),
+        ("hdfs://x", {**CONFIGURED, "HDFS_TLS_CERT": "s3cret\u00e9"}, "not base64"),
         ("hdfs://x", {**CONFIGURED, "HDFS_TLS_SKIP_VERIFY": "perhaps"}, "TLS_SKIP_VERIFY"),
     ],
 )

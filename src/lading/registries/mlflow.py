@@ -8,6 +8,7 @@ https://mlflow.org/docs/latest/rest-api.html.  Options of an entry, beside those
 Where a version's files are is asked by ``get-download-uri``: its ``source`` is what somebody wrote down.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -43,6 +44,7 @@ _MOST_PAGES = 100
 _MOST_SHOWN = 20
 # A version's number in its database is of 32 bits in some of them.
 _MOST_DIGITS = 9
+_NUMBER = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
 _DELIVERED_TAG = "lading.delivered."
 _OF_A_VERSION = ("description", "current_stage", "status", "run_id", "creation_timestamp", "last_updated_timestamp")
 _OF_A_LOGGED_MODEL = (
@@ -161,7 +163,7 @@ class MlflowRegistry:
             return self._newest(name, _STAGES[wanted.lower()])
         what = f"version {printable(wanted)!r} of model {printable(name)!r}"
         try:
-            if not (wanted.isascii() and wanted.isdigit() and len(wanted) <= _MOST_DIGITS):
+            if not _NUMBER.fullmatch(wanted):
                 raise NotFound(wanted)
             answer = self._server.get(
                 f"{_API}/model-versions/get", {"name": name, "version": str(int(wanted))}, what=what
@@ -212,7 +214,7 @@ class MlflowRegistry:
             answer = self._server.get(f"{_API}/model-versions/search", query, what=what)
             for version in self._items(answer, "model_versions", what):
                 number = version.get("version")
-                if version.get("name") != name or not isinstance(number, str) or not number.isdecimal():
+                if version.get("name") != name or not isinstance(number, str) or not _NUMBER.fullmatch(number):
                     raise self._wrong(what)
                 if int(number) >= before:
                     raise IntegrityError(f"{what} are not listed from the newest to the oldest")

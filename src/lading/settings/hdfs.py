@@ -1,7 +1,6 @@
 """HDFS: KServe's secret for it, a folder of files or storage JSON, and the variables that stand for its keys."""
 
 import base64
-import binascii
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -95,7 +94,11 @@ def read_hdfs(variables: Variables) -> Hdfs:
 
 
 def _namenode(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises, too
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
         raise UsageError(
             "HDFS_NAMENODE is not an http or https URL", hint="for example https://namenode:9871, without a user"
@@ -116,5 +119,5 @@ def _headers(text: str) -> tuple[tuple[str, Secret], ...]:
 def _content(variable: str, text: str) -> str:
     try:
         return memory_file(base64.b64decode("".join(text.split()), validate=True))
-    except binascii.Error as error:
+    except ValueError as error:
         raise UsageError(f"{variable} is not base64 text", hint="encode the file by: base64 -w0") from error
