@@ -53,16 +53,13 @@ class Landing:
         self._landed: dict[int, tuple[int, dict[str, int]]] = {}
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
+        self._staged_bytes = 0
         try:
-            self.descriptor = os.open(place, _OPEN_FLAGS, 0o666)
-            status = os.fstat(self.descriptor)
-            self._staged_bytes = status.st_size
-            if status.st_nlink > 1:
-                # A link that an interrupted publication made: writing would change the old model.
-                os.close(self.descriptor)
-                os.unlink(place)
-                self.descriptor = os.open(place, _OPEN_FLAGS, 0o666)
-                self._staged_bytes = 0
+            try:
+                # New, as almost all are: nothing in it to look at.
+                self.descriptor = os.open(place, _OPEN_FLAGS | os.O_EXCL, 0o666)
+            except FileExistsError:
+                self.descriptor, self._staged_bytes = _open_staged(place)
         except OSError as error:
             raise disk_error(error, place) from error
 
@@ -248,6 +245,18 @@ class Landing:
                 crcs[name] = function(buffer[:count], crcs[name])
             start += count
         return crcs
+
+
+def _open_staged(place: str) -> tuple[int, int]:
+    """The file that an earlier run left at ``place``, and its size."""
+    descriptor = os.open(place, _OPEN_FLAGS, 0o666)
+    status = os.fstat(descriptor)
+    if status.st_nlink == 1:
+        return descriptor, status.st_size
+    # A link that an interrupted publication made: writing would change the old model.
+    os.close(descriptor)
+    os.unlink(place)
+    return os.open(place, _OPEN_FLAGS, 0o666), 0
 
 
 def _is_whole(digest: Digest, algorithm: str) -> bool:
