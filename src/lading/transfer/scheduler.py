@@ -330,6 +330,9 @@ class Transfer:
             # Once more from the start: the wire may have damaged it.  Twice, it is the origin.
             if landing.refetched or landing.follower is not None:
                 Path(landing.place).unlink(missing_ok=True)
+                if len(self._jobs) > 1:
+                    # Several may have a file of this name.
+                    error.message = f"{job.listed.resolved}: {error.message}"
                 raise
             landing.refetched = True
             self._listener(Retried(printable(landing.file.path), error.message, 0.0))
