@@ -25,7 +25,7 @@ from servers.fake_oci import (
     gzipped,
     tar,
 )
-from servers.faulty_http import ALWAYS, Answer, FaultyServer, cut, probes, redirect, status, wrong_byte
+from servers.faulty_http import ALWAYS, Answer, Fault, FaultyServer, anything, cut, probes, redirect, status, wrong_byte
 from servers.trees import MIB, content, read_tree, whole_manifest
 
 INSECURE = {"KSERVE_OCI_INSECURE_REGISTRY": "true"}
@@ -742,6 +742,18 @@ def test_no_login_follows_a_redirect_to_storage(registry, bring, server):
         assert bring(variables=config(registry, {"auth": AUTH}), span_bytes=MIB // 4)[0] == FILES
         assert storage.requests
         assert not any("authorization" in request.headers for request in storage.requests)
+
+
+def test_storage_that_asks_for_a_login_gets_none(registry, bring, server):
+    registry.put_files(FILES)
+    with FaultyServer() as storage, FaultyServer() as thief:
+        asks = Answer(401, {"WWW-Authenticate": f'Bearer realm="{thief.url}/token",service="x"'})
+        storage.misbehave("", Fault(lambda *_: asks, times=ALWAYS, on=anything))
+        for digest in registry.blobs:
+            server.misbehave(registry.path("blobs", digest), redirect(f"{storage.url}/{digest}", 307))
+        refused(bring, NotAllowed, variables=config(registry, {"auth": AUTH}))
+        assert storage.requests
+        assert thief.requests == []
 
 
 @pytest.mark.parametrize("realm", ["ftp://host/token", "", "file:///etc/passwd", "http//x", "http://[::1/token"])

@@ -20,6 +20,7 @@ from lading.manifest import Digest, File, Layer, Manifest
 from lading.near import near_hint
 from lading.oci.authorization import Authorization
 from lading.oci.credentials import DOCKER_HUB, canonical_host, find_login
+from lading.origin import split_url
 from lading.settings import Settings
 from lading.settings.oci import read_oci
 from lading.sources import Sink
@@ -262,6 +263,10 @@ class OciSource:
                 raise Unsupported(
                     error.message, hint="a registry without TLS needs KSERVE_OCI_INSECURE_REGISTRY=true"
                 ) from error
+            if answer.head.status in (401, 403) and split_url(answer.url)[0] != split_url(base)[0]:
+                # Storage that the registry redirects to: its challenge is not the registry's, and gets no login.
+                with answer:
+                    raise status_error(answer.head, what)
             if answer.head.status == 403:
                 with answer:
                     raise authorization.refusal(what, 403)
