@@ -189,3 +189,11 @@ def test_a_stop_ends_the_wait() -> None:
         retry(FakeClock(), stop=stop, listener=listener).call(origin, what="x")
     assert origin.asked == 1
     assert len(heard) == 1
+
+
+def test_tries_within_tries_do_not_multiply() -> None:
+    clock = FakeClock()
+    within, origin = retry(clock, attempts=3), Origin(*(Unavailable("busy") for _ in range(100)))
+    with pytest.raises(Unavailable, match="busy"):
+        retry(clock, attempts=3).call(lambda: within.call(origin, what="a token"), what="a file")
+    assert origin.asked == 3

@@ -74,6 +74,8 @@ class Retry(NamedTuple):
                     gained, failed = progress(), 0
                 failed += 1
                 if failed >= self.attempts:
+                    # An attempt that retries within (for a token) has done what can be done: tries do not multiply.
+                    error.retryable = False
                     raise
                 delay_s = self._delay(failed, error)
                 if self.deadline_s is not None and self.clock.now() + delay_s > self.deadline_s:
