@@ -30,6 +30,7 @@ debian krb5-admin-server kadmin.local
 debian libkrb5-dev krb5-config
 debian gcc gcc
 debian python3-dev python3-config
+debian chromium chromium
 if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
@@ -41,6 +42,14 @@ if ! cmp -s requirements/mlflow.txt .servers/mlflow/installed; then
   python3 -m venv .servers/mlflow
   .servers/mlflow/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mlflow.txt
   cp requirements/mlflow.txt .servers/mlflow/installed
+fi
+
+# A model server of the Open Inference Protocol, and Triton's client.
+if ! cmp -s requirements/mlserver.txt .servers/mlserver/installed; then
+  rm -rf .servers/mlserver
+  python3 -m venv .servers/mlserver
+  .servers/mlserver/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mlserver.txt
+  cp requirements/mlserver.txt .servers/mlserver/installed
 fi
 
 # Blob Storage; the version is in tests/real/test_azurite.py too.
@@ -62,6 +71,9 @@ if ! cmp -s tests/real/hadoop/pom.xml .servers/hadoop/installed; then
   rm -rf .servers/hadoop/maven tests/real/hadoop/target
   cp tests/real/hadoop/pom.xml .servers/hadoop/installed
 fi
+
+# KServe's own storage initializer.
+make --silent .bench/ready
 
 # What renders the manifests, built from source, which takes a few minutes.
 if [ ! -x .servers/bin/kustomize ]; then
