@@ -2,13 +2,10 @@
 
 import os
 import shutil
-import signal
-import sys
 import tarfile
 import tempfile
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from lading.retry import SystemClock
 from lading.settings import Limits, Settings
 from lading.verify import new_hash
 from lading.workspace import Patience, Workspace, open_workspace
+from servers.killer import run_and_kill_at
 
 Tree = Mapping[str, bytes]
 
@@ -99,49 +97,6 @@ def pack(archive: Path, tree: Tree) -> None:
         with tarfile.open(archive, "w") as tar:
             for path in tree:
                 tar.add(os.path.join(name, path), arcname=path)
-
-
-class Killer:
-    """Counts changes to the file system, and kills the process before the one that it was told."""
-
-    def __init__(self, kill_at: int) -> None:
-        self._left = kill_at
-        self._lock = threading.Lock()
-
-    def wrap(self, function: Callable[..., object]) -> Callable[..., object]:
-        def counted(*args: object, **kwargs: object) -> object:
-            with self._lock:
-                if self._left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                self._left -= 1
-            return function(*args, **kwargs)
-
-        return counted
-
-
-def run_and_kill_at(number: int, action: Callable[[], object]) -> bool:
-    """Run ``action`` in a child that dies before its ``number``-th change; true if it came through."""
-    with warnings.catch_warnings():
-        # Python 3.12 warns of threads at a fork; none of the test's own holds a lock here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        try:
-            killer = Killer(number)
-            for name in ("rename", "replace", "unlink", "remove", "rmdir", "mkdir", "link", "chmod", "fsync"):
-                setattr(os, name, killer.wrap(getattr(os, name)))
-            place.exchange = killer.wrap(place.exchange)
-            action()
-        except BaseException as error:  # noqa: BLE001 - the child must not return into the test's process
-            print(repr(error), file=sys.__stderr__)
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
-    assert os.waitstatus_to_exitcode(status) == 0, "the delivery itself failed"
-    return True
 
 
 @dataclass

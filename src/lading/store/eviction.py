@@ -39,9 +39,9 @@ class Gone(NamedTuple):
     why: str
 
 
-def tidy(store: Store, *, stale_s: float = _STALE_S) -> None:
+def tidy(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None) -> None:
     """Remove what killed processes left half removed or half fetched.  Looks at one folder: for every start."""
-    now = time.time()
+    now = time.time() if now_s is None else now_s
     for place in entries(store.incoming_folder):
         if REMOVED in place.name:
             # Another process may be at it: both come to the same end.
@@ -53,7 +53,7 @@ def tidy(store: Store, *, stale_s: float = _STALE_S) -> None:
 def sweep(store: Store, *, now_s: float | None = None) -> int:
     """Remove all that belongs to nobody; returns the bytes that are free again.  Looks at every file's name."""
     now = time.time() if now_s is None else now_s
-    tidy(store)
+    tidy(store, now_s=now)
     freed = 0
     for blob in store.blobs_folder.glob("*/*"):
         with contextlib.suppress(FileNotFoundError):
