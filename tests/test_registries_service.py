@@ -142,6 +142,13 @@ def test_an_oidc_token_is_renewed_before_it_ends(server, service, monkeypatch):
     assert [each for each in sent(server) if str(each).startswith("Bearer")] == ["Bearer token-1", "Bearer token-2"]
 
 
+def test_an_oidc_secret_does_not_travel_unencrypted(service):
+    where = {"token_url": "http://idp.example.com/token"}
+    guarded = service(login={"oidc": {"client_id": "lading", "client_secret": "s3cret", **where}})
+    with pytest.raises(UsageError, match="unencrypted"):
+        get(guarded)
+
+
 def test_an_oidc_client_that_is_refused_is_told_without_its_secret(server, service):
     Issuer(server)
     with pytest.raises(NotAllowed, match="invalid_client") as caught:

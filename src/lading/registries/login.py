@@ -137,9 +137,13 @@ class _Oidc:
         read, options = self._read, self._options
         form = {"grant_type": "client_credentials"}
         form |= {key: read(options, key) for key in ("scope", "audience") if options.get(key)}
+        url = read(options, "token_url") or self._discovered(read(options, "issuer"))
+        origin, _ = split_url(url)
+        if origin.scheme == "http" and not _is_near(origin):
+            raise read.wrong(f"its client_secret would travel unencrypted to {origin}", hint="use https")
         return request_token(
             self._http,
-            read(options, "token_url") or self._discovered(read(options, "issuer")),
+            url,
             form,
             # RFC 6749, 2.3.1: Basic is what every server must understand, both parts encoded as in a form.
             headers=[("Authorization", _basic(*(quote_plus(read(options, key)) for key in _CLIENT)))],

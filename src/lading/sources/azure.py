@@ -119,6 +119,8 @@ class _AzureSource(ABC):
         self._base = f"{root.scheme}://{root.netloc}"
         self._root = f"{root.path}/{self._container}"
         self._shown = uri.redacted()
+        # Who configures the address of an emulator, or writes the SAS behind http://, has said so.
+        self._may_be_clear = bool(service or asked)
         self._prefix_shown = printable(f"{self._base}{self._root}/")
         self._http = http
         self._limits = settings.limits
@@ -234,6 +236,8 @@ class _AzureSource(ABC):
             account, key = credential.account, credential.key
             sent.append(sign(account, key, method=method, path=path, query=query, headers=sent))
         elif isinstance(credential, Sas):
+            if self._base.startswith("http://") and not self._may_be_clear:
+                raise UsageError(f"a SAS would go to {self._base} in the clear", hint="write https://")
             query = "&".join(part for part in (query, credential.query.reveal()) if part)
         elif isinstance(credential, Token):
             if not self._base.startswith("https://"):
