@@ -1,0 +1,167 @@
+"""The containers that KServe makes of our manifests and an example, run as Kubernetes would run them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+# The image, its network and its server are those of the image's own tests.
+from test_image import ENGINE, image, network, server, sources  # noqa: F401
+
+from servers.fake_kubeflow import FakeKubeflow
+from servers.fake_s3 import FakeS3
+from servers.kserve import init_container, job_container
+from servers.trees import content, read_tree, whole_manifest, write_tree
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+MODEL = {"config.json": b"{}", "empty": b"", "weights/a.bin": content(300_000)}
+KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+def storage(name, **variables):
+    """A ClusterStorageContainer of the base; ``variables`` replace those that it has."""
+    found = yaml.safe_load((DEPLOY / f"base/{name}.yaml").read_text())
+    if variables:
+        found["spec"]["container"]["env"] = [{"name": name, "value": text} for name, text in variables.items()]
+    return found
+
+
+def example(name):
+    return yaml.safe_load((DEPLOY / f"examples/{name}.yaml").read_text())
+
+
+def secret(**values):
+    """What KServe makes of a Secret: references, whose values the kubelet looks up."""
+    return tuple({"name": key, "valueFrom": {"secretKeyRef": {"name": "s3", "key": key}}} for key in values)
+
+
+class Kubelet:
+    """Runs a container's specification.  ``secrets`` are values by key, ``folders`` what is mounted, by path."""
+
+    def __init__(self, image, network, folder):  # noqa: F811 - what the fixtures give
+        self._image, self._network, self._folder = image, network, folder
+        self.secrets = {}
+        self.folders = {}
+        self.log = folder / "termination-log"
+
+    def volume(self, path):
+        """The folder of an emptyDir that is mounted at this path, which anybody may write to."""
+        if path not in self.folders:
+            self.folders[path] = self._folder / path.strip("/").replace("/", "-")
+            self.folders[path].mkdir()
+            self.folders[path].chmod(0o777)
+        return self.folders[path]
+
+    def run(self, container):
+        self.log.write_text("")
+        self.log.chmod(0o666)
+        done = subprocess.run(self._command(container), capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stderr
+
+    def _command(self, container):
+        security, limits = container["securityContext"], container["resources"]["limits"]
+        assert security["runAsNonRoot"]
+        command = ["podman", "run", "--rm", *ENGINE, "--network", f"ns:{self._network.path}", "--passwd=false"]
+        if security["readOnlyRootFilesystem"]:
+            command += ["--read-only", "--read-only-tmpfs=false"]
+        if not security["allowPrivilegeEscalation"]:
+            command += ["--security-opt", "no-new-privileges"]
+        command += [f"--cap-drop={name}" for name in security["capabilities"]["drop"]]
+        memory = limits["memory"].removesuffix("i").lower()
+        command += ["--memory", memory, "--memory-swap", memory]
+        for one in container["env"]:
+            key = one.get("valueFrom", {}).get("secretKeyRef", {}).get("key")
+            command += ["--env", f"{one['name']}={self.secrets[key] if key else one['value']}"]
+        for mount in container["volumeMounts"]:
+            command += ["--volume", f"{self.volume(mount['mountPath'])}:{mount['mountPath']}"]
+        for path, folder in self.folders.items():
+            if path not in {mount["mountPath"] for mount in container["volumeMounts"]}:
+                command += ["--volume", f"{folder}:{path}:ro"]
+        command += ["--volume", f"{self.log}:/dev/termination-log"]
+        return [*command, self._image, *container["args"]]
+
+
+@pytest.fixture
+def kubelet(image, network, tmp_path):  # noqa: F811 - the fixtures
+    return Kubelet(image, network, tmp_path)
+
+
+@pytest.fixture
+def s3(server):  # noqa: F811 - the fixture
+    bucket = FakeS3(server)
+    for path, data in MODEL.items():
+        bucket.put(f"iris/{path}", data)
+        bucket.put(f"llm/{path}", data)
+    bucket.put("adapters/law/a.bin", b"law")
+    return bucket
+
+
+def endpoint(s3):
+    """What KServe makes of a Secret's annotations."""
+    return {"name": "AWS_ENDPOINT_URL", "value": s3.server.url}
+
+
+def test_an_inference_service(kubelet, s3):
+    kubelet.secrets = KEYS
+    container = init_container(storage("default"), example("inference-service"), (*secret(**KEYS), endpoint(s3)))
+    code, err = kubelet.run(container)
+    assert code == 0, err
+    assert read_tree(kubelet.volume("/mnt/models")) == MODEL
+    whole_manifest(kubelet.volume("/mnt/models"))
+    assert '"uri": "s3://models/iris"' in kubelet.log.read_text()
+
+
+def test_an_inference_service_whose_model_is_not_there(kubelet, s3):
+    service = example("inference-service")
+    service["spec"]["predictor"]["model"]["storageUri"] = "s3://models/irs"
+    kubelet.secrets = KEYS
+    code, _ = kubelet.run(init_container(storage("default"), service, (*secret(**KEYS), endpoint(s3))))
+    assert code == 3
+    assert kubelet.log.read_text().startswith("error[not-found]: s3://models/irs ")
+
+
+def test_an_inference_service_with_several_models(kubelet, s3):
+    kubelet.secrets = KEYS
+    container = init_container(storage("default"), example("several-models"), (*secret(**KEYS), endpoint(s3)))
+    code, err = kubelet.run(container)
+    assert code == 0, err
+    volume = kubelet.volume("/mnt")
+    assert read_tree(volume / "models") == MODEL
+    assert read_tree(volume / "adapters/law") == {"a.bin": b"law"}
+
+
+def test_a_download_job_into_what_others_left(kubelet, s3):
+    container = job_container(storage("local-model"), example("local-model-cache"))
+    container["env"] = [
+        *container["env"],
+        *({"name": name, "value": text} for name, text in KEYS.items()),
+        endpoint(s3),
+    ]
+    write_tree(kubelet.volume("/mnt/models"), {"old.bin": b"old"})
+    for _ in range(2):
+        code, err = kubelet.run(container)
+        assert code == 0, err
+        assert read_tree(kubelet.volume("/mnt/models")) == MODEL
+
+
+def test_a_name_in_a_registry_that_asks_for_the_service_accounts_token(kubelet, s3, server, tmp_path):  # noqa: F811
+    registry = FakeKubeflow(server)
+    registry.token = "of-the-pod"
+    registry.register("iris", "1", "s3://models/iris")
+    account = tmp_path / "account"
+    write_tree(account, {"token": b"of-the-pod"})
+    kubelet.folders["/var/run/secrets/kubernetes.io/serviceaccount"] = account
+    text = (DEPLOY / "overlays/registry-token/registries.yaml").read_text()
+    config = next(one["value"] for one in yaml.safe_load(text)[0]["value"] if one["name"] == "LADING_CONFIG_YAML")
+    config = config.replace("https://model-registry.kubeflow.svc:8443", server.url)
+    config = config.replace("/var/run/secrets/registry", "/var/run/secrets/kubernetes.io/serviceaccount")
+    service = example("registry-token")
+    service["spec"]["predictor"]["model"]["storageUri"] = "model-registry://prod/iris"
+    kubelet.secrets = KEYS
+    container = init_container(
+        storage("model-registry", LADING_CONFIG_YAML=config), service, (*secret(**KEYS), endpoint(s3))
+    )
+    code, err = kubelet.run(container)
+    assert code == 0, err
+    assert read_tree(kubelet.volume("/mnt/models")) == MODEL
