@@ -39,8 +39,6 @@ class FakeV2:
                 return self._json({"error": "no answer"}, 500)
             output = {"name": "answer", "datatype": "BYTES", "shape": [1], "data": [self.serving.decode()]}
             return self._json({"model_name": self._name, "outputs": [output]})
-        if request.path == "/v2/repository/index":
-            return self._json([{"name": self._name, "state": "READY" if self.serving is not None else "UNAVAILABLE"}])
         return Answer(404)
 
     def _load(self) -> Answer:
@@ -50,7 +48,7 @@ class FakeV2:
             return self._json({"error": "there is no model"}, 400)
         self.loads.append(content)
         if content == BROKEN:
-            return self._json({"error": "the model\u001b[31m cannot be read"}, 400)
+            return self._json({"error": "the model\u001b[31m cannot be read"}, 500)
         self.serving = content
         return self._json({})
 

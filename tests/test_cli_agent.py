@@ -1,0 +1,140 @@
+"""``lading agent`` and ``lading health`` as processes."""
+
+import json
+import os
+import signal
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+import yaml
+
+from command_line import ENVIRONMENT, LADING, lading, write_model
+from servers.nginx import free_port
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Writes a configuration with one delivery; gives the environment that names it."""
+    write_model(tmp_path / "origin")
+
+    def write(agent: dict | None = None, **delivery) -> dict[str, str]:
+        own = {"port": free_port(), **(agent or {})}
+        one = {
+            "name": "iris",
+            "uri": str(tmp_path / "origin"),
+            "destination": str(tmp_path / "models/iris"),
+            **delivery,
+        }
+        (tmp_path / "lading.yaml").write_text(yaml.safe_dump({"deliveries": [one], "agent": own}))
+        return {"LADING_CONFIG": str(tmp_path / "lading.yaml")}
+
+    return write
+
+
+@contextmanager
+def running(environ: dict[str, str], *options: str):
+    process = subprocess.Popen(
+        [*LADING, "agent", *options], env={**ENVIRONMENT, **environ}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def read_until(process, word: str) -> str:
+    for line in process.stderr:
+        if word in line:
+            return line
+    pytest.fail(f"{word!r} was not said")
+
+
+def test_an_agent_delivers_answers_probes_and_stops_at_a_signal(tmp_path, config):
+    environ = config()
+    assert lading("health", environ=environ).code == 5
+    with running(environ) as agent:
+        assert "http://127.0.0.1:" in read_until(agent, "shows how it goes")
+        read_until(agent, "is in place")
+        assert (tmp_path / "models/iris/config.json").exists()
+        for option in ((), ("--live",), ("--started",)):
+            assert lading("health", *option, environ=environ)[:2] == (0, "ok\n")
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(20) == 143
+
+
+def test_health_says_what_is_lacking(tmp_path, config):
+    environ = config(uri=str(tmp_path / "nowhere"))
+    with running(environ, "--log-format", "json") as agent:
+        event = json.loads(read_until(agent, "Failed"))
+        assert (event["delivery"], event["code"]) == ("iris", "not-found")
+        outcome = lading("health", environ=environ)
+        assert outcome.code == 5
+        assert "503: waiting for iris" in outcome.err
+        assert lading("health", "--live", environ=environ).code == 0
+
+
+def test_health_asks_over_tls_where_the_agent_speaks_it(tmp_path, config):
+    from servers.certificates import Authority
+
+    certificate, key = Authority(tmp_path).write_client(tmp_path, "agent.example")
+    environ = config({"certificate": certificate, "key": key, "listen": "0.0.0.0"})
+    with running(environ) as agent:
+        read_until(agent, "is in place")
+        assert lading("health", environ=environ).code == 0
+
+
+def test_a_change_can_end_the_process_with_a_code(tmp_path, config):
+    environ = config(on_change={"exit": 10}, every_s=1)
+    with running(environ) as agent:
+        assert agent.wait(30) == 10
+    with running(environ) as agent:
+        read_until(agent, "shows how it goes")
+        write_model(tmp_path / "origin", **{"config.json": b"another"})
+        assert agent.wait(30) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("deliveries: {a: b}", "deliveries is not a list"),
+        ("deliveries: [5]", "every delivery of the configuration is a mapping"),
+        ("deliveries: [{name: iris}]", "delivery iris has no uri"),
+        ("agent: {port: 70000}", "agent.port is 70000"),
+        ("agent: {listen: not-an-address}", "not-an-address"),
+        ("agent: {token: t0ken}", "unknown key 'token'"),
+    ],
+)
+def test_a_configuration_that_is_wrong_is_one_error(tmp_path, text, said):
+    (tmp_path / "lading.yaml").write_text(text)
+    outcome = lading("agent", environ={"LADING_CONFIG": str(tmp_path / "lading.yaml")})
+    assert outcome.code in (1, 2)
+    assert said in outcome.err
+    assert outcome.err.startswith("error[")
+    assert "Traceback" not in outcome.err
+
+
+def test_a_port_that_is_taken_says_so(config):
+    environ = config()
+    with running(environ) as agent:
+        read_until(agent, "shows how it goes")
+        outcome = lading("agent", environ=environ)
+        assert outcome.code != 0
+        assert "Address already in use" in outcome.err
+
+
+def test_no_secret_of_a_uri_is_shown_anywhere(tmp_path, config):
+    import urllib.request
+
+    port = free_port()
+    environ = config({"port": port}, uri="http://user:pa55word@127.0.0.1:1/m?X-Amz-Signature=5ignature")
+    with running(environ) as agent:
+        said = read_until(agent, "error[")
+        text = "".join(
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read().decode() for path in ("/", "/metrics")
+        )
+    for secret in ("pa55word", "5ignature"):
+        assert secret not in said
+        assert secret not in text
+    assert os.listdir(tmp_path / "models") in ([], [".iris.versions"]) if (tmp_path / "models").exists() else True
