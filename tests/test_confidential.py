@@ -216,7 +216,7 @@ def test_the_key_is_asked_for_before_a_byte_is_fetched(pull, hub, server, tmp_pa
 
 
 def test_a_hub_that_is_not_there_is_an_error(pull, model, variables, tmp_path):
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
+    with pytest.raises(Unavailable, match=r"^the Confidential Data Hub at http://127\.0\.0\.1:1: "):
         pull(str(model), tmp_path / "m", variables=variables | {"CDH_ADDR": "http://127.0.0.1:1"})
     assert not (tmp_path / "m").exists()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from lading.disk import disk_error
-from lading.errors import IntegrityError, LadingError, NotAllowed, Unsupported
+from lading.errors import IntegrityError, LadingError, NotAllowed, Unavailable, Unsupported
 from lading.events import Listener, Opened
 from lading.http_client import HttpClient, status_error
 from lading.manifest import Digest, File, Manifest
@@ -214,7 +214,11 @@ def _key(settings: Confidential, http: HttpClient) -> bytes:
     """The key itself: a resource is a JSON Web Key (RFC 7517), the same as base64url, or plain bytes."""
     what = f"the Confidential Data Hub at {settings.address}"
     direct = http.direct(connect_s=_CONNECT_S, stall_s=_STALL_S, retry=http.retry)
-    head, body = direct.fetch("GET", settings.url, what=what, limit_bytes=_MOST_KEY_BYTES, redirects=0)
+    try:
+        head, body = direct.fetch("GET", settings.url, what=what, limit_bytes=_MOST_KEY_BYTES, redirects=0)
+    except Unavailable as error:
+        error.message = f"{what}: {error.message}"
+        raise
     if head.status != 200:
         error = status_error(head, f"{what}, asked for {settings.resource},")
         raise type(error)(error.message, hint="is the resource there, and may this workload have it?")
