@@ -1,5 +1,6 @@
 """Secrets and how long they hold.  Nothing here is printable by accident."""
 
+import base64
 from datetime import datetime
 from typing import NamedTuple
 
@@ -46,6 +47,11 @@ class AwsKeys(NamedTuple):
     session_token: Secret | None
     kind: str
     expires_at_s: float | None = None
+
+
+def basic(user: str, password: str) -> str:
+    """The value of an Authorization header (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def unix_time(text: str) -> float:

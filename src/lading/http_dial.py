@@ -1,6 +1,5 @@
 """Making a connection: TCP, proxies, TLS, and what goes wrong with them."""
 
-import base64
 import os
 import socket
 import threading
@@ -8,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from lading.credentials import basic
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_wire import Connection
 from lading.origin import Origin, split_url
@@ -168,7 +168,7 @@ def proxy_authorization(proxy_url: str) -> list[tuple[str, str]]:
     user, at, _ = urlsplit(proxy_url).netloc.rpartition("@")
     if not at:
         return []
-    return [("Proxy-Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode())]
+    return [("Proxy-Authorization", basic(*map(unquote, user.partition(":")[::2])))]
 
 
 def _excludes(rule: str, origin: Origin) -> bool:

@@ -9,13 +9,12 @@ without an identity, has no credentials, and that is no error: public buckets ne
 
 import json
 import time
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from lading.credentials import Secret, Token, unix_time
+from lading.credentials import Secret, Token, basic, unix_time
 from lading.disk import read_secret_file
 from lading.documents import read_json
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
@@ -152,8 +151,8 @@ class GoogleCredentials:
         }
         headers = []
         if client := fields.text("client_id", ""):
-            pair = f"{quote_plus(client)}:{quote_plus(fields.text('client_secret', ''))}"
-            headers.append(("Authorization", f"Basic {b64encode(pair.encode()).decode()}"))
+            secret = fields.text("client_secret", "")
+            headers.append(("Authorization", basic(quote_plus(client), quote_plus(secret))))
         elif project := fields.text("workforce_pool_user_project", ""):
             form["options"] = quote_plus(json.dumps({"userProject": project}))
         token = request_token(

@@ -4,12 +4,11 @@ https://distribution.github.io/distribution/spec/auth/token and …/oauth.  A re
 401 what it wants.  A token is kept until the registry refuses it: whoever fetches a new one does it for all.
 """
 
-import base64
 import re
 import threading
 from urllib.parse import urlencode, urlsplit
 
-from lading.credentials import Secret
+from lading.credentials import Secret, basic
 from lading.documents import read_json
 from lading.errors import NotAllowed, Unavailable, Unsupported
 from lading.http_client import HttpClient, status_error
@@ -79,8 +78,7 @@ class Authorization:
     def _basic(self) -> Secret | None:
         if self.login.password is None:
             return None
-        pair = f"{self.login.username}:{self.login.password.reveal()}"
-        return Secret("Basic " + base64.b64encode(pair.encode()).decode())
+        return Secret(basic(self.login.username, self.login.password.reveal()))
 
     def _bearer(self, challenge: dict[str, str]) -> Secret:
         realm = challenge.get("realm", "")

@@ -9,14 +9,13 @@ Each value may be a text, ``{file: path}`` or ``{env: NAME}``.  The client's own
 part of ``tls``, not a login.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote, quote_plus, urlsplit
 
 from lading.aws.credentials import AwsCredentials
 from lading.aws.signature import sign
-from lading.credentials import Token
+from lading.credentials import Token, basic
 from lading.documents import read_json
 from lading.errors import NotAllowed, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
@@ -66,7 +65,7 @@ def open_login(entry: RegistryEntry, settings: Settings, http: HttpClient, origi
         return _Plain("token", lambda: [("Authorization", f"Bearer {read(login, 'token')}")])
     if keys == {"user", "password"}:
         return _Plain(
-            "user and password", lambda: [("Authorization", _basic(read(login, "user"), read(login, "password")))]
+            "user and password", lambda: [("Authorization", basic(read(login, "user"), read(login, "password")))]
         )
     if keys == {"oidc"} and isinstance(login["oidc"], dict) and not set(login["oidc"]) - set(_OIDC):
         return _Oidc(login["oidc"], read, http)
@@ -146,7 +145,7 @@ class _Oidc:
             url,
             form,
             # RFC 6749, 2.3.1: Basic is what every server must understand, both parts encoded as in a form.
-            headers=[("Authorization", _basic(*(quote_plus(read(options, key)) for key in _CLIENT)))],
+            headers=[("Authorization", basic(*(quote_plus(read(options, key)) for key in _CLIENT)))],
             kind=self.kind,
             what="the OIDC token endpoint",
             hint="look at client_id and client_secret, and at what this client may ask for",
@@ -201,10 +200,6 @@ class _Aws:
 
     def renew(self, refused: Headers) -> bool:
         return self._credentials.renew(self._credentials.keys())
-
-
-def _basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _is_near(origin: Origin) -> bool:

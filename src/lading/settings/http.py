@@ -1,7 +1,6 @@
 """HTTP: the variables of KServe, and its Secret of the kind https."""
 
-import base64
-
+from lading.credentials import basic
 from lading.documents import read_json
 from lading.errors import UsageError
 from lading.settings.variables import Variables
@@ -37,8 +36,7 @@ def read_headers(variables: Variables, host: str, port: int | None) -> list[tupl
         return []
     found = _parsed(text, "headers") if text else []
     if user or password:
-        pair = base64.b64encode(f"{user or ''}:{password or ''}".encode()).decode()
-        found.append(("Authorization", f"Basic {pair}"))
+        found.append(("Authorization", basic(user or "", password or "")))
     return found
 
 

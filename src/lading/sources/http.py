@@ -3,10 +3,10 @@
 A folder is not guessed from a page of links: HTTP has no listing.
 """
 
-import base64
 import re
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from lading.credentials import basic
 from lading.errors import OriginChanged, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
@@ -44,7 +44,7 @@ class HttpSource:
         self.credential_kind = "configured headers" if configured else "anonymous"
         if at:
             configured = [(name, value) for name, value in configured if name.lower() != "authorization"]
-            configured.append(("Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode()))
+            configured.append(("Authorization", basic(*map(unquote, user.partition(":")[::2]))))
             self.credential_kind = "user and password in the URI"
         self._headers: Headers = [("Accept-Encoding", "identity"), *configured]
 

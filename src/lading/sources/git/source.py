@@ -5,11 +5,11 @@ stay behind where the server can leave them out, and are read one by one; where 
 once.  Every blob is named by its SHA-1, every Git LFS object by its SHA-256: all is verified.
 """
 
-import base64
 import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from lading.credentials import basic
 from lading.disk import scratch_file
 from lading.errors import IntegrityError, NotFound, OriginChanged, Unavailable, UsageError
 from lading.http_client import HttpClient
@@ -286,5 +286,4 @@ def _authorization(user: str, settings: Settings) -> tuple[Headers, str]:
     password = password or (git.password.reveal() if git.password else "")
     if not name and not password:
         return [], "anonymous"
-    pair = base64.b64encode(f"{name}:{password}".encode()).decode()
-    return [("Authorization", f"Basic {pair}")], kind
+    return [("Authorization", basic(name, password))], kind
