@@ -26,7 +26,7 @@ from servers.trees import MIB, content, read_tree, whole_manifest
 ROOT = Path(__file__).parents[2]
 SOURCES = (
     "Containerfile",
-    ".containerignore",
+    ".dockerignore",
     "LICENSE",
     "README.md",
     "pyproject.toml",

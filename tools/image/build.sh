@@ -10,6 +10,7 @@
 #             this machine, if it has one.  None of it is in the image.
 #   FRESH     not empty: use no layer of an earlier build
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/../.."
 
 works() { command -v "$1" >/dev/null && "$1" info >/dev/null 2>&1; }
@@ -21,29 +22,29 @@ done
 [ -n "${engine:-}" ] || { echo "no container engine works here: ${ENGINE:-podman, buildah, docker}" >&2; exit 1; }
 
 debian=$(sed -n 's/^ARG BASE=//p' Containerfile)
-local_base() { # Debian as debootstrap makes it, kept in .servers
-  local name=localhost/debian:bookworm file=.servers/debian-bookworm.tar folder
-  [ "$engine" = docker ] && name=debian-local:bookworm
+local_base() { # prints the name of a Debian that debootstrap made; its file system is kept in .servers
+  local name=lading-base:bookworm file=.servers/debian-bookworm.tar folder container
+  [ "$engine" = docker ] || name=localhost/$name
+  if "$engine" images --quiet "$name" 2>/dev/null | grep -q .; then
+    echo "$name"
+    return
+  fi
   if [ ! -f "$file" ]; then
     mkdir -p .servers
     folder=$(mktemp -d)
     PATH="$PATH:/usr/sbin" debootstrap --variant=minbase --include=binutils,ca-certificates,python3,python3-pip \
       bookworm "$folder" >"$folder.log" || { tail "$folder.log" >&2; exit 1; }
     rm -rf "$folder"/var/cache/apt/archives/*.deb
-    # All owners and modes, but nothing of this machine's extended attributes.
     tar -C "$folder" --numeric-owner -cf "$file.part" .
     mv "$file.part" "$file"
     rm -rf "$folder" "$folder.log"
   fi
-  if ! "$engine" inspect "$name" >/dev/null 2>&1; then
-    case "$engine" in
-    buildah)
-      container=$(buildah from scratch)
-      buildah add --quiet "$container" "$file" / >/dev/null
-      buildah commit --quiet --rm "$container" "$name" >/dev/null
-      ;;
-    *) "$engine" import "$file" "$name" >/dev/null ;;
-    esac
+  if [ "$engine" = buildah ]; then
+    container=$(buildah from scratch)
+    buildah add --quiet "$container" "$file" / >/dev/null
+    buildah commit --quiet --rm "$container" "$name" >/dev/null
+  else
+    "$engine" import "$file" "$name" >/dev/null
   fi
   echo "$name"
 }
@@ -59,7 +60,7 @@ if [ -z "$base" ]; then
 fi
 [ "$base" != local ] || base=$(local_base)
 case "$base" in
-*@sha256:* | *local*) ;;
+*@sha256:* | *lading-base:*) ;;
 *) echo "$base may change: a digest (NAME@sha256:…) gives the same layers again" >&2 ;;
 esac
 
