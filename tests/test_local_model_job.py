@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import contents, lading, write_model
+from command_line import ENVIRONMENT, LADING, contents, lading, write_model
+from servers.faulty_http import stall
 from servers.trees import content, read_tree
 
 JOB = {"LADING_REMOVE_STRAYS": "true"}
@@ -81,6 +82,21 @@ def test_what_a_killed_attempt_of_lading_landed_is_used(environ, destination, se
     assert outcome.code == 0, outcome.err
     assert everything(destination) == WHOLE
     assert [request.path for request in server.requests[before:] if "/llm/" in request.path] == []
+
+
+def test_a_job_after_one_that_was_killed_fetches_what_is_missing(environ, destination, bucket, server):
+    bucket.put("llm/large.bin", content(2_000_000))
+    server.misbehave(bucket.path("llm/large.bin"), stall(1_000_000))
+    command = [*LADING, "init", "s3://models/llm", str(destination)]
+    with subprocess.Popen(command, env=ENVIRONMENT | environ, stderr=subprocess.DEVNULL) as killed:
+        while sum(path.stat().st_size for path in destination.rglob("weights/part-1.bin")) < 300_000:
+            assert killed.poll() is None
+        killed.kill()
+    server.behave()
+    leave_an_attempt_of_the_reference(destination)
+    outcome = run(environ, destination)
+    assert outcome.code == 0, outcome.err
+    assert read_tree(destination) == {**FILES, "large.bin": content(2_000_000)}
 
 
 def test_a_job_on_a_complete_folder_makes_one_request(environ, destination, server):

@@ -1,7 +1,7 @@
 """The same arguments and environment, given to KServe's own storage initializer and to lading: the same folder.
 
-Where the two differ, the difference is asserted: it is one of those that docs/kserve.md lists. Not here are Azure, whose hosts
-the real package only takes at Azure itself, and HDFS, whose client it does not bring.
+Where the two differ, the difference is asserted: it is one of those that docs/kserve.md lists. Not here is HDFS: the real
+package does not bring its client.
 """
 
 import gzip
@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from servers.certificates import Authority
+from servers.fake_azure import ACCOUNT, KEY, FakeAzure, tunnel
 from servers.fake_gcs import FakeGcs
 from servers.fake_hub import LFS_BYTES, FakeHub
 from servers.fake_modelscope import FakeModelScope
@@ -223,6 +224,46 @@ def test_gs(both, server):
     both("gs://models/llm/config.json", **environ).assert_same({"config.json": b"{}"})
     whole = {f"llm/{path}": data for path, data in {**MODEL, "empty": b""}.items()} | {"llm-2/config.json": b"another"}
     both("gs://models", **environ).assert_only_lading(whole)
+
+
+@pytest.fixture
+def azure(tmp_path):
+    """An account under its own names, which a proxy leads to it."""
+    authority = Authority(tmp_path)
+    names = [f"{ACCOUNT}.{kind}.core.windows.net" for kind in ("blob", "file")]
+    with FaultyServer(authority.server_context(*names)) as server, tunnel(server) as proxy:
+        environ = {"HTTPS_PROXY": proxy, "SSL_CERT_FILE": authority.bundle, "REQUESTS_CA_BUNDLE": authority.bundle}
+        yield FakeAzure(server), {**environ, "AZURE_STORAGE_ACCESS_KEY": KEY}
+
+
+BLOBS = f"https://{ACCOUNT}.blob.core.windows.net/models"
+
+
+def test_azure_blobs(both, azure):
+    account, environ = azure
+    for path, data in MODEL.items():
+        account.put(f"llm/{path}", data)
+    both(f"{BLOBS}/llm", f"{BLOBS}/llm/config.json", **environ).assert_same(MODEL, {"config.json": b"{}"})
+
+
+def test_azure_blobs_empty_ones_and_neighbours_of_the_prefix_are_different(both, azure):
+    account, environ = azure
+    for path, data in {"llm/a": b"1", "llm/empty": b"", "llm-2/b": b"2"}.items():
+        account.put(path, data)
+    run = both(f"{BLOBS}/llm", **environ)
+    run.assert_differ(reference={"a": b"1", "-2/b": b"2"}, lading={"a": b"1", "empty": b""})
+    whole = {"llm/a": b"1", "llm/empty": b"", "llm-2/b": b"2"}
+    both(BLOBS, **environ).assert_only_lading(whole)
+
+
+def test_azure_files_are_relative_to_their_folder(both, azure):
+    account, environ = azure
+    deep = "1/2/3/4/5/6/deep"
+    for path, data in {"llm/a": b"1", "llm/empty": b"", f"llm/{deep}": b"2"}.items():
+        account.put(path, data)
+    run = both(f"https://{ACCOUNT}.file.core.windows.net/models/llm", **environ)
+    # What is deeper than five folders it leaves out.
+    run.assert_differ(reference={"llm/a": b"1", "llm/empty": b""}, lading={"a": b"1", "empty": b"", deep: b"2"})
 
 
 HTTP = [
