@@ -30,6 +30,9 @@ debian krb5-admin-server kadmin.local
 debian libkrb5-dev krb5-config
 debian gcc gcc
 debian python3-dev python3-config
+debian e2fsprogs mkfs.ext4
+debian xfsprogs mkfs.xfs
+debian btrfs-progs mkfs.btrfs
 debian chromium chromium
 if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq
