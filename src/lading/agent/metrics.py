@@ -1,7 +1,7 @@
 """Numbers for Prometheus, in its text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
-prometheus_client would do it, at a seventh of what the whole default install may weigh; what is needed of it is
-this file (docs/adr/0010).  Names and meanings are in docs/metrics.md.
+What is needed of it is little, and a library for it would be one more to install (docs/adr/0010).  Names and
+meanings are in docs/metrics.md, too.
 """
 
 import threading
