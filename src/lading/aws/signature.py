@@ -9,21 +9,10 @@ import hmac
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from lading.credentials import AwsKeys
 
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-
-
-class _Hmac(NamedTuple):
-    """An HMAC-SHA256 (RFC 2104) that has seen nothing but its key, to be copied for each request.
-
-    OpenSSL's own takes four times as long for so few bytes, and lets go of the interpreter lock for them.
-    """
-
-    inner: "hashlib._Hash"
-    outer: "hashlib._Hash"
 
 
 def sign(
@@ -55,8 +44,8 @@ def sign(
     request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{content}"
     scope = f"{moment[:8]}/{region}/{service}/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    begun = _signing_key(keys.secret_access_key.reveal(), moment[:8], region, service)
-    inner, outer = begun.inner.copy(), begun.outer.copy()
+    begun = _begun_hashes(keys.secret_access_key.reveal(), moment[:8], region, service)
+    inner, outer = begun[0].copy(), begun[1].copy()
     inner.update(text.encode())
     outer.update(inner.digest())
     signature = outer.hexdigest()
@@ -72,11 +61,13 @@ def _moment(at_s: int) -> str:
 
 
 @lru_cache(maxsize=8)
-def _signing_key(secret: str, day: str, region: str, service: str) -> _Hmac:
+def _begun_hashes(secret: str, day: str, region: str, service: str) -> "tuple[hashlib._Hash, hashlib._Hash]":
+    """The inner and the outer hash of an HMAC (RFC 2104) that have seen the signing key, to be copied for each request.
+
+    OpenSSL's own HMAC takes four times as long for so few bytes, and lets go of the interpreter lock for them.
+    """
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     block = key.ljust(hashlib.sha256().block_size, b"\0")
-    return _Hmac(
-        hashlib.sha256(bytes(byte ^ 0x36 for byte in block)), hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-    )
+    return hashlib.sha256(bytes(byte ^ 0x36 for byte in block)), hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
