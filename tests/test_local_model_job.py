@@ -133,8 +133,7 @@ def test_a_volume_that_is_too_small_is_told_before_a_byte_is_read(environ, desti
     log.write_text("")
     outcome = run(environ, destination, LADING_TERMINATION_LOG=str(log))
     assert outcome.code == 7
-    needed = 5_000_000 + sum(map(len, FILES.values()))
-    assert log.read_text().startswith(f"error[no-space]: {destination} needs {needed} bytes more and has ")
+    assert log.read_text().startswith(f"error[no-space]: {destination} needs 5.1 MiB more and has ")
     assert [request.path for request in server.requests if "/llm/" in request.path] == []
     assert everything(destination) == []
 
