@@ -220,8 +220,8 @@ def _key(settings: Confidential, http: HttpClient) -> bytes:
         error.message = f"{what}: {error.message}"
         raise
     if head.status != 200:
-        error = status_error(head, f"{what}, asked for {settings.resource},")
-        raise type(error)(error.message, hint="is the resource there, and may this workload have it?")
+        refusal = status_error(head, f"{what}, asked for {settings.resource},")
+        raise type(refusal)(refusal.message, hint="is the resource there, and may this workload have it?")
     try:
         text = body.decode("ascii").strip()
     except UnicodeDecodeError:
