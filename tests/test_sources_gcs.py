@@ -321,7 +321,7 @@ def allows(*tokens: str):
 
 def test_credentials_that_are_not_found_are_not_a_bucket_that_is_not(gcs, google, tmp_path, pull):
     settings = by_metadata(google, GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json")
-    with pytest.raises(NotFound, match=r"^/nowhere/key\.json"):
+    with pytest.raises(NotFound, match=r"file /nowhere/key\.json"):
         pull("gs://models/model", tmp_path / "model", **settings)
 
 

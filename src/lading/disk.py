@@ -42,9 +42,12 @@ def read_secret_file(path: str) -> str:
     """The text of a file that holds a credential, without the white space around it."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
+    except IsADirectoryError as error:
+        raise UsageError(f"{printable(path)} is a folder, where a credential's file is expected") from error
     except OSError as error:
-        raise disk_error(error, path) from error
-    except UnicodeDecodeError as error:
+        raise disk_error(error, f"the credential's file {path}") from error
+    except ValueError as error:
+        # Not UTF-8, or a path with a NUL character.
         raise UsageError(f"{printable(path)} is not text, as a credential is") from error
 
 

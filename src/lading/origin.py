@@ -55,3 +55,13 @@ def split_url(url: str) -> tuple[Origin, str]:
     if parts.query:
         target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
     return Origin(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)), target
+
+
+def endpoint_origin(url: str, variable: str) -> Origin:
+    """The origin of an endpoint; ``UsageError`` says by which ``variable`` it is configured."""
+    try:
+        return split_url(url)[0]
+    except UsageError as error:
+        raise UsageError(
+            f"the endpoint {redact(url)} is not an http or https URL", hint=f"look at {variable}"
+        ) from error

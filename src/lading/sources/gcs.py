@@ -27,7 +27,7 @@ from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import File, Manifest
 from lading.near import near_hint
-from lading.origin import split_url
+from lading.origin import endpoint_origin, split_url
 from lading.settings import Settings
 from lading.settings.google import read_gcs, read_google
 from lading.sources import Sink
@@ -72,9 +72,8 @@ class GcsSource:
         self._http = http
         self._limits = settings.limits
         gcs = read_gcs(settings.variables)
-        origin, path = split_url(gcs.endpoint)
-        self._origin = origin
-        self._base = f"{origin}{path.rstrip('/')}"
+        self._origin = endpoint_origin(gcs.endpoint, "STORAGE_EMULATOR_HOST and API_ENDPOINT_OVERRIDE")
+        self._base = f"{self._origin}{split_url(gcs.endpoint)[1].rstrip('/')}"
         self._paying = [("x-goog-user-project", gcs.quota_project)] if gcs.quota_project else []
         self._credentials = None if gcs.emulator else GoogleCredentials(read_google(settings.variables), http)
         self._refusal: NotAllowed | None = None

@@ -25,6 +25,7 @@ from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
+from lading.origin import endpoint_origin
 from lading.settings import Settings
 from lading.settings.huggingface import HuggingFace, read_hugging_face
 from lading.sources import Sink
@@ -82,6 +83,7 @@ class HuggingFaceSource:
         self._http = http
         self._limits = settings.limits
         self._endpoint = hub.endpoint
+        endpoint_origin(hub.endpoint, "HF_ENDPOINT")
         token, self.credential_kind = _token(hub)
         self._headers = [("Authorization", f"Bearer {token.reveal()}")] if token else []
         self._api = f"{hub.endpoint}/api/{self._where.kind}/{self._where.id}"

@@ -15,6 +15,7 @@ from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
+from lading.origin import endpoint_origin
 from lading.settings import Settings
 from lading.settings.modelscope import read_modelscope
 from lading.sources import Sink
@@ -55,6 +56,7 @@ class ModelScopeSource:
         self._shown = uri.redacted()
         scope = read_modelscope(settings.variables)
         self._endpoint = scope.endpoint
+        endpoint_origin(scope.endpoint, "MODELSCOPE_ENDPOINT")
         self._api = f"{scope.endpoint}/api/v1/models/{self._id}"
         self._headers: list[tuple[str, str]] = []
         if scope.token is not None:

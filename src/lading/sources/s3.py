@@ -28,6 +28,7 @@ from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
+from lading.origin import endpoint_origin
 from lading.settings import Settings
 from lading.settings.aws import S3, read_aws, read_s3
 from lading.sources import Sink
@@ -86,6 +87,7 @@ class S3Source:
         named = _AWS_ENDPOINT.fullmatch(s3.endpoint)
         self._region = configured or (named and named[1]) or _DEFAULT_REGION
         self._base, self._path = _address(s3, self._bucket, self._region)
+        endpoint_origin(self._base, "AWS_ENDPOINT_URL and S3_ENDPOINT")
 
     @property
     def credential_kind(self) -> str:
