@@ -84,7 +84,8 @@ class Opener:
         here = [file for file in manifest.files if file.path not in kept]
         try:
             sealed = [file for file in here if _is_sealed(root / file.path)]
-            others = [file for file in manifest.files if file not in set(sealed)]
+            paths = {file.path for file in sealed}
+            others = [file for file in manifest.files if file.path not in paths]
             if not sealed:
                 raise IntegrityError(
                     f"no file of {manifest.resolved} is encrypted, and CONFIDENTIAL_ENABLED asks for it",
