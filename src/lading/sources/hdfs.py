@@ -8,6 +8,8 @@ it redirects to, with what that needs to know of the user in the URL.
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -29,6 +31,7 @@ from lading.near import near_hint
 from lading.settings import Network, Settings
 from lading.settings.hdfs import Hdfs, read_hdfs
 from lading.sources import Sink
+from lading.sources.listing import Listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 from lading.verify import HDFS_CHUNK_BYTES
@@ -65,6 +68,7 @@ class HdfsSource:
         hdfs = self._settings = read_hdfs(settings.variables)
         self._shown = uri.redacted()
         self._namenodes, self._names = _namenodes_and_names(uri, hdfs)
+        self._limits = settings.limits
         self._active = 0
         self._lock = threading.Lock()
         self._http = http.reaching(_network(http.network, hdfs))
@@ -147,12 +151,13 @@ class HdfsSource:
 
     def _files(self, root: str) -> Iterator[File]:
         folders = [""]
+        listing = Listing(self._shown, self._limits)
         for count in range(_MOST_FOLDERS):
             if not folders:
                 return
             folder = folders.pop()
             below = f"{root}/{folder}".rstrip("/")
-            for status in self._statuses(below):
+            for status in chain.from_iterable(listing.pages(partial(self._statuses, below))):
                 name, kind = status["pathSuffix"], status["type"]
                 if not name and kind == "FILE" and not count:
                     yield self._file(root.rpartition("/")[2], root, status)
@@ -173,25 +178,20 @@ class HdfsSource:
             self._of_other_bytes.add(locator)
         return File(path, status["length"], _validator(status), locator=locator)
 
-    def _statuses(self, folder: str) -> Iterator[_Status]:
-        """What is in a folder, or the file itself with an empty name: in pages, where the server has them."""
-        last = ""
-        while True:
-            after = {"startAfter": last} if last else {}
-            try:
-                page = self._page("LISTSTATUS_BATCH", folder, **after)
-            except Unsupported:
-                # Older servers have none.
-                if last:
-                    raise
-                page = self._page("LISTSTATUS", folder)
-            statuses, left = page
-            yield from statuses
-            if not left:
-                return
-            if not statuses or statuses[-1]["pathSuffix"] <= last:
-                raise IntegrityError(f"the listing of {self._shown} does not end")
-            last = statuses[-1]["pathSuffix"]
+    def _statuses(self, folder: str, after: str = "") -> tuple[Sequence[_Status], str]:
+        """A page of what is in a folder, or the file itself with an empty name; and the last name, if others follow it."""
+        query = {"startAfter": after} if after else {}
+        try:
+            statuses, left = self._page("LISTSTATUS_BATCH", folder, **query)
+        except Unsupported:
+            # Older servers have no pages.
+            if after:
+                raise
+            statuses, left = self._page("LISTSTATUS", folder)
+        last = statuses[-1]["pathSuffix"] if statuses else ""
+        if left and last <= after:
+            raise IntegrityError(f"the listing of {self._shown} does not end")
+        return statuses, last if left else ""
 
     def _page(self, operation: str, folder: str, **query: str) -> tuple[Sequence[_Status], int]:
         """Statuses, and how many are left for the pages that follow."""
@@ -215,7 +215,7 @@ class HdfsSource:
     def _near(self, root: str) -> str:
         parent, _, wanted = root.rpartition("/")
         try:
-            names = [status["pathSuffix"] for status in self._statuses(parent)]
+            names = [status["pathSuffix"] for status in self._statuses(parent)[0]]
         except LadingError:
             return ""
         return near_hint(wanted, (name for name in names if name != wanted))

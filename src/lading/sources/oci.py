@@ -6,7 +6,6 @@ ModelPack, KitOps, Docker Model, ORAS) each layer as the file that its annotatio
 in it.  A tag is a channel; the digest of the manifest's bytes is the pin.
 """
 
-import json
 import os
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import Answer, HttpClient, status_error
 from lading.manifest import Digest, File, Layer, Manifest
@@ -169,8 +169,8 @@ class OciSource:
                 hint="the registry, or something before it, changes what it serves",
             )
         try:
-            manifest = json.loads(body)
-        except (ValueError, RecursionError):
+            manifest = read_json(body)
+        except ValueError:
             manifest = None
         if not isinstance(manifest, dict) or manifest.get("schemaVersion") != 2:
             raise Unsupported(f"{self._shown} has no manifest of the OCI image format", hint="push it anew")
@@ -298,8 +298,8 @@ class OciSource:
         """Which tags there are, for a hint."""
         try:
             with self._open("/tags/list?n=1000", [], self._shown) as answer:
-                tags = json.loads(answer.read(_TAGS_LIMIT_BYTES)).get("tags") if answer.head.status == 200 else None
-        except (LadingError, ValueError, AttributeError, RecursionError):
+                tags = read_json(answer.read(_TAGS_LIMIT_BYTES)).get("tags") if answer.head.status == 200 else None
+        except (LadingError, ValueError, AttributeError):
             tags = None
         names = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
         return near_hint(self._tag, names) if names else "look at the repository's name"
