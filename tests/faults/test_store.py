@@ -251,7 +251,7 @@ def left_over(store: Store) -> list[str]:
 
 
 def filled(store: Store, number: int) -> list[str]:
-    return sorted(Path(model.manifest.requested).name for model in store.models())[:number]
+    return sorted(Path(model.requested).name for model in store.models())[:number]
 
 
 def test_a_store_that_is_full_makes_room_and_then_says_what_holds_the_space(server, new_disk, tmp_path, pull):
@@ -262,11 +262,11 @@ def test_a_store_that_is_full_makes_room_and_then_says_what_holds_the_space(serv
         pull(uri, tmp_path / str(number), store=by)
     store = Store(by)
     assert len(store.models()) == 3
-    assert uris[0] not in {model.manifest.requested for model in store.models()}
+    assert uris[0] not in {model.requested for model in store.models()}
     for model in store.models():
-        store.refer("kept", model.key) if model.manifest.requested == uris[1] else None
-        store.refer("kept too", model.key) if model.manifest.requested == uris[2] else None
-        store.refer("and this", model.key) if model.manifest.requested == uris[3] else None
+        store.refer("kept", model.key) if model.requested == uris[1] else None
+        store.refer("kept too", model.key) if model.requested == uris[2] else None
+        store.refer("and this", model.key) if model.requested == uris[3] else None
     server.asked_bytes = 0
     with pytest.raises(NoSpace) as caught:
         pull(uris[4], tmp_path / "4", store=by)
@@ -292,7 +292,7 @@ def test_a_disk_that_somebody_fills_meanwhile_is_met_by_eviction(server, new_dis
     server.on_sent = fill
     pull(uri, tmp_path / "new", store=by, span_bytes=256 * 1024)
     assert read_tree(tmp_path / "new") == {"new.bin": content(4 * MIB, seed=1)}
-    assert [model.manifest.requested for model in Store(by).models()] == [uri]
+    assert [model.requested for model in Store(by).models()] == [uri]
     assert any(isinstance(event, told.Retried) for event in events)
 
 

@@ -58,8 +58,8 @@ def stored(settings: StoreSettings) -> list[Stored] | None:
         return None
     return [
         Stored(
-            model.manifest.requested,
-            model.manifest.size_bytes,
+            model.requested,
+            model.size_bytes,
             model.used_at_s,
             ", ".join(model.references) or ("in use" if model.leased else ""),
         )

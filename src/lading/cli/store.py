@@ -48,17 +48,17 @@ def ls(arguments: argparse.Namespace) -> int:
     from lading.uri import printable
 
     with _open(arguments, writing=False) as store:
-        models = store.models()
+        models = [(model, store.own_bytes(model.key)) for model in store.models()]
         used, free = store.used_bytes(), free_bytes(store.root)
     if arguments.json:
         report = {"path": str(store.root), "used_bytes": used, "free_bytes": free}
-        show_json({**report, "models": [_facts(model) for model in models]})
+        show_json({**report, "models": [_facts(*each) for each in models]})
         return 0
     lines = [f"{'KEY':{_SHOWN_DIGITS}}  {'SIZE':>10}  {'ONLY ITS':>10}  {'LAST USE':16}  MODEL"] if models else []
-    for model in models:
-        sizes = f"{size(model.manifest.size_bytes):>10}  {size(model.own_bytes):>10}"
+    for model, own_bytes in models:
+        sizes = f"{size(model.size_bytes):>10}  {size(own_bytes):>10}"
         why = _why_it_stays(model)
-        uri = printable(model.manifest.requested) + (f"  ({printable(why)})" if why else "")
+        uri = printable(model.requested) + (f"  ({printable(why)})" if why else "")
         lines.append(f"{model.key[:_SHOWN_DIGITS]}  {sizes}  {_moment(model.used_at_s)}  {uri}")
     lines.append(f"{count(len(models), 'model')}, {size(used)} in {printable(str(store.root))}, {size(free)} free")
     show("\n".join(lines))
@@ -132,13 +132,13 @@ def rm(arguments: argparse.Namespace) -> int:
         why = _why_it_stays(model)
         if why:
             raise UsageError(
-                f"{printable(model.manifest.requested)} is {printable(why)}", hint="wait, or lading store unkeep NAME"
+                f"{printable(model.requested)} is {printable(why)}", hint="wait, or lading store unkeep NAME"
             )
         freed = store.remove(model.key)
     if arguments.json:
         show_json({"key": model.key, "freed_bytes": freed})
     else:
-        show(f"removed {printable(model.manifest.requested)}, {size(freed)}")
+        show(f"removed {printable(model.requested)}, {size(freed)}")
     return 0
 
 
@@ -152,7 +152,7 @@ def keep(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json({"key": model.key, "name": arguments.name})
     else:
-        show(f"{printable(arguments.name)} keeps {printable(model.manifest.requested)}")
+        show(f"{printable(arguments.name)} keeps {printable(model.requested)}")
     return 0
 
 
@@ -213,9 +213,9 @@ def _chosen(store: "Store", wanted: str) -> "Model":
     models = store.models()
     shown = redact(wanted)
     found = [model for model in models if model.key.startswith(wanted)]
-    found = found or [model for model in models if shown in (model.manifest.requested, model.manifest.resolved)]
+    found = found or [model for model in models if shown in (model.requested, model.resolved)]
     if not found:
-        hint = near_hint(shown, [model.manifest.requested for model in models]) or "lading store ls shows all"
+        hint = near_hint(shown, [model.requested for model in models]) or "lading store ls shows all"
         raise NotFound(f"the store has no model {printable(shown)}", hint=hint)
     if len(found) > 1:
         keys = ", ".join(model.key[:_SHOWN_DIGITS] for model in found)
@@ -234,17 +234,16 @@ def _moment(time_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_s)) if time_s else "never"
 
 
-def _facts(model: "Model") -> dict[str, Any]:
-    manifest = model.manifest
+def _facts(model: "Model", own_bytes: int) -> dict[str, Any]:
     return {
         "key": model.key,
         "path": str(model.folder),
-        "requested": manifest.requested,
-        "resolved": manifest.resolved,
-        "pin": manifest.pin,
-        "files": len(manifest.files),
-        "bytes": manifest.size_bytes,
-        "own_bytes": model.own_bytes,
+        "requested": model.requested,
+        "resolved": model.resolved,
+        "pin": model.pin,
+        "files": model.files,
+        "bytes": model.size_bytes,
+        "own_bytes": own_bytes,
         "used_at": model.used_at_s,
         "in_use": model.leased,
         "kept_by": model.references,

@@ -63,12 +63,15 @@ class Vanished(Unavailable):
 
 
 class Model(NamedTuple):
-    """One model of the store.  ``own_bytes`` would be free without it; ``used_at_s`` is Unix time."""
+    """One model of the store, as its manifest tells it.  ``used_at_s`` is Unix time; ``references`` are who keeps it."""
 
     key: str
     folder: Path
-    manifest: Manifest
-    own_bytes: int
+    requested: str
+    resolved: str
+    pin: str
+    files: int
+    size_bytes: int
     used_at_s: float
     references: tuple[str, ...]
     leased: bool
@@ -399,17 +402,22 @@ class Store:
     # ---- what is there, and taking it away ------------------------------------------------------
 
     def models(self) -> list[Model]:
-        """Every model, the one used last first."""
+        """Every model, the one used last first.  Reads the head of each manifest, and no file's name."""
         held = self.leases.held()
         references = self.references()
         found = []
         for folder in entries(self.models_folder):
-            key, manifest = folder.name, self._manifest(folder)
-            if manifest is not None:
-                own = sum(_own_bytes(folder / file.path) for file in manifest.files)
+            key, facts = folder.name, _facts(folder / FILE_NAME)
+            if facts is not None:
                 names = tuple(sorted(references.get(key, ())))
-                found.append(Model(key, folder, manifest, own, self.used_at_s(key), names, key in held))
+                found.append(Model(key, folder, *facts, self.used_at_s(key), names, key in held))
         return sorted(found, key=lambda model: model.used_at_s, reverse=True)
+
+    def own_bytes(self, key: str) -> int:
+        """What would be free without this model: files that no other has, and no destination shares."""
+        # One name here, one among the blobs.
+        own = {status.st_ino: status.st_size for status in files_below(self.folder(key)) if status.st_nlink <= 2}
+        return sum(own.values()) - (self.folder(key) / FILE_NAME).stat().st_size
 
     def used_bytes(self) -> int:
         """What the store's files take, each counted once."""
@@ -572,11 +580,17 @@ def _replace(blob: Path, place: Path) -> bool:
     return True
 
 
-def _own_bytes(place: Path) -> int:
-    """What would be free without this file: nothing, if another model has it too."""
+def _facts(place: Path) -> tuple[str, str, str, int, int] | None:
+    """What a manifest tells above its files; None if there is none that can be read."""
+    head = ""
     try:
-        status = place.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-    # One name here, one among the blobs.
-    return status.st_size if status.st_nlink <= 2 else 0
+        with place.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith(' "files": ['):
+                    break
+                head += line
+        facts = json.loads(head.rstrip(",\n") + "}")
+        requested, resolved, pin = (str(facts[name]) for name in ("requested", "resolved", "pin"))
+        return requested, resolved, pin, int(facts["total_files"]), int(facts["total_bytes"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -135,9 +135,10 @@ def make_room(store: Store, needed_bytes: int) -> None:
 
 def holders(store: Store) -> str:
     """What takes the space, in words: the largest models that may not go, and what is being fetched."""
-    models = store.models()
-    held = sorted((model for model in models if model.leased or model.references), key=lambda model: -model.own_bytes)
-    words = [f"{model.manifest.requested} ({size(model.own_bytes)})" for model in held[:3]]
+    held = [
+        (store.own_bytes(model.key), model.requested) for model in store.models() if model.leased or model.references
+    ]
+    words = [f"{requested} ({size(own_bytes)})" for own_bytes, requested in sorted(held, reverse=True)[:3]]
     incoming = sum(status.st_blocks * 512 for status in files_below(store.incoming_folder))
     if incoming:
         words.append(f"what is being fetched ({size(incoming)})")
