@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from jwcrypto import jwe, jwk
 
 from servers.certificates import Authority
 from servers.fake_azure import ACCOUNT, KEY, FakeAzure, tunnel
+from servers.fake_cdh import FakeCdh
 from servers.fake_gcs import FakeGcs
 from servers.fake_hub import LFS_BYTES, FakeHub
 from servers.fake_modelscope import FakeModelScope
@@ -33,7 +35,15 @@ from servers.trees import content, write_tree
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / ".bench/kserve/bin/python"
 # What the entry point of KServe's image does with its arguments.
-ENTRY_POINT = "import sys; from kserve_storage import Storage; Storage.download_files(sys.argv[1::2], sys.argv[2::2])"
+ENTRY_POINT = """
+import os, sys
+from kserve_storage import Storage
+Storage.download_files(sys.argv[1::2], sys.argv[2::2])
+if os.environ.get("CONFIDENTIAL_ENABLED") == "true":
+    from kserve_storage.confidential import CDHSecretResolver, JWEDecryptor
+    for folder in sys.argv[2::2]:
+        JWEDecryptor(CDHSecretResolver(), os.environ["CONFIDENTIAL_RESOURCE_ID"]).decrypt_directory(folder)
+"""
 KEYS = {
     "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
     "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
@@ -368,6 +378,41 @@ def test_git_but_for_its_own_folder(both, tmp_path):
     found = run.reference.files[0]
     assert any(path.startswith(".git/") for path in found)
     assert {path: data for path, data in found.items() if not path.startswith(".git/")} == MODEL
+
+
+@pytest.fixture
+def encrypted(server, tmp_path):
+    """What opens files, for both: the real package needs jwcrypto, an extra of it that is not installed there."""
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra/jwcrypto").symlink_to(Path(jwe.__file__).parent)
+    key = jwk.JWK.generate(kty="oct", size=256)
+    environ = FakeCdh(server).put("kbs:///models/keys/1", key.export().encode())
+
+    def seal(data: bytes, alg: str = "A256KW") -> bytes:
+        token = jwe.JWE(data, protected={"alg": alg, "enc": "A256GCM"})
+        token.add_recipient(key)
+        return token.serialize(compact=True).encode()
+
+    return seal, {**environ, "PYTHONPATH": str(tmp_path / "extra")}
+
+
+def test_encrypted_models(both, bucket, encrypted):
+    seal, environ = encrypted
+    sealed = {"w.bin.jwe": seal(MODEL["weights/part 1+.bin"]), "deep/w": seal(b"w", "dir"), "config.json": b"{}"}
+    bucket.put("llm/", sealed)
+    run = both(f"s3://{BUCKET}/llm", **bucket.environ, **environ)
+    run.assert_same({"w.bin": MODEL["weights/part 1+.bin"], "deep/w": b"w", "config.json": b"{}"})
+
+
+def test_a_model_without_an_encrypted_file_is_delivered_as_it_is_by_the_one_and_refused_by_the_other(
+    both, bucket, encrypted
+):
+    bucket.put("llm/", MODEL)
+    run = both(f"s3://{BUCKET}/llm", **bucket.environ, **encrypted[1])
+    assert run.reference.ok, run.reference.said
+    assert run.reference.files == [MODEL]
+    assert not run.lading.ok
+    assert run.lading.files == [{}]
 
 
 def test_the_exit_code_is_another_and_nothing_stays(both, server):
