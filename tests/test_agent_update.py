@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lading import registries
 from lading.agent.policy import is_canary
 from lading.agent.record import read_record
 from lading.agent.update import update
 from lading.agent.versions import Versions
+from lading.deliver import deliver
 from lading.errors import IntegrityError, Interrupted, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import Loaded, Postponed, RolledBack, Switched
-from lading.settings import RegistryEntry
+from lading.settings import RegistryEntry, StoreSettings
 from lading.settings.agent import Canary, Delivery, OnChange
 from servers.fake_v2 import BROKEN, MUTE, FakeV2
 from servers.faulty_http import reset
@@ -164,8 +166,46 @@ def test_what_was_removed_from_the_version_in_place_is_brought_again(world):
     assert world.answer == b"one"
 
 
+def test_what_changes_while_it_is_delivered_is_taken_by_the_next_turn(world, monkeypatch):
+    world.turn()
+    world.offer(b"two")
+
+    def late(requests, session):
+        world.offer(b"three")
+        return deliver(requests, session)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lading.agent.update.deliver", late)
+        with pytest.raises(Unavailable, match="changed while"):
+            world.turn()
+    assert world.answer == b"one"
+    assert world.turn().word == "updated"
+    assert world.answer == b"three"
+
+
+def test_with_nothing_in_place_and_no_registry_to_ask_a_store_remembers(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(registries._KINDS, "told", "servers.told_registry:ToldRegistry")
+
+    def saying(told: str) -> None:
+        entry = RegistryEntry("prod", "told", {"models_told": {"iris": told}})
+        world.settings["registries"] = (entry,)
+
+    world.settings |= {"store": StoreSettings(path=str(tmp_path / "store")), "offline": "last-known"}
+    saying(str(world.origin))
+    world.turn(uri="model-registry://iris")
+    saying("!Unavailable")
+    with pytest.raises(Unavailable):
+        world.turn()
+    world.destination = tmp_path / "models" / "fresh"
+    assert world.turn(destination=str(world.destination)).word == "updated"
+    assert world.answer == b"one"
+    saying(str(world.origin))
+    assert world.turn().word == "unchanged"
+    assert world.kept == [b"one"]
+
+
 def test_a_pinned_model_is_not_asked_for_again(world, new_session):
-    from lading.deliver import Request, find
+    from lading.finding import Request, find
 
     pin = find(Request(str(world.origin), world.destination), new_session()).listed.pin
     world.turn(uri=pin)

@@ -14,8 +14,8 @@ from lading.agent.hints import Hints
 from lading.agent.metrics import Metrics
 from lading.agent.status import Status
 from lading.agent.update import Outcome, in_place, update
-from lading.deliver import Session
 from lading.errors import Interrupted, LadingError
+from lading.finding import Session
 from lading.manifest import Manifest
 from lading.retry import Clock, SystemClock
 from lading.settings import Settings, config_path

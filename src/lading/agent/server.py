@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lading.deliver import Session
 from lading.disk import disk_error
 from lading.errors import Unavailable, Unsupported
+from lading.finding import Session
 from lading.http_client import HttpClient
 from lading.settings.agent import OnChange
 from lading.uri import printable

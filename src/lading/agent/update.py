@@ -20,12 +20,13 @@ from lading.agent.policy import held_s, in_range, refused_s
 from lading.agent.record import Record, Refusal, read_record, write_record
 from lading.agent.server import Server
 from lading.agent.versions import Versions
-from lading.deliver import Request, Session, deliver, find
+from lading.deliver import deliver
 from lading.errors import IntegrityError, Interrupted, LadingError, NotFound, Unavailable, UsageError
 from lading.events import Loaded, Postponed, RolledBack, Switched
+from lading.finding import Request, Session, find
 from lading.manifest import Manifest
 from lading.measures import duration
-from lading.pins import pinned, split_pin
+from lading.pins import split_pin
 from lading.registries.reference import SCHEMES, exact_reference
 from lading.settings.agent import Delivery
 from lading.uri import ModelURI, printable
@@ -88,13 +89,20 @@ class _Turn:
         word = "unchanged"
         if there is None or not self._is_what_was_pinned(there):
             self._doing("asking")
-            listed, uri = self._ask()
-            key = self._versions.key(listed.pin)
-            if key != current or there is None:
-                waits = self._wait(key, listed, there)
-                word = "postponed" if waits else "updated"
-                if not waits:
-                    self._bring(key, listed, uri, current, there)
+            try:
+                listed, uri = self._ask()
+            except Unavailable:
+                if there is not None or self._session.settings.offline != "last-known" or self._delivery.range:
+                    raise
+                self._recall()
+                word = "updated"
+            else:
+                key = self._versions.key(listed.pin)
+                if key != current or there is None:
+                    waits = self._wait(key, listed, there)
+                    word = "postponed" if waits else "updated"
+                    if not waits:
+                        self._bring(key, listed, uri, there)
         if not waits:
             word, waits = self._tell() or (word, waits)
         current = self._versions.current()
@@ -159,22 +167,31 @@ class _Turn:
             self._session.listener(Postponed(self._delivery.name, _name(listed), why))
         return why
 
-    def _bring(self, key: str, listed: Manifest, uri: ModelURI, current: str, there: Manifest | None) -> None:
+    def _fetch(self, uri: str, key: str) -> str:
+        """Deliver ``uri`` to where the version ``key`` belongs; returns which version it is when it is there."""
+        manifest = deliver([Request(uri, self._versions.folder(key))], self._session)[0]
+        return self._versions.name(key, manifest.pin)
+
+    def _recall(self) -> None:
+        """With nothing in place, and nobody to ask: what a store remembers of the name."""
+        key = self._fetch(self._delivery.uri, self._versions.key(""))
+        there = self._versions.manifest(key)
+        self._versions.switch(key)
+        name = _name(there) if there else key
+        self._remember(self._record.placed(key, name, self._unix_time()))
+        self._session.listener(Switched(self._delivery.name, name, ""))
+
+    def _bring(self, key: str, listed: Manifest, uri: ModelURI, there: Manifest | None) -> None:
         """Deliver a version beside the one in place, and put it there."""
         self._doing("delivering")
-        exact, pin = split_pin(ModelURI.parse(listed.pin))
-        if pin is None:
-            raise IntegrityError(f"what was listed of {uri.redacted()} has no pin")
-        # What was redacted from the exact URI, only the configuration knows.
-        wanted = pinned(split_pin(uri)[0] if "***" in str(exact) else exact, pin)
-        # What a lock file says was heeded when it was asked what to bring.
-        self._session.settings = self._session.settings._replace(lock="")
         try:
-            deliver([Request(str(wanted), self._versions.folder(key))], self._session)
+            came = self._fetch(str(uri), key)
         except IntegrityError as error:
             # Not with every turn: it may be a terabyte that does not verify.
             self._refuse(key, error.message)
             raise
+        if came != key and self._delivery.layout != "folder":
+            raise Unavailable(f"{uri.redacted()} changed while it was delivered", hint="the next turn looks again")
         self._doing("switching")
         self._versions.switch(key)
         self._remember(self._record.placed(key, _name(listed), self._unix_time()))

@@ -54,6 +54,17 @@ class Versions:
         """Where the version with this key is delivered to."""
         return self.destination if self.layout == "folder" else self.root / key
 
+    def name(self, key: str, pin: str) -> str:
+        """Give what was delivered as ``key`` the name that its pin asks for, and return that."""
+        real = self.key(pin)
+        if real != key and self.layout != "folder":
+            if self.manifest(real) is None:
+                remove_tree(self.folder(real))
+                self.folder(key).rename(self.folder(real))
+            else:
+                remove_tree(self.folder(key))
+        return real
+
     def manifest(self, key: str) -> Manifest | None:
         """The manifest of a version that is there and whole."""
         try:
