@@ -86,4 +86,4 @@ lock: $(READY)
 	done
 
 clean:
-	rm -rf $(VENV) .servers
+	rm -rf $(VENV) .servers build
