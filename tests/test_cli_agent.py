@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import subprocess
+import urllib.request
 from contextlib import contextmanager
 
 import pytest
 import yaml
 
-from command_line import ENVIRONMENT, LADING, lading, write_model
+from command_line import ENVIRONMENT, LADING, Slow, lading, serve, write_model
 from servers.nginx import free_port
 
 
@@ -124,9 +125,32 @@ def test_a_port_that_is_taken_says_so(config):
         assert "Address already in use" in outcome.err
 
 
-def test_no_secret_of_a_uri_is_shown_anywhere(tmp_path, config):
-    import urllib.request
+def test_init_says_how_it_goes_while_it_runs(tmp_path):
+    port = free_port()
+    slow = Slow()
+    with serve(tmp_path, slow.handler()) as url:
+        secret = url.replace("://", "://ada:pa55word@")
+        pairs = [f"{url}/model.bin", tmp_path / "models", f"{secret}/other.bin", tmp_path / "others"]
+        command = [*LADING, "init", *pairs, "--health-port", str(port)]
+        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+        try:
+            assert slow.begun.wait(30)
+            outcome = lading("health", "--port", str(port))
+            assert outcome.code == 5
+            assert "waiting for init" in outcome.err
+            assert lading("health", "--live", "--port", str(port)).code == 0
+            page = urllib.request.urlopen(f"http://127.0.0.1:{port}/").read().decode()
+            assert "not yet in place, delivering" in page
+            assert "pa55word" not in page
+            slow.go_on.set()
+            assert process.wait(30) == 0
+        finally:
+            slow.go_on.set()
+            process.kill()
+            process.communicate()
 
+
+def test_no_secret_of_a_uri_is_shown_anywhere(tmp_path, config):
     port = free_port()
     environ = config({"port": port}, uri="http://user:pa55word@127.0.0.1:1/m?X-Amz-Signature=5ignature")
     with running(environ) as agent:

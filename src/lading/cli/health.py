@@ -1,8 +1,15 @@
 """``lading health``: ask a running agent on this machine, for probes that run a command."""
 
 import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from lading.cli.options import Commands, silent_session
+
+if TYPE_CHECKING:
+    from lading.events import Listener
+    from lading.settings import Settings
 
 _MOST_SHOWN = 500
 
@@ -43,3 +50,22 @@ def run(arguments: argparse.Namespace) -> int:
                 raise Unavailable(f"the agent answers {answer.head.status}: {said}", hint="its page or log says more")
     show(said)
     return 0
+
+
+@contextmanager
+def telling(settings: "Settings", pairs: Sequence[str], port: int) -> "Iterator[Listener]":
+    """Say at ``port`` how a delivery of ``pairs`` goes, as an agent does, while the block runs; gives who must hear of it."""
+    from lading.agent.endpoint import Endpoint
+    from lading.agent.metrics import Metrics
+    from lading.agent.status import Status
+    from lading.settings.agent import Delivery, read_agent
+    from lading.uri import redact
+
+    own = read_agent(settings)._replace(port=port, mlflow_secret_file="")
+    status = Status(Metrics())
+    # They share one transfer, and appear together.
+    name = "init"
+    status.configure([Delivery(name, " ".join(map(redact, pairs[::2])), " ".join(pairs[1::2]))])
+    status.change(name, doing="delivering")
+    with Endpoint(own, status, store=lambda: settings.store, hint=lambda *_: False):
+        yield lambda event: status.hear(name, event)

@@ -20,6 +20,7 @@ from lading.cli.options import (
 from lading.errors import LadingError, UsageError
 
 if TYPE_CHECKING:
+    from lading.events import Event, Listener
     from lading.finding import Request
     from lading.manifest import Manifest
     from lading.settings import Settings
@@ -38,6 +39,9 @@ def add_to(commands: Commands) -> None:
     add_source_options(command)
     add_transfer_options(command)
     add_output_options(command, "print the manifests of what was delivered as a JSON array")
+    command.add_argument(
+        "--health-port", type=int, metavar="PORT", help="say there how it goes, as an agent does, while it runs"
+    )
     command.set_defaults(run=run, failed=failed)
 
 
@@ -46,7 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     requests = _requests(arguments)
     from lading.cli.output import show_json
 
-    manifests = _deliver(requests, settings)
+    if arguments.health_port is None:
+        manifests = _deliver(requests, settings)
+    else:
+        from lading.cli.health import telling
+
+        with telling(settings, arguments.pairs, arguments.health_port) as hear:
+            manifests = _deliver(requests, settings, hear)
     _write(settings.termination_log, _last_word(manifests))
     if arguments.json:
         show_json([manifest.to_json() for manifest in manifests])
@@ -75,12 +85,18 @@ def _requests(arguments: argparse.Namespace) -> "list[Request]":
     return [request_for(arguments, *pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
 
 
-def _deliver(requests: "Sequence[Request]", settings: "Settings") -> "list[Manifest]":
+def _deliver(requests: "Sequence[Request]", settings: "Settings", hear: "Listener | None" = None) -> "list[Manifest]":
     from lading.cli.reporters import reporter
     from lading.deliver import deliver
     from lading.finding import Session
 
-    with reporter() as listener:
+    with reporter() as report:
+
+        def listener(event: "Event") -> None:
+            if hear is not None:
+                hear(event)
+            report(event)
+
         session = Session(settings, listener)
         try:
             return deliver(requests, session)
