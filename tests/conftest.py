@@ -36,6 +36,8 @@ _CONFIGURATION = (
     "LADING_",
     "S3_",
     "CA_BUNDLE",
+    "CONFIDENTIAL_",
+    "CDH_ADDR",
     "REQUESTS_CA_BUNDLE",
     "SSL_CERT_",
     "awsAnonymous",
