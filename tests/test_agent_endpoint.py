@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import hmac
 import http.client
+import os
 import re
 import socket
 import ssl
@@ -263,6 +264,18 @@ def test_any_other_webhook_is_refused_and_not_told_why(hints, headers, body):
     assert not hints.accept(lower(headers), body)
 
 
+def test_what_mlflow_itself_signs_is_believed(hints):
+    # Computed by MLflow 3.17, mlflow.webhooks.delivery.
+    headers = {
+        "x-mlflow-delivery-id": "5f0c7f4e-9a57-4f0b-8c3f-0a2b1c3d4e5f",
+        "x-mlflow-timestamp": "1800000000",
+        "x-mlflow-signature": "v1,CQ1yNyf4TU5yA9qNfbAiBmUwUJcXP/GAN5ujrvr82eM=",
+    }
+    body = b'{"entity": "model_version", "action": "created", "data": {"name": "iris"}}'
+    assert hints.accept(headers, body)
+    assert not hints.accept(headers, body)
+
+
 def test_without_a_secret_no_webhook_is_believed(tmp_path):
     for place in ("", str(tmp_path / "none")):
         assert not Hints(place, lambda: NOW_S, Metrics()).accept(lower(signed(secret=b"")), b"{}")
@@ -299,6 +312,20 @@ def test_who_says_nothing_or_little_by_little_is_left_and_threads_are_bounded(se
     until_s = time.monotonic() + 20
     while ask("/healthz")[0] != 200:
         assert time.monotonic() < until_s
+
+
+def test_a_handshake_that_does_not_come_to_an_end_is_left_too(serve, monkeypatch, tmp_path):
+    monkeypatch.setattr(endpoint_module, "_MOST_S", 0.2)
+    certificate, key = Authority(tmp_path).write_client(tmp_path, "127.0.0.1")
+    ask = serve(certificate=certificate, key=key, context=ssl._create_unverified_context())
+    open_before = len(os.listdir("/proc/self/fd"))
+    with contextlib.closing(connect(ask.port)) as client:
+        client.sendall(b"\x16\x03\x01")
+        started_s = time.monotonic()
+        assert client.recv(100) == b""
+        assert time.monotonic() - started_s < endpoint_module._STALL_S
+    assert ask("/healthz")[0] == 200
+    assert len(os.listdir("/proc/self/fd")) <= open_before
 
 
 @pytest.mark.parametrize(

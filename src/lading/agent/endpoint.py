@@ -12,6 +12,7 @@ them; the rest wants the token, if one is configured.  A request has few seconds
 threads: more than that are turned away at once.
 """
 
+import contextlib
 import hmac
 import http.server
 import socket
@@ -88,7 +89,8 @@ class _Server(socketserver.ThreadingTCPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.settings, self.status, self.store, self.hint = settings, status, store, hint
         self._lock = threading.Lock()
-        self._until_s: dict[socket.socket, float] = {}
+        # Each with a second handle: TLS takes the first one away.
+        self._open: dict[socket.socket, tuple[float, socket.socket]] = {}
         self._context: ssl.SSLContext | None = None
         self._stamp: object = None
         if settings.certificate:
@@ -97,32 +99,33 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            full = len(self._until_s) >= _MOST_AT_A_TIME
+            full = len(self._open) >= _MOST_AT_A_TIME
             if not full:
-                self._until_s[request] = time.monotonic() + _MOST_S
+                self._open[request] = time.monotonic() + _MOST_S, request.dup()
         if full:
             request.settimeout(0.1)
             if not self.settings.certificate:
-                _send_quietly(request, _FULL)
+                with contextlib.suppress(OSError):
+                    request.sendall(_FULL)
             super().shutdown_request(request)
         else:
             super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
-            self._until_s.pop(request, None)
+            _, handle = self._open.pop(request, (0.0, None))
+            if handle is not None:
+                handle.close()
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
         """End what takes too long: a client that sends a byte now and then would hold a thread for ever."""
         now_s = time.monotonic()
         with self._lock:
-            late = [request for request, until_s in self._until_s.items() if until_s < now_s]
-        for request in late:
-            try:
-                request.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+            for until_s, handle in self._open.values():
+                if until_s < now_s:
+                    with contextlib.suppress(OSError):
+                        handle.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away, or speaks no HTTP, is no news."""
@@ -164,10 +167,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         super().setup()
 
     def finish(self) -> None:
-        super().finish()
-        if self.server.settings.certificate:
-            # The server closes only the socket that it knows.
-            self.request.close()
+        try:
+            super().finish()
+        finally:
+            if self.server.settings.certificate:
+                # The server closes only the socket that it knows.
+                self.request.close()
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -237,10 +242,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Probes come every few seconds: what matters is in the log already."""
-
-
-def _send_quietly(request: socket.socket, data: bytes) -> None:
-    try:
-        request.sendall(data)
-    except OSError:
-        return
