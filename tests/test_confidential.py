@@ -308,3 +308,11 @@ def test_after_a_failure_half_way_the_next_attempt_begins_again_with_what_was_op
     write_tree(tmp_path / "model", {"c.jwe": seal(b"c")})
     pull(str(tmp_path / "model"), tmp_path / "m", variables=variables)
     assert read_tree(tmp_path / "m") == {"a": WEIGHTS, "b": WEIGHTS, "c": b"c"}
+
+
+def test_what_is_opened_does_not_go_into_a_store_that_others_read(model, variables, tmp_path):
+    outcome = lading("pull", model, tmp_path / "m", environ={**variables, "LADING_STORE": str(tmp_path / "store")})
+    assert outcome.code == 2
+    assert "an encrypted model is not put into a store" in outcome.err
+    assert not (tmp_path / "m").exists()
+    assert not (tmp_path / "store").exists()

@@ -179,6 +179,14 @@ def test_models_within_each_other_are_refused_where_one_would_be_a_stray_of_the_
     assert not (tmp_path / "a").exists()
 
 
+def test_strays_go_from_a_destination_that_a_store_fills(environ, destination, tmp_path):
+    for _ in range(2):
+        write_model(destination, stray=b"")
+        outcome = run(environ, destination, LADING_STORE=str(tmp_path / "store"))
+        assert outcome.code == 0, outcome.err
+        assert everything(destination) == WHOLE
+
+
 def test_strays_of_a_folder_that_a_link_names_go_and_the_link_stays(environ, tmp_path):
     write_model(tmp_path / "real", stray=b"")
     (tmp_path / "link").symlink_to("real")
