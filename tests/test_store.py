@@ -44,7 +44,7 @@ def pull_by(request, pull, settings):
 
 
 def blobs(store: Store) -> list[Path]:
-    return sorted(store.blobs_folder.glob("*/*"))
+    return sorted(store.blobs.folder.glob("*/*"))
 
 
 def put_model(bucket, prefix: str, files: dict[str, bytes]) -> str:
@@ -270,7 +270,7 @@ def test_verify_sees_files_that_have_no_blob_and_blobs_that_have_no_model(server
     pull_by(server.put("/model.bin", b"model"), tmp_path / "a")
     [blob] = blobs(store)
     blob.unlink()
-    stray = store.blobs_folder / "00" / f"{'0' * 64}-00000000"
+    stray = store.blobs.folder / "00" / f"{'0' * 64}-00000000"
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"not this")
     assert verify(store) == (1, 5, ())
@@ -383,8 +383,8 @@ def test_what_killed_processes_left_goes_with_a_sweep(three, store):
         os.utime(stray, (0, 0))
     for folder in ("incoming/old/stage", "incoming/old"):
         os.utime(store.root / folder, (0, 0))
-    (store.blobs_folder / "00").mkdir(exist_ok=True)
-    (store.blobs_folder / "00" / "orphan").write_bytes(b"orphan")
+    (store.blobs.folder / "00").mkdir(exist_ok=True)
+    (store.blobs.folder / "00" / "orphan").write_bytes(b"orphan")
     (store.root / "incoming/new/stage").mkdir(parents=True)
     assert sweep(store) == 6
     assert not any((store.root / place).exists() for place in ("uses/k", "origins/o", "asked/k", "locks/k"))

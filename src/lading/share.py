@@ -18,12 +18,12 @@ from lading.bring import (
     workspace_of,
 )
 from lading.disk import disk_error
-from lading.errors import NoSpace
+from lading.errors import LadingError, NoSpace
 from lading.events import AlreadyDelivered, PastStore, Placed, Retried, WaitingForStore, ignore
 from lading.finding import Finding, Session
 from lading.manifest import Manifest
 from lading.store import Store, Vanished
-from lading.store.eviction import Full, give_way, holders, make_room, prune, tidy
+from lading.store.eviction import Full, give_way, holders, is_due, make_room, prune, tidy
 from lading.workspace import Patience, Workspace, holding, remove_tree
 
 # Each try evicts something, or fetches what somebody else has evicted.
@@ -110,8 +110,8 @@ def _share(
                 if not left or not give_way(store):
                     raise NoSpace(error.message, hint=f"{error.hint}; {holders(store)}") from error
                 session.listener(Retried("the model", error.message, 0.0))
-        if fetched:
-            # Only then has the store grown.
+        if fetched or is_due(store):
+            # Only by fetching has the store grown.
             prune(store)
 
 
@@ -198,6 +198,15 @@ def _in_place(finding: Finding, destination: Path, session: Session) -> Manifest
 
 def place_out(store: Store, key: str, listed: Manifest, destination: Path, session: Session) -> Manifest:
     """Bring a model of the store to its destination, as what was ``listed``; ``Vanished`` if it is not there any more."""
+    try:
+        return _place_out(store, key, listed, destination, session)
+    except OSError as error:
+        raise _there(store, disk_error(error, error.filename or destination), destination) from error
+    except NoSpace as error:
+        raise _there(store, error, destination) from error
+
+
+def _place_out(store: Store, key: str, listed: Manifest, destination: Path, session: Session) -> Manifest:
     started_s = time.monotonic()
     stored = store.find(key)
     if stored is None:
@@ -215,26 +224,25 @@ def place_out(store: Store, key: str, listed: Manifest, destination: Path, sessi
             return old
         workspace.discard_stage()
         workspace.stage.mkdir()
-        try:
-            out = store.place(key, stored.files, workspace.stage)
-            seconds = round(time.monotonic() - started_s, 3)
-            manifest = manifest._replace(seconds=seconds)
-            ways = ", ".join(f"{files} by {way}" for way, files in sorted(out.ways.items()))
-            session.listener(Placed(str(destination), ways, out.size_bytes, seconds))
-            place.publish(workspace, workspace.stage, manifest)
-        except OSError as error:
-            raise _there(store, disk_error(error, error.filename or destination), workspace) from error
-        except NoSpace as error:
-            raise _there(store, error, workspace) from error
+        out = store.place(key, stored.files, workspace.stage)
+        manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
+        ways = ", ".join(f"{files} by {way}" for way, files in sorted(out.ways.items()))
+        session.listener(Placed(str(destination), ways, out.size_bytes, manifest.seconds))
+        place.publish(workspace, workspace.stage, manifest)
         session.listener(delivered_event(destination, manifest))
     return manifest
 
 
-def _there(store: Store, error: Exception, workspace: Workspace) -> Exception:
+def _there(store: Store, error: LadingError, destination: Path) -> LadingError:
     """The same error, which says so if it is another file system than the store's that is full."""
-    if isinstance(error, NoSpace) and workspace.destination.stat().st_dev != store.root.stat().st_dev:
+    if isinstance(error, NoSpace) and _nearest(destination).stat().st_dev != store.root.stat().st_dev:
         return _NoSpaceThere(error.message, hint=error.hint)
     return error
+
+
+def _nearest(destination: Path) -> Path:
+    """The destination, or the first folder above it that is there."""
+    return next(place for place in (destination.absolute(), *destination.absolute().parents) if place.exists())
 
 
 def _is_same(manifest: Manifest, old: Manifest, workspace: Workspace) -> bool:
@@ -249,7 +257,7 @@ def _check_room(store: Store, pairs: Sequence[tuple[Finding, Path]]) -> int:
     folders: dict[int, Path] = {}
     own = store.root.stat().st_dev
     for finding, destination in pairs:
-        folder = next(place for place in (destination.absolute(), *destination.absolute().parents) if place.exists())
+        folder = _nearest(destination)
         if not store.shares_with(folder):
             device = folder.stat().st_dev
             folders[device] = folder

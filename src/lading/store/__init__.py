@@ -32,28 +32,27 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from lading.disk import disk_error, place_file
 from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
-from lading.manifest import FILE_NAME, STRONG, Digest, File, Manifest
+from lading.manifest import FILE_NAME, STRONG, File, Manifest
 from lading.reuse import Vouched, unchanged
 from lading.settings import Settings, StoreSettings, VerifyMode
+from lading.store.blobs import ADDRESS, Blobs, link
+from lading.store.files import entries, files_below, has_size, remove_links, write_whole
 from lading.store.leases import Leases
 from lading.uri import printable
-from lading.verify import new_hash
 from lading.workspace import read_manifest, remove_tree
 
 FORMAT = 1
-ADDRESS = "sha256"
 REMOVED = ".removed."
 _FOLDERS = ("models", "incoming", "blobs", "origins", "asked", "uses", "references", "locks", "leases", "quarantine")
 # All that may be where a store begins; a new ext4 volume is not quite empty.
 _LAYOUT = (*_FOLDERS, "format", "swept", "lost+found")
-_READ_BYTES = 1 << 20
 # Of one origin; older revisions have less and less in common with what is fetched now.
 _MOST_REVISIONS = 8
 
@@ -107,7 +106,7 @@ class Store:
         self.root = Path(os.path.abspath(settings.path))
         self.models_folder = self.root / "models"
         self.incoming_folder = self.root / "incoming"
-        self.blobs_folder = self.root / "blobs" / ADDRESS
+        self.blobs = Blobs(self.root / "blobs" / ADDRESS)
         self._uses = self.root / "uses"
         self._asked = self.root / "asked"
         self._references = self.root / "references"
@@ -128,7 +127,7 @@ class Store:
             self._begin(place, writable=writable)
         self._check_format(place)
         if writable:
-            folders = (self.models_folder, self.incoming_folder, self.blobs_folder, self.leases.folder)
+            folders = (self.models_folder, self.incoming_folder, self.blobs.folder, self.leases.folder)
             for folder in (*folders, self._uses, self._asked, self._references):
                 folder.mkdir(parents=True, exist_ok=True)
         return writable
@@ -144,7 +143,7 @@ class Store:
         if not writable:
             raise NotAllowed(f"there is no store in {shown}, and it may not be written", hint=f"by user {os.geteuid()}")
         # The first thing that is there: another process that begins now finds it, or only what it knows.
-        write_whole(place, json.dumps({"format": FORMAT}) + "\n")
+        write_whole(place, [json.dumps({"format": FORMAT}), "\n"])
 
     def _check_format(self, place: Path) -> None:
         try:
@@ -210,42 +209,26 @@ class Store:
 
     def supply(self, listed: Manifest, vouched: Vouched, verify: VerifyMode, stage: Path) -> dict[str, File]:
         """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
-        _remove_links(stage)
+        remove_links(stage)
         found: dict[str, File] = {}
         for older in islice(self._of_origin(listed.origin), _MOST_REVISIONS):
             manifest = self.find(older)
             if manifest is not None:
                 root = self.folder(older)
                 for path, file in unchanged(listed, manifest, vouched, verify, _size_below(root)).items():
-                    if path not in found and _link(root / path, stage / path):
+                    if path not in found and link(root / path, stage / path):
                         found[path] = file
         for file in listed.files:
             if file.path not in found and file.layer is None:
-                supplied = self._supply_blob(file, vouched.get(file.path, ()), stage / file.path)
+                supplied = self.blobs.supply(file, vouched.get(file.path, ()), stage / file.path)
                 if supplied is not None:
                     found[file.path] = supplied
         return found
 
-    def _supply_blob(self, file: File, vouched: Iterable[Digest], place: Path) -> File | None:
-        addresses = {digest for digest in (*vouched, *file.declared) if _is_address(digest)}
-        # Any other digest that somebody insists on is checked by nobody here.
-        if len(addresses) != 1 or not set(vouched) <= addresses:
-            return None
-        [address] = addresses
-        blob = self._blob(address.value)
-        if blob is None or not _link(blob, place):
-            return None
-        size_bytes = place.stat().st_size
-        if file.size_bytes not in (None, size_bytes):
-            place.unlink()
-            return None
-        own = Digest("crc32", blob.name.rpartition("-")[2])
-        return File(file.path, size_bytes, file.validator, digest=own, verified=(address,), address=address)
-
     def commit(self, key: str, folder: Path, manifest: Manifest) -> None:
         """Name a model that is whole in ``folder``; if another process was first, its model stays."""
-        kept = tuple(self._keep(file, folder / file.path) for file in manifest.files)
-        write_whole(folder / FILE_NAME, manifest._replace(files=kept).dumps())
+        kept = tuple(self.blobs.keep(file, folder / file.path) for file in manifest.files)
+        write_whole(folder / FILE_NAME, manifest._replace(files=kept).lines())
         origin = self.root / "origins" / manifest.origin
         origin.mkdir(parents=True, exist_ok=True)
         (origin / key).touch()
@@ -262,40 +245,6 @@ class Store:
             self.put_aside(key)
             folder.rename(target)
 
-    def _keep(self, file: File, place: Path) -> File:
-        """Give a file its name among the blobs, or make it a further name of the blob that is there."""
-        known = next((digest for digest in (file.address, *file.verified) if digest and _is_address(digest)), None)
-        address = known or Digest(ADDRESS, sha256_of(place))
-        # What the store supplied has its blob.
-        if place.stat().st_nlink == 1:
-            place.chmod(0o444)
-            blob = self.blob_place(file._replace(address=address))
-            blob.parent.mkdir(exist_ok=True)
-            # Whichever link works: the blob that is there may be evicted between the two.
-            while not self._link_new(place, blob) and not _replace(blob, place):
-                pass
-        return file._replace(address=address)
-
-    def blob_place(self, file: File) -> Path:
-        """Where the blob of a file is, or would be."""
-        address, own = (digest.value if digest else "" for digest in (file.address, file.digest))
-        return self.blobs_folder / address[:2] / f"{address}-{own}"
-
-    def _link_new(self, place: Path, blob: Path) -> bool:
-        """Make ``blob`` a name of the file at ``place``; false when there is one of that name."""
-        try:
-            os.link(place, blob)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS):
-                raise
-            raise Unsupported(
-                f"the store {printable(str(self.root))} is on a file system without hard links ({error.strerror})",
-                hint="put it on a local file system such as ext4, XFS or btrfs",
-            ) from error
-        return True
-
     def use(self, key: str) -> None:
         """Note that the model is used now."""
         (self._uses / key).touch()
@@ -303,7 +252,7 @@ class Store:
     def remember(self, delivered: Manifest, key: str) -> None:
         """Note that this is what its question was answered with."""
         facts = delivered._replace(files=(), archives=())
-        write_whole(self._asked / delivered.asked, json.dumps({"key": key, "facts": facts.to_json()}) + "\n")
+        write_whole(self._asked / delivered.asked, [json.dumps({"key": key, "facts": facts.to_json()}), "\n"])
 
     def recall(self, asked: str) -> Answer | None:
         """What a question was last answered with."""
@@ -322,14 +271,6 @@ class Store:
         except FileNotFoundError:
             return []
         return sorted(keys, key=self.used_at_s, reverse=True)
-
-    def _blob(self, address: str) -> Path | None:
-        folder = self.blobs_folder / address[:2]
-        try:
-            names = [name for name in os.listdir(folder) if name.startswith(f"{address}-")]
-        except FileNotFoundError:
-            return None
-        return folder / names[0] if names else None
 
     def used_at_s(self, key: str) -> float:
         """When the model was last used; 0.0 if nobody knows."""
@@ -367,7 +308,7 @@ class Store:
         for file in files:
             source, target = root / file.path, stage / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not _is_whole(source, file.size_bytes):
+            if not has_size(source, file.size_bytes):
                 if self.writable and self.has(key):
                     self.put_aside(key)
                 raise Vanished(f"{printable(file.path)} is no longer in the store", retry_after_s=0.0)
@@ -389,7 +330,7 @@ class Store:
         if key is None:
             place.unlink(missing_ok=True)
         else:
-            write_whole(place, json.dumps({"name": name, "key": key}) + "\n")
+            write_whole(place, [json.dumps({"name": name, "key": key}), "\n"])
 
     def references(self) -> dict[str, list[str]]:
         """Who keeps each model, by its key."""
@@ -446,7 +387,7 @@ class Store:
                     status = (doomed / file.path).stat()
                     if status.st_nlink <= 2:
                         # While the folder is there, so that a kill leaves no blob that nobody remembers.
-                        self.blob_place(file).unlink(missing_ok=True)
+                        self.blobs.place(file).unlink(missing_ok=True)
                         freed += status.st_size
         if not self.has(key):
             (self._uses / key).unlink(missing_ok=True)
@@ -464,16 +405,8 @@ class Store:
             os.utime(target)
             for file in manifest.files if manifest else ():
                 # What is not whole would be supplied again.
-                if not _is_whole(target / file.path, file.size_bytes):
-                    self.blob_place(file).unlink(missing_ok=True)
-
-
-def files_below(folder: Path) -> Iterator[os.stat_result]:
-    """What stat(2) says of every file below a folder, which others may change meanwhile."""
-    for below, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                yield os.lstat(os.path.join(below, name))
+                if not has_size(target / file.path, file.size_bytes):
+                    self.blobs.place(file).unlink(missing_ok=True)
 
 
 def read_reference(place: Path) -> tuple[str, str]:
@@ -485,42 +418,6 @@ def read_reference(place: Path) -> tuple[str, str]:
         return "", ""
 
 
-def sha256_of(place: Path) -> str:
-    """The address of a file; reads all of it."""
-    running = new_hash(ADDRESS)
-    buffer = memoryview(bytearray(_READ_BYTES))
-    with place.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            running.update(buffer[:count])
-    return running.hexdigest()
-
-
-def write_whole(place: Path, text: str) -> None:
-    """Write a file that is there with all of this text, or as it was: also after a power cut."""
-    new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(place)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-
-
-def entries(folder: Path) -> list[Path]:
-    """What is in a folder; nothing if it is not there."""
-    try:
-        return list(folder.iterdir())
-    except FileNotFoundError:
-        return []
-
-
-def _is_address(digest: Digest) -> bool:
-    return digest.algorithm == ADDRESS and not digest.part_sizes_bytes
-
-
 def _size_below(root: Path) -> Callable[[str], int | None]:
     def size_bytes(path: str) -> int | None:
         try:
@@ -529,55 +426,6 @@ def _size_below(root: Path) -> Callable[[str], int | None]:
             return None
 
     return size_bytes
-
-
-def _is_whole(place: Path, size_bytes: int | None) -> bool:
-    try:
-        return place.lstat().st_size == size_bytes
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _remove_links(stage: Path) -> None:
-    """Remove what an earlier attempt was supplied with: as files of the store they may not be written."""
-    for folder, _, names in os.walk(stage):
-        for name in names:
-            place = os.path.join(folder, name)
-            status = os.lstat(place)
-            if status.st_nlink > 1 or not status.st_mode & 0o200:
-                os.unlink(place)
-
-
-def _link(source: Path, target: Path) -> bool:
-    """A further name for a file; false when it is not there any more, or has as many names as it can."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EMLINK):
-            raise
-        return False
-    return True
-
-
-def _replace(blob: Path, place: Path) -> bool:
-    """Make ``place`` a name of ``blob``; false when that is gone."""
-    new = place.with_name(f".{secrets.token_hex(8)}")
-    try:
-        if os.path.samefile(blob, place):
-            # rename(2) does nothing between two names of one file, and leaves both.
-            return True
-        os.link(blob, new)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        if error.errno == errno.EMLINK:
-            # It has as many names as it can: this one stays a file of its own.
-            return True
-        raise
-    os.replace(new, place)
-    return True
 
 
 def _facts(place: Path) -> tuple[str, str, str, int, int] | None:

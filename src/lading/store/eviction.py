@@ -13,7 +13,8 @@ from lading.disk import free_bytes, sync_file_system
 from lading.errors import NoSpace
 from lading.manifest import WORKSPACE_NAME
 from lading.measures import size
-from lading.store import REMOVED, Store, entries, files_below, read_reference
+from lading.store import REMOVED, Store, read_reference
+from lading.store.files import entries, files_below
 from lading.uri import printable
 from lading.workspace import remove_tree
 
@@ -55,7 +56,7 @@ def sweep(store: Store, *, now_s: float | None = None) -> int:
     now = time.time() if now_s is None else now_s
     tidy(store, now_s=now)
     freed = 0
-    for blob in store.blobs_folder.glob("*/*"):
+    for blob in store.blobs.folder.glob("*/*"):
         with contextlib.suppress(FileNotFoundError):
             status = blob.stat()
             if status.st_nlink == 1:
@@ -101,6 +102,11 @@ def prune(store: Store, *, now_s: float | None = None) -> list[Gone]:
     if gone or _is_older(store.root / "swept", now - _DAY_S):
         sweep(store, now_s=now)
     return gone
+
+
+def is_due(store: Store) -> bool:
+    """Whether a day has gone since what is old was looked for."""
+    return _is_older(store.root / "swept", time.time() - _DAY_S)
 
 
 def give_way(store: Store) -> bool:
@@ -168,7 +174,7 @@ def _evictable_bytes(store: Store) -> int:
     kept = store.references().keys() | store.leases.held()
     staying = [store.folder(key) for key in kept] + [store.incoming_folder]
     held = {status.st_ino for folder in staying for status in files_below(folder)}
-    blobs = {status.st_ino: status.st_blocks * 512 for status in files_below(store.blobs_folder)}
+    blobs = {status.st_ino: status.st_blocks * 512 for status in files_below(store.blobs.folder)}
     return sum(size_bytes for inode, size_bytes in blobs.items() if inode not in held)
 
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from lading.audit import is_as_delivered
 from lading.manifest import FILE_NAME, Manifest
-from lading.store import Store, sha256_of
+from lading.store import Store
+from lading.store.blobs import sha256_of
 
 
 class Rotten(NamedTuple):
@@ -37,7 +38,7 @@ def verify(store: Store) -> Inspection:
         if wrong and store.folder(key).exists():
             store.put_aside(key)
             rotten.append(Rotten(key, manifest.requested if manifest else "", wrong))
-    for blob in store.blobs_folder.glob("*/*"):
+    for blob in store.blobs.folder.glob("*/*"):
         # The rest has another name only in what is being fetched.
         try:
             if blob.stat().st_ino not in good and sha256_of(blob) != blob.name.partition("-")[0]:
@@ -62,6 +63,6 @@ def _wrong(store: Store, key: str, manifest: Manifest, good: dict[int, bool], si
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             pass
         # Nor may it be supplied to another model.
-        store.blob_place(file).unlink(missing_ok=True)
+        store.blobs.place(file).unlink(missing_ok=True)
         wrong.append(file.path)
     return tuple(wrong)

@@ -1,0 +1,135 @@
+"""Blobs: every file of a store once, by its SHA-256, as a further name of the file in a model's folder."""
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from lading.errors import Unsupported
+from lading.manifest import Digest, File
+from lading.uri import printable
+from lading.verify import new_hash
+
+ADDRESS = "sha256"
+_READ_BYTES = 1 << 20
+_NAME = re.compile("[0-9a-f]{64}-[0-9a-f]{8}")
+
+
+class Blobs:
+    """The blobs below ``folder``.  One that has no other name is nobody's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def place(self, file: File) -> Path:
+        """Where the blob of a file is, or would be."""
+        address, own = (digest.value if digest else "" for digest in (file.address, file.digest))
+        return self.folder / address[:2] / f"{address}-{own}"
+
+    def supply(self, file: File, vouched: Iterable[Digest], place: Path) -> File | None:
+        """Link what is expected at ``place``, if it is known by its address alone; ``file`` as it was verified."""
+        addresses = {digest for digest in (*vouched, *file.declared) if is_address(digest)}
+        # Any other digest that somebody insists on is checked by nobody here.
+        if len(addresses) != 1 or not set(vouched) <= addresses:
+            return None
+        [address] = addresses
+        blob = self._find(address.value)
+        if blob is None or not link(blob, place):
+            return None
+        size_bytes = place.stat().st_size
+        if file.size_bytes not in (None, size_bytes):
+            place.unlink()
+            return None
+        own = Digest("crc32", blob.name.rpartition("-")[2])
+        return File(file.path, size_bytes, file.validator, digest=own, verified=(address,), address=address)
+
+    def keep(self, file: File, place: Path) -> File:
+        """Give a file its name among the blobs, or make it a further name of the blob that is there."""
+        known = next((digest for digest in (file.address, *file.verified) if digest and is_address(digest)), None)
+        address = known or Digest(ADDRESS, sha256_of(place))
+        # What the store supplied has its blob.
+        if place.stat().st_nlink == 1:
+            place.chmod(0o444)
+            blob = self.place(file._replace(address=address))
+            blob.parent.mkdir(exist_ok=True)
+            # Whichever link works: the blob that is there may be evicted between the two.
+            while not self._link_new(place, blob) and not _replace(blob, place):
+                pass
+        return file._replace(address=address)
+
+    def _link_new(self, place: Path, blob: Path) -> bool:
+        """Make ``blob`` a name of the file at ``place``; false when there is one of that name."""
+        try:
+            os.link(place, blob)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS):
+                raise
+            raise Unsupported(
+                f"the store {printable(str(self.folder))} is on a file system without hard links ({error.strerror})",
+                hint="put it on a local file system such as ext4, XFS or btrfs",
+            ) from error
+        return True
+
+    def _find(self, address: str) -> Path | None:
+        folder = self.folder / address[:2]
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return None
+        return next((folder / name for name in names if _NAME.fullmatch(name) and name.startswith(address)), None)
+
+
+def sha256_of(place: Path) -> str:
+    """The address of a file; reads all of it."""
+    running = new_hash(ADDRESS)
+    buffer = memoryview(bytearray(_READ_BYTES))
+    with place.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            running.update(buffer[:count])
+    return running.hexdigest()
+
+
+def is_address(digest: Digest) -> bool:
+    """Whether a blob can be known by this digest."""
+    return digest.algorithm == ADDRESS and not digest.part_sizes_bytes
+
+
+def link(source: Path, target: Path) -> bool:
+    """A further name for a file; false when it is not there any more, or has as many names as it can."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EMLINK):
+            raise
+        return False
+    return True
+
+
+def _replace(blob: Path, place: Path) -> bool:
+    """Make ``place`` a name of ``blob``; false when that is gone."""
+    new = place.with_name(f".{secrets.token_hex(8)}")
+    try:
+        there, here = blob.stat(), place.stat()
+        if os.path.samestat(there, here):
+            # rename(2) does nothing between two names of one file, and leaves both.
+            return True
+        if there.st_size != here.st_size:
+            # It is not what it was: what has just been verified takes its name.
+            blob.unlink()
+            return False
+        os.link(blob, new)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno == errno.EMLINK:
+            # It has as many names as it can: this one stays a file of its own.
+            return True
+        raise
+    os.replace(new, place)
+    return True
