@@ -34,7 +34,16 @@ def test_what_is_no_range_is_refused(text):
 
 def test_versions_are_in_the_order_of_semver_org():
     # https://semver.org/#spec-item-11
-    names = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0"]
+    names = [
+        "1.0.0-alpha",
+        "1.0.0-alpha.1",
+        "1.0.0-alpha.beta",
+        "1.0.0-beta",
+        "1.0.0-beta.2",
+        "1.0.0-beta.11",
+        "1.0.0-rc.1",
+        "1.0.0",
+    ]
     versions = [Semver.parse(name) for name in names]
     assert versions == sorted(versions)
     assert len(set(versions)) == len(names)

@@ -158,7 +158,7 @@ def test_a_model_larger_than_the_disk_is_refused_before_the_first_byte(tmp_path,
     with (tmp_path / "model.bin").open("wb") as file:
         file.truncate(free + (10 << 30))
     outcome = lading("pull", tmp_path / "model.bin", dest)
-    assert_refused(outcome, 7, "no-space", "bytes more and has", "free some space")
+    assert_refused(outcome, 7, "no-space", "more and has", "free some space")
     assert not dest.exists()
 
 

@@ -1,5 +1,7 @@
 """A registry that says what its entry in the configuration tells it to."""
 
+from typing import ClassVar
+
 from lading import errors, registries
 from lading.manifest import Digest
 from lading.registries import Resolution
@@ -9,7 +11,7 @@ from lading.uri import ModelURI
 class ToldRegistry:
     """``options`` are models by name: a URI, a mapping with ``uri`` and ``digest``, or ``!Error``."""
 
-    asked: list[str] = []
+    asked: ClassVar[list[str]] = []
 
     def __init__(self, entry, settings, http) -> None:
         self.name = entry.name

@@ -260,7 +260,8 @@ def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[Registry
     if not entries:
         raise UsageError(
             f"{uri.redacted()} needs a registry{f' of the kind {kind}' if kind else ''}, and none is configured",
-            hint="set LADING_CATALOG, MODEL_REGISTRY_BASE_URL or MLFLOW_TRACKING_URI, or list registries in lading.yaml",
+            hint="give --catalog FILE, set LADING_CATALOG, MODEL_REGISTRY_BASE_URL or MLFLOW_TRACKING_URI, "
+            "or list registries in lading.yaml",
         )
     hosts = {host: entry for entry in entries.values() for host in _hosts(entry)}
     named, reference = parse_reference(uri, {**hosts, **entries})
