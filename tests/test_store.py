@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from lading import events as told
 from lading.disk import free_bytes
-from lading.errors import IntegrityError, NoSpace, Unsupported, UsageError
+from lading.errors import IntegrityError, NoSpace, Unavailable, Unsupported, UsageError
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.settings import RegistryEntry, Settings, StoreSettings
 from lading.store import Store
@@ -241,6 +242,47 @@ def test_a_model_whose_manifest_is_torn_is_fetched_again(server, tmp_path, pull_
     assert len(store.models()) == 1
 
 
+def test_what_is_evicted_while_it_is_placed_is_never_half_placed(server, bucket, tmp_path, pull_by, store):
+    variables = s3_anonymous(server.url)
+    uri = put_model(bucket, "llm", SHARDS)
+    over = threading.Event()
+
+    def evict() -> None:
+        # As if no lease held, on a file system where locks lie.
+        while not over.wait(0.003):
+            for key in os.listdir(store.models_folder):
+                store.remove(key)
+
+    evicting = threading.Thread(target=evict)
+    evicting.start()
+    try:
+        for number in range(4):
+            try:
+                pull_by(uri, tmp_path / str(number), **variables)
+            except Unavailable:
+                assert not (tmp_path / str(number)).exists()
+                continue
+            assert read_tree(tmp_path / str(number)) == SHARDS
+            whole_manifest(tmp_path / str(number))
+    finally:
+        over.set()
+        evicting.join()
+    pull_by(uri, tmp_path / "last", **variables)
+    assert read_tree(tmp_path / "last") == SHARDS
+    assert verify(store).rotten == ()
+
+
+def test_a_damaged_blob_does_not_take_the_place_of_what_was_just_verified(server, tmp_path, pull_by, store):
+    pull_by(server.put("/a.bin", b"model"), tmp_path / "a")
+    [blob] = blobs(store)
+    blob.chmod(0o644)
+    blob.write_bytes(b"cut")
+    pull_by(server.put("/b.bin", b"model"), tmp_path / "b")
+    assert read_tree(tmp_path / "b") == {"b.bin": b"model"}
+    assert [each.read_bytes() for each in blobs(store)] == [b"model"]
+    assert [rotten.paths for rotten in verify(store).rotten] == [("a.bin",)]
+
+
 # ---- rot ---------------------------------------------------------------------------------------
 
 
@@ -439,3 +481,30 @@ def test_the_store_the_destination_and_the_source_lie_beside_each_other(tmp_path
         pull(str(source), tmp_path / "x", store=settings._replace(path=str(source / "store")))
     assert not (source / "store").exists()
     assert not (tmp_path / "store/models/x").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("store: {highest: 1}", "unknown key store.highest"),
+        ("store: {high: 80%, low: 90%}", "above store.high"),
+        ("store: {high: 1GiB, low: 2GiB}", "above store.high"),
+        ("store: {high: much}", "store.high is 'much'"),
+        ("store: {locks: 1}", "store.locks is 1"),
+        ("store: {max_age_s: -1}", "store.max_age_s is -1"),
+        ("store: [path]", "not a mapping"),
+    ],
+)
+def test_settings_that_are_wrong_are_refused(tmp_path, text, why):
+    (tmp_path / "lading.yaml").write_text(text)
+    with pytest.raises(UsageError, match=why):
+        Settings.load({"LADING_CONFIG": str(tmp_path / "lading.yaml")})
+
+
+def test_settings_come_from_the_file_and_the_environment(tmp_path):
+    config = "store: {path: /a, high: 1GiB, low: 50%, max_age_s: 60, hard_links: true, locks: false}"
+    (tmp_path / "lading.yaml").write_text(config)
+    environ = {"LADING_CONFIG": str(tmp_path / "lading.yaml")}
+    assert Settings.load(environ).store == ("/a", str(1 << 30), "50%", 60, True, False)
+    assert Settings.load({**environ, "LADING_STORE": "/b"}).store.path == "/b"
+    assert Settings.load({}).store.path == ""

@@ -224,7 +224,12 @@ def _place_out(store: Store, key: str, listed: Manifest, destination: Path, sess
             return old
         workspace.discard_stage()
         workspace.stage.mkdir()
-        out = store.place(key, stored.files, workspace.stage)
+        try:
+            out = store.place(key, stored.files, workspace.stage)
+        except BaseException:
+            # Nobody goes on with it: what the store has comes out of it at once.
+            workspace.discard_stage()
+            raise
         manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
         ways = ", ".join(f"{files} by {way}" for way, files in sorted(out.ways.items()))
         session.listener(Placed(str(destination), ways, out.size_bytes, manifest.seconds))
