@@ -29,6 +29,7 @@ from lading.measures import duration
 from lading.pins import split_pin
 from lading.registries.reference import SCHEMES, exact_reference
 from lading.settings.agent import Delivery
+from lading.sources import FindsPin, open_source
 from lading.uri import ModelURI, printable
 
 _MOST_TRIED = 20
@@ -87,8 +88,8 @@ class _Turn:
         there = self._versions.manifest(current)
         waits = ""
         word = "unchanged"
-        if there is None or not self._is_what_was_pinned(there):
-            self._doing("asking")
+        self._doing("asking")
+        if there is None or not (self._is_what_was_pinned(there) or self._is_still(there)):
             try:
                 listed, uri = self._ask()
             except Unavailable:
@@ -115,6 +116,19 @@ class _Turn:
         """What is pinned can change no more: its origin is not asked."""
         _, wanted = split_pin(ModelURI.parse(self._delivery.uri))
         return wanted is not None and split_pin(ModelURI.parse(there.pin))[1] == wanted
+
+    def _is_still(self, there: Manifest) -> bool:
+        """Whether the origin says, without a listing, that what is in place is what it has."""
+        settings = self._session.settings
+        uri, wanted = split_pin(ModelURI.parse(self._delivery.uri))
+        if wanted or settings.lock or uri.scheme.lower() in SCHEMES:
+            return False
+        if self._versions.key(there.pin) != self._versions.current():
+            # Other files of it are wanted now.
+            return False
+        source = open_source(uri, settings._replace(scratch=str(self._versions.root)), self._session.http)
+        pin = source.find_pin() if isinstance(source, FindsPin) else None
+        return pin is not None and pin.redacted() == there.resolved
 
     def _ask(self) -> tuple[Manifest, ModelURI]:
         """What is to be in place, as it is listed now, and the URI that was asked for it."""

@@ -70,6 +70,15 @@ class Pins(Protocol):
 
 
 @runtime_checkable
+class FindsPin(Protocol):
+    """A source that can tell what its URI stands for at much less cost than a listing has."""
+
+    def find_pin(self) -> ModelURI | None:
+        """The pin that a listing would find now; None where only a listing can tell."""
+        ...
+
+
+@runtime_checkable
 class OnThisMachine(Protocol):
     """A source whose files are on this machine, below ``root``."""
 

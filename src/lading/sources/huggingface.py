@@ -95,8 +95,7 @@ class HuggingFaceSource:
 
     def list(self) -> Manifest:
         where = self._where
-        self._commit = self._find_commit()
-        self.pin = ModelURI.parse(f"hf://{self._repository}@{self._commit}" + (f"/{where.path}" if where.path else ""))
+        self.pin = self.find_pin()
         files = self._chosen(self._below(where.path, recursive=True))
         near: list[str] = []
         if not files and where.path:
@@ -107,6 +106,11 @@ class HuggingFaceSource:
         if not files:
             raise NotFound(f"{self._shown} has no files", hint=near_hint(where.path, near))
         return Manifest.of(files)
+
+    def find_pin(self) -> ModelURI:
+        self._commit = self._find_commit()
+        below = f"/{self._where.path}" if self._where.path else ""
+        return ModelURI.parse(f"hf://{self._repository}@{self._commit}{below}")
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         headers = [("Accept-Encoding", "identity")]

@@ -32,6 +32,7 @@ from lading.verify import new_hash
 # Both limits are those of most registries and clients.
 _MANIFEST_LIMIT_BYTES = 4 << 20
 _TAGS_LIMIT_BYTES = 1 << 20
+_NO_HEAD = (405, 501)
 _MOST_INDEXES = 3
 _MOST_LAYERS = 10_000
 _IMAGE_FOLDER = "models"
@@ -127,7 +128,7 @@ class OciSource:
 
     def list(self) -> Manifest:
         digest, manifest = self._manifest(str(self._digest) if self._digest else self._tag)
-        self.pin = self._uri._replace(path=f"{self._uri.path}@{digest}")
+        self.pin = self._pin_at(digest)
         for _ in range(_MOST_INDEXES):
             if not isinstance(manifest.get("manifests"), list):
                 break
@@ -137,6 +138,23 @@ class OciSource:
         if largest.size_bytes and not self._has_ranges(largest):
             files = [file._replace(ranged=False) for file in files]
         return Manifest.of(files)
+
+    def find_pin(self) -> ModelURI | None:
+        """By HEAD, which Docker Hub does not count as a pull."""
+
+        def attempt() -> str:
+            with self._open(f"/manifests/{self._digest or self._tag}", [_ACCEPT], self._shown, method="HEAD") as answer:
+                if answer.head.status in _NO_HEAD:
+                    return ""
+                if answer.head.status != 200:
+                    raise status_error(answer.head, self._shown)
+                return answer.head.get("docker-content-digest")
+
+        told = self._http.retry.call(attempt, what=f"the manifest of {self._shown}")
+        return self._pin_at(_digest(told, self._shown)) if told else None
+
+    def _pin_at(self, digest: Digest) -> ModelURI:
+        return self._uri._replace(path=f"{self._uri.path}@{digest}")
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         headers = [_PLAIN]
@@ -251,14 +269,14 @@ class OciSource:
 
         return self._http.retry.call(attempt, what=what) == 206
 
-    def _open(self, path: str, headers: Sequence[tuple[str, str]], what: str) -> Answer:
+    def _open(self, path: str, headers: Sequence[tuple[str, str]], what: str, *, method: str = "GET") -> Answer:
         """One authorized request for something of the repository."""
         base, authorization = self._connection()
         while True:
             shown = authorization.get()
             sent = [*headers, ("Authorization", shown.reveal())] if shown else headers
             try:
-                answer = self._http.open("GET", f"{base}/v2/{self._repository}{path}", sent)
+                answer = self._http.open(method, f"{base}/v2/{self._repository}{path}", sent)
             except Unsupported as error:
                 raise Unsupported(
                     error.message, hint="a registry without TLS needs KSERVE_OCI_INSECURE_REGISTRY=true"

@@ -76,7 +76,7 @@ class GitSource:
     def list(self) -> Manifest:
         self._server.greet()
         commit = self._resolved()
-        self.pin = self._uri._replace(path=f"{self._uri.path}@{commit.hex()}")
+        self.pin = self._pin_at(commit)
         tree, found, sizes = self._listing(commit)
         self._pointers = self._found_pointers(found)
         ranged = self._find_lfs_objects(tree)
@@ -89,6 +89,13 @@ class GitSource:
         if not files:
             raise NotFound(f"{self._shown} has no files")
         return Manifest.of(files)
+
+    def find_pin(self) -> ModelURI:
+        self._server.greet()
+        return self._pin_at(self._resolved())
+
+    def _pin_at(self, commit: bytes) -> ModelURI:
+        return self._uri._replace(path=f"{self._uri.path}@{commit.hex()}")
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         pointer = self._pointers.get(file.path)
