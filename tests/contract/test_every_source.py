@@ -64,7 +64,8 @@ def hidden(name, authority, monkeypatch):
         scene.uri = scene.uri.replace(f"http://{AZURE_FILES}", f"https://{AZURE_FILES}")
         # What is asked to be insecure shows nothing here.
         variables = {key: text for key, text in scene.settings["variables"].items() if "INSECURE" not in key}
-        yield scene, variables, proxy
+        settings = {key: value for key, value in scene.settings.items() if key != "network"}
+        yield scene, settings | {"variables": variables, "limits": scene.limits}, proxy
 
 
 def network(**environment: str) -> Network:
@@ -72,16 +73,16 @@ def network(**environment: str) -> Network:
 
 
 def test_every_request_goes_through_the_proxy_and_trusts_the_bundle(hidden, authority, destination, pull):
-    scene, variables, proxy = hidden
+    scene, settings, proxy = hidden
     reached = network(HTTPS_PROXY=proxy, CA_BUNDLE_CONFIGMAP_NAME="", AWS_CA_BUNDLE=authority.bundle)
-    pull(scene.uri, destination, limits=scene.limits, variables=variables, network=reached)
+    pull(scene.uri, destination, network=reached, **settings)
     assert read_tree(destination) == scene.files
 
 
 def test_a_certificate_that_no_bundle_vouches_for_is_refused(hidden, destination, pull):
-    scene, variables, proxy = hidden
+    scene, settings, proxy = hidden
     with pytest.raises(LadingError) as caught:
-        pull(scene.uri, destination, limits=scene.limits, variables=variables, network=network(HTTPS_PROXY=proxy))
+        pull(scene.uri, destination, network=network(HTTPS_PROXY=proxy), **settings)
     assert "certificate" in caught.value.message
     assert not scene.server.requests
     assert not destination.exists()
@@ -144,7 +145,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_no_secret_is_printed_or_written_however_a_delivery_ends(
-    scene, ending, destination, tmp_path, monkeypatch, capfd
+    name, scene, ending, destination, tmp_path, monkeypatch, capfd
 ):
     settings = scene.settings
     for variable, text in settings["variables"].items():
@@ -163,7 +164,8 @@ def test_no_secret_is_printed_or_written_however_a_delivery_ends(
     assert code in ((0,) if make is None else (3, 4, 5, 6, 8))
     said = "".join(capfd.readouterr()) + log.read_text()
     assert said
-    if ending == "broken off":
+    # Of layers, what was read is in the tree already and is not kept.
+    if ending == "broken off" and name != "oci-layers":
         assert (destination / ".lading/journal").exists()
     for place in destination.rglob("*"):
         said += place.name

@@ -298,7 +298,11 @@ def _mlflow(store: str) -> Iterator[Scene]:
             lists=lambda request: request.path == PROXY,
             reads=lambda request: request.path == content and not probes(request),
             put=lambda data: fake.put("1/model/weights/big.bin", data),
-            settings={"registries": (RegistryEntry("prod", "mlflow", login),)},
+            settings={
+                # The server by an entry of the configuration, and by the variables that make one.
+                "registries": (RegistryEntry("prod", "mlflow", login),),
+                "variables": {"MLFLOW_TRACKING_URI": server.url, "MLFLOW_TRACKING_TOKEN": "tok-en"},
+            },
             secret="tok-en",
             declares=store == "s3",
         )
