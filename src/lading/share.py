@@ -79,6 +79,7 @@ def _share(
     session: Session,
     done: dict[int, Manifest],
 ) -> None:
+    started_s = time.monotonic()
     wanted = {key: findings[index] for index, key in pending.items()}
     folders = {key: store.incoming(key) for key in wanted}
     copied_bytes = _check_room(store, [(findings[index], destinations[index]) for index in pending])
@@ -97,7 +98,9 @@ def _share(
                     fetched |= _fill(store, wanted, folders, copied_bytes, session)
                 for index, key in pending.items():
                     if index not in done:
-                        done[index] = place_out(store, key, findings[index].listed, destinations[index], session)
+                        done[index] = place_out(
+                            store, key, findings[index].listed, destinations[index], session, started_s
+                        )
                 break
             except Vanished as error:
                 if not left:
@@ -124,11 +127,12 @@ def _share_what_is_there(
     done: dict[int, Manifest],
 ) -> None:
     """As ``_share``, where nothing may be written to the store."""
+    started_s = time.monotonic()
     lacking = [index for index, key in pending.items() if not store.has(key)]
     for index, key in pending.items():
         if index not in lacking:
             try:
-                done[index] = place_out(store, key, findings[index].listed, destinations[index], session)
+                done[index] = place_out(store, key, findings[index].listed, destinations[index], session, started_s)
             except Vanished:
                 lacking.append(index)
     if lacking:
@@ -196,18 +200,25 @@ def _in_place(finding: Finding, destination: Path, session: Session) -> Manifest
     return old
 
 
-def place_out(store: Store, key: str, listed: Manifest, destination: Path, session: Session) -> Manifest:
-    """Bring a model of the store to its destination, as what was ``listed``; ``Vanished`` if it is not there any more."""
+def place_out(
+    store: Store, key: str, listed: Manifest, destination: Path, session: Session, started_s: float
+) -> Manifest:
+    """Bring a model of the store to its destination, as what was ``listed``; ``Vanished`` if it is not there any more.
+
+    ``started_s`` is when the delivery began, by ``time.monotonic``.
+    """
     try:
-        return _place_out(store, key, listed, destination, session)
+        return _place_out(store, key, listed, destination, session, started_s)
     except OSError as error:
         raise _there(store, disk_error(error, error.filename or destination), destination) from error
     except NoSpace as error:
         raise _there(store, error, destination) from error
 
 
-def _place_out(store: Store, key: str, listed: Manifest, destination: Path, session: Session) -> Manifest:
-    started_s = time.monotonic()
+def _place_out(
+    store: Store, key: str, listed: Manifest, destination: Path, session: Session, started_s: float
+) -> Manifest:
+    placing_s = time.monotonic()
     stored = store.find(key)
     if stored is None:
         if store.writable and store.has(key):
@@ -230,9 +241,10 @@ def _place_out(store: Store, key: str, listed: Manifest, destination: Path, sess
             # Nobody goes on with it: what the store has comes out of it at once.
             workspace.discard_stage()
             raise
-        manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
+        now_s = time.monotonic()
         ways = ", ".join(f"{files} by {way}" for way, files in sorted(out.ways.items()))
-        session.listener(Placed(str(destination), ways, out.size_bytes, manifest.seconds))
+        session.listener(Placed(str(destination), ways, out.size_bytes, round(now_s - placing_s, 3)))
+        manifest = manifest._replace(seconds=round(now_s - started_s, 3))
         place.publish(workspace, workspace.stage, manifest)
         session.listener(delivered_event(destination, manifest))
     return manifest
