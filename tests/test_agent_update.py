@@ -329,9 +329,11 @@ def test_a_server_that_dies_of_a_version_gets_the_one_before(world, v2, server):
     server.misbehave("/v2/repository/models/iris/load", reset(at=0, times=2))
     assert world.turn().word == "refused"
     assert world.answer == b"one"
-    # It did not take that one either: it is told again.
+    # It did not take that one either: it is told again, while the other one is left alone.
     assert read_record(Versions(world.delivery).record).loaded == ""
-    world.turn()
+    told = len(v2.loads)
+    assert world.turn().word == "postponed"
+    assert v2.loads[told:] == [b"one"]
     assert v2.serving == b"one"
 
 

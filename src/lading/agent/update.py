@@ -84,33 +84,35 @@ class _Turn:
         self._exit_code = 0
 
     def take(self) -> Outcome:
-        current = self._versions.current()
-        there = self._versions.manifest(current)
-        waits = ""
-        word = "unchanged"
+        there = self._versions.manifest(self._versions.current())
+        word, waits = "unchanged", ""
         self._doing("asking")
         if there is None or not (self._is_what_was_pinned(there) or self._is_still(there)):
-            try:
-                listed, uri = self._ask()
-            except Unavailable:
-                if there is not None or self._session.settings.offline != "last-known" or self._delivery.range:
-                    raise
-                self._recall()
-                word = "updated"
-            else:
-                key = self._versions.key(listed.pin)
-                if key != current or there is None:
-                    waits = self._wait(key, listed, there)
-                    word = "postponed" if waits else "updated"
-                    if not waits:
-                        self._bring(key, listed, uri, there)
-        if not waits:
-            word, waits = self._tell() or (word, waits)
-        current = self._versions.current()
+            word, waits = self._renew(there)
+        word, waits = self._tell() or (word, waits)
         if word != "unchanged":
             self._prune()
-        there = self._versions.manifest(current)
-        return Outcome(word, there, _since_s(self._record, current), waits, self._exit_code)
+        current = self._versions.current()
+        since_s = _since_s(self._record, current)
+        return Outcome(word, self._versions.manifest(current), since_s, waits, self._exit_code)
+
+    def _renew(self, there: Manifest | None) -> tuple[str, str]:
+        """Put in place what is wanted now; how that ended, and why not, if it did not."""
+        try:
+            listed, uri = self._ask()
+        except Unavailable:
+            if there is not None or self._session.settings.offline != "last-known" or self._delivery.range:
+                raise
+            self._recall()
+            return "updated", ""
+        key = self._versions.key(listed.pin)
+        if there is not None and key == self._versions.current():
+            return "unchanged", ""
+        waits = self._wait(key, listed, there)
+        if waits:
+            return "postponed", waits
+        self._bring(key, listed, uri, there)
+        return "updated", ""
 
     def _is_what_was_pinned(self, there: Manifest) -> bool:
         """What is pinned can change no more: its origin is not asked."""
