@@ -101,7 +101,7 @@ def run_once(client: Client, cpus: str, env: Mapping[str, str], out: Path, expec
     process.returncode = status
     wall_s = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and path.name != ".lading.json")
+    found = sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and path.name != ".lading.manifest")
     if status or found != (expected_bytes or found):
         print(f"{client.name}: status {status}, {found} of {expected_bytes} bytes: {errors[-300:]!r}", file=sys.stderr)
         return None

@@ -75,7 +75,7 @@ def test_every_difference_is_named(
 
 
 def test_a_folder_without_a_manifest_was_not_delivered(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match=r"has no \.lading\.json"):
+    with pytest.raises(NotFound, match=r"has no \.lading\.manifest"):
         audit(tmp_path)
 
 

@@ -57,7 +57,7 @@ def test_an_unknown_user_without_a_home_can_deliver(shared, dest, as_stranger):
     done = run([*as_stranger, *LADING, "init", model, dest], env=ENVIRONMENT, cwd="/")
     assert done.returncode == 0, done.stderr
     assert contents(dest) == contents(model)
-    assert (dest / ".lading.json").stat().st_uid == (USER if as_stranger else os.geteuid())
+    assert (dest / ".lading.manifest").stat().st_uid == (USER if as_stranger else os.geteuid())
 
 
 def test_s3_credentials_are_looked_for_without_a_home(dest, as_stranger):
@@ -122,7 +122,7 @@ def test_a_read_only_file_system_needs_no_other_place_for_a_repository(dest, as_
         pytest.skip("this machine lets nobody mount")
     assert done.returncode == 0, done.stderr
     assert contents(dest) == {"config.json": b"{}", "big.bin": bytes(3 << 20)}
-    assert sorted(path.name for path in dest.iterdir()) == [".lading.json", "big.bin", "config.json"]
+    assert sorted(path.name for path in dest.iterdir()) == [".lading.manifest", "big.bin", "config.json"]
 
 
 def test_a_destination_that_is_read_only_is_not_allowed(dest):

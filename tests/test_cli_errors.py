@@ -140,15 +140,15 @@ def test_a_digest_that_does_not_match_is_an_integrity_error(tmp_path, dest):
     message = f"model.bin has {sha256(b'abc')}, but {sha256(b'abd')} is expected"
     assert_refused(outcome, 6, "integrity", message, "nothing was delivered")
     assert contents(dest) == {}
-    assert not (dest / ".lading.json").exists()
+    assert not (dest / ".lading.manifest").exists()
 
 
 def test_a_refused_delivery_leaves_the_one_before_untouched(tmp_path, dest):
     lading("pull", write_model(tmp_path / "old"), dest)
-    before = (dest / ".lading.json").read_bytes()
+    before = (dest / ".lading.manifest").read_bytes()
     write_model(tmp_path, **{"model.bin": b"abc"})
     assert lading("pull", tmp_path / "model.bin", dest, "--digest", sha256(b"abd")).code == 6
-    assert (dest / ".lading.json").read_bytes() == before
+    assert (dest / ".lading.manifest").read_bytes() == before
     assert contents(dest) == contents(tmp_path / "old")
     assert lading("verify", dest).code == 0
 

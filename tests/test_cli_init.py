@@ -51,7 +51,7 @@ def test_when_one_of_several_fails_while_it_lands_none_appears(models, tmp_path)
     outcome = lading("init", models[0], tmp_path / "a", "model-registry://wrong", tmp_path / "b", "--catalog", catalog)
     assert outcome.code == 6
     assert not (tmp_path / "a/config.json").exists()
-    assert not (tmp_path / "a/.lading.json").exists()
+    assert not (tmp_path / "a/.lading.manifest").exists()
     assert not (tmp_path / "b/other.bin").exists()
 
 

@@ -21,7 +21,7 @@ def dest(tmp_path):
 
 
 def manifest_in(dest):
-    return json.loads((dest / ".lading.json").read_text())
+    return json.loads((dest / ".lading.manifest").read_text())
 
 
 def without_time(manifest):

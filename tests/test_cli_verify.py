@@ -62,12 +62,12 @@ def test_following_the_hint_repairs_the_folder(dest):
 def test_a_folder_that_lading_did_not_deliver_is_not_found(tmp_path):
     outcome = lading("verify", tmp_path)
     assert outcome.code == 3
-    assert outcome.err.startswith(f"error[not-found]: {tmp_path} has no .lading.json\nhint: ")
+    assert outcome.err.startswith(f"error[not-found]: {tmp_path} has no .lading.manifest\nhint: ")
 
 
 def test_a_manifest_that_was_edited_is_refused(dest):
-    manifest = dest / ".lading.json"
+    manifest = dest / ".lading.manifest"
     manifest.write_text(manifest.read_text().replace('"size": 8', '"size": 9'))
     outcome = lading("verify", dest)
     assert outcome.code == 6
-    assert ".lading.json does not match its own digest" in outcome.err
+    assert ".lading.manifest does not match its own digest" in outcome.err

@@ -144,7 +144,7 @@ def test_what_cannot_be_opened_is_not_delivered(pull, tmp_path, variables, name,
     write_tree(tmp_path / "model", {name: data, "good.jwe": seal(b"good")})
     with pytest.raises(error, match=f"^{name}: "):
         pull(str(tmp_path / "model"), tmp_path / "m", variables=variables)
-    assert not (tmp_path / "m/.lading.json").exists()
+    assert not (tmp_path / "m/.lading.manifest").exists()
     assert [path.name for path in (tmp_path / "m").iterdir()] in ([".lading"], [])
     # No piece of what was not authenticated stays.
     assert not (tmp_path / "m/.lading/opened").exists()
@@ -157,7 +157,7 @@ def test_a_model_without_an_encrypted_file_is_refused(pull, tmp_path, variables)
     )
     with pytest.raises(IntegrityError, match="is encrypted, and CONFIDENTIAL_ENABLED asks"):
         pull(str(tmp_path / "model"), tmp_path / "m", variables=variables)
-    assert not (tmp_path / "m/.lading.json").exists()
+    assert not (tmp_path / "m/.lading.manifest").exists()
 
 
 def test_two_files_that_would_have_one_name_are_refused(pull, tmp_path, variables):
@@ -235,7 +235,7 @@ def test_a_resource_that_is_no_symmetric_key_is_refused_and_not_told(pull, hub, 
 def test_the_key_is_never_written_or_told(model, variables, tmp_path):
     secret = KEY.export(as_dict=True)["k"]
     outcome = lading("pull", model, tmp_path / "m", "--json", environ=variables)
-    told = outcome.out + outcome.err + (tmp_path / "m/.lading.json").read_text()
+    told = outcome.out + outcome.err + (tmp_path / "m/.lading.manifest").read_text()
     assert RESOURCE in told
     assert secret not in told
 

@@ -32,7 +32,7 @@ def test_it_shows_the_commands_of_the_main_job_in_their_order(story):
 
 
 def test_it_shows_the_delivered_tree_and_what_the_manifest_says(story):
-    assert "    models/iris/\n    ├── .lading.json  (" in story.out
+    assert "    models/iris/\n    ├── .lading.manifest  (" in story.out
     assert "    ├── evaluation/\n    │   ├── confusion.json  (101 B)\n" in story.out
     assert "    └── model.onnx  (616 B)\n" in story.out
     assert "verified   5 of 5 files, by the catalog's sha256" in story.out

@@ -69,11 +69,11 @@ def test_by_default_it_is_refused(origin, registry, tmp_path, pull_by):
 def test_without_a_store_the_destination_itself_is_what_is_known(origin, registry, tmp_path, pull_by, events):
     none = StoreSettings()
     pull_by(tmp_path / "a", store=none)
-    text = (tmp_path / "a/.lading.json").read_text()
+    text = (tmp_path / "a/.lading.manifest").read_text()
     go_away(registry)
     manifest = pull_by(tmp_path / "a", store=none)
     assert manifest.last_known
-    assert (tmp_path / "a/.lading.json").read_text() == text
+    assert (tmp_path / "a/.lading.manifest").read_text() == text
     assert [type(event) for event in events[-2:]] == [told.LastKnown, told.AlreadyDelivered]
     with pytest.raises(Unavailable) as caught:
         pull_by(tmp_path / "b", store=none)

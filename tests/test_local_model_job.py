@@ -53,7 +53,7 @@ def everything(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-WHOLE = [".lading.json", "config.json", "weights", "weights/empty", "weights/part-1.bin"]
+WHOLE = [".lading.manifest", "config.json", "weights", "weights/empty", "weights/part-1.bin"]
 
 
 def test_what_attempts_of_the_reference_left_goes(environ, destination):
@@ -71,10 +71,10 @@ def test_what_a_killed_attempt_of_lading_landed_is_used(environ, destination, se
     outcome = run(environ, destination, LADING_REMOVE_STRAYS="false")
     assert outcome.code == 0
     # As it is when it is killed while it publishes: everything has landed, and there is no manifest.
-    next_manifest = (destination / ".lading.json").read_bytes()
+    next_manifest = (destination / ".lading.manifest").read_bytes()
     (destination / ".lading").mkdir()
     (destination / ".lading/next.json").write_bytes(next_manifest)
-    (destination / ".lading.json").unlink()
+    (destination / ".lading.manifest").unlink()
     before = len(server.requests)
     leave = destination / "stray"
     leave.write_bytes(b"")

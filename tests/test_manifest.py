@@ -13,7 +13,7 @@ from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
 from lading.manifest import HEX_DIGITS, Digest, File, GeneratedFile, Manifest, safe_path
 
 SEGMENTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20).filter(
-    lambda text: text not in (".", "..", ".lading", ".lading.json")
+    lambda text: text not in (".", "..", ".lading", ".lading.manifest")
 )
 PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
 
@@ -145,8 +145,8 @@ def test_a_composite_digest_stays_as_words() -> None:
         "a\0b",
         ".lading",
         ".lading/x",
-        ".lading.json",
-        ".lading.json/x",
+        ".lading.manifest",
+        ".lading.manifest/x",
         "x" * 256,
         "a/" + "ü" * 128,
         "\ud800",
@@ -169,7 +169,7 @@ def test_a_name_that_leaves_or_is_not_the_models_is_refused(path: str) -> None:
         "...",
         ".hidden",
         "a/.lading",
-        "a/.lading.json",
+        "a/.lading.manifest",
         ".ladingx",
         "x" * 255,
         "a b",

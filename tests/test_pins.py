@@ -98,8 +98,8 @@ def pull(where: Path, uri: str, *options: str):
 
 def test_the_pin_of_a_name_names_its_registry_and_version(model):
     assert resolved(model, "model-registry://iris")["pin"].startswith("model-registry://catalog/iris/v1?pin=sha256:")
-    assert json.loads((model / "dest" / ".lading.json").read_text() if pull(model, "./model").code else "{}") == {}
-    assert json.loads((model / "dest" / ".lading.json").read_text())["pin"].startswith("./model?pin=sha256:")
+    assert json.loads((model / "dest" / ".lading.manifest").read_text() if pull(model, "./model").code else "{}") == {}
+    assert json.loads((model / "dest" / ".lading.manifest").read_text())["pin"].startswith("./model?pin=sha256:")
 
 
 def test_a_lock_file_brings_what_was_locked_and_refuses_anything_else(model):

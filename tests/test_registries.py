@@ -259,7 +259,7 @@ def test_one_digest_for_several_files_is_a_usage_error(catalog: Callable[[str], 
         pull("model-registry://m")
 
 
-@pytest.mark.parametrize("path", ["../evil", "/evil", ".lading.json"])
+@pytest.mark.parametrize("path", ["../evil", "/evil", ".lading.manifest"])
 def test_a_digest_for_a_path_that_leaves_is_refused(catalog: Callable[[str], Pull], path: str) -> None:
     pull = catalog(
         "models: {m: {versions: {v: {uri: models/v1, digests: {'PATH': 'crc32:00000000'}}}}}".replace("PATH", path)

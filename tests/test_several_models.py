@@ -88,7 +88,7 @@ def test_when_one_is_damaged_none_appears_and_the_others_are_not_fetched_again(e
     assert "error[integrity]: s3://models/law: adapter.bin" in outcome.err
     for place in ("models", "lora/law", "lora/medicine"):
         assert contents(mnt / place) == {}
-        assert not (mnt / place / ".lading.json").exists()
+        assert not (mnt / place / ".lading.manifest").exists()
     server.behave()
     assert lading("init", *pairs(mnt), environ=environ).code == 0
     assert contents(mnt / "lora/law") == LAW

@@ -129,7 +129,7 @@ def test_a_folder_is_not_guessed(server, destination, pull, target, disposition)
     assert not destination.exists()
 
 
-@pytest.mark.parametrize("name", [".lading", ".lading.json", "n" * 300, "a%00b"])
+@pytest.mark.parametrize("name", [".lading", ".lading.manifest", "n" * 300, "a%00b"])
 def test_a_name_that_cannot_be_is_refused(server, destination, pull, name):
     server.put("/", CONTENT, headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"})
     with pytest.raises(IntegrityError):
@@ -238,5 +238,5 @@ def test_a_content_encoding_is_decoded(server, destination, pull, coding, body):
 def test_an_encoding_that_cannot_be_undone_is_refused(server, destination, pull, coding, body, kind):
     with pytest.raises(kind):
         pull(encoded(server, coding, body), destination)
-    assert not (destination / ".lading.json").exists()
+    assert not (destination / ".lading.manifest").exists()
     assert not (destination / "model.bin").exists()

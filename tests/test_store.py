@@ -70,7 +70,7 @@ def test_a_manifest_says_what_was_asked_and_not_what_the_store_was_asked_before(
     uri = server.put("/model.bin", b"model")
     first, second = (pull_by(uri, tmp_path / name) for name in "ab")
     assert first.files == second.files
-    assert (tmp_path / "b/.lading.json").read_text() == second.dumps()
+    assert (tmp_path / "b/.lading.manifest").read_text() == second.dumps()
 
 
 def registered(folder: Path, name: str, uri: str, files: dict[str, bytes]) -> RegistryEntry:
@@ -236,7 +236,7 @@ def test_a_model_that_is_damaged_is_put_aside_and_fetched_again(server, tmp_path
 def test_a_model_whose_manifest_is_torn_is_fetched_again(server, tmp_path, pull_by, store):
     uri = server.put("/model.bin", b"model")
     pull_by(uri, tmp_path / "a")
-    (store.models()[0].folder / ".lading.json").write_text("{")
+    (store.models()[0].folder / ".lading.manifest").write_text("{")
     pull_by(uri, tmp_path / "b")
     assert read_tree(tmp_path / "b") == {"model.bin": b"model"}
     assert len(store.models()) == 1

@@ -260,7 +260,7 @@ def test_links_are_copies_where_the_file_system_has_none(ground: Path, monkeypat
         ([folder("..")], IntegrityError),
         ([folder("../evil")], IntegrityError),
         ([folder("/evil")], IntegrityError),
-        ([file(".lading.json")], IntegrityError),
+        ([file(".lading.manifest")], IntegrityError),
         ([file(".lading/journal")], IntegrityError),
         ([file("./.lading/lock")], IntegrityError),
         ([symlink(".lading", "a"), file("a")], IntegrityError),
@@ -491,7 +491,9 @@ def test_something_behind_the_end_of_a_tar_is_refused(ground: Path) -> None:
 # ---- zip's own -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["../precious", "/precious", "a/../../precious", "a/../b", ".lading.json", "x" * 256])
+@pytest.mark.parametrize(
+    "name", ["../precious", "/precious", "a/../../precious", "a/../b", ".lading.manifest", "x" * 256]
+)
 def test_a_zip_member_that_leaves_is_refused(ground: Path, name: str) -> None:
     assert unpack_error(ground, zip_of((name, b"overwritten")), "m.zip").code == "integrity"
 

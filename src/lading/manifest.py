@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.uri import printable
 
-FILE_NAME = ".lading.json"
+# JSON, but not by its name: KServe's XGBoost server takes any file that ends in .json for its model.
+FILE_NAME = ".lading.manifest"
 WORKSPACE_NAME = ".lading"
 RESERVED_NAMES = (FILE_NAME, WORKSPACE_NAME)
 

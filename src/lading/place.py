@@ -1,6 +1,6 @@
 """Publishing: a staged, verified tree becomes the destination's content, the manifest last.
 
-Two ways, one promise: wherever ``.lading.json`` is, exactly its model is.
+Two ways, one promise: wherever ``.lading.manifest`` is, exactly its model is.
 
 *Exchange*: the new folder is built beside the destination and swapped with it by one system call.
 A reader sees the old model or the new one, never a mixture.

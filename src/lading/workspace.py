@@ -1,7 +1,7 @@
 """The folder that lading owns while it delivers, and the lock that makes it one process's.
 
     DEST/
-      .lading.json     the manifest of what is here; absent while DEST is not one whole model
+      .lading.manifest the manifest of what is here; absent while DEST is not one whole model
       .lading/         there only while a delivery is under way, or after one was interrupted
         lock           held (flock) by the process that delivers
         journal        which spans have landed                              (transfer.journal)

@@ -245,7 +245,7 @@ def test_a_user_and_password_come_from_the_uri_or_from_variables(
     uri = model.url.replace("://", f"://{user}")
     pull(uri, destination, variables=variables)
     assert read_tree(destination) == FILES
-    assert PASSWORD not in (destination / ".lading.json").read_text()
+    assert PASSWORD not in (destination / ".lading.manifest").read_text()
     session = new_session(variables=variables)
     assert open_source(ModelURI.parse(uri), session.settings, session.http).credential_kind == kind
 
@@ -351,7 +351,7 @@ def test_a_submodule_is_refused_and_can_be_left_out(model, tmp_path, pull):
 
 
 def test_a_name_that_lading_keeps_for_itself_is_refused(model, destination, pull):
-    model.commit({".lading.json": b"{}"})
+    model.commit({".lading.manifest": b"{}"})
     with pytest.raises(IntegrityError, match="keeps for itself"):
         pull(model.url, destination)
     assert not destination.exists()
@@ -475,7 +475,7 @@ class TestLfs:
         origin.lfs[next(iter(origin.lfs))] = damaged
         with pytest.raises((IntegrityError, OriginChanged)):
             pull(large.url, destination)
-        assert not (destination / ".lading.json").exists()
+        assert not (destination / ".lading.manifest").exists()
 
     @pytest.mark.parametrize(
         "answer",

@@ -125,7 +125,7 @@ def test_a_registered_model_is_brought_byte_for_byte(client, kubeflow, init, tmp
     manifest = whole_manifest(tmp_path / "models")
     assert (manifest.registry, manifest.version) == ("kf", "v1")
     assert manifest.metadata["modelFormatName"] == "onnx"
-    written = (tmp_path / "models/.lading.json").read_text() + done.out + done.err + (tmp_path / "log").read_text()
+    written = (tmp_path / "models/.lading.manifest").read_text() + done.out + done.err + (tmp_path / "log").read_text()
     for secret in (TOKEN, SECRET_ACCESS_KEY, "hf_x"):
         assert secret not in written
 

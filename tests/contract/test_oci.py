@@ -380,7 +380,7 @@ def test_two_layers_that_stand_in_each_other_s_way_are_refused(registry, bring, 
     refused(bring, IntegrityError, "'a'")
 
 
-@pytest.mark.parametrize("title", ["../evil", "/etc/passwd", "a/../../b", ".lading.json", "a\0b"])
+@pytest.mark.parametrize("title", ["../evil", "/etc/passwd", "a/../../b", ".lading.manifest", "a\0b"])
 def test_a_title_that_leaves_is_refused(registry, bring, tmp_path, title):
     registry.put_artifact(registry.put_blob(b"", "application/octet-stream") | {"annotations": {TITLE: title}})
     refused(bring, IntegrityError)

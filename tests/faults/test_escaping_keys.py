@@ -13,7 +13,7 @@ ESCAPING = {
     "empty-segment": ["a//b"],
     "nul": ["a\0b"],
     "a-file-that-is-also-a-folder": ["a", "a/b"],
-    "the-manifest": [".lading.json"],
+    "the-manifest": [".lading.manifest"],
     "the-workspace": [".lading/journal"],
     "a-name-too-long": ["n" * 256],
 }
@@ -34,7 +34,7 @@ def test_keys_that_escape_are_refused_before_a_byte_is_fetched(server, bucket, a
     assert {request.path for request in server.requests} == {"/models/"}
 
 
-@pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2fescaped", "%2fetc%2fescaped", "a%00b", ".lading.json"])
+@pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2fescaped", "%2fetc%2fescaped", "a%00b", ".lading.manifest"])
 def test_a_url_whose_name_escapes_is_refused(server, destination, pull, name):
     around = read_tree(destination.path.parent)
     uri = server.put(f"/models/{name}", b"escaped")

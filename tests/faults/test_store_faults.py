@@ -138,7 +138,7 @@ def test_others_take_over_from_one_that_is_killed(server, uri, env, crowd, proce
     process, folder = crowd(2)
     assert leader.wait(timeout=60) == -signal.SIGKILL
     assert_all_hold_it(process, folder, 2)
-    assert not (tmp_path / "leader/.lading.json").exists()
+    assert not (tmp_path / "leader/.lading.manifest").exists()
     assert verify(store).rotten == ()
     if has_locks:
         assert len(store.models()) == 1
@@ -215,7 +215,7 @@ def test_a_process_killed_at_any_step_costs_only_what_was_not_done(folder, locks
         action = partial(lading.pull, str(source), destination, settings=evicting)
         through = run_and_kill_at(number, action, creating=True)
         store, when = Store(evicting.store), f"killed before change {number}"
-        if (destination / ".lading.json").exists():
+        if (destination / ".lading.manifest").exists():
             assert read_tree(destination) == NEW, when
         for model in store.models():
             assert read_tree(model.folder) in (OLD, NEW), when
@@ -316,7 +316,7 @@ def test_a_destination_that_is_full_evicts_nothing(server, new_disk, tmp_path, p
     with pytest.raises(NoSpace):
         pull(uri, disk.path / "model", store=by, listener=fill)
     assert len(store.models()) == 2
-    assert not (disk.path / "model/.lading.json").exists()
+    assert not (disk.path / "model/.lading.manifest").exists()
 
 
 def test_a_copy_on_the_same_disk_needs_its_room_too(server, new_disk, pull):
@@ -375,7 +375,7 @@ def test_the_store_of_another_user_is_read(folder):
         "b/a.bin": b"in the store",
         "c/c.bin": b"not in the store",
         "new/c.bin": b"not in the store",
-    } | {f"{name}/.lading.json": (folder / f"theirs/{name}/.lading.json").read_bytes() for name in "bc"}
+    } | {f"{name}/.lading.manifest": (folder / f"theirs/{name}/.lading.manifest").read_bytes() for name in "bc"}
     assert len(Store(settings.store).models()) == 1
 
 

@@ -396,7 +396,7 @@ def test_a_failure_is_said_where_kubernetes_looks(pod, server, tmp_path, failure
     assert outcome.err.splitlines()[-2].startswith(f"error[{kind}]: ")
     assert outcome.err.splitlines()[-1].startswith("hint: ")
     assert list(pod.models.glob("[!.]*")) == []
-    assert not (pod.models / ".lading.json").exists()
+    assert not (pod.models / ".lading.manifest").exists()
 
 
 def test_a_pod_that_is_deleted_ends_at_once_and_leaves_what_the_next_needs(pod, server):

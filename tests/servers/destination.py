@@ -20,8 +20,8 @@ class Destination:
         if not self.path.exists():
             return None
         found = read_tree(self.path)
-        manifest = self.path / ".lading.json"
-        return found | ({".lading.json": manifest.read_bytes()} if manifest.exists() else {})
+        manifest = self.path / ".lading.manifest"
+        return found | ({".lading.manifest": manifest.read_bytes()} if manifest.exists() else {})
 
     def landed_bytes(self) -> int:
         """Bytes that the journal of an interrupted delivery promises; a torn last line promises nothing."""
@@ -45,7 +45,7 @@ class Destination:
         old = OLD_MODEL if self.before else {}
         found = read_tree(self.path) if self.path.exists() else {}
         assert [path for path, data in found.items() if data not in (old.get(path), new.get(path))] == []
-        if (self.path / ".lading.json").exists():
+        if (self.path / ".lading.manifest").exists():
             assert found in (old, new)
 
     def assert_holds_one_of(self, *models: dict[str, bytes]) -> None:

@@ -49,7 +49,7 @@ def told(manifest: Manifest) -> dict[str, tuple[int | None, str]]:
 
 def whole_manifest(folder: Path) -> Manifest:
     """The manifest of a delivered folder, which must hold exactly what it says and nothing of lading's work."""
-    manifest = read_manifest(folder / ".lading.json")
+    manifest = read_manifest(folder / ".lading.manifest")
     assert manifest is not None, f"{folder} has no manifest"
     assert told(manifest) == facts(folder)
     assert not (folder / ".lading").exists()
@@ -90,7 +90,7 @@ def paths(folder: Path) -> list[str]:
     for parent, folders, names in os.walk(folder):
         if Path(parent) == folder:
             folders[:] = [name for name in folders if name != ".lading"]
-            names = [name for name in names if name != ".lading.json"]
+            names = [name for name in names if name != ".lading.manifest"]
         found += [os.path.relpath(os.path.join(parent, name), folder) for name in names]
     return sorted(found)
 

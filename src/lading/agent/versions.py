@@ -2,7 +2,7 @@
 
     layout "link": a server reads DEST
       DEST -> .NAME.versions/KEY      changed by one rename(2)
-      .NAME.versions/KEY/…            one version as it was delivered, with its .lading.json
+      .NAME.versions/KEY/…            one version as it was delivered, with its .lading.manifest
       .NAME.versions/record.json      what is remembered                            (record)
 
     layout "numbered": a server reads the highest number below DEST

@@ -2,7 +2,7 @@
 
     STORE/                        version 1
       format                      {"format": 1}
-      models/KEY/…                one model as it was delivered, with its .lading.json; never changed
+      models/KEY/…                one model as it was delivered, with its .lading.manifest; never changed
       incoming/KEY/…              the same while it is fetched: a destination like any other, with its
                                   workspace, lock and journal; renamed to models/KEY when it is whole
       incoming/KEY.removed.…      a model that is being evicted
