@@ -1,5 +1,6 @@
 """The store: what is fetched once, what is found again, and what is shared."""
 
+import base64
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lading import events as told
+from lading.deliver import Request, deliver
 from lading.disk import free_bytes
 from lading.errors import IntegrityError, NoSpace, Unavailable, Unsupported, UsageError
 from lading.manifest import Digest, File, Layer, Manifest
@@ -145,6 +147,34 @@ def test_what_was_not_verified_does_not_do_where_it_must_be(server, tmp_path, pu
     assert not (tmp_path / "b").exists()
 
 
+def test_what_came_without_verifying_is_not_taken_by_who_verifies(server, bucket, tmp_path, pull_by):
+    variables = s3_anonymous(server.url)
+    wrong = base64.b64encode(bytes(4)).decode()
+    bucket.put("llm/a.bin", b"damaged", checksums={"x-amz-checksum-crc32": wrong, "x-amz-checksum-type": "FULL_OBJECT"})
+    bucket.put("llm/b.bin", b"whole")
+    pull_by("s3://models/llm", tmp_path / "a", verify="off", **variables)
+    with pytest.raises(IntegrityError):
+        pull_by("s3://models/llm", tmp_path / "b", **variables)
+    assert not (tmp_path / "b").exists()
+    server.asked_bytes = 0
+    pull_by("s3://models/llm", tmp_path / "c", verify="off", **variables)
+    assert server.asked_bytes == 0
+
+
+def test_several_models_at_once_come_once_each(server, tmp_path, new_session, settings, store):
+    one, two = (server.put(f"/{name}.bin", name.encode()) for name in ("one", "two"))
+    requests = [Request(uri, tmp_path / str(number)) for number, uri in enumerate((one, two, one))]
+    manifests = deliver(requests, new_session(store=settings))
+    assert [read_tree(tmp_path / str(number)) for number in range(3)] == [
+        {"one.bin": b"one"},
+        {"two.bin": b"two"},
+        {"one.bin": b"one"},
+    ]
+    assert [manifest.files[0].path for manifest in manifests] == ["one.bin", "two.bin", "one.bin"]
+    assert server.asked_bytes == 6
+    assert len(store.models()) == 2
+
+
 def test_layers_of_which_other_files_are_wanted_are_another_model(store):
     layers = Manifest((File("layer", 1, "v", layer=Layer()),), origin="o")
     plain = Manifest((File("file", 1, "v"),), origin="o")
@@ -172,7 +202,7 @@ def test_digests_that_contradict_each_other_are_no_reason_to_take_a_file(store, 
     right = Digest("sha256", hashlib.sha256(b"model").hexdigest())
     wrong = Digest("sha256", "0" * 64)
     file = File("model.bin", 5, "v", digest=Digest("crc32", "00000000"), verified=(right,))
-    store.commit("k" * 64, source, Manifest((file,), origin="o"))
+    store.commit("k" * 64, source, Manifest((file,), origin="o"), "auto")
     listed = Manifest((File("model.bin", 5, "w", (wrong,)),), origin="elsewhere")
     md5 = Digest("md5", "0" * 32)
     for vouched in ((right,), (md5,), (right, md5)):

@@ -157,7 +157,7 @@ def _fill(
         places = [folders[key] for key in lacking]
         brought = bring(list(lacking.values()), places, session, store, copied_bytes=copied_bytes)
         for key, folder, manifest in zip(lacking, places, brought, strict=True):
-            store.commit(key, folder, manifest)
+            store.commit(key, folder, manifest, session.settings.verify)
     return True
 
 

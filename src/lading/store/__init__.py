@@ -8,7 +8,7 @@
       incoming/KEY.removed.…      a model that is being evicted
       blobs/sha256/ab/HEX-CRC     every file of every model once, by its SHA-256 (and its CRC-32): a further
                                   name of the file below models/
-      origins/ORIGIN/KEY          empty: which models are of one origin
+      origins/ORIGIN/KEY          empty: which models are of one origin; in ORIGIN.unverified those fetched with ``off``
       asked/QUESTION              a KEY: what was last delivered for this question, should its registry go away
       uses/KEY                    empty: its time is that of the last use
       references/NAME             a KEY: a model that somebody keeps, whatever its last use
@@ -164,7 +164,7 @@ class Store:
         A file that neither a validator nor a strong digest pins is never the one that was listed before: its
         model has a name that is given once.
         """
-        running = hashlib.sha256(f"{listed.origin}\n{settings.verify == 'strict'}\n".encode())
+        running = hashlib.sha256(f"{listed.origin}\n{settings.verify}\n".encode())
         if any(file.layer for file in listed.files):
             # Chosen from what comes out of it, and not from what is listed.
             running.update(json.dumps([settings.allow, settings.ignore]).encode())
@@ -211,7 +211,7 @@ class Store:
         """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
         remove_links(stage)
         found: dict[str, File] = {}
-        for older in islice(self._of_origin(listed.origin), _MOST_REVISIONS):
+        for older in islice(self._of_origin(listed.origin, verify), _MOST_REVISIONS):
             manifest = self.find(older)
             if manifest is not None:
                 root = self.folder(older)
@@ -225,11 +225,11 @@ class Store:
                     found[file.path] = supplied
         return found
 
-    def commit(self, key: str, folder: Path, manifest: Manifest) -> None:
+    def commit(self, key: str, folder: Path, manifest: Manifest, verify: VerifyMode) -> None:
         """Name a model that is whole in ``folder``; if another process was first, its model stays."""
         kept = tuple(self.blobs.keep(file, folder / file.path) for file in manifest.files)
         write_whole(folder / FILE_NAME, manifest._replace(files=kept).lines())
-        origin = self.root / "origins" / manifest.origin
+        origin = self._origins(manifest.origin)[verify == "off"]
         origin.mkdir(parents=True, exist_ok=True)
         (origin / key).touch()
         self.use(key)
@@ -264,12 +264,14 @@ class Store:
         except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, IntegrityError, Unsupported):
             return None
 
-    def _of_origin(self, origin: str) -> list[str]:
-        """Keys of models of the same origin, the one used last first."""
-        try:
-            keys = os.listdir(self.root / "origins" / origin)
-        except FileNotFoundError:
-            return []
+    def _origins(self, origin: str) -> tuple[Path, Path]:
+        """Where models of an origin are noted, and where those are that were fetched without verifying."""
+        return self.root / "origins" / origin, self.root / "origins" / f"{origin}.unverified"
+
+    def _of_origin(self, origin: str, verify: VerifyMode) -> list[str]:
+        """Keys of models of the same origin that do for ``verify``, the one used last first."""
+        folders = self._origins(origin)[: 2 if verify == "off" else 1]
+        keys = [place.name for folder in folders for place in entries(folder)]
         return sorted(keys, key=self.used_at_s, reverse=True)
 
     def used_at_s(self, key: str) -> float:
@@ -381,7 +383,8 @@ class Store:
         key, manifest = doomed.name.partition(REMOVED)[0], self._manifest(doomed)
         freed = 0
         if manifest is not None:
-            (self.root / "origins" / manifest.origin / key).unlink(missing_ok=True)
+            for origin in self._origins(manifest.origin):
+                (origin / key).unlink(missing_ok=True)
             for file in manifest.files:
                 with contextlib.suppress(FileNotFoundError):
                     status = (doomed / file.path).stat()
