@@ -152,6 +152,7 @@ def test_a_broken_configuration_leaves_the_one_before(world, text):
         ({"name": "a b"}, "another name"),
         ({"uri": ""}, "no uri"),
         ({"destination": "models"}, "has the destination"),
+        ({"destination": "/models/.."}, "has the destination"),
         ({"every": 5}, "unknown key 'every'"),
         ({"every_s": 0}, "below 1"),
         ({"every_s": True}, "every_s is True"),
@@ -174,10 +175,17 @@ def test_a_wrong_first_configuration_is_an_error_that_says_where(world, change, 
         world.agent()
 
 
-def test_names_and_destinations_are_there_once(world):
-    world.write(world.delivery("one"), world.delivery("one"))
+def test_each_delivery_has_a_name_and_a_place_of_its_own(world):
+    one, two = world.delivery("one"), world.delivery("two")
+    world.write(one, one)
     with pytest.raises(UsageError, match="two deliveries are called one"):
         world.agent()
+    for place in ("", "/", "/x/..", "/below"):
+        world.write(one, {**two, "destination": one["destination"] + place})
+        with pytest.raises(UsageError, match="lie within each other"):
+            world.agent()
+    world.write(one, {**two, "destination": one["destination"] + "-more"})
+    world.agent()
 
 
 def test_a_hint_makes_every_turn_come_now(world, tmp_path):

@@ -76,6 +76,18 @@ def test_health_says_what_is_lacking(tmp_path, config):
         assert lading("health", "--live", environ=environ).code == 0
 
 
+def test_a_configuration_that_breaks_fails_no_probe(tmp_path, config):
+    port = free_port()
+    environ = config({"port": port})
+    with running(environ) as agent:
+        read_until(agent, "is in place")
+        (tmp_path / "lading.yaml").write_text(f"agent: {{port: {port}}}\ndeliveries: [{{name: x}}]")
+        assert lading("health", environ=environ).code == 0
+        (tmp_path / "lading.yaml").write_text("deliveries: [")
+        assert lading("health", environ=environ).code == 2
+        assert lading("health", "--port", str(port), environ=environ).code == 0
+
+
 def test_health_asks_over_tls_where_the_agent_speaks_it(tmp_path, config):
     from servers.certificates import Authority
 
@@ -103,8 +115,9 @@ def test_a_change_can_end_the_process_with_a_code(tmp_path, config):
         ("deliveries: [5]", "every delivery of the configuration is a mapping"),
         ("deliveries: [{name: iris}]", "delivery iris has no uri"),
         ("agent: {port: 70000}", "agent.port is 70000"),
-        ("agent: {listen: not-an-address}", "not-an-address"),
+        ("{deliveries: [{name: m, uri: /m, destination: /m/m}], agent: {listen: not-an-address}}", "not-an-address"),
         ("agent: {token: t0ken}", "unknown key 'token'"),
+        ("agent: {port: 0}", "nothing is to be kept current"),
     ],
 )
 def test_a_configuration_that_is_wrong_is_one_error(tmp_path, text, said):

@@ -57,6 +57,8 @@ class Endpoint:
         except OSError as error:
             raise disk_error(error, f"{settings.listen}:{settings.port}") from error
         self.port: int = self._server.server_address[1]
+        host = f"[{settings.listen}]" if ":" in settings.listen else settings.listen
+        self.url = f"{'https' if settings.certificate else 'http'}://{host}:{self.port}/"
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(

@@ -37,7 +37,7 @@ class Versions:
     """What one delivery has on disk."""
 
     def __init__(self, delivery: Delivery) -> None:
-        self.destination = Path(os.path.normpath(delivery.destination))
+        self.destination = Path(delivery.destination)
         self.layout = delivery.layout
         self._patterns = "\n".join((*delivery.allow, "", *delivery.ignore))
         if self.layout == "numbered":

@@ -19,7 +19,9 @@ def run(arguments: argparse.Namespace) -> int:
     from lading.agent.agent import Agent
     from lading.cli import output
     from lading.cli.reporters import reporter
-    from lading.settings import Settings
+    from lading.errors import UsageError
+    from lading.settings import Settings, config_path
+    from lading.uri import printable
 
     output.use_format(arguments.log_format)
 
@@ -31,6 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     load()
     with reporter() as listener:
         agent = Agent(load, arguments.environ, listener)
+        if not agent.settings.deliveries:
+            raise UsageError(
+                "nothing is to be kept current",
+                hint=f"list deliveries in {printable(str(config_path(arguments.environ)))}, as docs/agent.md shows",
+            )
         with agent.endpoint() as endpoint:
-            output.say(f"http://{agent.settings.listen}:{endpoint.port}/ shows how it goes")
+            output.say(f"{endpoint.url} shows how it goes")
             return agent.run()

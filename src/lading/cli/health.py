@@ -29,13 +29,19 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from lading.cli.output import show
-    from lading.errors import Unavailable
+    from lading.errors import LadingError, Unavailable
     from lading.settings import Settings
-    from lading.settings.agent import read_agent
+    from lading.settings.agent import AgentSettings, read_agent
     from lading.uri import printable
 
-    settings = Settings.load(arguments.environ)
-    own = read_agent(settings)
+    try:
+        settings = Settings.load(arguments.environ)
+        # Those may be wrong by now: the agent goes on with what it has read before.
+        own = read_agent(settings._replace(deliveries=()))
+    except LadingError:
+        if arguments.port is None:
+            raise
+        settings, own = Settings(), AgentSettings()
     scheme = "https" if own.certificate else "http"
     host = "127.0.0.1" if own.listen in ("0.0.0.0", "") else "::1" if own.listen == "::" else own.listen  # noqa: S104 - compared
     name = f"[{host}]" if ":" in host else host

@@ -10,8 +10,10 @@ agent:
   port: 9090
 """
 
+import os
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
@@ -110,11 +112,15 @@ def read_agent(settings: Settings) -> AgentSettings:
     if bool(own.certificate) != bool(own.key):
         raise UsageError("agent has a certificate without a key, or a key without a certificate")
     deliveries = tuple(_delivery(item, index) for index, item in enumerate(settings.deliveries))
-    for field, noun in (("name", "are called"), ("destination", "go to")):
-        values = [getattr(delivery, field).rstrip("/") for delivery in deliveries]
-        twice = next((value for value in values if values.count(value) > 1), None)
-        if twice is not None:
-            raise UsageError(f"two deliveries {noun} {printable(twice)}")
+    for first, second in combinations(deliveries, 2):
+        if first.name == second.name:
+            raise UsageError(f"two deliveries are called {printable(first.name)}")
+        places = first.destination, second.destination
+        if os.path.commonpath(places) in places:
+            raise UsageError(
+                f"the destinations of {printable(first.name)} and {printable(second.name)} lie within each other",
+                hint="each needs a folder of its own",
+            )
     return own._replace(deliveries=deliveries)
 
 
@@ -129,6 +135,7 @@ def _delivery(item: Mapping[str, Any], index: int) -> Delivery:
     canary = _read(Canary, _mapping(item.pop("canary", {}), shown), f"{shown}: canary") if "canary" in item else None
     told = _on_change(_mapping(item.pop("on_change", {}), shown), shown) if "on_change" in item else None
     delivery = _read(Delivery, item, shown, without=("canary", "on_change"))
+    delivery = delivery._replace(destination=os.path.normpath(delivery.destination))
     _check(delivery, canary, shown)
     return delivery._replace(canary=canary, on_change=told)
 
@@ -136,7 +143,7 @@ def _delivery(item: Mapping[str, Any], index: int) -> Delivery:
 def _check(delivery: Delivery, canary: Canary | None, shown: str) -> None:
     if not _NAME.fullmatch(delivery.name):
         raise UsageError(f"{shown} needs another name", hint="letters, digits, dots, dashes and underscores, up to 63")
-    if not delivery.destination.startswith("/"):
+    if not delivery.destination.startswith("/") or delivery.destination == "/":
         raise UsageError(f"{shown} has the destination {printable(delivery.destination)!r}", hint="write it from / on")
     if delivery.layout not in LAYOUTS:
         raise UsageError(f"{shown} has the layout {delivery.layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
@@ -164,9 +171,9 @@ def _on_change(item: dict[str, Any], shown: str) -> OnChange:
 def _read(kind: type[T], item: dict[str, Any], shown: str, without: tuple[str, ...] = ()) -> T:
     """The values of ``item`` as a ``kind``, each of the type that its default has."""
     defaults: dict[str, Any] = kind._field_defaults  # type: ignore[attr-defined]  # every T is a NamedTuple
-    known = [key for key in kind._fields if key not in without]  # type: ignore[attr-defined]
+    known: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
     for key, value in item.items():
-        if key not in known:
+        if key not in known or key in without:
             raise UsageError(f"{shown} has the unknown key {printable(str(key))!r}", hint=f"known: {', '.join(known)}")
         default = defaults.get(key, "")
         if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(text, str) for text in value):
