@@ -160,7 +160,7 @@ def test_other_patterns_are_another_version(world):
 
 def test_what_was_removed_from_the_version_in_place_is_brought_again(world):
     world.turn()
-    (world.destination / ".lading.json").unlink()
+    (world.destination / ".lading.manifest").unlink()
     (world.destination / "answer").unlink()
     assert world.turn().word == "updated"
     assert world.answer == b"one"

@@ -115,7 +115,7 @@ def test_a_change_can_end_the_process_with_a_code(tmp_path, config):
         ("deliveries: [5]", "every delivery of the configuration is a mapping"),
         ("deliveries: [{name: iris}]", "delivery iris has no uri"),
         ("agent: {port: 70000}", "agent.port is 70000"),
-        ("{deliveries: [{name: m, uri: /m, destination: /m/m}], agent: {listen: not-an-address}}", "not-an-address"),
+        ("{deliveries: [{name: m, uri: /m, destination: /m/m}], agent: {listen: 192.0.2.1}}", "192.0.2.1"),
         ("agent: {token: t0ken}", "unknown key 'token'"),
         ("agent: {port: 0}", "nothing is to be kept current"),
     ],
