@@ -80,7 +80,7 @@ lock: $(READY)
 	  --custom-compile-command "make lock" pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --custom-compile-command "make lock" requirements/dev.in -o requirements/dev.txt
-	for peer in build peers kserve mlflow kserve-models; do \
+	for peer in build peers kserve mlflow kserve-models mlserver; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	    --custom-compile-command "make lock" requirements/$$peer.in -o requirements/$$peer.txt || exit 1; \
 	done
