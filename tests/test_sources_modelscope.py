@@ -90,7 +90,6 @@ def test_a_uri_names_a_model_and_a_revision(uri, name, revision, new_session):
         "modelscope://owner/model?revision=v1",
         "modelscope://owner/model#v1",
         "modelscope:/owner",
-        "modelscope://owner/model:\udcff",
     ],
 )
 def test_what_names_no_model_is_refused(uri, new_session):

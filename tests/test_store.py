@@ -15,7 +15,7 @@ from lading.deliver import Request, deliver
 from lading.disk import free_bytes
 from lading.errors import IntegrityError, NoSpace, Unavailable, Unsupported, UsageError
 from lading.manifest import Digest, File, Layer, Manifest
-from lading.settings import RegistryEntry, Settings, StoreSettings
+from lading.settings import Limits, RegistryEntry, Settings, StoreSettings
 from lading.store import Store
 from lading.store.eviction import make_room, prune, sweep
 from lading.store.inspection import verify
@@ -153,8 +153,10 @@ def test_what_came_without_verifying_is_not_taken_by_who_verifies(server, bucket
     bucket.put("llm/a.bin", b"damaged", checksums={"x-amz-checksum-crc32": wrong, "x-amz-checksum-type": "FULL_OBJECT"})
     bucket.put("llm/b.bin", b"whole")
     pull_by("s3://models/llm", tmp_path / "a", verify="off", **variables)
+    # One after the other, so that no request is on its way when it ends.
+    limits = Limits(stall_s=5.0, connect_s=5.0, attempts=4, workers=1)
     with pytest.raises(IntegrityError):
-        pull_by("s3://models/llm", tmp_path / "b", **variables)
+        pull_by("s3://models/llm", tmp_path / "b", limits=limits, **variables)
     assert not (tmp_path / "b").exists()
     server.asked_bytes = 0
     pull_by("s3://models/llm", tmp_path / "c", verify="off", **variables)

@@ -592,12 +592,12 @@ def test_what_landed_of_a_layer_that_was_not_read_yet_is_kept(registry, bring, s
 
     def hold(request, total):
         if request.path == first and not probes(request):
-            assert server.wait_for_request(second, timeout_s=10, count=5)
+            assert server.wait_for_request(second, timeout_s=40, count=5)
 
     server.on_sent = hold
     # It is found wrong when all of it is here; by then most of the second one is.
     server.misbehave(first, wrong_byte(MIB, times=ALWAYS))
-    refused(bring, IntegrityError, limits=Limits(workers=8, attempts=3), span_bytes=MIB // 4)
+    refused(bring, IntegrityError, limits=Limits(workers=8, attempts=3, stall_s=60.0), span_bytes=MIB // 4)
     server.behave()
     assert set(bring(span_bytes=MIB // 4)[0]) == {"0", "1"}
     assert len(server.requests_for(second, of=lambda request: not probes(request))) < 5

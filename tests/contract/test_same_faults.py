@@ -455,5 +455,7 @@ def test_no_credential_follows_a_redirect_to_another_host(scene, destination, de
             destination.assert_untouched()
         else:
             destination.assert_holds(scene.files)
-    assert not scene.secret or scene.secret in repr(scene.server.requests)
+    # An OCI registry is told who asks only after it has asked itself.
+    told = not (scene.uri.startswith("oci") and place == "listing")
+    assert not (scene.secret and told) or scene.secret in repr(scene.server.requests)
     assert not scene.secret or scene.secret not in repr(elsewhere.requests)
