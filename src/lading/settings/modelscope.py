@@ -1,4 +1,4 @@
-"""ModelScope: the variables of its own client (https://pypi.org/project/modelscope-hub/)."""
+"""ModelScope: the variables of its own client, the package modelscope-hub."""
 
 from typing import NamedTuple
 

@@ -1,6 +1,6 @@
 """ModelScope: ``modelscope://owner/model`` and ``ms://owner/model``, each with ``:revision`` or without.
 
-Its API is that of its own client, https://pypi.org/project/modelscope-hub/: there is no other description.
+Its API is that of its own client, the package modelscope-hub: there is no other description.
 """
 
 import re
