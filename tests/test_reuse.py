@@ -104,6 +104,10 @@ UNPACKED = OLD._replace(validator=None)
         (manifest(ARCHIVE), manifest(UNPACKED._replace(path="t"), OLD, archives=(ARCHIVE,)), False),
         (manifest(ARCHIVE, SECOND), manifest(UNPACKED, archives=(ARCHIVE,)), False),
         (manifest(ARCHIVE, SECOND), manifest(UNPACKED, archives=(ARCHIVE, SECOND)), True),
+        # Other patterns may choose other files of a layer; of plain files the listing tells.
+        (manifest(ARCHIVE, patterns=("+*.x",)), manifest(UNPACKED, archives=(ARCHIVE,)), False),
+        (manifest(ARCHIVE, patterns=("-b",)), manifest(UNPACKED, archives=(ARCHIVE,), patterns=("-b",)), True),
+        (manifest(NEW, patterns=("+f",)), manifest(OLD), True),
     ],
 )
 def test_a_destination_is_done_only_if_it_holds_exactly_the_listing(

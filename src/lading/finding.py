@@ -140,6 +140,7 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
         opened_by=confidential.resource if confidential else "",
         metadata=resolution.metadata,
         asked=question.identity(settings) if resolution.registry else "",
+        patterns=(*(f"+{pattern}" for pattern in settings.allow), *(f"-{pattern}" for pattern in settings.ignore)),
     )
     return Finding(resolution, source, listed, _vouched(request, resolution, everything))
 

@@ -151,6 +151,7 @@ class Manifest(NamedTuple):
     that the source was opened with, a channel perhaps, without what is redacted for secrecy.
     ``asked`` identifies the question: the requested URI and the patterns.  ``last_known`` says when it was
     resolved, if that was not for this delivery since no registry could be asked.
+    ``patterns`` are those that chose the files: ``+`` before one that allows, ``-`` before one that ignores.
     ``archives`` are the files at the origin that files were unpacked from, or opened from with the key ``opened_by``.
     """
 
@@ -167,6 +168,7 @@ class Manifest(NamedTuple):
     seconds: float = 0.0
     asked: str = ""
     last_known: str = ""
+    patterns: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, files: Iterable[File]) -> "Manifest":
@@ -258,6 +260,7 @@ class Manifest(NamedTuple):
             "total_bytes": self.size_bytes,
             "seconds": self.seconds,
             "asked": self.asked,
+            "patterns": list(self.patterns),
             **({"last_known": self.last_known} if self.last_known else {}),
         }
 
@@ -297,6 +300,7 @@ class Manifest(NamedTuple):
                 opened_by=data.get("opened_by", ""),
                 seconds=data["seconds"],
                 asked=data.get("asked", ""),
+                patterns=tuple(data.get("patterns", ())),
                 last_known=data.get("last_known", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:

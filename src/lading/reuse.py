@@ -50,6 +50,9 @@ def is_delivered(
         return False
     if not layers:
         return plain == old.by_path().keys()
+    if old.patterns != listed.patterns:
+        # Others may choose other files of a layer, and only its tree tells.
+        return False
     # What came out of a layer has no validator of its own.
     return plain == {file.path for file in old.files if file.validator} and all(
         size_on_disk(file.path) == file.size_bytes for file in old.files
