@@ -591,7 +591,8 @@ def test_what_landed_of_a_layer_that_was_not_read_yet_is_kept(registry, bring, s
     first, second = (registry.path("blobs", digest_of(part)) for part in parts)
 
     def hold(request, total):
-        if request.path == first and not probes(request):
+        # One span of the first layer only: every other worker goes on to the second.
+        if request.path == first and not probes(request) and request.headers["range"].startswith("bytes=0-"):
             assert server.wait_for_request(second, timeout_s=40, count=5)
 
     server.on_sent = hold
