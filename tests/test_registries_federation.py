@@ -1,6 +1,7 @@
 """Who is asked for a name, who is asked next, and what is said about it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from command_line import lading
 from lading import registries
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, UsageError
 from lading.events import PassedOver
+from lading.manifest import FILE_NAME
 from lading.registries import NoSuchModel, explain, resolve
 from lading.settings import RegistryEntry, Settings
 from lading.uri import ModelURI
@@ -218,3 +220,30 @@ def test_the_explanation_is_printed_before_what_fails(tmp_path):
     assert code == NotFound.exit_code
     assert "registry first: " in out
     assert "registry second: " in out
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_what_a_registry_knows_comes_as_a_file_where_its_entry_asks_for_one(tmp_path, pull, archive):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "a.bin").write_bytes(b"a")
+    if archive:
+        shutil.make_archive(str(tmp_path / "model"), "tar", tmp_path / "model")
+    text = f"models: {{iris: {{owner: größe, versions: {{v1: {{uri: model{'.tar' if archive else ''}}}}}}}}}"
+    (tmp_path / "catalog.yaml").write_text(text)
+    entry = RegistryEntry("c", "catalog", {"path": str(tmp_path / "catalog.yaml")}, metadata_file="about/model.json")
+
+    def brought() -> dict:
+        pull("model-registry://iris", tmp_path / "dest", registries=(entry,))
+        assert (tmp_path / "dest" / "a.bin").read_bytes() == b"a"
+        return json.loads((tmp_path / "dest" / "about" / "model.json").read_text())
+
+    assert brought() == {"registry": "c", "model": "iris", "version": "v1", "metadata": {"owner": "größe"}}
+    pin = read_pin(tmp_path / "dest")
+    (tmp_path / "catalog.yaml").write_text(text.replace("größe", "somebody else"))
+    assert brought()["metadata"] == {"owner": "somebody else"}
+    # It is the same model: what people say of it may change.
+    assert read_pin(tmp_path / "dest") == pin
+
+
+def read_pin(destination: Path) -> str:
+    return json.loads((destination / FILE_NAME).read_text())["pin"]

@@ -123,6 +123,7 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
             f"no file of {shown} is selected, of {len(everything.files)}",
             hint=f"the patterns leave out, for example, {printable(everything.files[0].path)}",
         )
+    listed = listed.with_generated(registries.metadata_file(resolution, settings))
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
     confidential = read_confidential(settings.variables)
     if confidential and settings.store.path:

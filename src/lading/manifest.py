@@ -137,7 +137,7 @@ class File(NamedTuple):
 
 
 class GeneratedFile(NamedTuple):
-    """A file that a registry adds to a model which has the file ``beside``."""
+    """A file that a registry adds to a model which has the file ``beside``, or to any, if that is ""."""
 
     path: str
     content: bytes
@@ -215,7 +215,7 @@ class Manifest(NamedTuple):
         """These files and those that belong to them; one that the origin has too stays as it is there."""
         known, added = self.by_path(), []
         for path, content, beside in generated:
-            if beside in known and path not in known:
+            if (not beside or beside in known) and path not in known:
                 digest = Digest("sha256", hashlib.sha256(content).hexdigest())
                 added.append(File(path, len(content), str(digest), (digest,), content=content))
         return self._replace(files=Manifest.of([*self.files, *added]).files) if added else self

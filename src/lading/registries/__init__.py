@@ -3,6 +3,7 @@
 A registry resolves and never moves bytes.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -192,6 +193,16 @@ def explain(uri: ModelURI, settings: Settings, http: HttpClient) -> list[Candida
     reference, asked, others = _chosen(uri, settings)
     answers = list(_answers(reference, asked, settings, http))
     return answers + [Candidate(name, why=why) for name, why in others.items()]
+
+
+def metadata_file(resolution: Resolution, settings: Settings) -> tuple[GeneratedFile, ...]:
+    """What the registry knows, as a file of the model, if its entry asks for one; no part of a pin, since it may change."""
+    entry = next((entry for entry in settings.registries if entry.name == resolution.registry), None)
+    if entry is None or not entry.metadata_file:
+        return ()
+    facts = {"registry": resolution.registry, "model": resolution.model, "version": resolution.version}
+    text = json.dumps({**facts, "metadata": dict(resolution.metadata)}, indent=1, sort_keys=True, ensure_ascii=False)
+    return (GeneratedFile(entry.metadata_file, f"{text}\n".encode("utf-8", "surrogateescape"), beside=""),)
 
 
 def _answers(

@@ -80,6 +80,7 @@ class RegistryEntry(NamedTuple):
     """A registry of the configuration file: its name, its kind and the options of that kind.
 
     ``models`` and ``namespaces`` are patterns of what it may answer for; with ``models`` it owns those names.
+    ``metadata_file`` is the path of a file in the model that says what the registry knows; "" for none.
     """
 
     name: str
@@ -87,6 +88,7 @@ class RegistryEntry(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
     models: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
+    metadata_file: str = ""
 
     def __repr__(self) -> str:
         return f"<registry {self.name} of kind {self.kind}>"
@@ -257,8 +259,11 @@ def _registries(config: Mapping[str, Any]) -> tuple[RegistryEntry, ...]:
             raise UsageError("every registry of the configuration needs a name and a kind")
         known = RegistryEntry._fields
         options = {key: value for key, value in item.items() if key not in known}
-        answers = [_texts(item, key) for key in ("models", "namespaces")]
-        entries.append(RegistryEntry(item["name"], item["kind"], options, *answers))
+        models, namespaces = _texts(item, "models"), _texts(item, "namespaces")
+        metadata_file = item.get("metadata_file") or ""
+        if not isinstance(metadata_file, str):
+            raise UsageError(f"the metadata_file of registry {printable(item['name'])} is not a path")
+        entries.append(RegistryEntry(item["name"], item["kind"], options, models, namespaces, metadata_file))
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise UsageError("two registries of the configuration have the same name")
