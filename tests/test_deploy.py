@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from lading.registries.reference import SCHEMES
+from lading.settings import Settings
+from lading.settings.agent import read_agent
 from lading.sources import _SCHEMES
 from servers.kserve import init_container, job_container, matching, merged, validate
 
@@ -116,3 +118,38 @@ def test_a_strategic_merge_takes_items_by_their_keys_and_replaces_lists_without_
         "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}, {"name": "C", "value": "2"}],
         "resources": {"x": {"y": 1, "z": 2}},
     }
+
+
+# ---- the agent --------------------------------------------------------------------------------
+
+
+def agent_settings(text, tmp_path):
+    (tmp_path / "lading.yaml").write_text(text)
+    return read_agent(Settings.load({"LADING_CONFIG": str(tmp_path / "lading.yaml")}))
+
+
+def test_the_agents_configuration_is_what_lading_reads_and_its_probes_reach_it(tmp_path):
+    own = agent_settings((DEPLOY / "agent/lading.yaml").read_text(), tmp_path)
+    daemon = yaml.safe_load((DEPLOY / "agent/daemonset.yaml").read_text())
+    pod = daemon["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["ports"][0]["containerPort"] == own.port
+    assert own.listen == "0.0.0.0"
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounts.keys() == {"/etc/lading", "/var/lib/lading"}
+    assert all(delivery.destination.startswith("/var/lib/lading/") for delivery in own.deliveries)
+    assert {volume["name"] for volume in pod["volumes"]} == set(mounts.values())
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["command"][1:] == ["agent"]
+
+
+def test_the_sidecar_keeps_the_model_where_its_server_reads(tmp_path):
+    configuration, pod = yaml.safe_load_all((DEPLOY / "examples/agent-sidecar.yaml").read_text())
+    own = agent_settings(configuration["data"]["lading.yaml"], tmp_path)
+    (delivery,) = own.deliveries
+    server, agent = pod["spec"]["containers"]
+    assert delivery.destination == f"{server['volumeMounts'][0]['mountPath']}/{delivery.on_change.model}"
+    assert server["volumeMounts"][0]["name"] == agent["volumeMounts"][0]["name"]
+    # Loopback only, as it is by default.
+    assert own.listen == "127.0.0.1"
+    assert agent["readinessProbe"]["exec"]["command"] == ["/usr/bin/lading", "health"]
