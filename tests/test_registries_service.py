@@ -149,6 +149,23 @@ def test_an_oidc_secret_does_not_travel_unencrypted(service):
         get(guarded)
 
 
+@pytest.mark.parametrize("expires_in", [0, -3600, 1, 10**9])
+def test_a_token_whose_end_is_told_by_a_clock_that_is_wrong_is_used_as_long_as_it_is_taken(server, service, expires_in):
+    Issuer(server, expires_in=expires_in)
+    guarded = service(login=oidc(server))
+    assert [get(guarded), get(guarded)] == [JSON, JSON]
+    # Not one for each request: it is asked for again some seconds later at the earliest.
+    assert {each for each in sent(server) if str(each).startswith("Bearer")} == {"Bearer token-1"}
+
+
+def test_a_token_that_is_not_valid_yet_by_the_registrys_clock_is_asked_for_once_more(server, service):
+    issuer = Issuer(server)
+    server.routes["/guarded"] = lambda request: Answer(401, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
+    with pytest.raises(NotAllowed, match="does not accept the login"):
+        service(login=oidc(server)).get("/guarded", what="it")
+    assert len(issuer.forms) == 2
+
+
 def test_an_oidc_client_that_is_refused_is_told_without_its_secret(server, service):
     Issuer(server)
     with pytest.raises(NotAllowed, match="invalid_client") as caught:
