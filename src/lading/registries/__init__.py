@@ -271,7 +271,9 @@ def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[Registry
     if not entries:
         raise UsageError(
             f"{uri.redacted()} needs a registry{f' of the kind {kind}' if kind else ''}, and none is configured",
-            hint="give --catalog FILE, set LADING_CATALOG, MODEL_REGISTRY_BASE_URL or MLFLOW_TRACKING_URI, "
+            hint="set MLFLOW_TRACKING_URI, or list one in lading.yaml"
+            if kind == "mlflow"
+            else "give --catalog FILE, set LADING_CATALOG, MODEL_REGISTRY_BASE_URL or MLFLOW_TRACKING_URI, "
             "or list registries in lading.yaml",
         )
     hosts = {host: entry for entry in entries.values() for host in _hosts(entry)}
