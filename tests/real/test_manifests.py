@@ -76,6 +76,15 @@ def test_what_kustomize_makes_is_taken_by_kserve(kustomize, name):
     assert {container["image"] for container in found.values()} == {"localhost/lading:latest"}
 
 
+def test_the_agent_finds_its_configuration_and_the_images_name_is_in_one_place(kustomize):
+    things = {thing["kind"]: thing for thing in kustomize(DEPLOY / "agent")}
+    assert things.keys() == {"DaemonSet", "ConfigMap"}
+    pod = things["DaemonSet"]["spec"]["template"]["spec"]
+    assert pod["volumes"][0]["configMap"]["name"] == things["ConfigMap"]["metadata"]["name"]
+    assert "lading.yaml" in things["ConfigMap"]["data"]
+    assert pod["containers"][0]["image"] == "localhost/lading:latest"
+
+
 def test_kserves_own_models_read_every_overlay_and_example(kustomize):
     # In one process: they take many seconds to load.
     overlays = [thing for name in OVERLAYS for thing in of_kserve(kustomize(DEPLOY / "overlays" / name))]

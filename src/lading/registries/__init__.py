@@ -197,12 +197,17 @@ def explain(uri: ModelURI, settings: Settings, http: HttpClient) -> list[Candida
 
 def metadata_file(resolution: Resolution, settings: Settings) -> tuple[GeneratedFile, ...]:
     """What the registry knows, as a file of the model, if its entry asks for one; no part of a pin, since it may change."""
-    entry = next((entry for entry in settings.registries if entry.name == resolution.registry), None)
+    entry = _entry_of(resolution, settings)
     if entry is None or not entry.metadata_file:
         return ()
     facts = {"registry": resolution.registry, "model": resolution.model, "version": resolution.version}
-    text = json.dumps({**facts, "metadata": dict(resolution.metadata)}, indent=1, sort_keys=True, ensure_ascii=False)
-    return (GeneratedFile(entry.metadata_file, f"{text}\n".encode("utf-8", "surrogateescape"), beside=""),)
+    text = json.dumps({**facts, "metadata": dict(resolution.metadata)}, indent=1, sort_keys=True)
+    return (GeneratedFile(entry.metadata_file, f"{text}\n".encode(), beside=""),)
+
+
+def _entry_of(resolution: Resolution, settings: Settings) -> RegistryEntry | None:
+    """The entry of the registry that resolved it; None for a URI that is no name."""
+    return next((entry for entry in settings.registries if entry.name == resolution.registry), None)
 
 
 def _answers(
@@ -230,7 +235,7 @@ def record(
 
     The model is in place by now: whatever fails here is told to the listener, and that is all.
     """
-    entry = next((entry for entry in settings.registries if entry.name == resolution.registry), None)
+    entry = _entry_of(resolution, settings)
     if entry is None or "record" not in entry.options:
         return
     try:

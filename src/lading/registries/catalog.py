@@ -163,16 +163,20 @@ class _Model(NamedTuple):
             model=self.name,
             version=name,
             digests=self._digests(entry, where),
-            metadata=_plain(
-                {
-                    **{key: value for key, value in self.value.items() if key not in ("versions", "aliases")},
-                    **self._mapping(entry.get("metadata"), f"{where}: metadata"),
-                }
-            ),
+            metadata=self._metadata(entry, where),
             considered=tuple(
                 (version, self._why(reference, version, name, versions)) for version in reversed(versions)
             ),
         )
+
+    def _metadata(self, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+        own = {key: value for key, value in self.value.items() if key not in ("versions", "aliases")}
+        metadata = {**own, **self._mapping(entry.get("metadata"), f"{where}: metadata")}
+        try:
+            return {key: _plain(value) for key, value in metadata.items()}
+        except RecursionError as error:
+            # By an alias of YAML.
+            raise self.wrong(f"{where} has metadata that holds itself") from error
 
     def _version(self, reference: Reference, versions: Mapping[str, Any]) -> str:
         """The version that is meant, which must be live."""

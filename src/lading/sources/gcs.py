@@ -26,13 +26,12 @@ from lading.google.credentials import METADATA, GoogleCredentials
 from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import File, Manifest
-from lading.near import near_hint
 from lading.origin import endpoint_origin, split_url
 from lading.settings import Settings
 from lading.settings.google import read_gcs, read_google
 from lading.sources import Sink
 from lading.sources.answers import base64_digest, check_answer, declared_digests, decode_into
-from lading.sources.listing import Listing
+from lading.sources.listing import Listing, nothing_below
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -96,7 +95,7 @@ class GcsSource:
         if not files and folder != self._name and (file := self._single()):
             files = [file]
         if not files:
-            raise refusal or self._nothing_found()
+            raise refusal or nothing_below(self._shown, self._name, self._names_in)
         return Manifest.of(files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
@@ -259,21 +258,11 @@ class GcsSource:
             error.hint = "no Google credentials were found; set GOOGLE_APPLICATION_CREDENTIALS, or look at the name"
         return error
 
-    def _nothing_found(self) -> NotFound:
-        parent = self._name.rstrip("/").rpartition("/")[0]
-        prefix = f"{parent}/" if parent else ""
-        try:
-            page = self._page(prefix, delimiter="/")
-            names = [_text(item, "name", self._shown) for item in _objects(page, "items", self._shown)]
-            folders = page.get("prefixes")
-            names += [name for name in folders if isinstance(name, str)] if isinstance(folders, list) else []
-        except LadingError:
-            names = []
-        wanted = self._name.rstrip("/")[len(prefix) :]
-        return NotFound(
-            f"{self._shown} has no files",
-            hint=near_hint(wanted, (name[len(prefix) :] for name in names if name != prefix)),
-        )
+    def _names_in(self, prefix: str) -> Sequence[str]:
+        page = self._page(prefix, delimiter="/")
+        names = [_text(item, "name", self._shown) for item in _objects(page, "items", self._shown)]
+        folders = page.get("prefixes")
+        return names + [name for name in folders if isinstance(name, str)] if isinstance(folders, list) else names
 
     def _object(self, name: str) -> str:
         """The path of an object, whose name is one segment of it."""

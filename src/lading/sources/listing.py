@@ -1,9 +1,10 @@
 """Listings that come in pages: read to their end, which must come."""
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
-from lading.errors import IntegrityError, Unsupported
+from lading.errors import IntegrityError, LadingError, NotFound, Unsupported
+from lading.near import near_hint
 from lading.settings import Limits
 
 _MOST_BARREN_PAGES = 100
@@ -40,3 +41,14 @@ class Listing:
             if following == token or barren > _MOST_BARREN_PAGES:
                 raise IntegrityError(f"the listing of {self._what} does not end")
             token = following
+
+
+def nothing_below(shown: str, name: str, names_in: Callable[[str], Iterable[str]]) -> NotFound:
+    """The error for a bucket that has nothing called ``name``; ``names_in`` gives the whole names in a prefix, one level of it."""
+    parent = name.rstrip("/").rpartition("/")[0]
+    prefix = f"{parent}/" if parent else ""
+    try:
+        names = [found[len(prefix) :] for found in names_in(prefix) if found != prefix]
+    except LadingError:
+        names = []
+    return NotFound(f"{shown} has no files", hint=near_hint(name.rstrip("/")[len(prefix) :], names))

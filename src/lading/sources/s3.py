@@ -27,13 +27,12 @@ from lading.errors import (
 from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest
-from lading.near import near_hint
 from lading.origin import endpoint_origin
 from lading.settings import Settings
 from lading.settings.aws import S3, read_aws, read_s3
 from lading.sources import Sink
 from lading.sources.answers import base64_digest, check_answer, declared_digests, md5_of_etag
-from lading.sources.listing import Listing
+from lading.sources.listing import Listing, nothing_below
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
 
@@ -106,7 +105,7 @@ class S3Source:
                 if key == self._key
             ]
         if not files:
-            raise self._nothing_found()
+            raise nothing_below(self._shown, self._key, self._names_in)
         return Manifest.of(files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
@@ -257,18 +256,8 @@ class S3Source:
             raise kind(f"{what}: {code} ({head.status})", hint=hint, retry_after_s=retry_after_s)
         raise status_error(head, what)
 
-    def _nothing_found(self) -> NotFound:
-        parent = self._key.rstrip("/").rpartition("/")[0]
-        prefix = f"{parent}/" if parent else ""
-        try:
-            names = [key for key, _, _ in self._page(prefix, delimiter="/")[0]]
-        except LadingError:
-            names = []
-        wanted = self._key.rstrip("/")[len(prefix) :]
-        return NotFound(
-            f"{self._shown} has no files",
-            hint=near_hint(wanted, (name[len(prefix) :] for name in names if name != prefix)),
-        )
+    def _names_in(self, prefix: str) -> Sequence[str]:
+        return [key for key, _, _ in self._page(prefix, delimiter="/")[0]]
 
     def _shown_key(self, file: File) -> str:
         return self._shown_name(file.locator)
