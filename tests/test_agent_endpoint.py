@@ -22,8 +22,8 @@ from lading.agent.metrics import METRICS, Metrics
 from lading.agent.status import Status
 from lading.errors import LadingError, UsageError
 from lading.events import Failed, Listed, Progress, Retried
-from lading.settings import StoreSettings
 from lading.settings.agent import AgentSettings, Delivery
+from lading.settings.store import StoreSettings
 from servers.certificates import Authority
 
 HOSTILE = '"><script>alert(1)</script>\u202e\x1b[31m'

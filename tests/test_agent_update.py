@@ -15,8 +15,9 @@ from lading.agent.versions import Versions
 from lading.deliver import deliver
 from lading.errors import IntegrityError, Interrupted, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import Loaded, Postponed, RolledBack, Switched
-from lading.settings import RegistryEntry, StoreSettings
 from lading.settings.agent import Canary, Delivery, OnChange
+from lading.settings.registries import RegistryEntry
+from lading.settings.store import StoreSettings
 from servers.fake_v2 import BROKEN, MUTE, FakeV2
 from servers.faulty_http import reset
 from servers.trees import read_tree, write_tree

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from command_line import CATALOG
 from lading.errors import IntegrityError, LadingError, NotFound, UsageError
 from lading.registries import resolve
-from lading.settings import RegistryEntry
+from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "catalog.schema.json").read_text())

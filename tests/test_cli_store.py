@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import lading, write_model
-from lading.settings import StoreSettings
+from lading.settings.store import StoreSettings
 from lading.store import Store
 
 

@@ -7,7 +7,9 @@ import pytest
 from command_line import lading
 from lading import events as told
 from lading.errors import LadingError, Unavailable, UsageError
-from lading.settings import RegistryEntry, Settings, StoreSettings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
+from lading.settings.store import StoreSettings
 from servers.fake_kubeflow import FakeKubeflow
 from servers.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, status
 from servers.trees import read_tree, whole_manifest

@@ -15,7 +15,8 @@ import lading
 from lading.errors import IntegrityError, LadingError, NotFound, Unsupported, UsageError
 from lading.manifest import FILE_NAME, Manifest
 from lading.registries.reference import Reference, parse_reference
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI
 
 KNOWN = {"prod", "a/b"}

@@ -12,7 +12,8 @@ from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, UsageE
 from lading.events import PassedOver
 from lading.manifest import FILE_NAME
 from lading.registries import NoSuchModel, explain, resolve
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI
 from servers.told_registry import ToldRegistry
 

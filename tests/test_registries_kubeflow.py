@@ -17,8 +17,10 @@ from lading.errors import (
     UsageError,
 )
 from lading.registries import NoSuchModel, Resolution
-from lading.settings import CredentialRule, Network, RegistryEntry, Settings
+from lading.settings import Network, Settings
 from lading.settings.aws import read_s3
+from lading.settings.credentials import CredentialRule
+from lading.settings.registries import RegistryEntry
 from lading.settings.variables import Variables
 from lading.uri import ModelURI
 from servers.fake_kubeflow import API, CATALOG_API, CATALOG_V1, V1, FakeKubeflow, text_properties, text_property

@@ -12,7 +12,8 @@ from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Uns
 from lading.events import PassedOver
 from lading.manifest import Digest
 from lading.registries import Deployment, explain, open_registry, resolve
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI
 from servers.fake_mlflow import API, PROXY, WRONG_HOST, FakeMlflow
 from servers.faulty_http import Answer, FaultyServer, anything, reset, stall, status

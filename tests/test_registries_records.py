@@ -6,7 +6,8 @@ import pytest
 
 from lading import registries
 from lading.events import AlreadyDelivered, Delivered, NotRecorded, Recorded
-from lading.settings import Limits, RegistryEntry
+from lading.settings import Limits
+from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI
 from servers.fake_kubeflow import API, FakeKubeflow
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, reset, stall, status

@@ -13,7 +13,7 @@ from botocore.credentials import Credentials
 
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.registries.service import Service
-from lading.settings import RegistryEntry
+from lading.settings.registries import RegistryEntry
 from servers.certificates import Authority
 from servers.faulty_http import ALWAYS, Answer, FaultyServer, anything, redirect, stall, status
 

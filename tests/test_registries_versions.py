@@ -5,7 +5,7 @@ import pytest
 from lading import registries
 from lading.errors import Unavailable, Unsupported
 from lading.registries import NoSuchModel
-from lading.settings import RegistryEntry
+from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI
 from servers.fake_kubeflow import FakeKubeflow
 from servers.fake_mlflow import FakeMlflow

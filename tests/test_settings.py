@@ -8,8 +8,9 @@ import pytest
 
 from lading.credentials import Secret
 from lading.errors import LadingError, NotFound, UsageError
-from lading.settings import Limits, RegistryEntry, Settings, parse_verify
+from lading.settings import Limits, Settings, parse_verify
 from lading.settings.aws import read_aws, read_s3
+from lading.settings.registries import RegistryEntry
 from lading.settings.variables import Variables
 from lading.uri import ModelURI
 

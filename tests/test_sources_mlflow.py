@@ -7,7 +7,8 @@ import pytest
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.events import AlreadyDelivered
-from lading.settings import Limits, RegistryEntry
+from lading.settings import Limits
+from lading.settings.registries import RegistryEntry
 from servers.destination import Destination
 from servers.fake_mlflow import BUCKET, PRESIGNED, PROXY, SERVER_INFO, FakeMlflow
 from servers.faulty_http import ALWAYS, Answer, Fault, FaultyServer, anything, cut, redirect, reset, status, wrong_byte

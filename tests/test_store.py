@@ -15,7 +15,9 @@ from lading.deliver import Request, deliver
 from lading.disk import free_bytes
 from lading.errors import IntegrityError, NoSpace, Unavailable, Unsupported, UsageError
 from lading.manifest import Digest, File, Layer, Manifest
-from lading.settings import Limits, RegistryEntry, Settings, StoreSettings
+from lading.settings import Limits, Settings
+from lading.settings.registries import RegistryEntry
+from lading.settings.store import StoreSettings
 from lading.store import Store
 from lading.store.eviction import make_room, prune, sweep
 from lading.store.inspection import verify

@@ -9,7 +9,8 @@ from lading.deliver import Request, deliver
 from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.events import Unverified
 from lading.manifest import Digest
-from lading.settings import CredentialRule, Limits, Network
+from lading.settings import Limits, Network
+from lading.settings.credentials import CredentialRule
 from lading.uri import ModelURI
 from servers.certificates import Authority
 from servers.destination import Destination

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lading.settings import Network, RegistryEntry
+from lading.settings import Network
+from lading.settings.registries import RegistryEntry
 from servers.certificates import Authority
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import FaultyServer

@@ -15,7 +15,7 @@ from referencing.jsonschema import DRAFT4
 
 from lading.registries import Deployment, Resolution, open_registry
 from lading.registries.reference import Reference
-from lading.settings import RegistryEntry
+from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI
 from servers.fake_kubeflow import API, V1, FakeKubeflow
 from servers.faulty_http import Answer, FaultyServer, Request

@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory, mkdtemp
 import pytest
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
-from lading.settings import Limits, Network, RegistryEntry
+from lading.settings import Limits, Network
+from lading.settings.registries import RegistryEntry
 from servers.destination import OLD_MODEL, Destination
 from servers.fake_azure import FakeAzure, azure_settings
 from servers.fake_gcs import FakeGcs

@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from lading.settings import Limits, Network, RegistryEntry
+from lading.settings import Limits, Network
+from lading.settings.registries import RegistryEntry
 from servers.certificates import Authority
 from servers.fake_azure import FakeAzure, azure_settings
 from servers.fake_gcs import FakeGcs

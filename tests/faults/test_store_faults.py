@@ -17,7 +17,8 @@ import pytest
 import lading
 from lading import events as told
 from lading.errors import NoSpace, NotAllowed
-from lading.settings import Limits, Settings, StoreSettings
+from lading.settings import Limits, Settings
+from lading.settings.store import StoreSettings
 from lading.store import Store
 from lading.store.eviction import prune, sweep
 from lading.store.inspection import verify

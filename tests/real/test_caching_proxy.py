@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lading.settings import Limits, StoreSettings
+from lading.settings import Limits
+from lading.settings.store import StoreSettings
 from servers.fake_s3 import FakeS3
 from servers.nginx import free_port, nginx
 from servers.trees import MIB, content, read_tree

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from lading import events as told
-from lading.settings import StoreSettings
+from lading.settings.store import StoreSettings
 from lading.store import Store
 from lading.store.inspection import verify
 from servers.trees import MIB, content, read_tree, whole_manifest

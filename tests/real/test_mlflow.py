@@ -21,7 +21,8 @@ import pytest
 
 from lading.errors import NotAllowed, NotFound, UsageError
 from lading.events import AlreadyDelivered, Recorded
-from lading.settings import Limits, Network, RegistryEntry, Settings
+from lading.settings import Limits, Network, Settings
+from lading.settings.registries import RegistryEntry
 from servers.fake_mlflow import API, PRESIGNED, PROXY, SERVER_INFO, FakeMlflow
 from servers.faulty_http import FaultyServer
 from servers.real_mlflow import mlflow_client, mlflow_server, wait_for

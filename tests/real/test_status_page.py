@@ -11,8 +11,8 @@ import pytest
 from lading.agent.endpoint import Endpoint
 from lading.agent.metrics import Metrics
 from lading.agent.status import Status
-from lading.settings import StoreSettings
 from lading.settings.agent import AgentSettings, Delivery
+from lading.settings.store import StoreSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"

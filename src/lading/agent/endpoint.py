@@ -28,8 +28,8 @@ from lading.agent.metrics import CONTENT_TYPE
 from lading.agent.status import Status
 from lading.disk import disk_error, read_secret_file
 from lading.errors import LadingError, UsageError
-from lading.settings import StoreSettings
 from lading.settings.agent import AgentSettings
+from lading.settings.store import StoreSettings
 from lading.uri import printable
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from lading import __version__
 from lading.agent.status import State, Status
 from lading.errors import LadingError
 from lading.measures import count, duration, size
-from lading.settings import StoreSettings
+from lading.settings.store import StoreSettings
 from lading.uri import printable
 
 _STYLE = """

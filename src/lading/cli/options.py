@@ -43,7 +43,9 @@ def add_output_options(command: argparse.ArgumentParser, json_help: str) -> None
 def load_settings(arguments: argparse.Namespace) -> "Settings":
     """Settings from the environment with the command line on top; also sets how errors are printed."""
     from lading.cli import output
-    from lading.settings import RegistryEntry, Settings, parse_rate
+    from lading.settings import Settings
+    from lading.settings.registries import RegistryEntry
+    from lading.settings.variables import parse_rate
 
     output.use_format(arguments.log_format)
     settings = Settings.load(arguments.environ)

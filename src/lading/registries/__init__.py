@@ -16,7 +16,8 @@ from lading.events import Listener, NotRecorded, PassedOver, Recorded, ignore
 from lading.http_client import HttpClient
 from lading.manifest import Digest, GeneratedFile, Manifest
 from lading.registries.reference import SCHEMES, Reference, parse_reference
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.settings.variables import is_true
 from lading.uri import ModelURI, printable
 

@@ -28,7 +28,8 @@ from lading.manifest import STRONG, Digest, safe_path
 from lading.near import near_hint
 from lading.registries import NoSuchModel, Resolution
 from lading.registries.reference import SCHEME, Reference
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI, printable, redact
 from lading.verify import new_hash
 from lading.yaml_file import parse_yaml, read_yaml

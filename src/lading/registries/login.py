@@ -22,8 +22,9 @@ from lading.http_client import HttpClient, status_error
 from lading.oauth import request_token
 from lading.origin import Origin, split_url
 from lading.renewal import Renewing
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
 from lading.settings.aws import read_aws
+from lading.settings.registries import RegistryEntry
 from lading.settings.storage import read_value
 from lading.uri import printable
 

@@ -24,7 +24,8 @@ from lading.registries import Deployment, NoSuchModel, Resolution
 from lading.registries.recorded import recorded_digests
 from lading.registries.reference import Reference
 from lading.registries.service import Service
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.settings.storage import read_value
 from lading.uri import ModelURI, printable
 

@@ -13,7 +13,8 @@ from lading.http_wire import Head
 from lading.origin import split_url
 from lading.registries.login import Headers, open_login
 from lading.registries.reference import SCHEMES
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI, printable, redact
 
 # What every kind of registry with a server may be told.

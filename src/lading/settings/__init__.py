@@ -10,17 +10,18 @@ What only some sources need stays in ``Settings.variables`` until the module of 
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
 from lading.errors import UsageError
-from lading.settings.mlflow import mlflow_options
-from lading.settings.storage import rule_values, with_storage_json
-from lading.settings.variables import Variables
-from lading.uri import ModelURI, printable
+from lading.settings.credentials import CredentialRule, read_credentials, rule_for
+from lading.settings.registries import RegistryEntry, read_registries
+from lading.settings.storage import with_storage_json
+from lading.settings.store import StoreSettings, read_store
+from lading.settings.variables import Variables, parse_rate
+from lading.uri import ModelURI
 
 VerifyMode = Literal["auto", "strict", "off"]
 VERIFY_MODES: tuple[VerifyMode, ...] = ("auto", "strict", "off")
@@ -60,54 +61,6 @@ class Network(NamedTuple):
     no_proxy: tuple[str, ...] = ()
 
 
-class StoreSettings(NamedTuple):
-    """A folder that deliveries share; none without a ``path``.
-
-    A mark is a number of bytes of the store's own, or a percentage of its volume that is used; above ``high``
-    models are evicted until it is below ``low``.  ``max_age_s`` of zero is no limit.  ``hard_links`` lets
-    destinations share files with the store where blocks cannot be: only if nobody can write there.
-    """
-
-    path: str = ""
-    high: str = "90%"
-    low: str = "80%"
-    max_age_s: float = 0.0
-    hard_links: bool = False
-    locks: bool = True
-
-
-class RegistryEntry(NamedTuple):
-    """A registry of the configuration file: its name, its kind and the options of that kind.
-
-    ``models`` and ``namespaces`` are patterns of what it may answer for; with ``models`` it owns those names.
-    ``metadata_file`` is the path of a file in the model that says what the registry knows; "" for none.
-    """
-
-    name: str
-    kind: str
-    options: Mapping[str, Any] = MappingProxyType({})
-    models: tuple[str, ...] = ()
-    namespaces: tuple[str, ...] = ()
-    metadata_file: str = ""
-
-    def __repr__(self) -> str:
-        return f"<registry {self.name} of kind {self.kind}>"
-
-
-class CredentialRule(NamedTuple):
-    """Variables for every URI below ``prefix``: written out, or each a file of ``folder`` (a mounted Secret).
-
-    A value is a text, or a mapping of ``file`` or ``env`` to where the text is.
-    """
-
-    prefix: ModelURI
-    folder: str = ""
-    values: Mapping[str, Any] = MappingProxyType({})
-
-    def __repr__(self) -> str:
-        return f"<credentials for {self.prefix.redacted()}>"
-
-
 class Settings(NamedTuple):
     """Everything that a run may be told, with a default for all of it."""
 
@@ -137,19 +90,17 @@ class Settings(NamedTuple):
         """Read the environment (``os.environ`` by default) and the configuration file it names."""
         env = with_storage_json(Variables(os.environ if environ is None else environ))
         config = _read_config(env.get("LADING_CONFIG", ""), env.get("LADING_CONFIG_YAML", ""))
-        registries = _registries(config)
-        named = {entry.name for entry in registries}
         return cls(
             limits=_limits(env, config),
             network=_network(env),
             variables=env,
-            credentials=_credentials(config),
-            registries=(*registries, *(entry for entry in _registries_of(env) if entry.name not in named)),
+            credentials=read_credentials(config),
+            registries=read_registries(config, env),
             allow=_patterns(env, "STORAGE_ALLOW_PATTERNS"),
             ignore=_patterns(env, "STORAGE_IGNORE_PATTERNS"),
             verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
             lock=env.get("LADING_LOCK", ""),
-            store=_store(env, config),
+            store=read_store(config, env),
             offline=cast(
                 Offline,
                 _choice(
@@ -167,11 +118,8 @@ class Settings(NamedTuple):
 
     def for_uri(self, uri: ModelURI) -> "Settings":
         """These settings with the credentials for ``uri``, read anew: those of the longest prefix that covers it."""
-        covering = [rule for rule in self.credentials if _covers(rule.prefix, uri)]
-        if not covering:
-            return self
-        rule = max(covering, key=lambda rule: len(rule.prefix.path))
-        return self.with_variables(rule_values(rule.folder, rule.values, self.variables))
+        rule = rule_for(self.credentials, uri)
+        return self.with_variables(rule.values_now(self.variables)) if rule else self
 
     def with_variables(self, values: Mapping[str, str]) -> "Settings":
         """These settings with ``values`` laid over the variables, for sources and for how hosts are reached."""
@@ -182,7 +130,7 @@ class Settings(NamedTuple):
 
     def rotating(self) -> tuple[Variables, ...]:
         """What the rules for credentials say now: it changes when a mounted secret is rotated."""
-        return tuple(Variables(rule_values(rule.folder, rule.values, self.variables)) for rule in self.credentials)
+        return tuple(Variables(rule.values_now(self.variables)) for rule in self.credentials)
 
 
 def termination_log(environ: Mapping[str, str] | None = None) -> str:
@@ -193,15 +141,6 @@ def termination_log(environ: Mapping[str, str] | None = None) -> str:
 def parse_verify(text: str) -> VerifyMode:
     """The verification mode called ``text``; ``UsageError`` for any other."""
     return cast(VerifyMode, _choice("the verification mode", text, *VERIFY_MODES))
-
-
-def parse_rate(text: str) -> float:
-    """Bytes per second of, for example, ``50MiB``, ``1.5G`` or ``300000``; ``UsageError`` for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)(i?)B?(?:/s)?", text.strip())
-    if match is None:
-        raise UsageError(f"{printable(text)!r} is not a rate", hint="write bytes per second: 50MiB, 1.5G, 300000")
-    number, prefix, binary = match.groups()
-    return float(number) * (1024.0 if binary else 1000.0) ** " kMGT".index(prefix or " ")
 
 
 def _choice(name: str, text: str, *allowed: str) -> str:
@@ -252,83 +191,6 @@ def _deliveries(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     return tuple(items)
 
 
-def _registries(config: Mapping[str, Any]) -> tuple[RegistryEntry, ...]:
-    entries = []
-    for item in config.get("registries") or ():
-        if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not isinstance(item.get("kind"), str):
-            raise UsageError("every registry of the configuration needs a name and a kind")
-        known = RegistryEntry._fields
-        options = {key: value for key, value in item.items() if key not in known}
-        models, namespaces = _texts(item, "models"), _texts(item, "namespaces")
-        metadata_file = item.get("metadata_file") or ""
-        if not isinstance(metadata_file, str):
-            raise UsageError(f"the metadata_file of registry {printable(item['name'])} is not a path")
-        entries.append(RegistryEntry(item["name"], item["kind"], options, models, namespaces, metadata_file))
-    names = [entry.name for entry in entries]
-    if len(set(names)) != len(names):
-        raise UsageError("two registries of the configuration have the same name")
-    return tuple(entries)
-
-
-def _texts(item: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = item.get(key) or []
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise UsageError(f"the {key} of registry {printable(item['name'])} are not a list of texts")
-    return tuple(value)
-
-
-def _registries_of(env: Variables) -> tuple[RegistryEntry, ...]:
-    """The registries that variables name: a catalog, and those of Kubeflow's and MLflow's own programs."""
-    entries = []
-    if path := env.get("LADING_CATALOG"):
-        entries.append(RegistryEntry("catalog", "catalog", {"path": path}))
-    if url := env.get("MODEL_REGISTRY_BASE_URL"):
-        # As Kubeflow's storage initializer has them: the URL has no scheme, and a URI may name any namespace.
-        scheme = env.get("MODEL_REGISTRY_SCHEME") or "http"
-        options = {"url": url if "://" in url else f"{scheme}://{url}"}
-        for key, name in (("service", "MODEL_REGISTRY_SERVICE_NAME"), ("domain", "MODEL_REGISTRY_CLUSTER_DOMAIN")):
-            if env.get(name):
-                options[key] = env[name]
-        entries.append(RegistryEntry("kubeflow", "kubeflow", options, namespaces=("*",)))
-    if mlflow := mlflow_options(env):
-        entries.append(RegistryEntry("mlflow", "mlflow", mlflow))
-    return tuple(entries)
-
-
-def _credentials(config: Mapping[str, Any]) -> tuple[CredentialRule, ...]:
-    rules = []
-    for item in config.get("credentials") or ():
-        known = (
-            isinstance(item, dict) and isinstance(item.get("prefix"), str) and isinstance(item.get("folder", ""), str)
-        )
-        if (
-            not known
-            or not isinstance(item.get("variables") or {}, dict)
-            or set(item) - {"prefix", "folder", "variables"}
-        ):
-            raise UsageError(
-                "every entry of credentials needs a prefix, and a folder or variables",
-                hint="for example {prefix: s3://team-a/, folder: /etc/lading/team-a}",
-            )
-        prefix = ModelURI.parse(item["prefix"])
-        if not prefix.scheme:
-            raise UsageError(f"the prefix {printable(item['prefix'])!r} of credentials has no scheme")
-        rules.append(CredentialRule(prefix, item.get("folder", ""), item.get("variables") or {}))
-    return tuple(rules)
-
-
-def _covers(prefix: ModelURI, uri: ModelURI) -> bool:
-    """Whether ``uri`` is ``prefix`` or below it: a prefix ends at a path boundary, and never within a host's name."""
-    if (prefix.scheme.lower(), _host(prefix)) != (uri.scheme.lower(), _host(uri)):
-        return False
-    folder = prefix.path.rstrip("/")
-    return not folder or uri.path == folder or uri.path.startswith(f"{folder}/")
-
-
-def _host(uri: ModelURI) -> str:
-    return (uri.authority or "").rpartition("@")[2].lower()
-
-
 def _limits(env: Mapping[str, str], config: Mapping[str, Any]) -> Limits:
     limits = Limits()
     given = config.get("limits") or {}
@@ -352,44 +214,6 @@ def _limits(env: Mapping[str, str], config: Mapping[str, Any]) -> Limits:
     if env.get("LADING_MAX_RATE"):
         limits = limits._replace(max_rate_bytes_s=parse_rate(env["LADING_MAX_RATE"]))
     return limits
-
-
-def _store(env: Variables, config: Mapping[str, Any]) -> StoreSettings:
-    given = dict(config.get("store") or {})
-    store = StoreSettings()
-    for key, value in given.items():
-        if key not in StoreSettings._fields:
-            known = ", ".join(StoreSettings._fields)
-            raise UsageError(f"the configuration has the unknown key store.{key}", hint=f"known: {known}")
-        default = getattr(store, key)
-        if isinstance(default, bool):
-            good = isinstance(value, bool)
-        elif isinstance(default, float):
-            good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        elif key in ("high", "low"):
-            value = _mark(f"store.{key}", str(value))
-            good = True
-        else:
-            good = isinstance(value, str)
-        if not good:
-            raise UsageError(f"store.{key} is {value!r}", hint=f"it is for example {default!r}")
-        store = store._replace(**{key: value})
-    if env.get("LADING_STORE"):
-        store = store._replace(path=env["LADING_STORE"])
-    high, low = store.high, store.low
-    if high.endswith("%") == low.endswith("%") and float(low.rstrip("%")) > float(high.rstrip("%")):
-        raise UsageError(f"store.low is {low}, above store.high, which is {high}")
-    return store
-
-
-def _mark(name: str, text: str) -> str:
-    """A watermark: a percentage, or bytes, which may be written as a rate is."""
-    if re.fullmatch(r"(\d{1,2}(\.\d+)?|100)%", text):
-        return text
-    try:
-        return str(int(parse_rate(text)))
-    except UsageError as error:
-        raise UsageError(f"{name} is {text!r}", hint="write 80% or a size such as 500GiB") from error
 
 
 def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:

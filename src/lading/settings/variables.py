@@ -5,10 +5,12 @@ family of sources reads its own from here (``settings.aws``, ``settings.google``
 loads only the families it uses.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 from lading.credentials import Secret
 from lading.errors import UsageError
+from lading.uri import printable
 
 _OF_HDFS = tuple(
     f"HDFS_{name}"
@@ -90,3 +92,12 @@ def is_true(text: str, name: str) -> bool:
     if text.strip().lower() in ("0", "false", "no", "off"):
         return False
     raise UsageError(f"{name} is {text!r}", hint="use true or false")
+
+
+def parse_rate(text: str) -> float:
+    """Bytes per second of, for example, ``50MiB``, ``1.5G`` or ``300000``; ``UsageError`` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)(i?)B?(?:/s)?", text.strip())
+    if match is None:
+        raise UsageError(f"{printable(text)!r} is not a rate", hint="write bytes per second: 50MiB, 1.5G, 300000")
+    number, prefix, binary = match.groups()
+    return float(number) * (1024.0 if binary else 1000.0) ** " kMGT".index(prefix or " ")

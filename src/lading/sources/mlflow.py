@@ -32,7 +32,8 @@ from lading.manifest import File, Manifest, safe_path
 from lading.near import near_hint
 from lading.origin import split_url
 from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowServer, artifacts_url
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.sources import Sink
 from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag
 from lading.spans import Span

@@ -41,7 +41,8 @@ from lading.disk import disk_error, place_file
 from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.manifest import FILE_NAME, STRONG, File, Manifest
 from lading.reuse import Vouched, unchanged
-from lading.settings import Settings, StoreSettings, VerifyMode
+from lading.settings import Settings, VerifyMode
+from lading.settings.store import StoreSettings
 from lading.store.blobs import ADDRESS, Blobs, link
 from lading.store.files import entries, files_below, has_size, remove_links, write_whole
 from lading.store.leases import Leases

@@ -18,7 +18,8 @@ from lading.registries.kubeflow.artifacts import choose, facts, labels, located
 from lading.registries.recorded import recorded_digests
 from lading.registries.reference import Reference
 from lading.registries.service import Service
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.settings.variables import Variables
 from lading.uri import printable
 

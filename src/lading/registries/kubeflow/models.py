@@ -28,7 +28,8 @@ from lading.registries.kubeflow.records import record
 from lading.registries.recorded import recorded_digests
 from lading.registries.reference import SCHEME, Reference
 from lading.registries.service import Service
-from lading.settings import RegistryEntry, Settings
+from lading.settings import Settings
+from lading.settings.registries import RegistryEntry
 from lading.settings.storage import rule_values
 from lading.settings.variables import Variables
 from lading.uri import printable
