@@ -165,6 +165,8 @@ def test_a_model_larger_than_the_disk_is_refused_before_the_first_byte(tmp_path,
 def test_a_scheme_that_nobody_reads_is_unsupported(dest):
     outcome = lading("pull", "ftp://127.0.0.1/model", dest)
     assert_refused(outcome, 8, "unsupported", "lading does not read ftp://", "known are local paths, file://")
+    assert "oci://, oci+fetch://" in outcome.err
+    assert "oci+native" not in outcome.err
 
 
 def test_strict_verification_refuses_what_nobody_vouches_for(model, dest):

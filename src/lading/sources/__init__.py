@@ -128,7 +128,8 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
     settings = settings.for_uri(uri)
     place = _place(uri, settings)
     if place is None:
-        known = ", ".join(f"{scheme}://" for scheme in _SCHEMES if scheme)
+        # One of them is known only to be refused in words of its own.
+        known = ", ".join(f"{scheme}://" for scheme in _SCHEMES if scheme not in ("", "oci+native"))
         raise Unsupported(
             f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})",
             hint=f"known are local paths, {known} and model-registry://",
