@@ -79,6 +79,26 @@ def test_keys_that_are_about_to_end_are_renewed_before_they_are_refused(server, 
     assert endpoint.given >= len(FILES)
 
 
+def test_keys_that_are_called_expired_again_and_again_are_refused_and_not_awaited(server, filled, destination, pull):
+    endpoint = Endpoint(server, minutes=60)
+    filled.refuse = ExpiringTokens(requests_per_token=0)
+    variables = {"AWS_ENDPOINT_URL": server.url, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.url + PATH}
+    with pytest.raises(NotAllowed, match="ExpiredToken") as caught:
+        pull("s3://models/model", destination.path, variables=variables, limits=ONE_AFTER_THE_OTHER)
+    assert "look at the clocks" in caught.value.hint
+    assert endpoint.given == 2
+    destination.assert_untouched()
+
+
+def test_keys_that_are_old_from_the_start_are_renewed_once(server, filled, destination, pull):
+    endpoint = Endpoint(server, minutes=60)
+    filled.refuse = lambda request: "ExpiredToken" if request.headers[TOKEN] == "token-1" else None
+    variables = {"AWS_ENDPOINT_URL": server.url, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.url + PATH}
+    pull("s3://models/model", destination.path, variables=variables, limits=ONE_AFTER_THE_OTHER)
+    destination.assert_holds(FILES)
+    assert endpoint.given == 2
+
+
 def test_keys_without_an_end_that_expire_half_way_end_the_delivery_and_new_ones_continue_it(
     server, filled, destination, pull
 ):

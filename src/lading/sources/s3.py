@@ -44,6 +44,8 @@ _HOST_LABELS = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _COUNT = re.compile("[0-9]{1,5}")
 _ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
+_NO_BETTER = "new ones were fetched, and are called expired too: look at the clocks, and at who gives them"
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: codes that say more than
 # their status does, with what to try.
@@ -55,7 +57,7 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
     "SignatureDoesNotMatch": (NotAllowed, "the secret key is wrong, or a proxy changes requests"),
     "RequestTimeTooSkewed": (NotAllowed, "this machine's clock is wrong"),
     "InvalidObjectState": (NotAllowed, "the object is archived; restore it first"),
-    "ExpiredToken": (NotAllowed, "the session token has expired; bring a new one and run again to resume"),
+    **dict.fromkeys(_EXPIRED, (NotAllowed, "the session token has expired; bring a new one and run again to resume")),
     "InvalidToken": (NotAllowed, "the session token is wrong"),
     "SlowDown": (Unavailable, ""),
 }
@@ -63,9 +65,6 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
 
 # Objects as (key, size, ETag), and the token of the page that follows.
 _Page = tuple[list[tuple[str, int, str | None]], str]
-
-
-_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 
 
 class S3Source:
@@ -82,6 +81,8 @@ class S3Source:
         self._wants_digests = settings.verify != "off"
         self._http = http if s3.verify_tls else http.without_tls_checks()
         self._credentials = None if s3.anonymous else AwsCredentials(read_aws(settings.variables), http, s3.region)
+        self._accepted: AwsKeys | None = None
+        self._expired: AwsKeys | None = None
         configured = s3.region or (self._credentials.region if self._credentials else "")
         named = _AWS_ENDPOINT.fullmatch(s3.endpoint)
         self._region = configured or (named and named[1]) or _DEFAULT_REGION
@@ -216,6 +217,7 @@ class S3Source:
         if answer.head.status >= 300:
             with answer:
                 self._refuse(answer, keys, self._shown_name(key) if key else self._shown)
+        self._accepted = keys
         return answer
 
     def _sign(
@@ -246,10 +248,15 @@ class S3Source:
         code = xml_text(body, "Code")
         # The answer to HEAD has no body to say so: a 400 is then what expired keys look like.
         expired = code in _EXPIRED or (head.status == 400 and not body)
-        if expired and self._credentials and self._credentials.renew(keys):
+        # The first may be old where they are kept; those that follow them, and were never taken, are no better than any.
+        hopeless = expired and self._expired is not None and keys is not self._expired and keys is not self._accepted
+        if expired and not hopeless and self._credentials and self._credentials.renew(keys):
+            self._expired = keys
             raise Unavailable(f"{what}: the credentials have expired", retry_after_s=0.0)
         if code in _CODES:
             kind, hint = _CODES[code]
+            if hopeless:
+                hint = _NO_BETTER
             if keys is None and kind is NotAllowed and not self._settings.anonymous:
                 hint = "no AWS credentials were found; set them, or awsAnonymousCredential=true for a public bucket"
             retry_after_s = status_error(head, what).retry_after_s
