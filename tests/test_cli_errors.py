@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+from functools import partial
 
 import pytest
 
@@ -312,7 +313,11 @@ def test_a_signal_ends_a_delivery_resumably(tmp_path, dest, number, code, said):
     slow = Slow()
     with serve(tmp_path, slow.handler()) as address:
         process = subprocess.Popen(
-            [*LADING, "pull", f"{address}/model.bin", dest], env=ENVIRONMENT, stderr=subprocess.PIPE
+            [*LADING, "pull", f"{address}/model.bin", dest],
+            env=ENVIRONMENT,
+            stderr=subprocess.PIPE,
+            # Tests that a shell started in the background have SIGINT ignored, and so has what they start.
+            preexec_fn=partial(signal.signal, number, signal.SIG_DFL),
         )
         assert slow.begun.wait(30)
         process.send_signal(number)
