@@ -27,6 +27,7 @@ import serve
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PEERS = HERE.parent / ".bench"
+LADING = str(PEERS / "lading/bin/lading")
 
 
 class Client(NamedTuple):
@@ -49,7 +50,7 @@ def clients(wire: str, url: str, name: str, out: Path) -> list[Client]:
     s5cmd = next(PEERS.glob("peers/lib/python3*/site-packages/s5cmd/bin/s5cmd"), None)
     insecure = ["--no-verify-ssl"] if wire == "tls" else []
     return [
-        Client("lading", [str(HERE.parent / ".venv/bin/lading"), "pull", f"s3://models/{name}", str(out)]),
+        Client("lading", [LADING, "pull", f"s3://models/{name}", str(out)]),
         Client("s5cmd", [str(s5cmd), "--endpoint-url", url, *insecure, "cp", f"s3://models/{name}/*", f"{out}/"]),
         Client(
             "rclone",
@@ -149,7 +150,13 @@ def machine() -> str:
         ),
         platform.machine(),
     )
-    return f"{cpu}, {os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+    python = [
+        str(PEERS / "lading/bin/python"),
+        "-c",
+        "import platform, sys; print(platform.python_version(), sys._base_executable)",
+    ]
+    version = subprocess.run(python, check=True, capture_output=True, text=True).stdout.strip()
+    return f"{cpu}, {os.cpu_count()} CPUs, Linux {platform.release()}, Python {version}"
 
 
 def main() -> int:

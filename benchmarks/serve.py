@@ -100,6 +100,14 @@ def serving(root: Path, scale: float) -> Iterator[None]:
         subprocess.run(["nginx", "-c", run / "nginx.conf", "-s", "quit"], check=False, capture_output=True)
 
 
+def cpu_seconds(root: Path) -> float:
+    """User and system time that the server's worker has taken so far (proc(5), stat)."""
+    master = int((root / "run/nginx.pid").read_text())
+    worker = Path(f"/proc/{master}/task/{master}/children").read_text().split()[0]
+    fields = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def has_far() -> bool:
     """Whether nginx can answer late."""
     return _LUA.exists()

@@ -20,7 +20,6 @@ from pathlib import Path
 import race
 import serve
 
-LADING = str(race.HERE.parent / ".venv/bin/lading")
 MODEL = "llm"
 MODEL_BYTES = 4 << 30
 # In words, what makes each file system, and whether the store may link.
@@ -53,7 +52,9 @@ def pull(destination: Path, env: dict[str, str]) -> float:
     shutil.rmtree(destination, ignore_errors=True)
     subprocess.run(["sync"], check=True)
     started = time.monotonic()
-    subprocess.run([LADING, "pull", f"s3://models/{MODEL}", str(destination)], env=env, check=True, capture_output=True)
+    subprocess.run(
+        [race.LADING, "pull", f"s3://models/{MODEL}", str(destination)], env=env, check=True, capture_output=True
+    )
     return time.monotonic() - started
 
 
