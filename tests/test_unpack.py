@@ -9,11 +9,13 @@ import os
 import shutil
 import stat
 import struct
+import sys
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 import pytest
@@ -22,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lading
+import lading.layers as layers_module
 from lading.errors import IntegrityError, LadingError, Unsupported
 from lading.layers import Layers
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, File, Layer, Manifest
@@ -344,6 +347,40 @@ def test_links_to_folders_of_links_do_not_multiply_without_end(ground: Path) -> 
     error = unpack_error(ground, tar_of(*members), limits=Limits(unpack_members=1000))
     assert "1000 members" in str(error)
     assert sum(len(names) for _, _, names in os.walk(ground / "tree")) <= 1000
+
+
+def links_to_folders(ground: Path, count: int) -> None:
+    names = [f"{number:03}" for number in range(count)]
+    members = [*(file(f"d{name}/f") for name in names), *(symlink(f"l{name}", f"d{name}") for name in names)]
+    unpack("model.tar", ground / f"links-{count}", LIMITS, io.BytesIO(tar_of(*members)))
+
+
+def layers_that_replace(ground: Path, count: int) -> None:
+    first = [file(f"models/d{number:03}/f") for number in range(count)]
+    layers = Layers(ground / f"layers-{count}", LIMITS)
+    for number, members in enumerate([first, *([file(f"models/d{number:03}")] for number in range(count))]):
+        layers.add(File("layer", None, layer=Layer(number, "models")), io.BytesIO(tar_of(*members)))
+    layers.finish()
+
+
+@pytest.mark.parametrize("build", [links_to_folders, layers_that_replace])
+def test_twice_as_many_links_or_layers_are_twice_the_work(ground: Path, build: Callable[[Path, int], None]) -> None:
+    def calls(count: int) -> int:
+        made = 0
+
+        def note(frame: FrameType, *_: object) -> None:
+            nonlocal made
+            made += frame.f_code.co_filename == layers_module.__file__
+
+        sys.setprofile(note)
+        try:
+            build(ground, count)
+        finally:
+            sys.setprofile(None)
+        return made
+
+    calls(1)
+    assert calls(100) < 2.5 * calls(50)
 
 
 # ---- limits --------------------------------------------------------------------------------

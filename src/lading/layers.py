@@ -10,9 +10,10 @@ of the layers before them (https://github.com/opencontainers/image-spec/blob/mai
 import errno
 import os
 import shutil
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, NotFound
@@ -24,6 +25,7 @@ from lading.uri import printable
 from lading.workspace import remove_tree
 
 _MOST_LINKS_IN_A_ROW = 40
+T = TypeVar("T")
 
 
 class Layers:
@@ -40,8 +42,8 @@ class Layers:
         self._wanted = wanted
         self._archive = ""
         self._image_folder = ""
-        self._files: dict[str, File] = {}
-        self._links: dict[str, str] = {}
+        self._files: _Tree[File] = _Tree()
+        self._links: _Tree[str] = _Tree()
 
     def add(self, file: File, stream: IO[bytes], read_in_order: Callable[[], None] = lambda: None) -> None:
         """Lay the archive ``file``, whose bytes are ``stream``, on what is there; the errors are those of ``unpack``."""
@@ -60,8 +62,8 @@ class Layers:
                 remove_tree(root)
         except OSError as error:
             raise disk_error(error, error.filename or root) from error
-        self._files |= writer.files
-        self._links |= {path: target for path, target in writer.links.items() if path not in writer.files}
+        self._files.update(writer.files)
+        self._links.update({path: target for path, target in writer.links.items() if path not in writer.files})
 
     def finish(self) -> Manifest:
         """Make the links; returns all files."""
@@ -86,8 +88,8 @@ class Layers:
             if target in self._files:
                 self._alias(path, target)
                 continue
-            below = [name for name in self._files if target == "." or name.startswith(f"{target}/")]
-            if not below or path == target or path.startswith(f"{target}/") or target == ".":
+            below = self._files.below(target)
+            if not below or path == target or path.startswith(f"{target}/"):
                 raise refused(self._archive, f"the link {printable(path)!r}, which leads nowhere or to itself")
             for name in below:
                 # One by one: links to folders of links double with every step.
@@ -120,18 +122,16 @@ class Layers:
     def _drop_hidden(self, writer: TreeWriter) -> None:
         """Remove what this layer hides or replaces of the layers before it."""
         replaced = writer.files.keys() | writer.links.keys()
-        folders = {folder for path in (*replaced, *writer.folders) for folder in (path, *_above(path))} - replaced
-        for path in (*self._files, *self._links):
-            if (
-                path in replaced
-                or path in folders
-                or "" in writer.whiteouts
-                or path in writer.whiteouts
-                or any(above in replaced or above in writer.whiteouts for above in _above(path))
-            ):
-                self._links.pop(path, None)
-                if self._files.pop(path, None) is not None:
-                    (self._tree / path).unlink()
+        for folder in {folder for path in (*replaced, *writer.folders) for folder in (path, *_above(path))}:
+            self._drop(folder)
+        for hidden in (*replaced, *writer.whiteouts):
+            for path in (hidden, *self._files.below(hidden), *self._links.below(hidden)):
+                self._drop(path)
+
+    def _drop(self, path: str) -> None:
+        self._links.pop(path, None)
+        if self._files.pop(path, None) is not None:
+            (self._tree / path).unlink()
 
     def _follow(self, path: str) -> str:
         for _ in range(_MOST_LINKS_IN_A_ROW):
@@ -169,6 +169,47 @@ class Layers:
 
     def _both(self, path: str) -> IntegrityError:
         return refused(self._archive, f"{printable(path)!r} as a file and as a folder")
+
+
+class _Tree(UserDict[str, T]):
+    """A value for each path.  What lies below a folder is found without a look at all the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By folder, "" for the root: the paths in it, and with a slash behind them the folders.
+        self._inside: dict[str, set[str]] = {}
+
+    def __setitem__(self, path: str, value: T) -> None:
+        super().__setitem__(path, value)
+        entry = path
+        for folder in (*_above(path), ""):
+            inside = self._inside.setdefault(folder, set())
+            if entry in inside:
+                return
+            inside.add(entry)
+            entry = f"{folder}/"
+
+    def __delitem__(self, path: str) -> None:
+        super().__delitem__(path)
+        entry = path
+        for folder in (*_above(path), ""):
+            inside = self._inside[folder]
+            inside.remove(entry)
+            if inside:
+                return
+            del self._inside[folder]
+            entry = f"{folder}/"
+
+    def below(self, folder: str) -> list[str]:
+        """Every path that begins with this folder; all of them for ""."""
+        found, folders = [], [folder]
+        while folders:
+            for entry in self._inside.get(folders.pop(), ()):
+                if entry.endswith("/"):
+                    folders.append(entry[:-1])
+                else:
+                    found.append(entry)
+        return found
 
 
 def _above(path: str) -> Iterator[str]:
