@@ -1,5 +1,6 @@
 """One destination, one process: the lock, and what is left of a workspace."""
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import lading
-from lading.errors import DeadlineExceeded, Interrupted, LadingError, UsageError
+from lading.errors import DeadlineExceeded, Interrupted, LadingError, NoSpace, UsageError
 from lading.events import Event, Waiting, ignore
 from lading.manifest import FILE_NAME, WORKSPACE_NAME
 from lading.retry import SystemClock
@@ -181,6 +182,27 @@ def test_a_failure_that_gained_nothing_leaves_the_place_as_it_was_found(tmp_path
     destination.mkdir()
     fail_after(lambda workspace: None, destination)
     assert os.listdir(destination) == []
+
+
+def test_a_failure_that_gained_nothing_leaves_no_folder_that_was_not_there(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    fail_after(lambda workspace: None, tmp_path / "there/new/newer/model")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    # What somebody else has put there meanwhile stays.
+    fail_after(lambda workspace: (tmp_path / "a/theirs").touch(), tmp_path / "a/b/model")
+    assert list((tmp_path / "a").iterdir()) == [tmp_path / "a/theirs"]
+
+
+def test_a_lock_that_cannot_be_made_leaves_no_folder_that_was_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(NoSpace), opened(tmp_path / "a/b/model"):
+        pytest.fail("opened on a full disk")
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_failure_that_gained_bytes_leaves_them_for_the_next_run(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
@@ -134,8 +134,13 @@ def open_workspace(destination: Path, patience: Patience) -> Iterator[Workspace]
     workspace = Workspace(destination)
     if workspace.destination == workspace.destination.parent:
         raise UsageError("the destination is the root folder")
-    existed = workspace.destination.exists()
-    descriptor = _lock(workspace.lock, str(workspace.destination), patience)
+    places = (workspace.folder, *workspace.folder.parents)
+    made = [place for place in places if not os.path.lexists(place)]
+    try:
+        descriptor = _lock(workspace.lock, str(workspace.destination), patience)
+    except BaseException:
+        _remove_empty(made)
+        raise
     try:
         yield workspace
     except BaseException:
@@ -143,22 +148,28 @@ def open_workspace(destination: Path, patience: Patience) -> Iterator[Workspace]
         if _is_still_the_lock(descriptor, workspace.lock):
             # What cannot be tidied now the next run tidies; why this one ended is what matters.
             with contextlib.suppress(OSError, LadingError):
-                _tidy(workspace, existed)
+                _tidy(workspace, made)
         raise
     finally:
         os.close(descriptor)
 
 
-def _tidy(workspace: Workspace, existed: bool) -> None:
-    """Leave only what a next run can use."""
+def _tidy(workspace: Workspace, made: Sequence[Path]) -> None:
+    """Leave only what a next run can use; ``made`` are the folders that were not there, the innermost first."""
     if not workspace.next.exists():
         # A tree cannot be resumed, unless its publication has begun.
         remove_tree(workspace.tree)
     if not _holds_bytes(workspace):
         # Nothing was gained: leave the place as it was found.
         workspace.dissolve()
-        if not existed:
-            workspace.destination.rmdir()
+        _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those of these folders, the innermost first, that nothing is in."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _holds_bytes(workspace: Workspace) -> bool:
