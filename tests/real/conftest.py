@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from servers.faulty_http import FaultyServer
+from servers.image import build
+from servers.own_network import OwnNetwork
+
 SERVERS = Path(__file__).parents[2] / ".servers"
 
 
@@ -25,3 +29,33 @@ def program():
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory):
+    """Those that the image was built from."""
+    return tmp_path_factory.mktemp("image") / "sources"
+
+
+@pytest.fixture(scope="session")
+def image(program, sources):
+    """The image's name; it takes minutes, and is built once."""
+    for name in ("podman", "runc", "debootstrap", "ip", "unshare"):
+        program(name)
+    return build(sources, "localhost/lading:tested")
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Where pods run: what is not started there does not exist for them."""
+    with OwnNetwork() as network:
+        yield network
+
+
+@pytest.fixture
+def server_of_pods(network):
+    """A server that only pods reach."""
+    with network.within():
+        server = FaultyServer()
+    with server:
+        yield server

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -20,58 +19,14 @@ from servers.fake_mlflow import FakeMlflow
 from servers.fake_oci import FakeRegistry, tar
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import ALWAYS, FaultyServer, anything, stall, status
-from servers.own_network import OwnNetwork
+from servers.image import ENGINE, ROOT, build, podman
 from servers.trees import MIB, content, read_tree, whole_manifest
 
-ROOT = Path(__file__).parents[2]
-SOURCES = (
-    "Containerfile",
-    ".dockerignore",
-    "LICENSE",
-    "README.md",
-    "pyproject.toml",
-    "requirements",
-    "src",
-    "tools",
-)
 FILES = {"config.json": b"{}", "empty": b"", "weights/a.bin": content(2 * MIB)}
 MOST_BYTES = 16e6
 # No user of the image, and of no group that it knows, as OpenShift and Istio have it.
 ANYBODY = "1000730000:0"
-# An environment that lets a container without a daemon start where limits cannot be raised and cgroups are hybrid.
-ENGINE = ("--runtime", "runc", "--ulimit", "nofile=4096", "--ulimit", "nproc=4096")
 S3 = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "S3_MAX_ATTEMPTS": "1"}
-
-
-def podman(*arguments, **options):
-    return subprocess.run(["podman", *map(str, arguments)], capture_output=True, text=True, **options)
-
-
-def build(folder, name, **options):
-    """``make image`` from a copy of the sources, which nobody changes meanwhile."""
-    if not folder.exists():
-        folder.mkdir()
-        for source in SOURCES:
-            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
-            copy(ROOT / source, folder / source)
-        (ROOT / ".servers").mkdir(exist_ok=True)
-        (folder / ".servers").symlink_to(ROOT / ".servers")
-    environ = os.environ | {"ENGINE": "podman", "BASE": "local", "IMAGE": name} | options
-    done = subprocess.run([folder / "tools/image/build.sh"], env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    return tmp_path_factory.mktemp("image") / "sources"
-
-
-@pytest.fixture(scope="module")
-def image(program, sources):
-    for name in ("podman", "runc", "debootstrap", "ip", "unshare"):
-        program(name)
-    return build(sources, "localhost/lading:tested")
 
 
 @pytest.fixture(scope="module")
@@ -91,18 +46,9 @@ def root(image, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def network():
-    with OwnNetwork() as network:
-        yield network
-
-
 @pytest.fixture
-def server(network):
-    with network.within():
-        server = FaultyServer()
-    with server:
-        yield server
+def server(server_of_pods):
+    return server_of_pods
 
 
 class Outcome(NamedTuple):

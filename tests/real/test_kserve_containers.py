@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-# The image, its network and its server are those of the image's own tests.
-from test_image import ENGINE, image, network, server, sources  # noqa: F401
-
 from servers.fake_kubeflow import FakeKubeflow
 from servers.fake_s3 import FakeS3
+from servers.image import ENGINE
 from servers.kserve import init_container, job_container
 from servers.trees import content, read_tree, whole_manifest, write_tree
 
@@ -39,7 +37,7 @@ def secret(**values):
 class Kubelet:
     """Runs a container's specification.  ``secrets`` are values by key, ``folders`` what is mounted, by path."""
 
-    def __init__(self, image, network, folder):  # noqa: F811 - what the fixtures give
+    def __init__(self, image, network, folder):
         self._image, self._network, self._folder = image, network, folder
         self.secrets = {}
         self.folders = {}
@@ -83,12 +81,17 @@ class Kubelet:
 
 
 @pytest.fixture
-def kubelet(image, network, tmp_path):  # noqa: F811 - the fixtures
+def server(server_of_pods):
+    return server_of_pods
+
+
+@pytest.fixture
+def kubelet(image, network, tmp_path):
     return Kubelet(image, network, tmp_path)
 
 
 @pytest.fixture
-def s3(server):  # noqa: F811 - the fixture
+def s3(server):
     bucket = FakeS3(server)
     for path, data in MODEL.items():
         bucket.put(f"iris/{path}", data)
@@ -145,7 +148,7 @@ def test_a_download_job_into_what_others_left(kubelet, s3):
         assert read_tree(kubelet.volume("/mnt/models")) == MODEL
 
 
-def test_a_name_in_a_registry_that_asks_for_the_service_accounts_token(kubelet, s3, server, tmp_path):  # noqa: F811
+def test_a_name_in_a_registry_that_asks_for_the_service_accounts_token(kubelet, s3, server, tmp_path):
     registry = FakeKubeflow(server)
     registry.token = "of-the-pod"
     registry.register("iris", "1", "s3://models/iris")
