@@ -1,14 +1,21 @@
 """What a turn costs where nothing has changed: sources that can tell it without a listing are not asked for one."""
 
+import hashlib
+
 import pytest
 
 from lading.agent.update import update
-from lading.errors import NotFound, Unavailable
+from lading.errors import IntegrityError, NotFound, Unavailable, UsageError
+from lading.finding import Request, find
 from lading.settings.agent import Delivery
+from lading.settings.registries import RegistryEntry
 from servers.fake_hub import FakeHub
+from servers.fake_kubeflow import FakeKubeflow, text_properties
 from servers.fake_oci import FakeRegistry
+from servers.fake_s3 import FakeS3
 from servers.faulty_http import ALWAYS, Answer, Fault, FaultyServer, anything, status
 from servers.git_server import GitServer
+from servers.real_s3 import s3_anonymous
 from servers.trees import read_tree
 
 FIRST, SECOND = {"a.json": b"{}", "b": b"first"}, {"a.json": b"{}", "b": b"second"}
@@ -41,13 +48,21 @@ def origin(request, server, tmp_path):
 
 
 @pytest.fixture
-def turn(origin, new_session, tmp_path):
+def kubeflow():
+    """A registry, on a server of its own."""
+    with FaultyServer() as server:
+        yield FakeKubeflow(server)
+
+
+@pytest.fixture
+def turn(origin, kubeflow, new_session, tmp_path):
     uri, variables, _ = origin
     delivery = Delivery("m", uri, str(tmp_path / "model"))
+    entry = RegistryEntry("kf", "kubeflow", {"url": kubeflow.url})
 
     def take(**changes):
         given = delivery._replace(**changes)
-        session = new_session(variables=variables)
+        session = new_session(variables=variables, registries=(entry,))
         session.settings = given.settings(session.settings)
         return update(given, session, unix_time=lambda: 1e9, host="here", doing=lambda word: None).word
 
@@ -85,6 +100,97 @@ def test_an_origin_that_is_away_is_told(origin, turn, server, tmp_path):
     with pytest.raises(NotFound):
         turn()
     assert read_tree(tmp_path / "model") == FIRST
+
+
+def test_a_pinned_channel_whose_other_files_are_wanted_now_is_asked_for_them(origin, turn, new_session, tmp_path):
+    uri, variables, _ = origin
+    pin = find(Request(uri, tmp_path / "model"), new_session(variables=variables)).listed.pin
+    assert [turn(uri=pin), turn(uri=pin), turn(uri=pin, ignore=("a.json",))] == ["updated", "unchanged", "updated"]
+    assert read_tree(tmp_path / "model") == {"b": b"first"}
+
+
+# ---- behind a name -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [{}, {"range": ">=1"}], ids=["newest", "range"])
+def test_an_unchanged_name_is_looked_up_and_its_channel_not_listed(origin, turn, kubeflow, server, tmp_path, asked):
+    uri, _, change = origin
+    turn()
+    server.behave()
+    assert turn() == "unchanged"
+    looks = len(server.requests)
+    kubeflow.register("iris", "v1", uri)
+    asked = {"uri": "model-registry://iris", **asked}
+    assert turn(**asked) == "updated"
+    server.behave()
+    kubeflow.server.behave()
+    assert turn(**asked) == "unchanged"
+    assert len(server.requests) == looks
+    assert len(kubeflow.server.requests) <= 5
+    change()
+    assert [turn(**asked), turn(**asked)] == ["updated", "unchanged"]
+    assert read_tree(tmp_path / "model") == SECOND
+    kubeflow.register("iris", "v2", uri)
+    assert [turn(**asked), turn(**asked)] == ["updated", "unchanged"]
+
+
+def hub_of_a_thousand(server, tmp_path):
+    hub = FakeHub(server)
+    hub.page_entries = 100
+    hub.repository("owner/model").commit({f"{number}.json": b"{}" for number in range(1000)})
+    yield "hf://owner/model", {"HF_ENDPOINT": server.url}, None
+
+
+def bucket_of_a_thousand(server, tmp_path):
+    bucket = FakeS3(server)
+    for number in range(1000):
+        bucket.put(f"model/{number}.json", b"{}")
+    yield "s3://models/model", s3_anonymous(server.url)["variables"], None
+
+
+@pytest.mark.parametrize("origin", [hub_of_a_thousand, bucket_of_a_thousand], indirect=True)
+def test_a_thousand_files_behind_a_name_are_one_request_to_their_origin(origin, turn, kubeflow, server):
+    kubeflow.register("iris", "v1", origin[0])
+    assert turn(uri="model-registry://iris") == "updated"
+    server.behave()
+    kubeflow.server.behave()
+    assert turn(uri="model-registry://iris") == "unchanged"
+    assert (len(server.requests), len(kubeflow.server.requests)) == (1, 3)
+
+
+@pytest.mark.parametrize("path", ["b", ""])
+def test_a_digest_that_the_registry_records_later_is_checked(origin, turn, kubeflow, tmp_path, path):
+    version = kubeflow.register("iris", "v1", origin[0])
+    asked = {"uri": "model-registry://iris", "ignore": ("a.json",)}
+    assert turn(**asked) == "updated"
+    recorded = {f"digest.{path}" if path else "sha256": "0" * 64}
+    kubeflow.change("model_version", version, customProperties=text_properties(**recorded))
+    with pytest.raises(IntegrityError if path else UsageError):
+        turn(**asked)
+    assert read_tree(tmp_path / "model") == {"b": b"first"}
+
+
+def test_digests_that_the_registry_records_are_no_reason_to_list(origin, turn, kubeflow, server):
+    digests = {f"digest.{path}": f"sha256:{hashlib.sha256(data).hexdigest()}" for path, data in FIRST.items()}
+    version = kubeflow.register("iris", "v1", origin[0])
+    kubeflow.change("model_version", version, customProperties=text_properties(**digests))
+    for asked in ({}, {"ignore": ("a.json",)}):
+        assert turn(uri="model-registry://iris", **asked) == "updated"
+        server.behave()
+        assert turn(uri="model-registry://iris", **asked) == "unchanged"
+        assert len(server.requests) <= 3
+
+
+def test_a_registry_that_is_away_is_told_and_what_is_in_place_stays(origin, turn, kubeflow, tmp_path):
+    kubeflow.register("iris", "v1", origin[0])
+    turn(uri="model-registry://iris")
+    kubeflow.server.misbehave("", status(503, on=anything, times=ALWAYS))
+    with pytest.raises(Unavailable):
+        turn(uri="model-registry://iris")
+    assert read_tree(tmp_path / "model") == FIRST
+
+
+# ---- how they are asked ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("origin", [registry], indirect=True)

@@ -11,14 +11,14 @@ from lading.errors import IntegrityError, NotFound, UsageError
 from lading.events import Listed, Listener, Resolved
 from lading.http_client import HttpClient
 from lading.lock import locked
-from lading.manifest import Digest, Layer, Manifest
+from lading.manifest import Digest, File, Layer, Manifest
 from lading.pins import pin_of, pinned, split_pin
 from lading.registries import Resolution
 from lading.registries.reference import exact_reference
 from lading.retry import Clock, Retry, SystemClock
 from lading.settings import Settings
 from lading.settings.confidential import read_confidential
-from lading.sources import Pins, Source, open_source
+from lading.sources import FindsPin, Pins, Source, open_source
 from lading.transfer.governor import bounds
 from lading.uri import ModelURI, printable
 
@@ -89,6 +89,47 @@ def find(request: Request, session: Session) -> Finding:
     return list_files(request, question, resolve(question, session), session)
 
 
+def find_other(request: Request, there: Manifest, session: Session) -> Finding | None:
+    """As ``find``; None where it is known without a listing that what was delivered as ``there`` is what there is now."""
+    question = question_of(request, session.settings)
+    pin = split_pin(ModelURI.parse(there.pin))[1]
+    if pin is not None and pin == question.pin:
+        # What is pinned can change no more.
+        return None
+    resolution = resolve(question, session)
+    if question.pin is None and pin is not None and _is_still(request, question, resolution, there, pin, session):
+        return None
+    return list_files(request, question, resolution, session)
+
+
+def _is_still(
+    request: Request, question: Question, resolution: Resolution, there: Manifest, pin: Digest, session: Session
+) -> bool:
+    """Whether the registry names the same version with no other digests, and the source has what it had."""
+    if resolution.registry:
+        exact = exact_reference(resolution.registry, resolution.model, resolution.version, question.uri)
+        if pinned(exact, pin).redacted() != there.pin or not _was_checked(resolution, there, session.settings):
+            return False
+    source = _open(request, resolution, session)
+    found = source.find_pin() if isinstance(source, FindsPin) else None
+    return found is not None and found.redacted() == there.resolved
+
+
+def _was_checked(resolution: Resolution, there: Manifest, settings: Settings) -> bool:
+    """Whether what was delivered was checked against each digest that the registry records of what is wanted."""
+    checked = {file.path: file.verified for file in (*there.files, *there.archives)}
+    recorded = Manifest(tuple(File(path, None) for path in resolution.digests if path))
+    wanted = recorded.select(settings.allow, settings.ignore).by_path()
+    return all(
+        digest in checked.get(path, ())
+        if path
+        # Of the only file.
+        else any(digest in digests for digests in checked.values())
+        for path, digest in resolution.digests.items()
+        if not path or path in wanted
+    )
+
+
 def resolve(question: Question, session: Session) -> Resolution:
     """Ask the registries; any URI that is no name stands for itself."""
     resolution = registries.resolve(question.uri, session.settings, session.http, session.listener)
@@ -100,10 +141,10 @@ def resolve(question: Question, session: Session) -> Resolution:
 
 def list_files(request: Request, question: Question, resolution: Resolution, session: Session) -> Finding:
     """Ask the source for its files, and choose those that are wanted."""
-    settings, http = session.settings._replace(scratch=str(request.destination)), session.http
+    settings = session.settings
     requested, uri, wanted = question
     shown = resolution.uri.redacted()
-    source = open_source(resolution.uri, settings.with_variables(resolution.variables), http)
+    source = _open(request, resolution, session)
     everything = source.list().with_generated(resolution.generated)
     exact = resolution.uri
     if isinstance(source, Pins):
@@ -144,6 +185,11 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
         patterns=(*(f"+{pattern}" for pattern in settings.allow), *(f"-{pattern}" for pattern in settings.ignore)),
     )
     return Finding(resolution, source, listed, _vouched(request, resolution, everything))
+
+
+def _open(request: Request, resolution: Resolution, session: Session) -> Source:
+    settings = session.settings._replace(scratch=str(request.destination))
+    return open_source(resolution.uri, settings.with_variables(resolution.variables), session.http)
 
 
 def _as_archive(listed: Manifest) -> Manifest:

@@ -23,13 +23,12 @@ from lading.agent.versions import Versions
 from lading.deliver import deliver
 from lading.errors import IntegrityError, Interrupted, LadingError, NotFound, Unavailable, UsageError
 from lading.events import Loaded, Postponed, RolledBack, Switched
-from lading.finding import Request, Session, find
+from lading.finding import Request, Session, find, find_other
 from lading.manifest import Manifest
 from lading.measures import duration
 from lading.pins import split_pin
 from lading.registries.reference import SCHEMES, exact_reference
 from lading.settings.agent import Delivery
-from lading.sources import FindsPin, open_source
 from lading.uri import ModelURI, printable
 
 _MOST_TRIED = 20
@@ -85,10 +84,8 @@ class _Turn:
 
     def take(self) -> Outcome:
         there = self._versions.manifest(self._versions.current())
-        word, waits = "unchanged", ""
         self._doing("asking")
-        if there is None or not (self._is_what_was_pinned(there) or self._is_still(there)):
-            word, waits = self._renew(there)
+        word, waits = self._renew(there)
         word, waits = self._tell() or (word, waits)
         if word != "unchanged":
             self._prune()
@@ -99,12 +96,15 @@ class _Turn:
     def _renew(self, there: Manifest | None) -> tuple[str, str]:
         """Put in place what is wanted now; how that ended, and why not, if it did not."""
         try:
-            listed, uri = self._ask()
+            found = self._ask(there)
         except Unavailable:
             if there is not None or self._session.settings.offline != "last-known" or self._delivery.range:
                 raise
             self._recall()
             return "updated", ""
+        if found is None:
+            return "unchanged", ""
+        listed, uri = found
         key = self._versions.key(listed.pin)
         if there is not None and key == self._versions.current():
             return "unchanged", ""
@@ -114,29 +114,14 @@ class _Turn:
         self._bring(key, listed, uri, there)
         return "updated", ""
 
-    def _is_what_was_pinned(self, there: Manifest) -> bool:
-        """What is pinned can change no more: its origin is not asked."""
-        _, wanted = split_pin(ModelURI.parse(self._delivery.uri))
-        return wanted is not None and split_pin(ModelURI.parse(there.pin))[1] == wanted
-
-    def _is_still(self, there: Manifest) -> bool:
-        """Whether the origin says, without a listing, that what is in place is what it has."""
-        settings = self._session.settings
-        uri, wanted = split_pin(ModelURI.parse(self._delivery.uri))
-        if wanted or settings.lock or uri.scheme.lower() in SCHEMES:
-            return False
-        if self._versions.key(there.pin) != self._versions.current():
+    def _ask(self, there: Manifest | None) -> tuple[Manifest, ModelURI] | None:
+        """What is to be in place, as it is listed now, and the URI that was asked for it; None if it is in place."""
+        if there is not None and self._versions.key(there.pin) != self._versions.current():
             # Other files of it are wanted now.
-            return False
-        source = open_source(uri, settings._replace(scratch=str(self._versions.root)), self._session.http)
-        pin = source.find_pin() if isinstance(source, FindsPin) else None
-        return pin is not None and pin.redacted() == there.resolved
-
-    def _ask(self) -> tuple[Manifest, ModelURI]:
-        """What is to be in place, as it is listed now, and the URI that was asked for it."""
+            there = None
         uri = ModelURI.parse(self._delivery.uri)
         if not self._delivery.range:
-            return self._listed(uri), uri
+            return self._listed(uri, there)
         if uri.scheme.lower() not in SCHEMES:
             raise UsageError(
                 f"{uri.redacted()} is not a name in a registry, and a range of versions is asked for",
@@ -147,7 +132,7 @@ class _Turn:
         for name in in_range(self._delivery.range, known.names)[:_MOST_TRIED]:
             exact = exact_reference(known.registry, known.model, name, uri)
             try:
-                return self._listed(exact), exact
+                return self._listed(exact, there)
             except NotFound:
                 # Archived, or not yet there in full: the next one below.
                 continue
@@ -156,8 +141,10 @@ class _Turn:
             hint=f"it has {', '.join(map(printable, known.names[:5]))}" if known.names else "it has no version",
         )
 
-    def _listed(self, uri: ModelURI) -> Manifest:
-        return find(Request(str(uri), self._versions.root), self._session).listed
+    def _listed(self, uri: ModelURI, there: Manifest | None) -> tuple[Manifest, ModelURI] | None:
+        request = Request(str(uri), self._versions.root)
+        found = find_other(request, there, self._session) if there is not None else find(request, self._session)
+        return (found.listed, uri) if found else None
 
     def _wait(self, key: str, listed: Manifest, there: Manifest | None) -> str:
         """Why a version is not taken now, or ""."""
