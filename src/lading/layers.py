@@ -20,7 +20,8 @@ from lading.errors import IntegrityError, NotFound
 from lading.manifest import WORKSPACE_NAME, File, Layer, Manifest
 from lading.place import move_into
 from lading.settings import Limits
-from lading.unpack import Spent, TreeWriter, refused, unpack
+from lading.unpack import unpack
+from lading.unpack.tree import Spent, TreeWriter, refused
 from lading.uri import printable
 from lading.workspace import remove_tree
 

@@ -1,0 +1,39 @@
+"""One archive becomes a tree.  A zip is known by its name; anything else is a tar."""
+
+import errno
+from collections.abc import Callable
+from typing import IO
+
+from lading.disk import disk_error
+from lading.errors import IntegrityError, Unsupported
+from lading.unpack.tar import DAMAGED_TAR, untar
+from lading.unpack.tree import TreeWriter
+from lading.unpack.zip import DAMAGED_ZIP, unzip
+from lading.uri import printable
+
+
+def unpack(name: str, writer: TreeWriter, stream: IO[bytes], read_in_order: Callable[[], None] = lambda: None) -> None:
+    """Unpack the archive called ``name`` from ``stream`` by ``writer``.
+
+    ``read_in_order`` is called once the stream will only be read forward.
+    ``IntegrityError`` for members that would leave the tree, for a damaged or truncated archive, and
+    for more bytes or members than are allowed; ``Unsupported`` for devices and encryption.
+    """
+    try:
+        writer.root.mkdir()
+        if name.lower().endswith(".zip"):
+            unzip(stream, writer, read_in_order)
+        else:
+            read_in_order()
+            untar(stream, writer)
+    # Headers of headers of headers, in a tar, are a recursion.
+    except (*DAMAGED_TAR, *DAMAGED_ZIP, EOFError, IndexError, RecursionError, ValueError) as error:
+        raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {printable(str(error))}") from error
+    except NotImplementedError as error:
+        raise Unsupported(f"{printable(name)}: {error}", hint="pack it with the usual deflate") from error
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):
+            # gzip and bz2 report a damaged stream as an OSError without a number; a zip's directory
+            # may point to a place before the file's beginning.
+            raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {error}") from error
+        raise disk_error(error, error.filename or writer.root) from error

@@ -1,0 +1,145 @@
+"""A tar, whose compression is known by its first bytes."""
+
+import bz2
+import lzma
+import stat
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, cast
+
+from isal import igzip, isal_zlib
+
+from lading.errors import Unsupported
+from lading.unpack.tree import Readable, TreeWriter
+from lading.uri import printable
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+# What the libraries raise of their own; isal types its error as an instance.
+DAMAGED_TAR = (tarfile.TarError, cast(type[Exception], isal_zlib.error), lzma.LZMAError, zstd.ZstdError)
+_COPY_BYTES = 1 << 20
+_BLOCK_BYTES = 512
+# xz -9 takes 65 MiB.
+_XZ_MEMORY_BYTES = 128 << 20
+# Of the headers before a member that hold its long names; tarfile reads each into memory.
+_MOST_HEADER_BYTES = 1 << 20
+_NAME_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+def untar(archive: IO[bytes], writer: TreeWriter) -> None:
+    """Write every member; the stream is read once, and to its end."""
+    with _decompressed(archive) as plain:
+        stream = _Tail(plain)
+        with tarfile.open(
+            fileobj=cast(IO[bytes], stream), mode="r|", bufsize=_COPY_BYTES, tarinfo=_BoundedHeader
+        ) as tar:
+            for member in tar:
+                # tarfile remembers every member, which nobody asks for here.
+                cast(Any, tar).members.clear()
+                path = writer.path_of(member.name)
+                if path is None:
+                    continue
+                if member.isdir():
+                    writer.folder(path)
+                elif not path:
+                    raise writer.refused("something that is no folder in the place of the model's own")
+                elif member.issym() or member.islnk():
+                    writer.link(path, member.linkname, hard=member.islnk())
+                elif member.isreg():
+                    content = tar.extractfile(member)
+                    if content is not None:
+                        writer.file(path, content, executable=bool(member.mode & stat.S_IXUSR))
+                else:
+                    raise Unsupported(f"the archive holds {printable(member.name)!r}, a device or something else")
+        # To the end, so that the compressed stream's own checksum is checked; what follows the
+        # end of the archive counts as bytes too.
+        while piece := stream.read(_COPY_BYTES):
+            writer.count(len(piece))
+        # A tar that is whole has a block of zeros where the next member would begin.  A cut there is
+        # no error to tarfile, and zeros alone may be the last member's content.
+        if stream.tail.strip(b"\0") or stream.position < tar.offset + _BLOCK_BYTES:
+            raise EOFError("its end is missing")
+
+
+class _BoundedHeader(tarfile.TarInfo):
+    """A member's header that takes a bounded part of the memory, whatever it says of its size."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # The entry point that tarfile offers to subclasses.
+        if self.type in _NAME_HEADERS and self.size > _MOST_HEADER_BYTES:
+            raise tarfile.ReadError("a header is larger than any name")
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # not in typeshed
+        return member
+
+
+class _Tail:
+    """A stream that remembers where it is, and the last block."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.position = 0
+        self.tail = b""
+
+    def read(self, size: int) -> bytes:
+        piece = self._stream.read(size)
+        self.position += len(piece)
+        self.tail = (self.tail + piece)[-_BLOCK_BYTES:] if len(piece) < _BLOCK_BYTES else piece[-_BLOCK_BYTES:]
+        return piece
+
+
+@contextmanager
+def _decompressed(raw: IO[bytes]) -> Iterator[Readable]:
+    magic = raw.read(6)
+    raw.seek(0)
+    opener: Callable[..., Any]
+    if magic.startswith(b"\x1f\x8b"):
+        opener = igzip.open
+    elif magic.startswith(b"BZh"):
+        opener = bz2.open
+    elif magic.startswith(b"\xfd7zXZ\0"):
+        yield _Xz(raw)
+        return
+    elif magic.startswith(b"\x28\xb5\x2f\xfd"):
+        opener = zstd.open
+    else:
+        yield raw
+        return
+    with opener(raw, "rb") as stream:
+        yield stream
+
+
+class _Xz:
+    """The streams of an xz file, within bounds: the format lets a stranger ask for a dictionary of 4 GiB."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+
+    def read(self, size: int) -> bytes:
+        piece = b""
+        while not piece:
+            if self._decompressor.eof:
+                # Streams may follow each other, with zeros between them.
+                packed = self._decompressor.unused_data.lstrip(b"\0") or self._raw.read(_COPY_BYTES).lstrip(b"\0")
+                if not packed:
+                    return b""
+                self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+            elif self._decompressor.needs_input:
+                packed = self._raw.read(_COPY_BYTES)
+                if not packed:
+                    raise EOFError("the xz data ends early")
+            else:
+                packed = b""
+            piece = self._decompressor.decompress(packed, size)
+        return piece

@@ -1,0 +1,166 @@
+"""The tree that an archive's members are written to: bounded, and nowhere but below its folder.
+
+Links are only noted: ``layers`` makes them, once every file is there, so that nothing is ever written
+through a link.
+"""
+
+import os
+import posixpath
+from pathlib import Path
+from typing import Protocol
+
+from isal import isal_zlib
+
+from lading.errors import IntegrityError
+from lading.manifest import Digest, File, safe_path
+from lading.settings import Limits
+from lading.uri import printable
+
+_COPY_BYTES = 1 << 20
+# https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+
+
+class Readable(Protocol):
+    """The content of a member, whatever it was packed by."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Spent:
+    """What has been unpacked so far, of all archives of one model together; no more than ``limits`` allow."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._members = 0
+        self._bytes = 0
+
+    def member(self, archive: str) -> None:
+        self._members += 1
+        if self._members > self._limits.unpack_members:
+            raise refused(archive, f"more than {self._limits.unpack_members} members")
+
+    def bytes(self, archive: str, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        if self._bytes > self._limits.unpack_bytes:
+            raise refused(archive, f"more than {self._limits.unpack_bytes} bytes")
+
+
+def refused(archive: str, what: str) -> IntegrityError:
+    """The error of an archive that holds what no model needs."""
+    return IntegrityError(f"the archive {archive} holds {what}", hint="nothing of it was delivered")
+
+
+class TreeWriter:
+    """Writes one archive's members below the folder ``root``, and remembers what it wrote.
+
+    ``links`` are paths below the root by path, ``hard_links`` those of them that mean what is there
+    now.  Of an image, only what is below its folder is written; ``whiteouts`` are the paths whose files,
+    and whatever is below, vanish from the layers before; "" is all of them.
+    """
+
+    def __init__(self, root: Path, archive: str, spent: Spent, image_folder: str = "") -> None:
+        self.root = root
+        self.archive = archive
+        self.files: dict[str, File] = {}
+        self.links: dict[str, str] = {}
+        self.hard_links: set[str] = set()
+        self.folders: set[str] = set()
+        self.whiteouts: set[str] = set()
+        self._spent = spent
+        self._image_folder = image_folder
+
+    def path_of(self, member: str) -> str | None:
+        """The member's path below the root; "" for the root itself, None for what is not of the model."""
+        self._spent.member(self.archive)
+        path = member.rstrip("/")
+        if self._image_folder:
+            return self._path_in_image(path)
+        while path.startswith("./"):
+            path = path[2:].lstrip("/")
+        return "" if path in ("", ".") else self._safe(path)
+
+    def _path_in_image(self, member: str) -> str | None:
+        path = _from_root(member)
+        folder, slash, name = path.rpartition("/")
+        if not name.startswith(_WHITEOUT):
+            return self._below_image_folder(path)
+        if name == _OPAQUE:
+            hidden = folder
+        elif name.startswith(_WHITEOUT * 2):
+            # Notes of aufs to itself.
+            return None
+        else:
+            hidden = f"{folder}{slash}{name.removeprefix(_WHITEOUT)}"
+        if f"{self._image_folder}/".startswith(f"{hidden}/" if hidden else ""):
+            self.whiteouts.add("")
+        elif (path_hidden := self._below_image_folder(hidden)) is not None:
+            self.whiteouts.add(path_hidden)
+        return None
+
+    def _below_image_folder(self, path: str) -> str | None:
+        if path == self._image_folder:
+            return ""
+        below = path.removeprefix(f"{self._image_folder}/")
+        return None if below == path else self._safe(below)
+
+    def _safe(self, path: str) -> str:
+        try:
+            return safe_path(path)
+        except IntegrityError as error:
+            raise self.refused(f"the member {printable(path)!r}") from error
+
+    def folder(self, path: str) -> None:
+        self.folders.add(path)
+        try:
+            os.makedirs(self.root / path, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise self.refused(f"{printable(path)!r} as a file and as a folder") from error
+
+    def file(self, path: str, content: Readable, *, executable: bool = False) -> None:
+        """Write one file; its CRC is computed on the way."""
+        if "/" in path:
+            self.folder(path.rpartition("/")[0])
+        size, crc = 0, 0
+        try:
+            target = (self.root / path).open("wb")
+        except IsADirectoryError as error:
+            raise self.refused(f"{printable(path)!r} as a file and as a folder") from error
+        with target:
+            while piece := content.read(_COPY_BYTES):
+                self.count(len(piece))
+                size += len(piece)
+                crc = isal_zlib.crc32(piece, crc)
+                target.write(piece)
+        if executable:
+            (self.root / path).chmod(0o755)
+        self.files[path] = File(path, size, digest=Digest("crc32", f"{crc:08x}"))
+
+    def link(self, path: str, target: str, *, hard: bool = False) -> None:
+        """Note a link; the target of a hard one is a member, that of another is seen from the link's folder."""
+        folder = "" if hard else posixpath.dirname(path)
+        if self._image_folder:
+            # An image is its own root: an absolute target is within it, and nothing is above.
+            base = "/" if hard else f"/{self._image_folder}/{folder}"
+            found = self._below_image_folder(_from_root(posixpath.normpath(posixpath.join(base, target))))
+            normal = ".." if found is None else found or "."
+        else:
+            normal = posixpath.normpath(posixpath.join(folder, target))
+        if normal == ".." or normal.startswith(("/", "../")):
+            raise self.refused(f"the link {printable(path)!r}, which leads out of it")
+        self.links[path] = normal
+        (self.hard_links.add if hard else self.hard_links.discard)(path)
+
+    def count(self, size_bytes: int) -> None:
+        self._spent.bytes(self.archive, size_bytes)
+
+    def refused(self, what: str) -> IntegrityError:
+        return refused(self.archive, what)
+
+
+def _from_root(path: str) -> str:
+    """``path`` without what only says that it begins at the root."""
+    while path.startswith(("/", "./")):
+        path = path.removeprefix(".").lstrip("/")
+    return "" if path == "." else path
