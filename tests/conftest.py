@@ -38,6 +38,8 @@ _CONFIGURATION = (
     "CA_BUNDLE",
     "CONFIDENTIAL_",
     "CDH_ADDR",
+    "OTEL_",
+    "TRACE",
     "REQUESTS_CA_BUNDLE",
     "SSL_CERT_",
     "awsAnonymous",

@@ -159,6 +159,13 @@ class NotRecorded(NamedTuple):
     why: str
 
 
+class NotTraced(NamedTuple):
+    """A trace was asked for and does not arrive; the delivery goes on all the same."""
+
+    why: str
+    hint: str
+
+
 class Switched(NamedTuple):
     """The agent has put another version of a model in place."""
 
@@ -237,6 +244,7 @@ Event = (
     | Delivered
     | Recorded
     | NotRecorded
+    | NotTraced
     | OfTheAgent
 )
 Listener = Callable[[Event], None]

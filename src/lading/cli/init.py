@@ -86,16 +86,16 @@ def _requests(arguments: argparse.Namespace) -> "list[Request]":
 
 
 def _deliver(requests: "Sequence[Request]", settings: "Settings", hear: "Listener | None" = None) -> "list[Manifest]":
-    from lading.cli.reporters import reporter
+    from lading.cli.reporters import reporter, tracing
     from lading.deliver import deliver
     from lading.finding import Session
 
-    with reporter() as report:
+    with reporter() as report, tracing(settings, [request.uri for request in requests], report) as tell:
 
         def listener(event: "Event") -> None:
             if hear is not None:
                 hear(event)
-            report(event)
+            tell(event)
 
         session = Session(settings, listener)
         try:

@@ -30,9 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
     request = request_for(arguments, arguments.uri, arguments.destination)
     from lading.api import pull
     from lading.cli.output import show_json
-    from lading.cli.reporters import reporter
+    from lading.cli.reporters import reporter, tracing
 
-    with reporter() as listener:
+    with reporter() as report, tracing(settings, [request.uri], report) as listener:
         manifest = pull(request.uri, request.destination, digest=arguments.digest, settings=settings, listener=listener)
     if arguments.json:
         show_json(manifest.to_json())

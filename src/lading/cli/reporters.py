@@ -1,14 +1,17 @@
 """Listeners that show what happens: a bar on a terminal, lines elsewhere, JSON where it was asked for."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lading import events
 from lading.cli.output import log_json, say, uses_json
 from lading.cli.words import sentence
 from lading.uri import printable
+
+if TYPE_CHECKING:
+    from lading.settings import Settings
 
 _LINE_EVERY_S = 10.0
 
@@ -26,6 +29,23 @@ def reporter() -> Iterator[events.Listener]:
             yield bar
         finally:
             bar.close()
+
+
+@contextmanager
+def tracing(settings: "Settings", uris: Sequence[str], listener: events.Listener) -> Iterator[events.Listener]:
+    """The listener for a delivery of ``uris``; it also makes a trace where the environment asks for one."""
+    from lading.settings.traces import read_parent, read_traces
+
+    wanted = read_traces(settings.variables)
+    if wanted is None:
+        yield listener
+        return
+    # Here, and not above: few deliveries are traced.
+    from lading.otlp import sending
+    from lading.traces import traced
+
+    with sending(wanted, listener, read_parent(settings.variables)) as send, traced(send, uris, listener) as heard:
+        yield heard
 
 
 class _Pace:

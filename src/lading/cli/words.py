@@ -65,6 +65,8 @@ def sentence(event: events.Event) -> str:
             return f"registry {event.registry} knows now that {event.service} in {event.environment} has it"
         case events.NotRecorded():
             return f"warning: registry {event.registry} does not know of this delivery: {event.why}"
+        case events.NotTraced():
+            return f"warning: no trace is sent: {event.why}" + (f" ({event.hint})" if event.hint else "")
         case _:
             return _of_the_agent(event)
 

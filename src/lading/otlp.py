@@ -1,0 +1,175 @@
+"""Sending traces: a thread gives them to OpenTelemetry's SDK, and nobody waits for it longer than a few seconds.
+
+The SDK and its exporter are loaded in that thread alone.  They read their own variables:
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from lading import __version__
+from lading.events import Listener, NotTraced
+from lading.settings.traces import Traces
+from lading.uri import redact
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+Attributes = Mapping[str, str | int | float | bool]
+
+_PROTOCOL = "http/protobuf"
+# One attempt and what it repeats; and all that the end of the process waits for.
+_SEND_S = 2.0
+_PATIENCE_S = 3.0
+# While a collector is away, the newest are kept.
+_MOST_WAITING = 100
+
+
+class Note(NamedTuple):
+    """What happened at one moment (Unix time): an event of a span."""
+
+    name: str
+    at_ns: int
+    attributes: Attributes
+
+
+class Step(NamedTuple):
+    """What took its time: a span, with those within it.  ``error_type`` is "" unless it failed."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: Attributes
+    notes: Sequence[Note] = ()
+    children: "Sequence[Step]" = ()
+    error_type: str = ""
+    error: str = ""
+
+
+Send = Callable[[Step], None]
+
+
+@contextmanager
+def sending(wanted: Traces, listener: Listener, parent: Mapping[str, str]) -> Iterator[Send]:
+    """Take traces while the block runs, and wait a little at its end; what goes wrong is told once, and fails nothing.
+
+    ``parent`` is the trace context that they belong to, by the names of its headers; empty for none.
+    """
+    outbox = _Outbox(wanted, listener, parent)
+    try:
+        yield outbox.put
+    finally:
+        outbox.close()
+
+
+class _Outbox:
+    def __init__(self, wanted: Traces, listener: Listener, parent: Mapping[str, str]) -> None:
+        self._wanted, self._listener, self._parent = wanted, listener, parent
+        self._waiting: deque[Step] = deque(maxlen=_MOST_WAITING)
+        self._news = threading.Event()
+        self._closing = self._failed = False
+        self._thread = threading.Thread(target=self._guarded, name="lading-traces", daemon=True)
+        self._thread.start()
+
+    def put(self, step: Step) -> None:
+        self._waiting.append(step)
+        self._news.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._news.set()
+        self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            self._warn(f"{redact(self._wanted.endpoint)} has not taken it within {_PATIENCE_S:g} s")
+
+    def _guarded(self) -> None:
+        """Whatever the SDK makes of its variables, the delivery goes on."""
+        try:
+            if self._wanted.protocol not in ("", _PROTOCOL):
+                hint = f"set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL to {_PROTOCOL}, and an endpoint that speaks it"
+                self._warn(f"OTLP goes by {_PROTOCOL}, and {self._wanted.protocol} is asked for", hint)
+            elif not self._wanted.endpoint.startswith(("http://", "https://")):
+                self._warn("the endpoint of the collector is no URL", "write http://host:4318")
+            else:
+                self._run()
+        except ImportError:
+            self._warn("the endpoint of a collector is set, and OpenTelemetry is missing", "pip install 'lading[otel]'")
+        except Exception as error:  # noqa: BLE001 - its message could hold anything
+            self._warn(
+                f"OpenTelemetry fails with {type(error).__name__}", "look at the variables that begin with OTEL_"
+            )
+
+    def _run(self) -> None:
+        collector = None
+        while True:
+            self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                # Not before: loading the SDK takes 0.2 s, in which the delivery would make little headway.
+                collector = collector or _Collector(self._wanted.endpoint, self._parent)
+                if collector.send(self._waiting.popleft()):
+                    self._failed = False
+                else:
+                    self._warn(f"{redact(self._wanted.endpoint)} does not take it")
+            if self._closing:
+                return
+
+    def _warn(self, why: str, hint: str = "") -> None:
+        if not self._failed:
+            self._failed = True
+            self._listener(NotTraced(why, hint))
+
+
+class _Collector:
+    """The SDK, without its globals: spans are made when all of them have ended, and sent at once."""
+
+    def __init__(self, endpoint: str, parent: Mapping[str, str]) -> None:
+        import logging
+
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        # The exporter logs every attempt, with what the collector answers.
+        logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
+        named = Resource({"service.name": "lading", "service.version": __version__}).merge(
+            OTELResourceDetector().detect()
+        )
+        # A detector may have been asked for that tells the command line, and so perhaps a password.
+        found = Resource.create().attributes.items()
+        about = Resource({name: value for name, value in found if not name.startswith("process.")}).merge(named)
+        provider = TracerProvider(resource=about, shutdown_on_exit=False)
+        self._ended = InMemorySpanExporter()
+        provider.add_span_processor(SimpleSpanProcessor(self._ended))
+        self._tracer = provider.get_tracer("lading", __version__)
+        self._exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_SEND_S)
+        self._parent = TraceContextTextMapPropagator().extract(dict(parent))
+
+    def send(self, step: Step) -> bool:
+        """Whether the collector has taken it; what is not sampled needs none."""
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        self._span(step, self._parent)
+        spans = self._ended.get_finished_spans()
+        self._ended.clear()
+        return not spans or self._exporter.export(spans) is SpanExportResult.SUCCESS
+
+    def _span(self, step: Step, context: "Context") -> None:
+        from opentelemetry.trace import Status, StatusCode, set_span_in_context
+
+        span = self._tracer.start_span(step.name, context, attributes=step.attributes, start_time=step.start_ns)
+        within = set_span_in_context(span, context)
+        for child in step.children:
+            self._span(child, within)
+        for note in step.notes:
+            span.add_event(note.name, note.attributes, note.at_ns)
+        if step.error_type:
+            span.set_attribute("error.type", step.error_type)
+            span.set_status(Status(StatusCode.ERROR, step.error))
+        span.end(step.end_ns)

@@ -1,0 +1,38 @@
+"""Whether traces are asked for, and where they go: OpenTelemetry's variables.
+
+https://opentelemetry.io/docs/specs/otel/protocol/exporter/, …/configuration/sdk-environment-variables/ and
+…/context/env-carriers/.  Those of the SDK itself (names, sampling, headers, certificates) the SDK reads.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lading.settings.variables import Variables
+
+
+class Traces(NamedTuple):
+    """The URL that takes spans, and the protocol that is asked for, or ""."""
+
+    endpoint: str
+    protocol: str = ""
+
+
+def read_traces(variables: Variables) -> Traces | None:
+    """Where traces go; None unless an endpoint is set and nothing turns them off."""
+    base = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
+    # Only to the one for every kind of telemetry belongs a path.
+    endpoint = variables.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip() or (
+        f"{base.removesuffix('/')}/v1/traces" if base else ""
+    )
+    exporters = variables.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
+    # Nothing but "true" is true here, and no other word an error.
+    is_off = variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if not endpoint or is_off or "otlp" not in (name.strip() for name in exporters.split(",")):
+        return None
+    protocol = variables.first("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL").strip()
+    return Traces(endpoint, protocol)
+
+
+def read_parent(variables: Variables) -> Mapping[str, str]:
+    """The trace context of who started this process, by the names of its headers."""
+    return {name: text for name in ("traceparent", "tracestate") if (text := variables.get(name.upper()))}
