@@ -2,10 +2,9 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -21,70 +20,27 @@ from lading.retry import Retry
 from lading.settings import Limits, Network
 from lading.settings.aws import read_aws
 from lading.settings.variables import Variables
+from servers.faulty_http import Answer, FaultyServer, Request
 
-Answer = tuple[int, str]
-
-
-class NoWait:
-    def now(self) -> float:
-        return 0.0
-
-    def wait(self, stop: threading.Event, seconds: float) -> bool:
-        return False
-
-
-class Fake:
-    """A service on loopback that answers as the test tells it, and remembers what it was asked."""
-
-    def __init__(self, answer: Callable[[str, str, dict[str, str], str], Answer]) -> None:
-        self.asked: list[tuple[str, str]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def serve(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                outer.asked.append((self.command, self.path))
-                status, text = answer(self.command, self.path, headers, body)
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text.encode())))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            do_GET = do_PUT = do_POST = serve  # noqa: N815 - the names that http.server looks for
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+Route = Callable[[Request], Answer]
 
 
 @pytest.fixture
-def fake() -> Iterator[Callable[..., Fake]]:
-    fakes: list[Fake] = []
+def fake() -> Iterator[Callable[[Route], FaultyServer]]:
+    """Start a service that answers as it is told."""
+    with ExitStack() as stack:
 
-    def start(answer: Callable[[str, str, dict[str, str], str], Answer]) -> Fake:
-        fakes.append(Fake(answer))
-        return fakes[-1]
+        def start(answer: Route) -> FaultyServer:
+            server = stack.enter_context(FaultyServer())
+            server.routes["/"] = answer
+            return server
 
-    yield start
-    for each in fakes:
-        each.stop()
+        yield start
 
 
 @pytest.fixture
-def http() -> Iterator[HttpClient]:
-    retry = Retry(stop=threading.Event(), clock=NoWait(), attempts=2)
+def http(clock) -> Iterator[HttpClient]:
+    retry = Retry(stop=threading.Event(), clock=clock, attempts=2)
     client = HttpClient(Network(), Limits(connect_s=5.0, stall_s=5.0), retry)
     yield client
     client.close()
@@ -106,16 +62,6 @@ def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., botoco
         return botocore.session.Session()
 
     return session
-
-
-class SecondsLater:
-    """The module ``time``, when these seconds have passed."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def time(self) -> float:
-        return time.time() + self.seconds
 
 
 def credentials(http: HttpClient, region: str = "", **env: str) -> AwsCredentials:
@@ -265,19 +211,24 @@ def test_files_that_are_not_there_or_no_files_count_as_empty(http: HttpClient, t
 # ---- web identity --------------------------------------------------------------------------
 
 
-def sts(expires_in_s: float = 3600.0, status: int = 200) -> Callable[[str, str, dict[str, str], str], Answer]:
+def xml(text: str, status: int = 200) -> Answer:
+    return Answer(status, body=text.encode())
+
+
+def sts(expires_in_s: float = 3600.0, status: int = 200) -> Route:
     issued = [0]
 
-    def answer(method: str, path: str, headers: dict[str, str], body: str) -> Answer:
-        form = {name: values[0] for name, values in parse_qs(body).items()}
-        assert (method, form["Action"], form["Version"]) == ("POST", "AssumeRoleWithWebIdentity", "2011-06-15")
+    def answer(request: Request) -> Answer:
+        form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+        assert (request.method, form["Action"], form["Version"]) == ("POST", "AssumeRoleWithWebIdentity", "2011-06-15")
         if status != 200 or form["WebIdentityToken"].startswith("bad"):
-            return status if status != 200 else 403, (
+            return xml(
                 '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Code>AccessDenied</Code>'
-                f"<Message>{form['WebIdentityToken']}</Message></Error></ErrorResponse>"
+                f"<Message>{form['WebIdentityToken']}</Message></Error></ErrorResponse>",
+                status if status != 200 else 403,
             )
         issued[0] += 1
-        return 200, (
+        return xml(
             '<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
             "<AssumeRoleWithWebIdentityResult><Credentials>"
             f"<AccessKeyId>AK{issued[0]}</AccessKeyId><SecretAccessKey>SK of {form['WebIdentityToken']}</SecretAccessKey>"
@@ -299,7 +250,10 @@ def irsa(tmp_path: Path, url: str, token: str = "tok") -> dict[str, str]:
 
 
 def test_a_web_identity_is_exchanged_for_keys_as_the_official_sdk_does_it(
-    http: HttpClient, sdk: Callable[..., botocore.session.Session], fake: Callable[..., Fake], tmp_path: Path
+    http: HttpClient,
+    sdk: Callable[..., botocore.session.Session],
+    fake: Callable[[Route], FaultyServer],
+    tmp_path: Path,
 ) -> None:
     env = irsa(tmp_path, fake(sts()).url)
     keys = credentials(http, **env).keys()
@@ -313,7 +267,7 @@ def test_a_web_identity_is_exchanged_for_keys_as_the_official_sdk_does_it(
 
 
 def test_a_role_of_a_profile_with_a_token_file_works_too(
-    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path
+    http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("tok")
     (tmp_path / "config").write_text(
@@ -324,7 +278,7 @@ def test_a_role_of_a_profile_with_a_token_file_works_too(
 
 
 def test_a_refusal_of_sts_names_the_role_and_not_the_token(
-    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path
+    http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path
 ) -> None:
     with pytest.raises(NotAllowed, match="AccessDenied") as caught:
         credentials(http, **irsa(tmp_path, fake(sts()).url, "bad s3cret")).keys()
@@ -332,14 +286,18 @@ def test_a_refusal_of_sts_names_the_role_and_not_the_token(
     assert "s3cret" not in f"{caught.value}{caught.value.hint}"
 
 
-def test_sts_that_is_busy_is_asked_again(http: HttpClient, fake: Callable[..., Fake], tmp_path: Path) -> None:
+def test_sts_that_is_busy_is_asked_again(
+    http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path
+) -> None:
     service = fake(sts(status=503))
     with pytest.raises(Unavailable):
         credentials(http, **irsa(tmp_path, service.url)).keys()
-    assert len(service.asked) == 2
+    assert len(service.requests) == 2
 
 
-def test_a_token_file_that_is_missing_is_named(http: HttpClient, fake: Callable[..., Fake], tmp_path: Path) -> None:
+def test_a_token_file_that_is_missing_is_named(
+    http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path
+) -> None:
     env = irsa(tmp_path, fake(sts()).url)
     (tmp_path / "token").unlink()
     with pytest.raises(LadingError, match="token"):
@@ -347,39 +305,39 @@ def test_a_token_file_that_is_missing_is_named(http: HttpClient, fake: Callable[
 
 
 def test_keys_are_fetched_once_and_renewed_shortly_before_they_end_with_the_token_of_then(
-    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path, clock
 ) -> None:
     long, short = fake(sts(3600)), fake(sts(250))
     holder = credentials(http, **irsa(tmp_path, long.url))
     assert holder.keys() is holder.keys()
-    assert len(long.asked) == 1
+    assert len(long.requests) == 1
     holder = credentials(http, **irsa(tmp_path, short.url))
-    assert revealed(holder.keys())[:2] == ("AK1", "SK of tok")  # type: ignore[index]
+    assert revealed(holder.keys())[:2] == ("AK1", "SK of tok")
     # The kubelet rotates the file.
     (tmp_path / "token").write_text("tok2")
-    assert revealed(holder.keys())[:2] == ("AK1", "SK of tok")  # type: ignore[index]
-    monkeypatch.setattr("lading.renewal.time", SecondsLater(11))
-    assert revealed(holder.keys())[:2] == ("AK2", "SK of tok2")  # type: ignore[index]
+    assert revealed(holder.keys())[:2] == ("AK1", "SK of tok")
+    clock.seconds += 11
+    assert revealed(holder.keys())[:2] == ("AK2", "SK of tok2")
 
 
 def test_keys_that_still_hold_are_used_while_no_others_can_be_had(
-    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path, clock
 ) -> None:
     gives, down = sts(250), False
-    service = fake(lambda *request: (503, "") if down else gives(*request))
+    service = fake(lambda request: Answer(503) if down else gives(request))
     holder = credentials(http, **irsa(tmp_path, service.url))
     keys = holder.keys()
     down = True
-    monkeypatch.setattr("lading.renewal.time", SecondsLater(11))
+    clock.seconds += 11
     assert holder.keys() is keys
-    assert len(service.asked) > 1
-    monkeypatch.setattr("lading.renewal.time", SecondsLater(300))
+    assert len(service.requests) > 1
+    clock.seconds += 300
     with pytest.raises(Unavailable):
         holder.keys()
 
 
 def test_keys_that_a_server_called_expired_are_fetched_anew_once(
-    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path
+    http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path
 ) -> None:
     service = fake(sts(3600))
     holder = credentials(http, **irsa(tmp_path, service.url))
@@ -390,7 +348,7 @@ def test_keys_that_a_server_called_expired_are_fetched_anew_once(
     assert renewed is not refused
     assert holder.renew(refused)
     assert holder.keys() is renewed
-    assert len(service.asked) == 2
+    assert len(service.requests) == 2
 
 
 def test_keys_without_an_end_cannot_be_renewed(http: HttpClient) -> None:
@@ -400,7 +358,7 @@ def test_keys_without_an_end_cannot_be_renewed(http: HttpClient) -> None:
 
 
 def test_threads_that_ask_at_once_cause_one_request(
-    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path
+    http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path
 ) -> None:
     service = fake(sts())
     holder = credentials(http, **irsa(tmp_path, service.url))
@@ -410,17 +368,18 @@ def test_threads_that_ask_at_once_cause_one_request(
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
     assert len(set(map(id, found))) == 1
 
 
 # ---- container -----------------------------------------------------------------------------
 
 
-def container(expected_token: str = "") -> Callable[[str, str, dict[str, str], str], Answer]:
-    def answer(method: str, path: str, headers: dict[str, str], body: str) -> Answer:
-        if (method, path) != ("GET", "/v2/credentials?id=7") or headers.get("authorization", "") != expected_token:
-            return 403, "{}"
+def container(expected_token: str = "") -> Route:
+    def answer(request: Request) -> Answer:
+        asked = request.method, request.target, request.headers.get("authorization", "")
+        if asked != ("GET", "/v2/credentials?id=7", expected_token):
+            return Answer(403, body=b"{}")
         keys = {
             "AccessKeyId": "CA",
             "SecretAccessKey": "CS",
@@ -428,14 +387,18 @@ def container(expected_token: str = "") -> Callable[[str, str, dict[str, str], s
             "Expiration": in_seconds(3600),
             "RoleArn": "x",
         }
-        return 200, json.dumps(keys)
+        return Answer(body=json.dumps(keys).encode())
 
     return answer
 
 
 @pytest.mark.parametrize("by_file", [False, True])
 def test_a_container_endpoint_gives_keys_as_the_official_sdk_asks_for_them(
-    http: HttpClient, fake: Callable[..., Fake], tmp_path: Path, by_file: bool, monkeypatch: pytest.MonkeyPatch
+    http: HttpClient,
+    fake: Callable[[Route], FaultyServer],
+    tmp_path: Path,
+    by_file: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     service = fake(container("the-token"))
     env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{service.url}/v2/credentials?id=7"}
@@ -452,7 +415,9 @@ def test_a_container_endpoint_gives_keys_as_the_official_sdk_asks_for_them(
     assert (loaded.access_key, loaded.secret_key, loaded.token) == ("CA", "CS", "CT")
 
 
-def test_a_container_endpoint_that_refuses_is_not_allowed(http: HttpClient, fake: Callable[..., Fake]) -> None:
+def test_a_container_endpoint_that_refuses_is_not_allowed(
+    http: HttpClient, fake: Callable[[Route], FaultyServer]
+) -> None:
     url = fake(container("the-token")).url
     with pytest.raises(NotAllowed):
         credentials(http, AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{url}/v2/credentials?id=7").keys()
@@ -468,7 +433,9 @@ def test_a_token_never_travels_in_the_clear_to_a_strange_host(http: HttpClient, 
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_token_with_a_line_break_does_not_become_a_second_header(http: HttpClient, fake: Callable[..., Fake]) -> None:
+def test_a_token_with_a_line_break_does_not_become_a_second_header(
+    http: HttpClient, fake: Callable[[Route], FaultyServer]
+) -> None:
     service = fake(container())
     env = {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{service.url}/v2/credentials?id=7",
@@ -476,7 +443,7 @@ def test_a_token_with_a_line_break_does_not_become_a_second_header(http: HttpCli
     }
     with pytest.raises(LadingError, match="line break") as caught:
         credentials(http, **env).keys()
-    assert service.asked == []
+    assert service.requests == []
     assert "s3cret" not in str(caught.value)
 
 
@@ -496,9 +463,9 @@ def test_a_token_with_a_line_break_does_not_become_a_second_header(http: HttpCli
     ],
 )
 def test_an_answer_that_is_not_what_aws_documents_is_refused_without_being_quoted(
-    http: HttpClient, fake: Callable[..., Fake], text: str
+    http: HttpClient, fake: Callable[[Route], FaultyServer], text: str
 ) -> None:
-    service = fake(lambda *_: (200, text))
+    service = fake(lambda request: Answer(body=text.encode()))
     with pytest.raises(LadingError) as caught:
         credentials(http, AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{service.url}/x").keys()
     assert "s3cret" not in f"{caught.value}{caught.value.hint}"
@@ -507,16 +474,16 @@ def test_an_answer_that_is_not_what_aws_documents_is_refused_without_being_quote
 # ---- instance ------------------------------------------------------------------------------
 
 
-def imds(*, token_status: int = 200, role: str = "node-role") -> Callable[[str, str, dict[str, str], str], Answer]:
-    def answer(method: str, path: str, headers: dict[str, str], body: str) -> Answer:
-        if (method, path) == ("PUT", "/latest/api/token"):
-            assert 1 <= int(headers["x-aws-ec2-metadata-token-ttl-seconds"]) <= 21600
-            return token_status, "session-token"
-        if headers.get("x-aws-ec2-metadata-token") != "session-token":
-            return 401, ""
-        if path == "/latest/meta-data/iam/security-credentials/":
-            return (200, role) if role else (404, "")
-        if path == f"/latest/meta-data/iam/security-credentials/{role}":
+def imds(*, token_status: int = 200, role: str = "node-role") -> Route:
+    def answer(request: Request) -> Answer:
+        if (request.method, request.path) == ("PUT", "/latest/api/token"):
+            assert 1 <= int(request.headers["x-aws-ec2-metadata-token-ttl-seconds"]) <= 21600
+            return Answer(token_status, body=b"session-token")
+        if request.headers.get("x-aws-ec2-metadata-token") != "session-token":
+            return Answer(401)
+        if request.path == "/latest/meta-data/iam/security-credentials/":
+            return Answer(body=role.encode()) if role else Answer(404)
+        if request.path == f"/latest/meta-data/iam/security-credentials/{role}":
             keys = {
                 "Code": "Success",
                 "Type": "AWS-HMAC",
@@ -526,8 +493,8 @@ def imds(*, token_status: int = 200, role: str = "node-role") -> Callable[[str, 
                 "Token": "IT",
                 "Expiration": in_seconds(3600),
             }
-            return 200, json.dumps(keys)
-        return 404, ""
+            return Answer(body=json.dumps(keys).encode())
+        return Answer(404)
 
     return answer
 
@@ -537,7 +504,7 @@ def instance(http: HttpClient, url: str) -> AwsCredentials:
 
 
 def test_the_instances_metadata_give_keys_as_the_official_sdk_asks_for_them(
-    http: HttpClient, fake: Callable[..., Fake]
+    http: HttpClient, fake: Callable[[Route], FaultyServer]
 ) -> None:
     service = fake(imds())
     keys = instance(http, service.url + "/").keys()
@@ -550,22 +517,24 @@ def test_the_instances_metadata_give_keys_as_the_official_sdk_asks_for_them(
 
 @pytest.mark.parametrize("options", [{"token_status": 403}, {"token_status": 404}, {"role": ""}])
 def test_an_instance_without_a_role_gives_no_keys(
-    http: HttpClient, fake: Callable[..., Fake], options: dict[str, object]
+    http: HttpClient, fake: Callable[[Route], FaultyServer], options: dict[str, object]
 ) -> None:
-    assert instance(http, fake(imds(**options)).url).keys() is None  # type: ignore[arg-type]
+    assert instance(http, fake(imds(**options)).url).keys() is None
 
 
-def test_a_machine_that_is_no_instance_costs_one_attempt(http: HttpClient, fake: Callable[..., Fake]) -> None:
-    service = fake(lambda *_: (503, ""))
+def test_a_machine_that_is_no_instance_costs_one_attempt(
+    http: HttpClient, fake: Callable[[Route], FaultyServer]
+) -> None:
+    service = fake(lambda request: Answer(503))
     assert instance(http, service.url).keys() is None
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
 
 
 def test_an_instance_whose_metadata_are_gone_at_renewal_does_not_become_anonymous(
-    http: HttpClient, fake: Callable[..., Fake]
+    http: HttpClient, fake: Callable[[Route], FaultyServer]
 ) -> None:
     gives = imds()
-    service = fake(lambda *request: (503, "") if gone else gives(*request))
+    service = fake(lambda request: Answer(503) if gone else gives(request))
     gone = False
     holder = instance(http, service.url)
     keys = holder.keys()
@@ -577,19 +546,19 @@ def test_an_instance_whose_metadata_are_gone_at_renewal_does_not_become_anonymou
     assert revealed(holder.keys()) == ("IA", "IS", "IT")
 
 
-def test_a_disabled_metadata_service_is_not_asked(http: HttpClient, fake: Callable[..., Fake]) -> None:
+def test_a_disabled_metadata_service_is_not_asked(http: HttpClient, fake: Callable[[Route], FaultyServer]) -> None:
     service = fake(imds())
     assert credentials(http, AWS_EC2_METADATA_SERVICE_ENDPOINT=service.url).keys() is None
-    assert service.asked == []
+    assert service.requests == []
 
 
-def test_services_of_this_machine_are_not_asked_through_a_proxy(fake: Callable[..., Fake]) -> None:
-    service, proxy = fake(imds()), fake(lambda *_: (500, ""))
-    retry = Retry(stop=threading.Event(), clock=NoWait(), attempts=1)
+def test_services_of_this_machine_are_not_asked_through_a_proxy(clock, fake: Callable[[Route], FaultyServer]) -> None:
+    service, proxy = fake(imds()), fake(lambda request: Answer(500))
+    retry = Retry(stop=threading.Event(), clock=clock, attempts=1)
     client = HttpClient(Network(http_proxy=proxy.url), Limits(), retry)
     try:
         assert revealed(instance(client, service.url).keys()) == ("IA", "IS", "IT")
-        assert proxy.asked == []
+        assert proxy.requests == []
     finally:
         client.close()
 

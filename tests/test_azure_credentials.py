@@ -90,8 +90,7 @@ def test_a_key_is_for_the_account_that_is_named_with_it(open_credentials) -> Non
     assert open_credentials(AZURE_ACCOUNT_NAME="another", AZURE_STORAGE_ACCESS_KEY=KEY).get() is None
 
 
-def test_a_federated_token_is_read_again_at_each_renewal(open_credentials, entra, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("lading.renewal._ASK_AGAIN_S", -1.0)
+def test_a_federated_token_is_read_again_at_each_renewal(open_credentials, entra, tmp_path, clock) -> None:
     file = tmp_path / "token"
     file.write_text("an assertion")
     entra.lasts_s, entra.assertions = 10, {"an assertion", "a new one"}
@@ -99,6 +98,7 @@ def test_a_federated_token_is_read_again_at_each_renewal(open_credentials, entra
     credentials = open_credentials(**identity)
     credentials.get()
     file.write_text("a new one")
+    clock.seconds += 11
     credentials.get()
     assert [form["client_assertion"] for form in entra.forms] == ["an assertion", "a new one"]
     assert {form["client_assertion_type"] for form in entra.forms} == {

@@ -179,13 +179,14 @@ def test_a_file_that_is_named_must_be_there(credentials):
         credentials(GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json").token()
 
 
-def test_a_token_is_asked_for_once_and_renewed_when_it_is_about_to_end(google, of, monkeypatch):
+def test_a_token_is_asked_for_once_and_renewed_when_it_is_about_to_end(google, of, clock):
+    google.lasts_s = 360
     found = of(google.document("service_account"))
-    assert found.token() is found.token()
-    monkeypatch.setattr("lading.renewal._ASK_AGAIN_S", -1.0)
-    google.lasts_s = 60
-    ending = of(google.document("service_account"))
-    assert ending.token() is not ending.token()
+    first = found.token()
+    clock.seconds += 50
+    assert found.token() is first
+    clock.seconds += 11
+    assert found.token() is not first
 
 
 def test_a_rotated_key_is_read_at_the_next_renewal(google, of, tmp_path):

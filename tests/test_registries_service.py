@@ -132,12 +132,11 @@ def test_an_oidc_client_gets_one_token_and_a_new_one_when_it_is_refused(server, 
     assert issuer.logins[0] == "lading:s3cret%2F"
 
 
-def test_an_oidc_token_is_renewed_before_it_ends(server, service, monkeypatch):
-    # As if ten seconds passed between any two requests.
-    monkeypatch.setattr("lading.renewal._ASK_AGAIN_S", -1.0)
+def test_an_oidc_token_is_renewed_before_it_ends(server, service, clock):
     Issuer(server, expires_in=60)
     guarded = service(login=oidc(server))
     get(guarded)
+    clock.seconds += 11
     get(guarded)
     assert [each for each in sent(server) if str(each).startswith("Bearer")] == ["Bearer token-1", "Bearer token-2"]
 

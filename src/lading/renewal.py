@@ -1,5 +1,6 @@
 """Credentials that end: fetched once, renewed before their time is over.  Safe from any thread."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -27,28 +28,29 @@ T = TypeVar("T", bound=Ending)
 
 
 class Renewing(Generic[T]):
-    """What ``fetch`` gave last; ``fetch`` returns None when nothing is configured."""
+    """What ``fetch`` gave last; ``fetch`` returns None when nothing is configured.
 
-    def __init__(self, fetch: Callable[[], T | None]) -> None:
+    ``now`` gives seconds on a clock that never goes back.
+    """
+
+    def __init__(self, fetch: Callable[[], T | None], now: Callable[[], float]) -> None:
         self._fetch = fetch
+        self._now = now
         self._lock = threading.Lock()
         self._held: T | None = None
         self._refused: T | None = None
-        self._asked = False
-        self._asked_at_s = 0.0
+        # By ``now``: when what is held ends, and when to ask again.
+        self._ends_s = math.inf
+        self._due_s = -math.inf
 
     def get(self) -> T | None:
         """What holds now; None when nothing is configured."""
         with self._lock:
-            held = self._held
-            if held is not None and held.expires_at_s is not None:
-                left_s = held.expires_at_s - time.time()
-                if left_s < _RENEW_BEFORE_S and time.time() - self._asked_at_s > _ASK_AGAIN_S:
-                    self._asked = False
-            if not self._asked:
-                self._held = self._fetch() if held is None else self._renewed(held)
-                self._asked = True
-                self._asked_at_s = time.time()
+            if self._now() >= self._due_s:
+                held = self._fetch() if self._held is None else self._renewed(self._held)
+                if held is not self._held:
+                    self._held, self._ends_s = held, self._end_of(held)
+                self._due_s = max(self._ends_s - _RENEW_BEFORE_S, self._now() + _ASK_AGAIN_S)
             return self._held
 
     def renew(self, refused: T | None) -> bool:
@@ -57,13 +59,13 @@ class Renewing(Generic[T]):
             return False
         with self._lock:
             if self._held is refused:
-                self._asked = False
+                self._due_s = -math.inf
                 self._refused = refused
         return True
 
     def _renewed(self, held: T) -> T:
         """What follows ``held``, or that itself while it holds and no other can be had."""
-        holds = held is not self._refused and (held.expires_at_s is None or held.expires_at_s > time.time())
+        holds = held is not self._refused and self._ends_s > self._now()
         try:
             fresh = self._fetch()
         except Unavailable:
@@ -74,3 +76,8 @@ class Renewing(Generic[T]):
             # Not "there are none": without credentials, what was allowed would be refused for good.
             raise Unavailable(f"the {held.kind} credentials cannot be renewed now")
         return fresh or held
+
+    def _end_of(self, held: T | None) -> float:
+        if held is None or held.expires_at_s is None:
+            return math.inf
+        return self._now() + held.expires_at_s - time.time()

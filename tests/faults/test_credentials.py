@@ -67,15 +67,19 @@ def test_keys_that_expire_half_way_are_renewed(server, filled, destination, pull
     assert endpoint.given == 2
 
 
-def test_keys_that_are_about_to_end_are_renewed_before_they_are_refused(server, filled, destination, pull, monkeypatch):
-    # As if ten seconds passed between any two requests.
-    monkeypatch.setattr("lading.renewal._ASK_AGAIN_S", -1.0)
+def test_keys_that_are_about_to_end_are_renewed_before_they_are_refused(server, filled, destination, pull, clock):
     endpoint = Endpoint(server, minutes=1)
-    filled.refuse = ExpiringTokens(requests_per_token=1)
+    tokens = ExpiringTokens(requests_per_token=1)
+
+    def eleven_seconds_later(request) -> str | None:
+        clock.seconds += 11
+        return tokens(request)
+
+    filled.refuse = eleven_seconds_later
     variables = {"AWS_ENDPOINT_URL": server.url, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.url + PATH}
     pull("s3://models/model", destination.path, variables=variables, limits=ONE_AFTER_THE_OTHER)
     destination.assert_holds(FILES)
-    assert max(filled.refuse.uses.values()) == 1
+    assert max(tokens.uses.values()) == 1
     assert endpoint.given >= len(FILES)
 
 

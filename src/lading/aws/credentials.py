@@ -31,7 +31,7 @@ class AwsCredentials:
         self._http = http
         self._profile = _read_profile(settings)
         self.region = region or self._profile.get("region", "")
-        self._renewing = Renewing(self._fetch)
+        self._renewing = Renewing(self._fetch, http.retry.clock.now)
 
     def keys(self) -> AwsKeys | None:
         """The keys to sign with now; None when no provider is configured."""

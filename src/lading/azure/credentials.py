@@ -67,7 +67,7 @@ class AzureCredentials:
             (found for cloud, found in _AUTHORITIES.items() if host.endswith(cloud)), _AUTHORITY
         )
         self._authority = (authority if "://" in authority else f"https://{authority}").rstrip("/")
-        self._renewing: Renewing[Credential] = Renewing(self._fetch)
+        self._renewing: Renewing[Credential] = Renewing(self._fetch, http.retry.clock.now)
         self._accepted: set[Credential] = set()
 
     def get(self) -> Credential | None:
@@ -97,7 +97,7 @@ class AzureCredentials:
         except (NotAllowed, NotFound, Unavailable, Unsupported):
             return False
         self._as_machine = True
-        self._renewing = Renewing(self._fetch)
+        self._renewing = Renewing(self._fetch, self._http.retry.clock.now)
         return True
 
     def _fetch(self) -> Credential | None:

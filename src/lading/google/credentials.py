@@ -48,7 +48,7 @@ class GoogleCredentials:
     def __init__(self, settings: Google, http: HttpClient) -> None:
         self._settings = settings
         self._http = http
-        self._renewing = Renewing(self._fetch)
+        self._renewing = Renewing(self._fetch, http.retry.clock.now)
         self._proven: Token | None = None
         self.unanswered = False
         """Whether there seems to be a metadata server that does not answer now."""

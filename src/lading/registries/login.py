@@ -119,7 +119,7 @@ class _Oidc:
         self._options = options
         self._read = read
         self._http = http
-        self._renewing: Renewing[Token] = Renewing(self._fetch)
+        self._renewing: Renewing[Token] = Renewing(self._fetch, http.retry.clock.now)
         self._sent: Token | None = None
 
     def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
