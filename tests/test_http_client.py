@@ -102,7 +102,7 @@ class Server:
 class Proxy:
     """A forward proxy for http, and a tunnel for https."""
 
-    def __init__(self, refuse: int = 0) -> None:
+    def __init__(self, refuse: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[tuple[str, Headers]] = []
         outer = self
 
@@ -137,6 +137,8 @@ class Proxy:
                 pass
 
         self.server = Threaded(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.address = f"127.0.0.1:{self.server.server_address[1]}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
@@ -330,9 +332,12 @@ def test_a_tunnel_to_an_ipv6_address_has_its_brackets(running, client) -> None: 
     assert proxy.seen[0][0] == "CONNECT [::1]:8443 HTTP/1.1"
 
 
-def test_tls_within_tls_is_refused_before_a_connection_is_made(client) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(Unsupported, match=r"proxy that itself wants TLS \(https://127.0.0.1:9\)"):
-        client(https_proxy="https://user:s3cret@127.0.0.1:9", attempts=1).fetch("GET", "https://models.test/")
+def test_https_goes_through_a_proxy_that_itself_wants_tls(running, client, tls, bundle) -> None:  # type: ignore[no-untyped-def]
+    large = bytes(range(256)) * 4096
+    server, proxy = running(Server(ok(large), tls)), running(Proxy(tls=tls))
+    reached = client(https_proxy=f"https://localhost:{proxy.server.server_address[1]}", ca_files=(bundle,))
+    assert reached.fetch("GET", server.url)[1] == large
+    assert proxy.seen[0][0] == f"CONNECT localhost:{server.port} HTTP/1.1"
 
 
 def test_a_tunnel_that_falls_silent_is_left() -> None:

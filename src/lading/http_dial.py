@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from lading.credentials import basic
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
-from lading.http_wire import Connection
+from lading.http_wire import Connection, Stream
 from lading.origin import Origin, split_url
 from lading.settings import Limits, Network
 from lading.uri import printable
@@ -35,13 +35,7 @@ class Dialer:
         target = origin
         if proxy:
             target, _ = split_url(proxy)
-            if target.scheme == origin.scheme == "https":
-                # Python's sockets cannot carry TLS within TLS.
-                raise Unsupported(
-                    f"{origin.authority} cannot be reached through a proxy that itself wants TLS ({target})",
-                    hint="give the proxy as http://: what goes through it is encrypted all the same",
-                )
-        sock = self._tcp(target)
+        sock: Stream = self._tcp(target)
         try:
             if proxy and target.scheme == "https":
                 sock = self._tls(sock, target)
@@ -73,11 +67,15 @@ class Dialer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    def _tls(self, sock: socket.socket, target: Origin) -> "ssl.SSLSocket":
+    def _tls(self, sock: Stream, target: Origin) -> Stream:
         import ssl
 
+        from lading.http_tls import TlsSocket
+
         try:
-            return self._tls_context().wrap_socket(sock, server_hostname=target.host)
+            secure = TlsSocket(sock, self._tls_context(), target.host)
+            secure.handshake()
+            return secure
         except ssl.SSLCertVerificationError as error:
             raise NotAllowed(
                 f"the certificate of {target.authority} is not trusted: {error.verify_message}",
@@ -102,7 +100,7 @@ class Dialer:
                 self._context, self._stamps = _new_tls_context(network), stamps
             return self._context
 
-    def _tunnel(self, sock: socket.socket, origin: Origin, proxy: Origin, proxy_url: str) -> None:
+    def _tunnel(self, sock: Stream, origin: Origin, proxy: Origin, proxy_url: str) -> None:
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         target = f"{host}:{origin.port}"
         connection = Connection(sock, bytearray(16 * 1024), self._limits.connect_s, f"the proxy {proxy.authority}")

@@ -12,12 +12,9 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard, cast
+from typing import NamedTuple, Protocol
 
 from lading.errors import Stalled, Unavailable, UsageError
-
-if TYPE_CHECKING:
-    import ssl
 
 Sink = Callable[[memoryview], None]
 
@@ -45,9 +42,15 @@ class Malformed(Unavailable):
     """The other side does not speak HTTP/1.1, or was cut off in the middle of it."""
 
 
-def is_tls(sock: socket.socket) -> "TypeGuard[ssl.SSLSocket]":
-    """Whether this is a TLS socket; asked without loading ssl where there is none."""
-    return hasattr(sock, "cipher")
+class Stream(Protocol):
+    """What a connection needs of a socket; ``http_tls.TlsSocket`` is another."""
+
+    def sendall(self, data: bytes, /) -> None: ...
+    def recv_into(self, buffer: memoryview, wanted: int = 0, flags: int = 0, /) -> int: ...
+    def settimeout(self, seconds: float | None, /) -> None: ...
+    def setsockopt(self, level: int, name: int, value: bytes, /) -> None: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
 
 
 class Connection:
@@ -57,7 +60,7 @@ class Connection:
     of ``buffer``: they are valid until the sink returns.
     """
 
-    def __init__(self, sock: socket.socket, buffer: bytearray, stall_s: float, peer: str) -> None:
+    def __init__(self, sock: Stream, buffer: bytearray, stall_s: float, peer: str) -> None:
         self._sock = sock
         self._peer = peer
         self._view = memoryview(buffer)
@@ -65,26 +68,17 @@ class Connection:
         self._start = 0
         self._end = 0
         self._stall_s = stall_s
-        self._flags = 0
-        self._read_record: Callable[[int, memoryview], object] | None = None
         self._piece_bytes = len(buffer)
         self._framing: int | None = 0
         self.reusable = True
         self.answered = False
-        if is_tls(sock):
-            # TLS: the kernel's time-out would only make OpenSSL ask again.
-            sock.settimeout(stall_s)
-            # What recv_into calls, for each record of 16 KiB; to call it ourselves is a twentieth less time.
-            self._read_record = sock.read
-        else:
-            # A kernel time-out instead of Python's: a receive is then one system call and not a
-            # poll before each, and may fill the whole buffer (MSG_WAITALL).
-            sock.settimeout(None)
-            seconds, fraction = divmod(stall_s, 1)
-            limit = struct.pack("ll", int(seconds), int(fraction * 1e6))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-            self._flags = socket.MSG_WAITALL
+        # A kernel time-out instead of Python's: a receive is then one system call and not a
+        # poll before each, and may fill the whole buffer (MSG_WAITALL).
+        sock.settimeout(None)
+        seconds, fraction = divmod(stall_s, 1)
+        limit = struct.pack("ll", int(seconds), int(fraction * 1e6))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def close(self) -> None:
         self.reusable = False
@@ -95,8 +89,7 @@ class Connection:
         """Wake a thread that waits in this connection; it then fails with ``Unavailable``."""
         self.reusable = False
         with contextlib.suppress(OSError):
-            # The plain socket's: that of a TLS socket first forgets its encryption, under the other thread.
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def request(self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> Head:
         """Send a request and read the head of its answer; interim (1xx) answers are passed over."""
@@ -226,25 +219,12 @@ class Connection:
         failure comes with the next call.
         """
         self._start = self._end = 0
-        count = 0
-        while count < wanted:
-            try:
-                if self._read_record is not None:
-                    received = cast(int, self._read_record(wanted - count, self._view[count:wanted]))
-                else:
-                    received = self._sock.recv_into(self._view[count:wanted], wanted - count, self._flags)
-            except OSError as error:
-                if count:
-                    return count
-                raise self._failure(error) from error
-            if received == 0:
-                if count:
-                    return count
-                raise Malformed(f"{self._peer} closed the connection after {done} of {size} bytes")
-            count += received
-            if self._flags:
-                # The kernel has waited for all of it: less means that it waited in vain.
-                break
+        try:
+            count = self._sock.recv_into(self._view, wanted, socket.MSG_WAITALL)
+        except OSError as error:
+            raise self._failure(error) from error
+        if count == 0:
+            raise Malformed(f"{self._peer} closed the connection after {done} of {size} bytes")
         return count
 
     def _read_until_close(self, sink: Sink) -> None:

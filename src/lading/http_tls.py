@@ -1,0 +1,110 @@
+"""TLS on a connected socket, for ``http_wire``.
+
+``ssl.SSLSocket`` asks the kernel twice for each record of 16 KiB, for its five bytes of head and for the
+rest.  Here the socket is read in large pieces, and OpenSSL decrypts them from memory: a tenth less
+time for large files (figures: docs/adr/0002).
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from lading.http_wire import Stream
+
+# Larger pieces do not stay in the processor's cache until they are decrypted.
+_MOST_RECEIVED_BYTES = 128 << 10
+# RFC 8446, 5.2 and RFC 5246, 6.2.3: the most that one record takes on the wire.
+_MOST_RECORD_BYTES = 5 + (1 << 14) + 2048
+
+
+class TlsSocket:
+    """A TLS client on ``sock``, which may be such a socket itself.
+
+    Like a socket, it raises ``OSError`` (``ssl.SSLError`` is one), and a receive returns 0 at the end,
+    whether the other side took leave or not: HTTP's own framing tells what is missing.
+    """
+
+    def __init__(self, sock: Stream, context: ssl.SSLContext, server_name: str) -> None:
+        self._sock = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        # SSLObject.read without its look at whether a buffer was given.
+        self._decrypt = cast("Callable[[int, memoryview], int]", self._tls.read)
+
+    def handshake(self) -> None:
+        """Agree on keys, and look at the other side's certificate."""
+        buffer = memoryview(bytearray(_MOST_RECORD_BYTES))
+        while True:
+            try:
+                self._tls.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                pass
+            finally:
+                # The next message, or the alert that says why there is none.
+                self._flush()
+            if not self._receive(buffer, 0):
+                raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection was closed")
+
+    def sendall(self, data: bytes) -> None:
+        self._tls.write(data)
+        self._flush()
+
+    def recv_into(self, buffer: memoryview, wanted: int = 0, flags: int = 0) -> int:
+        """As a socket's.  With MSG_WAITALL it returns less than ``wanted`` when the rest fails or never comes.
+
+        All of ``buffer`` may be written to, also behind the bytes that are returned.
+        """
+        wanted = wanted or len(buffer)
+        count = 0
+        while count < wanted:
+            try:
+                if not self._incoming.pending and not self._tls.pending():
+                    if count and not flags:
+                        break
+                    if not self._receive(buffer[count:], wanted - count if flags else 0):
+                        break
+                received = self._decrypt(wanted - count, buffer[count:wanted])
+            except ssl.SSLWantReadError:
+                # The rest of the record is still on its way.
+                continue
+            except OSError:
+                if count:
+                    break
+                raise
+            if received == 0:
+                break
+            count += received
+        if self._outgoing.pending:
+            # What the protocol itself has to say, such as new keys.
+            self._flush()
+        return count
+
+    def _receive(self, area: memoryview, expected: int) -> int:
+        """Let OpenSSL have some bytes from the wire, which pass through ``area``; returns how many.
+
+        ``expected`` bytes of text are still to come: at least as many are still on their way, but for a
+        record of which OpenSSL has a part already.
+        """
+        size = min(len(area), _MOST_RECEIVED_BYTES)
+        sure = expected - _MOST_RECORD_BYTES >= size
+        count = self._sock.recv_into(area, size, socket.MSG_WAITALL if sure else 0)
+        self._incoming.write(area[:count])
+        return count
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._sock.sendall(self._outgoing.read())
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._sock.settimeout(seconds)
+
+    def setsockopt(self, level: int, name: int, value: bytes) -> None:
+        self._sock.setsockopt(level, name, value)
+
+    def shutdown(self, how: int) -> None:
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        self._sock.close()
