@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
 from lading.http_wire import Head
 from lading.manifest import HEX_DIGITS, Digest
-from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag
+from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag, range_header
 from lading.spans import Span
 
 DATA = b"some bytes"
@@ -188,3 +188,19 @@ def test_only_the_bytes_that_were_asked_for_are_taken(
         return
     with pytest.raises(error, match="what"):
         check_answer(answer, span, size, "what")
+
+
+@pytest.mark.parametrize(
+    ("span", "size", "asked"),
+    [
+        (Span(0, 10), 10, None),
+        (Span(0, 0), 0, None),
+        (Span(0, None), None, None),
+        (Span(0, 9), 10, "bytes=0-8"),
+        (Span(1, 10), 10, "bytes=1-9"),
+        (Span(0, 10), None, "bytes=0-9"),
+        (Span(5, None), None, "bytes=5-"),
+    ],
+)
+def test_a_range_is_asked_for_unless_it_is_the_whole_file(span: Span, size: int | None, asked: str | None) -> None:
+    assert range_header(span, size) == ([("Range", asked)] if asked else [])

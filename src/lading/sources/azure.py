@@ -35,7 +35,7 @@ from lading.near import near_hint
 from lading.settings import Settings
 from lading.settings.azure import read_azure, service_url
 from lading.sources import Sink
-from lading.sources.answers import check_answer, declared_digests
+from lading.sources.answers import check_answer, declared_digests, range_header
 from lading.sources.listing import Listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
@@ -158,10 +158,8 @@ class _AzureSource(ABC):
         return listed
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
-        headers = [("If-Match", file.validator)] if file.validator and self._takes_if_match else []
-        if span.start or span.end != file.size_bytes:
-            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
-        with self._open("GET", file.locator, headers) as answer:
+        pinned = [("If-Match", file.validator)] if file.validator and self._takes_if_match else []
+        with self._open("GET", file.locator, [*pinned, *range_header(span, file.size_bytes)]) as answer:
             check_answer(answer.head, span, file.size_bytes, self._shown_name(file.locator))
             found = answer.head.get("etag")
             if file.validator and found and found != file.validator:

@@ -30,7 +30,7 @@ from lading.origin import endpoint_origin, split_url
 from lading.settings import Settings
 from lading.settings.google import read_gcs, read_google
 from lading.sources import Sink
-from lading.sources.answers import base64_digest, check_answer, declared_digests, decode_into
+from lading.sources.answers import base64_digest, check_answer, declared_digests, decode_into, range_header
 from lading.sources.listing import Listing, nothing_below
 from lading.spans import Span
 from lading.uri import ModelURI, printable
@@ -100,9 +100,8 @@ class GcsSource:
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         is_encoded = not file.ranged
-        headers = [("Accept-Encoding", "gzip") if is_encoded else _PLAIN]
-        if span.start or span.end != file.size_bytes:
-            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        coding = ("Accept-Encoding", "gzip") if is_encoded else _PLAIN
+        headers = [coding, *range_header(span, file.size_bytes)]
         query = {"alt": "media"} | ({"generation": file.validator} if file.validator else {})
         what = self._shown_name(file.locator)
         try:

@@ -14,7 +14,7 @@ from lading.manifest import File, Manifest
 from lading.settings import Settings
 from lading.settings.http import read_headers
 from lading.sources import Sink
-from lading.sources.answers import check_answer, content_range, declared_digests, decode_into
+from lading.sources.answers import check_answer, content_range, declared_digests, decode_into, range_header
 from lading.spans import Span
 from lading.uri import ModelURI
 
@@ -103,9 +103,7 @@ class HttpSource:
         return name
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
-        headers = list(self._headers)
-        if span.start or span.end != file.size_bytes:
-            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        headers = [*self._headers, *range_header(span, file.size_bytes)]
         validator = file.validator or ""
         if validator.startswith('"'):
             headers.append(("If-Match", validator))

@@ -29,7 +29,7 @@ from lading.origin import endpoint_origin
 from lading.settings import Settings
 from lading.settings.huggingface import HuggingFace, read_hugging_face
 from lading.sources import Sink
-from lading.sources.answers import check_answer
+from lading.sources.answers import check_answer, range_header
 from lading.sources.listing import Listing
 from lading.sources.redirects import Redirects
 from lading.spans import Span
@@ -113,9 +113,7 @@ class HuggingFaceSource:
         return ModelURI.parse(f"hf://{self._repository}@{self._commit}{below}")
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
-        headers = [("Accept-Encoding", "identity")]
-        if span.start or span.end != file.size_bytes:
-            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        headers = [("Accept-Encoding", "identity"), *range_header(span, file.size_bytes)]
         with self._redirects.open(file, self._resolve_url(file.locator), headers, self._headers) as answer:
             head = answer.head
             what = f"{self._shown} ({printable(file.locator)})"

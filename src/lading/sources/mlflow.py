@@ -35,7 +35,7 @@ from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowServer, artifacts_
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry
 from lading.sources import Sink
-from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag
+from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag, range_header
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -95,15 +95,13 @@ class MlflowSource:
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         shown = printable(file.locator)
-        whole = span.start == 0 and span.end == file.size_bytes
-        ranges = [] if whole else [("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}")]
-        with self._open(file, ranges) as answer:
+        with self._open(file, range_header(span, file.size_bytes)) as answer:
             head = answer.head
             check_answer(head, span, file.size_bytes, shown)
             # Nothing else pins the version: the proxy passes over If-Match.
             if file.validator and head.get("etag") != file.validator:
                 raise OriginChanged(f"{shown} changed while it was read")
-            if whole:
+            if span == Span(0, file.size_bytes):
                 digests = [*declared_digests(head, whole=True), *(md5_of_etag(head) if self._direct else ())]
                 sink.told(digests)
             answer.read_into(sink.write)

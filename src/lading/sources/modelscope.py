@@ -19,7 +19,7 @@ from lading.origin import endpoint_origin
 from lading.settings import Settings
 from lading.settings.modelscope import read_modelscope
 from lading.sources import Sink
-from lading.sources.answers import check_answer
+from lading.sources.answers import check_answer, range_header
 from lading.sources.redirects import Redirects
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
@@ -79,9 +79,7 @@ class ModelScopeSource:
         return Manifest.of(files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
-        headers = [("Accept-Encoding", "identity")]
-        if span.start or span.end != file.size_bytes:
-            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        headers = [("Accept-Encoding", "identity"), *range_header(span, file.size_bytes)]
         what = f"{self._shown} ({printable(file.path)})"
         with self._redirects.open(file, f"{self._api}/repo?{file.locator}", headers, self._headers) as answer:
             if answer.head.status >= 400:

@@ -24,7 +24,7 @@ from lading.origin import split_url
 from lading.settings import Settings
 from lading.settings.oci import read_oci
 from lading.sources import Sink
-from lading.sources.answers import check_answer
+from lading.sources.answers import check_answer, range_header
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 from lading.verify import new_hash
@@ -157,10 +157,8 @@ class OciSource:
         return self._uri._replace(path=f"{self._uri.path}@{digest}")
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
-        headers = [_PLAIN]
-        if span.start or span.end != file.size_bytes:
-            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
         what = self._shown_file(file)
+        headers = [_PLAIN, *range_header(span, file.size_bytes)]
         with self._open(f"/blobs/{file.locator}", headers, what) as answer:
             check_answer(answer.head, span, file.size_bytes, what)
             answer.read_into(sink.write)

@@ -21,7 +21,7 @@ from lading.http_wire import Head
 from lading.manifest import Digest, File
 from lading.origin import split_url
 from lading.sources import Sink
-from lading.sources.answers import check_answer
+from lading.sources.answers import check_answer, range_header
 from lading.spans import Span
 from lading.uri import printable, redact
 
@@ -109,9 +109,7 @@ class LfsServer:
     def read(self, file: File, pointer: Pointer, span: Span, sink: Sink) -> None:
         """Push the bytes of ``span``; one attempt."""
         link, is_new = self._link(pointer, file.path)
-        headers = list(link.headers)
-        if span.start or span.end != pointer.size_bytes:
-            headers.append(("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}"))
+        headers = [*link.headers, *range_header(span, pointer.size_bytes)]
         with self._http.open("GET", link.url, headers) as answer:
             if answer.head.status in (401, 403, 404, 410) and not is_new:
                 # The link may have ended before it said so: another one is asked for.
