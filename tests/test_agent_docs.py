@@ -9,6 +9,8 @@ import yaml
 from lading.agent.metrics import METRICS
 from lading.settings import Settings
 from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, read_agent
+from lading.settings.store import read_store
+from lading.settings.variables import Variables
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,5 +46,6 @@ def test_every_setting_is_on_the_page_and_its_examples_are_understood():
     configurations = [data for text in examples if "deliveries" in (data := yaml.safe_load(text))]
     assert configurations
     for data in configurations:
-        settings = Settings(deliveries=tuple(data["deliveries"]), agent=data.get("agent", {}))
+        store = read_store(data, Variables())
+        settings = Settings(deliveries=tuple(data["deliveries"]), agent=data.get("agent", {}), store=store)
         assert read_agent(settings).deliveries

@@ -176,7 +176,7 @@ def test_what_changes_while_it_is_delivered_is_taken_by_the_next_turn(world, mon
         return deliver(requests, session)
 
     with monkeypatch.context() as patch:
-        patch.setattr("lading.agent.update.deliver", late)
+        patch.setattr("lading.agent.versions.deliver", late)
         with pytest.raises(Unavailable, match="changed while"):
             world.turn()
     assert world.answer == b"one"

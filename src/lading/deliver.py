@@ -8,8 +8,10 @@ With a store they come to that, once for all who want them, and out of it to the
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from lading import last_known, registries
 from lading.bring import bring
@@ -20,26 +22,38 @@ from lading.manifest import Manifest
 from lading.sources import OnThisMachine, Source
 from lading.uri import printable
 
+T = TypeVar("T")
+
 _MOST_LISTINGS = 3
 # What callers have from here.
-__all__ = ["Finding", "Request", "Session", "deliver", "find"]
+__all__ = ["Finding", "Request", "Session", "deliver", "deliver_to_store", "find"]
 
 
 def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
     """Bring every requested model to its destination; returns the sealed manifests in the same order."""
     _refuse_shared_destinations(requests, nested=not session.settings.remove_strays)
+    return _patiently(partial(_deliver_as_listed, requests, session), session)
+
+
+def deliver_to_store(uri: str, name: str, session: Session) -> Manifest:
+    """Bring a model to the store alone, which keeps it under ``name`` in the place of what that kept before."""
+    return _patiently(partial(_keep_as_listed, uri, name, session), session)
+
+
+def _patiently(attempt: Callable[[], T], session: Session) -> T:
+    """The result of ``attempt``, made again when the origin changes under it, or what may read it."""
     for _ in range(_MOST_LISTINGS - 1):
         credentials = session.settings.rotating()
         # What has landed of unchanged files stays in both cases: the journal knows their validators.
         try:
-            return _deliver_as_listed(requests, session)
+            return attempt()
         except OriginChanged as error:
             session.listener(Retried("the listing", error.message, 0.0))
         except NotAllowed as error:
             if session.settings.rotating() == credentials:
                 raise
             session.listener(Retried("the delivery with new credentials", error.message, 0.0))
-    return _deliver_as_listed(requests, session)
+    return attempt()
 
 
 def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Manifest]:
@@ -58,6 +72,14 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
     done = dict(zip(findings, brought, strict=True))
     done |= {index: last_known.serve(each, requests[index].destination, session) for index, each in known.items()}
     return [done[index] for index in range(len(requests))]
+
+
+def _keep_as_listed(uri: str, name: str, session: Session) -> Manifest:
+    from lading.share import keep
+
+    finding = find(Request(uri, Path(session.settings.store.path)), session)
+    _refuse_overlap(finding.source, None, session)
+    return keep(finding, name, session)
 
 
 def _bring(findings: Sequence[Finding], requests: Sequence[Request], session: Session) -> list[Manifest]:
@@ -93,14 +115,13 @@ def _refuse_shared_destinations(requests: Sequence[Request], *, nested: bool) ->
         seen.add(real)
 
 
-def _refuse_overlap(source: Source, destination: Path, session: Session) -> None:
+def _refuse_overlap(source: Source, destination: Path | None, session: Session) -> None:
     """A folder that holds its own destination, or the store, would be copied while it grows."""
     store = session.settings.store.path
-    pairs = [(str(destination), str(source.root))] if isinstance(source, OnThisMachine) else []
-    if store:
-        pairs.append((str(destination), store))
-        if isinstance(source, OnThisMachine) and _lies_in(store, str(source.root)):
-            pairs.append((store, str(source.root)))
+    root = str(source.root) if isinstance(source, OnThisMachine) else ""
+    pairs = [(str(destination), place) for place in (root, store) if destination and place]
+    if store and root and _lies_in(store, root):
+        pairs.append((store, root))
     for one, other in pairs:
         if _lies_in(one, other) or _lies_in(other, one):
             raise UsageError(

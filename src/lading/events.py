@@ -112,6 +112,14 @@ class Placed(NamedTuple):
     seconds: float
 
 
+class Evicted(NamedTuple):
+    """A model went from the store; ``freed_bytes`` are those that no other one shares."""
+
+    uri: str
+    freed_bytes: int
+    why: str
+
+
 class Unverified(NamedTuple):
     """Files nobody vouches for: the origin declared no digest for them."""
 
@@ -238,6 +246,7 @@ Event = (
     | Retried
     | Supplied
     | Placed
+    | Evicted
     | Unverified
     | Unpacking
     | Opened

@@ -50,16 +50,26 @@ class Finding(NamedTuple):
 
 
 class Session:
-    """What deliveries share: settings, a listener, one HTTP client, one clock, one way to stop."""
+    """What deliveries share: settings, a listener, one HTTP client, one clock, one way to stop.
 
-    def __init__(self, settings: Settings, listener: Listener, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it has no state
+    ``sessions`` is how many of them this process has at a time: they share its memory.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listener: Listener,
+        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        *,
+        sessions: int = 1,
+    ) -> None:
         limits = settings.limits
         deadline_s = clock.now() + limits.deadline_s if limits.deadline_s else None
         self.settings = settings
         self.listener = listener
         self.clock = clock
         self.retry = Retry(Event(), limits.attempts, deadline_s=deadline_s, clock=clock, listener=listener)
-        self.bounds = bounds(limits.workers)
+        self.bounds = bounds(limits.workers, sessions=sessions)
         self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes)
 
 
@@ -182,7 +192,7 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
         opened_by=confidential.resource if confidential else "",
         metadata=resolution.metadata,
         asked=question.identity(settings) if resolution.registry else "",
-        patterns=(*(f"+{pattern}" for pattern in settings.allow), *(f"-{pattern}" for pattern in settings.ignore)),
+        patterns=settings.patterns,
     )
     return Finding(resolution, source, listed, _vouched(request, resolution, everything))
 

@@ -1,6 +1,7 @@
 """Sharing: models come to the store, each once for all who want it at the same time, and out of it to destinations."""
 
 import contextlib
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +19,13 @@ from lading.bring import (
     workspace_of,
 )
 from lading.disk import disk_error
-from lading.errors import LadingError, NoSpace
+from lading.errors import LadingError, NoSpace, NotAllowed
 from lading.events import AlreadyDelivered, PastStore, Placed, Retried, WaitingForStore, ignore
 from lading.finding import Finding, Session
 from lading.manifest import Manifest
 from lading.store import Store, Vanished
 from lading.store.eviction import Full, give_way, holders, is_due, make_room, prune, tidy
+from lading.uri import printable
 from lading.workspace import Patience, Workspace, holding, remove_tree
 
 # Each try evicts something, or fetches what somebody else has evicted.
@@ -37,7 +39,7 @@ class _NoSpaceThere(NoSpace):
 
 def share(findings: Sequence[Finding], destinations: Sequence[Path], session: Session) -> list[Manifest]:
     """Bring each finding to its destination out of the store, which fetches what it lacks."""
-    store = Store(session.settings.store)
+    store = Store(session.settings.store, session.listener)
     done: dict[int, Manifest] = {}
     with in_words(store):
         for index, (finding, destination) in enumerate(zip(findings, destinations, strict=True)):
@@ -53,13 +55,43 @@ def share(findings: Sequence[Finding], destinations: Sequence[Path], session: Se
             tidy(store)
             _share(store, pending, findings, destinations, session, done)
             for index, key in keys.items():
-                if store.has(key):
-                    store.use(key)
-                    if findings[index].listed.asked:
-                        store.remember(findings[index].listed, key)
+                _note(store, key, findings[index].listed)
         else:
             _share_what_is_there(store, pending, findings, destinations, session, done)
     return [done[index] for index in range(len(findings))]
+
+
+def keep(finding: Finding, name: str, session: Session) -> Manifest:
+    """Bring a finding to the store alone, which keeps it under ``name`` in the place of what that kept before."""
+    store = Store(session.settings.store, session.listener)
+    if not store.writable:
+        raise NotAllowed(
+            f"the store {printable(str(store.root))} may not be written, and is to keep a model",
+            hint=f"by user {os.geteuid()}",
+        )
+    key = store.key(finding.listed, finding.vouched, session.settings)
+    kept = finding.listed
+
+    def refer() -> None:
+        nonlocal kept
+        stored = _stored(store, key)
+        kept = finding.listed._replace(files=stored.files, archives=stored.archives, seconds=stored.seconds)
+        store.refer(name, key, kept)
+
+    with in_words(store):
+        tidy(store)
+        if _having(store, {key: finding}, 0, session, refer):
+            session.listener(delivered_event(store.folder(key), kept))
+        _note(store, key, finding.listed)
+    return kept
+
+
+def _note(store: Store, key: str, listed: Manifest) -> None:
+    """Note that a model was used, and what it was the answer to."""
+    if store.has(key):
+        store.use(key)
+        if listed.asked:
+            store.remember(listed, key)
 
 
 @contextlib.contextmanager
@@ -81,8 +113,24 @@ def _share(
 ) -> None:
     started_s = time.monotonic()
     wanted = {key: findings[index] for index, key in pending.items()}
-    folders = {key: store.incoming(key) for key in wanted}
     copied_bytes = _check_room(store, [(findings[index], destinations[index]) for index in pending])
+
+    def place_all() -> None:
+        for index, key in pending.items():
+            if index not in done:
+                done[index] = place_out(store, key, findings[index].listed, destinations[index], session, started_s)
+
+    _having(store, wanted, copied_bytes, session, place_all)
+
+
+def _having(
+    store: Store, wanted: Mapping[str, Finding], copied_bytes: int, session: Session, use: Callable[[], None]
+) -> bool:
+    """Call ``use`` while the store has the wanted models and nobody evicts them; whether any had to be fetched.
+
+    It is called again when it finds one ``Vanished``, or no space.
+    """
+    folders = {key: store.incoming(key) for key in wanted}
     fetched = False
     with ExitStack() as stack:
         for key in sorted(wanted):
@@ -96,11 +144,7 @@ def _share(
             try:
                 with in_words(store):
                     fetched |= _fill(store, wanted, folders, copied_bytes, session)
-                for index, key in pending.items():
-                    if index not in done:
-                        done[index] = place_out(
-                            store, key, findings[index].listed, destinations[index], session, started_s
-                        )
+                use()
                 break
             except Vanished as error:
                 if not left:
@@ -116,6 +160,7 @@ def _share(
         if fetched or is_due(store):
             # Only by fetching has the store grown.
             prune(store)
+    return fetched
 
 
 def _share_what_is_there(
@@ -219,11 +264,7 @@ def _place_out(
     store: Store, key: str, listed: Manifest, destination: Path, session: Session, started_s: float
 ) -> Manifest:
     placing_s = time.monotonic()
-    stored = store.find(key)
-    if stored is None:
-        if store.writable and store.has(key):
-            store.put_aside(key)
-        raise Vanished("the model is no longer in the store", retry_after_s=0.0)
+    stored = _stored(store, key)
     manifest = listed._replace(files=stored.files, archives=stored.archives)
     with ExitStack() as stack:
         workspace = workspace_of(destination, session, stack)
@@ -248,6 +289,16 @@ def _place_out(
         place.publish(workspace, workspace.stage, manifest)
         session.listener(delivered_event(destination, manifest))
     return manifest
+
+
+def _stored(store: Store, key: str) -> Manifest:
+    """What the store has under this key; ``Vanished`` if that has gone, or cannot be read."""
+    stored = store.find(key)
+    if stored is None:
+        if store.writable and store.has(key):
+            store.put_aside(key)
+        raise Vanished("the model is no longer in the store", retry_after_s=0.0)
+    return stored
 
 
 def _there(store: Store, error: LadingError, destination: Path) -> LadingError:

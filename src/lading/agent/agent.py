@@ -1,36 +1,46 @@
-"""The loop: one delivery after the other, each when its time has come, and the configuration as it is now."""
+"""The loop: deliveries have their turns, each when its time has come, and the configuration as it is now."""
 
+import contextlib
 import hashlib
 import random
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from lading import __version__, events
 from lading.agent.endpoint import Endpoint
 from lading.agent.hints import Hints
+from lading.agent.kept import let_go
 from lading.agent.metrics import Metrics
 from lading.agent.status import Status
+from lading.agent.turn import Turn
 from lading.agent.update import Outcome, in_place, update
-from lading.errors import Interrupted, LadingError
+from lading.disk import disk_error
+from lading.errors import LadingError
 from lading.finding import Session
 from lading.manifest import Manifest
 from lading.retry import Clock, SystemClock
 from lading.settings import Settings, config_path
 from lading.settings.agent import AgentSettings, Delivery, read_agent
+from lading.store import Store
+from lading.store.eviction import prune
 from lading.uri import printable
 
 # How soon a changed configuration and a hint are noticed.
 _LOOK_EVERY_S = 5.0
 _LOOK_AT_STORE_S = 300.0
+# All turns together, since SIGTERM must end the process well within 5 s.
+_PATIENCE_S = 2.0
 # What says the same with every turn, or nothing that the switch does not.
 _UNSAID = (events.Resolved, events.Listed, events.AlreadyDelivered)
+_NEVER = float("inf")
 
 
-class _Turn(NamedTuple):
-    """When a delivery is asked for next, by the clock."""
+class _Plan(NamedTuple):
+    """When a delivery is asked for next, by the clock; while that is asked, never."""
 
     delivery: Delivery
     due_s: float
@@ -40,21 +50,22 @@ class Agent:
     """Keeps what the configuration declares current, until it is stopped.
 
     Raises what is wrong with the first configuration; one that is wrong later is told, and the one before
-    holds.  ``load`` reads the settings anew.
+    holds.  ``load`` reads the settings anew.  ``listen`` gives the listener for a turn of the delivery with this
+    name, which may be called from any thread, and that of the agent itself for "".
     """
 
     def __init__(
         self,
         load: Callable[[], Settings],
+        listen: Callable[[str], events.Listener],
         environ: Mapping[str, str] | None = None,
-        listener: events.Listener = events.ignore,
         *,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
         unix_time: Callable[[], float] = time.time,
         host: str = "",
     ) -> None:
         self._load, self._path = load, config_path(environ)
-        self._listener, self._clock, self._unix_time = listener, clock, unix_time
+        self._listen, self._clock, self._unix_time = listen, clock, unix_time
         self._host = host or socket.gethostname()
         self._seen = self._stamp()
         self._settings = load()
@@ -62,10 +73,13 @@ class Agent:
         self.metrics = Metrics()
         self.status = Status(self.metrics)
         self.hints = Hints(self.settings.mlflow_secret_file, unix_time, self.metrics)
+        self._hinted = threading.Event()
+        # Set by whatever the loop must not sleep over.
         self._wake = threading.Event()
-        self._turns: dict[str, _Turn] = {}
+        self._plans: dict[str, _Plan] = {}
+        self._turns: list[Turn] = []
+        self._looked_s = clock.now()
         self._postponed: dict[str, str] = {}
-        self._store_keys: set[str] | None = None
         self._store_due_s = clock.now()
         self.metrics.set("lading_build_info", 1.0, version=__version__)
         self._use(self.settings)
@@ -78,67 +92,107 @@ class Agent:
         """Take a webhook; if it is believed, every delivery's turn comes now."""
         believed = self.hints.accept(headers, body)
         if believed:
+            self._hinted.set()
             self._wake.set()
         return believed
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> int:
-        """Take turns until ``stop`` says so or a delivery wants the process to end; returns the exit code."""
-        while not stop():
-            code = self.tick()
-            if code:
-                return code
-            self._clock.wait(self._wake, self._until_next_s())
-        return 0
+        """Take turns until ``stop`` says so or a delivery wants the process to end; returns the exit code.
 
-    def tick(self) -> int:
-        """Look at the configuration, and take every turn that is due; an exit code, if the process is to end."""
-        self._reconfigure()
-        hinted = self._wake.is_set()
-        self._wake.clear()
-        for name, turn in sorted(self._turns.items(), key=lambda item: item[1].due_s):
-            if hinted or turn.due_s <= self._clock.now():
-                code = self._take(turn.delivery)
-                self._turns[name] = turn._replace(due_s=self._clock.now() + _next_in_s(turn.delivery))
+        However it ends, no turn goes on that can be stopped.
+        """
+        try:
+            while not stop():
+                code = self.tick()
                 if code:
                     return code
-        self._look_at_store()
-        return 0
-
-    def _until_next_s(self) -> float:
-        due_s = min((turn.due_s for turn in self._turns.values()), default=float("inf"))
-        return max(0.0, min(due_s - self._clock.now(), _LOOK_EVERY_S))
-
-    def _take(self, delivery: Delivery) -> int:
-        """One turn; whatever fails in it is told, and the loop goes on."""
-        name = delivery.name
-
-        def tell(event: events.Event) -> None:
-            self.status.hear(name, event)
-            if not isinstance(event, _UNSAID) and not self._is_said(event):
-                self._listener(event)
-
-        session = Session(delivery.settings(self._settings), tell, self._clock)
-        try:
-            outcome = update(
-                delivery,
-                session,
-                unix_time=self._unix_time,
-                host=self._host,
-                doing=lambda word: self.status.change(name, doing=word),
-            )
-        except Interrupted:
-            raise
-        except LadingError as error:
-            self._failed(delivery, error, tell)
-            return 0
-        except Exception as error:  # noqa: BLE001 - one delivery's defect must not end all others
-            defect = LadingError(f"{type(error).__name__}", hint="this is a defect of lading: please report it")
-            self._failed(delivery, defect, tell)
+                self._clock.wait(self._wake, self._until_next_s())
             return 0
         finally:
-            session.http.close()
-        self._ended(delivery, outcome)
-        return outcome.exit_code
+            until_s = time.monotonic() + _PATIENCE_S
+            for turn in self._turns:
+                turn.stop()
+            for turn in self._turns:
+                turn.wait(until_s)
+
+    def tick(self) -> int:
+        """Look at all that may have changed, and begin what is due; an exit code, if the process is to end."""
+        self._wake.clear()
+        self._reconfigure()
+        self._looked_s = self._clock.now()
+        if self._hinted.is_set():
+            self._hinted.clear()
+            self._plans = {name: plan._replace(due_s=self._looked_s) for name, plan in self._plans.items()}
+        code = self._finish()
+        if not code:
+            self._begin()
+            self._look_at_store()
+        return code
+
+    def _until_next_s(self) -> float:
+        # What was due and has not begun waits for a turn to end.
+        due_s = min((plan.due_s for plan in self._plans.values() if plan.due_s > self._looked_s), default=_NEVER)
+        return max(0.0, min(due_s - self._clock.now(), _LOOK_EVERY_S))
+
+    # ---- turns ----------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Begin what is due, the one that has waited longest first, as many at a time as may be."""
+        for plan in sorted(self._plans.values(), key=lambda plan: plan.due_s):
+            if plan.due_s > self._looked_s or len(self._turns) >= self.settings.parallel:
+                return
+            delivery = plan.delivery
+            if not any(turn.excludes(delivery) for turn in self._turns):
+                self._plans[delivery.name] = plan._replace(due_s=_NEVER)
+                turn = self._turn(delivery)
+                self._turns.append(turn)
+                turn.begin()
+
+    def _turn(self, delivery: Delivery) -> Turn:
+        listener = self._listen(delivery.name)
+
+        def tell(event: events.Event) -> None:
+            if turn.is_stopped and not isinstance(event, events.Evicted):
+                return
+            self.status.hear(delivery.name, event)
+            if not isinstance(event, _UNSAID) and not self._is_said(event):
+                listener(event)
+
+        def doing(word: str) -> None:
+            if not turn.is_stopped:
+                self.status.change(delivery.name, doing=word)
+
+        beside = min(self.settings.parallel, len(self._plans))
+        settings = delivery.settings(self._settings)
+        rate = settings.limits.max_rate_bytes_s / beside
+        settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
+        session = Session(settings, tell, self._clock, sessions=beside)
+        take = partial(update, delivery, session, unix_time=self._unix_time, host=self._host, doing=doing)
+        turn = Turn(delivery, session, take, self._wake.set)
+        return turn
+
+    def _finish(self) -> int:
+        """Note how turns have ended; an exit code, if one of them wants the process to end."""
+        code = 0
+        over = [turn for turn in self._turns if turn.is_over]
+        self._turns = [turn for turn in self._turns if turn not in over]
+        for turn in self._turns:
+            if turn.is_stopped:
+                turn.stop()
+        for turn in over:
+            plan = self._plans.get(turn.delivery.name)
+            if plan and plan.due_s == _NEVER:
+                # Unless a hint has come meanwhile, or another configuration.
+                next_in_s = 0.0 if turn.is_stopped else _next_in_s(turn.delivery)
+                self._plans[turn.delivery.name] = plan._replace(due_s=self._clock.now() + next_in_s)
+            if turn.is_stopped:
+                continue
+            if turn.outcome:
+                self._ended(turn.delivery, turn.outcome)
+                code = code or turn.outcome.exit_code
+            elif turn.error:
+                self._failed(turn.delivery, turn.error)
+        return code
 
     def _ended(self, delivery: Delivery, outcome: Outcome) -> None:
         self.metrics.add("lading_polls_total", delivery=delivery.name, outcome=outcome.word)
@@ -149,10 +203,15 @@ class Agent:
         if current:
             self.status.change(delivery.name, succeeded_s=self._unix_time())
 
-    def _failed(self, delivery: Delivery, error: LadingError, tell: events.Listener) -> None:
+    def _failed(self, delivery: Delivery, error: LadingError) -> None:
         self.metrics.add("lading_polls_total", delivery=delivery.name, outcome="failed")
-        tell(events.Failed(delivery.name, error.code, error.message, error.hint))
-        there, since_s = in_place(delivery)
+        failed = events.Failed(delivery.name, error.code, error.message, error.hint)
+        self.status.hear(delivery.name, failed)
+        self._listen(delivery.name)(failed)
+        try:
+            there, since_s = in_place(delivery, delivery.settings(self._settings))
+        except (LadingError, OSError):
+            there, since_s = None, 0.0
         self._show(delivery, there, since_s, code=error.code, error=error.message, hint=error.hint)
 
     def _show(self, delivery: Delivery, there: Manifest | None, since_s: float, **others: str) -> None:
@@ -200,11 +259,14 @@ class Agent:
         except LadingError as error:
             self.metrics.set("lading_configuration_ok", 0.0)
             self.status.configuration_error = error.message
-            self._listener(events.NotReconfigured(error.message, error.hint))
+            self._listen("")(events.NotReconfigured(error.message, error.hint))
             return
-        self._settings = settings
+        left, self._settings = self._settings, settings
         self._use(own)
-        self._listener(events.Reconfigured(len(own.deliveries)))
+        if left.store.path not in ("", settings.store.path):
+            with contextlib.suppress(LadingError, OSError):
+                let_go(Store(left.store), ())
+        self._listen("")(events.Reconfigured(len(own.deliveries)))
 
     def _use(self, own: AgentSettings) -> None:
         """Go on with these deliveries: what is new or has changed has its turn now."""
@@ -212,32 +274,38 @@ class Agent:
         self.status.configuration_error = ""
         self.status.configure(own.deliveries)
         now_s = self._clock.now()
-        turns = {}
+        plans = {}
         for delivery in own.deliveries:
-            was = self._turns.get(delivery.name)
-            turns[delivery.name] = was if was and was.delivery == delivery else _Turn(delivery, now_s)
-        self._turns = turns
+            was = self._plans.get(delivery.name)
+            plans[delivery.name] = was if was and was.delivery == delivery else _Plan(delivery, now_s)
+        self._plans = plans
+        for turn in self._turns:
+            if turn.delivery not in own.deliveries:
+                turn.stop()
+        # What is no longer declared is let go there.
+        self._store_due_s = now_s
 
     # ---- the store ------------------------------------------------------------------------
 
     def _look_at_store(self) -> None:
-        """Note now and then what the store holds, and what has gone from it."""
+        """Let go now and then what is no longer declared, keep the marks of the store, and note what it holds."""
         if not self._settings.store.path or self._clock.now() < self._store_due_s:
             return
         self._store_due_s = self._clock.now() + _LOOK_AT_STORE_S
-        from lading.store import Store
-
         try:
-            store = Store(self._settings.store)
-            keys = {model.key for model in store.models()}
-            used = store.used_bytes()
-        except (LadingError, OSError):
-            return
-        self.metrics.set("lading_store_models", len(keys))
-        self.metrics.set("lading_store_bytes", used)
-        if self._store_keys is not None:
-            self.metrics.add("lading_store_evictions_total", len(self._store_keys - keys))
-        self._store_keys = keys
+            store = Store(self._settings.store, self._hear_store)
+            if store.writable:
+                let_go(store, {plan.delivery.name for plan in self._plans.values() if not plan.delivery.destination})
+                prune(store)
+            self.metrics.set("lading_store_models", len(store.models()))
+            self.metrics.set("lading_store_bytes", store.used_bytes())
+        except (LadingError, OSError) as error:
+            said = error if isinstance(error, LadingError) else disk_error(error, self._settings.store.path)
+            self._listen("")(events.Failed("", said.code, f"the store: {said.message}", said.hint))
+
+    def _hear_store(self, event: events.Event) -> None:
+        self.status.hear("", event)
+        self._listen("")(event)
 
 
 def _next_in_s(delivery: Delivery) -> float:

@@ -41,7 +41,7 @@ METRICS = {
     "lading_store_placed_total": Metric("counter", "models that came out of the store"),
     "lading_store_bytes": Metric("gauge", "what the store's files take", ()),
     "lading_store_models": Metric("gauge", "models in the store", ()),
-    "lading_store_evictions_total": Metric("counter", "models that went from the store between two looks at it", ()),
+    "lading_store_evictions_total": Metric("counter", "models that this process evicted from the store", ()),
     "lading_hints_total": Metric("counter", "webhooks, by whether they were believed", ("outcome",)),
 }
 

@@ -91,7 +91,7 @@ def render(status: Status, models: list[Stored] | None, now_s: float) -> str:
 def _article(state: State, now_s: float) -> str:
     kind = "good" if state.ready and not state.error else "bad" if state.error else "soon"
     word = "in place" if state.ready else "not yet in place"
-    rows = [("model", state.uri), ("folder", state.destination)]
+    rows = [("model", state.uri), ("folder", state.destination or "none: it is kept in the store")]
     if state.ready:
         files = f"{count(state.files, 'file')}, {size(state.size_bytes)}"
         rows.append(("version", ", ".join(filter(None, (state.version, files, _ago(state.since_s, now_s))))))

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lading.disk import disk_error
-from lading.errors import Unavailable, Unsupported
+from lading.disk import disk_error, read_secret_file
+from lading.errors import Interrupted, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.finding import Session
 from lading.http_client import HttpClient
 from lading.settings.agent import OnChange
@@ -38,8 +38,12 @@ class Server:
         )
 
     def is_there(self) -> bool:
-        """Whether it can be told now.  What is told by a file, or by an end, always can be."""
+        """Whether it can be told now.  What is told by a file, or by an end, always can be.
+
+        ``NotAllowed`` if it does not take the token; what is wrong with the token's file is raised, too.
+        """
         if not self._on_change.load:
+            self._authorization()
             return True
         try:
             return self._ask("GET", "/v2/health/live")[0] == HTTPStatus.OK
@@ -64,12 +68,16 @@ class Server:
             if self._clock.now() >= until_s:
                 raise Unavailable(f"the server is not ready within {self._on_change.ready_s:g} s after loading")
             self._clock.wait(self._stop, _LOOK_AGAIN_S)
+            self._check()
         if self._on_change.probe:
             self._call("POST", f"/v2/models/{model}/infer", dict(self._on_change.probe), "the probe")
 
     def _call(self, method: str, path: str, document: dict[str, Any], what: str) -> None:
         status, answer = self._ask(method, path, json.dumps(document).encode())
         if not 200 <= status < 300:
+            if self._on_change.token_file:
+                # It may say the token back, in whatever form.
+                answer = b""
             said = printable(" ".join(answer[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "replace").split()))
             raise Unsupported(
                 f"the server answers {what} with {status}",
@@ -79,9 +87,32 @@ class Server:
     def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         url = path if "://" in path else self._on_change.load.rstrip("/") + path
         headers = [("Accept", "application/json")] + ([("Content-Type", "application/json")] if body else [])
-        # Once, and whatever the status: a server that says 500 has answered.
-        with self._http.open(method, url, headers, body=body, redirects=0) as answer:
-            return answer.head.status, answer.read(_LIMIT_BYTES)
+        try:
+            # Once, and whatever the status: a server that says 500 has answered.
+            with self._http.open(method, url, [*headers, *self._authorization()], body=body, redirects=0) as answer:
+                status, text = answer.head.status, answer.read(_LIMIT_BYTES)
+        except Unavailable:
+            # Perhaps it was this side that hung up.
+            self._check()
+            raise
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            wants = "another token than that in" if self._on_change.token_file else "a token: give it"
+            raise NotAllowed(f"the server answers with {status}", hint=f"it may want {wants} on_change.token_file")
+        return status, text
+
+    def _authorization(self) -> list[tuple[str, str]]:
+        """The header with the token, if there is one, as its file is now: it may have been rotated."""
+        place = self._on_change.token_file
+        if not place:
+            return []
+        token = read_secret_file(place)
+        if not (token and token.isascii() and token.isprintable()):
+            raise UsageError(f"{printable(place)} holds no bearer token", hint="it is one line of ASCII text")
+        return [("Authorization", f"Bearer {token}")]
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Interrupted("stopped while the server was told")
 
 
 def _write(place: Path, facts: dict[str, str]) -> None:

@@ -39,7 +39,8 @@ class Status:
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
-        self._lock = threading.Lock()
+        # A name is known or not for all that is done under it: metrics of one that is not would stay for ever.
+        self._lock = threading.RLock()
         self._states: dict[str, State] = {}
         self._moved: dict[str, int] = {}
         self._started = False
@@ -56,6 +57,7 @@ class Status:
                 self._states[delivery.name] = was if same else own
             for name in known:
                 self.metrics.forget(name)
+                self._moved.pop(name, None)
 
     def states(self) -> list[State]:
         """A picture of all deliveries at one time."""
@@ -68,13 +70,13 @@ class Status:
             if name not in self._states:
                 return
             state = self._states[name] = self._states[name]._replace(**values)
-        self.metrics.set("lading_ready", float(state.ready), delivery=name)
-        self.metrics.set("lading_model_bytes", state.size_bytes, delivery=name)
-        self.metrics.set("lading_model_files", state.files, delivery=name)
-        self.metrics.set("lading_last_success_timestamp_seconds", state.succeeded_s, delivery=name)
-        self.metrics.set("lading_version_since_timestamp_seconds", state.since_s, delivery=name)
-        if state.version:
-            self.metrics.only("lading_version_info", delivery=name, version=state.version, pin=state.pin)
+            self.metrics.set("lading_ready", float(state.ready), delivery=name)
+            self.metrics.set("lading_model_bytes", state.size_bytes, delivery=name)
+            self.metrics.set("lading_model_files", state.files, delivery=name)
+            self.metrics.set("lading_last_success_timestamp_seconds", state.succeeded_s, delivery=name)
+            self.metrics.set("lading_version_since_timestamp_seconds", state.since_s, delivery=name)
+            if state.version:
+                self.metrics.only("lading_version_info", delivery=name, version=state.version, pin=state.pin)
 
     @property
     def is_started(self) -> bool:
@@ -91,6 +93,14 @@ class Status:
 
     def hear(self, name: str, event: events.Event) -> None:
         """Count and show what a delivery tells."""
+        if isinstance(event, events.Evicted):
+            self.metrics.add("lading_store_evictions_total")
+            return
+        with self._lock:
+            if name in self._states:
+                self._count(name, event)
+
+    def _count(self, name: str, event: events.Event) -> None:
         match event:
             case events.Listed():
                 # What follows counts its bytes from zero.
@@ -119,14 +129,10 @@ class Status:
 
     def _move(self, name: str, event: events.Progress) -> None:
         received = event.done_bytes - event.resumed_bytes
-        with self._lock:
-            before = self._moved.get(name, 0)
-            # Less than before: what was damaged is fetched again.
-            came = max(received - before, 0)
-            self._moved[name] = received
-            if name in self._states:
-                self._states[name] = self._states[name]._replace(
-                    done_bytes=event.done_bytes, total_bytes=event.total_bytes
-                )
+        before = self._moved.get(name, 0)
+        # Less than before: what was damaged is fetched again.
+        came = max(received - before, 0)
+        self._moved[name] = received
+        self._states[name] = self._states[name]._replace(done_bytes=event.done_bytes, total_bytes=event.total_bytes)
         if came:
             self.metrics.add("lading_received_bytes_total", came, delivery=name)

@@ -3,7 +3,7 @@
     ask       what is it now?                                    (deliver.find)
     choose    may it be taken, and now?                          (policy, record)
     deliver   the new version beside the one in place, verified  (deliver)
-    switch    one rename                                         (versions)
+    switch    one rename                                         (versions, kept)
     tell      the model server loads it, and is ready            (server)
     forget    versions that are no longer kept
 
@@ -16,18 +16,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lading import registries
+from lading.agent.kept import Kept
 from lading.agent.policy import held_s, in_range, refused_s
 from lading.agent.record import Record, Refusal, read_record, write_record
 from lading.agent.server import Server
 from lading.agent.versions import Versions
-from lading.deliver import deliver
-from lading.errors import IntegrityError, Interrupted, LadingError, NotFound, Unavailable, UsageError
+from lading.errors import IntegrityError, Interrupted, LadingError, NotAllowed, NotFound, Unavailable, UsageError
 from lading.events import Loaded, Postponed, RolledBack, Switched
 from lading.finding import Request, Session, find, find_other
 from lading.manifest import Manifest
 from lading.measures import duration
 from lading.pins import split_pin
 from lading.registries.reference import SCHEMES, exact_reference
+from lading.settings import Settings
 from lading.settings.agent import Delivery
 from lading.uri import ModelURI, printable
 
@@ -59,11 +60,15 @@ def update(
     return _Turn(delivery, session, unix_time, host, doing).take()
 
 
-def in_place(delivery: Delivery) -> tuple[Manifest | None, float]:
+def in_place(delivery: Delivery, settings: Settings) -> tuple[Manifest | None, float]:
     """The manifest of what is in place, and since when (Unix time)."""
-    versions = Versions(delivery)
+    versions = _versions(delivery, settings)
     current = versions.current()
     return versions.manifest(current), _since_s(read_record(versions.record), current)
+
+
+def _versions(delivery: Delivery, settings: Settings) -> Versions | Kept:
+    return Versions(delivery) if delivery.destination else Kept(delivery, settings)
 
 
 class _Turn:
@@ -77,7 +82,7 @@ class _Turn:
     ) -> None:
         self._delivery, self._session, self._host, self._doing = delivery, session, host, doing
         self._unix_time = unix_time
-        self._versions = Versions(delivery)
+        self._versions = _versions(delivery, session.settings)
         self._record = read_record(self._versions.record)
         self._server = Server(delivery.on_change, session) if delivery.on_change else None
         self._exit_code = 0
@@ -98,7 +103,8 @@ class _Turn:
         try:
             found = self._ask(there)
         except Unavailable:
-            if there is not None or self._session.settings.offline != "last-known" or self._delivery.range:
+            may_recall = self._session.settings.offline == "last-known" and self._delivery.destination
+            if there is not None or not may_recall or self._delivery.range:
                 raise
             self._recall()
             return "updated", ""
@@ -170,14 +176,9 @@ class _Turn:
             self._session.listener(Postponed(self._delivery.name, _name(listed), why))
         return why
 
-    def _fetch(self, uri: str, key: str) -> str:
-        """Deliver ``uri`` to where the version ``key`` belongs; returns which version it is when it is there."""
-        manifest = deliver([Request(uri, self._versions.folder(key))], self._session)[0]
-        return self._versions.name(key, manifest.pin)
-
     def _recall(self) -> None:
         """With nothing in place, and nobody to ask: what a store remembers of the name."""
-        key = self._fetch(self._delivery.uri, self._versions.key(""))
+        key = self._versions.fetch(self._delivery.uri, self._versions.key(""), self._session)
         there = self._versions.manifest(key)
         self._versions.switch(key)
         name = _name(there) if there else key
@@ -188,7 +189,7 @@ class _Turn:
         """Deliver a version beside the one in place, and put it there."""
         self._doing("delivering")
         try:
-            came = self._fetch(str(uri), key)
+            came = self._versions.fetch(str(uri), key, self._session)
         except IntegrityError as error:
             # Not with every turn: it may be a terabyte that does not verify.
             self._refuse(key, error.message)
@@ -220,8 +221,10 @@ class _Turn:
         except Interrupted:
             raise
         except LadingError as error:
-            if isinstance(error, Unavailable) and self._delivery.on_change and not self._delivery.on_change.load:
-                # Whoever is called is away, which says nothing about the version: the next turn tells it.
+            away = isinstance(error, Unavailable) and self._delivery.on_change and not self._delivery.on_change.load
+            if away or isinstance(error, NotAllowed):
+                # Whoever is called is away, or does not know us, which says nothing about the version: the next
+                # turn tells it.
                 raise
             return self._roll_back(key, name, error)
         self._remember(self._record._replace(loaded=key))
@@ -266,8 +269,8 @@ class _Turn:
         """What a server is told that has no protocol for it."""
         manifest = self._versions.manifest(key)
         pin = manifest.pin if manifest else ""
-        destination = str(self._versions.destination)
-        return {"delivery": self._delivery.name, "version": name, "pin": pin, "destination": destination}
+        about = {"delivery": self._delivery.name, "version": name, "pin": pin}
+        return {**about, "destination": self._delivery.destination}
 
     def _remember(self, record: Record) -> None:
         self._record = record

@@ -23,8 +23,10 @@ import secrets
 from collections.abc import Collection
 from pathlib import Path
 
+from lading.deliver import deliver
 from lading.disk import disk_error
 from lading.errors import IntegrityError, Unsupported, UsageError
+from lading.finding import Request, Session
 from lading.manifest import FILE_NAME, Manifest
 from lading.settings.agent import Delivery
 from lading.uri import printable
@@ -54,7 +56,12 @@ class Versions:
         """Where the version with this key is delivered to."""
         return self.destination if self.layout == "folder" else self.root / key
 
-    def name(self, key: str, pin: str) -> str:
+    def fetch(self, uri: str, key: str, session: Session) -> str:
+        """Deliver ``uri`` to where the version ``key`` belongs; returns which version it is when it is there."""
+        manifest = deliver([Request(uri, self.folder(key))], session)[0]
+        return self._name(key, manifest.pin)
+
+    def _name(self, key: str, pin: str) -> str:
         """Give what was delivered as ``key`` the name that its pin asks for, and return that."""
         real = self.key(pin)
         if real != key and self.layout != "folder":

@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from lading.agent.agent import Agent
     from lading.cli import output
-    from lading.cli.reporters import reporter
+    from lading.cli.reporters import reporter_of
     from lading.errors import UsageError
     from lading.settings import Settings, config_path
     from lading.uri import printable
@@ -31,13 +31,12 @@ def run(arguments: argparse.Namespace) -> int:
         return settings
 
     load()
-    with reporter() as listener:
-        agent = Agent(load, arguments.environ, listener)
-        if not agent.settings.deliveries:
-            raise UsageError(
-                "nothing is to be kept current",
-                hint=f"list deliveries in {printable(str(config_path(arguments.environ)))}, as docs/agent.md shows",
-            )
-        with agent.endpoint() as endpoint:
-            output.say(f"{endpoint.url} shows how it goes")
-            return agent.run()
+    agent = Agent(load, reporter_of, arguments.environ)
+    if not agent.settings.deliveries:
+        raise UsageError(
+            "nothing is to be kept current",
+            hint=f"list deliveries in {printable(str(config_path(arguments.environ)))}, as docs/agent.md shows",
+        )
+    with agent.endpoint() as endpoint:
+        output.say(f"{endpoint.url} shows how it goes")
+        return agent.run()

@@ -67,7 +67,8 @@ def log_json(level: str, **fields: Any) -> None:
 
 def _log(line: str) -> None:
     try:
-        print(line, file=sys.stderr, flush=True)
+        # In one piece: other threads have something to say, too.
+        print(f"{line}\n", end="", file=sys.stderr, flush=True)
     except OSError:
         # A log that nobody reads, or whose disk is full, must not end a delivery.
         return

@@ -48,6 +48,11 @@ def tracing(settings: "Settings", uris: Sequence[str], listener: events.Listener
         yield heard
 
 
+def reporter_of(delivery: str) -> events.Listener:
+    """The listener for one of several deliveries at a time: every line names it, and there is no bar."""
+    return JsonReporter(delivery) if uses_json() else LineReporter(delivery)
+
+
 class _Pace:
     """Lets progress pass every ten seconds, by the transfer's own clock."""
 
@@ -67,25 +72,28 @@ class _Pace:
 
 
 class LineReporter:
-    """A line per event, and one every ten seconds while bytes move."""
+    """A line per event, and one every ten seconds while bytes move; before each the ``delivery``, if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, delivery: str = "") -> None:
         self._pace = _Pace()
+        self._start = f"{delivery}: " if delivery else ""
 
     def __call__(self, event: events.Event) -> None:
         if self._pace.lets_pass(event):
-            say(sentence(event))
+            say(self._start + sentence(event))
 
 
 class JsonReporter:
     """The same as JSON objects, one per line."""
 
-    def __init__(self) -> None:
+    def __init__(self, delivery: str = "") -> None:
         self._pace = _Pace()
+        self._about = {"delivery": delivery} if delivery else {}
 
     def __call__(self, event: events.Event) -> None:
         if self._pace.lets_pass(event):
-            log_json("info", event=type(event).__name__, message=sentence(event), **event._asdict())
+            fields = {**self._about, **event._asdict()}
+            log_json("info", event=type(event).__name__, message=sentence(event), **fields)
 
 
 class BarReporter:

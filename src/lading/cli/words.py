@@ -46,6 +46,8 @@ def sentence(event: events.Event) -> str:
             return f"the store has {count(event.files, 'file')} of it, {size(event.size_bytes)}"
         case events.Placed():
             return f"out of the store to {event.destination}: {event.ways}, in {duration(event.seconds)}"
+        case events.Evicted():
+            return f"evicted {event.uri} from the store, {size(event.freed_bytes)}: {event.why}"
         case events.Unpacking():
             return f"unpacking {event.name}"
         case events.Opened():
@@ -75,18 +77,16 @@ def _of_the_agent(event: events.OfTheAgent) -> str:
     match event:
         case events.Switched():
             before = f", in the place of {event.before}" if event.before else ""
-            return f"{event.delivery}: {event.version} is in place{before}"
+            return f"{event.version} is in place{before}"
         case events.Loaded():
-            return f"{event.delivery}: the server has loaded {event.version}, in {duration(event.seconds)}"
+            return f"the server has loaded {event.version}, in {duration(event.seconds)}"
         case events.RolledBack():
             again = f"it is not tried again for {duration(event.again_in_s)}"
-            return (
-                f"{event.delivery}: {event.version} is refused ({event.why}); {event.before} is in place again, {again}"
-            )
+            return f"{event.version} is refused ({event.why}); {event.before} is in place again, {again}"
         case events.Postponed():
-            return f"{event.delivery}: {event.version} waits: {event.why}"
+            return f"{event.version} waits: {event.why}"
         case events.Failed():
-            return f"{event.delivery}: error[{event.code}]: {event.why}" + (f" ({event.hint})" if event.hint else "")
+            return f"error[{event.code}]: {event.why}" + (f" ({event.hint})" if event.hint else "")
         case events.Reconfigured():
             return f"the configuration is read: {event.deliveries} to keep current"
         case events.NotReconfigured():

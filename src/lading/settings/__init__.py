@@ -116,6 +116,11 @@ class Settings(NamedTuple):
             termination_log=termination_log(env),
         )
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Those that choose files: ``+`` before one that allows, ``-`` before one that ignores."""
+        return (*(f"+{pattern}" for pattern in self.allow), *(f"-{pattern}" for pattern in self.ignore))
+
     def for_uri(self, uri: ModelURI) -> "Settings":
         """These settings with the credentials for ``uri``, read anew: those of the longest prefix that covers it."""
         rule = rule_for(self.credentials, uri)

@@ -43,7 +43,7 @@ class OnChange(NamedTuple):
     ``load`` is the URL of a server with the Open Inference Protocol's repository extension, ``touch`` a file
     to write, ``post`` a URL to call, ``exit`` the code with which the agent ends.  The others belong to
     ``load``: ``model`` is its name there, ``ready_s`` the time it may take, ``probe`` the body of an
-    inference request that must succeed.
+    inference request that must succeed.  ``token_file`` holds a bearer token for ``load`` and ``post``.
     """
 
     load: str = ""
@@ -53,10 +53,11 @@ class OnChange(NamedTuple):
     model: str = ""
     ready_s: float = 300.0
     probe: Mapping[str, Any] = MappingProxyType({})
+    token_file: str = ""
 
 
 class Delivery(NamedTuple):
-    """One model that is kept current.
+    """One model that is kept current: at its ``destination``, or in the store alone.
 
     ``layout`` is how versions stand at the destination (docs/agent.md); ``keep`` old ones stay beside the
     present one.  It is asked for every ``every_s`` seconds, more or less by the share ``jitter``.  ``range``
@@ -65,7 +66,7 @@ class Delivery(NamedTuple):
 
     name: str
     uri: str
-    destination: str
+    destination: str = ""
     layout: str = "link"
     every_s: float = 60.0
     jitter: float = 0.1
@@ -90,12 +91,13 @@ class Delivery(NamedTuple):
 class AgentSettings(NamedTuple):
     """What is kept current, and where that is said.
 
-    ``port`` 0 is any free one.  With ``token_file``, all but the health endpoints want its text as a bearer
+    ``parallel`` deliveries have their turns at a time.  ``port`` 0 is any free one.  With ``token_file``, all but the health endpoints want its text as a bearer
     token; ``certificate`` and ``key`` are files of PEM text; ``mlflow_secret_file`` holds the secret of
     MLflow's webhooks, without which none is believed.
     """
 
     deliveries: tuple[Delivery, ...] = ()
+    parallel: int = 2
     listen: str = "127.0.0.1"
     port: int = PORT
     token_file: str = ""
@@ -109,14 +111,16 @@ def read_agent(settings: Settings) -> AgentSettings:
     own = _read(AgentSettings, dict(settings.agent), "agent", without=("deliveries",))
     if not 0 <= own.port < 65536:
         raise UsageError(f"agent.port is {own.port}", hint="a port is a number up to 65535")
+    if own.parallel < 1:
+        raise UsageError("agent.parallel is 0", hint="one delivery at a time is the least")
     if bool(own.certificate) != bool(own.key):
         raise UsageError("agent has a certificate without a key, or a key without a certificate")
-    deliveries = tuple(_delivery(item, index) for index, item in enumerate(settings.deliveries))
+    has_store = bool(settings.store.path)
+    deliveries = tuple(_delivery(item, index, has_store=has_store) for index, item in enumerate(settings.deliveries))
     for first, second in combinations(deliveries, 2):
         if first.name == second.name:
             raise UsageError(f"two deliveries are called {printable(first.name)}")
-        places = first.destination, second.destination
-        if os.path.commonpath(places) in places:
+        if share_a_place(first, second):
             raise UsageError(
                 f"the destinations of {printable(first.name)} and {printable(second.name)} lie within each other",
                 hint="each needs a folder of its own",
@@ -124,27 +128,54 @@ def read_agent(settings: Settings) -> AgentSettings:
     return own._replace(deliveries=deliveries)
 
 
-def _delivery(item: Mapping[str, Any], index: int) -> Delivery:
+def share_a_place(first: Delivery, second: Delivery) -> bool:
+    """Whether the destination of one lies within that of the other."""
+    places = first.destination, second.destination
+    return all(places) and os.path.commonpath(places) in places
+
+
+def _delivery(item: Mapping[str, Any], index: int, *, has_store: bool) -> Delivery:
     item = dict(item)
     shown = f"delivery {printable(str(item.get('name', index + 1)))}"
-    if missing := [key for key in ("name", "uri", "destination") if not item.get(key)]:
-        raise UsageError(f"{shown} has no {missing[0]}", hint="each needs a name, a uri and a destination")
+    if missing := [key for key in ("name", "uri") if not item.get(key)]:
+        raise UsageError(f"{shown} has no {missing[0]}", hint="each needs a name and a uri, and mostly a destination")
+    if "destination" not in item:
+        _check_kept(item, shown, has_store=has_store)
     if "verify" in item:
         # YAML reads "off" as false.
         item["verify"] = parse_verify("off" if item["verify"] is False else str(item["verify"]))
     canary = _read(Canary, _mapping(item.pop("canary", {}), shown), f"{shown}: canary") if "canary" in item else None
     told = _on_change(_mapping(item.pop("on_change", {}), shown), shown) if "on_change" in item else None
     delivery = _read(Delivery, item, shown, without=("canary", "on_change"))
-    delivery = delivery._replace(destination=os.path.normpath(delivery.destination))
+    if "destination" in item:
+        delivery = delivery._replace(destination=_destination(delivery, shown))
     _check(delivery, canary, shown)
     return delivery._replace(canary=canary, on_change=told)
+
+
+def _check_kept(item: Mapping[str, Any], shown: str, *, has_store: bool) -> None:
+    if not has_store:
+        raise UsageError(
+            f"{shown} has no destination, and there is no store that could keep it",
+            hint="give it a destination, or the configuration a store.path",
+        )
+    if of_a_place := [key for key in ("layout", "keep", "on_change") if key in item]:
+        raise UsageError(
+            f"{shown} has no destination, and can have no {of_a_place[0]}",
+            hint="it is kept in the store alone: leave that out, or give it a destination",
+        )
+
+
+def _destination(delivery: Delivery, shown: str) -> str:
+    place = os.path.normpath(delivery.destination)
+    if not place.startswith("/") or place == "/":
+        raise UsageError(f"{shown} has the destination {printable(delivery.destination)!r}", hint="write it from / on")
+    return place
 
 
 def _check(delivery: Delivery, canary: Canary | None, shown: str) -> None:
     if not _NAME.fullmatch(delivery.name):
         raise UsageError(f"{shown} needs another name", hint="letters, digits, dots, dashes and underscores, up to 63")
-    if not delivery.destination.startswith("/") or delivery.destination == "/":
-        raise UsageError(f"{shown} has the destination {printable(delivery.destination)!r}", hint="write it from / on")
     if delivery.layout not in LAYOUTS:
         raise UsageError(f"{shown} has the layout {delivery.layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
     if delivery.every_s < 1 or delivery.jitter > 1:
@@ -163,6 +194,8 @@ def _on_change(item: dict[str, Any], shown: str) -> OnChange:
             raise UsageError(f"{shown}: on_change has the URL {printable(url)!r}", hint="it begins with http://")
     if told.load and not _MODEL.fullmatch(told.model):
         raise UsageError(f"{shown}: on_change.load needs model, its name at the server")
+    if told.token_file and not (told.load or told.post):
+        raise UsageError(f"{shown}: on_change has a token_file, and no load or post that it is for")
     if not 0 <= told.exit < 126:
         raise UsageError(f"{shown}: on_change.exit is {told.exit}", hint="an exit code is a number up to 125")
     return told

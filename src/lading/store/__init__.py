@@ -11,7 +11,8 @@
       origins/ORIGIN/KEY          empty: which models are of one origin; in ORIGIN.unverified those fetched with ``off``
       asked/QUESTION              a KEY: what was last delivered for this question, should its registry go away
       uses/KEY                    empty: its time is that of the last use
-      references/NAME             a KEY: a model that somebody keeps, whatever its last use
+      references/NAME             a KEY: a model that somebody keeps, whatever its last use; with facts as in ``asked``
+      agent/NAME.json             what the agent remembers of a delivery that ends here
       locks/KEY                   held (flock) by the process that fetches this model
       leases/KEY.…                held (flock) by a process that needs this model now
       quarantine/KEY.…            what had rotted, for a week
@@ -35,10 +36,11 @@ import secrets
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lading.disk import disk_error, place_file
 from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
+from lading.events import Listener, ignore
 from lading.manifest import FILE_NAME, STRONG, File, Manifest
 from lading.reuse import Vouched, unchanged
 from lading.settings import Settings, VerifyMode
@@ -51,7 +53,10 @@ from lading.workspace import read_manifest, remove_tree
 
 FORMAT = 1
 REMOVED = ".removed."
-_FOLDERS = ("models", "incoming", "blobs", "origins", "asked", "uses", "references", "locks", "leases", "quarantine")
+_FOLDERS = (
+    *("models", "incoming", "blobs", "origins", "asked", "uses", "references", "agent", "locks", "leases"),
+    "quarantine",
+)
 # All that may be where a store begins; a new ext4 volume is not quite empty.
 _LAYOUT = (*_FOLDERS, "format", "swept", "lost+found")
 # Of one origin; older revisions have less and less in common with what is fetched now.
@@ -78,7 +83,7 @@ class Model(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a question was answered with: a model, and the facts of its manifest without the files."""
+    """A model as one who asked for it knows it: the facts of its manifest without the files, and since when."""
 
     key: str
     facts: Manifest
@@ -96,14 +101,16 @@ class Store:
     """The store at ``settings.path``, made if it is not there.  Safe for any number of processes.
 
     Where ``writable`` is false, this process may only read it: then it may call nothing that says so.
-    Methods raise ``OSError``; who calls them turns it to words with ``disk_error``.
+    Methods raise ``OSError``; who calls them turns it to words with ``disk_error``.  ``listener`` hears of
+    every model that this process evicts.
     """
 
     address = ADDRESS
     """The algorithm that every file is kept by."""
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: StoreSettings, listener: Listener = ignore) -> None:
         self.settings = settings
+        self.listener = listener
         self.root = Path(os.path.abspath(settings.path))
         self.models_folder = self.root / "models"
         self.incoming_folder = self.root / "incoming"
@@ -252,18 +259,11 @@ class Store:
 
     def remember(self, delivered: Manifest, key: str) -> None:
         """Note that this is what its question was answered with."""
-        facts = delivered._replace(files=(), archives=())
-        write_whole(self._asked / delivered.asked, [json.dumps({"key": key, "facts": facts.to_json()}), "\n"])
+        write_whole(self._asked / delivered.asked, [json.dumps({"key": key, "facts": _without_files(delivered)}), "\n"])
 
     def recall(self, asked: str) -> Answer | None:
         """What a question was last answered with."""
-        place = self._asked / asked
-        try:
-            answer = json.loads(place.read_text(encoding="utf-8"))
-            facts = Manifest.loads(json.dumps(answer["facts"]))
-            return Answer(str(answer["key"]), facts, place.stat().st_mtime)
-        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, IntegrityError, Unsupported):
-            return None
+        return _read_answer(self._asked / asked)
 
     def _origins(self, origin: str) -> tuple[Path, Path]:
         """Where models of an origin are noted, and where those are that were fetched without verifying."""
@@ -327,13 +327,24 @@ class Store:
         """Keep a model from being evicted while the block runs, or the process lives."""
         return self.leases.hold(key) if self.writable else contextlib.nullcontext()
 
-    def refer(self, name: str, key: str | None) -> None:
-        """Keep the model with ``key`` under this name from now on; None lets it go."""
-        place = self._references / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    def refer(self, name: str, key: str | None, delivered: Manifest | None = None) -> None:
+        """Keep the model with ``key`` under this name from now on; None lets it go.
+
+        ``delivered`` is what it is for who keeps it; ``kept`` tells that again.
+        """
+        place = self._reference(name)
         if key is None:
             place.unlink(missing_ok=True)
         else:
-            write_whole(place, [json.dumps({"name": name, "key": key}), "\n"])
+            facts = {"facts": _without_files(delivered)} if delivered else {}
+            write_whole(place, [json.dumps({"name": name, "key": key, **facts}), "\n"])
+
+    def kept(self, name: str) -> Answer | None:
+        """What is kept under this name, if that was told with its facts."""
+        return _read_answer(self._reference(name))
+
+    def _reference(self, name: str) -> Path:
+        return self._references / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
     def references(self) -> dict[str, list[str]]:
         """Who keeps each model, by its key."""
@@ -420,6 +431,19 @@ def read_reference(place: Path) -> tuple[str, str]:
         return str(reference["name"]), str(reference["key"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "", ""
+
+
+def _without_files(delivered: Manifest) -> dict[str, Any]:
+    return delivered._replace(files=(), archives=()).to_json()
+
+
+def _read_answer(place: Path) -> Answer | None:
+    try:
+        answer = json.loads(place.read_text(encoding="utf-8"))
+        facts = Manifest.loads(json.dumps(answer["facts"]))
+        return Answer(str(answer["key"]), facts, place.stat().st_mtime)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, IntegrityError, Unsupported):
+        return None
 
 
 def _size_below(root: Path) -> Callable[[str], int | None]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lading.disk import free_bytes, sync_file_system
 from lading.errors import NoSpace
+from lading.events import Evicted
 from lading.manifest import WORKSPACE_NAME
 from lading.measures import size
 from lading.store import REMOVED, Store, read_reference
@@ -112,7 +113,7 @@ def is_due(store: Store) -> bool:
 def give_way(store: Store) -> bool:
     """Evict the model used longest ago; false if none may go."""
     for key in _candidates(store):
-        _evict(store, key, "")
+        _evict(store, key, "room is needed")
         return True
     return False
 
@@ -130,7 +131,7 @@ def make_room(store: Store, needed_bytes: int) -> None:
         for key in _candidates(store):
             if free_bytes(store.root) >= needed_bytes:
                 return
-            _evict(store, key, "")
+            _evict(store, key, "room is needed")
     free = free_bytes(store.root)
     if free < needed_bytes:
         raise Full(
@@ -166,7 +167,9 @@ def _evict(store: Store, key: str, why: str) -> Gone:
     freed = store.remove(key)
     # Some file systems give space back only with the next transaction.
     sync_file_system(store.root)
-    return Gone(key, manifest.requested if manifest else "", freed, why)
+    gone = Gone(key, manifest.requested if manifest else "", freed, why)
+    store.listener(Evicted(gone.uri or key, freed, why))
+    return gone
 
 
 def _evictable_bytes(store: Store) -> int:

@@ -39,13 +39,16 @@ class Bounds(NamedTuple):
     span_bytes: int = SPAN_BYTES
 
 
-def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup")) -> Bounds:
-    """Bounds from the memory and CPU that this process may use; ``wanted_workers`` zero means "choose"."""
+def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup"), *, sessions: int = 1) -> Bounds:
+    """Bounds from the memory and CPU that this process may use; ``wanted_workers`` zero means "choose".
+
+    Memory is for as many ``sessions`` at a time; the CPU is watched, and needs no share.
+    """
     cpus = cpu_limit(root)
     most, buffer_bytes = min(wanted_workers or _MOST_WORKERS, _MOST_WORKERS), BUFFER_BYTES
     memory = memory_limit_bytes(root)
     if memory is not None:
-        spare = max(memory - _RESERVED_BYTES, 0)
+        spare = max(memory - _RESERVED_BYTES, 0) // sessions
         buffer_bytes = min(buffer_bytes, spare // 2)
         most = min(most, spare // 2 // _WORKER_BYTES)
     most = max(most, 1 if wanted_workers == 1 else _FEWEST_WORKERS)
