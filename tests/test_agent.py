@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lading.agent.agent import Agent
+from lading.agent.update import Outcome
 from lading.deliver import deliver
 from lading.errors import Interrupted, UsageError
 from lading.events import Delivered, Evicted, Failed, NotReconfigured, Placed, Progress, Reconfigured, Switched, ignore
@@ -425,6 +426,30 @@ def test_the_end_of_the_agent_ends_every_turn_and_the_next_process_resumes(world
     assert (world.folder / "models/b/model.bin").exists()
 
 
+def test_a_turn_that_cannot_be_stopped_is_left_behind(world, monkeypatch):
+    stuck, begun = threading.Event(), threading.Event()
+
+    def hang(*_, **__):
+        begun.set()
+        stuck.wait(30)
+        return Outcome("updated", None)
+
+    monkeypatch.setattr("lading.agent.agent.update", hang)
+    monkeypatch.setattr("lading.agent.agent._PATIENCE_S", 0.05)
+    world.write(world.delivery("one"))
+    agent = world.agent()
+    agent.tick()
+    assert begun.wait(20)
+    (turn,) = agent._turns
+    assert agent.run(stop=lambda: True) == 0
+    assert not turn.is_over
+    # Nothing that it does from now on is told, nor does the interpreter wait for it.
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("lading-turn-"))
+    stuck.set()
+    world.turn(agent)
+    assert 'outcome="updated"} 1' in agent.metrics.text()
+
+
 def test_one_that_ends_the_process_stops_the_others(world, gate):
     world.write(gate.delivery(world, "slow"), world.delivery("quick", on_change={"exit": 10}))
     agent = world.agent()
@@ -597,6 +622,18 @@ def test_the_marks_of_the_store_are_kept_though_nothing_is_delivered(world, stor
     assert len(world.told(Evicted)) == 2
     assert "lading_store_evictions_total 2\n" in agent.metrics.text()
     assert "lading_store_models 1\n" in agent.metrics.text()
+
+
+def test_a_store_that_cannot_be_looked_at_is_told_and_ends_nothing(world, stored):
+    store = stored("one")
+    agent = world.agent()
+    (store.root / "format").write_text("{}")
+    world.turn(agent)
+    assert {(event.delivery, event.code) for event in world.told(Failed)} == {("", "integrity"), ("one", "integrity")}
+    assert not agent.status.is_ready
+    (store.root / "format").unlink()
+    world.pass_s(agent, 120)
+    assert agent.status.is_ready
 
 
 def test_age_evicts_what_nobody_declares(world, stored):

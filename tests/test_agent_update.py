@@ -1,5 +1,6 @@
 """One turn of a delivery: what is in place after it, and what the server has."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -13,13 +14,23 @@ from lading.agent.record import read_record
 from lading.agent.update import update
 from lading.agent.versions import Versions
 from lading.deliver import deliver
-from lading.errors import IntegrityError, Interrupted, NotFound, Unavailable, Unsupported, UsageError
+from lading.errors import (
+    IntegrityError,
+    Interrupted,
+    LadingError,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
 from lading.events import Loaded, Postponed, RolledBack, Switched
 from lading.settings.agent import Canary, Delivery, OnChange
 from lading.settings.registries import RegistryEntry
 from lading.settings.store import StoreSettings
+from lading.store import Store
 from servers.fake_v2 import BROKEN, MUTE, FakeV2
-from servers.faulty_http import reset
+from servers.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, redirect, reset, status
 from servers.trees import read_tree, write_tree
 
 
@@ -415,6 +426,141 @@ def test_a_webhook_that_refuses_rolls_back_and_one_that_is_away_is_called_again(
     assert world.answer == b"three"
     world.turn(on_change=OnChange(post=f"{server.url}/changed"))
     assert calls[-1]["version"] == world.turn().manifest.pin.rpartition("pin=")[2][:19]
+
+
+@pytest.fixture
+def token(tmp_path):
+    place = tmp_path / "token"
+    place.write_text("s3cret-one\n")
+    return place
+
+
+def test_a_token_goes_with_every_request_as_its_file_is_now(world, v2, server, token):
+    on_change = world.delivery.on_change._replace(token_file=str(token), probe={"inputs": []})
+    world.turn(on_change=on_change)
+    assert v2.serving == b"one"
+    assert {request.headers.get("authorization") for request in server.requests} == {"Bearer s3cret-one"}
+    server.requests.clear()
+    token.write_text("s3cret-two")
+    world.offer(b"two")
+    world.turn()
+    assert v2.serving == b"two"
+    assert {request.headers.get("authorization") for request in server.requests} == {"Bearer s3cret-two"}
+
+
+@pytest.mark.parametrize("kind", ["load", "post"])
+def test_a_token_follows_no_redirect(world, server, token, kind):
+    with FaultyServer() as elsewhere:
+        server.misbehave(ANYWHERE, redirect(f"{elsewhere.url}/there", code=307, on=anything, times=ALWAYS))
+        told = {"load": {"load": server.url, "model": "iris"}, "post": {"post": f"{server.url}/changed"}}[kind]
+        with contextlib.suppress(Unsupported):
+            world.turn(on_change=OnChange(token_file=str(token), **told))
+        assert server.requests
+        assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("code", [401, 403])
+@pytest.mark.parametrize("kind", ["load", "post"])
+def test_a_token_that_is_refused_says_nothing_about_the_version(world, server, token, v2, kind, code):
+    on_change = world.delivery.on_change if kind == "load" else OnChange(post=f"{server.url}/v2/health/live")
+    world.turn(on_change=on_change._replace(token_file=str(token)))
+    world.offer(b"two")
+    server.misbehave("/v2/health/live", status(code, b"s3cret-one", on=anything, times=ALWAYS))
+    with pytest.raises(NotAllowed, match=str(code)) as caught:
+        world.turn()
+    assert "s3cret" not in f"{caught.value.message}{caught.value.hint}"
+    # Where it is asked before the switch, nothing is switched.
+    assert world.answer == (b"one" if kind == "load" else b"two")
+    server._faults.clear()
+    world.turn()
+    assert world.answer == b"two"
+    assert not world.told(RolledBack)
+
+
+@pytest.mark.parametrize("kind", ["load", "post"])
+@pytest.mark.parametrize(("text", "said"), [(None, "token"), ("", "no bearer token"), ("a\nb", "no bearer token")])
+def test_a_token_that_cannot_be_read_is_told_and_nothing_refused_for_it(world, v2, server, tmp_path, kind, text, said):
+    place = tmp_path / "absent"
+    if text is not None:
+        place.write_text(text)
+    on_change = world.delivery.on_change if kind == "load" else OnChange(post=f"{server.url}/v2/health/live")
+    with pytest.raises(LadingError, match=said):
+        world.turn(on_change=on_change._replace(token_file=str(place)))
+    assert world.answer == b"one"
+    assert read_record(Versions(world.delivery).record).refused == {}
+    place.write_text("good")
+    assert world.turn().word == "unchanged"
+    assert read_record(Versions(world.delivery).record).loaded
+
+
+def test_a_server_that_says_the_token_back_is_not_quoted(world, v2, server, token):
+    world.turn(on_change=world.delivery.on_change._replace(token_file=str(token)))
+    world.offer(b"two")
+    server.misbehave(
+        "/v2/repository/models/iris/load", status(500, b'{"error": "s3cret-one"}', on=anything, times=ALWAYS)
+    )
+    world.turn()
+    assert world.answer == b"one"
+    assert "s3cret" not in repr(world.events)
+    assert "s3cret" not in Versions(world.delivery).record.read_text()
+
+
+def test_a_load_that_is_stopped_is_no_refusal(world, v2, new_session, monkeypatch):
+    world.turn()
+    world.offer(b"two")
+    sessions = []
+    made = world._new_session
+
+    def noted(**settings):
+        sessions.append(made(**settings))
+        return sessions[-1]
+
+    world._new_session = noted
+    load = v2._load
+
+    def stop():
+        sessions[-1].retry.stop.set()
+        sessions[-1].http.interrupt()
+        return load()
+
+    monkeypatch.setattr(v2, "_load", stop)
+    with pytest.raises(Interrupted):
+        world.turn()
+    assert read_record(Versions(world.delivery).record).refused == {}
+    monkeypatch.setattr(v2, "_load", load)
+    world.turn()
+    assert (world.answer, v2.serving) == (b"two", b"two")
+    assert not world.told(RolledBack)
+
+
+def test_in_the_store_alone_what_does_not_verify_is_not_fetched_with_every_turn(world, server, tmp_path):
+    world.settings["store"] = StoreSettings(path=str(tmp_path / "store"))
+    catalog(world, v1="live")
+    url = server.put("/model.bin", b"wrong")
+    version = {"uri": url, "digest": f"sha256:{'0' * 64}"}
+    world.origin.with_name("catalog.yaml").write_text(
+        yaml.safe_dump({"models": {"iris": {"versions": {"v1": version}}}})
+    )
+    with pytest.raises(IntegrityError):
+        world.turn(uri="model-registry://iris", destination="")
+    asked = server.asked_bytes
+    with pytest.raises(Unavailable, match="was refused"):
+        world.turn()
+    assert server.asked_bytes == asked
+    assert Store(world.settings["store"]).references() == {}
+
+
+def test_in_the_store_alone_a_newer_version_is_held_too(world, tmp_path):
+    world.settings["store"] = StoreSettings(path=str(tmp_path / "store"))
+    world.turn(destination="", hold_s=600.0)
+    world.offer(b"two")
+    assert world.turn().word == "postponed"
+    world.unix_s += 600
+    outcome = world.turn()
+    assert outcome.word == "updated"
+    assert outcome.since_s == world.unix_s
+    store = Store(world.settings["store"])
+    assert [(store.folder(key) / "answer").read_bytes() for key in store.references()] == [b"two"]
 
 
 def test_a_change_can_end_the_agent_once(world):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 import urllib.request
 from contextlib import contextmanager
 
@@ -63,6 +64,36 @@ def test_an_agent_delivers_answers_probes_and_stops_at_a_signal(tmp_path, config
             assert lading("health", *option, environ=environ)[:2] == (0, "ok\n")
         agent.send_signal(signal.SIGTERM)
         assert agent.wait(20) == 143
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_several_go_on_at_a_time_each_line_names_its_own_and_a_signal_ends_all(tmp_path, config, log_format):
+    write_model(tmp_path / "warm")
+    slow = Slow()
+    with serve(tmp_path, slow.handler()) as url:
+        environ = config({"parallel": 3})
+        settings = yaml.safe_load((tmp_path / "lading.yaml").read_text())
+        slows = [{"name": name, "uri": f"{url}/{name}.bin", "destination": f"{tmp_path}/{name}"} for name in ("a", "b")]
+        settings["deliveries"] = [{"name": "warm", "uri": str(tmp_path / "warm")}, *slows]
+        settings["store"] = {"path": str(tmp_path / "store")}
+        (tmp_path / "lading.yaml").write_text(yaml.safe_dump(settings))
+        with running(environ, "--log-format", log_format) as agent:
+            try:
+                line = read_until(agent, "is in place")
+                if log_format == "json":
+                    assert json.loads(line)["delivery"] == "warm"
+                else:
+                    assert line.startswith("warm: sha256:")
+                assert slow.begun.wait(30)
+                outcome = lading("health", environ=environ)
+                assert "waiting for a, b" in outcome.err
+                asked = time.monotonic()
+                agent.send_signal(signal.SIGTERM)
+                assert agent.wait(20) == 143
+                assert time.monotonic() - asked < 5
+            finally:
+                slow.go_on.set()
+        assert "kept by agent/warm" in lading("store", "ls", environ=environ).out
 
 
 def test_health_says_what_is_lacking(tmp_path, config):

@@ -22,11 +22,13 @@ from lading.disk import disk_error
 from lading.errors import LadingError
 from lading.finding import Session
 from lading.manifest import Manifest
+from lading.otlp import Send
 from lading.retry import Clock, SystemClock
 from lading.settings import Settings, config_path
 from lading.settings.agent import AgentSettings, Delivery, read_agent
 from lading.store import Store
 from lading.store.eviction import prune
+from lading.traces import Trace
 from lading.uri import printable
 
 # How soon a changed configuration and a hint are noticed.
@@ -51,7 +53,8 @@ class Agent:
 
     Raises what is wrong with the first configuration; one that is wrong later is told, and the one before
     holds.  ``load`` reads the settings anew.  ``listen`` gives the listener for a turn of the delivery with this
-    name, which may be called from any thread, and that of the agent itself for "".
+    name, which may be called from any thread, and that of the agent itself for "".  ``send`` takes the traces of
+    turns, from any thread too.
     """
 
     def __init__(
@@ -63,8 +66,9 @@ class Agent:
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
         unix_time: Callable[[], float] = time.time,
         host: str = "",
+        send: Send = lambda _: None,
     ) -> None:
-        self._load, self._path = load, config_path(environ)
+        self._load, self._path, self._send = load, config_path(environ), send
         self._listen, self._clock, self._unix_time = listen, clock, unix_time
         self._host = host or socket.gethostname()
         self._seen = self._stamp()
@@ -149,11 +153,12 @@ class Agent:
                 turn.begin()
 
     def _turn(self, delivery: Delivery) -> Turn:
-        listener = self._listen(delivery.name)
+        listener, trace = self._listen(delivery.name), Trace([delivery.uri], delivery.name)
 
         def tell(event: events.Event) -> None:
             if turn.is_stopped and not isinstance(event, events.Evicted):
                 return
+            trace.hear(event)
             self.status.hear(delivery.name, event)
             if not isinstance(event, _UNSAID) and not self._is_said(event):
                 listener(event)
@@ -168,7 +173,7 @@ class Agent:
         settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
         session = Session(settings, tell, self._clock, sessions=beside)
         take = partial(update, delivery, session, unix_time=self._unix_time, host=self._host, doing=doing)
-        turn = Turn(delivery, session, take, self._wake.set)
+        turn = Turn(delivery, session, trace.sent(self._send)(take), self._wake.set)
         return turn
 
     def _finish(self) -> int:
@@ -199,6 +204,8 @@ class Agent:
         current = outcome.word in ("unchanged", "updated")
         if current:
             self._postponed.pop(delivery.name, None)
+        if outcome.word == "updated":
+            self._store_due_s = self._clock.now()
         self._show(delivery, outcome.manifest, outcome.since_s, waits=outcome.waits, code="", error="", hint="")
         if current:
             self.status.change(delivery.name, succeeded_s=self._unix_time())
