@@ -5,9 +5,9 @@ import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 import trustme
@@ -28,82 +28,15 @@ from lading.http_wire import Head
 from lading.origin import Origin, split_url
 from lading.retry import Retry
 from lading.settings import Limits, Network
-
-Headers = dict[str, str]
-Answer = tuple[int, Headers, bytes]
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.waits: list[float] = []
-
-    def now(self) -> float:
-        return 0.0
-
-    def wait(self, stop: threading.Event, seconds: float) -> bool:
-        self.waits.append(seconds)
-        return stop.is_set()
-
-
-class Server:
-    """An HTTP server that answers as it is told and remembers the requests: (method, path, headers)."""
-
-    def __init__(self, answer: Callable[[str, str, Headers], Answer], tls: ssl.SSLContext | None = None) -> None:
-        self.requests: list[tuple[str, str, Headers]] = []
-        self.connections = 0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                outer.connections += 1
-                super().setup()
-
-            def serve(self) -> None:
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                self.rfile.read(int(headers.get("content-length") or 0))
-                outer.requests.append((self.command, self.path, headers))
-                status, extra, body = answer(self.command, self.path, headers)
-                self.send_response(status)
-                for name, value in extra.items():
-                    self.send_header(name, value)
-                if "Transfer-Encoding" not in extra:
-                    self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
-                if extra.get("Connection") == "drop":
-                    self.close_connection = True
-
-            do_GET = do_HEAD = do_POST = do_PUT = serve  # noqa: N815 - the names that http.server looks for
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            def handle_error(self, *args: object) -> None:
-                pass
-
-        self.server = Quiet(("127.0.0.1", 0), Handler)
-        if tls is not None:
-            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        self.port = self.server.server_port
-        self.url = f"{'https' if tls else 'http'}://localhost:{self.port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+from servers import faulty_http
+from servers.faulty_http import ALWAYS, Answer, FaultyServer, cut, stall
 
 
 class Proxy:
     """A forward proxy for http, and a tunnel for https."""
 
     def __init__(self, refuse: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        self.seen: list[tuple[str, Headers]] = []
+        self.seen: list[tuple[str, dict[str, str]]] = []
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -140,12 +73,13 @@ class Proxy:
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.address = f"127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), name="proxy", daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
         self.server.shutdown()
-        self.thread.join()
         self.server.server_close()
 
 
@@ -159,25 +93,24 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 @pytest.fixture
-def running() -> Iterator[Callable[[Server | Proxy], Server | Proxy]]:
-    started: list[Server | Proxy] = []
-    yield lambda each: started.append(each) or each  # type: ignore[func-returns-value]
-    for each in started:
-        each.stop()
+def running():
+    """Start a server or a proxy."""
+    with ExitStack() as stack:
+        yield stack.enter_context
 
 
 @pytest.fixture
-def client() -> Iterator[Callable[..., HttpClient]]:
-    clients: list[HttpClient] = []
+def client(clock):
+    """Make clients on the fake clock: ``client(attempts=3, **network)``."""
+    with ExitStack() as stack:
 
-    def make(*, attempts: int = 3, clock: FakeClock | None = None, **network: object) -> HttpClient:
-        retry = Retry(stop=threading.Event(), clock=clock or FakeClock(), attempts=attempts)
-        clients.append(HttpClient(Network(**network), Limits(connect_s=5.0, stall_s=5.0), retry))  # type: ignore[arg-type]
-        return clients[-1]
+        def make(*, attempts: int = 3, **network) -> HttpClient:
+            retry = Retry(stop=threading.Event(), clock=clock, attempts=attempts)
+            http = HttpClient(Network(**network), Limits(connect_s=5.0, stall_s=5.0), retry)
+            stack.callback(http.close)
+            return http
 
-    yield make
-    for each in clients:
-        each.close()
+        yield make
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +131,13 @@ def bundle(authority: trustme.CA, tmp_path: Path) -> str:
     return str(tmp_path / "ca.pem")
 
 
-def ok(body: bytes = b"hello", **headers: str) -> Callable[[str, str, Headers], Answer]:
-    return lambda *_: (200, headers, body)
+def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> FaultyServer:
+    server = FaultyServer(tls, "localhost")
+    server.routes["/"] = lambda request: answer
+    return server
+
+
+HELLO = Answer(body=b"hello")
 
 
 # ---- URLs ----------------------------------------------------------------------------------
@@ -294,7 +232,7 @@ def test_no_proxy_is_read_as_other_programs_read_it(rule: str, url: str, exclude
 # ---- proxies -------------------------------------------------------------------------------
 
 
-def test_http_goes_through_the_proxy_as_a_whole_url(running, client) -> None:  # type: ignore[no-untyped-def]
+def test_http_goes_through_the_proxy_as_a_whole_url(running, client) -> None:
     proxy = running(Proxy())
     http = client(http_proxy=f"http://user:p%40ss@{proxy.address}")
     assert http.fetch("GET", "http://models.test/a?b=c")[1] == b"via proxy"
@@ -304,19 +242,19 @@ def test_http_goes_through_the_proxy_as_a_whole_url(running, client) -> None:  #
     assert headers["proxy-authorization"] == "Basic " + base64.b64encode(b"user:p@ss").decode()
 
 
-def test_https_goes_through_a_tunnel_and_the_proxy_sees_no_header(running, client, tls, bundle) -> None:  # type: ignore[no-untyped-def]
-    server, proxy = running(Server(ok(), tls)), running(Proxy())
+def test_https_goes_through_a_tunnel_and_the_proxy_sees_no_header(running, client, tls, bundle) -> None:
+    server, proxy = running(serving(HELLO, tls)), running(Proxy())
     http = client(https_proxy=f"user:pass@{proxy.address}", ca_files=(bundle,))
     assert http.fetch("GET", f"{server.url}/a", [("Authorization", "s3cret")])[1] == b"hello"
     [(line, headers)] = proxy.seen
-    assert line == f"CONNECT localhost:{server.port} HTTP/1.1"
+    assert line == f"CONNECT {server.url.removeprefix('https://')} HTTP/1.1"
     assert headers["proxy-authorization"].startswith("Basic ")
     assert "s3cret" not in str(proxy.seen)
-    assert "proxy-authorization" not in server.requests[0][2]
+    assert "proxy-authorization" not in server.requests[0].headers
 
 
 @pytest.mark.parametrize(("status", "kind"), [(407, NotAllowed), (403, NotAllowed), (502, Unavailable)])
-def test_a_proxy_that_refuses_is_named_without_its_password(running, client, status, kind) -> None:  # type: ignore[no-untyped-def]
+def test_a_proxy_that_refuses_is_named_without_its_password(running, client, status, kind) -> None:
     proxy = running(Proxy(refuse=status))
     http = client(https_proxy=f"http://user:s3cret@{proxy.address}", attempts=1)
     with pytest.raises(kind, match=f"refuses to connect .*{status}") as caught:
@@ -325,19 +263,19 @@ def test_a_proxy_that_refuses_is_named_without_its_password(running, client, sta
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_tunnel_to_an_ipv6_address_has_its_brackets(running, client) -> None:  # type: ignore[no-untyped-def]
+def test_a_tunnel_to_an_ipv6_address_has_its_brackets(running, client) -> None:
     proxy = running(Proxy(refuse=403))
     with pytest.raises(NotAllowed):
         client(https_proxy=proxy.address, attempts=1).fetch("GET", "https://[::1]:8443/")
     assert proxy.seen[0][0] == "CONNECT [::1]:8443 HTTP/1.1"
 
 
-def test_https_goes_through_a_proxy_that_itself_wants_tls(running, client, tls, bundle) -> None:  # type: ignore[no-untyped-def]
+def test_https_goes_through_a_proxy_that_itself_wants_tls(running, client, tls, bundle) -> None:
     large = bytes(range(256)) * 4096
-    server, proxy = running(Server(ok(large), tls)), running(Proxy(tls=tls))
+    server, proxy = running(serving(Answer(body=large), tls)), running(Proxy(tls=tls))
     reached = client(https_proxy=f"https://localhost:{proxy.server.server_address[1]}", ca_files=(bundle,))
     assert reached.fetch("GET", server.url)[1] == large
-    assert proxy.seen[0][0] == f"CONNECT localhost:{server.port} HTTP/1.1"
+    assert proxy.seen[0][0] == f"CONNECT {server.url.removeprefix('https://')} HTTP/1.1"
 
 
 def test_a_tunnel_that_falls_silent_is_left() -> None:
@@ -361,15 +299,15 @@ def test_a_tunnel_that_falls_silent_is_left() -> None:
         thread.join()
 
 
-def test_no_proxy_goes_straight(running, client) -> None:  # type: ignore[no-untyped-def]
-    server, proxy = running(Server(ok())), running(Proxy())
+def test_no_proxy_goes_straight(running, client) -> None:
+    server, proxy = running(serving(HELLO)), running(Proxy())
     http = client(http_proxy=f"http://{proxy.address}", no_proxy=("localhost",))
     assert http.fetch("GET", server.url)[1] == b"hello"
     assert proxy.seen == []
 
 
-def test_http_does_not_go_through_the_proxy_for_https(running, client) -> None:  # type: ignore[no-untyped-def]
-    server, proxy = running(Server(ok())), running(Proxy())
+def test_http_does_not_go_through_the_proxy_for_https(running, client) -> None:
+    server, proxy = running(serving(HELLO)), running(Proxy())
     assert client(https_proxy=f"http://{proxy.address}").fetch("GET", server.url)[1] == b"hello"
     assert proxy.seen == []
 
@@ -377,13 +315,11 @@ def test_http_does_not_go_through_the_proxy_for_https(running, client) -> None: 
 # ---- redirects -----------------------------------------------------------------------------
 
 
-def redirecting(target: Callable[[], str], status: int = 302) -> Callable[[str, str, Headers], Answer]:
-    def answer(method: str, path: str, headers: Headers) -> Answer:
-        if path == "/moved":
-            return 200, {}, b"arrived"
-        return status, {"Location": target()}, b""
-
-    return answer
+def redirecting(target: str, status: int = 302, tls: ssl.SSLContext | None = None) -> FaultyServer:
+    server = FaultyServer(tls, "localhost")
+    server.routes["/moved"] = lambda request: Answer(body=b"arrived")
+    server.routes["/"] = lambda request: Answer(status, {"Location": target})
+    return server
 
 
 SECRETS = [
@@ -396,61 +332,61 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_credentials_do_not_follow_a_redirect_to_another_origin(running, client, status) -> None:  # type: ignore[no-untyped-def]
-    other = running(Server(redirecting(lambda: "")))
-    first = running(Server(redirecting(lambda: f"{other.url}/moved", status)))
+def test_credentials_do_not_follow_a_redirect_to_another_origin(running, client, status) -> None:
+    other = running(serving(Answer(body=b"arrived")))
+    first = running(redirecting(f"{other.url}/moved", status))
     _, body = client().fetch("GET", f"{first.url}/", [*SECRETS, ("Range", "bytes=0-1"), ("If-Match", '"x"')])
     assert body == b"arrived"
-    seen = other.requests[0][2]
+    seen = other.requests[0].headers
     assert "s3cret" not in str(seen)
     assert (seen["range"], seen["if-match"]) == ("bytes=0-1", '"x"')
-    assert seen["host"] == f"localhost:{other.port}"
+    assert seen["host"] == other.url.removeprefix("http://")
 
 
-def test_another_port_is_another_origin_and_the_same_one_keeps_its_credentials(running, client) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(redirecting(lambda: "/moved")))
+def test_another_port_is_another_origin_and_the_same_one_keeps_its_credentials(running, client) -> None:
+    server = running(redirecting("/moved"))
     client().fetch("GET", f"{server.url}/", [("Authorization", "mine")])
-    assert [headers["authorization"] for _, _, headers in server.requests] == ["mine", "mine"]
+    assert [request.headers["authorization"] for request in server.requests] == ["mine", "mine"]
 
 
-def test_a_redirect_from_https_to_http_is_refused(running, client, tls, bundle) -> None:  # type: ignore[no-untyped-def]
-    plain = running(Server(redirecting(lambda: "")))
-    secure = running(Server(redirecting(lambda: f"{plain.url}/moved"), tls))
+def test_a_redirect_from_https_to_http_is_refused(running, client, tls, bundle) -> None:
+    plain = running(serving(HELLO))
+    secure = running(redirecting(f"{plain.url}/moved", tls=tls))
     with pytest.raises(NotAllowed, match="unencrypted"):
         client(ca_files=(bundle,)).fetch("GET", secure.url)
     assert plain.requests == []
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://h/", "http://", "gopher://h/", "http://[h/"])
-def test_a_redirect_to_something_else_than_http_is_refused(running, client, location) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(redirecting(lambda: location)))
+def test_a_redirect_to_something_else_than_http_is_refused(running, client, location) -> None:
+    server = running(redirecting(location))
     with pytest.raises(LadingError):
         client().fetch("GET", server.url)
 
 
-def test_a_redirect_to_itself_ends(running, client) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(lambda *_: (302, {"Location": "/"}, b"")))
+def test_a_redirect_to_itself_ends(running, client) -> None:
+    server = running(redirecting("/"))
     with pytest.raises(Unavailable, match="redirects without end"):
         client(attempts=1).fetch("GET", server.url)
     assert len(server.requests) <= 12
 
 
-def test_who_wants_no_redirect_gets_the_answer_itself(running, client) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(redirecting(lambda: "/moved")))
+def test_who_wants_no_redirect_gets_the_answer_itself(running, client) -> None:
+    server = running(redirecting("/moved"))
     assert client().fetch("GET", server.url, redirects=0)[0].status == 302
 
 
-def test_see_other_turns_a_post_into_a_get(running, client) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(redirecting(lambda: "/moved", 303)))
+def test_see_other_turns_a_post_into_a_get(running, client) -> None:
+    server = running(redirecting("/moved", 303))
     client().fetch("POST", server.url, body=b"form")
-    assert [(method, path) for method, path, _ in server.requests] == [("POST", "/"), ("GET", "/moved")]
+    assert [(request.method, request.path) for request in server.requests] == [("POST", "/"), ("GET", "/moved")]
 
 
 # ---- certificates --------------------------------------------------------------------------
 
 
-def test_a_private_ca_is_trusted_when_it_is_given_and_not_otherwise(running, client, tls, bundle) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(ok(), tls))
+def test_a_private_ca_is_trusted_when_it_is_given_and_not_otherwise(running, client, tls, bundle) -> None:
+    server = running(serving(HELLO, tls))
     assert client(ca_files=(bundle,)).fetch("GET", server.url)[1] == b"hello"
     with pytest.raises(NotAllowed, match="not trusted") as caught:
         client().fetch("GET", server.url)
@@ -458,10 +394,10 @@ def test_a_private_ca_is_trusted_when_it_is_given_and_not_otherwise(running, cli
     assert client().without_tls_checks().fetch("GET", server.url)[1] == b"hello"
 
 
-def test_a_certificate_for_another_name_is_not_trusted(running, client, authority, bundle) -> None:  # type: ignore[no-untyped-def]
+def test_a_certificate_for_another_name_is_not_trusted(running, client, authority, bundle) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("elsewhere.test").configure_cert(context)
-    server = running(Server(ok(), context))
+    server = running(serving(HELLO, context))
     with pytest.raises(NotAllowed, match="not trusted"):
         client(ca_files=(bundle,)).fetch("GET", server.url)
 
@@ -469,18 +405,18 @@ def test_a_certificate_for_another_name_is_not_trusted(running, client, authorit
 @pytest.mark.parametrize(
     "content", [None, "", "not a certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_a_ca_bundle_that_cannot_be_used_is_a_usage_error_and_no_default_trust(  # type: ignore[no-untyped-def]
+def test_a_ca_bundle_that_cannot_be_used_is_a_usage_error_and_no_default_trust(
     running, client, tls, tmp_path, content
 ) -> None:
-    server = running(Server(ok(), tls))
+    server = running(serving(HELLO, tls))
     if content is not None:
         (tmp_path / "bad.pem").write_text(content)
     with pytest.raises(UsageError, match=r"bad\.pem"):
         client(ca_files=(str(tmp_path / "bad.pem"),)).fetch("GET", server.url)
 
 
-def test_a_server_that_speaks_no_tls_is_told_with_a_hint(running, client) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(ok()))
+def test_a_server_that_speaks_no_tls_is_told_with_a_hint(running, client) -> None:
+    server = running(serving(HELLO))
     with pytest.raises(Unsupported, match="does not speak TLS") as caught:
         client().fetch("GET", server.url.replace("http:", "https:"))
     assert "http://" in caught.value.hint
@@ -489,34 +425,33 @@ def test_a_server_that_speaks_no_tls_is_told_with_a_hint(running, client) -> Non
 # ---- connections ---------------------------------------------------------------------------
 
 
-def test_a_connection_is_kept_and_used_again(running, client) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(ok()))
+def test_a_connection_is_kept_and_used_again(running, client) -> None:
+    server = running(serving(HELLO))
     http = client()
     for _ in range(5):
         http.fetch("GET", server.url)
-    assert server.connections == 1
+    assert server.connections_made == 1
 
 
-def test_a_connection_whose_answer_was_not_read_is_not_used_again(running, client) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(ok(b"x" * 100)))
+def test_a_connection_whose_answer_was_not_read_is_not_used_again(running, client) -> None:
+    server = running(serving(Answer(body=b"x" * 100)))
     http = client()
     with http.open("GET", server.url):
         pass
     assert http.fetch("GET", server.url)[1] == b"x" * 100
-    assert server.connections == 2
+    assert server.connections_made == 2
 
 
-def test_a_kept_connection_that_the_server_has_closed_is_replaced_without_an_attempt(running, client) -> None:  # type: ignore[no-untyped-def]
-    # "drop" closes after the answer without saying so.
-    server = running(Server(ok(Connection="drop")))
-    clock = FakeClock()
-    http = client(clock=clock, attempts=1)
+def test_a_kept_connection_that_the_server_has_closed_is_replaced_without_an_attempt(running, client, clock) -> None:
+    server = running(serving(HELLO))
+    server.misbehave("/", cut(at=len(HELLO.body), times=ALWAYS))
+    http = client(attempts=1)
     for _ in range(4):
         assert http.fetch("GET", server.url)[1] == b"hello"
     assert clock.waits == []
 
 
-def test_a_host_that_is_not_there_and_a_port_that_is_closed(client) -> None:  # type: ignore[no-untyped-def]
+def test_a_host_that_is_not_there_and_a_port_that_is_closed(client) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
@@ -524,8 +459,8 @@ def test_a_host_that_is_not_there_and_a_port_that_is_closed(client) -> None:  # 
         client(attempts=1).fetch("GET", url)
 
 
-def test_a_closed_client_opens_nothing(running, client) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(ok()))
+def test_a_closed_client_opens_nothing(running, client) -> None:
+    server = running(serving(HELLO))
     http = client(attempts=1)
     http.fetch("GET", server.url)
     http.close()
@@ -534,15 +469,9 @@ def test_a_closed_client_opens_nothing(running, client) -> None:  # type: ignore
     assert len(server.requests) == 1
 
 
-def test_an_interrupt_wakes_a_thread_that_waits(running, client) -> None:  # type: ignore[no-untyped-def]
-    asked, let_go = threading.Event(), threading.Event()
-
-    def hang(*_: object) -> Answer:
-        asked.set()
-        let_go.wait(10)
-        return 200, {}, b""
-
-    server = running(Server(hang))
+def test_an_interrupt_wakes_a_thread_that_waits(running, client) -> None:
+    server = running(serving(HELLO))
+    server.misbehave("/", stall(at=0))
     http = client(attempts=1)
     failed: list[BaseException] = []
 
@@ -554,10 +483,9 @@ def test_an_interrupt_wakes_a_thread_that_waits(running, client) -> None:  # typ
 
     worker = threading.Thread(target=work)
     worker.start()
-    asked.wait(10)
+    assert server.wait_for_request("/", 10)
     http.interrupt()
     worker.join(10)
-    let_go.set()
     assert isinstance(failed[0], Unavailable)
 
 
@@ -565,29 +493,23 @@ def test_an_interrupt_wakes_a_thread_that_waits(running, client) -> None:  # typ
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_a_transient_status_is_tried_again(running, client, status) -> None:  # type: ignore[no-untyped-def]
-    left = [2]
-
-    def answer(*_: object) -> Answer:
-        left[0] -= 1
-        return (status, {"Retry-After": "7"}, b"") if left[0] >= 0 else (200, {}, b"at last")
-
-    clock = FakeClock()
-    server = running(Server(answer))
-    assert client(clock=clock).fetch("GET", server.url)[1] == b"at last"
+def test_a_transient_status_is_tried_again(running, client, clock, status) -> None:
+    server = running(serving(HELLO))
+    server.misbehave("/", faulty_http.status(status, headers={"Retry-After": "7"}, times=2))
+    assert client().fetch("GET", server.url)[1] == b"hello"
     assert len(clock.waits) == 2
     assert all(7.0 <= wait <= 7.5 for wait in clock.waits)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 501])
-def test_any_other_status_is_the_callers_to_judge(running, client, status) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(lambda *_: (status, {}, b"")))
+def test_any_other_status_is_the_callers_to_judge(running, client, status) -> None:
+    server = running(serving(Answer(status)))
     assert client().fetch("GET", server.url)[0].status == status
     assert len(server.requests) == 1
 
 
-def test_an_answer_that_is_too_long_is_refused(running, client) -> None:  # type: ignore[no-untyped-def]
-    server = running(Server(ok(b"x" * 1001)))
+def test_an_answer_that_is_too_long_is_refused(running, client) -> None:
+    server = running(serving(Answer(body=b"x" * 1001)))
     assert len(client().fetch("GET", server.url, limit_bytes=1001)[1]) == 1001
     with pytest.raises(IntegrityError, match="more than 1000 bytes"):
         client().fetch("GET", server.url, limit_bytes=1000)

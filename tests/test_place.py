@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
 import threading
@@ -22,6 +23,7 @@ from lading.settings import Limits, Settings
 from lading.verify import new_hash
 from lading.workspace import Patience, Workspace, open_workspace
 from servers.killer import run_and_kill_at
+from servers.trees import read_tree, write_tree
 
 Tree = Mapping[str, bytes]
 
@@ -59,15 +61,6 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def write_tree(root: Path, tree: Tree) -> None:
-    for path, content in tree.items():
-        target = root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A file that stays keeps its inode and time, so that its validator stays too.
-        if not target.exists() or target.read_bytes() != content:
-            target.write_bytes(content)
-
-
 def replace_tree(root: Path, tree: Tree) -> None:
     for path in list(read_tree(root)):
         if path not in tree:
@@ -76,19 +69,6 @@ def replace_tree(root: Path, tree: Tree) -> None:
         if not os.listdir(below):
             os.rmdir(below)
     write_tree(root, tree)
-
-
-def read_tree(root: Path) -> dict[str, bytes]:
-    """Every file below ``root`` but lading's own."""
-    found = {}
-    for below, folders, names in os.walk(root):
-        if Path(below) == root:
-            folders[:] = [name for name in folders if name != WORKSPACE_NAME]
-        for name in names:
-            path = os.path.relpath(os.path.join(below, name), root)
-            if path != FILE_NAME:
-                found[path] = (root / path).read_bytes()
-    return found
 
 
 def pack(archive: Path, tree: Tree) -> None:
@@ -412,14 +392,15 @@ def test_a_process_that_waits_gets_its_own_workspace_after_an_exchange(
     source, destination = folder / "source", folder / "model"
     write_tree(source, OLD)
     others = destination / WORKSPACE_NAME / "stage" / "of another process"
-    original = place._sync_folder
+    original = os.fsync
 
-    def other_process_begins(synced: Path) -> None:
-        original(synced)
-        if not others.exists():
+    def other_process_begins(descriptor: int) -> None:
+        original(descriptor)
+        # The first folder that is synced is the one in which they were exchanged.
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) and not others.exists():
             others.parent.mkdir(parents=True)
             others.write_bytes(b"half a file")
 
-    monkeypatch.setattr(place, "_sync_folder", other_process_begins)
+    monkeypatch.setattr(os, "fsync", other_process_begins)
     lading.pull(str(source), destination, settings=SETTINGS)
     assert others.read_bytes() == b"half a file"

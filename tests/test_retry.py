@@ -1,6 +1,7 @@
 """The one retry loop, on a clock that never sleeps."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -22,22 +23,6 @@ from lading.events import Event, Retried
 from lading.retry import Retry
 
 
-class FakeClock:
-    """Time passes only where it is waited for."""
-
-    def __init__(self) -> None:
-        self.time_s = 1000.0
-        self.waits: list[float] = []
-
-    def now(self) -> float:
-        return self.time_s
-
-    def wait(self, stop: threading.Event, seconds: float) -> bool:
-        self.waits.append(seconds)
-        self.time_s += seconds
-        return stop.is_set()
-
-
 class Origin:
     """Fails with each of these errors in turn, then answers."""
 
@@ -52,21 +37,22 @@ class Origin:
         return "answer"
 
 
-def retry(clock: FakeClock, **options: object) -> Retry:
-    return Retry(**{"stop": threading.Event(), "clock": clock, **options})  # type: ignore[arg-type]
+@pytest.fixture
+def retry(clock) -> Callable[..., Retry]:
+    """Make one on the fake clock."""
+    return lambda **options: Retry(**{"stop": threading.Event(), "clock": clock, **options})
 
 
-def test_an_answer_at_once_waits_for_nothing() -> None:
-    clock = FakeClock()
-    assert retry(clock).call(Origin(), what="x") == "answer"
+def test_an_answer_at_once_waits_for_nothing(retry, clock) -> None:
+    assert retry().call(Origin(), what="x") == "answer"
     assert clock.waits == []
 
 
 @pytest.mark.parametrize("kind", [Unavailable, Stalled])
-def test_what_may_work_later_is_tried_again(kind: type[LadingError]) -> None:
-    clock, heard = FakeClock(), list[Event]()
+def test_what_may_work_later_is_tried_again(retry, clock, kind: type[LadingError]) -> None:
+    heard = list[Event]()
     origin = Origin(kind("one"), kind("two"))
-    assert retry(clock, listener=heard.append).call(origin, what="x") == "answer"
+    assert retry(listener=heard.append).call(origin, what="x") == "answer"
     assert origin.asked == 3
     assert heard == [Retried("x", "one", clock.waits[0]), Retried("x", "two", clock.waits[1])]
 
@@ -75,43 +61,43 @@ def test_what_may_work_later_is_tried_again(kind: type[LadingError]) -> None:
     "kind",
     [LadingError, UsageError, NotFound, NotAllowed, OriginChanged, IntegrityError, NoSpace, Unsupported, Interrupted],
 )
-def test_what_is_final_is_not_tried_again(kind: type[LadingError]) -> None:
-    clock, origin = FakeClock(), Origin(kind("no"))
+def test_what_is_final_is_not_tried_again(retry, clock, kind: type[LadingError]) -> None:
+    origin = Origin(kind("no"))
     with pytest.raises(kind, match="no"):
-        retry(clock).call(origin, what="x")
+        retry().call(origin, what="x")
     assert (origin.asked, clock.waits) == (1, [])
 
 
-def test_an_error_that_is_not_ladings_is_not_tried_again() -> None:
+def test_an_error_that_is_not_ladings_is_not_tried_again(retry) -> None:
     def attempt() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        retry(FakeClock()).call(attempt, what="x")
+        retry().call(attempt, what="x")
 
 
-def test_after_the_last_attempt_the_last_error_is_raised() -> None:
-    clock, origin = FakeClock(), Origin(*(Unavailable(str(n)) for n in range(10)))
+def test_after_the_last_attempt_the_last_error_is_raised(retry, clock) -> None:
+    origin = Origin(*(Unavailable(str(n)) for n in range(10)))
     with pytest.raises(Unavailable, match="3"):
-        retry(clock, attempts=4).call(origin, what="x")
+        retry(attempts=4).call(origin, what="x")
     assert origin.asked == 4
     assert len(clock.waits) == 3
 
 
-def test_one_attempt_means_one() -> None:
+def test_one_attempt_means_one(retry) -> None:
     origin = Origin(Unavailable("no"))
     with pytest.raises(Unavailable):
-        retry(FakeClock(), attempts=1).call(origin, what="x")
+        retry(attempts=1).call(origin, what="x")
     assert origin.asked == 1
 
 
-def test_waits_grow_up_to_a_cap_with_full_jitter() -> None:
+def test_waits_grow_up_to_a_cap_with_full_jitter(retry, clock) -> None:
     bounds = [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
     seen: list[list[float]] = [[] for _ in bounds]
     for _ in range(60):
-        clock = FakeClock()
+        clock.waits.clear()
         with pytest.raises(Unavailable):
-            retry(clock, attempts=8, base_s=0.25, cap_s=5.0).call(Origin(*[Unavailable("")] * 8), what="x")
+            retry(attempts=8, base_s=0.25, cap_s=5.0).call(Origin(*[Unavailable("")] * 8), what="x")
         for waits, wait in zip(seen, clock.waits, strict=True):
             waits.append(wait)
     for waits, bound in zip(seen, bounds, strict=True):
@@ -119,14 +105,13 @@ def test_waits_grow_up_to_a_cap_with_full_jitter() -> None:
         assert bound * 0.7 < max(waits) <= bound
 
 
-def test_the_origins_wish_is_a_lower_bound() -> None:
-    clock = FakeClock()
-    retry(clock).call(Origin(Unavailable("slow down", retry_after_s=42.0)), what="x")
+def test_the_origins_wish_is_a_lower_bound(retry, clock) -> None:
+    retry().call(Origin(Unavailable("slow down", retry_after_s=42.0)), what="x")
     assert 42.0 <= clock.waits[0] <= 42.25
 
 
-def test_progress_begins_the_count_of_attempts_anew() -> None:
-    clock, gained = FakeClock(), [0]
+def test_progress_begins_the_count_of_attempts_anew(retry, clock) -> None:
+    gained = [0]
 
     def attempt() -> str:
         if gained[0] == 30:
@@ -134,11 +119,11 @@ def test_progress_begins_the_count_of_attempts_anew() -> None:
         gained[0] += 1
         raise Unavailable("reset")
 
-    assert retry(clock, attempts=3).call(attempt, what="x", progress=lambda: gained[0]) == "whole"
+    assert retry(attempts=3).call(attempt, what="x", progress=lambda: gained[0]) == "whole"
     assert len(clock.waits) == 30
 
 
-def test_without_progress_the_attempts_run_out() -> None:
+def test_without_progress_the_attempts_run_out(retry) -> None:
     gained = iter([0, 1, 1, 1, 1, 1, 1, 1])
     last = [0]
 
@@ -148,35 +133,34 @@ def test_without_progress_the_attempts_run_out() -> None:
 
     origin = Origin(*[Unavailable("reset")] * 10)
     with pytest.raises(Unavailable):
-        retry(FakeClock(), attempts=3).call(origin, what="x", progress=progress)
+        retry(attempts=3).call(origin, what="x", progress=progress)
     assert origin.asked <= 5
 
 
-def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
-    clock = FakeClock()
+def test_a_wait_that_would_pass_the_deadline_is_not_begun(retry, clock) -> None:
     origin = Origin(Unavailable("busy", retry_after_s=100.0))
     with pytest.raises(DeadlineExceeded, match="busy"):
-        retry(clock, deadline_s=1050.0).call(origin, what="x")
+        retry(deadline_s=50.0).call(origin, what="x")
     assert clock.waits == []
 
 
-def test_nothing_is_begun_after_the_deadline() -> None:
-    clock, origin = FakeClock(), Origin()
-    clock.time_s = 2000.0
+def test_nothing_is_begun_after_the_deadline(retry, clock) -> None:
+    origin = Origin()
+    clock.seconds = 2000.0
     with pytest.raises(DeadlineExceeded):
-        retry(clock, deadline_s=1999.0).call(origin, what="x")
+        retry(deadline_s=1999.0).call(origin, what="x")
     assert origin.asked == 0
 
 
-def test_who_was_stopped_begins_nothing() -> None:
+def test_who_was_stopped_begins_nothing(retry) -> None:
     stop, origin = threading.Event(), Origin()
     stop.set()
     with pytest.raises(Interrupted):
-        retry(FakeClock(), stop=stop).call(origin, what="x")
+        retry(stop=stop).call(origin, what="x")
     assert origin.asked == 0
 
 
-def test_a_stop_ends_the_wait() -> None:
+def test_a_stop_ends_the_wait(retry) -> None:
     stop = threading.Event()
     heard: list[Event] = []
 
@@ -186,14 +170,13 @@ def test_a_stop_ends_the_wait() -> None:
 
     origin = Origin(Unavailable("busy"))
     with pytest.raises(Interrupted):
-        retry(FakeClock(), stop=stop, listener=listener).call(origin, what="x")
+        retry(stop=stop, listener=listener).call(origin, what="x")
     assert origin.asked == 1
     assert len(heard) == 1
 
 
-def test_tries_within_tries_do_not_multiply() -> None:
-    clock = FakeClock()
-    within, origin = retry(clock, attempts=3), Origin(*(Unavailable("busy") for _ in range(100)))
+def test_tries_within_tries_do_not_multiply(retry) -> None:
+    within, origin = retry(attempts=3), Origin(*(Unavailable("busy") for _ in range(100)))
     with pytest.raises(Unavailable, match="busy"):
-        retry(clock, attempts=3).call(lambda: within.call(origin, what="a token"), what="a file")
+        retry(attempts=3).call(lambda: within.call(origin, what="a token"), what="a file")
     assert origin.asked == 3

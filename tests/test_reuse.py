@@ -1,7 +1,5 @@
 """What a destination already holds: decided by place and validator, or by a strong digest."""
 
-import http.server
-import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import lading
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.reuse import is_delivered, unchanged
 from lading.settings import VerifyMode
+from servers.faulty_http import MODIFIED, Answer
 
 SHA = Digest("sha256", "a" * 64)
 OTHER_SHA = Digest("sha256", "b" * 64)
@@ -121,28 +120,13 @@ def test_a_file_that_vanished_from_the_destination_is_not_delivered() -> None:
     assert not is_delivered(manifest(ARCHIVE), manifest(UNPACKED, archives=(ARCHIVE,)), {}, "auto", on_disk(9))
 
 
-class Downloads(http.server.BaseHTTPRequestHandler):
-    """Two files of one size behind one path, told apart by the query only; the validator is the same for both."""
+def test_another_file_behind_the_same_path_is_not_taken_for_the_one_that_is_there(server, tmp_path: Path) -> None:
+    # Two files of one size, told apart by the query only; the validator is the same for both.
+    def download(request) -> Answer:
+        name = request.query.removeprefix("file=")
+        return Answer(200, {"Last-Modified": MODIFIED}, name.upper().encode() * 10)
 
-    def do_GET(self):
-        body = b"A" * 10 if "file=a" in self.path else b"B" * 10
-        self.send_response(200)
-        self.send_header("Content-Length", "10")
-        self.send_header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        """Say nothing."""
-
-
-def test_another_file_behind_the_same_path_is_not_taken_for_the_one_that_is_there(tmp_path: Path) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Downloads)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        for name in "ab":
-            lading.pull(f"http://127.0.0.1:{server.server_port}/download?file={name}", tmp_path / "model")
-            assert (tmp_path / "model/download").read_bytes() == name.upper().encode() * 10
-    finally:
-        server.shutdown()
-        server.server_close()
+    server.routes["/download"] = download
+    for name in "ab":
+        lading.pull(f"{server.url}/download?file={name}", tmp_path / "model")
+        assert (tmp_path / "model/download").read_bytes() == name.upper().encode() * 10
