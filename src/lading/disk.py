@@ -99,6 +99,11 @@ def free_bytes(path: Path) -> int:
         return stat.f_bavail * stat.f_frsize
 
 
+def nearest(path: Path) -> Path:
+    """``path``, or the first folder above it that is there."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+
+
 def is_mount_point(path: Path) -> bool:
     """Whether ``path`` cannot be exchanged because something is mounted on it, or below it."""
     # os.path.ismount cannot see a bind mount within one file system.  No table means "cannot
@@ -125,12 +130,8 @@ def place_file(source: Path, target: Path, *, links: bool) -> str:
     of the same file and is tried only if ``links``, ``copy`` is done by the kernel (copy_file_range(2)).
     """
     with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
-        try:
-            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+        if _clone(reader.fileno(), writer.fileno()):
             return "reflink"
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS):
-                raise
         if not links:
             _copy(reader.fileno(), writer.fileno())
             return "copy"
@@ -144,6 +145,23 @@ def place_file(source: Path, target: Path, *, links: bool) -> str:
     with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
         _copy(reader.fileno(), writer.fileno())
     return "copy"
+
+
+def clones(near: Path) -> bool:
+    """Whether files there can share their blocks; asked with two files that have no name."""
+    with scratch_file(str(near)) as one, scratch_file(str(near)) as other:
+        one.write(b"1")
+        return _clone(one.fileno(), other.fileno())
+
+
+def _clone(reader: int, writer: int) -> bool:
+    try:
+        fcntl.ioctl(writer, _FICLONE, reader)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS):
+            raise
+        return False
+    return True
 
 
 def _copy(reader: int, writer: int) -> None:

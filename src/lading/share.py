@@ -18,7 +18,7 @@ from lading.bring import (
     size_in,
     workspace_of,
 )
-from lading.disk import disk_error
+from lading.disk import disk_error, nearest
 from lading.errors import LadingError, NoSpace, NotAllowed
 from lading.events import AlreadyDelivered, PastStore, Placed, Retried, WaitingForStore, ignore
 from lading.finding import Finding, Session
@@ -303,14 +303,9 @@ def _stored(store: Store, key: str) -> Manifest:
 
 def _there(store: Store, error: LadingError, destination: Path) -> LadingError:
     """The same error, which says so if it is another file system than the store's that is full."""
-    if isinstance(error, NoSpace) and _nearest(destination).stat().st_dev != store.root.stat().st_dev:
+    if isinstance(error, NoSpace) and nearest(destination).stat().st_dev != store.root.stat().st_dev:
         return _NoSpaceThere(error.message, hint=error.hint)
     return error
-
-
-def _nearest(destination: Path) -> Path:
-    """The destination, or the first folder above it that is there."""
-    return next(place for place in (destination.absolute(), *destination.absolute().parents) if place.exists())
 
 
 def _is_same(manifest: Manifest, old: Manifest, workspace: Workspace) -> bool:
@@ -325,7 +320,7 @@ def _check_room(store: Store, pairs: Sequence[tuple[Finding, Path]]) -> int:
     folders: dict[int, Path] = {}
     own = store.root.stat().st_dev
     for finding, destination in pairs:
-        folder = _nearest(destination)
+        folder = nearest(destination)
         if not store.shares_with(folder):
             device = folder.stat().st_dev
             folders[device] = folder

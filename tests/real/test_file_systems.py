@@ -65,6 +65,7 @@ def used_bytes(place) -> int:
 def test_a_reflink_takes_no_space_and_what_a_reader_writes_stays_with_it(kind, new_volume, pull_by, events, server):
     place = new_volume(kind)
     by = StoreSettings(path=str(place / "store"))
+    assert Store(by).shares_with(place)
     pull_by(place / "first", by)
     filled = used_bytes(place)
     server.asked_bytes = 0
@@ -86,6 +87,7 @@ def test_a_link_takes_no_space_where_it_may_be_made_and_a_copy_does(new_volume, 
     filled = used_bytes(place)
     pull_by(place / "again", by)
     assert used_bytes(place) < filled + MODEL_BYTES // 10
+    assert not Store(by._replace(hard_links=False)).shares_with(place)
     pull_by(place / "copied", by._replace(hard_links=False))
     assert used_bytes(place) > filled + MODEL_BYTES * 9 // 10
     ways = [event.ways for event in events if isinstance(event, told.Placed)]

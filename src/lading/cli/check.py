@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lading.finding import Finding, Session
+    from lading.room import Need
     from lading.settings import Settings
 
 
@@ -62,14 +63,15 @@ def _check(arguments: argparse.Namespace) -> dict[str, Any]:
     with silent_session(settings) as session:
         finding = find(request, session)
         _read_a_byte(finding, session)
+    need = _room_for(finding, request.destination, settings)
     return {
         "ok": True,
         "resolved": finding.listed.resolved,
         "credential": finding.source.credential_kind,
         "total_files": len(finding.listed.files),
         "total_bytes": finding.listed.size_bytes,
-        "needed_bytes": finding.needed_bytes,
-        "free_bytes": _room_for(finding.needed_bytes, request.destination),
+        "needed_bytes": need.needed_bytes,
+        "free_bytes": need.free_bytes,
     }
 
 
@@ -91,31 +93,43 @@ def _read_a_byte(finding: "Finding", session: "Session") -> None:
         session.retry.call(lambda: finding.source.read(file, Span(0, 1), _Nowhere()), what=printable(file.path))
 
 
-def _room_for(needed_bytes: int, destination: "Path") -> int:
-    """The bytes that are free for it; raises what would keep a delivery from being written."""
-    import os
+def _room_for(finding: "Finding", destination: "Path", settings: "Settings") -> "Need":
+    """What it needs, and has; raises what would keep a delivery from being written."""
+    from pathlib import Path
 
-    from lading.disk import free_bytes
-    from lading.errors import NoSpace, NotAllowed, UsageError
+    from lading.errors import NoSpace
     from lading.measures import size
+    from lading.room import need_of
     from lading.uri import printable
 
-    folder = destination.absolute()
-    while not folder.exists():
-        folder = folder.parent
+    _refuse_unwritable(destination)
+    store = Path(settings.store.path)
+    if settings.store.path and not store.exists():
+        # One that is there may be for reading only.
+        _refuse_unwritable(store)
+    need = need_of(finding, destination, settings)
+    if not need.fits:
+        raise NoSpace(
+            f"{printable(str(need.place))} needs {size(need.needed_bytes)} and has {size(need.free_bytes)} free",
+            hint="free some space, give a larger volume, or select files by --allow",
+        )
+    return need
+
+
+def _refuse_unwritable(place: "Path") -> None:
+    import os
+
+    from lading.disk import nearest
+    from lading.errors import NotAllowed, UsageError
+    from lading.uri import printable
+
+    folder = nearest(place)
     if not folder.is_dir():
         raise UsageError(f"{printable(str(folder))} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotAllowed(
             f"{printable(str(folder))} may not be written", hint=f"it must be writable by user {os.geteuid()}"
         )
-    free = free_bytes(folder)
-    if needed_bytes > free:
-        raise NoSpace(
-            f"{printable(str(destination))} needs {size(needed_bytes)} and has {size(free)} free",
-            hint="free some space, give a larger volume, or select files by --allow",
-        )
-    return free
 
 
 class _Nowhere:

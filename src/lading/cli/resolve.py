@@ -17,6 +17,7 @@ from lading.cli.options import (
 if TYPE_CHECKING:
     from lading.finding import Finding
     from lading.manifest import File
+    from lading.room import Need
 
 _SHOWN_FILES = 20
 _SHOWN_DIGITS = 12
@@ -44,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
     request = request_for(arguments, arguments.uri, arguments.destination)
     from lading.cli.output import show, show_json
-    from lading.disk import free_bytes
     from lading.finding import find
+    from lading.room import need_of
 
     explanation: dict[str, Any] = {}
     with silent_session(settings) as session:
@@ -61,15 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
                 # Before the listing, which may be what fails.
                 show("\n".join((*map(printable, explained.lines(candidates)), "")))
         finding = find(request, session)
-    free = free_bytes(request.destination)
+    need = need_of(finding, request.destination, settings)
     if arguments.json:
-        show_json(_report(finding, free) | explanation)
+        show_json(_report(finding, need) | explanation)
     else:
-        show("\n".join((*_facts(finding, free), *_files(finding))))
+        show("\n".join((*_facts(finding, need), *_files(finding))))
     return 0
 
 
-def _report(finding: "Finding", free: int) -> dict[str, Any]:
+def _report(finding: "Finding", need: "Need") -> dict[str, Any]:
     listed = finding.listed
     return {
         "requested": listed.requested,
@@ -90,9 +91,9 @@ def _report(finding: "Finding", free: int) -> dict[str, Any]:
         ],
         "total_files": len(listed.files),
         "total_bytes": listed.size_bytes,
-        "needed_bytes": finding.needed_bytes,
-        "free_bytes": free,
-        "fits": finding.needed_bytes <= free,
+        "needed_bytes": need.needed_bytes,
+        "free_bytes": need.free_bytes,
+        "fits": need.fits,
     }
 
 
@@ -100,12 +101,12 @@ def _digests(finding: "Finding", file: "File") -> list[str]:
     return [str(digest) for digest in dict.fromkeys((*finding.vouched.get(file.path, ()), *file.declared))]
 
 
-def _facts(finding: "Finding", free: int) -> Iterator[str]:
+def _facts(finding: "Finding", need: "Need") -> Iterator[str]:
     from lading.measures import size
     from lading.uri import printable
 
-    listed, needed = finding.listed, finding.needed_bytes
-    fits = "yes" if needed <= free else "no"
+    listed = finding.listed
+    fits = "yes" if need.fits else "no"
     facts = [
         ("requested", listed.requested),
         ("resolved", listed.resolved),
@@ -114,7 +115,7 @@ def _facts(finding: "Finding", free: int) -> Iterator[str]:
         ("version", listed.version),
         ("credential", finding.source.credential_kind),
         ("files", f"{len(listed.files)}, {size(listed.size_bytes)}"),
-        ("fits", f"{fits}: {size(needed)} needed, {size(free)} free"),
+        ("fits", f"{fits}: {size(need.needed_bytes)} needed, {size(need.free_bytes)} free"),
         *(("metadata", f"{key}: {value}") for key, value in listed.metadata.items()),
     ]
     for name, value in facts:

@@ -38,7 +38,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lading.disk import disk_error, place_file
+from lading.disk import clones, disk_error, place_file
 from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.events import Listener, ignore
 from lading.manifest import FILE_NAME, STRONG, File, Manifest
@@ -218,19 +218,23 @@ class Store:
     def supply(self, listed: Manifest, vouched: Vouched, verify: VerifyMode, stage: Path) -> dict[str, File]:
         """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
         remove_links(stage)
-        found: dict[str, File] = {}
+        held = self.held(listed, vouched, verify)
+        return {path: file for path, (place, file) in held.items() if link(place, stage / path)}
+
+    def held(self, listed: Manifest, vouched: Vouched, verify: VerifyMode) -> dict[str, tuple[Path, File]]:
+        """What the store has of ``listed``, by path: where, and as it was verified."""
+        found: dict[str, tuple[Path, File]] = {}
         for older in islice(self._of_origin(listed.origin, verify), _MOST_REVISIONS):
             manifest = self.find(older)
             if manifest is not None:
                 root = self.folder(older)
-                for path, file in unchanged(listed, manifest, vouched, verify, _size_below(root)).items():
-                    if path not in found and link(root / path, stage / path):
-                        found[path] = file
+                same = unchanged(listed, manifest, vouched, verify, _size_below(root))
+                found = {path: (root / path, file) for path, file in same.items()} | found
         for file in listed.files:
             if file.path not in found and file.layer is None:
-                supplied = self.blobs.supply(file, vouched.get(file.path, ()), stage / file.path)
-                if supplied is not None:
-                    found[file.path] = supplied
+                blob = self.blobs.find(file, vouched.get(file.path, ()))
+                if blob is not None:
+                    found[file.path] = blob
         return found
 
     def commit(self, key: str, folder: Path, manifest: Manifest, verify: VerifyMode) -> None:
@@ -288,15 +292,7 @@ class Store:
         """Whether files that are placed in ``folder`` take no space."""
         if folder.stat().st_dev != self.root.stat().st_dev:
             return False
-        if self.settings.hard_links or not self.writable:
-            return True
-        probe = self.incoming_folder / f"probe.{secrets.token_hex(8)}"
-        probe.mkdir()
-        try:
-            (probe / "a").write_bytes(b"a")
-            return place_file(probe / "a", probe / "b", links=False) == "reflink"
-        finally:
-            remove_tree(probe)
+        return self.settings.hard_links or not self.writable or clones(self.root)
 
     def place(self, key: str, files: Iterable[File], stage: Path) -> Out:
         """Put these files of a model below ``stage``: by reflink, else by link where the settings allow it, else by copy.

@@ -28,22 +28,22 @@ class Blobs:
         address, own = (digest.value if digest else "" for digest in (file.address, file.digest))
         return self.folder / address[:2] / f"{address}-{own}"
 
-    def supply(self, file: File, vouched: Iterable[Digest], place: Path) -> File | None:
-        """Link what is expected at ``place``, if it is known by its address alone; ``file`` as it was verified."""
+    def find(self, file: File, vouched: Iterable[Digest]) -> tuple[Path, File] | None:
+        """The blob of what is expected, if it is known by its address alone; and ``file`` as it was verified."""
         addresses = {digest for digest in (*vouched, *file.declared) if is_address(digest)}
         # Any other digest that somebody insists on is checked by nobody here.
         if len(addresses) != 1 or not set(vouched) <= addresses:
             return None
         [address] = addresses
         blob = self._find(address.value)
-        if blob is None or not link(blob, place):
+        try:
+            size_bytes = blob.stat().st_size if blob else None
+        except FileNotFoundError:
             return None
-        size_bytes = place.stat().st_size
-        if file.size_bytes not in (None, size_bytes):
-            place.unlink()
+        if blob is None or file.size_bytes not in (None, size_bytes):
             return None
         own = Digest("crc32", blob.name.rpartition("-")[2])
-        return File(file.path, size_bytes, file.validator, digest=own, verified=(address,), address=address)
+        return blob, File(file.path, size_bytes, file.validator, digest=own, verified=(address,), address=address)
 
     def keep(self, file: File, place: Path) -> File:
         """Give a file its name among the blobs, or make it a further name of the blob that is there."""

@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,7 +127,7 @@ def make_room(store: Store, needed_bytes: int) -> None:
         remove_tree(place)
     tidy(store, stale_s=_ABANDONED_S)
     sync_file_system(store.root)
-    if free_bytes(store.root) + _evictable_bytes(store) >= needed_bytes:
+    if free_bytes(store.root) + evictable_bytes(store) >= needed_bytes:
         for key in _candidates(store):
             if free_bytes(store.root) >= needed_bytes:
                 return
@@ -172,11 +172,12 @@ def _evict(store: Store, key: str, why: str) -> Gone:
     return gone
 
 
-def _evictable_bytes(store: Store) -> int:
-    """What would be free without every model that may go."""
+def evictable_bytes(store: Store, wanted: Iterable[Path] = ()) -> int:
+    """What would be free without every model that may go; files that are ``wanted`` stay."""
     kept = store.references().keys() | store.leases.held()
     staying = [store.folder(key) for key in kept] + [store.incoming_folder]
     held = {status.st_ino for folder in staying for status in files_below(folder)}
+    held |= {place.stat().st_ino for place in wanted if place.exists()}
     blobs = {status.st_ino: status.st_blocks * 512 for status in files_below(store.blobs.folder)}
     return sum(size_bytes for inode, size_bytes in blobs.items() if inode not in held)
 
