@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from command_line import CATALOG, contents, write_model
+from command_line import CATALOG, ENVIRONMENT, LADING, contents, write_model
 from lading import events
 from lading.cli.main import main
 from lading.errors import Interrupted, LadingError, NotFound
@@ -17,6 +17,7 @@ from lading.settings.traces import Traces
 from lading.traces import Trace, traced
 from servers.fake_otlp import FakeOtlp
 from servers.faulty_http import ALWAYS, FaultyServer, anything, status
+from servers.nginx import free_port
 
 # The mark is in every secret there is; it must be nowhere in what is sent.
 MARK = "s3cret"
@@ -376,7 +377,7 @@ def test_resumed_and_damaged_bytes_are_counted_once():
 def turn_with(*told: events.Event, error: Exception | None = None) -> list:
     """What is sent of a turn in which this happens."""
     sent = []
-    trace = Trace("turn", ["s3://models/iris"], delivery="iris")
+    trace = Trace(["s3://models/iris"], "iris")
 
     @trace.sent(sent.append)
     def take() -> None:
@@ -417,3 +418,21 @@ def test_a_turn_whose_version_is_refused_is_an_error_although_it_ends_well():
 def test_a_turn_that_fails_is_a_trace():
     (turn,) = turn_with(error=NotFound("there is no such model"))
     assert [(step.name, step.error_type) for step in turn.children] == [("list", "not-found")]
+
+
+def test_the_agent_sends_a_trace_for_a_turn_with_an_outcome_and_under_nobodys_span(collector, origin, tmp_path):
+    deliveries = [
+        {"name": "iris", "uri": str(origin), "destination": str(tmp_path / "models/iris"), "every_s": 1},
+        {"name": "lost", "uri": str(tmp_path / "nowhere"), "destination": str(tmp_path / "models/lost")},
+    ]
+    (tmp_path / "lading.yaml").write_text(json.dumps({"deliveries": deliveries, "agent": {"port": free_port()}}))
+    variables = {"LADING_CONFIG": str(tmp_path / "lading.yaml"), "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    with subprocess.Popen([*LADING, "agent"], env=ENVIRONMENT | variables | {"TRACEPARENT": PARENT}) as agent:
+        assert collector.server.wait_for_request("/v1/traces", 30, count=2)
+        agent.terminate()
+    told = {each.attributes["lading.delivery"]: each for each in collector.traces()}
+    assert {each.name for each in told.values()} == {"turn"}
+    assert told["iris"].steps[-2:] == ["publish", "switch"]
+    assert told["iris"].error is None
+    assert told["lost"].error[0] == "not-found"
+    assert not any(each.span.parent_span_id for each in told.values())

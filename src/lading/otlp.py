@@ -22,8 +22,8 @@ Attributes = Mapping[str, str | int | float | bool]
 
 _PROTOCOL = "http/protobuf"
 # One attempt and what it repeats; and all that the end of the process waits for.
-_SEND_S = 2.0
-_PATIENCE_S = 3.0
+_SEND_S = 1.5
+_PATIENCE_S = 2.0
 # While a collector is away, the newest are kept.
 _MOST_WAITING = 100
 
@@ -53,11 +53,15 @@ Send = Callable[[Step], None]
 
 
 @contextmanager
-def sending(wanted: Traces, listener: Listener, parent: Mapping[str, str]) -> Iterator[Send]:
+def sending(wanted: Traces | None, listener: Listener, parent: Mapping[str, str]) -> Iterator[Send]:
     """Take traces while the block runs, and wait a little at its end; what goes wrong is told once, and fails nothing.
 
-    ``parent`` is the trace context that they belong to, by the names of its headers; empty for none.
+    Without ``wanted`` they go nowhere.  ``parent`` is the trace context that they belong to, by the names of its
+    headers; empty for none.
     """
+    if wanted is None:
+        yield lambda _: None
+        return
     outbox = _Outbox(wanted, listener, parent)
     try:
         yield outbox.put

@@ -40,7 +40,6 @@ _ENDS: dict[type[events.Event], str] = {
     events.Loaded: "load",
     events.RolledBack: "load",
 }
-_TURN = "turn"
 # What makes a turn of the agent worth a trace: most of them only find that nothing has changed.
 _OUTCOMES = (events.Delivered, events.Switched, events.Loaded, events.RolledBack)
 # An origin that fails for hours is told as often as it is tried.
@@ -51,7 +50,7 @@ _NO_ERROR = ("", "")
 @contextmanager
 def traced(send: Send, uris: Sequence[str], listener: events.Listener) -> Iterator[events.Listener]:
     """Make a trace of the delivery of ``uris`` in this block; gives who must hear of it, and tells ``listener`` all."""
-    trace = Trace("deliver", uris)
+    trace = Trace(uris)
 
     def tell(event: events.Event) -> None:
         trace.hear(event)
@@ -62,13 +61,17 @@ def traced(send: Send, uris: Sequence[str], listener: events.Listener) -> Iterat
 
 
 class Trace:
-    """One trace in the making.  Events may come from any thread: a worker tells what it tries again."""
+    """One trace in the making, of a command or of the agent's turn for a ``delivery``.
 
-    def __init__(self, name: str, uris: Sequence[str], **facts: str) -> None:
-        self._name = name
+    Events may come from any thread: a worker tells what it tries again.
+    """
+
+    def __init__(self, uris: Sequence[str], delivery: str = "") -> None:
+        self._delivery = delivery
         self._uris = [_parsed(uri) for uri in uris]
         self._facts: dict[str, str | int | float | bool] = {"lading.received_bytes": 0, "lading.retries": 0}
-        self._facts |= {f"lading.{key}": fact for key, fact in facts.items()}
+        if delivery:
+            self._facts["lading.delivery"] = delivery
         if len(uris) == 1 and self._uris[0] is not None:
             self._facts["url.full"] = _text(self._uris[0].redacted())
             self._facts["url.scheme"] = self._uris[0].scheme.lower() or "file"
@@ -82,7 +85,7 @@ class Trace:
         self._listed = 0
         self._doing = self._asking()
         self._progress: tuple[int, events.Progress] | None = None
-        self._has_outcome = name != _TURN
+        self._has_outcome = not delivery
 
     @contextmanager
     def sent(self, send: Send) -> Iterator[None]:
@@ -122,9 +125,8 @@ class Trace:
         with self._lock:
             now_ns = self._now_ns()
             self._settle(now_ns)
-            return Step(
-                self._name, self._begun_ns, now_ns, self._facts, tuple(self._notes), tuple(self._steps), *self._error
-            )
+            name = "turn" if self._delivery else "deliver"
+            return Step(name, self._begun_ns, now_ns, self._facts, tuple(self._notes), tuple(self._steps), *self._error)
 
     def _learn(self, event: events.Event) -> None:
         """Note what is true of the whole; of several models only what adds up."""

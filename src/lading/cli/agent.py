@@ -20,7 +20,9 @@ def run(arguments: argparse.Namespace) -> int:
     from lading.cli import output
     from lading.cli.reporters import reporter_of
     from lading.errors import UsageError
+    from lading.otlp import sending
     from lading.settings import Settings, config_path
+    from lading.settings.traces import read_traces
     from lading.uri import printable
 
     output.use_format(arguments.log_format)
@@ -30,13 +32,15 @@ def run(arguments: argparse.Namespace) -> int:
         output.use_format(arguments.log_format or settings.log_format)
         return settings
 
-    load()
-    agent = Agent(load, reporter_of, arguments.environ)
-    if not agent.settings.deliveries:
-        raise UsageError(
-            "nothing is to be kept current",
-            hint=f"list deliveries in {printable(str(config_path(arguments.environ)))}, as docs/agent.md shows",
-        )
-    with agent.endpoint() as endpoint:
-        output.say(f"{endpoint.url} shows how it goes")
-        return agent.run()
+    wanted = read_traces(load().variables)
+    # It outlives whatever started it: a turn is no part of that one's trace.
+    with sending(wanted, reporter_of(""), parent={}) as send:
+        agent = Agent(load, reporter_of, arguments.environ, send=send)
+        if not agent.settings.deliveries:
+            raise UsageError(
+                "nothing is to be kept current",
+                hint=f"list deliveries in {printable(str(config_path(arguments.environ)))}, as docs/agent.md shows",
+            )
+        with agent.endpoint() as endpoint:
+            output.say(f"{endpoint.url} shows how it goes")
+            return agent.run()
