@@ -372,6 +372,11 @@ class _Handler(socketserver.StreamRequestHandler):
             self.request = self.server.tls.wrap_socket(self.request, server_side=True)
         super().setup()
 
+    def finish(self) -> None:
+        super().finish()
+        # The listener closes the connection that it accepted; the one within TLS is another object.
+        self.request.close()
+
     def handle(self) -> None:
         with self.server.owner.connection():
             while request := self._read_request():

@@ -8,6 +8,7 @@ name from its content.
 import hashlib
 import io
 import os
+import weakref
 import zlib
 from collections.abc import Callable, Generator
 from typing import IO, NamedTuple, Protocol
@@ -191,10 +192,15 @@ class Stored(NamedTuple):
 
 
 class Objects:
-    """A receiver that sets objects down in ``file``, whole, whatever they were in the pack, and finds them by id."""
+    """A receiver that sets objects down in ``file``, whole, whatever they were in the pack, and finds them by id.
+
+    It closes ``file`` when it goes.
+    """
 
     def __init__(self, file: IO[bytes], limits: Limits) -> None:
         self._file = file
+        # Nobody tells a source that it is done with.
+        weakref.finalize(self, file.close)
         self._limits = limits
         self._end = 0
         self._by_id: dict[bytes, Stored] = {}
