@@ -91,7 +91,7 @@ def test_another_day_region_or_secret_is_another_signature() -> None:
     def signature(secret: str = "s", region: str = "r", at_s: float = 0.0) -> str:
         keys = AwsKeys("AK", Secret(secret), None, "test")
         options = {"method": "GET", "host": "h", "path": "/", "query": "", "headers": [], "service": "s3"}
-        return dict(sign(keys, region=region, at_s=at_s, **options))["Authorization"]  # type: ignore[arg-type]
+        return dict(sign(keys, region=region, at_s=at_s, **options))["Authorization"]
 
     assert signature() == signature()
     assert len({signature(), signature("t"), signature(region="q"), signature(at_s=86_400.0), signature(at_s=1.0)}) == 5

@@ -41,7 +41,7 @@ def _say(sock: socket.socket, answer: bytes, then_close: bool) -> None:
 
 def answered(answer: bytes, method: str = "GET", **options: object) -> tuple[int, bytes, bool]:
     """Status, body, and whether the connection may be used again."""
-    with talking(answer, **options) as connection:  # type: ignore[arg-type]
+    with talking(answer, **options) as connection:
         head = connection.request(method, "/", [("Host", "peer")])
         body = bytearray()
         connection.read_body(body.extend)

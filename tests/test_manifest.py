@@ -329,7 +329,7 @@ def test_reading_any_text_raises_nothing_but_ladings_errors(data: bytes) -> None
 
 def test_sizes_that_are_no_sizes_are_refused() -> None:
     for size in ("1", -1, 1.5, True, [1]):
-        manifest = Manifest((File("a", size, "v", digest=Digest("crc32", "0" * 8)),))  # type: ignore[arg-type]
+        manifest = Manifest((File("a", size, "v", digest=Digest("crc32", "0" * 8)),))
         item = {"path": "a", "size": size, "digest": "crc32:00000000", "verified": [], "validator": "v"}
         with pytest.raises(IntegrityError):
             Manifest.loads(as_json(files=[item], digest=str(manifest.digest)))
