@@ -21,7 +21,7 @@ from lading.agent.hints import Hints
 from lading.agent.metrics import METRICS, Metrics
 from lading.agent.status import Status
 from lading.errors import LadingError, UsageError
-from lading.events import Failed, Listed, Progress, Retried
+from lading.events import Evicted, Failed, Listed, Progress, Retried
 from lading.settings.agent import AgentSettings, Delivery
 from lading.settings.store import StoreSettings
 from servers.certificates import Authority
@@ -74,6 +74,22 @@ def test_probes_say_what_is_lacking(serve, status):
     status.configure([DELIVERY, DELIVERY._replace(name="other", destination="/other")])
     assert ask("/startupz")[0] == 200
     assert ask("/readyz")[:2] == (503, "waiting for other\n")
+
+
+def test_what_is_kept_in_the_store_alone_says_so_in_the_place_of_a_folder(serve, status):
+    status.configure([DELIVERY._replace(destination="")])
+    assert "kept in the store" in serve()("/")[1]
+
+
+def test_nothing_is_told_of_what_is_no_longer_declared(serve, status):
+    status.configure([DELIVERY._replace(name="other")])
+    status.change("iris", ready=True, version="v1")
+    for event in (Retried("x", "y", 0.0), Progress(1, 1, 1, 1, 1.0), Failed("iris", "integrity", "x", "")):
+        status.hear("iris", event)
+    status.hear("iris", Evicted("s3://models/x", 1, "room is needed"))
+    text = serve()("/metrics")[1]
+    assert "iris" not in text
+    assert "lading_store_evictions_total 1\n" in text
 
 
 def test_it_listens_on_loopback_unless_told_otherwise():

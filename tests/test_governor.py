@@ -96,6 +96,14 @@ def test_workers_and_buffers_fit_into_the_memory(
         assert found.buffer_bytes <= memory_mib * MIB // 2
 
 
+def test_several_at_a_time_share_the_memory(tmp_path: Path) -> None:
+    root = cgroup(tmp_path, {"memory.max": str(100 * MIB)})
+    alone, beside = bounds(0, root), bounds(0, root, sessions=3)
+    assert 3 * beside.buffer_bytes <= (100 - 40) * MIB // 2
+    assert 3 * beside.most_workers <= alone.most_workers * 2
+    assert beside.most_workers < alone.most_workers or alone.most_workers == 128
+
+
 def test_half_a_cpu_begins_with_fewer_workers_than_all_of_them(tmp_path: Path) -> None:
     few = bounds(0, cgroup(tmp_path / "few", {"cpu.max": "50000 100000"})).first_workers
     assert 2 <= few < bounds(0, tmp_path / "none").first_workers
