@@ -1,8 +1,10 @@
 """Rules of the whole source tree, read from the tree itself."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import lading
 
 ROOT = Path(lading.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
+TREE = Path(__file__).parent.parent
+PROJECT = tomllib.loads((TREE / "pyproject.toml").read_text())
 SDKS = (
     "boto3",
     "botocore",
@@ -51,6 +55,13 @@ def users_of(*names: str) -> set[str]:
 def test_the_rules_look_at_the_whole_tree() -> None:
     assert {"deliver.py", "transfer/scheduler.py", "sources/s3.py", "cli/main.py"} <= set(map(name_of, MODULES))
     assert users_of("os") >= {"settings/__init__.py", "disk.py"}
+
+
+def test_the_drawing_of_the_layers_is_what_the_check_holds() -> None:
+    [contract] = [each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers"]
+    [drawing] = re.findall(r"```\n(cli .*?)```", (TREE / "ARCHITECTURE.md").read_text(), re.DOTALL)
+    drawn = [line.split("  ")[0] for line in drawing.splitlines()]
+    assert ["__main__", *drawn] == contract["layers"]
 
 
 def test_only_settings_reads_the_environment() -> None:

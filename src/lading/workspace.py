@@ -5,12 +5,14 @@
       .lading/         there only while a delivery is under way, or after one was interrupted
         lock           held (flock) by the process that delivers
         journal        which spans have landed                              (transfer.journal)
+        journal.next   the same, while it is written anew                   (transfer.journal)
         stage/…        files at their final relative paths, not yet whole
         tree/…         what archives unpack to                              (layers)
+        opened         an encrypted file, while it is opened                (confidential)
         next.json      the sealed manifest: from here on only renames are left, and the next
                        run finishes them                                    (place)
         old.json       the manifest that next.json replaces
-    .DEST.lading       beside DEST, for the moment in which the two are exchanged  (place)
+    .DEST.lading       the new folder, then the old one, while the two are exchanged  (place)
 
 Nothing here downloads, and nothing here gives a file its final name.
 """
