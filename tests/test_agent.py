@@ -495,7 +495,7 @@ def stored(world):
 
 def kept(store: Store) -> dict[str, bytes]:
     """What is kept, by the names that keep it."""
-    references = store.references()
+    references = store.references.by_key()
     return {name: (store.folder(key) / "answer").read_bytes() for key, names in references.items() for name in names}
 
 
@@ -543,7 +543,7 @@ def test_what_is_no_longer_declared_is_let_go(world, stored):
     agent = world.agent()
     world.turn(agent)
     assert sorted(os.listdir(store.root / "agent")) == ["one.json", "two.json"]
-    store.refer("somebody", store.models()[0].key)
+    store.references.keep("somebody", store.models()[0].key)
     stored("two")
     world.turn(agent)
     assert kept(store).keys() == {"agent/two", "somebody"}
@@ -583,7 +583,7 @@ def test_other_patterns_keep_other_files(world, stored):
     world.environ["STORAGE_IGNORE_PATTERNS"] = "config.json"
     agent = world.agent()
     world.turn(agent)
-    (key,) = store.references()
+    (key,) = store.references.by_key()
     assert [file.path for file in store.find(key).files] == ["answer"]
 
 

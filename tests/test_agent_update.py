@@ -547,7 +547,7 @@ def test_in_the_store_alone_what_does_not_verify_is_not_fetched_with_every_turn(
     with pytest.raises(Unavailable, match="was refused"):
         world.turn()
     assert server.asked_bytes == asked
-    assert Store(world.settings["store"]).references() == {}
+    assert Store(world.settings["store"]).references.by_key() == {}
 
 
 def test_in_the_store_alone_a_newer_version_is_held_too(world, tmp_path):
@@ -560,7 +560,7 @@ def test_in_the_store_alone_a_newer_version_is_held_too(world, tmp_path):
     assert outcome.word == "updated"
     assert outcome.since_s == world.unix_s
     store = Store(world.settings["store"])
-    assert [(store.folder(key) / "answer").read_bytes() for key in store.references()] == [b"two"]
+    assert [(store.folder(key) / "answer").read_bytes() for key in store.references.by_key()] == [b"two"]
 
 
 def test_a_change_can_end_the_agent_once(world):

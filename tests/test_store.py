@@ -402,13 +402,13 @@ def test_what_was_not_used_for_so_long_goes(three, store):
 
 
 def test_what_is_kept_or_needed_now_stays(three, store):
-    store.refer("by hand", three[0])
+    store.references.keep("by hand", three[0])
     with store.lease(three[1]):
         prune(limited(store, high="0", low="0"))
         assert left(store) == three[:2]
         prune(limited(store, high="0", low="0", locks=False))
         assert left(store) == three[:2]
-    store.refer("by hand", None)
+    store.references.let_go("by hand")
     prune(limited(store, high="0", low="0"))
     assert left(store) == []
 
@@ -427,7 +427,7 @@ def test_a_model_that_can_never_fit_is_refused_and_nothing_is_evicted_for_it(ser
     huge = free_bytes(store.root) * 2
     uri = server.put("/huge.bin", b"huge")
     server.misbehave("/huge.bin", claimed_size(huge))
-    store.refer("by hand", three[2])
+    store.references.keep("by hand", three[2])
     server.asked_bytes = 0
     with pytest.raises(NoSpace, match="needs") as caught:
         pull(uri, tmp_path / "huge", store=store.settings)

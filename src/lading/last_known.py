@@ -64,7 +64,7 @@ def _of_the_store(asked: str, request: Request, settings: Settings) -> Known | N
 
     store = Store(settings.store)
     with in_words(store):
-        recalled = store.recall(asked)
+        recalled = store.answers.recall(asked)
         stored = store.find(recalled.key) if recalled else None
     if recalled is None or stored is None:
         return None

@@ -76,7 +76,7 @@ def keep(finding: Finding, name: str, session: Session) -> Manifest:
         nonlocal kept
         stored = _stored(store, key)
         kept = finding.listed._replace(files=stored.files, archives=stored.archives, seconds=stored.seconds)
-        store.refer(name, key, kept)
+        store.references.keep(name, key, kept)
 
     with in_words(store):
         tidy(store)
@@ -91,7 +91,7 @@ def _note(store: Store, key: str, listed: Manifest) -> None:
     if store.has(key):
         store.use(key)
         if listed.asked:
-            store.remember(listed, key)
+            store.answers.remember(listed, key)
 
 
 @contextlib.contextmanager

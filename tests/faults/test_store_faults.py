@@ -265,9 +265,9 @@ def test_a_store_that_is_full_makes_room_and_then_says_what_holds_the_space(serv
     assert len(store.models()) == 3
     assert uris[0] not in {model.requested for model in store.models()}
     for model in store.models():
-        store.refer("kept", model.key) if model.requested == uris[1] else None
-        store.refer("kept too", model.key) if model.requested == uris[2] else None
-        store.refer("and this", model.key) if model.requested == uris[3] else None
+        store.references.keep("kept", model.key) if model.requested == uris[1] else None
+        store.references.keep("kept too", model.key) if model.requested == uris[2] else None
+        store.references.keep("and this", model.key) if model.requested == uris[3] else None
     server.asked_bytes = 0
     with pytest.raises(NoSpace) as caught:
         pull(uris[4], tmp_path / "4", store=by)

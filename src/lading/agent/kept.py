@@ -13,8 +13,9 @@ from lading.finding import Session
 from lading.manifest import Manifest
 from lading.settings import Settings
 from lading.settings.agent import Delivery
-from lading.store import Answer, Store
+from lading.store import Store
 from lading.store.files import entries
+from lading.store.references import Answer
 
 _KEEPER = "agent/"
 
@@ -57,16 +58,16 @@ class Kept:
         """Nothing: the store evicts what nobody keeps."""
 
     def _kept(self) -> Answer | None:
-        kept = self._store.kept(self._name)
+        kept = self._store.references.kept(self._name)
         return kept if kept and self._store.has(kept.key) else None
 
 
 def let_go(store: Store, declared: Collection[str]) -> None:
     """Keep nothing any more for deliveries other than these."""
-    for names in store.references().values():
+    for names in store.references.by_key().values():
         for name in names:
             if name.startswith(_KEEPER) and name.removeprefix(_KEEPER) not in declared:
-                store.refer(name, None)
+                store.references.let_go(name)
     for place in entries(_records(store)):
         # What is being written has another ending.
         if place.suffix == ".json" and place.stem not in declared:

@@ -148,7 +148,7 @@ def keep(arguments: argparse.Namespace) -> int:
 
     with _open(arguments) as store:
         model = _chosen(store, arguments.model)
-        store.refer(arguments.name, model.key)
+        store.references.keep(arguments.name, model.key)
     if arguments.json:
         show_json({"key": model.key, "name": arguments.name})
     else:
@@ -163,10 +163,10 @@ def unkeep(arguments: argparse.Namespace) -> int:
     from lading.uri import printable
 
     with _open(arguments) as store:
-        names = {name: key for key, names in store.references().items() for name in names}
+        names = {name: key for key, names in store.references.by_key().items() for name in names}
         if arguments.name not in names:
             raise NotFound(f"nothing is kept as {printable(arguments.name)}", hint=near_hint(arguments.name, names))
-        store.refer(arguments.name, None)
+        store.references.let_go(arguments.name)
     if arguments.json:
         show_json({"key": names[arguments.name], "name": arguments.name})
     else:

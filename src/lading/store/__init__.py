@@ -36,7 +36,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lading.disk import clones, disk_error, place_file
 from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
@@ -48,6 +48,7 @@ from lading.settings.store import StoreSettings
 from lading.store.blobs import ADDRESS, Blobs, link
 from lading.store.files import entries, files_below, has_size, remove_links, write_whole
 from lading.store.leases import Leases
+from lading.store.references import Answers, References
 from lading.uri import printable
 from lading.workspace import read_manifest, remove_tree
 
@@ -82,14 +83,6 @@ class Model(NamedTuple):
     leased: bool
 
 
-class Answer(NamedTuple):
-    """A model as one who asked for it knows it: the facts of its manifest without the files, and since when."""
-
-    key: str
-    facts: Manifest
-    known_at_s: float
-
-
 class Out(NamedTuple):
     """How a model came out of the store: files by each way (``reflink``, ``link``, ``copy``)."""
 
@@ -116,8 +109,8 @@ class Store:
         self.incoming_folder = self.root / "incoming"
         self.blobs = Blobs(self.root / "blobs" / ADDRESS)
         self._uses = self.root / "uses"
-        self._asked = self.root / "asked"
-        self._references = self.root / "references"
+        self.answers = Answers(self.root / "asked")
+        self.references = References(self.root / "references")
         self.leases = Leases(self.root / "leases", locks=settings.locks)
         try:
             self.writable = self._open()
@@ -136,7 +129,7 @@ class Store:
         self._check_format(place)
         if writable:
             folders = (self.models_folder, self.incoming_folder, self.blobs.folder, self.leases.folder)
-            for folder in (*folders, self._uses, self._asked, self._references):
+            for folder in (*folders, self._uses, self.answers.folder, self.references.folder):
                 folder.mkdir(parents=True, exist_ok=True)
         return writable
 
@@ -261,14 +254,6 @@ class Store:
         """Note that the model is used now."""
         (self._uses / key).touch()
 
-    def remember(self, delivered: Manifest, key: str) -> None:
-        """Note that this is what its question was answered with."""
-        write_whole(self._asked / delivered.asked, [json.dumps({"key": key, "facts": _without_files(delivered)}), "\n"])
-
-    def recall(self, asked: str) -> Answer | None:
-        """What a question was last answered with."""
-        return _read_answer(self._asked / asked)
-
     def _origins(self, origin: str) -> tuple[Path, Path]:
         """Where models of an origin are noted, and where those are that were fetched without verifying."""
         return self.root / "origins" / origin, self.root / "origins" / f"{origin}.unverified"
@@ -323,39 +308,12 @@ class Store:
         """Keep a model from being evicted while the block runs, or the process lives."""
         return self.leases.hold(key) if self.writable else contextlib.nullcontext()
 
-    def refer(self, name: str, key: str | None, delivered: Manifest | None = None) -> None:
-        """Keep the model with ``key`` under this name from now on; None lets it go.
-
-        ``delivered`` is what it is for who keeps it; ``kept`` tells that again.
-        """
-        place = self._reference(name)
-        if key is None:
-            place.unlink(missing_ok=True)
-        else:
-            facts = {"facts": _without_files(delivered)} if delivered else {}
-            write_whole(place, [json.dumps({"name": name, "key": key, **facts}), "\n"])
-
-    def kept(self, name: str) -> Answer | None:
-        """What is kept under this name, if that was told with its facts."""
-        return _read_answer(self._reference(name))
-
-    def _reference(self, name: str) -> Path:
-        return self._references / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-
-    def references(self) -> dict[str, list[str]]:
-        """Who keeps each model, by its key."""
-        found: dict[str, list[str]] = {}
-        for place in entries(self._references):
-            name, key = read_reference(place)
-            found.setdefault(key, []).append(name)
-        return found
-
     # ---- what is there, and taking it away ------------------------------------------------------
 
     def models(self) -> list[Model]:
         """Every model, the one used last first.  Reads the head of each manifest, and no file's name."""
         held = self.leases.held()
-        references = self.references()
+        references = self.references.by_key()
         found = []
         for folder in entries(self.models_folder):
             key, facts = folder.name, _facts(folder / FILE_NAME)
@@ -418,28 +376,6 @@ class Store:
                 # What is not whole would be supplied again.
                 if not has_size(target / file.path, file.size_bytes):
                     self.blobs.place(file).unlink(missing_ok=True)
-
-
-def read_reference(place: Path) -> tuple[str, str]:
-    """Who keeps which key; both are empty if it cannot be read."""
-    try:
-        reference = json.loads(place.read_text(encoding="utf-8"))
-        return str(reference["name"]), str(reference["key"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "", ""
-
-
-def _without_files(delivered: Manifest) -> dict[str, Any]:
-    return delivered._replace(files=(), archives=()).to_json()
-
-
-def _read_answer(place: Path) -> Answer | None:
-    try:
-        answer = json.loads(place.read_text(encoding="utf-8"))
-        facts = Manifest.loads(json.dumps(answer["facts"]))
-        return Answer(str(answer["key"]), facts, place.stat().st_mtime)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, IntegrityError, Unsupported):
-        return None
 
 
 def _size_below(root: Path) -> Callable[[str], int | None]:

@@ -14,8 +14,9 @@ from lading.errors import NoSpace
 from lading.events import Evicted
 from lading.manifest import WORKSPACE_NAME
 from lading.measures import size
-from lading.store import REMOVED, Store, read_reference
+from lading.store import REMOVED, Store
 from lading.store.files import entries, files_below
+from lading.store.references import read_reference
 from lading.uri import printable
 from lading.workspace import remove_tree
 
@@ -156,7 +157,7 @@ def holders(store: Store) -> str:
 
 def _candidates(store: Store) -> Iterator[str]:
     """Keys of models that may go, the one used longest ago first; each is looked at when its turn comes."""
-    kept = store.references()
+    kept = store.references.by_key()
     for key in sorted(os.listdir(store.models_folder), key=store.used_at_s):
         if key not in kept and key not in store.leases.held():
             yield key
@@ -174,7 +175,7 @@ def _evict(store: Store, key: str, why: str) -> Gone:
 
 def evictable_bytes(store: Store, wanted: Iterable[Path] = ()) -> int:
     """What would be free without every model that may go; files that are ``wanted`` stay."""
-    kept = store.references().keys() | store.leases.held()
+    kept = store.references.by_key().keys() | store.leases.held()
     staying = [store.folder(key) for key in kept] + [store.incoming_folder]
     held = {status.st_ino for folder in staying for status in files_below(folder)}
     held |= {place.stat().st_ino for place in wanted if place.exists()}
@@ -201,7 +202,7 @@ def _pointers(store: Store) -> Iterator[Path]:
 def _key(store: Store, place: Path) -> str:
     """Which model a name points to."""
     if place.parent.name == "asked":
-        answer = store.recall(place.name)
+        answer = store.answers.recall(place.name)
         return answer.key if answer else ""
     if place.parent.name == "references":
         return read_reference(place)[1]

@@ -1,0 +1,95 @@
+"""What leads to a model of the store by its key: a question that was asked, and a name under which somebody keeps it.
+
+    asked/QUESTION      {"key", "facts"}
+    references/SHA-256  {"name", "key", "facts"}        named by the SHA-256 of the name; facts only if they were told
+
+Facts are the manifest of the model as who asked or keeps it knows it, without the files.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lading.errors import IntegrityError, Unsupported
+from lading.manifest import Manifest
+from lading.store.files import entries, write_whole
+
+
+class Answer(NamedTuple):
+    """A model as one who asked for it knows it: the facts of its manifest without the files, and since when."""
+
+    key: str
+    facts: Manifest
+    known_at_s: float
+
+
+class Answers:
+    """What questions were last answered with, in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def remember(self, delivered: Manifest, key: str) -> None:
+        """Note that this is what its question was answered with."""
+        write_whole(self.folder / delivered.asked, [json.dumps({"key": key, "facts": _without_files(delivered)}), "\n"])
+
+    def recall(self, asked: str) -> Answer | None:
+        """What a question was last answered with."""
+        return _read_answer(self.folder / asked)
+
+
+class References:
+    """Who keeps which model, in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, name: str, key: str, delivered: Manifest | None = None) -> None:
+        """Keep the model with ``key`` under this name from now on.
+
+        ``delivered`` is what it is for who keeps it; ``kept`` tells that again.
+        """
+        facts = {"facts": _without_files(delivered)} if delivered else {}
+        write_whole(self._place(name), [json.dumps({"name": name, "key": key, **facts}), "\n"])
+
+    def let_go(self, name: str) -> None:
+        """Keep nothing under this name any more."""
+        self._place(name).unlink(missing_ok=True)
+
+    def kept(self, name: str) -> Answer | None:
+        """What is kept under this name, if that was told with its facts."""
+        return _read_answer(self._place(name))
+
+    def by_key(self) -> dict[str, list[str]]:
+        """Who keeps each model, by its key."""
+        found: dict[str, list[str]] = {}
+        for place in entries(self.folder):
+            name, key = read_reference(place)
+            found.setdefault(key, []).append(name)
+        return found
+
+    def _place(self, name: str) -> Path:
+        return self.folder / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_reference(place: Path) -> tuple[str, str]:
+    """Who keeps which key; both are empty if it cannot be read."""
+    try:
+        reference = json.loads(place.read_text(encoding="utf-8"))
+        return str(reference["name"]), str(reference["key"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "", ""
+
+
+def _without_files(delivered: Manifest) -> dict[str, Any]:
+    return delivered._replace(files=(), archives=()).to_json()
+
+
+def _read_answer(place: Path) -> Answer | None:
+    try:
+        answer = json.loads(place.read_text(encoding="utf-8"))
+        facts = Manifest.loads(json.dumps(answer["facts"]))
+        return Answer(str(answer["key"]), facts, place.stat().st_mtime)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, IntegrityError, Unsupported):
+        return None
