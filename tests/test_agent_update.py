@@ -13,7 +13,6 @@ from lading.agent.policy import is_canary
 from lading.agent.record import read_record
 from lading.agent.update import update
 from lading.agent.versions import Versions
-from lading.deliver import deliver
 from lading.errors import (
     IntegrityError,
     Interrupted,
@@ -54,11 +53,12 @@ class World:
         os.utime(self.origin / "answer", (self.stamp, self.stamp))
         os.utime(self.origin / "config.json", (1, 1))
 
-    def turn(self, host: str = "here", **changes):
+    def turn(self, host: str = "here", doing=lambda word: None, **changes):
+        """Take one; ``doing`` is called with the word for each step of it, before that begins."""
         self.delivery = self.delivery._replace(**changes)
         session = self._new_session(**self.settings)
         session.settings = self.delivery.settings(session.settings)
-        return update(self.delivery, session, unix_time=lambda: self.unix_s, host=host, doing=lambda word: None)
+        return update(self.delivery, session, unix_time=lambda: self.unix_s, host=host, doing=doing)
 
     @property
     def answer(self) -> bytes:
@@ -178,18 +178,11 @@ def test_what_was_removed_from_the_version_in_place_is_brought_again(world):
     assert world.answer == b"one"
 
 
-def test_what_changes_while_it_is_delivered_is_taken_by_the_next_turn(world, monkeypatch):
+def test_what_changes_while_it_is_delivered_is_taken_by_the_next_turn(world):
     world.turn()
     world.offer(b"two")
-
-    def late(requests, session):
-        world.offer(b"three")
-        return deliver(requests, session)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("lading.agent.versions.deliver", late)
-        with pytest.raises(Unavailable, match="changed while"):
-            world.turn()
+    with pytest.raises(Unavailable, match="changed while"):
+        world.turn(doing=lambda word: world.offer(b"three") if word == "delivering" else None)
     assert world.answer == b"one"
     assert world.turn().word == "updated"
     assert world.answer == b"three"
@@ -380,17 +373,16 @@ def test_the_first_version_that_a_server_refuses_stays_and_is_tried_again_later(
     assert v2.serving == b"two"
 
 
-def test_a_process_killed_between_switch_and_load_goes_on_with_the_load(world, v2, monkeypatch):
+def test_a_process_killed_between_switch_and_load_goes_on_with_the_load(world, v2):
     world.turn()
     world.offer(BROKEN)
 
-    def killed(*_):
-        raise Interrupted("stopped")
+    def killed(word: str) -> None:
+        if word == "loading":
+            raise Interrupted("stopped")
 
-    with monkeypatch.context() as patch:
-        patch.setattr("lading.agent.server.Server.tell", killed)
-        with pytest.raises(Interrupted):
-            world.turn()
+    with pytest.raises(Interrupted):
+        world.turn(doing=killed)
     assert world.answer == BROKEN
     assert world.turn().word == "refused"
     assert (world.answer, v2.serving) == (b"one", b"one")

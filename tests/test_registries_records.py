@@ -1,6 +1,7 @@
 """What was delivered where is told to the registry, if it is to be told, and never fails a delivery."""
 
 import json
+from typing import ClassVar
 
 import pytest
 
@@ -11,6 +12,7 @@ from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI
 from servers.fake_kubeflow import API, FakeKubeflow
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, reset, stall, status
+from servers.told_registry import ToldRegistry
 from servers.trees import write_tree
 
 FILES = {"config.json": b"{}", "weights/a.bin": b"abc" * 100}
@@ -190,11 +192,30 @@ def test_a_registry_that_does_not_take_it_is_told_and_the_delivery_stands(
     assert (tmp_path / "model/config.json").read_bytes() == b"{}"
 
 
-def test_a_defect_of_the_recording_itself_does_not_fail_the_delivery(kubeflow, deliver, events, tmp_path, monkeypatch):
-    kubeflow.register("iris", "v1", str(tmp_path / "origin"))
-    monkeypatch.setattr("lading.registries.kubeflow.models.record", None)
-    deliver("iris")
-    assert events[-1] == NotRecorded("kf", "this is a defect of lading: TypeError")
+class Defective(ToldRegistry):
+    """Notes the patience that it was made with, and has a defect where it records."""
+
+    patience: ClassVar[list[tuple[float, float, int]]] = []
+
+    def __init__(self, entry, settings, http) -> None:
+        super().__init__(entry, settings, http)
+        self.patience.append((settings.limits.connect_s, settings.limits.stall_s, http.retry.attempts))
+
+    def record(self, resolution, deployment) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.fixture
+def defective(monkeypatch, tmp_path) -> RegistryEntry:
+    monkeypatch.setitem(registries._KINDS, "defective", f"{__name__}:Defective")
+    monkeypatch.setattr(Defective, "patience", [])
+    origin = write_tree(tmp_path / "origin", FILES)
+    return RegistryEntry("kf", "defective", {"models_told": {"iris": str(origin)}, "record": True})
+
+
+def test_a_defect_of_the_recording_itself_does_not_fail_the_delivery(defective, pull, events, tmp_path):
+    pull("model-registry://iris", tmp_path / "model", registries=(defective,), variables=WHERE)
+    assert events[-1] == NotRecorded("kf", "this is a defect of lading: ZeroDivisionError")
 
 
 def test_a_kind_that_records_nothing_says_so(kubeflow, pull, events, tmp_path):
@@ -230,20 +251,7 @@ def test_the_registry_of_a_namespace_is_told_itself(kubeflow, new_session, tmp_p
     }
 
 
-def test_the_patience_for_it_is_short_and_the_delivery_s_is_not_changed(kubeflow, new_session, tmp_path, monkeypatch):
-    from lading.manifest import Manifest
-
-    patience = []
-    opened = registries.open_registry
-
-    def note(entry, settings, http):
-        patience.append((settings.limits.connect_s, settings.limits.stall_s, http.retry.attempts))
-        return opened(entry, settings, http)
-
-    monkeypatch.setattr(registries, "open_registry", note)
-    kubeflow.register("iris", "v1", "s3://b/p")
-    entry = RegistryEntry("kf", "kubeflow", {"url": kubeflow.url, "record": True})
-    session = new_session(registries=(entry,), variables=WHERE, limits=Limits(stall_s=600.0, connect_s=2.0))
-    found = registries.resolve(ModelURI.parse("model-registry://iris"), session.settings, session.http)
-    registries.record(found, Manifest(()), "/mnt", session.settings, session.http)
-    assert patience == [(2.0, 600.0, 6), (2.0, 5.0, 1)]
+def test_the_patience_for_it_is_short_and_the_delivery_s_is_not_changed(defective, pull, tmp_path):
+    limits = Limits(stall_s=600.0, connect_s=2.0)
+    pull("model-registry://iris", tmp_path / "model", registries=(defective,), variables=WHERE, limits=limits)
+    assert Defective.patience == [(2.0, 600.0, 6), (2.0, 5.0, 1)]
