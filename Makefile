@@ -52,24 +52,18 @@ budget: $(READY)
 dependencies: $(READY)
 	$(BIN)/python tools/dependencies.py
 
-# Needs nginx, openssl, curl and zstd. SCALE=0.01 proves in a minute that it works; RACE and COSTS pass options on.
+# Needs nginx, openssl, curl and zstd, and root, podman and runc to race what is in the image.
+# SCALE=0.01 proves in a minute that it works; RACE and COSTS pass options on.
 SCALE ?= 1
-bench: $(READY) .bench/ready .bench/lading/ready
-	cd benchmarks && ../$(BIN)/python race.py --scale $(SCALE) $(RACE)
-	cd benchmarks && ../$(BIN)/python costs.py --scale $(SCALE) $(COSTS)
+bench: $(READY) .bench/ready
+	image=$$(tools/image/build.sh) && cd benchmarks && \
+	  ../$(BIN)/python race.py --image "$$image" --scale $(SCALE) $(RACE) && \
+	  ../$(BIN)/python costs.py --image "$$image" --scale $(SCALE) $(COSTS)
 
-# What is raced runs on Debian's Python where there is one, as in the image: one that was built without profiles
-# (pyenv's default) takes up to half as long again.
+# The reference runs on Debian's Python where there is one: one that was built without profiles (pyenv's default)
+# takes up to half as long again.
 BENCH_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
   && echo /usr/bin/python3 || echo $(PYTHON))
-
-.bench/lading/ready: $(READY) requirements/runtime.txt $(shell find src -name '*.py')
-	rm -rf .bench/lading
-	$(BENCH_PYTHON) -m venv .bench/lading
-	.bench/lading/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
-	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir .bench/lading .
-	.bench/lading/bin/pip install --quiet --disable-pip-version-check --no-deps .bench/lading/lading-*.whl
-	touch .bench/lading/ready
 
 # Needs podman and runc, besides what "make image" needs.
 bench-image: $(READY) .bench/ready

@@ -1,6 +1,6 @@
 """What verification costs, archives against ``curl | tar``, and what a second CPU brings.
 
-    costs.py [--rounds 3] [--scale 1] [--root DIR] [--results DIR]
+    costs.py [--image NAME] [--rounds 3] [--scale 1] [--root DIR] [--results DIR]
 
 Each row is the median of whole processes; every round runs each of a table's commands once, so that
 what disturbs the machine disturbs all.  The server has a CPU of its own but in the last table.
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import installed
 import race
 import serve
 from awscrt import checksums
@@ -93,8 +94,9 @@ def make_archive(kind: str, models: Path) -> Path:
 
 
 class Bench(NamedTuple):
-    """Where all is, and how often it runs."""
+    """What runs, where all is, and how often it runs."""
 
+    lading: Sequence[str]
     models: Path
     root: Path
     rounds: int
@@ -115,7 +117,7 @@ class Bench(NamedTuple):
 def verification(bench: Bench) -> list[str]:
     """What each digest costs, on one CPU and on two."""
     url = f"{_PLAIN}/models/huge/weights.bin"
-    pull = [race.LADING, "pull", url, str(bench.out)]
+    pull = [*bench.lading, "pull", url, str(bench.out)]
     commands: dict[str, Sequence[str]] = {"nothing but the manifest's CRC-32": pull}
     for name, value in digests(bench.models / "huge/weights.bin").items():
         commands[name] = [*pull, "--digest", f"{name}:{value}"]
@@ -137,7 +139,7 @@ def unpacking(bench: Bench) -> list[str]:
         else:
             name = "curl, then zipfile"
             usual = f"curl -s -o {out}/.zip {url} && {sys.executable} -m zipfile -e {out}/.zip {out} && rm {out}/.zip"
-        commands = {name: ["sh", "-c", usual], "lading": [race.LADING, "pull", url, str(out)]}
+        commands = {name: ["sh", "-c", usual], "lading": [*bench.lading, "pull", url, str(out)]}
         size = f"{archive.stat().st_size >> 20} MiB"
         tables.append(bench.table(f"A {kind} archive of {size}, one CPU", commands, _PLAIN))
         if kind == "zip":
@@ -148,7 +150,7 @@ def unpacking(bench: Bench) -> list[str]:
 
 def second_cpu(bench: Bench) -> str:
     """``llm`` over TLS on one CPU and on two; the server, on one of them, needs its part."""
-    pull = {"lading": [race.LADING, "pull", "s3://models/llm", str(bench.out)]}
+    pull = {"lading": [*bench.lading, "pull", "s3://models/llm", str(bench.out)]}
     env = race.environment(_SECURE, bench.root)
     found: dict[str, race.Run] = {}
     served: dict[str, float] = {}
@@ -170,14 +172,15 @@ def second_cpu(bench: Bench) -> str:
 def main() -> int:
     """Measure, and write ``results/costs.md``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", default="")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--root", type=Path, default=Path("/dev/shm/lading-bench"))
     parser.add_argument("--results", type=Path, default=race.RESULTS)
     options = parser.parse_args()
-    bench = Bench(options.root / f"data-{options.scale:g}" / "models", options.root, options.rounds)
-    lines = [f"# Costs\n\n{race.machine()}; medians of {options.rounds}; scale {options.scale:g}."]
-    with serve.serving(options.root, options.scale):
+    with serve.serving(options.root, options.scale), installed.lading(options.image, options.root) as lading:
+        bench = Bench(lading, options.root / f"data-{options.scale:g}" / "models", options.root, options.rounds)
+        lines = [f"# Costs\n\n{race.machine(lading)}; medians of {options.rounds}; scale {options.scale:g}."]
         lines += [*verification(bench), *unpacking(bench), second_cpu(bench)]
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "costs.md").write_text("\n".join(lines) + "\n")

@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import installed
 import race
 
 ENGINE = ("podman", "run", "--rm", "--runtime", "runc", "--ulimit", "nofile=4096", "--ulimit", "nproc=4096")
@@ -61,19 +62,6 @@ def weigh(folder: Path, *leave_out: str) -> Weight:
     names = sorted(path.name for path in kept)
     packed = subprocess.run(["tar", "-C", folder, "-c", *names], capture_output=True, check=True).stdout
     return Weight(len(sizes), sum(sizes), len(gzip.compress(packed, 6)))
-
-
-@contextmanager
-def unpacked(image: str) -> Iterator[Path]:
-    """The image's file system in a folder."""
-    with tempfile.TemporaryDirectory() as name:
-        create = ["podman", "create", "--runtime", "runc", image]
-        container = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()
-        subprocess.run(["podman", "export", "--output", f"{name}/image.tar", container], check=True)
-        subprocess.run(["podman", "rm", container], check=True, capture_output=True)
-        (Path(name) / "root").mkdir()
-        subprocess.run(["tar", "-C", f"{name}/root", "-xf", f"{name}/image.tar"], check=True)
-        yield Path(name) / "root"
 
 
 @contextmanager
@@ -126,7 +114,7 @@ def sizes(image: str) -> list[tuple[str, str, str]]:
     own = ("pip", "pip-*", "setuptools", "setuptools-*", "pkg_resources", "_distutils_hack", "distutils-precedence.pth")
     theirs = weigh(site, *own)
     distributions = len([path for path in site.glob("*.dist-info") if not re.match("(pip|setuptools)-", path.name)])
-    with unpacked(image) as root:
+    with installed.unpacked(image) as root:
         ours = weigh(root)
         python = weigh(root / "usr/lib/python3/dist-packages")
         bill = json.loads((root / "usr/share/sbom/lading.cdx.json").read_text())

@@ -1,6 +1,6 @@
 """Race lading against its peers over the same bytes, and write a table and a chart.
 
-    race.py [--sets llm,huge,many,tiny] [--wires tcp,tls,far] [--cpus 0] [--rounds 3] [--scale 1] [--clients …]
+    race.py [--image NAME] [--sets llm,huge,many,tiny] [--wires tcp,tls,far] [--cpus 0] [--rounds 3] [--scale 1]
 
 Whole processes are timed, pinned to ``--cpus``, from and to tmpfs; every round runs each client
 once, so that what disturbs the machine disturbs all. Figures are medians. What counts is the ratio
@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import chart
+import installed
 import serve
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PEERS = HERE.parent / ".bench"
-LADING = str(PEERS / "lading/bin/lading")
 
 
 class Client(NamedTuple):
@@ -45,12 +45,12 @@ class Run(NamedTuple):
     peak_mib: float
 
 
-def clients(wire: str, url: str, name: str, out: Path) -> list[Client]:
+def clients(lading: Sequence[str], wire: str, url: str, name: str, out: Path) -> list[Client]:
     """Everything that races, with the settings under which each is at its best here."""
     s5cmd = next(PEERS.glob("peers/lib/python3*/site-packages/s5cmd/bin/s5cmd"), None)
     insecure = ["--no-verify-ssl"] if wire == "tls" else []
     return [
-        Client("lading", [LADING, "pull", f"s3://models/{name}", str(out)]),
+        Client("lading", [*lading, "pull", f"s3://models/{name}", str(out)]),
         Client("s5cmd", [str(s5cmd), "--endpoint-url", url, *insecure, "cp", f"s3://models/{name}/*", f"{out}/"]),
         Client(
             "rclone",
@@ -110,8 +110,9 @@ def run_once(client: Client, cpus: str, env: Mapping[str, str], out: Path, expec
     return Run(wall_s, cpu_s, usage.ru_maxrss / 1024)
 
 
-def race(name: str, wire: str, options: argparse.Namespace, root: Path) -> list[chart.Row]:
+def race(lading: Sequence[str], name: str, wire: str, options: argparse.Namespace) -> list[chart.Row]:
     """All rounds of one set over one wire, as rows, the fastest first."""
+    root = options.root
     host = "https://localhost" if wire == "tls" else "http://127.0.0.1"
     url = f"{host}:{serve.PORTS[wire]}"
     out = root / "out"
@@ -119,7 +120,7 @@ def race(name: str, wire: str, options: argparse.Namespace, root: Path) -> list[
     expected = sum(path.stat().st_size for path in files if path.is_file())
     runs: dict[str, list[Run]] = {}
     for _ in range(options.rounds):
-        for client in clients(wire, url, name, out):
+        for client in clients(lading, wire, url, name, out):
             if options.clients and client.name not in options.clients.split(","):
                 continue
             if name == "swarm" and client.name == "kserve-storage":
@@ -140,7 +141,7 @@ def race(name: str, wire: str, options: argparse.Namespace, root: Path) -> list[
     )
 
 
-def machine() -> str:
+def machine(lading: Sequence[str]) -> str:
     """In words, what the figures were measured on."""
     cpu = next(
         (
@@ -150,18 +151,13 @@ def machine() -> str:
         ),
         platform.machine(),
     )
-    python = [
-        str(PEERS / "lading/bin/python"),
-        "-c",
-        "import platform, sys; print(platform.python_version(), sys._base_executable)",
-    ]
-    version = subprocess.run(python, check=True, capture_output=True, text=True).stdout.strip()
-    return f"{cpu}, {os.cpu_count()} CPUs, Linux {platform.release()}, Python {version}"
+    return f"{cpu}, {os.cpu_count()} CPUs, Linux {platform.release()}, {installed.python(lading)}"
 
 
 def main() -> int:
     """Race, and write ``results/race.md`` and ``results/race.svg``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", default="")
     parser.add_argument("--sets", default=",".join(serve.SETS))
     parser.add_argument("--wires", default="tcp,tls,far")
     parser.add_argument("--cpus", default="0")
@@ -173,19 +169,19 @@ def main() -> int:
     options = parser.parse_args()
     wires = [wire for wire in options.wires.split(",") if wire != "far" or serve.has_far()]
     rows: list[chart.Row] = []
-    with serve.serving(options.root, options.scale):
+    with serve.serving(options.root, options.scale), installed.lading(options.image, options.root) as lading:
         for name in options.sets.split(","):
             for wire in wires:
                 if (wire == "far" and name == "tiny") or (wire != "tcp" and name == "swarm"):
                     continue
-                found = race(name, wire, options, options.root)
+                found = race(lading, name, wire, options)
                 rows += found
                 for row in found:
                     print(chart.line(row), flush=True)
-    about = (
-        f"{datetime.now(UTC):%Y-%m-%d}; {machine()}; clients on CPU {options.cpus}; medians of {options.rounds}; "
-        f"scale {options.scale:g}"
-    )
+        about = (
+            f"{datetime.now(UTC):%Y-%m-%d}; {machine(lading)}; clients on CPU {options.cpus}; medians of {options.rounds}; "
+            f"scale {options.scale:g}"
+        )
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "race.md").write_text(chart.table(rows, about, {k: v.what for k, v in serve.SETS.items()}))
     (options.results / "race.svg").write_text(chart.svg(rows))

@@ -1,6 +1,6 @@
 """A delivery out of the store against the one that filled it: whole processes, on file systems of their own.
 
-    store.py [--rounds 5] [--scale 1] [--volumes xfs,btrfs,ext4-link,ext4-copy] [--root DIR] [--results DIR]
+    store.py [--image NAME] [--rounds 5] [--scale 1] [--volumes xfs,btrfs,ext4-link,ext4-copy] [--root DIR] [--results DIR]
 
 Each file system is in a file on a loop device, which needs root, xfsprogs and btrfs-progs, and three times the model's
 size below DIR.  Warm means that the store has the model; the listing is asked for each time.
@@ -14,9 +14,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import installed
 import race
 import serve
 
@@ -47,13 +48,13 @@ def volume(root: Path, command: list[str], size_bytes: int) -> Iterator[Path]:
         image.unlink()
 
 
-def pull(destination: Path, env: dict[str, str]) -> float:
+def pull(lading: Sequence[str], destination: Path, env: dict[str, str]) -> float:
     """Seconds of one process."""
     shutil.rmtree(destination, ignore_errors=True)
     subprocess.run(["sync"], check=True)
     started = time.monotonic()
     subprocess.run(
-        [race.LADING, "pull", f"s3://models/{MODEL}", str(destination)], env=env, check=True, capture_output=True
+        [*lading, "pull", f"s3://models/{MODEL}", str(destination)], env=env, check=True, capture_output=True
     )
     return time.monotonic() - started
 
@@ -67,9 +68,10 @@ def measure(name: str, options: argparse.Namespace, root: Path, url: str) -> str
             f"store: {{path: {mounted}/store, hard_links: {str(links).lower()}, high: 100%, low: 100%}}\n"
         )
         env = race.environment(url, root) | {"LADING_CONFIG": str(config)}
-        cold = pull(mounted / "cold", env)
-        shutil.rmtree(mounted / "cold")
-        warm = [pull(mounted / "warm", env) for _ in range(options.rounds)]
+        with installed.lading(options.image, root) as lading:
+            cold = pull(lading, mounted / "cold", env)
+            shutil.rmtree(mounted / "cold")
+            warm = [pull(lading, mounted / "warm", env) for _ in range(options.rounds)]
     median = statistics.median(warm)
     return f"| {words} | {cold:.2f} | {median:.2f} | {min(warm):.2f} to {max(warm):.2f} | {cold / median:.0f} |"
 
@@ -77,6 +79,7 @@ def measure(name: str, options: argparse.Namespace, root: Path, url: str) -> str
 def main() -> int:
     """Measure, and write ``results/store.md``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", default="")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--volumes", default=",".join(VOLUMES))
@@ -87,11 +90,13 @@ def main() -> int:
     with serve.serving(root, options.scale):
         url = f"http://127.0.0.1:{serve.PORTS['tcp']}"
         rows = [measure(name, options, root, url) for name in options.volumes.split(",")]
+        with installed.lading(options.image, root) as lading:
+            machine = race.machine(lading)
     today = datetime.datetime.now(tz=datetime.UTC).date()
     lines = [
         "# Store",
         "",
-        f"{today}; {race.machine()}; medians of {options.rounds}; scale {options.scale:g}.",
+        f"{today}; {machine}; medians of {options.rounds}; scale {options.scale:g}.",
         "",
         f"Seconds of whole processes, with the start of the interpreter and the listing over plain HTTP. `{MODEL}`, 8 × 512 MiB",
         "and a config, from nginx on the same machine into the store on a loop device (cold), and out of it again (warm).",

@@ -115,7 +115,7 @@ def test_nothing_runs_in_it_but_lading_and_its_interpreter(root):
         for path in root.rglob("*")
         if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o111 and ".so" not in path.name
     }
-    assert programs == {"usr/bin/lading", "usr/bin/python3.11"}
+    assert programs == {"usr/bin/lading", "usr/bin/python3.13"}
     special = [path for path in root.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o6000]
     assert special == []
     writable = {
@@ -148,7 +148,7 @@ def test_its_bill_of_materials_lists_every_distribution_and_package_with_its_lic
     locked = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements/runtime.txt").read_text(), re.MULTILINE)
     # On Linux, tqdm does not need it.
     assert {purl for purl in found if "pypi" in purl} == {f"pkg:pypi/{name}" for name in locked if name != "colorama"}
-    assert {"pkg:deb/debian/libc6", "pkg:deb/debian/libssl3", "pkg:deb/debian/python3.11-minimal"} <= found
+    assert {"pkg:deb/debian/libc6", "pkg:deb/debian/libssl3t64", "pkg:deb/debian/python3.13-minimal"} <= found
     assert all(each["licenses"] for each in bill["components"])
     packages = {purl.rpartition("/")[2] for purl in found if "deb" in purl}
     assert {path.name for path in (root / "var/lib/dpkg/status.d").iterdir()} == packages

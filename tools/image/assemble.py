@@ -7,8 +7,8 @@ import from any module of lading leads to (closure.py); the shared libraries are
 interpreter and these modules load.  Only byte code is kept, and no symbol that nothing links to.
 
     /usr/bin/lading                      runs lading.cli.main in an isolated interpreter
-    /usr/bin/python3.11                  Debian's
-    /usr/lib/python3.11/                 of its library, what is needed
+    /usr/bin/python3.13                  Debian's
+    /usr/lib/python3.13/                 of its library, what is needed
     /usr/lib/python3/dist-packages/      lading and its dependencies
     /usr/share/sbom/lading.cdx.json      what all this is
     /usr/share/doc/PACKAGE/copyright     the licences of what is Debian's

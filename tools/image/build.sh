@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image, and writes its bill of materials to build/lading.cdx.json.  Options are variables:
 #
-#   BASE      Debian 12, best by digest: docker.io/library/debian@sha256:….  "local" is one that debootstrap makes
+#   BASE      Debian 13, best by digest: docker.io/library/debian@sha256:….  "local" is one that debootstrap makes
 #             here (as root), once; so is the base where none is given and the default cannot be had.
 #   IMAGE     the name to give (localhost/lading:VERSION)
 #   ENGINE    podman, buildah or docker: the first that works, if none is named
@@ -23,7 +23,7 @@ done
 
 debian=$(sed -n 's/^ARG BASE=//p' Containerfile)
 local_base() { # prints the name of a Debian that debootstrap made; its file system is kept in .servers
-  local name=lading-base:bookworm file=.servers/debian-bookworm.tar folder container
+  local name=lading-base:trixie file=.servers/debian-trixie.tar folder container
   [ "$engine" = docker ] || name=localhost/$name
   if "$engine" images --quiet "$name" 2>/dev/null | grep -q .; then
     echo "$name"
@@ -33,7 +33,7 @@ local_base() { # prints the name of a Debian that debootstrap made; its file sys
     mkdir -p .servers
     folder=$(mktemp -d)
     PATH="$PATH:/usr/sbin" debootstrap --variant=minbase --include=binutils,ca-certificates,python3,python3-pip \
-      bookworm "$folder" >"$folder.log" || { tail "$folder.log" >&2; exit 1; }
+      trixie "$folder" >"$folder.log" || { tail "$folder.log" >&2; exit 1; }
     rm -rf "$folder"/var/cache/apt/archives/*.deb
     tar -C "$folder" --numeric-owner -cf "$file.part" .
     mv "$file.part" "$file"

@@ -24,7 +24,9 @@ def packages(files: Iterable[Path]) -> list[Package]:
     names = {name for file in files for name in (str(file), str(file).removeprefix("/usr"), f"/usr{file}")}
     # It fails for names that it does not know, as half of these are.
     told = subprocess.run(["dpkg-query", "--search", *sorted(names)], capture_output=True, text=True, check=False)
-    owners = sorted({re.split("[:,]", line)[0] for line in told.stdout.splitlines()})
+    # "diversion by PACKAGE from: FILE" is about a file that another package has put in the place of one.
+    lines = [line for line in told.stdout.splitlines() if not line.startswith("diversion by ")]
+    owners = sorted({re.split("[:,]", line)[0] for line in lines})
     return [_known(name) for name in owners]
 
 
