@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from lading import events as told
-from lading.deliver import Request, deliver
+from lading.deliver import Request, deliver, deliver_to_store
 from lading.disk import free_bytes
-from lading.errors import IntegrityError, NoSpace, Unavailable, Unsupported, UsageError
+from lading.errors import IntegrityError, NoSpace, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.settings import Limits, Settings
 from lading.settings.registries import RegistryEntry
 from lading.settings.store import StoreSettings
 from lading.store import Store
-from lading.store.eviction import make_room, prune, sweep
+from lading.store.eviction import give_way, make_room, prune, sweep
 from lading.store.inspection import verify
 from servers.faulty_http import claimed_size
 from servers.real_s3 import s3_anonymous
@@ -411,6 +411,61 @@ def test_what_is_kept_or_needed_now_stays(three, store):
     store.references.let_go("by hand")
     prune(limited(store, high="0", low="0"))
     assert left(store) == []
+
+
+def test_who_keeps_a_model_may_say_what_it_is_to_him(three, store):
+    facts = store.find(three[0])._replace(requested="model-registry://iris", version="v3")
+    store.references.keep("by me", three[0], facts)
+    store.references.keep("by hand", three[0])
+    assert sorted(store.references.by_key()[three[0]]) == ["by hand", "by me"]
+    answer = store.references.kept("by me")
+    assert (answer.key, answer.facts.requested, answer.facts.version) == (three[0], "model-registry://iris", "v3")
+    assert answer.facts.files == ()
+    # Nothing is known of what somebody keeps without saying it, nor of what nobody keeps.
+    assert store.references.kept("by hand") is None
+    store.references.let_go("by me")
+    assert store.references.kept("by me") is None
+
+
+def test_whatever_evicts_a_model_tells_it(three, store):
+    heard: list[told.Event] = []
+    hearing = Store(store.settings._replace(high="0", low="0"), heard.append)
+    assert give_way(hearing)
+    prune(hearing)
+    assert [event.why for event in heard] == ["room is needed", "used longest ago", "used longest ago"]
+    assert all(isinstance(event, told.Evicted) and event.freed_bytes == 65536 for event in heard)
+
+
+def test_a_model_is_kept_in_the_store_alone_and_fetched_only_once(bucket, server, store, new_session, events):
+    uri = put_model(bucket, "m", SHARDS)
+    session = new_session(store=store.settings, **s3_anonymous(server.url))
+    manifest = deliver_to_store(uri, "me", session)
+    (model,) = store.models()
+    assert model.references == ("me",)
+    assert (len(manifest.files), manifest.size_bytes) == (50, model.size_bytes)
+    assert read_tree(model.folder) == SHARDS
+    asked = server.asked_bytes
+    assert deliver_to_store(uri, "other", session).files == manifest.files
+    assert server.asked_bytes == asked
+    assert [type(event).__name__ for event in events].count("Delivered") == 1
+    # A newer one takes the name, and what it shares is not fetched.
+    put_model(bucket, "m", NEWER)
+    deliver_to_store(uri, "me", session)
+    assert server.asked_bytes - asked < sum(map(len, SHARDS.values())) // 5
+    assert sorted(model.references for model in store.models()) == [("me",), ("other",)]
+
+
+def test_what_cannot_be_written_keeps_nothing(bucket, server, store, new_session, monkeypatch):
+    uri = put_model(bucket, "m", {"a": b"1"})
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(NotAllowed, match="is to keep a model"):
+        deliver_to_store(uri, "me", new_session(store=store.settings, **s3_anonymous(server.url)))
+
+
+def test_a_store_within_its_own_source_is_not_filled_from_it(store, new_session, tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    with pytest.raises(UsageError, match="lie within each other"):
+        deliver_to_store(str(tmp_path), "me", new_session(store=store.settings))
 
 
 def test_the_lease_of_a_process_that_is_dead_holds_nothing(three, store):
