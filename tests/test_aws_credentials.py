@@ -424,12 +424,20 @@ def test_a_container_endpoint_that_refuses_is_not_allowed(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.com/x", "http://169.254.169.254/x", "http://10.0.0.1/", "http:///x", "HTTP://example.com/x"]
+    ("url", "says"),
+    [
+        ("http://example.com/x", "unencrypted"),
+        ("HTTP://example.com/x", "unencrypted"),
+        ("http://8.8.8.8/", "unencrypted"),
+        ("http:///x", "not an http or https URL"),
+        ("file:///x", "not an http or https URL"),
+    ],
 )
-def test_a_token_never_travels_in_the_clear_to_a_strange_host(http: HttpClient, url: str) -> None:
+def test_a_token_never_travels_in_the_clear_to_a_strange_host(http: HttpClient, url: str, says: str) -> None:
     env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "s3cret"}
-    with pytest.raises(UsageError, match="loopback") as caught:
+    with pytest.raises(UsageError, match=says) as caught:
         credentials(http, **env).keys()
+    assert "AWS_CONTAINER_CREDENTIALS_FULL_URI" in caught.value.hint
     assert "s3cret" not in str(caught.value)
 
 

@@ -258,7 +258,7 @@ def test_what_are_no_credentials_is_refused_and_not_quoted(of, document, kind, w
         ({"executable": {"command": "/bin/sh"}}, Unsupported, "executable"),
         ({"certificate": {"use_default_certificate_config": True}}, Unsupported, "certificate"),
         ({"file": "/nowhere/token"}, NotFound, "/nowhere/token"),
-        ({"url": "http://tokens.example/"}, UsageError, "in the clear"),
+        ({"url": "http://tokens.example/"}, UsageError, "unencrypted"),
         ({"url": "ftp://tokens.example/"}, UsageError, "http"),
         ({"file": "{file}", "format": {"type": "json"}}, UsageError, "subject_token_field_name"),
         ({"file": "{file}", "format": {"type": "json", "subject_token_field_name": "id"}}, UsageError, "format"),

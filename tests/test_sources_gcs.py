@@ -452,7 +452,7 @@ def test_an_endpoint_below_a_path_is_asked_there(tmp_path, pull):
 def test_a_token_does_not_travel_in_the_clear(google, server, tmp_path, pull):
     settings = by_document(google, google.document("service_account"))
     settings["variables"]["API_ENDPOINT_OVERRIDE"] = "http://gate.example"
-    with pytest.raises(UsageError, match="in the clear"):
+    with pytest.raises(UsageError, match="unencrypted"):
         pull("gs://models/model", tmp_path / "model", **settings)
 
 

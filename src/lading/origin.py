@@ -6,7 +6,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from lading.errors import UsageError
-from lading.uri import redact
+from lading.uri import printable, redact
 
 # A URL with nothing in it to decode, to quote or to look at twice: almost all of them, and a tenth of
 # the cost of a small file.
@@ -14,6 +14,10 @@ _PLAIN_URL = re.compile(
     r"(https?)://([a-z0-9.-]+(?::[0-9]{1,4})?)"
     r"(/[A-Za-z0-9/%:@!$&'()*+,;=~._-]*(?:\?[A-Za-z0-9/%:@!$&'()*+,;=~._?-]+)?)"
 )
+
+
+# Ends of names that only a cluster's, a cloud network's or this machine's own resolver knows.
+_NEAR = (".svc", ".local", ".localhost", ".internal")
 
 
 class Origin(NamedTuple):
@@ -31,6 +35,32 @@ class Origin(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
+
+    def refuse_in_clear(self, what: str, hint: str = "") -> None:
+        """Raise ``UsageError`` if ``what``, a credential that is sent as it is, could be read on its way.
+
+        The one rule for passwords, tokens, headers and SAS, for what is sent and for credentials that are
+        the answer: http is for this machine and for the network of the cluster.  What only signs is not asked about.
+        """
+        if self.scheme == "http" and not _is_near(self.host):
+            raise UsageError(
+                f"{what} would travel unencrypted: {printable(str(self))}",
+                hint=hint or "use https, or a service within the cluster",
+            )
+
+
+def _is_near(host: str) -> bool:
+    """Whether the host is this machine, or within a network of one's own."""
+    import ipaddress
+    import socket
+
+    try:
+        # inet_aton, as the resolver: 2130706433 and 127.1 are addresses, too.
+        address = ipaddress.ip_address(host if ":" in host else socket.inet_aton(host))
+    except (OSError, ValueError):
+        name = host.rstrip(".")
+        return "." not in name or name.endswith(_NEAR)
+    return not (getattr(address, "ipv4_mapped", None) or address).is_global
 
 
 @lru_cache(maxsize=256)

@@ -25,7 +25,7 @@ from azure.storage.blob import (
     generate_container_sas,
 )
 
-from lading.errors import NotAllowed, NotFound, UsageError
+from lading.errors import NotAllowed, NotFound
 from lading.events import Event, Listed
 from lading.manifest import Digest
 from lading.settings import Limits, Network
@@ -265,8 +265,3 @@ def test_a_bearer_token_reads_a_model(program, tmp_path, pull):
             given = variables | {"AZURE_ACCESS_TOKEN": wrong}
             with pytest.raises(NotAllowed):
                 pull(f"{url}/{CONTAINER}/model", tmp_path / "none", network=network, variables=given)
-
-
-def test_a_bearer_token_is_not_sent_in_the_clear(service, settings, tmp_path, pull):
-    with pytest.raises(UsageError, match="in the clear"):
-        pull(f"{service}/{CONTAINER}/model", tmp_path / "out", **settings(AZURE_ACCESS_TOKEN=token()))

@@ -8,18 +8,18 @@ since another identity could read other things.
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus, urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode
 
 from lading.credentials import AwsKeys, Secret, unix_time
 from lading.disk import read_secret_file
 from lading.documents import read_json, read_xml
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
+from lading.origin import endpoint_origin
 from lading.renewal import Renewing
 from lading.settings.aws import Aws
 from lading.uri import printable
 
-_CONTAINER_HOSTS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost", "127.0.0.1", "::1")
 _LIMIT_BYTES = 256 * 1024
 
 
@@ -61,6 +61,7 @@ class AwsCredentials:
         region = self.region or "us-east-1"
         domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         endpoint = self._settings.sts_endpoint or f"https://sts.{region}.{domain}"
+        endpoint_origin(endpoint, "AWS_ENDPOINT_URL_STS").refuse_in_clear("the web identity's token")
         form = {
             "Action": "AssumeRoleWithWebIdentity",
             "Version": "2011-06-15",
@@ -116,10 +117,8 @@ class AwsCredentials:
 
     def _container(self, url: str) -> AwsKeys:
         settings = self._settings
-        parts = urlsplit(url)
-        if parts.scheme != "https" and parts.hostname not in _CONTAINER_HOSTS:
-            # The SDKs' rule: the authorisation token would travel in the clear.
-            raise UsageError("AWS_CONTAINER_CREDENTIALS_FULL_URI is neither https nor a loopback address")
+        variable = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+        endpoint_origin(url, variable).refuse_in_clear("the container's AWS credentials", f"look at {variable}")
         token = settings.container_token.reveal() if settings.container_token else ""
         if settings.container_token_file:
             token = read_secret_file(settings.container_token_file)

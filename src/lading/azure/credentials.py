@@ -16,6 +16,7 @@ from lading.disk import read_secret_file
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.oauth import parse_token, request_token
+from lading.origin import endpoint_origin
 from lading.renewal import Renewing
 from lading.settings.azure import Azure
 
@@ -141,8 +142,8 @@ class AzureCredentials:
         return self._token(assertion, "workload identity")
 
     def _token(self, form: dict[str, str], kind: str) -> Token:
-        if not self._authority.startswith("https://"):
-            raise UsageError("AZURE_AUTHORITY_HOST is not https", hint="a secret would travel in the clear")
+        variable = "AZURE_AUTHORITY_HOST"
+        endpoint_origin(self._authority, variable).refuse_in_clear(f"the {kind}'s secret", f"look at {variable}")
         if not self._settings.tenant_id:
             raise UsageError("AZURE_CLIENT_SECRET is set and AZURE_TENANT_ID is not")
         return request_token(

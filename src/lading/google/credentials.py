@@ -198,11 +198,7 @@ class GoogleCredentials:
         url = source.text("url")
         origin, _ = split_url(url)
         local = origin.host in _THIS_MACHINE or origin.host in _METADATA_ADDRESSES
-        if origin.scheme != "https" and not local:
-            raise UsageError(
-                f"the subject token of {source.where} would travel in the clear from {origin}",
-                hint="use https, or a server on this machine",
-            )
+        origin.refuse_in_clear(f"the subject token of {source.where}")
         http = self._http.direct(connect_s=2.0, stall_s=10.0, retry=self._http.retry) if local else self._http
         headers = [(name, str(value)) for name, value in source.below("headers").document.items()]
         what = f"the subject token's server {origin}"

@@ -58,10 +58,8 @@ def open_login(entry: RegistryEntry, settings: Settings, http: HttpClient, origi
     keys = set(login)
     if not keys:
         return _Plain("anonymous", list)
-    if origin.scheme == "http" and not _is_near(origin):
-        raise read.wrong(
-            f"its login would travel unencrypted to {origin}", hint="use https, or a service within the cluster"
-        )
+    if keys != {"aws"}:
+        origin.refuse_in_clear(read.named("its login"))
     if keys == {"token"}:
         return _Plain("token", lambda: [("Authorization", f"Bearer {read(login, 'token')}")])
     if keys == {"user", "password"}:
@@ -88,7 +86,11 @@ class _Reader:
         return read_value(key, mapping.get(key, ""), self._settings.variables)
 
     def wrong(self, what: str, hint: str = "") -> UsageError:
-        return UsageError(f"registry {printable(self._entry.name)}: {what}", hint=hint)
+        return UsageError(self.named(what), hint=hint)
+
+    def named(self, what: str) -> str:
+        """``what``, said of this registry."""
+        return f"registry {printable(self._entry.name)}: {what}"
 
 
 class _Plain:
@@ -138,9 +140,7 @@ class _Oidc:
         form = {"grant_type": "client_credentials"}
         form |= {key: read(options, key) for key in ("scope", "audience") if options.get(key)}
         url = read(options, "token_url") or self._discovered(read(options, "issuer"))
-        origin, _ = split_url(url)
-        if origin.scheme == "http" and not _is_near(origin):
-            raise read.wrong(f"its client_secret would travel unencrypted to {origin}", hint="use https")
+        split_url(url)[0].refuse_in_clear(read.named("its client_secret"))
         return request_token(
             self._http,
             url,
@@ -201,13 +201,3 @@ class _Aws:
 
     def renew(self, refused: Headers) -> bool:
         return self._credentials.renew(self._credentials.keys())
-
-
-def _is_near(origin: Origin) -> bool:
-    """Whether plain HTTP stays on this machine or within the cluster's own network."""
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(origin.host).is_private
-    except ValueError:
-        return "." not in origin.host or origin.host.endswith((".svc", ".local", ".localhost", ".internal"))

@@ -32,6 +32,7 @@ from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
+from lading.origin import split_url
 from lading.settings import Settings
 from lading.settings.azure import read_azure, service_url
 from lading.sources import Sink
@@ -117,6 +118,7 @@ class _AzureSource(ABC):
             )
         host = (root.hostname or "").lower()
         self._base = f"{root.scheme}://{root.netloc}"
+        self._origin, _ = split_url(self._base)
         self._root = f"{root.path}/{self._container}"
         self._shown = uri.redacted()
         # Who configures the address of an emulator, or writes the SAS behind http://, has said so.
@@ -140,7 +142,8 @@ class _AzureSource(ABC):
         try:
             return self._listed()
         except (NotAllowed, NotFound):
-            if not self._base.startswith("https://") or not self._credentials.ask_the_machine():
+            # An identity that nobody chose is shown to no emulator.
+            if self._origin.scheme != "https" or not self._credentials.ask_the_machine():
                 raise
         return self._listed()
 
@@ -234,12 +237,11 @@ class _AzureSource(ABC):
             account, key = credential.account, credential.key
             sent.append(sign(account, key, method=method, path=path, query=query, headers=sent))
         elif isinstance(credential, Sas):
-            if self._base.startswith("http://") and not self._may_be_clear:
-                raise UsageError(f"a SAS would go to {self._base} in the clear", hint="write https://")
+            if not self._may_be_clear:
+                self._origin.refuse_in_clear("the SAS")
             query = "&".join(part for part in (query, credential.query.reveal()) if part)
         elif isinstance(credential, Token):
-            if not self._base.startswith("https://"):
-                raise UsageError(f"a token would go to {self._base} in the clear", hint="write https://")
+            self._origin.refuse_in_clear("the token")
             sent += [("Authorization", f"Bearer {credential.value.reveal()}"), *self._token_headers]
         url = f"{self._base}{path}" + (f"?{query}" if query else "")
         answer = self._http.open(method, url, sent, redirects=0)

@@ -224,10 +224,10 @@ class GcsSource:
         if self._credentials is None or self._refusal is not None:
             return None
         token = self._credentials.token()
-        if token is not None and self._origin.scheme != "https" and self._origin.host not in ("localhost", "127.0.0.1"):
-            raise UsageError(
-                f"a Google credential would travel in the clear to {self._origin}",
-                hint="use https, or STORAGE_EMULATOR_HOST for an emulator, which is asked without credentials",
+        if token is not None:
+            self._origin.refuse_in_clear(
+                "the Google token",
+                "use https, or STORAGE_EMULATOR_HOST for an emulator, which is asked without credentials",
             )
         return token
 

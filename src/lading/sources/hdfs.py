@@ -28,6 +28,7 @@ from lading.http_client import Answer, HttpClient, status_error
 from lading.kerberos import Kerberos
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
+from lading.origin import split_url
 from lading.settings import Network, Settings
 from lading.settings.hdfs import Hdfs, read_hdfs
 from lading.sources import Sink
@@ -69,6 +70,9 @@ class HdfsSource:
         self._shown = uri.redacted()
         self._namenodes, self._names = _namenodes_and_names(uri, hdfs)
         self._limits = settings.limits
+        for kind, given in (("delegation token", hdfs.delegation_token), ("HEADERS", hdfs.headers)):
+            for namenode in self._namenodes if given else ():
+                split_url(namenode)[0].refuse_in_clear(f"the {kind} for HDFS")
         self._active = 0
         self._lock = threading.Lock()
         self._http = http.reaching(_network(http.network, hdfs))

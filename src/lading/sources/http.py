@@ -11,6 +11,7 @@ from lading.errors import OriginChanged, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import File, Manifest
+from lading.origin import split_url
 from lading.settings import Settings
 from lading.settings.http import read_headers
 from lading.sources import Sink
@@ -42,7 +43,10 @@ class HttpSource:
         self._http = http
         configured = read_headers(settings.variables, parts.hostname or "", port)
         self.credential_kind = "configured headers" if configured else "anonymous"
+        if configured:
+            split_url(self._url)[0].refuse_in_clear("the headers for this host")
         if at:
+            # Who writes them behind http:// has said so.
             configured = [(name, value) for name, value in configured if name.lower() != "authorization"]
             configured.append(("Authorization", basic(*map(unquote, user.partition(":")[::2]))))
             self.credential_kind = "user and password in the URI"

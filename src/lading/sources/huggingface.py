@@ -83,8 +83,10 @@ class HuggingFaceSource:
         self._http = http
         self._limits = settings.limits
         self._endpoint = hub.endpoint
-        endpoint_origin(hub.endpoint, "HF_ENDPOINT")
+        origin = endpoint_origin(hub.endpoint, "HF_ENDPOINT")
         token, self.credential_kind = _token(hub)
+        if token is not None:
+            origin.refuse_in_clear("the Hugging Face token")
         self._headers = [("Authorization", f"Bearer {token.reveal()}")] if token else []
         self._api = f"{hub.endpoint}/api/{self._where.kind}/{self._where.id}"
         kind = "" if self._where.kind == "models" else f"{self._where.kind}/"

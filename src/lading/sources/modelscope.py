@@ -56,10 +56,11 @@ class ModelScopeSource:
         self._shown = uri.redacted()
         scope = read_modelscope(settings.variables)
         self._endpoint = scope.endpoint
-        endpoint_origin(scope.endpoint, "MODELSCOPE_ENDPOINT")
+        origin = endpoint_origin(scope.endpoint, "MODELSCOPE_ENDPOINT")
         self._api = f"{scope.endpoint}/api/v1/models/{self._id}"
         self._headers: list[tuple[str, str]] = []
         if scope.token is not None:
+            origin.refuse_in_clear("MODELSCOPE_API_TOKEN")
             # Some of its calls know the one, some the other; its own client sends both.
             token = scope.token.reveal()
             self._headers = [("Authorization", f"Bearer {token}"), ("Cookie", f"m_session_id={token}")]

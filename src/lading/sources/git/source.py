@@ -15,7 +15,7 @@ from lading.errors import IntegrityError, NotFound, OriginChanged, Unavailable, 
 from lading.http_client import HttpClient
 from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
-from lading.origin import split_url
+from lading.origin import Origin, split_url
 from lading.settings import Settings
 from lading.settings.git import read_git
 from lading.sources import Sink
@@ -66,7 +66,7 @@ class GitSource:
         self._url = f"{parts.scheme}://{host}{path.rstrip('/')}"
         self._http = http
         self._settings = settings
-        self._headers, self.credential_kind = _authorization(user, settings)
+        self._headers, self.credential_kind = _authorization(user, settings, split_url(self._url)[0])
         self._server = GitServer(self._url, self._headers, http, settings.limits)
         self._objects: Objects | None = None
         self._pointers: dict[str, Pointer] = {}
@@ -284,13 +284,15 @@ def _subdirectory(uri: ModelURI) -> str:
     return folder
 
 
-def _authorization(user: str, settings: Settings) -> tuple[Headers, str]:
+def _authorization(user: str, settings: Settings, origin: Origin) -> tuple[Headers, str]:
     """The header for the repository's server, and where it comes from."""
     git = read_git(settings.variables)
-    name, _, password = (unquote(part) for part in user.partition(":"))
+    in_uri = [unquote(part) for part in user.partition(":")[::2]]
     kind = "user and password in the URI" if user else git.kind
-    name = name or git.username
-    password = password or (git.password.reveal() if git.password else "")
+    name = in_uri[0] or git.username
+    password = in_uri[1] or (git.password.reveal() if git.password else "")
     if not name and not password:
         return [], "anonymous"
+    if [name, password] != in_uri:
+        origin.refuse_in_clear(git.kind)
     return [("Authorization", basic(name, password))], kind
