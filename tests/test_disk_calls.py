@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lading.disk import _unescaped, disk_error, free_bytes, is_mount_point, sync_file_system
+from lading.disk import _unescaped, disk_error, free_bytes, is_mount_point, nearest, sync_file_system
 from lading.errors import LadingError
 
 
@@ -40,8 +40,11 @@ def test_free_space_is_that_of_the_nearest_folder_that_is_there(tmp_path: Path) 
     assert abs(there - not_there) < 1 << 30
     (tmp_path / "file").touch()
     assert free_bytes(tmp_path / "file" / "below") > 0
-    with pytest.raises(LadingError, match="too long"):
-        free_bytes(tmp_path / ("n" * 300))
+    (tmp_path / "loose").symlink_to("nowhere")
+    assert nearest(tmp_path / "loose" / "below") == tmp_path
+    for ask in (nearest, free_bytes):
+        with pytest.raises(LadingError, match="too long"):
+            ask(tmp_path / ("n" * 300))
 
 
 @pytest.mark.parametrize(

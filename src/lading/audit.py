@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, NotFound
-from lading.manifest import FILE_NAME, HEX_DIGITS, RESERVED_NAMES, Digest, File, Manifest
+from lading.manifest import FILE_NAME, RESERVED_NAMES, Digest, File, Manifest
 from lading.uri import printable
 from lading.verify import new_hash
 from lading.workspace import read_manifest
@@ -69,7 +69,7 @@ def is_as_delivered(place: Path, file: File) -> bool:
     # A pipe of no bytes would be as long as an empty file, and opening it would wait for ever.
     if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
         return False
-    strongest = max(known, key=lambda digest: list(HEX_DIGITS).index(digest.algorithm))
+    strongest = max(known, key=lambda digest: digest.strength)
     running = new_hash(strongest.algorithm, file.size_bytes)
     buffer = memoryview(bytearray(_READ_BYTES))
     with place.open("rb", buffering=0) as content:

@@ -58,16 +58,13 @@ def scratch_file(near: str) -> IO[bytes]:
     """
     import tempfile
 
-    folder = Path(os.path.abspath(near))
-    while not folder.is_dir():
-        folder = folder.parent
     try:
-        return tempfile.TemporaryFile(dir=folder, buffering=0)
-    except OSError:
+        return tempfile.TemporaryFile(dir=nearest(Path(near)), buffering=0)
+    except (OSError, LadingError):
         try:
             return tempfile.TemporaryFile(buffering=0)
         except OSError as error:
-            raise disk_error(error, folder) from error
+            raise disk_error(error, Path(near).absolute()) from error
 
 
 @cache
@@ -88,20 +85,25 @@ def memory_file(content: bytes) -> str:
 
 def free_bytes(path: Path) -> int:
     """Bytes that this user may still write on the file system of ``path``, or of its nearest parent."""
-    while True:
-        try:
-            stat = os.statvfs(path)
-        except (FileNotFoundError, NotADirectoryError):
-            path = path.absolute().parent
-            continue
-        except OSError as error:
-            raise disk_error(error, path) from error
-        return stat.f_bavail * stat.f_frsize
+    try:
+        stat = os.statvfs(nearest(path))
+    except OSError as error:
+        raise disk_error(error, path) from error
+    return stat.f_bavail * stat.f_frsize
 
 
 def nearest(path: Path) -> Path:
     """``path``, or the first folder above it that is there."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    place = path.absolute()
+    while True:
+        try:
+            place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            place = place.parent
+        except OSError as error:
+            raise disk_error(error, place) from error
+        else:
+            return place
 
 
 def is_mount_point(path: Path) -> bool:

@@ -69,6 +69,11 @@ class Digest(NamedTuple):
             )
         return cls(algorithm, value)
 
+    @property
+    def strength(self) -> int:
+        """Larger for the stronger of two; equal for two of one algorithm."""
+        return list(HEX_DIGITS).index(self.algorithm)
+
     def __str__(self) -> str:
         parts = f" of {len(self.part_sizes_bytes)} parts" if self.part_sizes_bytes else ""
         return f"{self.algorithm}:{self.value}{parts}"

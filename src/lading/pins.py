@@ -10,12 +10,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from lading.manifest import HEX_DIGITS, Digest, File, Manifest
+from lading.manifest import Digest, File, Manifest
 from lading.uri import ModelURI
 
 _KEY = "pin="
 _PIN = re.compile("sha256:[0-9a-f]{64}")
-_STRENGTH = list(HEX_DIGITS)
 
 
 def split_pin(uri: ModelURI) -> tuple[ModelURI, Digest | None]:
@@ -52,6 +51,6 @@ def _identity(file: File, recorded: list[Digest]) -> str:
     known = [digest for digest in (*recorded, *file.declared) if not digest.part_sizes_bytes]
     if not known:
         return file.validator or ""
-    strongest = max(known, key=lambda digest: _STRENGTH.index(digest.algorithm))
+    strongest = max(known, key=lambda digest: digest.strength)
     # Another content has the same checksum once in four thousand million times, and whoever wants one makes one.
     return f"{strongest} {file.validator}" if strongest.algorithm.startswith("crc") else str(strongest)
