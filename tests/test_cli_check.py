@@ -152,9 +152,16 @@ def test_what_is_copied_out_of_the_store_is_needed_twice(tmp_path, volume):
     assert needs(model, volume / "two", environ) in (0, 2 * MIB)
 
 
-def test_a_store_that_cannot_be_made_is_told(tmp_path):
+@pytest.mark.parametrize(
+    ("store", "why"),
+    [
+        ("config.json/store", "config.json is not a folder"),
+        ("config.json", "config.json is not a folder"),
+        (".", "is not a store: it holds config.json"),
+    ],
+)
+def test_a_store_that_cannot_be_one_is_told(tmp_path, store, why):
     model = write_model(tmp_path / "model")
-    environ = {"LADING_STORE": str(model / "config.json/store")}
-    outcome = lading("check", model, tmp_path / "dest", environ=environ)
+    outcome = lading("check", model, tmp_path / "dest", environ={"LADING_STORE": str(model / store)})
     assert outcome.code == 2
-    assert "config.json is not a folder" in outcome.err
+    assert why in outcome.err

@@ -39,8 +39,8 @@ def _by_the_store(finding: Finding, there: Need, settings: Settings) -> list[Nee
     root, near = Path(settings.store.path).absolute(), nearest(there.place)
     here = os.stat(nearest(root)).st_dev == os.stat(near).st_dev
     held: list[tuple[Path, File]] = []
-    # A question is no reason to make one.
-    store = Store(settings.store) if (root / "format").exists() else None
+    # A question is no reason to make a folder for one.
+    store = Store(settings.store) if root.exists() else None
     if store is None:
         shared = here and (settings.store.hard_links or clones(nearest(root)))
     else:
