@@ -59,7 +59,7 @@ class Session:
         self,
         settings: Settings,
         listener: Listener,
-        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        clock: Clock = SystemClock(),
         *,
         sessions: int = 1,
     ) -> None:

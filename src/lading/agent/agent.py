@@ -63,7 +63,7 @@ class Agent:
         listen: Callable[[str], events.Listener],
         environ: Mapping[str, str] | None = None,
         *,
-        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        clock: Clock = SystemClock(),
         unix_time: Callable[[], float] = time.time,
         host: str = "",
         send: Send = lambda _: None,

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from lading.errors import UsageError
 from lading.settings.credentials import CredentialRule, read_credentials, rule_for
@@ -27,6 +27,7 @@ VerifyMode = Literal["auto", "strict", "off"]
 VERIFY_MODES: tuple[VerifyMode, ...] = ("auto", "strict", "off")
 LogFormat = Literal["text", "json"]
 Offline = Literal["refuse", "last-known"]
+Word = TypeVar("Word", bound=str)
 
 DEFAULT_CONFIG_PATH = "/etc/lading/lading.yaml"
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
@@ -101,18 +102,13 @@ class Settings(NamedTuple):
             verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
             lock=env.get("LADING_LOCK", ""),
             store=read_store(config, env),
-            offline=cast(
-                Offline,
-                _choice(
-                    "offline", env.get("LADING_OFFLINE") or config.get("offline", "refuse"), "refuse", "last-known"
-                ),
+            offline=_choice(
+                "offline", env.get("LADING_OFFLINE") or config.get("offline", "refuse"), "refuse", "last-known"
             ),
             deliveries=_deliveries(config),
             agent=config.get("agent") or {},
             remove_strays=env.flag("LADING_REMOVE_STRAYS"),
-            log_format=cast(
-                LogFormat, _choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json")
-            ),
+            log_format=_choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json"),
             termination_log=termination_log(env),
         )
 
@@ -145,13 +141,14 @@ def termination_log(environ: Mapping[str, str] | None = None) -> str:
 
 def parse_verify(text: str) -> VerifyMode:
     """The verification mode called ``text``; ``UsageError`` for any other."""
-    return cast(VerifyMode, _choice("the verification mode", text, *VERIFY_MODES))
+    return _choice("the verification mode", text, *VERIFY_MODES)
 
 
-def _choice(name: str, text: str, *allowed: str) -> str:
-    if text not in allowed:
-        raise UsageError(f"{name} is {text!r}", hint=f"use one of {', '.join(allowed)}")
-    return text
+def _choice(name: str, text: object, *allowed: Word) -> Word:
+    for word in allowed:
+        if word == text:
+            return word
+    raise UsageError(f"{name} is {text!r}", hint=f"use one of {', '.join(allowed)}")
 
 
 def config_path(environ: Mapping[str, str] | None = None) -> Path:

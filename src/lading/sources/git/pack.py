@@ -11,11 +11,14 @@ import os
 import weakref
 import zlib
 from collections.abc import Callable, Generator
-from typing import IO, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, Unavailable, Unsupported
 from lading.settings import Limits
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 COMMIT, TREE, BLOB, TAG = 1, 2, 3, 4
 _OFS_DELTA, _REF_DELTA = 6, 7
@@ -300,7 +303,7 @@ class _Region(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         try:
             count = os.preadv(self._file.fileno(), [memoryview(buffer)[: self._end - self._at]], self._at)
         except OSError as error:
