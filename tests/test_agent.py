@@ -263,6 +263,7 @@ def test_a_day_of_polls_rotations_and_outages_leaks_nothing(world, server):
         {"name": "named", "uri": "model-registry://iris", "destination": str(models / "named"), "every_s": 1800},
         {"name": "bucket", "uri": "s3://bucket/model", "destination": str(models / "bucket"), "every_s": 2400},
         world.delivery("local", every_s=7200),
+        {"name": "warm", "uri": "s3://bucket/model", "every_s": 3000},
         registries=[{"name": "catalog", "kind": "catalog", "path": str(catalog)}],
         store={"path": str(world.folder / "store"), "high": "200000", "low": "100000"},
         credentials=[{"prefix": "s3://bucket/", "folder": str(keys)}],
@@ -294,6 +295,7 @@ def test_a_day_of_polls_rotations_and_outages_leaks_nothing(world, server):
         assert read_tree(models / name)["answer"] == b"24"
         # The one in place and the one before it.
         assert len(list((models / f".{name}.versions").glob("*/answer"))) == 2
+    assert kept(Store(StoreSettings(path=str(world.folder / "store"))))["agent/warm"] == b"24"
     assert len(world.told(Switched)) >= 49
     assert {event.code for event in world.told(Failed)} == {"unavailable"}
     assert late[0] <= early[0] + 2
@@ -424,6 +426,23 @@ def test_the_end_of_the_agent_ends_every_turn_and_the_next_process_resumes(world
     gate.go_on.set()
     world.turn(world.agent())
     assert (world.folder / "models/b/model.bin").exists()
+
+
+@pytest.mark.parametrize("busy_with", ["prune", "let_go", "in_place", "read_agent"])
+def test_a_signal_ends_the_agent_whatever_the_loop_is_at(world, monkeypatch, busy_with):
+    # The handler raises it in the main thread, and no second signal is heard.
+    world.write(world.delivery("one"), store={"path": str(world.folder / "store")})
+    agent = world.agent()
+    world.turn(agent)
+    (world.folder / "origin-one").rename(world.folder / "away")
+    world.write(world.delivery("two") | {"uri": "/nowhere"}, store={"path": str(world.folder / "store")})
+
+    def signal(*_):
+        raise Interrupted("stopped by a signal")
+
+    monkeypatch.setattr(f"lading.agent.agent.{busy_with}", signal)
+    with pytest.raises(Interrupted):
+        world.pass_s(agent, 600)
 
 
 def test_a_turn_that_cannot_be_stopped_is_left_behind(world, monkeypatch):

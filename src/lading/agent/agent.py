@@ -1,12 +1,11 @@
 """The loop: deliveries have their turns, each when its time has come, and the configuration as it is now."""
 
-import contextlib
 import hashlib
 import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -19,13 +18,14 @@ from lading.agent.status import Status
 from lading.agent.turn import Turn
 from lading.agent.update import Outcome, in_place, update
 from lading.disk import disk_error
-from lading.errors import LadingError
+from lading.errors import Interrupted, LadingError
 from lading.finding import Session
 from lading.manifest import Manifest
 from lading.otlp import Send
 from lading.retry import Clock, SystemClock
 from lading.settings import Settings, config_path
 from lading.settings.agent import AgentSettings, Delivery, read_agent
+from lading.settings.store import StoreSettings
 from lading.store import Store
 from lading.store.eviction import prune
 from lading.traces import Trace
@@ -217,6 +217,8 @@ class Agent:
         self._listen(delivery.name)(failed)
         try:
             there, since_s = in_place(delivery, delivery.settings(self._settings))
+        except Interrupted:
+            raise
         except (LadingError, OSError):
             there, since_s = None, 0.0
         self._show(delivery, there, since_s, code=error.code, error=error.message, hint=error.hint)
@@ -263,6 +265,8 @@ class Agent:
         try:
             settings = self._load()
             own = read_agent(settings)
+        except Interrupted:
+            raise
         except LadingError as error:
             self.metrics.set("lading_configuration_ok", 0.0)
             self.status.configuration_error = error.message
@@ -271,8 +275,7 @@ class Agent:
         left, self._settings = self._settings, settings
         self._use(own)
         if left.store.path not in ("", settings.store.path):
-            with contextlib.suppress(LadingError, OSError):
-                let_go(Store(left.store), ())
+            self._look_into(left.store, ())
         self._listen("")(events.Reconfigured(len(own.deliveries)))
 
     def _use(self, own: AgentSettings) -> None:
@@ -299,15 +302,21 @@ class Agent:
         if not self._settings.store.path or self._clock.now() < self._store_due_s:
             return
         self._store_due_s = self._clock.now() + _LOOK_AT_STORE_S
+        declared = [plan.delivery.name for plan in self._plans.values() if not plan.delivery.destination]
+        self._look_into(self._settings.store, declared)
+
+    def _look_into(self, settings: StoreSettings, declared: Collection[str]) -> None:
         try:
-            store = Store(self._settings.store, self._hear_store)
+            store = Store(settings, self._hear_store)
             if store.writable:
-                let_go(store, {plan.delivery.name for plan in self._plans.values() if not plan.delivery.destination})
+                let_go(store, declared)
                 prune(store)
             self.metrics.set("lading_store_models", len(store.models()))
             self.metrics.set("lading_store_bytes", store.used_bytes())
+        except Interrupted:
+            raise
         except (LadingError, OSError) as error:
-            said = error if isinstance(error, LadingError) else disk_error(error, self._settings.store.path)
+            said = error if isinstance(error, LadingError) else disk_error(error, settings.path)
             self._listen("")(events.Failed("", said.code, f"the store: {said.message}", said.hint))
 
     def _hear_store(self, event: events.Event) -> None:
