@@ -22,7 +22,7 @@ import race
 import serve
 from awscrt import checksums
 
-_PLAIN, _SECURE = f"http://127.0.0.1:{serve.PORTS['tcp']}", f"https://localhost:{serve.PORTS['tls']}"
+_PLAIN, _SECURE = f"http://127.0.0.1:{serve.PORTS['tcp']}", f"https://127.0.0.1:{serve.PORTS['tls']}"
 _HEAD = "| | wall s | CPU s | ratio |\n|---|---|---|---|"
 _TWO = "two CPUs, one of them the server's too"
 _BLOCK_BYTES = 1 << 20

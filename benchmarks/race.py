@@ -113,7 +113,7 @@ def run_once(client: Client, cpus: str, env: Mapping[str, str], out: Path, expec
 def race(lading: Sequence[str], name: str, wire: str, options: argparse.Namespace) -> list[chart.Row]:
     """All rounds of one set over one wire, as rows, the fastest first."""
     root = options.root
-    host = "https://localhost" if wire == "tls" else "http://127.0.0.1"
+    host = "https://127.0.0.1" if wire == "tls" else "http://127.0.0.1"
     url = f"{host}:{serve.PORTS[wire]}"
     out = root / "out"
     files = (root / f"data-{options.scale:g}" / "models" / name).rglob("*")

@@ -7,7 +7,6 @@ digest needs the bytes in order (``SequentialHash``).
 import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from itertools import repeat
 from operator import itemgetter
 from struct import iter_unpack, pack
@@ -38,17 +37,24 @@ RunningCrc = Callable[[memoryview, int], int]
 _CombineCrc = Callable[[int, int, int], int]
 
 
-def _awscrt(name: str) -> Callable[..., int]:
-    # 12 MB and 50 ms to load: only for the two CRCs that nothing lighter computes.
-    function: Callable[..., int] = getattr(import_module("awscrt.checksums"), name)
-    return function
+def _crc32() -> tuple[RunningCrc, _CombineCrc]:
+    return isal_zlib.crc32, isal_zlib.crc32_combine
 
 
-_CRCS: dict[str, Callable[[], tuple[RunningCrc, _CombineCrc]]] = {
-    "crc32": lambda: (isal_zlib.crc32, isal_zlib.crc32_combine),
-    "crc32c": lambda: (_awscrt("crc32c"), _awscrt("combine_crc32c")),
-    "crc64nvme": lambda: (_awscrt("crc64nvme"), _awscrt("combine_crc64nvme")),
-}
+# awscrt takes 12 MB and 50 ms to load: only for the two CRCs that nothing lighter computes.
+def _crc32c() -> tuple[RunningCrc, _CombineCrc]:
+    from awscrt import checksums
+
+    return checksums.crc32c, checksums.combine_crc32c
+
+
+def _crc64nvme() -> tuple[RunningCrc, _CombineCrc]:
+    from awscrt import checksums
+
+    return checksums.crc64nvme, checksums.combine_crc64nvme
+
+
+_CRCS = {"crc32": _crc32, "crc32c": _crc32c, "crc64nvme": _crc64nvme}
 
 
 def is_crc(digest: Digest) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 import lading
+from lading.manifest import HEX_DIGITS
 from servers.certificates import Authority
 from servers.fake_kubeflow import FakeKubeflow
 from servers.fake_mlflow import FakeMlflow
@@ -180,6 +181,17 @@ def test_every_module_of_lading_can_be_imported_in_it(image):
     code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
     done = podman("run", "--rm", *ENGINE, "--entrypoint", "/usr/bin/python3", image, "-I", "-c", code, *names)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_digest_can_be_computed_in_it(image):
+    code = (
+        "from lading.manifest import HEX_DIGITS, Digest; from lading.verify import SequentialHash;"
+        "wanted = [Digest(name, '0' * digits) for name, digits in HEX_DIGITS.items()];"
+        "hashes = [SequentialHash(each, 1) for each in wanted];"
+        "[each.update(memoryview(b'x')) for each in hashes]; [print(each.digest().algorithm) for each in hashes]"
+    )
+    done = podman("run", "--rm", *ENGINE, "--entrypoint", "/usr/bin/python3", image, "-I", "-c", code)
+    assert done.stdout.split() == list(HEX_DIGITS), done.stderr
 
 
 def test_it_speaks_no_older_tls_than_1_2_and_knows_names_of_the_hosts_file_first(image):
