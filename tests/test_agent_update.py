@@ -485,6 +485,15 @@ def test_a_token_that_cannot_be_read_is_told_and_nothing_refused_for_it(world, v
     assert read_record(Versions(world.delivery).record).loaded
 
 
+@pytest.mark.parametrize(
+    "told", [{"load": "http://models.example.com", "model": "iris"}, {"post": "http://192.88.99.1"}]
+)
+def test_a_token_does_not_travel_unencrypted_beyond_the_cluster(world, token, told):
+    with pytest.raises(UsageError, match="would travel unencrypted"):
+        world.turn(on_change=OnChange(token_file=str(token), **told))
+    assert read_record(Versions(world.delivery).record).refused == {}
+
+
 def test_a_server_that_says_the_token_back_is_not_quoted(world, v2, server, token):
     world.turn(on_change=world.delivery.on_change._replace(token_file=str(token)))
     world.offer(b"two")

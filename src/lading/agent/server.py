@@ -17,6 +17,7 @@ from lading.disk import disk_error, read_secret_file
 from lading.errors import Interrupted, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.finding import Session
 from lading.http_client import HttpClient
+from lading.origin import split_url
 from lading.settings.agent import OnChange
 from lading.uri import printable
 
@@ -108,6 +109,7 @@ class Server:
         token = read_secret_file(place)
         if not (token and token.isascii() and token.isprintable()):
             raise UsageError(f"{printable(place)} holds no bearer token", hint="it is one line of ASCII text")
+        split_url(self._on_change.load or self._on_change.post)[0].refuse_in_clear("the token of on_change")
         return [("Authorization", f"Bearer {token}")]
 
     def _check(self) -> None:
