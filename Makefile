@@ -82,15 +82,15 @@ image:
 demo: $(READY)
 	$(BIN)/lading demo
 
-lock: $(READY)
-	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --custom-compile-command "make lock" pyproject.toml -o requirements/runtime.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --custom-compile-command "make lock" requirements/dev.in -o requirements/dev.txt
-	for peer in build peers kserve mlflow kserve-models mlserver; do \
-	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	    --custom-compile-command "make lock" requirements/$$peer.in -o requirements/$$peer.txt || exit 1; \
+# In an environment of its own: the tests' has what the locks name, and nothing else.
+LOCK := build/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+lock:
+	$(PYTHON) -m venv --clear build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv
+	$(LOCK) pyproject.toml -o requirements/runtime.txt
+	for each in dev build peers kserve mlflow kserve-models mlserver; do \
+	  $(LOCK) requirements/$$each.in -o requirements/$$each.txt || exit 1; \
 	done
 
 clean:
