@@ -83,7 +83,7 @@ class Settings(NamedTuple):
     remove_strays: bool = False
     log_format: LogFormat = "text"
     termination_log: str = DEFAULT_TERMINATION_LOG
-    # Near which a source may keep what it has to set down before it is asked for it; "" is this folder.
+    # A folder near which a source may create temporary files (a delivery's destination); "" is the current one.
     scratch: str = ""
 
     @classmethod
