@@ -143,7 +143,7 @@ def test_a_change_can_end_the_process_with_a_code(tmp_path, config):
     ("text", "said"),
     [
         ("deliveries: {a: b}", "deliveries is not a list"),
-        ("deliveries: [5]", "every delivery of the configuration is a mapping"),
+        ("deliveries: [5]", "a delivery of the configuration is not a mapping"),
         ("deliveries: [{name: iris}]", "delivery iris has no uri"),
         ("agent: {port: 70000}", "agent.port is 70000"),
         ("{deliveries: [{name: m, uri: /m, destination: /m/m}], agent: {listen: 192.0.2.1}}", "192.0.2.1"),

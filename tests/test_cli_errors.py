@@ -67,6 +67,19 @@ def test_a_command_line_that_is_wrong_is_a_usage_error(argv, message):
 
 
 @pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["pul", "a", "b"], "did you mean pull?"),
+        (["stor"], "did you mean store?"),
+        (["store", "lst"], "did you mean ls?"),
+        (["pull", "a", "b", "--verify", "strickt"], "did you mean strict?"),
+    ],
+)
+def test_a_word_of_the_command_line_that_is_not_known_has_a_near_one(argv, hint):
+    assert_refused(lading(*argv), 2, "usage", "invalid choice: ", hint)
+
+
+@pytest.mark.parametrize(
     ("argv", "environ", "message", "hint"),
     [
         (["", "dest"], {}, "the URI is empty", "for example s3://bucket/model"),
@@ -80,7 +93,7 @@ def test_a_command_line_that_is_wrong_is_a_usage_error(argv, message):
         (["model-registry://a/b/c/d", "dest", "--catalog", CATALOG], {}, "is not a registry name", "model@alias"),
         (["model", "dest"], {"LADING_VERIFY": "maybe"}, "the verification mode is 'maybe'", "auto, strict, off"),
         (["model", "dest"], {"LADING_LOG_FORMAT": "xml"}, "LADING_LOG_FORMAT is 'xml'", "text, json"),
-        (["model", "dest"], {"S3_MAX_ATTEMPTS": "none"}, "S3_MAX_ATTEMPTS is 'none'", "a number from 1"),
+        (["model", "dest"], {"S3_MAX_ATTEMPTS": "none"}, "S3_MAX_ATTEMPTS is 'none'", "a number of at least 1"),
         (["model", "dest"], {"STORAGE_ALLOW_PATTERNS": "[1"}, "STORAGE_ALLOW_PATTERNS is not valid JSON", "*.txt"),
     ],
 )
@@ -207,16 +220,17 @@ def test_a_password_in_a_uri_is_never_printed(model, tmp_path, path, argv, code)
     assert "hunter" not in outcome.err + outcome.out
 
 
-def test_an_unforeseen_error_tells_its_place_and_not_its_message():
-    try:
+def test_an_unforeseen_error_tells_where_lading_was_and_not_its_message():
+    def hear(_: object) -> None:
         json.loads("secret: hunter2")
-    except ValueError as error:
-        told = _unforeseen(error)
-    assert told.message.startswith("JSONDecodeError at decoder.py:")
-    assert "hunter2" not in told.message
+
+    try:
+        registries.record(*[None] * 5)
+    except AttributeError as error:
+        told = defect(error)
+    assert re.fullmatch(r"AttributeError at registries/__init__\.py:\d+, registries/__init__\.py:\d+", told.message)
     assert told.exit_code == 1
     assert "report" in told.hint
-
 
 @pytest.mark.parametrize("command", ["pull", "resolve", "check", "init"])
 def test_control_characters_in_a_uri_are_escaped(tmp_path, dest, command):

@@ -155,7 +155,7 @@ def test_a_model_without_an_encrypted_file_is_refused(pull, tmp_path, variables)
     write_tree(
         tmp_path / "model", {"tokens.txt": b"eyJhbGciOiJub25lIn0.text", "eyes.txt": b"eyJ", "config.json": b"{}"}
     )
-    with pytest.raises(IntegrityError, match="is encrypted, and CONFIDENTIAL_ENABLED asks"):
+    with pytest.raises(IntegrityError, match="is encrypted, but CONFIDENTIAL_ENABLED is set"):
         pull(str(tmp_path / "model"), tmp_path / "m", variables=variables)
     assert not (tmp_path / "m/.lading.manifest").exists()
 

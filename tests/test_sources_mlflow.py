@@ -141,7 +141,7 @@ def test_the_uri_names_a_server_that_is_configured(disk, bring, destination):
 
 def test_a_server_that_is_not_configured_is_not_asked(disk, bring, destination):
     with FaultyServer() as stranger:
-        with pytest.raises(UsageError, match="behind no MLflow server that is configured"):
+        with pytest.raises(UsageError, match="on an MLflow server that is not configured"):
             bring(stranger.url.replace("http", "mlflow-artifacts") + f"/{ROOT}")
         assert not stranger.requests
     destination.assert_untouched()
@@ -150,7 +150,7 @@ def test_a_server_that_is_not_configured_is_not_asked(disk, bring, destination):
 def test_of_several_servers_the_uri_names_one(disk, pull, tmp_path):
     with FaultyServer(host="localhost") as other:
         entries = tuple(RegistryEntry(url[7:], "mlflow", {"url": url}) for url in (other.url, disk.server.url))
-        with pytest.raises(UsageError, match="may be behind any of") as caught:
+        with pytest.raises(UsageError, match="could be on any of") as caught:
             pull(f"mlflow-artifacts:/{ROOT}", tmp_path / "x", registries=entries)
         assert "mlflow-artifacts://host:port/path" in caught.value.hint
         pull(disk.server.url.replace("http", "mlflow-artifacts") + f"/{ROOT}", tmp_path / "x", registries=entries)

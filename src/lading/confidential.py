@@ -69,7 +69,7 @@ class Opener:
         except ImportError as error:
             raise Unsupported(
                 "CONFIDENTIAL_ENABLED is set, and opening encrypted files needs the extra confidential",
-                hint="pip install 'lading[confidential]'; nothing is delivered as it is",
+                hint="pip install 'lading[confidential]'; nothing was delivered",
             ) from error
         self._resource = settings.resource
         self._listener = listener
@@ -88,8 +88,8 @@ class Opener:
             others = [file for file in manifest.files if file.path not in paths]
             if not sealed:
                 raise IntegrityError(
-                    f"no file of {manifest.resolved} is encrypted, and CONFIDENTIAL_ENABLED asks for it",
-                    hint="without that variable it is delivered as it is",
+                    f"no file of {manifest.resolved} is encrypted, but CONFIDENTIAL_ENABLED is set",
+                    hint="unset that variable to have the model delivered as it is",
                 )
             # Before anything is opened: two files that would have one name.
             names = Manifest.of([*others, *(file._replace(path=_name(file.path)) for file in sealed)])
@@ -138,7 +138,7 @@ class Opener:
 
         enc = envelope.header.get("enc")
         if enc not in _CIPHERS:
-            raise Unsupported(f"its encryption is {enc!r}", hint=f"it may be {', '.join(_CIPHERS)}")
+            raise Unsupported(f"its encryption {enc!r} is not supported", hint=f"supported: {', '.join(_CIPHERS)}")
         key_bytes, mac = _CIPHERS[enc]
         key = self._content_key(envelope)
         if len(key) != key_bytes:
@@ -184,13 +184,18 @@ class Opener:
         algorithm = header.get("alg")
         for name in ("zip", "crit"):
             if name in header:
-                raise Unsupported(f"its header has {name!r}", hint="encrypt the file without it")
+                raise Unsupported(
+                    f"its header has {name!r}, which is not supported", hint="encrypt the file without it"
+                )
         if algorithm == "dir":
             if wrapped:
-                raise IntegrityError("it is damaged: it names the key directly, and brings one")
+                raise IntegrityError("it is damaged: it says that it has no key of its own, and contains one")
             return self._key
         if algorithm not in _WRAPS:
-            raise Unsupported(f"its key is wrapped by {algorithm!r}", hint=f"it may be dir, {', '.join(_WRAPS)}")
+            raise Unsupported(
+                f"its key is wrapped by {algorithm!r}, which is not supported",
+                hint=f"supported: dir, {', '.join(_WRAPS)}",
+            )
         if len(self._key) != _WRAPS[algorithm]:
             raise _wrong_key()
         try:
@@ -201,12 +206,12 @@ class Opener:
         except (InvalidUnwrap, InvalidTag) as error:
             raise _wrong_key() from error
         except ValueError as error:
-            raise IntegrityError("it is damaged: its wrapped key has no such length") from error
+            raise IntegrityError("it is damaged: its wrapped key has an impossible length") from error
 
 
 def _wrong_key() -> LadingError:
     return IntegrityError(
-        "it cannot be opened: the key is another one, or the file is not what was encrypted",
+        "it cannot be decrypted: the key is the wrong one, or the file was changed after it was encrypted",
         hint="CONFIDENTIAL_RESOURCE_ID names the key",
     )
 
@@ -222,7 +227,7 @@ def _key(settings: Confidential, http: HttpClient) -> bytes:
         raise
     if head.status != 200:
         refusal = status_error(head, f"{what}, asked for {settings.resource},")
-        raise type(refusal)(refusal.message, hint="is the resource there, and may this workload have it?")
+        raise type(refusal)(refusal.message, hint="does the resource exist, and is this workload allowed to have it?")
     try:
         text = body.decode("ascii").strip()
     except UnicodeDecodeError:
@@ -234,11 +239,15 @@ def _key(settings: Confidential, http: HttpClient) -> bytes:
     if not isinstance(key, dict):
         key = {"kty": "oct", "k": text}
     if key.get("kty") != "oct" or not isinstance(key.get("k"), str):
-        raise Unsupported(f"the key {settings.resource} is not symmetric", hint='it has "kty": "oct" and "k"')
+        raise Unsupported(
+            f"the key {settings.resource} is not symmetric", hint='a symmetric one has "kty": "oct" and "k"'
+        )
     try:
         return _base64url(key["k"])
     except IntegrityError as error:
-        raise NotAllowed(f"the content of {settings.resource} is no key", hint="it is base64url, or a JWK") from error
+        raise NotAllowed(
+            f"the content of {settings.resource} is not a key", hint="a key is base64url text, or a JWK"
+        ) from error
 
 
 def _is_sealed(place: Path) -> bool:
@@ -292,7 +301,7 @@ def _envelope(file: IO[bytes]) -> _Envelope:
 
 def _no_envelope() -> IntegrityError:
     return IntegrityError(
-        "it is not encrypted as its name says", hint="it is to be a JWE in the compact serialization, RFC 7516"
+        "it is not encrypted as its name says", hint="it should be a JWE in the compact serialization, RFC 7516"
     )
 
 
@@ -313,4 +322,4 @@ def _base64url(text: str) -> bytes:
     try:
         return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
-        raise IntegrityError("it is damaged: it holds what is not base64url") from error
+        raise IntegrityError("it is damaged: a part of it is not base64url") from error

@@ -26,7 +26,7 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
     shown = printable(os.fspath(path))
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return NoSpace(f"{shown}: {why}", hint="free some space, or give a larger volume; a next run resumes")
+        return NoSpace(f"{shown}: {why}", hint="free some space, or give a larger volume; the next run resumes")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotAllowed(f"{shown}: {why}", hint=f"it must be accessible to user {os.geteuid()}")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -43,12 +43,12 @@ def read_secret_file(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except IsADirectoryError as error:
-        raise UsageError(f"{printable(path)} is a folder, where a credential's file is expected") from error
+        raise UsageError(f"{printable(path)} is a folder; a file with a credential is expected") from error
     except OSError as error:
         raise disk_error(error, f"the credential's file {path}") from error
     except ValueError as error:
         # Not UTF-8, or a path with a NUL character.
-        raise UsageError(f"{printable(path)} is not text, as a credential is") from error
+        raise UsageError(f"{printable(path)} is not text; a credential is expected") from error
 
 
 def scratch_file(near: str) -> IO[bytes]:

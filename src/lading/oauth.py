@@ -61,7 +61,7 @@ def parse_token(body: bytes, *, kind: str, what: str) -> Token:
         if expires_at_s is not None and not math.isfinite(expires_at_s):
             raise ValueError(lasts_s)
     except (TypeError, ValueError, OverflowError) as error:
-        raise Unsupported(f"{what} gives a token without a time in which it ends") from error
+        raise Unsupported(f"{what} gives a token whose lifetime is not a number of seconds") from error
     if not isinstance(value, str) or not value:
         raise Unsupported(f"{what} does not answer with an access token")
     return Token(Secret(value), kind, expires_at_s)

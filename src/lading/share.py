@@ -66,8 +66,8 @@ def keep(finding: Finding, name: str, session: Session) -> Manifest:
     store = Store(session.settings.store, session.listener)
     if not store.writable:
         raise NotAllowed(
-            f"the store {printable(str(store.root))} may not be written, and is to keep a model",
-            hint=f"by user {os.geteuid()}",
+            f"the store {printable(str(store.root))} cannot be written, and is to keep a model",
+            hint=f"it must be writable by user {os.geteuid()}",
         )
     key = store.key(finding.listed, finding.vouched, session.settings)
     kept = finding.listed

@@ -36,7 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise NotFound(f"there is no file {printable(str(path))}") from error
     except PermissionError as error:
-        raise NotAllowed(f"{printable(str(path))} may not be read") from error
+        raise NotAllowed(f"{printable(str(path))} cannot be read") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{printable(str(path))} is not UTF-8 text") from error
     return parse_yaml(text, str(path))

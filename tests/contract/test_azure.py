@@ -185,7 +185,7 @@ def test_a_share_without_end_is_refused(server, azure, signed, tmp_path, pull):
         b"<NextMarker/></EnumerationResults>"
     )
     server.routes = {"/": lambda request: Answer(200, {}, page)}
-    with pytest.raises(IntegrityError, match="which is none"):
+    with pytest.raises(IntegrityError, match="lists the invalid name"):
         pull(f"{FILES}/model", tmp_path / "out", **signed)
 
 

@@ -162,7 +162,7 @@ class AwsCredentials:
 
 def _not_done(profile: str, key: str) -> Unsupported:
     return Unsupported(
-        f"profile {printable(profile)} uses {key}, which lading does not",
+        f"profile {printable(profile)} uses {key}, which lading does not support",
         hint="export the keys, for example by: aws configure export-credentials --format env",
     )
 
@@ -192,7 +192,7 @@ def _keys_from_json(body: bytes, kind: str) -> AwsKeys:
             unix_time(data["Expiration"]) if data.get("Expiration") else None,
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise Unsupported(f"the {kind} credentials are not what AWS documents") from error
+        raise Unsupported(f"the {kind} credentials do not have the form that AWS documents") from error
 
 
 def _read_profile(settings: Aws) -> dict[str, str]:

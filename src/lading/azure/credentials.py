@@ -166,9 +166,9 @@ class AzureCredentials:
                 status = answer.head.status
                 if status in (404, 410):
                     # So it answers while it is updated.
-                    raise Unavailable(f"{what} cannot be had now ({status})")
+                    raise Unavailable(f"{what} is not available now ({status})")
                 if status in (400, 403):
-                    raise NotAllowed(f"{what} cannot be had ({status})")
+                    raise NotAllowed(f"{what} is not available ({status})")
                 if status != 200:
                     raise status_error(answer.head, what)
                 return answer.read(_LIMIT_BYTES)
@@ -180,7 +180,9 @@ def _given_token(token: Secret, expires_on: str) -> Token:
     try:
         expires_at_s = float(expires_on or "inf")
     except ValueError as error:
-        raise UsageError("AZURE_ACCESS_EXPIRES_ON_SECONDS is not a number", hint="it takes Unix time") from error
+        raise UsageError(
+            "AZURE_ACCESS_EXPIRES_ON_SECONDS is not a number", hint="write it in Unix time (seconds)"
+        ) from error
     if expires_at_s < time.time():
         raise NotAllowed("AZURE_ACCESS_TOKEN has expired", hint="bring a new one and run again to resume")
     # It cannot be renewed, so that its end is the server's to tell.

@@ -197,7 +197,7 @@ def _open(arguments: argparse.Namespace, *, writing: bool = True) -> "Iterator[S
         raise NotFound(f"the store {shown} is not there", hint="the first delivery makes it")
     store = Store(settings.store)
     if writing and not store.writable:
-        raise NotAllowed(f"the store {shown} may not be written", hint=f"by user {os.geteuid()}")
+        raise NotAllowed(f"the store {shown} cannot be written", hint=f"it must be writable by user {os.geteuid()}")
     try:
         yield store
     except OSError as error:

@@ -25,7 +25,7 @@ def sentence(event: events.Event) -> str:
             far = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
             return f"waiting: another process fetches {event.uri} into the store, {far} so far"
         case events.PastStore():
-            return f"the store {event.store} may not be written here: what it lacks is fetched past it"
+            return f"the store {event.store} cannot be written here: what it lacks is fetched without it"
         case events.LastKnown():
             return (
                 f"warning: {event.requested} cannot be resolved now ({event.why}); "

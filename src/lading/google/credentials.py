@@ -95,7 +95,9 @@ class GoogleCredentials:
                 hint=f"known: {', '.join(grants)}",
             )
         if document.get("universe_domain", "googleapis.com") != "googleapis.com":
-            raise Unsupported(f"the Google credentials in {printable(where)} are of another universe")
+            raise Unsupported(
+                f"the Google credentials in {printable(where)} are for another universe domain than googleapis.com"
+            )
         return grants[kind](fields, scope)
 
     def _by_key(self, fields: "_Fields", scope: str) -> Token:
@@ -176,7 +178,7 @@ class GoogleCredentials:
             known = ("environment_id", "executable", "certificate")
             named = next((name for name in known if source.has(name)), "neither file nor url")
             raise Unsupported(
-                f"{source.where} takes its subject token by {named}, which lading does not",
+                f"{source.where} takes its subject token by {named}, which lading does not support",
                 hint="known: file, url",
             )
         form = source.below("format")
@@ -296,7 +298,7 @@ class _Fields:
         if not isinstance(value, str) or (default is None and not value):
             raise UsageError(
                 f"the Google credentials in {printable(self.where)} have no text called {name}",
-                hint="bring the JSON as Google gave it",
+                hint="use the JSON unchanged, as Google gave it",
             )
         return value
 
@@ -319,7 +321,7 @@ class _Fields:
             raise UsageError(
                 f"{name} of the Google credentials in {printable(self.where)} leads to {printable(str(origin))},"
                 " which is not Google's",
-                hint="no credential is sent there: bring the JSON as Google gave it",
+                hint="no credential is sent there: use the JSON unchanged, as Google gave it",
             )
         return url
 

@@ -58,11 +58,11 @@ class Authorization:
 
     def refusal(self, what: str, status: int) -> NotAllowed:
         """The error of a registry that does not let this login read."""
-        hint = "this login may not read it, or it does not exist"
+        hint = "this login is not allowed to read it, or it does not exist"
         if self.login.helper:
-            hint = f"its login is with {self.login.helper}, and lading runs no helper: put it into the configuration"
+            hint = f"its login is kept by {self.login.helper}, and lading runs no such program: put it into the configuration"
         elif self.login.is_anonymous:
-            hint = "no login for this registry was found, or it does not exist; KSERVE_OCI_DOCKER_CONFIG names a file"
+            hint = "it does not exist, or needs a login, and none was found: KSERVE_OCI_DOCKER_CONFIG names a file with logins"
         return NotAllowed(f"{what} answered {status} ({self.login.kind})", hint=hint)
 
     def _answer(self, head: Head) -> Secret | None:
@@ -90,7 +90,7 @@ class Authorization:
         if scheme != "https" and not (scheme == "http" and self._base.startswith("http://")):
             # A login, or the token for it, would travel where anybody reads it.
             raise NotAllowed(
-                f"{redact(self._base)} has its tokens given out by {shown}, which is not an https URL",
+                f"{redact(self._base)} names {shown} as its token service, which is not an https URL",
                 hint="the registry's configuration is wrong, or this is not the registry",
             )
         form = {"service": challenge.get("service", ""), "scope": f"repository:{self._repository}:pull"}

@@ -189,7 +189,7 @@ def _read_config(path: str, text: str) -> dict[str, Any]:
 def _deliveries(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     items = config.get("deliveries") or []
     if not all(isinstance(item, dict) for item in items):
-        raise UsageError("every delivery of the configuration is a mapping", hint="it has a name, a uri, a destination")
+        raise UsageError("a delivery of the configuration is not a mapping", hint="write its name, uri and destination")
     return tuple(items)
 
 
@@ -227,7 +227,7 @@ def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:
     least = 0 if key in ("deadline_s", "workers", "max_rate_bytes_s") else 1e-3 if kind is float else 1
     # The first comparison is also false for "nan".
     if not least <= number < float("inf"):
-        raise UsageError(f"{name} is {value!r}", hint=f"it takes a number from {least:g}")
+        raise UsageError(f"{name} is {value!r}", hint=f"use a number of at least {least:g}")
     return limits._replace(**{key: number})
 
 

@@ -99,6 +99,6 @@ def read_value(name: str, value: object, variables: Variables) -> str:
     if isinstance(value, str | int | float):
         return str(value)
     raise UsageError(
-        f"{printable(name)} of the configuration is neither a text nor where one is",
+        f"{printable(name)} of the configuration is neither a text nor a reference to one",
         hint=f"write {printable(name)}: text, or {{file: /path}}, or {{env: NAME}}",
     )

@@ -43,7 +43,7 @@ def read_store(config: Mapping[str, Any], env: Variables) -> StoreSettings:
         else:
             good = isinstance(value, str)
         if not good:
-            raise UsageError(f"store.{key} is {value!r}", hint=f"it is for example {default!r}")
+            raise UsageError(f"store.{key} is {value!r}", hint=f"write for example {default!r}")
         store = store._replace(**{key: value})
     if env.get("LADING_STORE"):
         store = store._replace(path=env["LADING_STORE"])

@@ -134,8 +134,8 @@ def decode_into(answer: Answer, write: Callable[[memoryview], None]) -> None:
     coding = answer.head.get("content-encoding").lower()
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise Unsupported(
-            f"{redact(answer.url)} is sent in the coding {printable(coding)!r}",
-            hint="it was asked for in none: look at the server, or at a proxy before it",
+            f"{redact(answer.url)} is sent in the content coding {printable(coding)!r}",
+            hint="none was asked for: look at the server, or at a proxy in front of it",
         )
     decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
 

@@ -64,7 +64,7 @@ _NO_CREDENTIALS = (
 _CODES: dict[str, tuple[type[LadingError], str]] = {
     "AuthenticationFailed": (
         NotAllowed,
-        "the account key or the SAS is wrong, or its time is over, or this machine's clock is wrong",
+        "the account key or the SAS is wrong or has expired, or this machine's clock is wrong",
     ),
     "AuthorizationFailure": (
         NotAllowed,
@@ -72,9 +72,9 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
     ),
     "AuthorizationPermissionMismatch": (
         NotAllowed,
-        "the identity needs the role Storage Blob Data Reader or Storage File Data Privileged Reader, a SAS r and l",
+        "the identity needs the role Storage Blob Data Reader or Storage File Data Privileged Reader; a SAS needs r and l",
     ),
-    "KeyBasedAuthenticationNotPermitted": (NotAllowed, "the account takes no keys: use an identity"),
+    "KeyBasedAuthenticationNotPermitted": (NotAllowed, "the account does not accept keys: use an identity"),
     "InvalidAuthenticationInfo": (NotAllowed, "the token is wrong or has expired; bring a new one and run again"),
     "PublicAccessNotPermitted": (NotAllowed, ""),
     "ContainerNotFound": (NotFound, "look at the names of the account and of the container"),
@@ -113,9 +113,7 @@ class _AzureSource(ABC):
             )
         asked = [pair for pair in (uri.query or "").split("&") if pair]
         if asked and (any(map(_NOT_OF_A_SAS.match, asked)) or not any(pair.startswith("sig=") for pair in asked)):
-            raise Unsupported(
-                f"the query of {uri.redacted()} is no SAS, or more than one", hint="snapshots and versions are not read"
-            )
+            raise Unsupported(f"the query of {uri.redacted()} is not a SAS", hint="snapshots and versions are not read")
         host = (root.hostname or "").lower()
         self._base = f"{root.scheme}://{root.netloc}"
         self._origin, _ = split_url(self._base)
@@ -329,7 +327,7 @@ class AzureFilesSource(_AzureSource):
                     name = _decoded_name(entry)
                     path = safe_path(f"{below}/{name}" if below else name)
                     if "/" in name or len(path) > _LONGEST_PATH:
-                        raise IntegrityError(f"{self._shown} lists the name {printable(name)[:80]!r}, which is none")
+                        raise IntegrityError(f"{self._shown} lists the invalid name {printable(name)[:80]!r}")
                     if entry.tag == "Directory":
                         pending.append(path)
                     elif entry.tag == "File":

@@ -47,7 +47,10 @@ _PLAIN = ("Accept-Encoding", "identity")
 # does, with what to try.
 _PAYS = "the requester pays for this bucket: set GOOGLE_CLOUD_QUOTA_PROJECT to the project that does"
 _REASONS: dict[str, tuple[type[LadingError], str]] = {
-    "forbidden": (NotAllowed, "it needs storage.objects.list and storage.objects.get (role Storage Object Viewer)"),
+    "forbidden": (
+        NotAllowed,
+        "the identity needs storage.objects.list and storage.objects.get (role Storage Object Viewer)",
+    ),
     "insufficientPermissions": (NotAllowed, "the token's scopes do not let it read Cloud Storage"),
     "userProjectMissing": (NotAllowed, _PAYS),
     "authenticationRequiredRequesterPays": (NotAllowed, _PAYS),
@@ -241,7 +244,7 @@ class GcsSource:
             if token.kind == METADATA and not self._credentials.proven(token):
                 # Nobody chose the machine's own identity: what is public need not be refused because of it.
                 self._refusal = error
-                raise Unavailable(f"{what}: the machine's identity may not read this", retry_after_s=0.0)
+                raise Unavailable(f"{what}: the machine's identity is not allowed to read this", retry_after_s=0.0)
         raise error
 
     def _without_token(self, error: NotAllowed) -> LadingError:
@@ -251,10 +254,12 @@ class GcsSource:
         if self._credentials is not None and self._credentials.unanswered:
             return Unavailable(
                 f"{error.message}; the metadata server, which would give credentials, does not answer",
-                hint="or set GOOGLE_APPLICATION_CREDENTIALS",
+                hint="try again later, or set GOOGLE_APPLICATION_CREDENTIALS",
             )
         if error.hint != _PAYS:
-            error.hint = "no Google credentials were found; set GOOGLE_APPLICATION_CREDENTIALS, or look at the name"
+            error.hint = (
+                "no Google credentials were found; set GOOGLE_APPLICATION_CREDENTIALS, or look at the bucket's name"
+            )
         return error
 
     def _names_in(self, prefix: str) -> Sequence[str]:

@@ -101,7 +101,9 @@ class HdfsSource:
             told = answer.head.get("content-length")
             if told and told != str(length):
                 self._check_version(file)
-                raise Unavailable(f"{self._shown_path(file.locator)}: {told} bytes come where {span} were asked for")
+                raise Unavailable(
+                    f"{self._shown_path(file.locator)}: {told} bytes are sent where {span} were asked for"
+                )
             answer.read_into(sink.write)
         # OPEN takes no validator, and a datanode finds the blocks of a long file by its name, a few at a
         # time: what is the listed version after the last byte was it all along.
@@ -291,7 +293,7 @@ class HdfsSource:
             raise Unavailable(f"{what}: {printable(name)[:80]} ({head.status})")
         if head.status == 401 and "negotiate" in head.get("www-authenticate").lower() and not self._kerberos:
             raise NotAllowed(
-                f"{what}: the cluster wants Kerberos (401)",
+                f"{what}: the cluster requires Kerberos (401)",
                 hint="set KERBEROS_PRINCIPAL and KERBEROS_KEYTAB, or HDFS_DELEGATION_TOKEN",
             )
         raise status_error(head, what)

@@ -102,7 +102,7 @@ class HttpSource:
         if not name:
             raise UsageError(
                 f"{self._shown} names a folder, and HTTP has no listing of folders",
-                hint="name a file; several files travel as .tar.gz or .zip",
+                hint="name a file; put several files into a .tar.gz or .zip",
             )
         return name
 

@@ -252,7 +252,7 @@ class HuggingFaceSource:
         match head.get("x-error-code"):
             case "RepoNotFound":
                 # Also what those are told who may not know of it.
-                why = "this token may not see it" if self._headers else "it is private: give a token by HF_TOKEN"
+                why = "this token is not allowed to see it" if self._headers else "it is private: set HF_TOKEN"
                 return NotFound(f"{what}: there is no such repository", hint=f"look at its name, or {why}")
             case "RevisionNotFound":
                 return NotFound(
@@ -262,12 +262,12 @@ class HuggingFaceSource:
                 return NotFound(f"{what}: there is no such file")
             case "GatedRepo":
                 page = redact(f"{self._endpoint}/{self._repository}")
-                token = "" if self._headers else ", and give the token of who did by HF_TOKEN"
+                token = "" if self._headers else ", and set HF_TOKEN to a token of the account that did"
                 return NotAllowed(f"{what} is gated", hint=f"accept its conditions at {page}{token}")
         error = status_error(head, what)
         if head.status == HTTPStatus.UNAUTHORIZED:
             wrong = "the token is wrong or has expired"
-            error.hint = wrong if self._headers else "it is private, or there is none: give a token by HF_TOKEN"
+            error.hint = wrong if self._headers else "it is private, or does not exist: set HF_TOKEN if you have access"
         elif head.status == HTTPStatus.NOT_FOUND:
             error.hint = "look at its name, and whether HF_ENDPOINT is the Hub or a mirror of it"
         return error

@@ -146,7 +146,7 @@ class MlflowSource:
                 yield name, is_folder, None if size is None else int(size)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Unsupported(
-                f"the listing of {self._shown} is not MLflow's", hint="look at the url of this registry"
+                f"the listing of {self._shown} does not have MLflow's form", hint="look at the url of this registry"
             ) from error
 
     def _offers_presigned(self) -> bool:
@@ -208,7 +208,7 @@ class MlflowSource:
             if held is not None and answer.head.status in (400, 401, 403):
                 # They hold for some minutes, and how long is not told.
                 self._presigned.pop(locator, None)
-                raise Unavailable(f"{printable(locator)}: its presigned URL has ended", retry_after_s=0.0)
+                raise Unavailable(f"{printable(locator)}: its presigned URL has expired", retry_after_s=0.0)
             raise status_error(answer.head, printable(locator))
 
     def _presign(self, locator: str) -> _Presigned:
@@ -218,7 +218,7 @@ class MlflowSource:
             url, headers = answer["url"], [(name, value) for name, value in (answer.get("headers") or {}).items()]
             origin, _ = split_url(url)
         except (KeyError, TypeError, AttributeError, UsageError) as error:
-            raise Unsupported(f"{what} is not MLflow's") from error
+            raise Unsupported(f"{what} does not have MLflow's form") from error
         if self._server.origin.scheme == "https" and origin.scheme != "https":
             raise NotAllowed(f"{what} is unencrypted ({origin})")
         return _Presigned(url, headers)
@@ -240,12 +240,12 @@ def _entry(uri: ModelURI, settings: Settings) -> RegistryEntry:
     found = named or servers
     if not found:
         raise UsageError(
-            f"{uri.redacted()} is behind no MLflow server that is configured",
+            f"{uri.redacted()} is on an MLflow server that is not configured",
             hint="set MLFLOW_TRACKING_URI, or list the server as a registry of the kind mlflow in lading.yaml",
         )
     if len(found) > 1 and not uri.authority:
         raise UsageError(
-            f"{uri.redacted()} may be behind any of {', '.join(printable(entry.name) for entry in found)}",
+            f"{uri.redacted()} could be on any of the MLflow servers {', '.join(printable(entry.name) for entry in found)}",
             hint="write mlflow-artifacts://host:port/path",
         )
     return found[0]

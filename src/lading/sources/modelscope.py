@@ -108,8 +108,8 @@ class ModelScopeSource:
                 if len(entries) >= _MOST_ENTRIES:
                     raise Unsupported(
                         f"{self._shown} has {_MOST_ENTRIES} or more entries in "
-                        f"{printable(folder) or 'its first folder'}, and ModelScope lists no more of a folder",
-                        hint="this model cannot be listed whole; get it from where it came from",
+                        f"{printable(folder) or 'its top folder'}, and ModelScope lists no more than that",
+                        hint="this model cannot be listed completely: get it from another source",
                     )
                 folders += [entry["Path"] for entry in entries if entry.get("Type") == "tree"]
             files += [entry for entry in entries if entry.get("Type") != "tree"]
@@ -178,9 +178,7 @@ class ModelScopeSource:
     def _missing(self) -> LadingError:
         """What is not there: the model, or only the revision of it."""
         if self._ask("")[0].status != 200:
-            hint = "look at its name" + (
-                "" if self._headers else ", or it is private: give a token by MODELSCOPE_API_TOKEN"
-            )
+            hint = "look at its name" + ("" if self._headers else ", or it is private: set MODELSCOPE_API_TOKEN")
             return NotFound(f"{self._shown}: there is no such model", hint=hint)
         _, data = self._ask("/revisions")
         known = data.get("RevisionMap") if isinstance(data, dict) else None
@@ -192,8 +190,8 @@ class ModelScopeSource:
     def _refusal(self, head: Head, what: str) -> LadingError:
         error = status_error(head, what)
         if isinstance(error, NotAllowed):
-            wrong = "the token is wrong, has expired, or may not read this"
-            error.hint = wrong if self._headers else "give a token by MODELSCOPE_API_TOKEN"
+            wrong = "the token is wrong, has expired, or does not allow this"
+            error.hint = wrong if self._headers else "set MODELSCOPE_API_TOKEN"
         return error
 
     def _not_modelscope(self) -> LadingError:

@@ -97,7 +97,7 @@ class OciSource:
         if uri.scheme.lower() == "oci+native":
             raise Unsupported(
                 f"{shown} is mounted by KServe itself, as an image volume",
-                hint="write oci:// or oci+fetch:// to have it brought",
+                hint="write oci:// or oci+fetch:// to have lading fetch it",
             )
         found = _REFERENCE.fullmatch(uri.path)
         if uri.query is not None or uri.fragment is not None or not _HOST.fullmatch(uri.authority or "") or not found:
@@ -182,14 +182,14 @@ class OciSource:
         if expected not in (None, digest):
             raise IntegrityError(
                 f"the manifest of {self._shown} has {digest}, but {expected} is expected",
-                hint="the registry, or something before it, changes what it serves",
+                hint="the registry, or something in front of it, changes what it serves",
             )
         try:
             manifest = read_json(body)
         except ValueError:
             manifest = None
         if not isinstance(manifest, dict) or manifest.get("schemaVersion") != 2:
-            raise Unsupported(f"{self._shown} has no manifest of the OCI image format", hint="push it anew")
+            raise Unsupported(f"{self._shown} has no manifest of the OCI image format", hint="push it again")
         return digest, manifest
 
     def _for_this_machine(self, entries: Iterable[Any]) -> Digest:
@@ -207,7 +207,7 @@ class OciSource:
         if list(platforms) == [""]:
             # An index of one artifact: that is for any machine.
             return platforms[""]
-        named = ", ".join(sorted(printable(platform) or "one of no platform" for platform in platforms)[:10])
+        named = ", ".join(sorted(printable(platform) or "one without a platform" for platform in platforms)[:10])
         raise NotFound(f"{self._shown} has no image for {wanted}", hint=f"it has {named or 'none at all'}")
 
     def _files(self, manifest: Mapping[str, Any]) -> Sequence[File]:

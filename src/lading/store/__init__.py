@@ -142,7 +142,10 @@ class Store:
                 hint="give the store a folder of its own",
             )
         if not writable:
-            raise NotAllowed(f"there is no store in {shown}, and it may not be written", hint=f"by user {os.geteuid()}")
+            raise NotAllowed(
+                f"there is no store in {shown}, and none can be made",
+                hint=f"it must be writable by user {os.geteuid()}",
+            )
         # The first thing that is there: another process that begins now finds it, or only what it knows.
         write_whole(place, [json.dumps({"format": FORMAT}), "\n"])
 

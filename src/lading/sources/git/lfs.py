@@ -159,7 +159,7 @@ class LfsServer:
 
     def _new_link(self, answer: Mapping[str, Any] | None, path: str) -> _Link:
         if answer is None:
-            raise Unsupported(f"the Git LFS server {self._shown} says nothing of {printable(path)}")
+            raise Unsupported(f"the Git LFS server {self._shown} says nothing about {printable(path)}")
         failure = answer.get("error")
         if isinstance(failure, dict):
             raise self._failed(failure.get("code"), path)

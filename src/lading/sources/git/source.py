@@ -125,7 +125,10 @@ class GitSource:
             if name in found:
                 return found[name]
         if not ref:
-            raise NotFound(f"{self._shown} has no commit that is checked out by default", hint="name a branch by @")
+            raise NotFound(
+                f"{self._shown} has no commit on its default branch",
+                hint="name a branch: @BRANCH behind the repository",
+            )
         known = [each.name for each in self._server.refs(["refs/heads/", "refs/tags/"])]
         short = [name.removeprefix("refs/heads/").removeprefix("refs/tags/") for name in known]
         hint = "a commit needs all of its 40 digits" if _ABBREVIATED.fullmatch(ref) else near_hint(ref, short)

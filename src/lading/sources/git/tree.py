@@ -104,7 +104,7 @@ class CommitTree:
             if node.mode & _KIND == _SUBMODULE:
                 raise Unsupported(
                     f"{printable(path)} is a submodule, another repository",
-                    hint="name a folder without it by #subdirectory=, or give its files to this repository",
+                    hint="choose a folder without it by #subdirectory=, or put its files into this repository",
                 )
             if node.is_folder:
                 yield from self._walk(node, f"{path}/", (*above, folder.real))

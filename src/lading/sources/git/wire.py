@@ -71,7 +71,7 @@ class GitServer:
             followed, _ = split_url(answer.url)
             if followed != split_url(url)[0] or not answer.url.endswith(tail):
                 # The questions that follow are not sent there, since credentials would not be.
-                raise Unsupported(f"{self._shown} has moved to {followed}", hint="name that one")
+                raise Unsupported(f"{self._shown} has moved to {followed}", hint="use that address")
             # A GET may be redirected where a POST is not, as by GitLab for names without .git.
             self._url = answer.url.removesuffix(tail)
             kind = answer.head.get("content-type").partition(";")[0].strip()
@@ -195,5 +195,7 @@ def _ref(line: bytes) -> Ref:
 def _failed(head: Head, what: str) -> LadingError:
     error = status_error(head, what)
     if isinstance(error, NotFound):
-        error.hint = "look at the repository's name; a private one may also say so to who may not read it"
+        error.hint = (
+            "look at the repository's name; a private one looks the same to a login that is not allowed to read it"
+        )
     return error
