@@ -1,5 +1,6 @@
 """The journal's own corners; its recovery from damage is in properties/test_journal_recovery.py."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -74,7 +75,8 @@ def test_a_kill_while_the_journal_is_rewritten_loses_nothing(tmp_path: Path, mon
         patched.setattr(os, "replace", killed)
         with pytest.raises(KilledError):
             Journal(tmp_path / "journal", "o")
-    assert Journal(tmp_path / "journal", "o").earlier == {"a": [NOTE]}
+    with contextlib.closing(Journal(tmp_path / "journal", "o")) as journal:
+        assert journal.earlier == {"a": [NOTE]}
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")

@@ -42,10 +42,13 @@ class Journal:
         # Rewritten rather than appended to: a line torn by a kill must not swallow the next one.
         rest = path.with_suffix(".next")
         try:
-            self._file: IO[str] = rest.open("w", encoding="utf-8", errors="surrogatepass")
-            self._file.write(json.dumps({"journal": 1, "origin": origin}) + "\n")
-            self.flush()
-            rest.replace(path)
+            with contextlib.ExitStack() as unless_done:
+                self._file: IO[str] = rest.open("w", encoding="utf-8", errors="surrogatepass")
+                unless_done.callback(self.close)
+                self._file.write(json.dumps({"journal": 1, "origin": origin}) + "\n")
+                self.flush()
+                rest.replace(path)
+                unless_done.pop_all()
         except OSError as error:
             raise disk_error(error, path) from error
 
