@@ -17,8 +17,8 @@ import socketserver
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -301,21 +301,19 @@ class FaultyServer:
 
     def wait_until_alone(self, timeout_s: float) -> bool:
         """Wait until every connection has ended, and so the last request of a killed process is over."""
+        # Whoever is answered now was accepted behind every connection that was made before.
+        with suppress(OSError), socket.create_connection(self._server.server_address, timeout_s) as last:
+            last.sendall(b"GET /alone HTTP/1.1\r\nHost: alone\r\n\r\n")
+            last.recv(1)
         with self._news:
             return self._news.wait_for(lambda: not self._connections, timeout_s)
 
-    @contextmanager
-    def connection(self) -> Iterator[None]:
-        """Counts an open connection."""
+    def count_connections(self, more: int) -> None:
+        """Called when a connection is accepted, and when it has ended."""
         with self._news:
-            self._connections += 1
-            self.connections_made += 1
-        try:
-            yield
-        finally:
-            with self._news:
-                self._connections -= 1
-                self._news.notify_all()
+            self._connections += more
+            self.connections_made += max(more, 0)
+            self._news.notify_all()
 
     def answer(self, request: Request) -> Answer:
         """The answer with the faults whose turn it is."""
@@ -357,6 +355,14 @@ class _Listener(socketserver.ThreadingTCPServer):
     owner: FaultyServer
     tls: ssl.SSLContext | None
 
+    def process_request(self, request, client_address) -> None:
+        self.owner.count_connections(1)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request) -> None:
+        super().shutdown_request(request)
+        self.owner.count_connections(-1)
+
     def handle_error(self, request, client_address) -> None:
         """Clients that go away are what these tests are about."""
 
@@ -378,11 +384,10 @@ class _Handler(socketserver.StreamRequestHandler):
         self.request.close()
 
     def handle(self) -> None:
-        with self.server.owner.connection():
-            while request := self._read_request():
-                answer = self.server.owner.answer(request)
-                if not self._send(request, answer):
-                    return
+        while request := self._read_request():
+            answer = self.server.owner.answer(request)
+            if not self._send(request, answer):
+                return
 
     def _read_request(self) -> Request | None:
         line = self.rfile.readline(65536).decode("latin-1")
