@@ -6,19 +6,19 @@ import random
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, Unavailable
 from lading.manifest import HEX_DIGITS, Digest, File
 from lading.spans import Span
-from lading.transfer.journal import Journal, Landed
+from lading.transfer.journal import Journal, Landed, read_journal
 from lading.transfer.landing import Landing, SpanSink
 from lading.verify import SequentialHash, choose_checks, new_hash
 
@@ -51,6 +51,7 @@ def landing_of(
     file: File | None = None,
     vouched: Sequence[Digest] = (),
     origin: str = "o",
+    retold: bool = True,
 ) -> Iterator[Landing]:
     file = file or File("f", len(DATA), "v1")
     journal = Journal(folder / "journal", origin)
@@ -59,6 +60,7 @@ def landing_of(
         str(folder / "staged"),
         journal,
         lambda declared: choose_checks(declared, vouched, "auto", file.path),
+        retold=retold,
     )
     try:
         yield landing
@@ -371,6 +373,142 @@ def test_a_link_to_the_old_model_is_replaced_before_the_first_byte(tmp_path: Pat
         landing.recover(len(DATA))
         land(landing, Span(0, len(DATA)))
     assert (tmp_path / "old").read_bytes() == b"old model"
+
+
+# ---- spans that are interrupted ------------------------------------------------------------
+
+NOTE_BYTES = 1500
+
+
+@pytest.fixture
+def _notes_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lading.transfer.landing._NOTE_BYTES", NOTE_BYTES)
+
+
+def noted(folder: Path) -> dict[int, int]:
+    """Where the beginnings of spans that the journal knows start, and how far the last line of each goes."""
+    return {landed.start: landed.end for landed in read_journal(folder / "journal", "o")}
+
+
+def bytes_of(spans: Iterable[tuple[int, int | None]]) -> set[int]:
+    return {at for start, end in spans for at in range(start, len(DATA) if end is None else end)}
+
+
+def part(landing: Landing, span: Span, end: int, piece_bytes: int = 700) -> SpanSink:
+    """A span that came up to ``end`` only."""
+    sink = SpanSink(landing, span, lambda: None, lambda count: None)
+    for at in range(span.start, end, piece_bytes):
+        sink.write(memoryview(DATA)[at : min(at + piece_bytes, end)])
+    return sink
+
+
+@pytest.mark.usefixtures("_notes_often")
+def test_a_span_is_noted_every_few_pieces_and_once_at_its_end(tmp_path: Path) -> None:
+    with landing_of(tmp_path) as landing:
+        land(landing, Span(100, 6000), piece_bytes=500)
+    ends = [landed.end for landed in read_journal(tmp_path / "journal", "o")]
+    assert ends == [1600, 3100, 4600, 6000]
+
+
+@pytest.mark.usefixtures("_notes_often")
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_runs_are_killed_at_the_next_fetches_what_is_not_noted_and_little_is_not(data: st.DataObject) -> None:
+    wanted = [digest_of("sha256"), digest_of("crc64nvme")]
+    piece_bytes = data.draw(st.integers(1, 900), "piece")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for _ in range(data.draw(st.integers(1, 4), "runs")):
+            before = noted(folder)
+            with landing_of(folder, vouched=wanted) as landing:
+                landing.told(())
+                todo = landing.recover(4000)
+                assert bytes_of(todo) == bytes_of([(0, len(DATA))]) - bytes_of(before.items())
+                came = [(span.start, data.draw(st.integers(span.start, span.end or 0), "end")) for span in todo]
+                for span, (_, end) in zip(todo, came, strict=True):
+                    sink = part(landing, span, end, piece_bytes)
+                    if end == span.end:
+                        sink.finish()
+            # Nothing more than that was done when the process was killed.
+            lost = bytes_of(came) - bytes_of(noted(folder).items())
+            assert len(lost) < len(todo) * (NOTE_BYTES + piece_bytes)
+        flips = data.draw(st.lists(st.integers(0, len(DATA) - 1), max_size=2), "damage")
+        staged = bytearray((folder / "staged").read_bytes())
+        for at in flips:
+            staged[at : at + 1] = bytes(each ^ 1 for each in staged[at : at + 1])
+        (folder / "staged").write_bytes(staged)
+        with landing_of(folder, vouched=wanted) as landing:
+            landing.told(())
+            for span in landing.recover(4000):
+                land(landing, span)
+            assert landing.seal().digest == digest_of("crc32")
+        assert (folder / "staged").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("end", [1, 699, 700, 5999])
+def test_a_span_that_is_given_up_is_noted_to_its_last_byte(tmp_path: Path, end: int) -> None:
+    with landing_of(tmp_path) as landing:
+        sink = part(landing, Span(0, 6000), end)
+        sink.note()
+        sink.note()
+    assert list(read_journal(tmp_path / "journal", "o")) == [
+        Landed("f", len(DATA), "v1", 0, end, zlib.crc32(DATA[:end])),
+    ]
+    with landing_of(tmp_path) as landing:
+        landing.told(())
+        assert landing.recover(len(DATA)) == [Span(end, len(DATA))]
+
+
+def test_bytes_that_are_not_noted_are_not_believed(tmp_path: Path) -> None:
+    with landing_of(tmp_path) as landing:
+        part(landing, Span(0, 6000), 3000).note()
+        part(landing, Span(6000, len(DATA)), 9000)
+    with landing_of(tmp_path) as landing:
+        landing.told(())
+        assert landing.recover(len(DATA)) == [Span(3000, len(DATA))]
+
+
+@pytest.mark.usefixtures("_notes_often")
+def test_of_a_file_that_was_fetched_a_second_time_the_second_time_counts(tmp_path: Path) -> None:
+    wrong = bytearray(DATA)
+    wrong[10] ^= 1
+    with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
+        landing.told(())
+        land(landing, Span(0, len(DATA)), bytes(wrong))
+        with pytest.raises(IntegrityError):
+            landing.seal()
+        landing.restart()
+        part(landing, Span(0, len(DATA)), 4000).note()
+    with landing_of(tmp_path) as landing:
+        landing.told(())
+        assert landing.recover(len(DATA)) == [Span(4000, len(DATA))]
+
+
+@pytest.mark.usefixtures("_notes_often")
+@pytest.mark.parametrize(
+    "file", [File("f", len(DATA), None), File("f", len(DATA), "v1", ranged=False), File("f", None, "v1")]
+)
+def test_of_what_cannot_be_continued_no_part_is_noted(tmp_path: Path, file: File) -> None:
+    with landing_of(tmp_path, file) as landing:
+        sink = part(landing, Span(0, file.size_bytes), 5000)
+        sink.note()
+        sink.rewind()
+        sink.write(memoryview(DATA)[:4000])
+        sink.note()
+    assert noted(tmp_path) == {}
+
+
+@pytest.mark.usefixtures("_notes_often")
+@pytest.mark.parametrize(
+    ("told", "retold", "is_noted"), [(True, False, False), (True, True, True), (False, False, True)]
+)
+def test_what_only_the_answer_vouches_for_is_not_taken_over_unverified(
+    tmp_path: Path, told: bool, retold: bool, is_noted: bool
+) -> None:
+    with landing_of(tmp_path, retold=retold) as landing:
+        landing.told([digest_of("md5")] if told else [])
+        land(landing, Span(0, len(DATA)))
+    assert bool(noted(tmp_path)) == is_noted
 
 
 # ---- the sink ------------------------------------------------------------------------------

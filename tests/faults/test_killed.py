@@ -2,13 +2,15 @@
 
 import signal
 import socket
+import subprocess
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from random import Random
 
 import pytest
 
+from lading.measures import size
 from servers.fake_s3 import S3Object
 from servers.faulty_http import ALWAYS, anything, reads, redirect, stall, status
 from servers.trees import MIB, content
@@ -22,6 +24,10 @@ TOTAL_BYTES = sum(map(len, FILES.values()))
 # So slow that the journal is written several times on the way, and no slower.
 PACE_BYTES_S = 80 * MIB
 KINDS = ("absent", "older-model")
+# Three spans: all of them under way when the process dies.
+LARGE = content(96 * MIB)
+NOTE_BYTES = 4 * MIB
+PIECE_BYTES = MIB
 
 
 @pytest.fixture
@@ -98,6 +104,52 @@ def test_a_process_killed_again_and_again_arrives_at_the_end(server, uri, env, d
     destination.assert_holds(FILES)
     assert server.asked_bytes == TOTAL_BYTES - landed
     assert landed > 0
+
+
+def _landed_at_least(destination, size_bytes: int, process) -> bool:
+    """Wait until the journal promises so much."""
+    for _ in range(600):
+        if destination.landed_bytes() >= size_bytes:
+            return True
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+            return False
+    return False
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM], ids=lambda stop: stop.name)
+@pytest.mark.parametrize(
+    ("new_destination", "seed", "rate"),
+    [("absent", 0, "0"), ("older-model", 1, "0"), ("absent", 2, "200MiB")],
+    indirect=["new_destination"],
+)
+def test_what_has_landed_of_spans_that_are_under_way_is_not_fetched_again(
+    server, destination, processes, seed, stop, rate
+):
+    uri, workers = server.put("/weights.bin", LARGE), 3
+    hold = Hold(server, after=Random(seed).randrange(24 * MIB, len(LARGE)))
+    command = ("pull", uri, destination.path, "--max-rate", rate)
+    process = processes.start(*command, env={"S3_MAX_FILE_CONCURRENCY": str(workers)})
+    assert hold.reached.wait(30)
+    # Of each span, what is not noted yet and a piece that is not whole yet.
+    sent = server.sent_bytes
+    assert _landed_at_least(destination, sent - workers * (NOTE_BYTES + PIECE_BYTES), process)
+    process.send_signal(stop)
+    process.wait(timeout=5)
+    hold.release()
+    destination.assert_untouched()
+    landed = destination.landed_bytes()
+    if stop == signal.SIGTERM:
+        # Everything that is in the stage, but for where the last block of a span is not full.
+        staged = (destination.path / ".lading" / "stage" / "weights.bin").read_bytes()
+        written = sum(4096 for at in range(0, len(staged), 4096) if any(staged[at : at + 4096]))
+        assert landed > written - workers * 4096
+    assert server.wait_until_alone(30)
+    server.behave()
+    again = processes.start(*command)
+    assert f"resumed: {size(landed)} were here already" in again.communicate(timeout=60)[1]
+    destination.assert_holds({"weights.bin": LARGE})
+    assert server.asked_bytes == len(LARGE) - landed
 
 
 def test_sigterm_ends_a_transfer_within_five_seconds_and_the_next_run_resumes(server, uri, env, destination, processes):

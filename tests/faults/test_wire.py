@@ -21,6 +21,7 @@ from servers.faulty_http import (
     longer,
     probes,
     range_ignored,
+    reads,
     redirect,
     reset,
     stall,
@@ -36,6 +37,7 @@ CONTENT = content(1_000_000)
 DELIVERED = {"model.bin": CONTENT}
 SHA256 = hashlib.sha256(CONTENT)
 DIGEST = {"Repr-Digest": f"sha-256=:{b64encode(SHA256.digest()).decode()}:"}
+MD5 = b64encode(hashlib.md5(CONTENT, usedforsecurity=False).digest()).decode()
 SHORT = Limits(stall_s=0.3, connect_s=5.0, attempts=3, workers=4)
 
 
@@ -218,6 +220,23 @@ def test_a_refused_file_is_delivered_once_the_origin_is_mended(server, destinati
     server.behave()
     pull(uri, destination.path)
     destination.assert_holds(DELIVERED)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-MD5": MD5}], ids=["unvouched", "content-md5"])
+def test_a_part_of_a_file_is_kept_unless_only_the_answer_with_the_whole_vouches_for_it(
+    server, destination, pull, headers
+):
+    uri = server.put(PATH, CONTENT, headers=headers)
+    server.misbehave(PATH, reset(at=600_000, on=reads), reset(at=0, times=ALWAYS, on=reads, after=1))
+    with pytest.raises(Unavailable):
+        pull(uri, destination.path)
+    landed = destination.landed_bytes()
+    assert bool(landed) == (not headers)
+    server.behave()
+    manifest = pull(uri, destination.path, verify="strict" if headers else "auto")
+    destination.assert_holds(DELIVERED)
+    assert server.asked_bytes == len(CONTENT) - landed
+    assert len(manifest.files[0].verified) == len(headers)
 
 
 def test_a_whole_file_is_not_taken_for_a_range_of_it(server, destination, pull):

@@ -26,14 +26,15 @@ class Destination:
     def landed_bytes(self) -> int:
         """Bytes that the journal of an interrupted delivery promises; a torn last line promises nothing."""
         journal = self.path / ".lading" / "journal"
-        total = 0
+        # Of the lines of one span the last one counts.
+        landed = {}
         for line in journal.read_text().splitlines()[1:] if journal.exists() else ():
             try:
-                _, _, _, start, end, _ = json.loads(line)
+                path, _, _, start, end, _ = json.loads(line)
             except ValueError:
                 break
-            total += end - start
-        return total
+            landed[path, start] = end - start
+        return sum(landed.values())
 
     def assert_untouched(self) -> None:
         """Nothing but ``.lading/`` may have come, and nothing may have gone."""

@@ -1,8 +1,9 @@
-"""The journal: which spans of which files have landed, so that a killed run loses little.
+"""The journal: what has landed of which files, so that a killed run loses little.
 
-One JSON line per span, ``[path, size, validator, start, end, crc32]``, behind one line that names
-the origin.  It is a promise only: a reader computes the CRC of the staged bytes again, so a line
-that outlived its bytes in a power cut costs a transfer and never a wrong file.
+JSON lines, ``[path, size, validator, start, end, crc32]``, behind one line that names the origin.  A
+span has several while it lands, each with a later end and the CRC up to there: the last one counts.
+It is a promise only: a reader computes the CRC of the staged bytes again, so a line that outlived its
+bytes in a power cut costs a transfer and never a wrong file.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from lading.errors import LadingError
 
 
 class Landed(NamedTuple):
-    """A span of a file that is in the stage, pinned to the version it was read from."""
+    """A span of a file, or its beginning, that is in the stage, pinned to the version it was read from."""
 
     path: str
     size_bytes: int
@@ -34,11 +35,14 @@ class Journal:
     """
 
     def __init__(self, path: Path, origin: str) -> None:
-        self.earlier: dict[str, list[Landed]] = {}
+        spans: dict[tuple[str, int], Landed] = {}
         for landed in read_journal(path, origin):
+            spans[landed.path, landed.start] = landed
+        self.earlier: dict[str, list[Landed]] = {}
+        for landed in spans.values():
             self.earlier.setdefault(landed.path, []).append(landed)
         self._path = path
-        self._notes: deque[Landed] = deque(note for notes in self.earlier.values() for note in notes)
+        self._notes = deque(spans.values())
         # Rewritten rather than appended to: a line torn by a kill must not swallow the next one.
         rest = path.with_suffix(".next")
         try:
@@ -53,7 +57,7 @@ class Journal:
             raise disk_error(error, path) from error
 
     def append(self, landed: Landed) -> None:
-        """Note a span.  It counts from the next ``flush`` on: a kill before that costs its transfer only."""
+        """Note what has landed.  It counts from the next ``flush`` on: a kill before that costs its transfer only."""
         self._notes.append(landed)
 
     def flush(self) -> None:
@@ -75,21 +79,16 @@ class Journal:
 
 def read_journal(path: Path, origin: str) -> Iterator[Landed]:
     """What an earlier run noted for this origin; a torn or foreign journal ends where it stops making sense."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogatepass").splitlines()
-        header = json.loads(lines[0])
-    except (OSError, ValueError, IndexError, RecursionError):
-        return
-    if not isinstance(header, dict) or header.get("journal") != 1 or header.get("origin") != origin:
-        return
-    for line in lines[1:]:
-        try:
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError), path.open("rb") as lines:
+        # Line by line: that of a terabyte would not fit beside everything else in 64 MiB.
+        header = json.loads(lines.readline())
+        if not isinstance(header, dict) or header.get("journal") != 1 or header.get("origin") != origin:
+            return
+        for line in lines:
             landed = Landed(*json.loads(line))
-        except (ValueError, TypeError, RecursionError):
-            return
-        if not _makes_sense(landed):
-            return
-        yield landed
+            if not _makes_sense(landed):
+                return
+            yield landed
 
 
 def _makes_sense(landed: Landed) -> bool:

@@ -21,6 +21,8 @@ from lading.verify import (
 
 _READ_BACK_BYTES = 1 << 20
 _WRITE_BACK_BYTES = 8 << 20
+# What a kill may cost each worker; a line of the journal is 100 bytes.
+_NOTE_BYTES = 4 << 20
 OWN_CRC = "crc32"
 _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
@@ -35,8 +37,20 @@ class Landing:
     back from the page cache as soon as the gap before it is closed.
     """
 
-    def __init__(self, file: File, place: str, journal: Journal, choose: ChooseChecks, *, address: str = "") -> None:
-        """``address`` is the algorithm of a digest that is wanted whether anybody declares it or not."""
+    def __init__(
+        self,
+        file: File,
+        place: str,
+        journal: Journal,
+        choose: ChooseChecks,
+        *,
+        address: str = "",
+        retold: bool = True,
+    ) -> None:
+        """``address`` is the algorithm of a digest that is wanted whether anybody declares it or not.
+
+        ``retold`` says that a run which resumes knows what to check, though it asks for a part of the file only.
+        """
         self.file = file
         self.place = place
         # Without a validator, parts of two answers could be parts of two versions.
@@ -47,6 +61,7 @@ class Landing:
         self.journal = journal
         self._choose = choose
         self._address = address
+        self._retold = retold
         self._checks: tuple[Digest, ...] | None = None
         self._sequential: list[SequentialHash] = []
         self.crcs: list[str] = [OWN_CRC]
@@ -74,6 +89,7 @@ class Landing:
         if self._checks is not None:
             return
         self._checks = self._choose((*self.file.declared, *declared))
+        self._retold = self._retold or not declared
         self.crcs += [check.algorithm for check in self._checks if is_crc(check) and check.algorithm != OWN_CRC]
         wanted = [check for check in self._checks if not is_crc(check)]
         if self._address and not any(_is_whole(check, self._address) for check in wanted):
@@ -137,18 +153,21 @@ class Landing:
         if self.follower is not None:
             self.follower.arrived(span_start, offset)
 
+    def note(self, start: int, end: int, crc32: int) -> None:
+        """Let a next run take over what has landed of the span that begins at ``start``."""
+        size, validator = self.file.size_bytes, self.file.validator
+        # Of what is not told again nothing is taken over: the next run would deliver it unverified.
+        if size is None or not validator or not self._retold or self._followed:
+            return
+        if self.splits or end - start == size:
+            self.journal.append(Landed(self.file.path, size, validator, start, end, crc32))
+
     def finish_span(self, start: int, end: int, crcs: dict[str, int]) -> None:
-        """Note a span as landed, in memory and in the journal."""
+        """Count a whole span as landed."""
         with self._lock:
             self._landed[start] = (end, crcs)
-        # What a follower has read is gone: there is nothing that a next run could take over.
-        followed = self.follower is not None and self.follower.begun
-        if end - start >= _WRITE_BACK_BYTES and not followed:
+        if end - start >= _WRITE_BACK_BYTES and not self._followed:
             start_writeback(self.descriptor, start, end - start)
-        if self.file.validator and self.file.size_bytes is not None and not followed:
-            self.journal.append(
-                Landed(self.file.path, self.file.size_bytes, self.file.validator, start, end, crcs[OWN_CRC])
-            )
         self._catch_up()
 
     def restart(self) -> None:
@@ -190,6 +209,11 @@ class Landing:
     def landed_ranges(self) -> list[tuple[int, int]]:
         """First byte and end of each span that has landed."""
         return [(start, end) for start, (end, _) in self._landed.items()]
+
+    @property
+    def _followed(self) -> bool:
+        """Whether what has landed is read and given back: there is nothing that a next run could take over."""
+        return self.follower is not None and self.follower.begun
 
     def _frontier(self, position: int) -> int:
         """The end of the unbroken run of landed spans that begins at or before ``position``."""
@@ -270,6 +294,7 @@ class SpanSink:
         self.landing = landing
         self.span = span
         self.at = span.start
+        self._noted = span.start
         self._check = check
         self._count = count
         self._running: list[tuple[str, Callable[[memoryview, int], int]]] = []
@@ -295,14 +320,22 @@ class SpanSink:
         for name, function in self._running:
             self._crcs[name] = function(piece, self._crcs[name])
         self.at += len(piece)
+        if self.at - self._noted >= _NOTE_BYTES:
+            self.note()
         self._count(len(piece))
 
     def rewind(self) -> None:
         """Begin again: without a validator, the rest of another answer may belong to another version."""
         self._count(self.span.start - self.at)
-        self.at = self.span.start
+        self.at = self._noted = self.span.start
         self._running = []
         self.landing.restart()
+
+    def note(self) -> None:
+        """Let a next run go on from here, should this one not come to the span's end."""
+        if self.at > self._noted:
+            self._noted = self.at
+            self.landing.note(self.span.start, self.at, self._crcs[OWN_CRC])
 
     def finish(self) -> None:
         """The whole span is here."""
@@ -311,4 +344,5 @@ class SpanSink:
                 f"{printable(self.landing.file.path)}: the origin sent {self.at - self.span.start} bytes of {self.span}"
             )
         if self.at > self.span.start:
+            self.note()
             self.landing.finish_span(self.span.start, self.at, self._crcs)

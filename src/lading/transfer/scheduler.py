@@ -240,7 +240,8 @@ class Transfer:
         choose = partial(self._choose, job, file)
         # What is delivered as the tree in it is kept as the files of that tree.
         address = "" if file.layer else job.address
-        landing = Landing(file, self._place(job, file), job.journal, choose, address=address)
+        retold = bool(job.verify == "off" or job.ask_digests or file.declared or job.vouched.get(file.path))
+        landing = Landing(file, self._place(job, file), job.journal, choose, address=address, retold=retold)
         self._landings.add(landing)
         resumes = file.path in job.journal.earlier
         whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.span_bytes
@@ -316,7 +317,10 @@ class Transfer:
                 job.source.read(landing.file, sink.rest, sink)
             sink.finish()
 
-        self._retry.call(attempt, what=printable(landing.file.path), progress=lambda: sink.at)
+        try:
+            self._retry.call(attempt, what=printable(landing.file.path), progress=lambda: sink.at)
+        finally:
+            sink.note()
         with self._tasks.changed:
             landing.outstanding -= 1
             last = landing.outstanding == 0
