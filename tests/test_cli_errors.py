@@ -1,6 +1,5 @@
 """Every way in which a command refuses, as its user sees it: exit code, error, hint, and nothing left behind."""
 
-import json
 import os
 import signal
 import socket
@@ -10,7 +9,6 @@ from functools import partial
 import pytest
 
 from command_line import CATALOG, ENVIRONMENT, LADING, Slow, contents, lading, serve, sha256, write_model
-from lading.cli.main import _unforeseen
 
 COMMANDS = ("pull", "resolve", "check", "verify", "init", "demo")
 
@@ -219,18 +217,6 @@ def test_a_password_in_a_uri_is_never_printed(model, tmp_path, path, argv, code)
     assert f"http://***@{host}/{path}?token=***" in outcome.err + outcome.out
     assert "hunter" not in outcome.err + outcome.out
 
-
-def test_an_unforeseen_error_tells_where_lading_was_and_not_its_message():
-    def hear(_: object) -> None:
-        json.loads("secret: hunter2")
-
-    try:
-        registries.record(*[None] * 5)
-    except AttributeError as error:
-        told = defect(error)
-    assert re.fullmatch(r"AttributeError at registries/__init__\.py:\d+, registries/__init__\.py:\d+", told.message)
-    assert told.exit_code == 1
-    assert "report" in told.hint
 
 @pytest.mark.parametrize("command", ["pull", "resolve", "check", "init"])
 def test_control_characters_in_a_uri_are_escaped(tmp_path, dest, command):

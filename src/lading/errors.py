@@ -1,4 +1,4 @@
-"""Every way a delivery can fail.  Imports nothing.
+"""Every way a delivery can fail.  Imports nothing of lading.
 
     LadingError            internal      1
     ├── UsageError         usage         2   a URI, option or setting is wrong
@@ -15,6 +15,11 @@
 
 The number is the exit code of the process.  A message says what and where, the hint what to try.
 """
+
+import os
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_MOST_FRAMES = 12
 
 
 class LadingError(Exception):
@@ -110,3 +115,16 @@ class Interrupted(LadingError):
 
     code = "interrupted"
     exit_code = 143
+
+
+def defect(error: BaseException) -> LadingError:
+    """What can be said of an error that nobody foresaw: where lading was, innermost first.
+
+    Its own message is left out: it could hold anything, a secret included.
+    """
+    import traceback
+
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    own = [f"{each.filename.removeprefix(_HERE)}:{each.lineno}" for each in frames if each.filename.startswith(_HERE)]
+    at = f" at {', '.join(own[:_MOST_FRAMES])}" if own else ""
+    return LadingError(f"{type(error).__name__}{at}", hint="this is a defect of lading: please report it")

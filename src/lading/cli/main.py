@@ -12,7 +12,8 @@ from typing import Any, NoReturn, TextIO
 
 from lading import __version__
 from lading.cli import agent, check, demo, health, init, lock, pull, resolve, store, verify
-from lading.errors import Interrupted, LadingError
+from lading.errors import Interrupted, LadingError, defect
+from lading.near import did_you_mean
 from lading.uri import printable, redact
 
 _COMMANDS = (pull, resolve, check, verify, lock, init, store, agent, health, demo)
@@ -34,11 +35,17 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         # An abbreviation that works today is ambiguous when the next option comes.
         super().__init__(allow_abbrev=False, **options)
+        self._hint = f"see {self.prog} --help"
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            self._hint = did_you_mean(str(value), [str(choice) for choice in action.choices]) or self._hint
+        super()._check_value(action, value)
 
     def error(self, message: str) -> NoReturn:
         # A word may hold a URI with a password in it, in quotes or behind an option's name.
         shown = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S*", lambda match: redact(match[0]), message)
-        print(f"error[usage]: {printable(shown)}\nhint: see {self.prog} --help", file=sys.stderr)
+        print(f"error[usage]: {printable(shown)}\nhint: {self._hint}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -81,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _fail(arguments, Interrupted("stopped from the keyboard", hint="run it again to resume"), 130)
     except Exception as error:  # noqa: BLE001 - the last place that can say anything
-        return _fail(arguments, _unforeseen(error), LadingError.exit_code)
+        return _fail(arguments, defect(error), LadingError.exit_code)
 
 
 def _open_streams() -> None:
@@ -110,15 +117,6 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     # Once: a second signal must not break into the clean-up.
     signal.signal(number, signal.SIG_IGN)
     raise Interrupted("stopped by a signal", hint="run it again to resume")
-
-
-def _unforeseen(error: Exception) -> LadingError:
-    """What can be said of an error that nobody foresaw: its message could hold anything, a secret included."""
-    import traceback
-
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{os.path.basename(where.filename)}:{where.lineno}"
-    return LadingError(f"{type(error).__name__} at {place}", hint="this is a defect of lading: please report it")
 
 
 def _fail(arguments: argparse.Namespace, error: LadingError, code: int) -> int:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from lading.errors import LadingError, NotFound, Unavailable, Unsupported, UsageError
+from lading.errors import LadingError, NotFound, Unavailable, Unsupported, UsageError, defect
 from lading.events import Listener, NotRecorded, PassedOver, Recorded, ignore
 from lading.http_client import HttpClient
 from lading.manifest import Digest, GeneratedFile, Manifest
@@ -252,10 +252,9 @@ def record(
         if not isinstance(registry, Records):
             raise UsageError(f"a registry of the kind {printable(entry.kind)} records nothing")
         registry.record(resolution, deployment)
-    except LadingError as error:
-        listener(NotRecorded(entry.name, f"{error.message} ({error.hint})" if error.hint else error.message))
     except Exception as error:  # noqa: BLE001 - a delivery that is done must not fail by what comes after it
-        listener(NotRecorded(entry.name, f"this is a defect of lading: {type(error).__name__}"))
+        told = error if isinstance(error, LadingError) else defect(error)
+        listener(NotRecorded(entry.name, f"{told.message} ({told.hint})" if told.hint else told.message))
     else:
         listener(Recorded(entry.name, deployment.environment, deployment.service))
 
