@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lading.near import near_hint
+from lading.near import known_hint, near_hint
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,16 @@ def test_a_hint_names_what_is_near(wanted: str, names: list[str], hint: str) -> 
 @given(st.text(max_size=20), st.lists(st.text(max_size=20), max_size=10))
 def test_a_hint_never_holds_a_control_character(wanted: str, names: list[str]) -> None:
     assert not any(ord(character) < 32 for character in near_hint(wanted, names))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hint"),
+    [
+        ("pul", "did you mean pull?"),
+        ("pus", "did you mean push?"),
+        ("zzz", "known: pull, push"),
+        ("", "known: pull, push"),
+    ],
+)
+def test_a_word_that_is_not_known_has_a_near_one_or_all(wanted: str, hint: str) -> None:
+    assert known_hint(wanted, ["pull", "push"]) == hint
