@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from lading.cli.options import (
     URI_HELP,
     Commands,
+    add_choice_options,
     add_output_options,
-    add_source_options,
+    add_verify_options,
     load_settings,
     request_for,
     silent_session,
@@ -29,7 +30,8 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument("uri", metavar="URI", help=URI_HELP)
     command.add_argument("destination", metavar="DEST", help="the folder that it is to go to")
-    add_source_options(command)
+    add_choice_options(command)
+    add_verify_options(command)
     add_output_options(command, "print the answer as JSON, a refusal included")
     command.set_defaults(run=run)
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from lading.cli.options import (
     Commands,
+    add_choice_options,
     add_output_options,
-    add_source_options,
     add_transfer_options,
+    add_verify_options,
     load_settings,
     request_for,
 )
+from lading.cli.pull import deliver_aloud
 from lading.errors import LadingError, UsageError
 
 if TYPE_CHECKING:
-    from lading.events import Event, Listener
     from lading.finding import Request
     from lading.manifest import Manifest
-    from lading.settings import Settings
 
 # The kubelet keeps 4096 bytes.
 _MOST_BYTES = 4096
@@ -36,7 +36,8 @@ def add_to(commands: Commands) -> None:
         description="Deliver each SRC to the DEST after it; none appears before all have landed.",
     )
     command.add_argument("pairs", metavar="SRC DEST", nargs="+", help="a URI and the folder for it")
-    add_source_options(command)
+    add_choice_options(command)
+    add_verify_options(command)
     add_transfer_options(command)
     add_output_options(command, "print the manifests of what was delivered as a JSON array")
     command.add_argument(
@@ -51,12 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
     from lading.cli.output import show_json
 
     if arguments.health_port is None:
-        manifests = _deliver(requests, settings)
+        manifests = deliver_aloud(requests, settings)
     else:
         from lading.cli.health import telling
 
         with telling(settings, arguments.pairs, arguments.health_port) as hear:
-            manifests = _deliver(requests, settings, hear)
+            manifests = deliver_aloud(requests, settings, hear)
     _write(settings.termination_log, _last_word(manifests))
     if arguments.json:
         show_json([manifest.to_json() for manifest in manifests])
@@ -83,25 +84,6 @@ def _requests(arguments: argparse.Namespace) -> "list[Request]":
             f"one digest is given for {len(pairs) // 2} models", hint="a catalog can record one for each of them"
         )
     return [request_for(arguments, *pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
-
-
-def _deliver(requests: "Sequence[Request]", settings: "Settings", hear: "Listener | None" = None) -> "list[Manifest]":
-    from lading.cli.reporters import reporter, tracing
-    from lading.deliver import deliver
-    from lading.finding import Session
-
-    with reporter() as report, tracing(settings, [request.uri for request in requests], report) as tell:
-
-        def listener(event: "Event") -> None:
-            if hear is not None:
-                hear(event)
-            tell(event)
-
-        session = Session(settings, listener)
-        try:
-            return deliver(requests, session)
-        finally:
-            session.http.close()
 
 
 def _last_word(manifests: "Sequence[Manifest]") -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from lading.cli.options import URI_HELP, Commands, add_source_options, load_settings, silent_session
+from lading.cli.options import URI_HELP, Commands, add_choice_options, load_settings, silent_session
 
 DEFAULT_FILE = "lading.lock"
 
@@ -15,7 +15,7 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument("uris", metavar="URI", nargs="+", help=URI_HELP)
     command.add_argument("-o", "--output", metavar="FILE", default=DEFAULT_FILE, help="the lock file (%(default)s)")
-    add_source_options(command)
+    add_choice_options(command)
     command.add_argument("--log-format", choices=("text", "json"), help="how errors are written")
     command.set_defaults(run=run)
 

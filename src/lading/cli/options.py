@@ -11,13 +11,21 @@ if TYPE_CHECKING:
 
 Commands = Any  # argparse's subparsers action has no public name
 
-URI_HELP = "s3://…, https://…, file://…, a path, or model-registry://…"
+URI_HELP = (
+    "s3://…, gs://…, https://…, hf://…, modelscope://…, oci://…, git+https://…, hdfs://…, file://… or a path; "
+    "a name in a registry: model-registry://…, mlflow://…"
+)
 
 
-def add_source_options(command: argparse.ArgumentParser) -> None:
+def add_choice_options(command: argparse.ArgumentParser) -> None:
+    """Which files, of what."""
     command.add_argument("--catalog", metavar="FILE", help="a catalog that resolves model-registry:// names")
     command.add_argument("--allow", action="append", metavar="PATTERN", help="deliver only matching paths (repeatable)")
     command.add_argument("--ignore", action="append", metavar="PATTERN", help="leave out matching paths (repeatable)")
+
+
+def add_verify_options(command: argparse.ArgumentParser) -> None:
+    """What the files must be."""
     command.add_argument("--digest", metavar="ALG:HEX", help="what a model of one file must have, e.g. sha256:…")
     command.add_argument(
         "--verify",
@@ -60,7 +68,7 @@ def load_settings(arguments: argparse.Namespace) -> "Settings":
         remove_strays=getattr(arguments, "remove_strays", False) or settings.remove_strays,
         allow=tuple(arguments.allow or settings.allow),
         ignore=tuple(arguments.ignore or settings.ignore),
-        verify=arguments.verify or settings.verify,
+        verify=getattr(arguments, "verify", None) or settings.verify,
     )
 
 

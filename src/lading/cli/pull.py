@@ -1,16 +1,25 @@
 """``lading pull URI DEST``."""
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lading.cli.options import (
     URI_HELP,
     Commands,
+    add_choice_options,
     add_output_options,
-    add_source_options,
     add_transfer_options,
+    add_verify_options,
     load_settings,
     request_for,
 )
+
+if TYPE_CHECKING:
+    from lading.events import Event, Listener
+    from lading.finding import Request
+    from lading.manifest import Manifest
+    from lading.settings import Settings
 
 
 def add_to(commands: Commands) -> None:
@@ -19,7 +28,8 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument("uri", metavar="URI", help=URI_HELP)
     command.add_argument("destination", metavar="DEST", help="the folder; made if it is not there")
-    add_source_options(command)
+    add_choice_options(command)
+    add_verify_options(command)
     add_transfer_options(command)
     add_output_options(command, "print the manifest of what was delivered as JSON")
     command.set_defaults(run=run)
@@ -28,12 +38,31 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
     request = request_for(arguments, arguments.uri, arguments.destination)
-    from lading.api import pull
     from lading.cli.output import show_json
-    from lading.cli.reporters import reporter, tracing
 
-    with reporter() as report, tracing(settings, [request.uri], report) as listener:
-        manifest = pull(request.uri, request.destination, digest=arguments.digest, settings=settings, listener=listener)
+    (manifest,) = deliver_aloud([request], settings)
     if arguments.json:
         show_json(manifest.to_json())
     return 0
+
+
+def deliver_aloud(
+    requests: "Sequence[Request]", settings: "Settings", hear: "Listener | None" = None
+) -> "list[Manifest]":
+    """Bring what is asked for, and say how it goes; ``hear`` is told the same."""
+    from lading.cli.reporters import reporter, tracing
+    from lading.deliver import deliver
+    from lading.finding import Session
+
+    with reporter() as report, tracing(settings, [request.uri for request in requests], report) as tell:
+
+        def listener(event: "Event") -> None:
+            if hear is not None:
+                hear(event)
+            tell(event)
+
+        session = Session(settings, listener)
+        try:
+            return deliver(requests, session)
+        finally:
+            session.http.close()

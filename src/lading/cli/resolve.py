@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from lading.cli.options import (
     URI_HELP,
     Commands,
+    add_choice_options,
     add_output_options,
-    add_source_options,
+    add_verify_options,
     load_settings,
     request_for,
     silent_session,
@@ -33,7 +34,8 @@ def add_to(commands: Commands) -> None:
     command.add_argument(
         "destination", metavar="DEST", nargs="?", default=".", help="where it would go (default: here)"
     )
-    add_source_options(command)
+    add_choice_options(command)
+    add_verify_options(command)
     command.add_argument(
         "--explain", action="store_true", help="say what every registry answered, and why which was taken"
     )
