@@ -36,7 +36,10 @@ def pull(
 
 
 def resolve(uri: str, *, settings: Settings | None = None, listener: Listener = ignore) -> Manifest:
-    """What ``pull`` would bring: the listed manifest, with the resolved URI and version.  Moves no file."""
+    """What ``uri`` stands for now, by the patterns and the verification of ``settings``: the listed manifest.
+
+    It has the resolved URI, version and pin.  Moves no file.
+    """
     session = Session(_adjusted(settings, (), (), None), listener)
     try:
         return find(Request(uri, Path()), session).listed
