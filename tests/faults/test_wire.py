@@ -8,8 +8,8 @@ from time import time
 import pytest
 
 from lading.deliver import Request, Session, deliver
-from lading.errors import DeadlineExceeded, IntegrityError, Stalled, Unavailable
-from lading.events import Retried, ignore
+from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, Stalled, Unavailable
+from lading.events import Progress, Resumed, Retried, ignore
 from lading.settings import Limits, Settings
 from servers.faulty_http import (
     ALWAYS,
@@ -237,6 +237,41 @@ def test_a_part_of_a_file_is_kept_unless_only_the_answer_with_the_whole_vouches_
     destination.assert_holds(DELIVERED)
     assert server.asked_bytes == len(CONTENT) - landed
     assert len(manifest.files[0].verified) == len(headers)
+
+
+def _tells_what_was_here_before_what_comes(events, landed: int) -> bool:
+    (at,) = (number for number, event in enumerate(events) if isinstance(event, Resumed))
+    done = [event.done_bytes for event in events[:at] if isinstance(event, Progress)]
+    return events[at] == Resumed(landed) and max(done, default=0) <= landed
+
+
+def test_what_was_here_already_is_told_once_and_before_the_rest_comes(server, destination, pull, events):
+    uri = server.put(PATH, CONTENT)
+    server.misbehave(PATH, reset(at=600_000, on=reads), reset(at=0, times=ALWAYS, on=reads, after=1))
+    with pytest.raises(Unavailable):
+        pull(uri, destination.path)
+    landed = destination.landed_bytes()
+    server.behave()
+    events.clear()
+    pull(uri, destination.path)
+    assert _tells_what_was_here_before_what_comes(events, landed)
+
+
+def test_what_was_here_already_of_many_files_is_told_once_and_before_the_rest_comes(
+    server, bucket, destination, pull, events, anonymous
+):
+    for number in range(20):
+        bucket.put(f"model/{number:02}", content(1000, seed=number))
+    server.misbehave("/models/model/15", status(403, times=ALWAYS, on=anything))
+    one_worker = Limits(stall_s=5.0, connect_s=5.0, workers=1)
+    with pytest.raises(NotAllowed):
+        pull("s3://models/model", destination.path, limits=one_worker, **anonymous)
+    landed = destination.landed_bytes()
+    assert landed == 15_000
+    server.behave()
+    events.clear()
+    pull("s3://models/model", destination.path, limits=one_worker, **anonymous)
+    assert _tells_what_was_here_before_what_comes(events, landed)
 
 
 def test_a_whole_file_is_not_taken_for_a_range_of_it(server, destination, pull):

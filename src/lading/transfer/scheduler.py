@@ -150,6 +150,8 @@ class Transfer:
         # By thread, so that counting a piece needs no lock: thousands of small files would queue for it.
         self._bytes: dict[int, int] = {}
         self._resumed_bytes = 0
+        # Files of which an earlier run noted something, until it is known what of that is there.
+        self._to_recover = sum(file.path in job.journal.earlier for job in jobs for file in job.listed.files)
         self._total_bytes = sum(job.listed.size_bytes for job in jobs)
         self._total_files = sum(len(job.listed.files) for job in jobs)
         self._started_s = retry.clock.now()
@@ -191,8 +193,6 @@ class Transfer:
         if self._error is not None:
             raise self._error
         self._tell()
-        if self._resumed_bytes:
-            self._listener(Resumed(self._resumed_bytes))
 
     def _ended(self, thread: threading.Thread, until_s: float | None) -> bool:
         """Wait for a thread to end, until ``until_s`` at the latest."""
@@ -257,10 +257,18 @@ class Transfer:
         spans = landing.recover(self._bounds.span_bytes)
         if file.layer is not None and landing.splits and file.size_bytes:
             landing.follower = self._follow(job, landing, file.size_bytes)
-        resumed = landing.landed_bytes()
-        self._count(resumed)
-        self._resumed_bytes += resumed
+        if resumes:
+            self._recovered(landing.landed_bytes())
         self._fetch(job, landing, spans)
+
+    def _recovered(self, size_bytes: int) -> None:
+        self._count(size_bytes)
+        with self._tasks.changed:
+            self._resumed_bytes += size_bytes
+            self._to_recover -= 1
+            last = self._to_recover == 0
+        if last and self._resumed_bytes:
+            self._listener(Resumed(self._resumed_bytes))
 
     def _fetch(self, job: Job, landing: Landing, spans: Sequence[Span]) -> None:
         if not spans:
