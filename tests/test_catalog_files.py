@@ -84,7 +84,7 @@ def test_a_file_from_elsewhere_does_not_choose_files_of_this_machine(tmp_path, l
         ("include: [other.yaml]", "include: [catalog.yaml]", "includes others itself"),
         ("include: [missing.yaml]", "", "there is no file"),
         ("include: {}", "", None),
-        ("modles: {}", "", "'modles' is not known"),
+        ("modles: {}", "", "unknown key 'modles'"),
         ("models: {a: {about: &it [*it], versions: {v1: {uri: s3://b/x}}}}", "", "holds itself"),
         ("include: other.yaml", "", "include is not a list"),
         ("include: [{url: 'https://h/c.yaml'}]", "", "with their digest"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lading
-from lading.errors import IntegrityError, LadingError, NotFound, Unsupported, UsageError
+from lading.errors import IntegrityError, NotFound, Unsupported, UsageError
 from lading.manifest import FILE_NAME, Manifest
 from lading.registries.reference import Reference, parse_reference
 from lading.settings import Settings
@@ -128,7 +128,7 @@ IRIS = """
 models:
   iris:
     description: of flowers
-    aliases: {champion: v1, gone: v3, lost: v9}
+    aliases: {champion: v1, gone: v3}
     versions:
       v1: {uri: models/v1, metadata: {format: sklearn}}
       v2: {uri: ./models/v2}
@@ -163,7 +163,6 @@ def test_a_name_brings_its_version(catalog: Callable[[str], Pull], tmp_path: Pat
         ("model-registry://iris/v4", "has no version 'v4'", "v"),
         ("model-registry://iris/v3", "is archived", "model-registry://iris/v2"),
         ("model-registry://iris@gone", "is archived", "model-registry://iris/v2"),
-        ("model-registry://iris@lost", "has no version 'v9'", "v"),
         ("model-registry://iris@champio", "has no alias 'champio'", "did you mean champion?"),
     ],
 )
@@ -192,9 +191,9 @@ def test_the_newest_version_is_the_last_one_written_and_not_the_greatest_name(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("models: {m: {versions: {1: {uri: models/v1}}}}", "not text; put it in quotes"),
-        ("models: {m: {versions: {1.10: {uri: models/v1}}}}", "not text; put it in quotes"),
-        ("models: {5: {versions: {}}}", "not text; put it in quotes"),
+        ("models: {m: {versions: {1: {uri: models/v1}}}}", "not text put it in quotes"),
+        ("models: {m: {versions: {1.10: {uri: models/v1}}}}", "not text put it in quotes"),
+        ("models: {5: {versions: {}}}", "not text put it in quotes"),
         ("models: {m: {versions: {v: {uri: models/v1, sate: archived}}}}", "unknown key 'sate'"),
         ("models: {m: {versions: {v: {uri: models/v1, state: retired}}}}", "state 'retired'"),
         ("models: {m: {versions: {v: {state: live}}}}", "has no uri"),
@@ -210,6 +209,27 @@ def test_the_newest_version_is_the_last_one_written_and_not_the_greatest_name(
             "both",
         ),
         ("models: {m: {aliases: [champion], versions: {v: {uri: models/v1}}}}", "is not a mapping"),
+        ("models: {m: {aliases: {a: w}, versions: {v: {uri: models/v1}}}}", "the alias a names the version 'w', which"),
+        ("models: {m: {aliases: {a: 1}, versions: {'1': {uri: models/v1}}}}", "alias a is 1, which is not text put it"),
+        (
+            "models: {m: {versions: {u: {urri: models/v1}, v: {uri: models/v1}}}}",
+            "m/u has the unknown key 'urri' did you mean uri?",
+        ),
+        ("models: {m: {versions: {v: {uri: models/v1, colour: red}}}}", "known: uri, digest, digests, state, metadata"),
+        ("modles: {m: {versions: {v: {uri: models/v1}}}}", "unknown key 'modles' did you mean models?"),
+        (
+            "models: {m: {verions: {v: {uri: models/v1}}}}",
+            "m has no versions verions is metadata; did you mean versions?",
+        ),
+        ("models: {m: }", "m has no versions write versions:"),
+        ('models: {m: {versions: {v: {uri: "a\\nb"}}}}', "m/v: the URI a\\x0ab holds a control character"),
+        ("models: {m: {versions: {v: {uri: models/v1, digest: abc}}}}", "m/v: digest: 'abc' is not a digest write ALG"),
+        ("models: {m: {versions: {v: {uri: models/v1, digests: {a.bin: 5}}}}}", "m/v: digests: a.bin: '5' is not a"),
+        (
+            "models: {m: {versions: {v: {uri: models/v1, digests: {../a.bin: 'crc32:00000000'}}}}}",
+            "the path '../a.bin', which has",
+        ),
+        ("include: [{url: 'https://h.test/x', digest: abc}]", "include: https://h.test/x: 'abc' is not a digest"),
         ("models: {m: {versions: {v: {uri: models/v1}, v: {uri: models/v2}}}}", "given twice"),
     ],
 )
@@ -218,6 +238,7 @@ def test_a_wrong_catalog_is_refused_and_nothing_is_delivered(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         catalog(text)("model-registry://m@champion" if "aliases" in text else "model-registry://m")
+    assert f"catalog {tmp_path}/catalog.yaml: " in str(caught.value) or "given twice" in says
     assert says in f"{caught.value} {caught.value.hint}"
     assert not (tmp_path / "dest").exists()
 
@@ -265,7 +286,7 @@ def test_a_digest_for_a_path_that_leaves_is_refused(catalog: Callable[[str], Pul
     pull = catalog(
         "models: {m: {versions: {v: {uri: models/v1, digests: {'PATH': 'crc32:00000000'}}}}}".replace("PATH", path)
     )
-    with pytest.raises(LadingError):
+    with pytest.raises(UsageError, match="digests has the path"):
         pull("model-registry://m")
 
 

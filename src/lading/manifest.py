@@ -323,23 +323,26 @@ def safe_path(path: str) -> str:
     """
     if _PLAIN_PATH.fullmatch(path):
         return path
-    segments = path.split("/")
-    why = ""
-    if path.startswith("/"):
-        why = "is absolute"
-    elif ".." in segments or "." in segments or "" in segments:
-        why = "has an empty, '.' or '..' segment"
-    elif "\0" in path:
-        why = "holds a NUL character"
-    elif segments[0] in RESERVED_NAMES:
-        why = "is a name that lading keeps for itself"
-    else:
-        try:
-            if max(len(segment.encode()) for segment in segments) > 255:
-                why = "has a segment longer than 255 bytes"
-        except UnicodeEncodeError:
-            why = "is not valid Unicode"
-    if why:
+    if why := why_unsafe(path):
         shown = printable(path.encode("utf-8", "backslashreplace").decode())
         raise IntegrityError(f"the origin lists the name {shown!r}, which {why}")
     return path
+
+
+def why_unsafe(path: str) -> str:
+    """What is wrong with ``path`` as the name of a file below the model's root, or ""."""
+    segments = path.split("/")
+    if path.startswith("/"):
+        return "is absolute"
+    if ".." in segments or "." in segments or "" in segments:
+        return "has an empty, '.' or '..' segment"
+    if "\0" in path:
+        return "holds a NUL character"
+    if segments[0] in RESERVED_NAMES:
+        return "is a name that lading keeps for itself"
+    try:
+        if max(len(segment.encode()) for segment in segments) > 255:
+            return "has a segment longer than 255 bytes"
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return ""

@@ -18,14 +18,14 @@ models:
 docs/catalog.schema.json says the same for editors.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lading.errors import IntegrityError, NotFound, UsageError
 from lading.http_client import HttpClient, status_error
-from lading.manifest import STRONG, Digest, safe_path
-from lading.near import near_hint
+from lading.manifest import STRONG, Digest, why_unsafe
+from lading.near import did_you_mean, known_hint, near_hint
 from lading.registries import NoSuchModel, Resolution
 from lading.registries.reference import SCHEME, Reference
 from lading.settings import Settings
@@ -35,6 +35,9 @@ from lading.verify import new_hash
 from lading.yaml_file import parse_yaml, read_yaml
 
 _STATES = ("live", "archived")
+_KEYS = ("models", "include")
+_KEYS_OF_A_VERSION = ("uri", "digest", "digests", "state", "metadata")
+_INCLUDE_HINT = "write - other.yaml or - {url: https://…, digest: sha256:…}"
 _LIMIT_BYTES = 8 << 20
 
 
@@ -86,21 +89,18 @@ class CatalogRegistry:
         yield from _models_of(catalog, shown, path.parent)
         included = catalog.get("include") or []
         if not isinstance(included, list):
-            raise UsageError(f"catalog {printable(shown)}: include is not a list")
+            raise _wrong("include is not a list", shown, _INCLUDE_HINT)
         for item in included:
             if isinstance(item, str):
                 place = path.parent / item
                 yield from _models_of(_leaf(read_yaml(place), str(place)), str(place), place.parent)
             elif isinstance(item, dict) and set(item) == {"url", "digest"} and isinstance(item["url"], str):
-                digest = Digest.parse(str(item["digest"]))
+                digest = _digest(item["digest"], f"include: {item['url']}", shown)
                 if digest.algorithm not in STRONG:
                     raise _wrong(f"{item['url']} is included by {digest.algorithm}, which can be forged", shown)
                 yield from self._models_at(item["url"], digest)
             else:
-                raise UsageError(
-                    f"catalog {printable(shown)}: include takes paths, and URLs with their digest",
-                    hint="write - other.yaml or - {url: https://…, digest: sha256:…}",
-                )
+                raise _wrong("include takes paths, and URLs with their digest", shown, _INCLUDE_HINT)
 
     def _models_at(self, url: str, digest: Digest) -> "Iterator[_Model]":
         shown = redact(url)
@@ -129,9 +129,7 @@ def _leaf(catalog: dict[str, Any], shown: str) -> dict[str, Any]:
 
 
 def _models_of(catalog: dict[str, Any], shown: str, folder: Path | None) -> "Iterator[_Model]":
-    unknown = sorted(set(catalog) - {"models", "include"})
-    if unknown:
-        raise _wrong(f"the key {unknown[0]!r} is not known", shown)
+    _refuse_unknown(catalog, _KEYS, "it", shown)
     models = _mapping(catalog.get("models"), "models", shown)
     for name, value in models.items():
         yield _Model(name, _mapping(value, name, shown), shown, folder)
@@ -147,17 +145,37 @@ class _Model(NamedTuple):
 
     def versions(self) -> dict[str, Any]:
         """All versions by their names, the newest last."""
-        return self._mapping(self.value.get("versions"), f"{self.name}: versions")
+        if "versions" not in self.value:
+            slip = next((key for key in self.value if did_you_mean(key, ["versions"])), "")
+            meant = f"{printable(slip)} is metadata; did you mean versions?" if slip else ""
+            raise self.wrong(f"{self.name} has no versions", meant or "write versions: {v1: {uri: s3://bucket/model}}")
+        return self._mapping(self.value["versions"], f"{self.name}: versions")
+
+    def _aliases(self, versions: Mapping[str, Any]) -> dict[str, str]:
+        """The versions that aliases name, which must be there: a slip must not wait for whoever asks for that alias."""
+        aliases = self._mapping(self.value.get("aliases"), f"{self.name}: aliases")
+        for alias, version in aliases.items():
+            if not isinstance(version, str):
+                raise self.wrong(
+                    f"{self.name}: the alias {alias} is {version!r}, which is not text", "put it in quotes"
+                )
+            if version not in versions:
+                raise self.wrong(
+                    f"{self.name}: the alias {alias} names the version {version!r}, which is not there",
+                    near_hint(version, versions),
+                )
+        return aliases
 
     def resolve(self, reference: Reference, registry: str) -> Resolution:
         """The version that is asked for."""
         versions = self.versions()
-        name = self._version(reference, versions)
+        aliases = self._aliases(versions)
+        for version, entry in versions.items():
+            where = f"{self.name}/{version}"
+            _refuse_unknown(self._mapping(entry, where), _KEYS_OF_A_VERSION, where, self.shown)
+        name = self._version(reference, versions, aliases)
         where = f"{self.name}/{name}"
         entry = self._mapping(versions[name], where)
-        unknown = set(entry) - {"uri", "digest", "digests", "state", "metadata"}
-        if unknown:
-            raise self.wrong(f"{where} has the unknown key {sorted(map(str, unknown))[0]!r}")
         return Resolution(
             uri=self._uri(entry, where),
             registry=registry,
@@ -179,12 +197,11 @@ class _Model(NamedTuple):
             # By an alias of YAML.
             raise self.wrong(f"{where} has metadata that holds itself") from error
 
-    def _version(self, reference: Reference, versions: Mapping[str, Any]) -> str:
+    def _version(self, reference: Reference, versions: Mapping[str, Any], aliases: Mapping[str, str]) -> str:
         """The version that is meant, which must be live."""
         name = reference.version
         if reference.alias:
-            aliases = self._mapping(self.value.get("aliases"), f"{self.name}: aliases")
-            name = str(aliases.get(reference.alias, ""))
+            name = aliases.get(reference.alias, "")
             if not name:
                 raise NotFound(
                     f"model {printable(self.name)!r} has no alias {printable(reference.alias)!r}",
@@ -216,14 +233,17 @@ class _Model(NamedTuple):
     def _state(self, version: str, versions: Mapping[str, Any]) -> str:
         state = self._mapping(versions[version], f"{self.name}/{version}").get("state", "live")
         if state not in _STATES:
-            raise self.wrong(f"{self.name}/{version} has the state {state!r}; known are {', '.join(_STATES)}")
+            raise self.wrong(f"{self.name}/{version} has the state {state!r}", known_hint(str(state), _STATES))
         return str(state)
 
     def _uri(self, entry: Mapping[str, Any], where: str) -> ModelURI:
         text = entry.get("uri")
         if not isinstance(text, str) or not text:
-            raise self.wrong(f"{where} has no uri")
-        uri = ModelURI.parse(text)
+            raise self.wrong(f"{where} has no uri", "write uri: s3://bucket/model, or a path from this file's folder")
+        try:
+            uri = ModelURI.parse(text)
+        except UsageError as error:
+            raise self.wrong(f"{where}: {error.message}", error.hint) from error
         if uri.scheme.lower() == SCHEME:
             raise self.wrong(f"{where} leads to another registry name")
         if self.folder is None and uri.scheme.lower() in ("", "file"):
@@ -231,21 +251,22 @@ class _Model(NamedTuple):
         return uri if uri.scheme or self.folder is None else ModelURI("", None, str(self.folder / uri.path))
 
     def _digests(self, entry: Mapping[str, Any], where: str) -> dict[str, Digest]:
-        digests = {
-            safe_path(str(path)): Digest.parse(str(text))
-            for path, text in self._mapping(entry.get("digests"), f"{where}: digests").items()
-        }
+        digests = {}
+        for path, text in self._mapping(entry.get("digests"), f"{where}: digests").items():
+            if why := why_unsafe(path):
+                raise self.wrong(f"{where}: digests has the path {path!r}, which {why}")
+            digests[path] = _digest(text, f"{where}: digests: {path}", self.shown)
         if "digest" in entry:
             if digests:
                 raise self.wrong(f"{where} has both digest and digests")
-            digests[""] = Digest.parse(str(entry["digest"]))
+            digests[""] = _digest(entry["digest"], f"{where}: digest", self.shown)
         return digests
 
     def _mapping(self, value: object, where: str) -> dict[str, Any]:
         return _mapping(value, where, self.shown)
 
-    def wrong(self, what: str) -> UsageError:
-        return _wrong(what, self.shown)
+    def wrong(self, what: str, hint: str = "") -> UsageError:
+        return _wrong(what, self.shown, hint)
 
 
 def _mapping(value: object, where: str, shown: str) -> dict[str, Any]:
@@ -256,12 +277,25 @@ def _mapping(value: object, where: str, shown: str) -> dict[str, Any]:
         raise _wrong(f"{where} is not a mapping", shown)
     for key in value:
         if not isinstance(key, str):
-            raise _wrong(f"{where} has the key {key!r}, which is not text; put it in quotes", shown)
+            raise _wrong(f"{where} has the key {key!r}, which is not text", shown, "put it in quotes")
     return value
 
 
-def _wrong(what: str, shown: str) -> UsageError:
-    return UsageError(f"catalog {printable(shown)}: {printable(what)}")
+def _refuse_unknown(value: Mapping[str, Any], known: Sequence[str], where: str, shown: str) -> None:
+    unknown = [key for key in value if key not in known]
+    if unknown:
+        raise _wrong(f"{where} has the unknown key {unknown[0]!r}", shown, known_hint(unknown[0], known))
+
+
+def _digest(text: object, where: str, shown: str) -> Digest:
+    try:
+        return Digest.parse(str(text))
+    except UsageError as error:
+        raise _wrong(f"{where}: {error.message}", shown, error.hint) from error
+
+
+def _wrong(what: str, shown: str, hint: str = "") -> UsageError:
+    return UsageError(f"catalog {printable(shown)}: {printable(what)}", hint=hint)
 
 
 def _plain(value: Any) -> Any:
