@@ -54,7 +54,7 @@ def test_what_may_work_later_is_tried_again(retry, clock, kind: type[LadingError
     origin = Origin(kind("one"), kind("two"))
     assert retry(listener=heard.append).call(origin, what="x") == "answer"
     assert origin.asked == 3
-    assert heard == [Retried("x", "one", clock.waits[0]), Retried("x", "two", clock.waits[1])]
+    assert heard == [Retried("x", "one", clock.waits[0], 2, 6), Retried("x", "two", clock.waits[1], 3, 6)]
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ LOG = [
     events.Resolved("model-registry://iris@champion", S3, "catalog", "v1"),
     events.Listed(S3, 9, 4 * GIB),
     events.Resumed(GIB),
-    events.Retried("weights-3.bin", "minio:9000 sent nothing for 20 s", 2.0),
+    events.Retried("weights-3.bin", "minio:9000 sent nothing for 20 s", 2.0, 2, 6),
     events.Progress(int(2.5 * GIB), 4 * GIB, 5, 9, 10.0, GIB),
     events.Unverified(9, "config.json"),
     events.Delivered("/mnt/models", 9, 4 * GIB, 20.0, "sha256:0"),

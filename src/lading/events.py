@@ -89,11 +89,13 @@ class Progress(NamedTuple):
 
 
 class Retried(NamedTuple):
-    """An attempt failed and will be made again."""
+    """An attempt failed and will be made again, as the ``attempt``-th of ``attempts``; 0 of 0 where they are not counted."""
 
     what: str
     why: str
     delay_s: float
+    attempt: int = 0
+    attempts: int = 0
 
 
 class Supplied(NamedTuple):

@@ -83,7 +83,7 @@ class Retry(NamedTuple):
                         f"the time for {what} is over; the last answer was: {error.message}",
                         hint=error.hint or "raise the deadline, or run again to resume",
                     ) from error
-                self.listener(Retried(what, error.message, delay_s))
+                self.listener(Retried(what, error.message, delay_s, failed + 1, self.attempts))
                 if self.clock.wait(self.stop, delay_s):
                     raise Interrupted(f"stopped while waiting to try {what} again") from error
 

@@ -1,5 +1,6 @@
 """Listeners that show what happens: a bar on a terminal, lines elsewhere, JSON where it was asked for."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from lading import events
 from lading.cli.output import log_json, say, uses_json
-from lading.cli.words import sentence
+from lading.cli.words import progress_parts, sentence
 from lading.uri import printable
 
 if TYPE_CHECKING:
     from lading.settings import Settings
 
 _LINE_EVERY_S = 10.0
+_USUAL_COLUMNS = 80
+_LEAST_BAR = 8
 
 
 @contextmanager
@@ -97,7 +100,7 @@ class JsonReporter:
 
 
 class BarReporter:
-    """tqdm's bar for the bytes, and lines above it for everything else."""
+    """tqdm's bar for the bytes, as long as they move, and lines above it for everything else."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -114,6 +117,7 @@ class BarReporter:
             self._bar.write(printable(sentence(event)), file=sys.stderr)
 
     def close(self) -> None:
+        """Take the bar away: what is said next tells how it ended."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -123,8 +127,29 @@ class BarReporter:
             if event.done_files == event.total_files:
                 return
             self._bar = _new_bar(event)
-        self._bar.set_postfix_str(f"{event.done_files}/{event.total_files} files", refresh=False)
+        columns = _columns()
+        self._bar.ncols = columns
+        # Without a total there is nothing to fill.
+        self._bar.bar_format = "{percentage:3.0f} %|{bar}| {desc}" if event.total_bytes else "{desc}"
+        self._bar.set_description_str(_beside_bar(event, columns), refresh=False)
         self._bar.update(event.done_bytes - self._bar.n)
+
+
+def _columns() -> int:
+    """How wide the terminal is; some say 0, and mean that they do not know."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        # It has gone away, which must not end a delivery.
+        return _USUAL_COLUMNS
+
+
+def _beside_bar(event: events.Progress, columns: int) -> str:
+    """As much of what is to be told as leaves room for a bar."""
+    moved, files, *others = progress_parts(event)
+    shorter = ((moved, files, *others), (moved, *others), (moved, *others[:1]), (moved,))
+    room = columns - (len("100 %|| ") + _LEAST_BAR if event.total_bytes else 0)
+    return next((text for text in map(", ".join, shorter) if len(text) <= room), "")
 
 
 def _new_bar(event: events.Progress) -> Any:
@@ -135,13 +160,9 @@ def _new_bar(event: events.Progress) -> Any:
     tqdm.monitor_interval = 0
     return tqdm(
         total=event.total_bytes or None,
-        # What moved before the bar was there would count as a burst in its rate.
         initial=event.done_bytes,
-        unit="iB",
-        unit_scale=True,
-        unit_divisor=1024,
         miniters=0,
         # Nothing is drawn before the bar can be closed: a signal may come at any moment.
         delay=1e-9,
-        dynamic_ncols=True,
+        leave=False,
     )

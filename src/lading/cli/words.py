@@ -1,7 +1,12 @@
 """Events as people read them."""
 
+import re
+from collections.abc import Iterator
+
 from lading import events
 from lading.measures import count, duration, size
+
+_DIGEST = re.compile(r"([0-9a-f]{12})[0-9a-f]{20,}")
 
 
 def sentence(event: events.Event) -> str:
@@ -36,9 +41,11 @@ def sentence(event: events.Event) -> str:
         case events.Progress():
             return _progress(event)
         case events.Retried():
+            which = f" ({event.attempt} of {event.attempts})" if event.attempts else ""
             when = f" in {duration(event.delay_s)}" if event.delay_s else ""
             why = event.why if event.why.startswith(event.what) else f"{event.what}: {event.why}"
-            return f"trying again{when}: {why}"
+            # The error that may follow has whole digests.
+            return f"trying again{which}{when}: " + _DIGEST.sub(r"\1…", why)
         case events.Unverified():
             others = f" and {event.files - 1} more" if event.files > 1 else ""
             return f"not verified, since the origin declares no digest: {event.example}{others}"
@@ -95,12 +102,17 @@ def _of_the_agent(event: events.OfTheAgent) -> str:
 
 
 def _progress(event: events.Progress) -> str:
+    moved, files, *others = progress_parts(event)
+    if event.total_bytes:
+        moved += f" ({100 * event.done_bytes // event.total_bytes} %)"
+    return ", ".join((moved, files, *others))
+
+
+def progress_parts(event: events.Progress) -> Iterator[str]:
+    """Bytes, files, rate and, if that can be told, the time left."""
     rate = (event.done_bytes - event.resumed_bytes) / max(event.elapsed_s, 1e-3)
-    files = f"{event.done_files} of {count(event.total_files, 'file')}"
-    if not event.total_bytes:
-        return f"{size(event.done_bytes)}, {files}, {size(rate)}/s"
-    percent = 100 * event.done_bytes // event.total_bytes
-    text = f"{size(event.done_bytes)} of {size(event.total_bytes)} ({percent} %), {files}, {size(rate)}/s"
+    yield f"{size(event.done_bytes)} of {size(event.total_bytes)}" if event.total_bytes else size(event.done_bytes)
+    yield f"{event.done_files} of {count(event.total_files, 'file')}"
+    yield f"{size(rate)}/s"
     if rate and event.total_bytes > event.done_bytes:
-        text += f", {duration((event.total_bytes - event.done_bytes) / rate)} left"
-    return text
+        yield f"{duration((event.total_bytes - event.done_bytes) / rate)} left"
