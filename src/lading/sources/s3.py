@@ -31,7 +31,7 @@ from lading.origin import endpoint_origin
 from lading.settings import Settings
 from lading.settings.aws import S3, read_aws, read_s3
 from lading.sources import Sink
-from lading.sources.answers import base64_digest, check_answer, declared_digests, md5_of_etag
+from lading.sources.answers import base64_digest, check_answer, declared_digests, md5_of_etag, range_header
 from lading.sources.listing import Listing, nothing_below
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
@@ -110,13 +110,12 @@ class S3Source:
         return Manifest.of(files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
-        headers = [("If-Match", file.validator)] if file.validator else []
-        whole = span.start == 0 and span.end == file.size_bytes
-        if not whole:
-            end = "" if span.end is None else span.end - 1
-            headers.append(("Range", f"bytes={span.start}-{end}"))
-        elif self._wants_digests:
+        headers = range_header(span, file.size_bytes)
+        whole = span == Span(0, file.size_bytes)
+        if whole and self._wants_digests:
             headers.append(_ASK_FOR_CHECKSUM)
+        if file.validator:
+            headers.append(("If-Match", file.validator))
         with self._open("GET", file.locator, headers) as answer:
             head = answer.head
             check_answer(head, span, file.size_bytes, self._shown_key(file))
