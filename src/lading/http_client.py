@@ -184,7 +184,9 @@ class HttpClient:
                 method, body = "GET", b""
             redirects -= 1
             if not redirects:
-                raise Unavailable(f"{origin} redirects without end")
+                raise Unsupported(
+                    f"{origin} redirects without end", hint="look at the server: it may want a login, or a cookie"
+                )
 
     def fetch(
         self,
