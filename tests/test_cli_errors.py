@@ -55,12 +55,15 @@ def assert_refused(outcome, code: int, name: str, message: str, hint: str | None
         (["pull", "a", "b", "--verify", "always"], "invalid choice: 'always'"),
         (["pull", "a", "b", "--dig", "x"], "unrecognized arguments: --dig"),
         (["init"], "the following arguments are required: SRC DEST"),
+        (["store", "ls", "--foo"], "unrecognized arguments: --foo"),
         (["verify"], "the following arguments are required: DEST"),
     ],
 )
 def test_a_command_line_that_is_wrong_is_a_usage_error(argv, message):
     outcome = lading(*argv)
-    assert_refused(outcome, 2, "usage", message, " --help")
+    command = f"{argv[0]} " if argv[:1] in (["pull"], ["init"], ["verify"], ["store"]) else ""
+    assert_refused(outcome, 2, "usage", message, f"see lading {command}")
+    assert outcome.err.endswith(" --help\n")
     assert "Traceback" not in outcome.err
 
 

@@ -42,6 +42,13 @@ class _Parser(argparse.ArgumentParser):
             self._hint = did_you_mean(str(value), [str(choice) for choice in action.choices]) or self._hint
         super()._check_value(action, value)
 
+    def parse_known_args(self, *words: Any, **options: Any) -> tuple[Any, list[str]]:
+        found, unknown = super().parse_known_args(*words, **options)
+        if unknown:
+            # Here, and not by the one above: the hint is to be this command's.
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         # A word may hold a URI with a password in it, in quotes or behind an option's name.
         shown = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S*", lambda match: redact(match[0]), message)
