@@ -1,7 +1,6 @@
 """What happened, as frozen values.  Core code tells a listener; logs and progress bars listen."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class Resolved(NamedTuple):
@@ -258,7 +257,13 @@ Event = (
     | NotTraced
     | OfTheAgent
 )
-Listener = Callable[[Event], None]
+
+
+class Listener(Protocol):
+    """Is told what happens; from any thread."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note, and return soon: the delivery waits."""
 
 
 def ignore(event: Event) -> None:
