@@ -209,9 +209,18 @@ def test_a_failure_that_gained_bytes_leaves_them_for_the_next_run(tmp_path: Path
     def stage_half(workspace: Workspace) -> None:
         workspace.stage.mkdir()
         (workspace.stage / "half").write_bytes(b"half")
+        workspace.journal.touch()
 
     workspace = fail_after(stage_half, tmp_path / "model")
     assert (workspace.stage / "half").read_bytes() == b"half"
+
+
+def test_a_failure_leaves_nothing_that_came_out_of_a_store(tmp_path: Path) -> None:
+    def stage_all(workspace: Workspace) -> None:
+        workspace.stage.mkdir()
+        (workspace.stage / "all").write_bytes(b"all")
+
+    assert not fail_after(stage_all, tmp_path / "model").folder.exists()
 
 
 def test_a_failure_leaves_a_workspace_alone_that_another_process_has_taken_over(tmp_path: Path) -> None:

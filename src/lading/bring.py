@@ -10,17 +10,18 @@ Several models share one scheduler, and none is published before all have landed
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading import place, reuse
 from lading.disk import disk_error, free_bytes
 from lading.errors import NoSpace
-from lading.events import AlreadyDelivered, Delivered, StraysRemoved, Supplied, Unpacking
+from lading.events import AlreadyDelivered, Delivered, Listener, StraysRemoved, Supplied, Unpacking, ignore
 from lading.finding import ARCHIVES, Finding, Session
 from lading.manifest import File, Manifest
 from lading.measures import size
@@ -37,65 +38,114 @@ if TYPE_CHECKING:
     from lading.store import Store
 
 
-class _Delivery(NamedTuple):
-    """One finding on its way into one workspace; ``kept`` files the destination has, ``supplied`` ones the stage."""
+class Wanted(NamedTuple):
+    """What was found and the folder that it is to go to; ``key`` is its name in the store, where there is one."""
 
     finding: Finding
+    destination: Path
+    key: str = ""
+
+
+class Opened(NamedTuple):
+    """The same, with the locked workspace of its destination."""
+
+    wanted: Wanted
     workspace: Workspace
+
+
+class Staged(NamedTuple):
+    """A model that is whole in ``root``, and lacks only its final name; ``kept`` files the destination has.
+
+    Where it is under its final name already, ``root`` is None.
+    """
+
+    workspace: Workspace
+    root: Path | None
+    manifest: Manifest
+    kept: Mapping[str, File] = MappingProxyType({})
+
+
+class _Delivery(NamedTuple):
+    """One model on its way into its workspace; ``kept`` files the destination has, ``supplied`` ones the stage."""
+
+    opened: Opened
     kept: dict[str, File]
     supplied: dict[str, File]
     job: Job
 
 
 def bring(
-    findings: Sequence[Finding],
-    destinations: Sequence[Path],
-    session: Session,
-    store: "Store | None" = None,
-    *,
-    copied_bytes: int = 0,
-) -> list[Manifest]:
-    """Fetch each finding to its destination.
+    wanted: Sequence[Wanted], session: Session, store: "Store | None" = None, *, copied_bytes: int = 0
+) -> dict[Path, Manifest]:
+    """Fetch each model to its destination; returns the sealed manifests by destination.
 
     With a ``store`` the destinations lie in it: what it has of them is linked and not fetched, and it makes room
     for the rest and for ``copied_bytes`` more.
     """
     started_s = time.monotonic()
-    done: dict[int, Manifest] = {}
-    pending: dict[int, _Delivery] = {}
     with ExitStack() as stack:
-        # In the order of their paths, so that two processes with the same pairs cannot block each other.
-        for index in sorted(range(len(findings)), key=lambda index: os.path.realpath(destinations[index])):
-            workspace = workspace_of(destinations[index], session, stack)
+        opened = [open_destination(each, session, stack) for each in in_order(wanted)]
+        staged = stage(opened, session, store, copied_bytes=copied_bytes)
+        return publish(staged, started_s, session.listener if store is None else ignore)
+
+
+def in_order(wanted: Iterable[Wanted]) -> list[Wanted]:
+    """In the order of their paths, so that two processes that lock the same ones cannot block each other."""
+    return sorted(wanted, key=lambda each: os.path.realpath(each.destination))
+
+
+def open_destination(wanted: Wanted, session: Session, stack: ExitStack) -> Opened:
+    """Lock a destination while ``stack`` lasts, and finish or undo what a killed process left there."""
+    return Opened(wanted, workspace_of(wanted.destination, session, stack))
+
+
+def stage(
+    opened: Sequence[Opened], session: Session, store: "Store | None" = None, *, copied_bytes: int = 0
+) -> list[Staged]:
+    """Fetch each model to its workspace, as ``bring`` does; none of them has its final name yet."""
+    staged: list[Staged] = []
+    deliveries: list[_Delivery] = []
+    with ExitStack() as stack:
+        for each in opened:
+            (finding, destination, _), workspace = each
             old = workspace.delivered()
-            if old is not None and is_in_place(findings[index], old, workspace, session):
+            if old is not None and is_in_place(finding, old, workspace, session):
                 workspace.dissolve()
                 if store is None:
-                    session.listener(AlreadyDelivered(str(destinations[index])))
-                done[index] = old
+                    session.listener(AlreadyDelivered(str(destination)))
+                staged.append(Staged(workspace, None, old))
             else:
-                pending[index] = _begin(findings[index], workspace, old, session, stack, store)
-        _check_space(list(pending.values()), store, copied_bytes)
-        opener = _opener(session) if pending else None
+                deliveries.append(_begin(each, old, session, store, stack))
+        _check_space(deliveries, store, copied_bytes)
+        opener = _opener(session) if deliveries else None
         sealed = transfer(
-            [delivery.job for delivery in pending.values()],
+            [delivery.job for delivery in deliveries],
             retry=session.retry,
             bounds=session.bounds,
             max_rate_bytes_s=session.settings.limits.max_rate_bytes_s,
             listener=session.listener,
             interrupt=session.http.interrupt,
         )
-        trees = [_tree(delivery, manifest) for delivery, manifest in zip(pending.values(), sealed, strict=True)]
-        if opener is not None:
-            kept = [delivery.kept for delivery in pending.values()]
-            trees = [(root, opener.open(root, found, keep)) for (root, found), keep in zip(trees, kept, strict=True)]
-        for (index, delivery), (root, manifest) in zip(pending.items(), trees, strict=True):
+        for delivery, (root, manifest) in zip(deliveries, list(map(_tree, deliveries, sealed)), strict=True):
+            if opener is not None:
+                manifest = opener.open(root, manifest, delivery.kept)
+            staged.append(Staged(delivery.opened.workspace, root, manifest, delivery.kept))
+    return staged
+
+
+def publish(staged: Iterable[Staged], started_s: float, listener: Listener) -> dict[Path, Manifest]:
+    """Give each model its final name; returns the manifests by destination.
+
+    ``started_s`` is when the delivery began, by ``time.monotonic``.
+    """
+    manifests: dict[Path, Manifest] = {}
+    for workspace, root, manifest, kept in staged:
+        if root is not None:
             manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
-            place.publish(delivery.workspace, root, manifest, delivery.kept)
-            done[index] = manifest
-            if store is None:
-                session.listener(delivered_event(destinations[index], manifest))
-    return [done[index] for index in range(len(findings))]
+            place.publish(workspace, root, manifest, kept)
+            listener(delivered_event(workspace.given, manifest))
+        manifests[workspace.given] = manifest
+    return manifests
 
 
 def workspace_of(destination: Path, session: Session, stack: ExitStack) -> Workspace:
@@ -127,14 +177,10 @@ def is_in_place(finding: Finding, old: Manifest, workspace: Workspace, session: 
 
 
 def _begin(
-    finding: Finding,
-    workspace: Workspace,
-    old: Manifest | None,
-    session: Session,
-    stack: ExitStack,
-    store: "Store | None",
+    opened: Opened, old: Manifest | None, session: Session, store: "Store | None", stack: ExitStack
 ) -> _Delivery:
     """Decide what is still to fetch, and take over what an earlier attempt staged and what the store has."""
+    (finding, _, _), workspace = opened
     listed, verify = finding.listed, session.settings.verify
     kept: dict[str, File] = {}
     if old is not None:
@@ -156,7 +202,7 @@ def _begin(
     unpacker = _unpacker(finding.listed, workspace.tree, session)
     address = store.address if store is not None else ""
     job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpacker, address=address)
-    return _Delivery(finding, workspace, kept, supplied, job)
+    return _Delivery(opened, kept, supplied, job)
 
 
 def _without(listed: Manifest, present: Mapping[str, File]) -> Manifest:
@@ -173,7 +219,7 @@ def _check_space(deliveries: Sequence[_Delivery], store: "Store | None", copied_
     needed: dict[int, int] = defaultdict(int)
     folders: dict[int, Path] = {}
     for delivery in deliveries:
-        folder = delivery.workspace.folder
+        folder = delivery.opened.workspace.folder
         device = folder.stat().st_dev
         folders[device] = folder
         needed[device] += _lacking_bytes(delivery)
@@ -187,7 +233,7 @@ def _lacking_bytes(delivery: _Delivery) -> int:
     earlier = [span for path, spans in delivery.job.journal.earlier.items() if path in fetched for span in spans]
     staged = sum(landed.end - landed.start for landed in earlier)
     present = sum(file.size_bytes or 0 for file in (*delivery.kept.values(), *delivery.supplied.values()))
-    return max(delivery.finding.needed_bytes - staged - present, 0)
+    return max(delivery.opened.wanted.finding.needed_bytes - staged - present, 0)
 
 
 def require_free(folder: Path, size_bytes: int) -> None:
@@ -227,7 +273,7 @@ def _opener(session: Session) -> "Opener | None":
 
 def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
     """The folder to publish, and what is in it together with what the destination keeps."""
-    workspace, unpacked = delivery.workspace, delivery.job.unpacked
+    workspace, unpacked = delivery.opened.workspace, delivery.job.unpacked
     present = (*delivery.kept.values(), *delivery.supplied.values())
     plain = [*(file for file in sealed.files if file.layer is None), *present]
     if unpacked is None:
@@ -246,12 +292,12 @@ def size_in(destination: Path) -> SizeOnDisk:
     root = os.path.realpath(destination)
 
     def size_bytes(path: str) -> int | None:
-        place = os.path.join(root, path)
+        there = os.path.join(root, path)
         try:
-            status = os.lstat(place)
+            status = os.lstat(there)
         except OSError:
             return None
         # What a link leads to, someone put there: it was not delivered.
-        return status.st_size if S_ISREG(status.st_mode) and os.path.realpath(place) == place else None
+        return status.st_size if S_ISREG(status.st_mode) and os.path.realpath(there) == there else None
 
     return size_bytes

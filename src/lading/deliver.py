@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lading import last_known, registries
-from lading.bring import bring
+from lading.bring import Wanted, bring
 from lading.errors import NotAllowed, OriginChanged, Unavailable, UsageError
 from lading.events import Retried
 from lading.finding import Finding, Request, Session, find, list_files, question_of, resolve
@@ -57,21 +57,21 @@ def _patiently(attempt: Callable[[], T], session: Session) -> T:
 
 
 def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Manifest]:
-    findings: dict[int, Finding] = {}
-    known: dict[int, last_known.Known] = {}
-    for index, request in enumerate(requests):
+    wanted: list[Wanted] = []
+    known: list[tuple[Path, last_known.Known]] = []
+    for request in requests:
         question = question_of(request, session.settings)
         try:
             resolution = resolve(question, session)
         except Unavailable as error:
-            known[index] = last_known.recall(request, question, session, error)
+            known.append((request.destination, last_known.recall(request, question, session, error)))
             continue
-        findings[index] = list_files(request, question, resolution, session)
-        _refuse_overlap(findings[index].source, request.destination, session)
-    brought = _bring(list(findings.values()), [requests[index] for index in findings], session)
-    done = dict(zip(findings, brought, strict=True))
-    done |= {index: last_known.serve(each, requests[index].destination, session) for index, each in known.items()}
-    return [done[index] for index in range(len(requests))]
+        finding = list_files(request, question, resolution, session)
+        _refuse_overlap(finding.source, request.destination, session)
+        wanted.append(Wanted(finding, request.destination))
+    done = _bring(wanted, session) if wanted else {}
+    done |= {destination: last_known.serve(each, destination, session) for destination, each in known}
+    return [done[request.destination] for request in requests]
 
 
 def _keep_as_listed(uri: str, name: str, session: Session) -> Manifest:
@@ -82,18 +82,16 @@ def _keep_as_listed(uri: str, name: str, session: Session) -> Manifest:
     return keep(finding, name, session)
 
 
-def _bring(findings: Sequence[Finding], requests: Sequence[Request], session: Session) -> list[Manifest]:
-    if not findings:
-        return []
-    destinations = [request.destination for request in requests]
+def _bring(wanted: Sequence[Wanted], session: Session) -> dict[Path, Manifest]:
     if session.settings.store.path:
         # Here, and not above: most deliveries have none.
         from lading.share import share
 
-        manifests = share(findings, destinations, session)
+        manifests = share(wanted, session)
     else:
-        manifests = bring(findings, destinations, session)
-    for destination, finding, manifest in zip(destinations, findings, manifests, strict=True):
+        manifests = bring(wanted, session)
+    for finding, destination, _ in wanted:
+        manifest = manifests[destination]
         registries.record(
             finding.resolution, manifest, str(destination), session.settings, session.http, session.listener
         )
@@ -119,7 +117,7 @@ def _refuse_overlap(source: Source, destination: Path | None, session: Session) 
     """A folder that holds its own destination, or the store, would be copied while it grows."""
     store = session.settings.store.path
     root = str(source.root) if isinstance(source, OnThisMachine) else ""
-    pairs = [(str(destination), place) for place in (root, store) if destination and place]
+    pairs = [(str(destination), other) for other in (root, store) if destination and other]
     if store and root and _lies_in(store, root):
         pairs.append((store, root))
     for one, other in pairs:

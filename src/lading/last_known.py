@@ -50,9 +50,8 @@ def serve(known: Known, destination: Path, session: Session) -> Manifest:
         return known.manifest
     from lading.share import in_words, place_out
 
-    started_s = time.monotonic()
     with in_words(known.store), known.store.lease(known.key):
-        manifest = place_out(known.store, known.key, known.manifest, destination, session, started_s)
+        manifest = place_out(known.store, known.key, known.manifest, destination, session)
     return manifest._replace(last_known=known.manifest.last_known)
 
 

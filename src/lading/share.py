@@ -7,15 +7,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
-from lading import place
 from lading.bring import (
+    Opened,
+    Staged,
+    Wanted,
     bring,
     delivered_event,
+    in_order,
     is_in_place,
+    open_destination,
     patience_of,
+    publish,
     require_free,
     size_in,
+    stage,
     workspace_of,
 )
 from lading.disk import disk_error, nearest
@@ -28,6 +35,8 @@ from lading.store.eviction import Full, give_way, holders, is_due, make_room, pr
 from lading.uri import printable
 from lading.workspace import Patience, Workspace, holding, remove_tree
 
+T = TypeVar("T")
+
 # Each try evicts something, or fetches what somebody else has evicted.
 _MOST_TRIES = 5
 _TELL_EVERY_S = 10.0
@@ -37,28 +46,28 @@ class _NoSpaceThere(NoSpace):
     """The destination's own file system is full: evicting would not help."""
 
 
-def share(findings: Sequence[Finding], destinations: Sequence[Path], session: Session) -> list[Manifest]:
-    """Bring each finding to its destination out of the store, which fetches what it lacks."""
+def share(wanted: Sequence[Wanted], session: Session) -> dict[Path, Manifest]:
+    """Bring each model to its destination out of the store, which fetches what it lacks.
+
+    None appears before all are there; returns the sealed manifests by destination.
+    """
+    started_s = time.monotonic()
     store = Store(session.settings.store, session.listener)
-    done: dict[int, Manifest] = {}
     with in_words(store):
-        for index, (finding, destination) in enumerate(zip(findings, destinations, strict=True)):
-            manifest = _in_place(finding, destination, session)
-            if manifest is not None:
-                done[index] = manifest
-        keys = {
-            index: store.key(finding.listed, finding.vouched, session.settings)
-            for index, finding in enumerate(findings)
-        }
-        pending = {index: key for index, key in keys.items() if index not in done}
-        if store.writable:
-            tidy(store)
-            _share(store, pending, findings, destinations, session, done)
-            for index, key in keys.items():
-                _note(store, key, findings[index].listed)
-        else:
-            _share_what_is_there(store, pending, findings, destinations, session, done)
-    return [done[index] for index in range(len(findings))]
+        done = {each.destination: there for each in wanted if (there := _in_place(each, session)) is not None}
+        keyed = [each._replace(key=_key(store, each.finding, session)) for each in wanted]
+        pending = [each for each in keyed if each.destination not in done]
+        if not store.writable:
+            return done | _share_what_is_there(store, pending, session, started_s)
+        tidy(store)
+        copied_bytes = _check_room(store, pending)
+        findings = {each.key: each.finding for each in pending}
+        placed, _ = _having(
+            store, findings, copied_bytes, session, lambda: _place_all(store, pending, session, started_s)
+        )
+        for each in keyed:
+            _note(store, each.key, each.finding.listed)
+    return done | placed
 
 
 def keep(finding: Finding, name: str, session: Session) -> Manifest:
@@ -69,21 +78,25 @@ def keep(finding: Finding, name: str, session: Session) -> Manifest:
             f"the store {printable(str(store.root))} cannot be written, and is to keep a model",
             hint=f"it must be writable by user {os.geteuid()}",
         )
-    key = store.key(finding.listed, finding.vouched, session.settings)
-    kept = finding.listed
+    key = _key(store, finding, session)
 
-    def refer() -> None:
-        nonlocal kept
+    def refer() -> Manifest:
         stored = _stored(store, key)
         kept = finding.listed._replace(files=stored.files, archives=stored.archives, seconds=stored.seconds)
         store.references.keep(name, key, kept)
+        return kept
 
     with in_words(store):
         tidy(store)
-        if _having(store, {key: finding}, 0, session, refer):
+        kept, fetched = _having(store, {key: finding}, 0, session, refer)
+        if fetched:
             session.listener(delivered_event(store.folder(key), kept))
         _note(store, key, finding.listed)
     return kept
+
+
+def _key(store: Store, finding: Finding, session: Session) -> str:
+    return store.key(finding.listed, finding.vouched, session.settings)
 
 
 def _note(store: Store, key: str, listed: Manifest) -> None:
@@ -103,30 +116,10 @@ def in_words(store: Store) -> Iterator[None]:
         raise disk_error(error, error.filename or store.root) from error
 
 
-def _share(
-    store: Store,
-    pending: Mapping[int, str],
-    findings: Sequence[Finding],
-    destinations: Sequence[Path],
-    session: Session,
-    done: dict[int, Manifest],
-) -> None:
-    started_s = time.monotonic()
-    wanted = {key: findings[index] for index, key in pending.items()}
-    copied_bytes = _check_room(store, [(findings[index], destinations[index]) for index in pending])
-
-    def place_all() -> None:
-        for index, key in pending.items():
-            if index not in done:
-                done[index] = place_out(store, key, findings[index].listed, destinations[index], session, started_s)
-
-    _having(store, wanted, copied_bytes, session, place_all)
-
-
 def _having(
-    store: Store, wanted: Mapping[str, Finding], copied_bytes: int, session: Session, use: Callable[[], None]
-) -> bool:
-    """Call ``use`` while the store has the wanted models and nobody evicts them; whether any had to be fetched.
+    store: Store, wanted: Mapping[str, Finding], copied_bytes: int, session: Session, use: Callable[[], T]
+) -> tuple[T, bool]:
+    """What ``use`` returns while the store has the wanted models and nobody evicts them; whether any was fetched.
 
     It is called again when it finds one ``Vanished``, or no space.
     """
@@ -144,7 +137,7 @@ def _having(
             try:
                 with in_words(store):
                     fetched |= _fill(store, wanted, folders, copied_bytes, session)
-                use()
+                used = use()
                 break
             except Vanished as error:
                 if not left:
@@ -160,30 +153,58 @@ def _having(
         if fetched or is_due(store):
             # Only by fetching has the store grown.
             prune(store)
-    return fetched
+    return used, fetched
+
+
+def _place_all(store: Store, wanted: Sequence[Wanted], session: Session, started_s: float) -> dict[Path, Manifest]:
+    """Bring these models of the store to their destinations: none appears before all are there."""
+    with ExitStack() as stack:
+        staged = [
+            _stage_out(store, each.wanted.key, each.wanted.finding.listed, each.workspace, session)
+            for each in _open(store, wanted, session, stack)
+        ]
+        return _publish(store, staged, session, started_s)
 
 
 def _share_what_is_there(
-    store: Store,
-    pending: Mapping[int, str],
-    findings: Sequence[Finding],
-    destinations: Sequence[Path],
-    session: Session,
-    done: dict[int, Manifest],
-) -> None:
-    """As ``_share``, where nothing may be written to the store."""
-    started_s = time.monotonic()
-    lacking = [index for index, key in pending.items() if not store.has(key)]
-    for index, key in pending.items():
-        if index not in lacking:
+    store: Store, wanted: Sequence[Wanted], session: Session, started_s: float
+) -> dict[Path, Manifest]:
+    """The same where nothing may be written to the store: what it lacks is fetched past it, and first."""
+    with ExitStack() as stack:
+        lacking: list[Opened] = []
+        there: list[Opened] = []
+        for each in _open(store, wanted, session, stack):
+            (there if store.has(each.wanted.key) else lacking).append(each)
+        staged = _stage_past(store, lacking, session)
+        for each in there:
+            finding, _, key = each.wanted
             try:
-                done[index] = place_out(store, key, findings[index].listed, destinations[index], session, started_s)
+                staged.append(_stage_out(store, key, finding.listed, each.workspace, session))
             except Vanished:
-                lacking.append(index)
-    if lacking:
+                staged += _stage_past(store, [each], session)
+        return _publish(store, staged, session, started_s)
+
+
+def _stage_past(store: Store, opened: Sequence[Opened], session: Session) -> list[Staged]:
+    if opened:
         session.listener(PastStore(str(store.root)))
-        brought = bring([findings[index] for index in lacking], [destinations[index] for index in lacking], session)
-        done |= dict(zip(lacking, brought, strict=True))
+    return stage(opened, session)
+
+
+def _open(store: Store, wanted: Sequence[Wanted], session: Session, stack: ExitStack) -> list[Opened]:
+    opened = []
+    for each in in_order(wanted):
+        with _at(store, each.destination):
+            opened.append(open_destination(each, session, stack))
+    return opened
+
+
+def _publish(store: Store, staged: Sequence[Staged], session: Session, started_s: float) -> dict[Path, Manifest]:
+    manifests: dict[Path, Manifest] = {}
+    for each in staged:
+        with _at(store, each.workspace.given):
+            manifests |= publish([each], started_s, session.listener)
+    return manifests
 
 
 def _fill(
@@ -199,10 +220,10 @@ def _fill(
         if not lacking:
             make_room(store, copied_bytes)
             return False
-        places = [folders[key] for key in lacking]
-        brought = bring(list(lacking.values()), places, session, store, copied_bytes=copied_bytes)
-        for key, folder, manifest in zip(lacking, places, brought, strict=True):
-            store.commit(key, folder, manifest, session.settings.verify)
+        wanted_here = [Wanted(finding, folders[key], key) for key, finding in lacking.items()]
+        brought = bring(wanted_here, session, store, copied_bytes=copied_bytes)
+        for each in wanted_here:
+            store.commit(each.key, each.destination, brought[each.destination], session.settings.verify)
     return True
 
 
@@ -227,8 +248,9 @@ class _Watch:
             self._session.listener(WaitingForStore(self._listed.resolved, done_bytes, self._listed.size_bytes))
 
 
-def _in_place(finding: Finding, destination: Path, session: Session) -> Manifest | None:
+def _in_place(wanted: Wanted, session: Session) -> Manifest | None:
     """The manifest of a destination that holds what was found; nothing is fetched for it, whatever the store has."""
+    finding, destination, _ = wanted
     workspace = Workspace(destination)
     old = workspace.delivered()
     if old is None or not is_in_place(finding, old, workspace, session):
@@ -245,50 +267,46 @@ def _in_place(finding: Finding, destination: Path, session: Session) -> Manifest
     return old
 
 
-def place_out(
-    store: Store, key: str, listed: Manifest, destination: Path, session: Session, started_s: float
-) -> Manifest:
-    """Bring a model of the store to its destination, as what was ``listed``; ``Vanished`` if it is not there any more.
+def place_out(store: Store, key: str, listed: Manifest, destination: Path, session: Session) -> Manifest:
+    """Bring a model of the store to its destination, as what was ``listed``; ``Vanished`` if it is not there any more."""
+    started_s = time.monotonic()
+    with ExitStack() as stack:
+        with _at(store, destination):
+            workspace = workspace_of(destination, session, stack)
+        staged = _stage_out(store, key, listed, workspace, session)
+        return _publish(store, [staged], session, started_s)[destination]
 
-    ``started_s`` is when the delivery began, by ``time.monotonic``.
-    """
+
+@contextlib.contextmanager
+def _at(store: Store, destination: Path) -> Iterator[None]:
+    """Turn what the system refuses there into lading's own errors; they say whether evicting could help."""
     try:
-        return _place_out(store, key, listed, destination, session, started_s)
+        yield
     except OSError as error:
         raise _there(store, disk_error(error, error.filename or destination), destination) from error
     except NoSpace as error:
         raise _there(store, error, destination) from error
 
 
-def _place_out(
-    store: Store, key: str, listed: Manifest, destination: Path, session: Session, started_s: float
-) -> Manifest:
+def _stage_out(store: Store, key: str, listed: Manifest, workspace: Workspace, session: Session) -> Staged:
+    """Bring a model of the store to a workspace, as ``place_out`` does; it has no final name yet."""
     placing_s = time.monotonic()
-    stored = _stored(store, key)
-    manifest = listed._replace(files=stored.files, archives=stored.archives)
-    with ExitStack() as stack:
-        workspace = workspace_of(destination, session, stack)
+    destination = workspace.given
+    with _at(store, destination):
+        stored = _stored(store, key)
+        manifest = listed._replace(files=stored.files, archives=stored.archives)
         old = workspace.delivered()
         if old is not None and _is_same(manifest, old, workspace):
             # Another process was first.
             workspace.dissolve()
             session.listener(AlreadyDelivered(str(destination)))
-            return old
+            return Staged(workspace, None, old)
         workspace.discard_stage()
         workspace.stage.mkdir()
-        try:
-            out = store.place(key, stored.files, workspace.stage)
-        except BaseException:
-            # Nobody goes on with it: what the store has comes out of it at once.
-            workspace.discard_stage()
-            raise
-        now_s = time.monotonic()
+        out = store.place(key, stored.files, workspace.stage)
         ways = ", ".join(f"{files} by {way}" for way, files in sorted(out.ways.items()))
-        session.listener(Placed(str(destination), ways, out.size_bytes, round(now_s - placing_s, 3)))
-        manifest = manifest._replace(seconds=round(now_s - started_s, 3))
-        place.publish(workspace, workspace.stage, manifest)
-        session.listener(delivered_event(destination, manifest))
-    return manifest
+        session.listener(Placed(str(destination), ways, out.size_bytes, round(time.monotonic() - placing_s, 3)))
+        return Staged(workspace, workspace.stage, manifest)
 
 
 def _stored(store: Store, key: str) -> Manifest:
@@ -314,12 +332,12 @@ def _is_same(manifest: Manifest, old: Manifest, workspace: Workspace) -> bool:
     return names[0] == names[1] and all(size_bytes(file.path) == file.size_bytes for file in old.files)
 
 
-def _check_room(store: Store, pairs: Sequence[tuple[Finding, Path]]) -> int:
+def _check_room(store: Store, wanted: Sequence[Wanted]) -> int:
     """Refuse what cannot fit where it is copied to; returns the bytes that are copied on the store's own file system."""
     needed: dict[int, int] = defaultdict(int)
     folders: dict[int, Path] = {}
     own = store.root.stat().st_dev
-    for finding, destination in pairs:
+    for finding, destination, _ in wanted:
         folder = nearest(destination)
         if not store.shares_with(folder):
             device = folder.stat().st_dev

@@ -47,9 +47,10 @@ class Patience(NamedTuple):
 
 
 class Workspace:
-    """Paths of one destination's workspace."""
+    """Paths of one destination's workspace.  ``given`` is the destination as it was asked for."""
 
     def __init__(self, destination: Path) -> None:
+        self.given = destination
         # Absolute, so that a change of the working folder moves nothing.
         self.destination = Path(os.path.abspath(destination))
         self.folder = self.destination / WORKSPACE_NAME
@@ -177,7 +178,8 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 def _holds_bytes(workspace: Workspace) -> bool:
     if workspace.next.exists():
         return True
-    return any(
+    # Without it nobody goes on with them: they came out of a store.
+    return workspace.journal.exists() and any(
         os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(workspace.stage) for name in names
     )
 

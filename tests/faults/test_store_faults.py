@@ -16,7 +16,10 @@ import pytest
 
 import lading
 from lading import events as told
-from lading.errors import NoSpace, NotAllowed
+from lading.deliver import deliver
+from lading.errors import IntegrityError, NoSpace, NotAllowed
+from lading.finding import Request
+from lading.manifest import Digest
 from lading.settings import Limits, Settings
 from lading.settings.store import StoreSettings
 from lading.store import Store
@@ -349,6 +352,37 @@ def test_a_store_that_may_only_be_read_gives_what_it_has_and_the_rest_is_fetched
     assert len(Store(by).models()) == 1
     with pytest.raises(NotAllowed):
         pull(uri, tmp_path / "d", store=by._replace(path=str(disk.path / "other")))
+
+
+def test_past_a_store_that_may_only_be_read_several_models_come_all_or_none(
+    server, new_disk, tmp_path, pull, new_session
+):
+    disk = new_disk(16 * MIB)
+    by = StoreSettings(path=str(disk.path / "store"))
+    stored, lacking = server.put("/a.bin", b"in the store"), server.put("/c.bin", b"elsewhere")
+    pull(stored, tmp_path / "a", store=by)
+    disk.remount("ro")
+    damaged = Request(lacking, tmp_path / "c", Digest.parse("sha256:" + "0" * 64))
+    with pytest.raises(IntegrityError):
+        deliver([Request(stored, tmp_path / "b"), damaged], new_session(store=by))
+    assert not (tmp_path / "b").exists()
+    assert read_tree(tmp_path / "c") == {}
+    manifests = deliver([Request(stored, tmp_path / "b"), Request(lacking, tmp_path / "c")], new_session(store=by))
+    assert [whole_manifest(tmp_path / name) for name in "bc"] == manifests
+
+
+def test_when_one_destination_cannot_be_written_none_gets_its_model_out_of_the_store(
+    server, new_disk, tmp_path, new_session
+):
+    disk = new_disk(1 * MIB)
+    disk.remount("ro")
+    by = StoreSettings(path=str(tmp_path / "store"))
+    requests = [Request(server.put(f"/{name}.bin", name.encode()), tmp_path / name) for name in "ab"]
+    with pytest.raises(NotAllowed):
+        deliver([*requests, Request(requests[0].uri, disk.path / "a")], new_session(store=by))
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
+    assert len(Store(by).models()) == 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
