@@ -1,4 +1,4 @@
-"""``verify``: does a folder still hold what was delivered to it?  Reads every byte, and no network."""
+"""``verify``: does a folder still hold what was delivered to it?  Reads every byte, and does not use the network."""
 
 import os
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Opening: encrypted files that have landed become what is in them, before anything is published.
+"""Opening: encrypted files that have landed are decrypted, before anything is published.
 
-A file is encrypted if it is a JSON Web Encryption in the compact serialization (RFC 7516, section 3.1), as
-KServe's own storage initializer knows it: by the suffix ``.jwe``, which goes, or by its first bytes.  The key comes from the
-Confidential Data Hub beside this process.  A file is authenticated as one unit, but neither it nor what is
-in it is ever in memory: the plaintext grows in the workspace, and counts only once its tag was right.
+A file is encrypted if it is a JSON Web Encryption in the compact serialization (RFC 7516, section 3.1), recognised
+as KServe's own storage initializer does: by the suffix ``.jwe``, which is removed, or by its first bytes.  The key comes
+from the Confidential Data Hub beside this process.  A file is authenticated as a whole, but never held in memory:
+the plaintext is written to the workspace, and used only once the tag was verified.
 
 Needs the extra ``confidential`` (python-cryptography).
 """

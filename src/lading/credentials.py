@@ -55,7 +55,7 @@ def basic(user: str, password: str) -> str:
 
 
 def unix_time(text: str) -> float:
-    """The Unix time of an end as services write it (RFC 3339); ``Unsupported`` if it is none."""
+    """Parse an RFC 3339 expiry to Unix seconds; ``Unsupported`` if it is not one."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:

@@ -1,10 +1,10 @@
 """The story: a URI becomes a folder.
 
     resolve    a name becomes an exact source URI                     (registries)
-    list       the source tells its files                             (sources)
-    bring      they land, verified, and become the destination        (bring)
+    list       the source lists its files                             (sources)
+    bring      the files land, verified, and become the destination   (bring)
 
-With a store they come to that, once for all who want them, and out of it to the destination (share).
+With a store, models are fetched into it, once for all who want them, and placed from there (share).
 """
 
 import os

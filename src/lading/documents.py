@@ -1,4 +1,4 @@
-"""JSON and XML that strangers wrote: read, or a ``ValueError``, whatever is in them."""
+"""JSON and XML that strangers wrote: whatever is in them, they are read or raise a ``ValueError``."""
 
 import json
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """Kerberos: what a request carries so that a server knows its principal (SPNEGO, RFC 4559).
 
-By python-gssapi, the extra ``kerberos``; libkrb5 reads krb5.conf, or what KRB5_CONFIG names, itself.
+Needs the extra ``kerberos`` (python-gssapi).  libkrb5 itself reads krb5.conf, or the file that KRB5_CONFIG names.
 """
 
 from functools import cache

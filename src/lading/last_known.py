@@ -1,6 +1,6 @@
-"""What a name stood for when its registry could last be asked: for when it cannot, and the settings allow it.
+"""What a name stood for when its registry last answered: used when it does not, if the settings allow it.
 
-Served from the store, or as it is in the destination.  Nothing is fetched, and nothing is resolved anew.
+Delivered from the store, or as it is in the destination.  Nothing is fetched, and nothing is resolved again.
 """
 
 import time

@@ -2,7 +2,7 @@
 
     {"format": 1, "models": {"model-registry://iris": {"pin": "model-registry://prod/iris/v3?pin=sha256:…", …}}}
 
-URIs are as they may be printed; who gives a signed URL gives it again.
+URIs are redacted: a signed URL must be given again for each delivery.
 """
 
 import json

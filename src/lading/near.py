@@ -1,4 +1,4 @@
-"""What was perhaps meant: the hint of every "not found", and of every word that is not known."""
+"""What was perhaps meant: the hint of every "not found" and of every unknown word."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Whom a connection is with: scheme, host and port.  A credential belongs to one."""
+"""Whom a connection is with: scheme, host and port.  Every credential belongs to one origin."""
 
 import re
 from functools import lru_cache

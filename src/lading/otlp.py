@@ -1,4 +1,4 @@
-"""Sending traces: a thread gives them to OpenTelemetry's SDK, and nobody waits for it longer than a few seconds.
+"""Sending traces: a thread gives them to OpenTelemetry's SDK, and nothing waits for it longer than a few seconds.
 
 The SDK and its exporter are loaded in that thread alone.  They read their own variables:
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/

@@ -1,6 +1,6 @@
 """Publishing: a staged, verified tree becomes the destination's content, the manifest last.
 
-Two ways, one promise: wherever ``.lading.manifest`` is, exactly its model is.
+Two ways, one promise: wherever ``.lading.manifest`` exists, the folder holds exactly that model.
 
 *Exchange*: the new folder is built beside the destination and swapped with it by one system call.
 A reader sees the old model or the new one, never a mixture.
@@ -8,7 +8,7 @@ A reader sees the old model or the new one, never a mixture.
 *Renames*, where the destination is a mount point, holds files that lading did not bring, or its
 parent may not be written: the old manifest goes first, then every file gets its name by a rename,
 then files of the old model that the new one lacks are removed, and the new manifest comes last.
-A process killed between leaves no manifest, and the next one finishes without the network.
+A process killed in between leaves no manifest, and the next one finishes without the network.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Credentials that end: fetched once, renewed before their time is over.  Safe from any thread."""
+"""Credentials that end: fetched once, and renewed before they end.  Safe from any thread."""
 
 import math
 import threading
@@ -8,9 +8,9 @@ from typing import Generic, Protocol, TypeVar
 
 from lading.errors import Unavailable
 
-# Renewed this long before they end, so that no request goes out with what ends on its way.
+# Renewed this long before they end, so that none end while a request is under way.
 _RENEW_BEFORE_S = 300.0
-# They may be given out with less time left: they are good, and asking for each request brings no others.
+# Credentials may come with less time left than that.  They are valid, and to ask before each request brings no others.
 _ASK_AGAIN_S = 10.0
 
 

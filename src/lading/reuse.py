@@ -1,4 +1,4 @@
-"""What a destination already holds of a listing.  Decisions only; the caller brings what is on disk."""
+"""What a destination already holds of a listing.  Decisions only; the caller says what is on disk."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Room: where a delivery needs how many bytes.  By way of a store that may be there, here, at both places or at none."""
+"""Room: how many bytes a delivery needs, and on which file systems: the store's, the destination's, both or neither."""
 
 import os
 from pathlib import Path

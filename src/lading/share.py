@@ -1,4 +1,4 @@
-"""Sharing: models come to the store, each once for all who want it at the same time, and out of it to destinations."""
+"""Sharing: a model is fetched into the store, once for all who want it at a time, and placed from there in destinations."""
 
 import contextlib
 import os

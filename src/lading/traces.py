@@ -2,13 +2,13 @@
 
     deliver         the whole run of a command; of the agent, "turn"
     ├── resolve     a name became a URI
-    ├── list        the source told its files
+    ├── list        the source listed its files
     ├── wait        another process was at work on the same
     ├── transfer    files landed, verified and unpacked
     ├── open        encrypted files were opened
     ├── place       files came out of the store
     ├── publish     the model became the destination
-    ├── compare     the destination held it already
+    ├── compare     instead of these: the destination held the model already
     ├── record      a registry was told
     └── switch, load    the agent put a version in place, and the model server took it
 

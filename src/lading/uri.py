@@ -1,4 +1,4 @@
-"""Model URIs: parse, print, redact.  No I/O, and no meaning: what a path says is its source's business.
+"""Model URIs: parse, print, redact.  No I/O, and no meaning: what a path means is up to its source.
 
 The law: ``str(ModelURI.parse(text)) == text`` for every text that parses.
 """

@@ -1,4 +1,4 @@
-"""The folder that lading owns while it delivers, and the lock that makes it one process's.
+"""The folder that lading owns while it delivers, and the lock that gives it to one process.
 
     DEST/
       .lading.manifest the manifest of what is here; absent while DEST is not one whole model

@@ -20,7 +20,7 @@
 
 KEY is a SHA-256 over all that was listed and asked: the same question finds the same model, and one whose
 origin has changed is another model.  Files are shared by hard links within the store: that two revisions
-share 45 of 50 shards costs nothing, and a blob that only one name is left of is nobody's.  Everything is
+share 45 of 50 shards costs nothing, and a blob with only one name left is unused.  Everything is
 complete when it gets its name; a process that is killed leaves only what is in ``incoming``.  Locks and
 leases save work, and never decide what is right.
 

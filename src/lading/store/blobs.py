@@ -18,7 +18,7 @@ _NAME = re.compile("[0-9a-f]{64}-[0-9a-f]{8}")
 
 
 class Blobs:
-    """The blobs below ``folder``.  One that has no other name is nobody's."""
+    """The blobs below ``folder``.  One that has no other name is unused and may be deleted."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

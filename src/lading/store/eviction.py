@@ -54,7 +54,7 @@ def tidy(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None)
 
 
 def sweep(store: Store, *, now_s: float | None = None) -> int:
-    """Remove all that belongs to nobody; returns the bytes that are free again.  Looks at every file's name."""
+    """Remove all that nobody uses; returns the bytes that are free again.  Looks at every file's name."""
     now = time.time() if now_s is None else now_s
     tidy(store, now_s=now)
     freed = 0
