@@ -86,7 +86,7 @@ def test_check_says_that_a_destination_of_somebody_else_may_not_be_written(dest,
     argv = [*as_stranger, *LADING, "check", EXAMPLES / "iris/v1", dest / "models"]
     done = run(argv, env=ENVIRONMENT, cwd="/")
     assert done.returncode == 4, done.stderr
-    assert done.stderr == (f"error[not-allowed]: {dest} may not be written\nhint: it must be writable by user {USER}\n")
+    assert done.stderr == (f"error[not-allowed]: {dest} cannot be written\nhint: it must be writable by user {USER}\n")
 
 
 READ_ONLY = """

@@ -125,7 +125,7 @@ def test_a_logged_model_is_found_by_its_id(mlflow, ask):
         ("models:/iris/6", "is not ready (PENDING_REGISTRATION)", "when it is ready"),
         ("models:/iris@hurried", "version '6' of model 'iris' is not ready", ""),
         ("models:/m-0002", "is not ready (LOGGED_MODEL_PENDING)", ""),
-        ("models:/m-0003", "registry prod has not the logged model 'm-0003'", ""),
+        ("models:/m-0003", "registry prod does not have the logged model 'm-0003'", ""),
     ],
 )
 def test_what_is_missing_or_not_ready_is_told(ask, uri, says, hint):
@@ -335,13 +335,13 @@ def test_a_pin_brings_exactly_the_version_whatever_the_name_stands_for_later(
     ("answer", "kind", "says", "hint"),
     [
         (Answer(401, {"Content-Type": "text/html"}, b"You are not authenticated."), NotAllowed, "401", "wrong"),
-        (Answer(403, {"Content-Type": "text/html"}, b"Permission denied"), NotAllowed, "does not allow", "may not"),
+        (Answer(403, {"Content-Type": "text/html"}, b"Permission denied"), NotAllowed, "does not allow", "not allowed"),
         (Answer(403, {"Content-Type": "text/plain"}, WRONG_HOST), NotAllowed, "name", "--allowed-hosts"),
         (Answer(302, {"Location": "https://idp/login"}), NotAllowed, "redirects", "login"),
         (Answer(200, {"Content-Type": "text/html"}, b"<html>log in"), NotAllowed, "web page", "login"),
         (Answer(404, {"Content-Type": "text/html"}, b"<!doctype html>"), Unsupported, "404 with a page", "address"),
-        (Answer(200, {}, b"[1, 2]"), Unsupported, "not MLflow's", "url"),
-        (Answer(200, {}, b'{"registered_model": 5, "model": []}'), Unsupported, "not MLflow's", "url"),
+        (Answer(200, {}, b"[1, 2]"), Unsupported, "not have MLflow's form", "url"),
+        (Answer(200, {}, b'{"registered_model": 5, "model": []}'), Unsupported, "not have MLflow's form", "url"),
         (Answer(200, {}, b"{"), Unsupported, "not JSON", "address"),
         (Answer(400, {}, b'{"error_code": "INVALID_PARAMETER_VALUE"}'), Unsupported, "400", ""),
         (Answer(500, {}, b"{}"), Unavailable, "500", ""),
@@ -449,7 +449,7 @@ def test_the_login_goes_to_the_servers_of_the_entry_and_nowhere_else(mlflow, ent
             assert all(request.path.startswith(calls) for request in server.requests)
         assert tracking.requests_for(PROXY)
         mlflow.add("away", {}, location="mlflow-artifacts://127.0.0.1:9/1/m")
-        with pytest.raises(UsageError, match="behind no MLflow server that is configured"):
+        with pytest.raises(UsageError, match="on an MLflow server that is not configured"):
             pull("mlflow://away", tmp_path / "away", registries=registries)
 
 

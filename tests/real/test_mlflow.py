@@ -144,7 +144,7 @@ def test_the_newest_as_mlflow_has_it_is_archived(servers):
         ("models:/irsi/1", "has no model 'irsi'"),
         ("models:/hurried/2", r"is not ready \(FAILED_REGISTRATION: so 2\)"),
         ("models:/hurried/3", r"is not ready \(PENDING_REGISTRATION: so 3\)"),
-        ("models:/m-0123", "has not the logged model"),
+        ("models:/m-0123", "does not have the logged model"),
         ("models:/hurried/1", "has no files"),
         ("mlflow-artifacts:/no/such/folder", "has no files"),
     ],
@@ -341,5 +341,5 @@ def test_the_etag_of_get_holds_and_the_one_of_head_is_another(servers):
 
 
 def test_a_server_that_is_not_configured_is_not_asked(servers, pull, tmp_path):
-    with pytest.raises(UsageError, match="behind no MLflow server"):
+    with pytest.raises(UsageError, match="on an MLflow server that is not configured"):
         pull(servers["disk"].replace("http", "mlflow-artifacts") + "/1", tmp_path / "model")

@@ -130,7 +130,7 @@ def _refuse_unwritable(place: "Path") -> None:
         raise UsageError(f"{printable(str(folder))} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotAllowed(
-            f"{printable(str(folder))} may not be written", hint=f"it must be writable by user {os.geteuid()}"
+            f"{printable(str(folder))} cannot be written", hint=f"it must be writable by user {os.geteuid()}"
         )
 
 

@@ -300,7 +300,7 @@ def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[Registry
         asked = [entry for entry in asked if entry.models]
     if not asked:
         reasons = "; ".join(f"{name}: {why}" for name, why in others.items())
-        raise UsageError(f"no registry may answer for {uri.redacted()} ({printable(reasons)})")
+        raise UsageError(f"no registry answers for {uri.redacted()} ({printable(reasons)})")
     return reference, asked, others
 
 

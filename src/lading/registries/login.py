@@ -54,7 +54,7 @@ def open_login(entry: RegistryEntry, settings: Settings, http: HttpClient, origi
     login = entry.options.get("login") or {}
     read = _Reader(entry, settings)
     if not isinstance(login, dict):
-        raise read.wrong("a login is a mapping")
+        raise read.wrong("its login is not a mapping")
     keys = set(login)
     if not keys:
         return _Plain("anonymous", list)
@@ -149,7 +149,7 @@ class _Oidc:
             headers=[("Authorization", basic(*(quote_plus(read(options, key)) for key in _CLIENT)))],
             kind=self.kind,
             what="the OIDC token endpoint",
-            hint="look at client_id and client_secret, and at what this client may ask for",
+            hint="look at client_id and client_secret, and at what this client is allowed to ask for",
         )
 
     def _discovered(self, issuer: str) -> str:

@@ -249,7 +249,7 @@ class MlflowRegistry:
         try:
             answer = self._server.get(f"{_API}/logged-models/{quote(model_id, safe='')}", what=what)
         except NotFound as error:
-            raise NoSuchModel(f"registry {printable(self.name)} has not {what}") from error
+            raise NoSuchModel(f"registry {printable(self.name)} does not have {what}") from error
         info = self._part(self._part(answer, "model", what), "info", what)
         if why := _unready(info):
             raise NotFound(f"{what} {why}", hint="ask again when it is ready")
@@ -295,7 +295,7 @@ class MlflowRegistry:
 
     def _wrong(self, what: str) -> Unsupported:
         return Unsupported(
-            f"{what} in registry {printable(self.name)}: the answer is not MLflow's",
+            f"{what} in registry {printable(self.name)}: the answer does not have MLflow's form",
             hint="look at the url of this registry",
         )
 

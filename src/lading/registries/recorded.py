@@ -22,7 +22,7 @@ def recorded_digests(where: str, *recorded: Mapping[str, Any]) -> dict[str, Dige
                 digest = Digest.parse(str(value))
                 safe_path(path or "only")
             except LadingError as error:
-                raise IntegrityError(f"{where} records a digest that is none: {error.message}") from error
+                raise IntegrityError(f"{where} records an invalid digest: {error.message}") from error
             if found.setdefault(path, digest) != digest:
                 raise IntegrityError(f"{where} records two digests of {printable(path or 'its file')}")
     return found
@@ -41,5 +41,5 @@ def _by_path(recorded: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any
     except ValueError:
         several = None
     if not isinstance(several, dict):
-        raise IntegrityError(f"{where} records digests that are no JSON object")
+        raise IntegrityError(f"{where} records digests that are not a JSON object")
     yield from several.items()

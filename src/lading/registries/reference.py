@@ -94,6 +94,6 @@ def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Refe
 def _hint(uri: ModelURI, parts: list[str]) -> str:
     scheme = uri.scheme.lower()
     if len(parts) == 3 and scheme != "models":
-        return "its first part is no registry's name and no host that is configured; see docs/registries.md"
+        return "its first part is neither a registry's name nor a configured host; see docs/registries.md"
     start = "models:/" if scheme == "models" else f"{scheme}://"
     return f"write {start}model, {start}model/version or {start}model@alias"

@@ -111,7 +111,7 @@ class Service:
             return answer
         with answer:
             if answer.head.status == 401 and self._login.renew(signed):
-                raise Unavailable(f"{shown}: the login has ended", retry_after_s=0.0)
+                raise Unavailable(f"{shown}: the login has expired", retry_after_s=0.0)
             raise self._error(answer.head, _error_body(answer), shown)
 
     def place(self, text: str, where: str) -> ModelURI:
@@ -160,7 +160,7 @@ class Service:
         if head.status == 403:
             return NotAllowed(
                 f"{shown}: {self.origin} does not allow it ({head.status}, {self._login.kind})",
-                hint="this login may not read it; ask whoever runs the registry",
+                hint="this login is not allowed to read it; ask whoever runs the registry",
             )
         if head.status == 404 and _is_page(head, body):
             return Unsupported(

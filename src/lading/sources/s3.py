@@ -45,7 +45,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _COUNT = re.compile("[0-9]{1,5}")
 _ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
-_NO_BETTER = "new ones were fetched, and are called expired too: look at the clocks, and at who gives them"
+_NO_BETTER = "new ones were fetched, and are refused as expired, too: look at the clocks, and at who issues them"
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: codes that say more than
 # their status does, with what to try.
@@ -315,7 +315,9 @@ def _address(settings: S3, bucket: str, region: str) -> tuple[str, str]:
     if settings.accelerate:
         if not at_aws and not (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
             # Requests that are signed for one server would go to another.
-            raise UsageError(f"S3 acceleration is of AWS; the endpoint is {redact(endpoint)}", hint="use one of them")
+            raise UsageError(
+                f"S3 acceleration exists only at AWS; the endpoint is {redact(endpoint)}", hint="unset one of the two"
+            )
         if not _HOST_LABELS.fullmatch(bucket):
             raise UsageError(f"S3 acceleration needs a bucket name without dots; {printable(bucket)} has one")
         return f"https://{bucket}.s3-accelerate.{domain}", "/"

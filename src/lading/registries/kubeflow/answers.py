@@ -20,7 +20,7 @@ _ID = re.compile(r"[1-9][0-9]{0,17}")
 def entity(answer: object, what: str, *, named: bool = True) -> Entity:
     """``answer`` as an entity: an object, which has a name."""
     if not isinstance(answer, dict) or (named and not isinstance(answer.get("name"), str)):
-        raise Unsupported(f"{what}: the answer is not what this API answers")
+        raise Unsupported(f"{what}: the answer does not have this API's form")
     return answer
 
 
@@ -67,7 +67,7 @@ class Api:
             answer = self.get(path, asked, what=what)
             items = answer.get("items", "none") if isinstance(answer, dict) else "none"
             if not isinstance(items, list | None):
-                raise Unsupported(f"{what}: the answer is not what this API answers")
+                raise Unsupported(f"{what}: the answer does not have this API's form")
             for item in items or ():
                 yield entity(item, what, named=named)
             following = answer.get("nextPageToken") or ""
@@ -101,7 +101,7 @@ def identifier(found: Entity) -> str:
     """The id, as the API writes it: decimal digits."""
     text = found.get("id")
     if not isinstance(text, str) or not _ID.fullmatch(text):
-        raise Unsupported(f"{printable(str(found.get('name')))} has an id that is none")
+        raise Unsupported(f"{printable(str(found.get('name')))} has an invalid id")
     return text
 
 

@@ -100,7 +100,7 @@ def _pinned(uri: ModelURI, digest: str, where: str) -> ModelURI:
     """``uri`` of an image by its digest: a tag may be moved."""
     name, _, given = uri.path.partition("@")
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest) or given not in ("", digest):
-        raise IntegrityError(f"{where} records an oci.digest that is none, or not the one of its URI")
+        raise IntegrityError(f"{where} records an oci.digest that is invalid, or not the one of its URI")
     folder, slash, last = name.rpartition("/")
     return uri._replace(path=f"{folder}{slash}{last.partition(':')[0]}@{digest}")
 

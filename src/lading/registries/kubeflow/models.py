@@ -71,7 +71,7 @@ class KubeflowRegistry:
         self._storage = _storage(entry)
         for key, value in self._hosted.items():
             if not _HOST.fullmatch(value):
-                raise UsageError(f"registry {printable(entry.name)} has a {key} that is no host name")
+                raise UsageError(f"registry {printable(entry.name)} has a {key} that is not a host name")
         self._main = self._open(entry)
 
     def resolve(self, reference: Reference) -> Resolution:
@@ -123,7 +123,7 @@ class KubeflowRegistry:
         if not namespace:
             return self._main
         if not _LABEL.fullmatch(namespace):
-            raise UsageError(f"{printable(namespace)!r} is no namespace", hint="it is a DNS label, such as team-a")
+            raise UsageError(f"{printable(namespace)!r} is not a namespace", hint="it is a DNS label, such as team-a")
         parts = urlsplit(self._main.url)
         port = f":{parts.port}" if parts.port else ""
         host = f"{self._hosted['service']}.{namespace}.{self._hosted['domain']}"
