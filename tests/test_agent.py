@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 import yaml
 
 from lading.agent.agent import Agent
+from lading.agent.turn import Turn
 from lading.agent.update import Outcome
 from lading.deliver import deliver
 from lading.errors import Interrupted, UsageError
 from lading.events import Delivered, Evicted, Failed, NotReconfigured, Placed, Progress, Reconfigured, Switched, ignore
 from lading.finding import Request, Session
 from lading.settings import Settings
+from lading.settings.agent import Delivery
 from lading.settings.store import StoreSettings
 from lading.store import Store
 from servers.fake_s3 import FakeS3
@@ -265,7 +268,7 @@ def test_a_day_of_polls_rotations_and_outages_leaks_nothing(world, server):
         world.delivery("local", every_s=7200),
         {"name": "warm", "uri": "s3://bucket/model", "every_s": 3000},
         registries=[{"name": "catalog", "kind": "catalog", "path": str(catalog)}],
-        store={"path": str(world.folder / "store"), "high": "200000", "low": "100000"},
+        store={"path": str(world.folder / "store"), "high": "200kB", "low": "100kB"},
         credentials=[{"prefix": "s3://bucket/", "folder": str(keys)}],
     )
     agent = world.agent()
@@ -544,7 +547,7 @@ def test_without_a_destination_a_model_is_kept_in_the_store_verified(world, stor
 
 
 def test_a_newer_version_takes_the_place_of_the_one_before_which_may_go_then(world, stored):
-    store = stored("one", high="0", low="0")
+    store = stored("one", high="0B", low="0B")
     agent = world.agent()
     world.turn(agent)
     assert kept(store) == {"agent/one": b"one"}
@@ -634,7 +637,7 @@ def test_the_marks_of_the_store_are_kept_though_nothing_is_delivered(world, stor
         session = Session(Settings(store=store.settings._replace(high="100%", low="100%")), ignore)
         deliver([Request(str(folder), world.folder / f"{name}-placed")], session)
     assert len(store.models()) == 3
-    stored("one", high="10", low="10")
+    stored("one", high="10B", low="10B")
     world.pass_s(agent, 10)
     assert kept(store) == {"agent/one": b"one"}
     assert len(store.models()) == 1
@@ -666,3 +669,12 @@ def test_age_evicts_what_nobody_declares(world, stored):
     stored(more=[world.delivery("other")], max_age_s=3600)
     world.pass_s(agent, 600)
     assert [event.why for event in world.told(Evicted)] == ["not used for so long"]
+
+
+def test_a_defect_in_a_turn_is_its_error_and_tells_its_place():
+    over = threading.Event()
+    turn = Turn(Delivery("iris", "/iris", "/models/iris"), Session(Settings(), ignore), {}.popitem, over.set)
+    turn.begin()
+    assert over.wait(30)
+    assert turn.is_over
+    assert re.fullmatch(r"KeyError at agent/turn\.py:\d+", turn.error.message)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lading.agent.update import Outcome
 from lading.disk import disk_error
-from lading.errors import LadingError
+from lading.errors import LadingError, defect
 from lading.finding import Session
 from lading.settings.agent import Delivery, share_a_place
 
@@ -65,7 +65,7 @@ class Turn:
         except OSError as error:
             self.error = disk_error(error, error.filename or self.delivery.destination)
         except Exception as error:  # noqa: BLE001 - one delivery's defect must not end all others
-            self.error = LadingError(type(error).__name__, hint="this is a defect of lading: please report it")
+            self.error = defect(error)
         finally:
             self._session.http.close()
             self._ended()
