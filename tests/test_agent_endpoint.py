@@ -20,7 +20,7 @@ from lading.agent.endpoint import Endpoint
 from lading.agent.hints import Hints
 from lading.agent.metrics import METRICS, Metrics
 from lading.agent.status import Status
-from lading.errors import LadingError, UsageError
+from lading.errors import UsageError
 from lading.events import Evicted, Failed, Listed, Progress, Retried
 from lading.settings.agent import AgentSettings, Delivery
 from lading.settings.store import StoreSettings
@@ -148,7 +148,7 @@ def test_a_certificate_that_cannot_be_used_and_a_port_that_is_taken_are_errors(s
     with pytest.raises(UsageError, match="cannot be used"):
         serve(certificate=str(tmp_path / "pem"), key=str(tmp_path / "pem"))
     taken = serve().port
-    with pytest.raises(LadingError, match=str(taken)):
+    with pytest.raises(UsageError, match=f"port {taken} of 127.0.0.1 is taken"):
         Endpoint(AgentSettings(port=taken), status, store=StoreSettings, hint=lambda *_: False)
 
 

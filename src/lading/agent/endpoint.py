@@ -13,6 +13,7 @@ threads: more than that are turned away at once.
 """
 
 import contextlib
+import errno
 import hmac
 import http.server
 import socket
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 from lading.agent import page
 from lading.agent.metrics import CONTENT_TYPE
 from lading.agent.status import Status
-from lading.disk import disk_error, read_secret_file
+from lading.disk import read_secret_file
 from lading.errors import LadingError, UsageError
 from lading.settings.agent import AgentSettings
 from lading.settings.store import StoreSettings
@@ -55,7 +56,7 @@ class Endpoint:
         try:
             self._server = _Server((settings.listen, settings.port), _Handler, settings, status, store, hint)
         except OSError as error:
-            raise disk_error(error, f"{settings.listen}:{settings.port}") from error
+            raise _cannot_listen(error, settings) from error
         self.port: int = self._server.server_address[1]
         host = f"[{settings.listen}]" if ":" in settings.listen else settings.listen
         self.url = f"{'https' if settings.certificate else 'http'}://{host}:{self.port}/"
@@ -71,6 +72,18 @@ class Endpoint:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _cannot_listen(error: OSError, settings: AgentSettings) -> UsageError:
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(
+            f"port {settings.port} of {printable(settings.listen)} is taken",
+            hint="set agent.port in lading.yaml, or --health-port of lading init, to a free one",
+        )
+    return UsageError(
+        f"cannot listen at {printable(settings.listen)}:{settings.port}: {error.strerror or error}",
+        hint="agent.listen is to be an address of this machine, and a port below 1024 may need root",
+    )
 
 
 class _Server(socketserver.ThreadingTCPServer):

@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lading.agent.agent import Agent
     from lading.cli import output
     from lading.cli.reporters import reporter_of
-    from lading.errors import UsageError
+    from lading.errors import Interrupted, UsageError
     from lading.otlp import sending
     from lading.settings import Settings, config_path
     from lading.settings.traces import read_traces
@@ -41,6 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
                 "nothing is to be kept current",
                 hint=f"list deliveries in {printable(str(config_path(arguments.environ)))}, as docs/agent.md shows",
             )
-        with agent.endpoint() as endpoint:
-            output.say(f"{endpoint.url} shows how it goes")
-            return agent.run()
+        try:
+            with agent.endpoint() as endpoint:
+                output.note(f"{endpoint.url} shows how it goes")
+                return agent.run()
+        except (Interrupted, KeyboardInterrupt):
+            # What runs until it is stopped has not failed when it is.
+            output.note("stopped")
+            return 0

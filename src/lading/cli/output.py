@@ -53,6 +53,14 @@ def hint_for(error: LadingError) -> str:
     return error.hint
 
 
+def note(line: str) -> None:
+    """Write what is no event to the log, in the form that is set."""
+    if uses_json():
+        log_json("info", message=line)
+    else:
+        say(line)
+
+
 def say(line: str) -> None:
     """Write a line to standard error, for people."""
     _log(printable(line))
