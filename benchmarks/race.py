@@ -141,8 +141,8 @@ def race(lading: Sequence[str], name: str, wire: str, options: argparse.Namespac
     )
 
 
-def machine(lading: Sequence[str]) -> str:
-    """In words, what the figures were measured on."""
+def machine(lading: Sequence[str] = ()) -> str:
+    """In words, what the figures were measured on, with the Python of ``lading`` if that is given."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -151,7 +151,8 @@ def machine(lading: Sequence[str]) -> str:
         ),
         platform.machine(),
     )
-    return f"{cpu}, {os.cpu_count()} CPUs, Linux {platform.release()}, {installed.python(lading)}"
+    python = [installed.python(lading)] if lading else []
+    return ", ".join((cpu, f"{os.cpu_count()} CPUs", f"Linux {platform.release()}", *python))
 
 
 def main() -> int:
