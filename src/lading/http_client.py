@@ -286,7 +286,7 @@ def status_error(head: Head, what: str) -> LadingError:
     if status == HTTPStatus.UNAUTHORIZED:
         return NotAllowed(name, hint="credentials are missing, wrong or expired")
     if status == HTTPStatus.FORBIDDEN:
-        return NotAllowed(name, hint="the credentials in use may not read this, or it does not exist")
+        return NotAllowed(name, hint="the credentials in use are not allowed to read this, or it does not exist")
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return NotFound(name)
     if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
