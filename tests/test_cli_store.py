@@ -65,7 +65,7 @@ def test_what_is_kept_is_neither_removed_nor_pruned(run, uri):
 
 def test_prune_says_what_went(run, uri, tmp_path, environ):
     assert run("prune").out == "nothing to do\n"
-    (tmp_path / "lading.yaml").write_text("store: {high: 10, low: 0}")
+    (tmp_path / "lading.yaml").write_text("store: {high: 10B, low: 0B}")
     environ["LADING_CONFIG"] = str(tmp_path / "lading.yaml")
     assert run("prune").out == f"evicted {uri}, 1008 B: used longest ago\n"
     assert run("prune", "--json").json == {"gone": [], "swept_bytes": 0}

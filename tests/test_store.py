@@ -575,7 +575,14 @@ def test_the_store_the_destination_and_the_source_lie_beside_each_other(tmp_path
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("store: {highest: 1}", "unknown key store.highest"),
+        ("store: {highest: 1}", "store has the unknown key 'highest'"),
+        ("store: {high: 0.9, low: 0.8}", "store.high is 0.9 bytes"),
+        ("store: {high: 90}", "store.high is 90 bytes"),
+        ("store: {high: '90'}", "store.high is '90' bytes"),
+        ("store: {low: 0}", "store.low is 0 bytes"),
+        ("store: {high: true}", "store.high is true"),
+        ("store: {high: }", "store.high is null"),
+        ("store: {high: 110%}", "store.high is '110%'"),
         ("store: {high: 80%, low: 90%}", "above store.high"),
         ("store: {high: 1GiB, low: 2GiB}", "above store.high"),
         ("store: {high: much}", "store.high is 'much'"),
@@ -588,6 +595,17 @@ def test_settings_that_are_wrong_are_refused(tmp_path, text, why):
     (tmp_path / "lading.yaml").write_text(text)
     with pytest.raises(UsageError, match=why):
         Settings.load({"LADING_CONFIG": str(tmp_path / "lading.yaml")})
+
+
+@pytest.mark.parametrize(
+    ("mark", "meant"),
+    [("0.9", "write 90%,"), ("1", "write 100%,"), ("85", "write 85%,"), ("0", "write 80%,"), ("1000", "write 80%,")],
+)
+def test_a_mark_whose_percent_sign_is_left_out_is_told_with_it(tmp_path, mark, meant):
+    (tmp_path / "lading.yaml").write_text(f"store: {{high: {mark}}}")
+    with pytest.raises(UsageError) as caught:
+        Settings.load({"LADING_CONFIG": str(tmp_path / "lading.yaml")})
+    assert caught.value.hint.startswith(meant)
 
 
 def test_settings_come_from_the_file_and_the_environment(tmp_path):

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lading.errors import UsageError
+from lading.settings.section import read_section, shown
 from lading.settings.variables import Variables, parse_rate
+
+_EXAMPLES = {"path": "/var/lib/lading", "max_age_s": "604800 for a week"}
+# A number of bytes below this, without a unit, is not meant.
+_LEAST_BYTES = 1 << 20
 
 
 class StoreSettings(NamedTuple):
@@ -27,37 +32,26 @@ class StoreSettings(NamedTuple):
 def read_store(config: Mapping[str, Any], env: Variables) -> StoreSettings:
     """What is configured; ``UsageError`` for anything in it that is not understood."""
     given = dict(config.get("store") or {})
-    store = StoreSettings()
-    for key, value in given.items():
-        if key not in StoreSettings._fields:
-            known = ", ".join(StoreSettings._fields)
-            raise UsageError(f"the configuration has the unknown key store.{key}", hint=f"known: {known}")
-        default = getattr(store, key)
-        if isinstance(default, bool):
-            good = isinstance(value, bool)
-        elif isinstance(default, float):
-            good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        elif key in ("high", "low"):
-            value = _mark(f"store.{key}", str(value))
-            good = True
-        else:
-            good = isinstance(value, str)
-        if not good:
-            raise UsageError(f"store.{key} is {value!r}", hint=f"write for example {default!r}")
-        store = store._replace(**{key: value})
-    if env.get("LADING_STORE"):
-        store = store._replace(path=env["LADING_STORE"])
+    given |= {key: _mark(f"store.{key}", given[key]) for key in ("high", "low") if key in given}
+    store = read_section(StoreSettings, given, "store", examples=_EXAMPLES)
     high, low = store.high, store.low
     if high.endswith("%") == low.endswith("%") and float(low.rstrip("%")) > float(high.rstrip("%")):
         raise UsageError(f"store.low is {low}, above store.high, which is {high}")
-    return store
+    return store._replace(path=env.get("LADING_STORE") or store.path)
 
 
-def _mark(name: str, text: str) -> str:
+def _mark(name: str, value: object) -> str:
     """A watermark: a percentage, or bytes, which may be written as a rate is."""
+    text = "" if isinstance(value, bool) else str(value)
     if re.fullmatch(r"(\d{1,2}(\.\d+)?|100)%", text):
         return text
+    bare = re.fullmatch(r"\d+(\.\d+)?", text)
+    if bare and float(text) < _LEAST_BYTES:
+        # A share, or a percentage whose sign was left out: by it every model but the newest would be evicted.
+        percent = float(text) * (100 if float(text) <= 1 else 1)
+        meant = f"{percent:g}%" if 0 < percent <= 100 else "80%"
+        raise UsageError(f"{name} is {shown(value)} bytes", hint=f"write {meant}, or a size such as 500GiB")
     try:
         return str(int(parse_rate(text)))
     except UsageError as error:
-        raise UsageError(f"{name} is {text!r}", hint="write 80% or a size such as 500GiB") from error
+        raise UsageError(f"{name} is {shown(value)}", hint="write 80%, or a size such as 500GiB") from error
