@@ -1,11 +1,23 @@
-"""What is said of an error that nobody foresaw."""
+"""An error in other words, and what is said of one that nobody foresaw."""
 
 import json
 import re
 import threading
 
-from lading.errors import LadingError, defect
+from lading.errors import LadingError, Stalled, Unavailable, defect
 from lading.retry import Retry
+
+
+def test_an_error_in_other_words_is_of_its_kind_and_as_retryable_and_the_first_one_stays():
+    first = Stalled("nothing came", hint="wait", retry_after_s=3.0)
+    other = first.but(message="a host: nothing came")
+    assert (type(other), str(other), other.hint, other.retry_after_s) == (Stalled, "a host: nothing came", "wait", 3.0)
+    assert str(first) == "nothing came"
+    other.retryable = False
+    last = other.but(hint="look at the host")
+    assert (str(last), last.hint, last.retryable) == ("a host: nothing came", "look at the host", False)
+    assert Unavailable.retryable
+    assert first.retryable
 
 
 def of(failing) -> LadingError:

@@ -111,12 +111,11 @@ class Opener:
             with source.open("rb") as reader, scratch.open("wb") as writer:
                 envelope = _envelope(reader)
                 size, digest = self._decrypt(envelope, reader, writer)
-        except BaseException as error:
+            os.replace(scratch, target)
+        except LadingError as error:
+            raise error.but(message=f"{printable(file.path)}: {error.message}") from error
+        finally:
             scratch.unlink(missing_ok=True)
-            if isinstance(error, LadingError):
-                error.message = f"{printable(file.path)}: {error.message}"
-            raise
-        os.replace(scratch, target)
         if target != source:
             source.unlink()
         return File(target.relative_to(root).as_posix(), size, digest=digest)
@@ -223,11 +222,10 @@ def _key(settings: Confidential, http: HttpClient) -> bytes:
     try:
         head, body = direct.fetch("GET", settings.url, what=what, limit_bytes=_MOST_KEY_BYTES, redirects=0)
     except Unavailable as error:
-        error.message = f"{what}: {error.message}"
-        raise
+        raise error.but(message=f"{what}: {error.message}") from error
     if head.status != 200:
         refusal = status_error(head, f"{what}, asked for {settings.resource},")
-        raise type(refusal)(refusal.message, hint="does the resource exist, and is this workload allowed to have it?")
+        raise refusal.but(hint="does the resource exist, and is this workload allowed to have it?")
     try:
         text = body.decode("ascii").strip()
     except UnicodeDecodeError:

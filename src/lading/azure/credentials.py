@@ -116,11 +116,10 @@ class AzureCredentials:
             try:
                 return self._managed_identity(local, settings.client_id)
             except (NotAllowed, Unavailable) as error:
-                error.hint = (
-                    "with AZURE_CLIENT_ID alone this machine is asked for that identity; "
+                raise error.but(
+                    hint="with AZURE_CLIENT_ID alone this machine is asked for that identity; "
                     "others need AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE"
-                )
-                raise
+                ) from error
         if not settings.account or settings.account == self._account:
             if settings.account_key:
                 return AccountKey(self._account, settings.account_key)
