@@ -104,6 +104,32 @@ def test_what_is_asked_for_wrongly_is_a_usage_error(model, tmp_path, argv, envir
     assert os.listdir(tmp_path) == ["model"]
 
 
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["pull", "model", LONG], "File name too long"),
+        (["check", "model", LONG], "File name too long"),
+        (["pull", LONG, "dest"], "File name too long"),
+        (["verify", LONG], "File name too long"),
+        (["pull", "model-registry://iris", "dest", "--catalog", LONG], "File name too long"),
+        (["lock", "model", "-o", LONG], "File name too long"),
+        (["pull", "model", "dest", "--locked", LONG], "File name too long"),
+        (["lock", "model", "-o", "model"], "model: Is a directory"),
+        (["pull", "model", "dest", "--locked", "model"], "model: Is a directory"),
+        (["pull", "model", "circle"], "Too many levels of symbolic links"),
+    ],
+)
+def test_a_name_that_the_file_system_refuses_is_a_usage_error(model, tmp_path, argv, message):
+    (tmp_path / "circle").symlink_to("circle")
+    outcome = lading(*argv, cwd=tmp_path)
+    assert outcome.code == 2, outcome.err
+    assert message in outcome.err
+    assert sorted(os.listdir(tmp_path)) == ["circle", "model"]
+
+
 @pytest.mark.parametrize(
     ("uri", "message", "hint"),
     [

@@ -23,6 +23,9 @@ from lading.errors import LadingError
         (errno.ENOTDIR, "not-found", 3),
         (errno.EIO, "unavailable", 5),
         (errno.ESTALE, "unavailable", 5),
+        (errno.EISDIR, "usage", 2),
+        (errno.ENAMETOOLONG, "usage", 2),
+        (errno.ELOOP, "usage", 2),
         (errno.EMFILE, "internal", 1),
         (None, "internal", 1),
     ],
@@ -32,6 +35,15 @@ def test_a_refusal_of_the_system_has_a_code_and_names_the_place(number: int | No
     assert (error.code, error.exit_code) == (code, exit_code)
     assert "why" in str(error)
     assert "/a/pla\\x1bce" in str(error)
+
+
+def test_the_hint_of_a_refusal_is_about_that_refusal() -> None:
+    hints = {
+        number: disk_error(OSError(number, "why"), "/a").hint for number in (errno.EACCES, errno.EROFS, errno.ELOOP)
+    }
+    assert "accessible to user" in hints[errno.EACCES]
+    assert "for writing" in hints[errno.EROFS]
+    assert "links" in hints[errno.ELOOP]
 
 
 def test_free_space_is_that_of_the_nearest_folder_that_is_there(tmp_path: Path) -> None:

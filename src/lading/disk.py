@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from lading.errors import LadingError, NoSpace, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.errors import LadingError, NoSpace, NotAllowed, NotFound, Unavailable, UsageError
 from lading.uri import printable
 
 _AT_FDCWD = -100
@@ -27,12 +27,18 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NoSpace(f"{shown}: {why}", hint="free some space, or give a larger volume; the next run resumes")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno == errno.EROFS:
+        return NotAllowed(f"{shown}: {why}", hint="mount it for writing, or name a folder elsewhere")
+    if error.errno in (errno.EACCES, errno.EPERM):
         return NotAllowed(f"{shown}: {why}", hint=f"it must be accessible to user {os.geteuid()}")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return NotFound(f"{shown}: {why}")
-    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-        return Unsupported(f"{shown}: {why}", hint="deliver to a folder with a shorter path")
+    if error.errno == errno.ENAMETOOLONG:
+        return UsageError(f"{shown}: {why}", hint="most file systems take 255 bytes for a name, and 4095 for a path")
+    if error.errno == errno.ELOOP:
+        return UsageError(f"{shown}: {why}", hint="links there lead to each other: look at them")
+    if error.errno == errno.EISDIR:
+        return UsageError(f"{shown}: {why}", hint="a file is expected there")
     if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):
         return Unavailable(f"{shown}: {why}")
     return LadingError(f"{shown}: {why}")

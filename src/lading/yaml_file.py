@@ -37,6 +37,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise NotFound(f"there is no file {printable(str(path))}") from error
     except PermissionError as error:
         raise NotAllowed(f"{printable(str(path))} cannot be read") from error
+    except OSError as error:
+        raise UsageError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{printable(str(path))} is not UTF-8 text") from error
     return parse_yaml(text, str(path))

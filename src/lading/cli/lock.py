@@ -27,11 +27,16 @@ def run(arguments: argparse.Namespace) -> int:
     from lading import lock
     from lading.cli.output import show
     from lading.disk import disk_error
+    from lading.errors import NotFound
     from lading.finding import Request, find
-    from lading.uri import redact
+    from lading.measures import count
+    from lading.uri import printable, redact
 
     path = Path(arguments.output)
-    entries = lock.read_lock(path) if path.exists() else {}
+    try:
+        entries = lock.read_lock(path)
+    except NotFound:
+        entries = {}
     # What is locked here is what the URIs stand for now, and not what another lock file says.
     with silent_session(settings._replace(lock="")) as session:
         for uri in arguments.uris:
@@ -45,4 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
         new.replace(path)
     except OSError as error:
         raise disk_error(error, path) from error
+    show(f"{printable(str(path))} locks {count(len(entries), 'model')} now")
     return 0

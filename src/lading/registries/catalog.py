@@ -18,6 +18,7 @@ models:
 docs/catalog.schema.json says the same for editors.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ class CatalogRegistry:
     def _models(self) -> "Iterator[_Model]":
         for path in self._paths:
             # A mounted ConfigMap keeps its versions in folders that begin with two dots.
-            places = sorted(path.glob("[!.]*.y*ml")) if path.is_dir() else [path]
+            places = sorted(path.glob("[!.]*.y*ml")) if os.path.isdir(path) else [path]
             for place in places:
                 yield from self._models_in(place)
 
