@@ -36,8 +36,8 @@ def recall(request: Request, question: Question, session: Session, error: Unavai
     known = _of_the_store(asked, request, settings) or _of_the_destination(asked, request, settings)
     if known is None:
         hint = f"{error.hint}; " if error.hint else ""
-        error.hint = f"{hint}nothing that was delivered for this name before is in a store or in the destination"
-        raise error
+        hint += "nothing that was delivered for this name before is in a store or in the destination"
+        raise error.but(hint=hint) from error
     manifest = known.manifest
     session.listener(LastKnown(manifest.requested, manifest.resolved, manifest.last_known, error.message))
     return known
