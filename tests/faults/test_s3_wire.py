@@ -47,6 +47,31 @@ def test_a_passing_failure_is_waited_out(server, anonymous, destination, pull, n
     destination.assert_holds(FILES)
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"AWS_EC2_METADATA_DISABLED": "true"}, "no AWS credentials were found"),
+        ({"awsAnonymousCredential": "true"}, "asked for without credentials"),
+        ({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, "not allowed to read this"),
+    ],
+)
+def test_a_refusal_says_whether_there_were_credentials(server, destination, pull, keys, said):
+    server.misbehave(LISTING, status(403, on=anything))
+    with pytest.raises(NotAllowed) as caught:
+        pull(URI, destination.path, variables={"AWS_ENDPOINT_URL": server.url, **keys})
+    assert said in caught.value.hint
+    destination.assert_untouched()
+
+
+def test_a_bad_request_without_credentials_lacks_them(server, destination, pull):
+    # "rclone serve s3" answers so.
+    server.misbehave(LISTING, status(400, on=anything))
+    with pytest.raises(NotAllowed, match="400 Bad Request") as caught:
+        pull(URI, destination.path, variables={"AWS_ENDPOINT_URL": server.url, "AWS_EC2_METADATA_DISABLED": "true"})
+    assert "no AWS credentials were found" in caught.value.hint
+    destination.assert_untouched()
+
+
 @pytest.mark.parametrize("path", [LISTING, "/models/model/b/c.bin"], ids=["listing", "reading"])
 @pytest.mark.parametrize(("code", "kind", "exit_code"), [("SlowDown", Unavailable, 5), ("AccessDenied", NotAllowed, 4)])
 def test_a_lasting_refusal_leaves_the_destination(server, anonymous, destination, pull, path, code, kind, exit_code):

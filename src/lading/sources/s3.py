@@ -46,6 +46,8 @@ _COUNT = re.compile("[0-9]{1,5}")
 _ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _NO_BETTER = "new ones were fetched, and are refused as expired, too: look at the clocks, and at who issues them"
+_NO_KEYS = "no AWS credentials were found; set them, or awsAnonymousCredential=true for a public bucket"
+_NOT_PUBLIC = "it is asked for without credentials (awsAnonymousCredential); it may need some, or not exist"
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: codes that say more than
 # their status does, with what to try.
@@ -252,15 +254,15 @@ class S3Source:
         if expired and not hopeless and self._credentials and self._credentials.renew(keys):
             self._expired = keys
             raise Unavailable(f"{what}: the credentials have expired", retry_after_s=0.0)
+        refused = status_error(head, what)
         if code in _CODES:
             kind, hint = _CODES[code]
-            if hopeless:
-                hint = _NO_BETTER
-            if keys is None and kind is NotAllowed and not self._settings.anonymous:
-                hint = "no AWS credentials were found; set them, or awsAnonymousCredential=true for a public bucket"
-            retry_after_s = status_error(head, what).retry_after_s
-            raise kind(f"{what}: {code} ({head.status})", hint=hint, retry_after_s=retry_after_s)
-        raise status_error(head, what)
+            hint = _NO_BETTER if hopeless else hint
+            refused = kind(f"{what}: {code} ({head.status})", hint=hint, retry_after_s=refused.retry_after_s)
+        # Some servers call a request without a signature a bad one.
+        if keys is None and (isinstance(refused, NotAllowed) or (head.status == 400 and not self._settings.anonymous)):
+            raise NotAllowed(refused.message, hint=_NOT_PUBLIC if self._settings.anonymous else _NO_KEYS)
+        raise refused
 
     def _names_in(self, prefix: str) -> Sequence[str]:
         return [key for key, _, _ in self._page(prefix, delimiter="/")[0]]
