@@ -21,7 +21,12 @@ def dest(tmp_path):
 
 
 def manifest_in(dest):
-    return json.loads((dest / ".lading.manifest").read_text())
+    """What is in the folder's manifest but the times of the files there."""
+    manifest = json.loads((dest / ".lading.manifest").read_text())
+    assert [file.pop("mtime_ns") for file in manifest["files"]] == [
+        (dest / file["path"]).stat().st_mtime_ns for file in manifest["files"]
+    ]
+    return manifest
 
 
 def without_time(manifest):

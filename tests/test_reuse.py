@@ -1,14 +1,24 @@
 """What a destination already holds: decided by place and validator, or by a strong digest."""
 
+import json
+import os
+import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 
 import lading
+from command_line import write_model
+from lading import events as told
+from lading.audit import audit
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.reuse import is_delivered, unchanged
 from lading.settings import VerifyMode
+from lading.settings.store import StoreSettings
 from servers.faulty_http import MODIFIED, Answer
+from servers.real_s3 import s3_anonymous
+from servers.trees import read_tree, whole_manifest
 
 SHA = Digest("sha256", "a" * 64)
 OTHER_SHA = Digest("sha256", "b" * 64)
@@ -20,7 +30,7 @@ def manifest(*files: File, resolved: str = "s3://b/m", **notes: object) -> Manif
 
 
 def on_disk(size: int | None = 10):
-    return lambda path: size
+    return lambda file: file.size_bytes == size
 
 
 OLD = File("f", 10, "v1", digest=Digest("crc32", "0" * 8), verified=(MD5,))
@@ -73,7 +83,7 @@ def test_a_file_is_kept_only_if_it_is_surely_the_listed_one(
 
 def test_only_the_files_that_are_listed_now_are_kept() -> None:
     before = manifest(OLD, File("gone", 10, "v1", digest=OLD.digest))
-    assert unchanged(manifest(NEW, File("new", 10, "v1")), before, {}, "auto", on_disk()).keys() == {"f"}
+    assert unchanged(manifest(NEW, File("new", 10, "v1")), before, {}, "auto", lambda _: True).keys() == {"f"}
 
 
 ARCHIVE = File("m.tar", 100, "v1", digest=OLD.digest, verified=(MD5,), layer=Layer())
@@ -112,7 +122,7 @@ UNPACKED = OLD._replace(validator=None)
 def test_a_destination_is_done_only_if_it_holds_exactly_the_listing(
     listed: Manifest, old: Manifest, delivered: bool
 ) -> None:
-    assert is_delivered(listed, old, {}, "auto", on_disk()) is delivered
+    assert is_delivered(listed, old, {}, "auto", lambda _: True) is delivered
 
 
 def test_a_file_that_vanished_from_the_destination_is_not_delivered() -> None:
@@ -130,3 +140,116 @@ def test_another_file_behind_the_same_path_is_not_taken_for_the_one_that_is_ther
     for name in "ab":
         lading.pull(f"{server.url}/download?file={name}", tmp_path / "model")
         assert (tmp_path / "model/download").read_bytes() == name.upper().encode() * 10
+
+
+# ---- files that were changed in the destination ------------------------------------------------
+
+MODEL = {"a.bin": b"aaaa", "b.bin": b"bbbb", "d/c.bin": b"cccc"}
+
+
+@pytest.fixture
+def again(bucket, pull, tmp_path, events):
+    """Deliver the model to a folder; returns the bytes that were fetched and the events that matter here."""
+    for path, data in MODEL.items():
+        bucket.put(f"m/{path}", data)
+
+    def deliver(folder: Path = tmp_path / "model", **settings):
+        bucket.server.asked_bytes = 0
+        events.clear()
+        pull("s3://models/m", folder, **{**s3_anonymous(bucket.server.url), **settings})
+        return bucket.server.asked_bytes, [e for e in events if isinstance(e, told.Rehashing | told.Altered)]
+
+    deliver()
+    return deliver
+
+
+def change(place: Path) -> None:
+    """Write other bytes of the same number, some time after the delivery."""
+    place.chmod(0o644)
+    place.write_bytes(place.read_bytes().upper())
+    os.utime(place)
+
+
+def test_what_nobody_touched_is_not_hashed_again(again) -> None:
+    assert again() == (0, [])
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_file_that_was_changed_is_fetched_again_and_no_other(again, tmp_path: Path, foreign: bool) -> None:
+    model = tmp_path / "model"
+    change(model / "a.bin")
+    if foreign:
+        (model / "mine").touch()
+    fetched, heard = again()
+    assert fetched == 4
+    assert heard == [told.Rehashing(str(model)), told.Altered(str(model), 1, "a.bin")]
+    assert audit(model).changed == ()
+    assert again() == (0, [])
+
+
+def test_a_changed_file_is_found_when_another_is_missing(again, tmp_path: Path) -> None:
+    change(tmp_path / "model/a.bin")
+    (tmp_path / "model/b.bin").unlink()
+    assert again()[0] == 8
+    assert read_tree(tmp_path / "model") == MODEL
+    whole_manifest(tmp_path / "model")
+
+
+def test_an_older_file_in_the_place_of_one_is_found(again, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"AAAA")
+    os.utime(other, (1e9, 1e9))
+    other.rename(tmp_path / "model/a.bin")
+    assert again()[0] == 4
+    assert read_tree(tmp_path / "model") == MODEL
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_what_was_touched_or_copied_is_hashed_once_and_not_fetched(again, tmp_path: Path, seconds: int) -> None:
+    shutil.copytree(tmp_path / "model", tmp_path / "copy", copy_function=shutil.copy)
+    os.utime(tmp_path / "copy/a.bin", (seconds, seconds))
+    assert again(tmp_path / "copy") == (0, [told.Rehashing(str(tmp_path / "copy"))])
+    assert again(tmp_path / "copy") == (0, [])
+    whole_manifest(tmp_path / "copy")
+
+
+def test_a_copy_that_keeps_times_is_not_hashed(again, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "model", tmp_path / "copy")
+    assert again(tmp_path / "copy") == (0, [])
+
+
+def test_a_manifest_of_an_older_lading_is_not_believed_before_its_files_are_hashed(again, tmp_path: Path) -> None:
+    place = tmp_path / "model/.lading.manifest"
+    manifest = json.loads(place.read_text())
+    for file in manifest["files"]:
+        del file["mtime_ns"]
+    place.write_text(json.dumps(manifest))
+    assert again() == (0, [told.Rehashing(str(tmp_path / "model"))])
+    assert again() == (0, [])
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_changed_file_comes_again_out_of_the_store(again, tmp_path: Path, locks: bool) -> None:
+    store = StoreSettings(path=str(tmp_path / "store"), locks=locks)
+    model = tmp_path / "by-store"
+    again(model, store=store)
+    assert again(model, store=store) == (0, [])
+    os.utime(model / "b.bin")
+    assert again(model, store=store) == (0, [told.Rehashing(str(model))])
+    assert again(model, store=store) == (0, [])
+    change(model / "a.bin")
+    assert again(model, store=store)[0] == 0
+    assert read_tree(model) == MODEL
+    assert again(model, store=store) == (0, [])
+
+
+def test_of_an_archive_whose_file_was_changed_all_is_fetched_again(server, pull, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "m.tar", "w") as tar:
+        tar.add(write_model(tmp_path / "files", **MODEL), ".")
+    uri = server.put("/m.tar", (tmp_path / "m.tar").read_bytes())
+    for _ in range(2):
+        pull(uri, tmp_path / "model")
+    assert server.asked_bytes == (tmp_path / "m.tar").stat().st_size
+    change(tmp_path / "model/a.bin")
+    pull(uri, tmp_path / "model")
+    assert read_tree(tmp_path / "model") == MODEL

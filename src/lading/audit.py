@@ -1,12 +1,14 @@
-"""``verify``: does a folder still hold what was delivered to it?  Reads every byte, and does not use the network."""
+"""Does a folder still hold what was delivered to it?  ``verify`` reads every byte, ``Untouched`` what has another time."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, NotFound
+from lading.events import Listener, Rehashing
 from lading.manifest import FILE_NAME, RESERVED_NAMES, Digest, File, Manifest
 from lading.uri import printable
 from lading.verify import new_hash
@@ -62,12 +64,69 @@ def require_clean(audit: Audit) -> None:
     raise IntegrityError("; ".join(wrong), hint=f"{first}pull again")
 
 
+class Untouched:
+    """Whether a file of a destination is what was delivered: by size and time, or else by its digest.
+
+    A copy may have other times, and an older lading noted none: then the file is hashed again, and only here.
+    ``hashed`` are those that were, by path, and whether they are what they were.
+    """
+
+    def __init__(self, destination: Path, listener: Listener) -> None:
+        self._destination, self._listener = destination, listener
+        self._root = os.path.realpath(destination)
+        self.hashed: dict[str, bool] = {}
+
+    def __call__(self, file: File) -> bool:
+        status = _status(self._root, file.path)
+        if status is None or status.st_size != file.size_bytes:
+            return False
+        if status.st_mtime_ns == file.mtime_ns:
+            return True
+        if file.path not in self.hashed:
+            if not self.hashed:
+                self._listener(Rehashing(str(self._destination)))
+            try:
+                self.hashed[file.path] = is_as_delivered(Path(self._root, file.path), file)
+            except OSError:
+                # Who may not read it may still replace it.
+                self.hashed[file.path] = False
+        return self.hashed[file.path]
+
+    @property
+    def changed(self) -> list[str]:
+        """Those that are not what they were."""
+        return sorted(path for path, same in self.hashed.items() if not same)
+
+
+def sized(destination: Path) -> Callable[[File], bool]:
+    """The same by size alone: for an estimate, which nothing is hashed for."""
+    root = os.path.realpath(destination)
+
+    def has_size(file: File) -> bool:
+        status = _status(root, file.path)
+        return status is not None and status.st_size == file.size_bytes
+
+    return has_size
+
+
+def _status(root: str, path: str) -> os.stat_result | None:
+    place = os.path.join(root, path)
+    try:
+        status = os.lstat(place)
+    except OSError:
+        return None
+    # What a link leads to, someone put there: it was not delivered.
+    return status if S_ISREG(status.st_mode) and os.path.realpath(place) == place else None
+
+
 def is_as_delivered(place: Path, file: File) -> bool:
     """Whether ``place`` has the file's size and the strongest of its digests; ``OSError`` if it cannot be read."""
     known: list[Digest] = [digest for digest in (file.digest, file.address, *file.verified) if digest is not None]
     status = place.lstat()
     # A pipe of no bytes would be as long as an empty file, and opening it would wait for ever.
     if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
+        return False
+    if not known:
         return False
     strongest = max(known, key=lambda digest: digest.strength)
     running = new_hash(strongest.algorithm, file.size_bytes)

@@ -14,18 +14,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from stat import S_ISREG
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading import place, reuse
+from lading.audit import Untouched
 from lading.disk import disk_error, free_bytes
 from lading.errors import NoSpace
-from lading.events import AlreadyDelivered, Delivered, Listener, StraysRemoved, Supplied, Unpacking, ignore
+from lading.events import AlreadyDelivered, Altered, Delivered, Listener, StraysRemoved, Supplied, Unpacking, ignore
 from lading.finding import ARCHIVES, Finding, Session
 from lading.manifest import File, Manifest
 from lading.measures import size
-from lading.reuse import SizeOnDisk, unchanged
+from lading.reuse import Holds, unchanged
 from lading.settings.confidential import read_confidential
 from lading.transfer.journal import Journal
 from lading.transfer.scheduler import Job, Unpacker, transfer
@@ -109,13 +109,21 @@ def stage(
         for each in opened:
             (finding, destination, _), workspace = each
             old = workspace.delivered()
-            if old is not None and is_in_place(finding, old, workspace, session):
+            untouched = Untouched(destination, session.listener)
+            if old is not None and is_in_place(finding, old, untouched, session):
+                if untouched.hashed:
+                    place.note_times(workspace, old)
                 workspace.dissolve()
                 if store is None:
                     session.listener(AlreadyDelivered(str(destination)))
                 staged.append(Staged(workspace, None, old))
             else:
-                deliveries.append(_begin(each, old, session, store, stack))
+                kept: dict[str, File] = {}
+                if old is not None:
+                    kept = unchanged(finding.listed, old, finding.vouched, session.settings.verify, untouched)
+                if changed := untouched.changed:
+                    session.listener(Altered(str(destination), len(changed), changed[0]))
+                deliveries.append(_begin(each, kept, session, store, stack))
         _check_space(deliveries, store, copied_bytes)
         opener = _opener(session) if deliveries else None
         sealed = transfer(
@@ -169,22 +177,17 @@ def delivered_event(destination: Path, manifest: Manifest) -> Delivered:
     return Delivered(str(destination), len(manifest.files), manifest.size_bytes, manifest.seconds, str(manifest.digest))
 
 
-def is_in_place(finding: Finding, old: Manifest, workspace: Workspace, session: Session) -> bool:
+def is_in_place(finding: Finding, old: Manifest, holds: Holds, session: Session) -> bool:
     """Whether the destination holds exactly what was found; ``old`` is its manifest."""
-    return reuse.is_delivered(
-        finding.listed, old, finding.vouched, session.settings.verify, size_in(workspace.destination)
-    )
+    return reuse.is_delivered(finding.listed, old, finding.vouched, session.settings.verify, holds)
 
 
 def _begin(
-    opened: Opened, old: Manifest | None, session: Session, store: "Store | None", stack: ExitStack
+    opened: Opened, kept: dict[str, File], session: Session, store: "Store | None", stack: ExitStack
 ) -> _Delivery:
     """Decide what is still to fetch, and take over what an earlier attempt staged and what the store has."""
     (finding, _, _), workspace = opened
     listed, verify = finding.listed, session.settings.verify
-    kept: dict[str, File] = {}
-    if old is not None:
-        kept = unchanged(listed, old, finding.vouched, verify, size_in(workspace.destination))
     missing = _without(listed, kept)
     journal = Journal(workspace.journal, origin=listed.origin)
     stack.callback(journal.close)
@@ -285,19 +288,3 @@ def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
         raise disk_error(error, error.filename or workspace.tree) from error
     archives = tuple(file for file in sealed.files if file.layer is not None)
     return workspace.tree, sealed._replace(files=files, archives=archives)
-
-
-def size_in(destination: Path) -> SizeOnDisk:
-    """How large the files of a destination are, by path."""
-    root = os.path.realpath(destination)
-
-    def size_bytes(path: str) -> int | None:
-        there = os.path.join(root, path)
-        try:
-            status = os.lstat(there)
-        except OSError:
-            return None
-        # What a link leads to, someone put there: it was not delivered.
-        return status.st_size if S_ISREG(status.st_mode) and os.path.realpath(there) == there else None
-
-    return size_bytes

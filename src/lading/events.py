@@ -41,6 +41,20 @@ class StraysRemoved(NamedTuple):
     example: str
 
 
+class Rehashing(NamedTuple):
+    """Files of the destination have other times than when they were delivered; those are hashed again."""
+
+    destination: str
+
+
+class Altered(NamedTuple):
+    """Files of the destination are not what was delivered any more; they are fetched again."""
+
+    destination: str
+    files: int
+    example: str
+
+
 class Waiting(NamedTuple):
     """Another process delivers into the same destination."""
 
@@ -238,6 +252,8 @@ Event = (
     | Listed
     | AlreadyDelivered
     | StraysRemoved
+    | Rehashing
+    | Altered
     | Waiting
     | WaitingForStore
     | PastStore

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lading.bring import size_in
+from lading.audit import Untouched
 from lading.errors import Unavailable
 from lading.events import AlreadyDelivered, LastKnown
 from lading.finding import Question, Request, Session
@@ -33,7 +33,7 @@ def recall(request: Request, question: Question, session: Session, error: Unavai
     if settings.offline != "last-known":
         raise error
     asked = question.identity(settings)
-    known = _of_the_store(asked, request, settings) or _of_the_destination(asked, request, settings)
+    known = _of_the_store(asked, request, settings) or _of_the_destination(asked, request, session)
     if known is None:
         hint = f"{error.hint}; " if error.hint else ""
         hint += "nothing that was delivered for this name before is in a store or in the destination"
@@ -73,13 +73,12 @@ def _of_the_store(asked: str, request: Request, settings: Settings) -> Known | N
     return Known(manifest, store, recalled.key) if _suffices(manifest, request, settings) else None
 
 
-def _of_the_destination(asked: str, request: Request, settings: Settings) -> Known | None:
+def _of_the_destination(asked: str, request: Request, session: Session) -> Known | None:
     workspace = Workspace(request.destination)
     old = workspace.delivered()
-    if old is None or old.asked != asked or not _suffices(old, request, settings):
+    if old is None or old.asked != asked or not _suffices(old, request, session.settings):
         return None
-    size_bytes = size_in(workspace.destination)
-    if any(size_bytes(file.path) != file.size_bytes for file in old.files):
+    if not all(map(Untouched(request.destination, session.listener), old.files)):
         return None
     since = old.last_known or _moment(workspace.manifest.stat().st_mtime)
     return Known(old._replace(last_known=since), None, "")

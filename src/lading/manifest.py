@@ -7,7 +7,7 @@ A *sealed* manifest says what was delivered: every size and digest is known.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -101,6 +101,7 @@ class File(NamedTuple):
     ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
     that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
     ``content`` is all of a file that no source has, ``address`` the SHA-256 by which a store keeps it.
+    ``mtime_ns`` is when the file in a destination was written, by its file system; it identifies nothing.
     """
 
     path: str
@@ -114,6 +115,7 @@ class File(NamedTuple):
     layer: Layer | None = None
     content: bytes | None = None
     address: Digest | None = None
+    mtime_ns: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -127,9 +129,11 @@ class File(NamedTuple):
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> "File":
-        size = item["size"]
+        size, mtime_ns = item["size"], item.get("mtime_ns")
         if type(size) is not int or size < 0:
             raise ValueError(size)
+        if type(mtime_ns) not in (int, type(None)):
+            raise ValueError(mtime_ns)
         return cls(
             path=safe_path(item["path"]),
             size_bytes=size,
@@ -138,6 +142,7 @@ class File(NamedTuple):
             # A composite cannot be computed again without its parts: it stays as words only.
             verified=tuple(Digest.parse(text) for text in item["verified"] if " " not in text),
             address=Digest.parse(item["address"]) if item.get("address") else None,
+            mtime_ns=mtime_ns,
         )
 
 
@@ -269,13 +274,18 @@ class Manifest(NamedTuple):
             **({"last_known": self.last_known} if self.last_known else {}),
         }
 
-    def lines(self) -> Iterator[str]:
-        """The manifest as JSON text, a file a line: a hundred thousand files are never one string."""
+    def lines(self, mtime_ns: Callable[[str], int | None] = lambda _: None) -> Iterator[str]:
+        """The manifest as JSON text, a file a line: a hundred thousand files are never one string.
+
+        ``mtime_ns`` tells when the file at a path was written: only a destination's own manifest says that.
+        """
         facts = json.dumps(self._facts(), indent=1, ensure_ascii=False).removesuffix("\n}")
         yield f'{facts},\n "files": ['
         separator = "\n  "
         for file in self.files:
-            yield separator + json.dumps(file.to_json(), ensure_ascii=False)
+            time_ns = mtime_ns(file.path)
+            times = {} if time_ns is None else {"mtime_ns": time_ns}
+            yield separator + json.dumps(file.to_json() | times, ensure_ascii=False)
             separator = ",\n  "
         yield "\n ]\n}\n"
 

@@ -38,12 +38,19 @@ def publish(workspace: Workspace, root: Path, manifest: Manifest, kept: Collecti
             # The workspace went with the old folder.  One that is here now is another process's.
             return
         _refuse_foreign_folders(workspace, manifest)
-        _write(workspace.next, manifest)
+        _write(workspace.next, manifest, root, workspace.destination)
         sync_file_system(workspace.destination)
         _publish_by_renames(workspace, root, manifest)
         workspace.dissolve()
     except OSError as error:
         raise disk_error(error, error.filename or workspace.destination) from error
+
+
+def note_times(workspace: Workspace, manifest: Manifest) -> None:
+    """Let the manifest of a destination tell the times that its files have now, where it can be written."""
+    with contextlib.suppress(OSError):
+        _write(workspace.again, manifest, workspace.destination)
+        workspace.again.rename(workspace.manifest)
 
 
 def recover(workspace: Workspace) -> None:
@@ -112,7 +119,7 @@ def _publish_by_exchange(workspace: Workspace, root: Path, manifest: Manifest, k
             continue
         except OSError:
             return False
-    _write(root / FILE_NAME, manifest)
+    _write(root / FILE_NAME, manifest, root)
     status = destination.stat()
     root.chmod(status.st_mode & 0o7777)
     with contextlib.suppress(PermissionError):
@@ -237,9 +244,17 @@ def _readable(path: Path) -> Manifest | None:
         return None
 
 
-def _write(path: Path, manifest: Manifest) -> None:
+def _write(path: Path, manifest: Manifest, *folders: Path) -> None:
+    """Write a manifest with the time of each file, which is in the first of ``folders`` that has it."""
+
+    def mtime_ns(path: str) -> int | None:
+        for folder in folders:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                return os.lstat(f"{folder}/{path}").st_mtime_ns
+        return None
+
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(manifest.lines())
+        file.writelines(manifest.lines(mtime_ns))
         file.flush()
         os.fsync(file.fileno())
 

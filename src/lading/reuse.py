@@ -5,17 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from lading.manifest import STRONG, Digest, File, Manifest
 from lading.settings import VerifyMode
 
-SizeOnDisk = Callable[[str], int | None]
+# Whether the destination has this file as it was delivered.
+Holds = Callable[[File], bool]
 Vouched = Mapping[str, Sequence[Digest]]
 
 
-def unchanged(
-    listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, size_on_disk: SizeOnDisk
-) -> dict[str, File]:
+def unchanged(listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> dict[str, File]:
     """The files of ``old`` that are the listed ones, by path, with their present validators.
 
     A file is the same if it comes from the same place with the same validator, or was verified
-    against a strong digest that is expected of it now too; and if its size on disk is right.
+    against a strong digest that is expected of it now too; and if the destination still has it.
     """
     before = old.by_path() if old.opened_by == listed.opened_by else {}
     same_origin = old.origin == listed.origin
@@ -27,13 +26,11 @@ def unchanged(
         if file.layer is None
         and (was := before.get(file.path)) is not None
         and _is_same(file, was, same_origin, vouched.get(file.path, ()), verify)
-        and size_on_disk(file.path) == was.size_bytes
+        and holds(was)
     }
 
 
-def is_delivered(
-    listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, size_on_disk: SizeOnDisk
-) -> bool:
+def is_delivered(listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> bool:
     """Whether the destination holds exactly what is listed, unpacked and opened or not, under the same name."""
     if _name(old) != _name(listed):
         return False
@@ -46,7 +43,7 @@ def is_delivered(
     ):
         return False
     plain = listed.by_path().keys() - layers.keys()
-    if unchanged(listed, old, vouched, verify, size_on_disk).keys() != plain:
+    if unchanged(listed, old, vouched, verify, holds).keys() != plain:
         return False
     if not layers:
         return plain == old.by_path().keys()
@@ -54,9 +51,7 @@ def is_delivered(
         # Others may choose other files of a layer, and only its tree tells.
         return False
     # What came out of a layer has no validator of its own.
-    return plain == {file.path for file in old.files if file.validator} and all(
-        size_on_disk(file.path) == file.size_bytes for file in old.files
-    )
+    return plain == {file.path for file in old.files if file.validator} and all(map(holds, old.files))
 
 
 def _name(manifest: Manifest) -> tuple[str, ...]:

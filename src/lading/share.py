@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+from lading import place
+from lading.audit import Untouched
 from lading.bring import (
     Opened,
     Staged,
@@ -21,7 +23,6 @@ from lading.bring import (
     patience_of,
     publish,
     require_free,
-    size_in,
     stage,
     workspace_of,
 )
@@ -30,6 +31,7 @@ from lading.errors import LadingError, NoSpace, NotAllowed
 from lading.events import AlreadyDelivered, PastStore, Placed, Retried, WaitingForStore, ignore
 from lading.finding import Finding, Session
 from lading.manifest import Manifest
+from lading.reuse import Holds
 from lading.store import Store, Vanished
 from lading.store.eviction import Full, give_way, holders, is_due, make_room, prune, tidy
 from lading.uri import printable
@@ -253,15 +255,19 @@ def _in_place(wanted: Wanted, session: Session) -> Manifest | None:
     finding, destination, _ = wanted
     workspace = Workspace(destination)
     old = workspace.delivered()
-    if old is None or not is_in_place(finding, old, workspace, session):
+    untouched = Untouched(destination, session.listener)
+    if old is None or not is_in_place(finding, old, untouched, session):
         return None
-    if workspace.folder.exists() or session.settings.remove_strays:
+    times_differ = bool(untouched.hashed) and os.access(workspace.destination, os.W_OK)
+    if workspace.folder.exists() or session.settings.remove_strays or times_differ:
         # What an attempt at something else left there goes.
         with ExitStack() as stack:
             workspace = workspace_of(destination, session, stack)
             old = workspace.delivered()
-            if old is None or not is_in_place(finding, old, workspace, session):
+            if old is None or not is_in_place(finding, old, untouched, session):
                 return None
+            if times_differ:
+                place.note_times(workspace, old)
             workspace.dissolve()
     session.listener(AlreadyDelivered(str(destination)))
     return old
@@ -296,7 +302,7 @@ def _stage_out(store: Store, key: str, listed: Manifest, workspace: Workspace, s
         stored = _stored(store, key)
         manifest = listed._replace(files=stored.files, archives=stored.archives)
         old = workspace.delivered()
-        if old is not None and _is_same(manifest, old, workspace):
+        if old is not None and _is_same(manifest, old, Untouched(destination, session.listener)):
             # Another process was first.
             workspace.dissolve()
             session.listener(AlreadyDelivered(str(destination)))
@@ -326,10 +332,10 @@ def _there(store: Store, error: LadingError, destination: Path) -> LadingError:
     return error
 
 
-def _is_same(manifest: Manifest, old: Manifest, workspace: Workspace) -> bool:
-    names = [(each.origin, each.registry, each.version, each.files) for each in (manifest, old)]
-    size_bytes = size_in(workspace.destination)
-    return names[0] == names[1] and all(size_bytes(file.path) == file.size_bytes for file in old.files)
+def _is_same(manifest: Manifest, old: Manifest, holds: Holds) -> bool:
+    there = [file._replace(mtime_ns=None) for file in old.files]
+    names = [(each.origin, each.registry, each.version) for each in (manifest, old)]
+    return names[0] == names[1] and there == list(manifest.files) and all(map(holds, old.files))
 
 
 def _check_room(store: Store, wanted: Sequence[Wanted]) -> int:

@@ -12,6 +12,7 @@
         next.json      the sealed manifest: from here on only renames are left, and the next
                        run finishes them                                    (place)
         old.json       the manifest that next.json replaces
+        again.json     the manifest with other times of the same files          (place)
     .DEST.lading       the new folder, then the old one, while the two are exchanged  (place)
 
 Nothing here downloads, and nothing here gives a file its final name.
@@ -60,6 +61,7 @@ class Workspace:
         self.tree = self.folder / "tree"
         self.next = self.folder / "next.json"
         self.old = self.folder / "old.json"
+        self.again = self.folder / "again.json"
         self.manifest = self.destination / FILE_NAME
         self.beside = self.destination.parent / f".{self.destination.name}.lading"
 

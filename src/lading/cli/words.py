@@ -24,6 +24,11 @@ def sentence(event: events.Event) -> str:
         case events.StraysRemoved():
             others = f" and {event.strays - 1} more" if event.strays > 1 else ""
             return f"removed from {event.destination} what lading did not bring: {event.example}{others}"
+        case events.Rehashing():
+            return f"{event.destination} was written to or copied since it was delivered: hashing what may have changed"
+        case events.Altered():
+            others = f" and {event.files - 1} more" if event.files > 1 else ""
+            return f"changed in {event.destination} since it was delivered, and fetched again: {event.example}{others}"
         case events.Waiting():
             return f"waiting: another process delivers to {event.destination}"
         case events.WaitingForStore():

@@ -33,7 +33,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -224,7 +225,7 @@ class Store:
             manifest = self.find(older)
             if manifest is not None:
                 root = self.folder(older)
-                same = unchanged(listed, manifest, vouched, verify, _size_below(root))
+                same = unchanged(listed, manifest, vouched, verify, partial(_has, root))
                 found = {path: (root / path, file) for path, file in same.items()} | found
         for file in listed.files:
             if file.path not in found and file.layer is None:
@@ -381,14 +382,8 @@ class Store:
                     self.blobs.place(file).unlink(missing_ok=True)
 
 
-def _size_below(root: Path) -> Callable[[str], int | None]:
-    def size_bytes(path: str) -> int | None:
-        try:
-            return (root / path).stat().st_size
-        except OSError:
-            return None
-
-    return size_bytes
+def _has(root: Path, file: File) -> bool:
+    return has_size(root / file.path, file.size_bytes)
 
 
 def _facts(place: Path) -> tuple[str, str, str, int, int] | None:
