@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
+from lading.errors import IntegrityError, LadingError, NotAllowed, Unsupported, UsageError
 from lading.settings import Settings
 from lading.settings.http import read_headers
 from lading.settings.variables import Variables
 from lading.sources.http import file_name
-from servers.faulty_http import Answer
+from servers.faulty_http import Answer, redirect
 from servers.trees import content, read_tree, write_tree
 
 CONTENT = content(300_000)
@@ -111,6 +111,66 @@ def test_the_content_type_does_not_decide(server, tmp_path, pull, tar, kind):
     assert read_tree(tmp_path / "file") == {"model.bin": tar}
     pull(server.put("/model.tar", tar, headers=headers), tmp_path / "archive")
     assert read_tree(tmp_path / "archive") == {"a/b": b"in the archive"}
+
+
+LOGIN = b"<html>please log in</html>"
+LISTING = b'<!DOCTYPE HTML>\n<html lang="en"><head><title>Directory listing for /models/'
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        LOGIN,
+        LISTING,
+        b"\xef\xbb\xbf\r\n <!doctype html>",
+        b'<?xml version="1.0"?>\n<!-- SSO -->\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN">',
+        b"<h1>Sign in</h1>",
+        LISTING + CONTENT,
+    ],
+)
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("target", ["/model.bin", "/models", "/model.tar.gz", "/download?id=5"])
+def test_a_page_in_the_place_of_a_file_is_refused(server, destination, pull, page, ranges, target):
+    server.put(urlsplit(target).path, page, headers=HTML, ranges=ranges)
+    with pytest.raises(NotAllowed, match="is a web page") as caught:
+        pull(server.url + target, destination)
+    assert "log in" in caught.value.hint
+    assert not destination.exists()
+
+
+@pytest.mark.parametrize("coding", ["gzip", ""])
+def test_a_redirect_to_a_login_is_refused_and_says_where_it_leads(server, destination, pull, coding):
+    page = gzip.compress(LOGIN) if coding else LOGIN
+    server.put("/login", page, headers={**HTML, **({"Content-Encoding": coding} if coding else {})})
+    server.misbehave("/model.bin", redirect("/login?next=%2Fmodel.bin&token=s3cret"))
+    with pytest.raises(
+        NotAllowed, match=r"/model\.bin leads to http://.*/login\?next=\*\*\*&token=\*\*\*, which is a web"
+    ):
+        pull(f"{server.url}/model.bin", destination)
+    assert not destination.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "begins", "kind"),
+    [
+        # What says text/html of everything that it does not know, as PHP does.
+        ("model.bin", b"\x80\x04\x95", "text/html"),
+        ("model.safetensors", b"\x50\x00\x00\x00\x00\x00\x00\x00{", "text/html"),
+        ("model.pmml", b'<?xml version="1.0"?>\n<!-- by a tool -->\n<PMML version="4.4">', "text/html"),
+        ("vocab.txt", b"<unk>\n<s>\n</s>\n<pad>\n", "text/html"),
+        ("empty", b"", "text/html"),
+        # A page that is asked for as one, or that nobody calls one.
+        ("card.html", LOGIN, "text/html"),
+        ("card.HTM", LOGIN, "text/html"),
+        ("template.jinja", LOGIN, "text/plain"),
+        ("template.jinja", LOGIN, "application/octet-stream"),
+    ],
+)
+@pytest.mark.parametrize("ranges", [True, False])
+def test_no_file_is_taken_for_a_page_by_what_its_server_calls_it(server, destination, pull, name, begins, kind, ranges):
+    pull(server.put(f"/{name}", begins, headers={"Content-Type": kind}, ranges=ranges), destination)
+    assert read_tree(destination) == {name: begins}
 
 
 @pytest.mark.parametrize("url", ["https://[::1/x", "https://host:99999/x", "http://host:port/x", "https://[::1/x.git"])

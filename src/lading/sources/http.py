@@ -4,11 +4,12 @@ A folder is not guessed from a page of links: HTTP has no listing.
 """
 
 import re
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from lading.credentials import basic
-from lading.errors import OriginChanged, UsageError
-from lading.http_client import HttpClient, status_error
+from lading.errors import NotAllowed, OriginChanged, UsageError
+from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import File, Manifest
 from lading.origin import split_url
@@ -17,13 +18,22 @@ from lading.settings.http import read_headers
 from lading.sources import Sink
 from lading.sources.answers import check_answer, content_range, declared_digests, decode_into, range_header
 from lading.spans import Span
-from lading.uri import ModelURI
+from lading.uri import ModelURI, redact
 
 Headers = list[tuple[str, str]]
 
 _MODIFIED = "modified "
 # RFC 6266, 4.1: behind the type, each parameter with a token or a quoted string.
 _PARAMETER = re.compile(r""";\s*([\w!#$&+.^`|~*'-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;"]*)""", re.ASCII)
+_PAGES = (".html", ".htm", ".xhtml")
+# https://mimesniff.spec.whatwg.org/#identifying-a-resource-with-an-unknown-mime-type: how HTML begins, here also behind
+# an XML declaration and comments.  No model does that a server calls text/html for want of a better name.
+_SNIFFED_BYTES = 1024
+_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*"
+    rb"<(?:!doctype\s+html|html|head|title|body|meta|script|style|table|div|h1|p)[\s>]",
+    re.IGNORECASE | re.DOTALL,
+)
 _ARCHIVE_AT_END = re.compile(r"[^/\\&=]+\.(?:tar(?:\.(?:gz|bz2|xz|zst))?|tgz|tbz2|txz|tzst|zip)$", re.IGNORECASE)
 
 
@@ -71,7 +81,26 @@ class HttpSource:
             head = ask(self._headers)
             if head.status == 416:
                 raise status_error(head, self._shown)
-        return Manifest.of([self._file(head)])
+        file = self._file(head)
+        if _is_called_a_page(head) and not file.path.lower().endswith(_PAGES):
+            self._refuse_page()
+        return Manifest.of([file])
+
+    def _refuse_page(self) -> None:
+        """Raise if what is there begins as a page does: a login, or a folder's listing, with the status of success."""
+        headers = [*self._headers, ("Range", f"bytes=0-{_SNIFFED_BYTES - 1}")]
+
+        def attempt() -> tuple[str, bytes]:
+            with self._http.open("GET", self._url, headers) as answer:
+                return answer.url, _beginning(answer) if _is_called_a_page(answer.head) else b""
+
+        url, begins = self._http.retry.call(attempt, what=self._shown)
+        if _PAGE.match(begins):
+            where = "is" if url == self._url else f"leads to {redact(url)}, which is"
+            raise NotAllowed(
+                f"{self._shown} {where} a web page and not a model's file",
+                hint="a page to log in, or that of a folder? name a file, and give the credentials for its host",
+            )
 
     def _file(self, head: Head) -> File:
         length = head.get("content-length")
@@ -151,6 +180,31 @@ def _archive_in(query: str) -> str:
 def _validator(head: Head) -> str | None:
     modified = head.get("last-modified")
     return head.get("etag") or (_MODIFIED + modified if modified else None)
+
+
+def _is_called_a_page(head: Head) -> bool:
+    return head.get("content-type").partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+
+
+def _beginning(answer: Answer) -> bytes:
+    """The first bytes of a body, decoded, whose rest is not wanted."""
+    begins = bytearray()
+
+    def look(piece: memoryview) -> None:
+        begins.extend(piece[: _SNIFFED_BYTES - len(begins)])
+        if len(begins) == _SNIFFED_BYTES:
+            raise _Seen
+
+    with suppress(_Seen):
+        if _is_encoded(answer.head):
+            decode_into(answer, look)
+        else:
+            answer.read_into(look)
+    return bytes(begins)
+
+
+class _Seen(Exception):
+    """Ends the reading of a body."""
 
 
 def _is_encoded(head: Head) -> bool:
