@@ -63,12 +63,19 @@ def test_a_refusal_says_whether_there_were_credentials(server, destination, pull
     destination.assert_untouched()
 
 
-def test_a_bad_request_without_credentials_lacks_them(server, destination, pull):
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"AWS_EC2_METADATA_DISABLED": "true"}, "no AWS credentials were found"),
+        ({"awsAnonymousCredential": "true"}, "asked for without credentials"),
+    ],
+)
+def test_a_bad_request_without_credentials_lacks_them(server, destination, pull, variables, said):
     # "rclone serve s3" answers so.
     server.misbehave(LISTING, status(400, on=anything))
     with pytest.raises(NotAllowed, match="400 Bad Request") as caught:
-        pull(URI, destination.path, variables={"AWS_ENDPOINT_URL": server.url, "AWS_EC2_METADATA_DISABLED": "true"})
-    assert "no AWS credentials were found" in caught.value.hint
+        pull(URI, destination.path, variables={"AWS_ENDPOINT_URL": server.url, **variables})
+    assert said in caught.value.hint
     destination.assert_untouched()
 
 

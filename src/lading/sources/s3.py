@@ -260,7 +260,7 @@ class S3Source:
             hint = _NO_BETTER if hopeless else hint
             refused = kind(f"{what}: {code} ({head.status})", hint=hint, retry_after_s=refused.retry_after_s)
         # Some servers call a request without a signature a bad one.
-        if keys is None and (isinstance(refused, NotAllowed) or (head.status == 400 and not self._settings.anonymous)):
+        if keys is None and (isinstance(refused, NotAllowed) or head.status == 400):
             raise NotAllowed(refused.message, hint=_NOT_PUBLIC if self._settings.anonymous else _NO_KEYS)
         raise refused
 
