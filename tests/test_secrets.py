@@ -357,9 +357,9 @@ def test_no_other_failure_tells_a_secret(tmp_path: Path, port: int, arguments: l
 
 def test_an_error_that_nobody_foresaw_does_not_tell_its_message(tmp_path: Path) -> None:
     code = (
-        "import sys, lading.api, lading.cli.main as main\n"
+        "import sys, lading.deliver, lading.cli.main as main\n"
         f"def fail(*a, **k): raise RuntimeError('{MARK}')\n"
-        "lading.api.deliver = fail\n"
+        "lading.deliver.deliver = fail\n"
         "sys.exit(main.main(['pull', 'x', 'y']))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={})
