@@ -52,13 +52,13 @@ def hadoop(folder: Path, tree: Path, namenodes: int, *options: str, java: tuple[
             stderr=log,
             text=True,
         )
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("READY "), Path(log.name).read_text(errors="replace")[-3000:]
-        yield process, line.split()[1]
-    finally:
-        process.kill()
-        process.wait()
+    with process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("READY "), Path(log.name).read_text(errors="replace")[-3000:]
+            yield process, line.split()[1]
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
