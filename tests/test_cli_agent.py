@@ -63,7 +63,11 @@ def read_until(process, word: str) -> str:
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_an_agent_delivers_answers_probes_and_to_be_stopped_is_no_failure(tmp_path, config, stop):
     environ = config()
-    assert lading("health", environ=environ).code == 5
+    outcome = lading("health", environ=environ)
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (
+        5,
+        "hint: is the agent running? --port says where it listens",
+    )
     with running(environ) as agent:
         assert "http://127.0.0.1:" in read_until(agent, "shows how it goes")
         read_until(agent, "is in place")

@@ -50,10 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
     with silent_session(settings) as session:
         client = session.http.direct(connect_s=2.0, stall_s=5.0, retry=session.retry._replace(attempts=1))
         # A certificate for another name than this machine's own is no reason to be restarted.
-        with client.without_tls_checks().open("GET", url, redirects=0) as answer:
-            said = printable(answer.read(64 << 10).decode("utf-8", "replace").strip())[:_MOST_SHOWN]
-            if answer.head.status != 200:
-                raise Unavailable(f"the agent answers {answer.head.status}: {said}", hint="its page or log says more")
+        try:
+            with client.without_tls_checks().open("GET", url, redirects=0) as answer:
+                status, body = answer.head.status, answer.read(64 << 10)
+        except Unavailable as error:
+            error.hint = "is the agent running? --port says where it listens"
+            raise
+    said = printable(body.decode("utf-8", "replace").strip())[:_MOST_SHOWN]
+    if status != 200:
+        raise Unavailable(f"the agent answers {status}: {said}", hint="its page or log says more")
     show(said)
     return 0
 
