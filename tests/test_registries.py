@@ -340,7 +340,7 @@ def test_registries_are_asked_in_order_and_the_first_that_knows_the_name_answers
         (RegistryEntry("r", "oracle", {}), "unknown kind 'oracle'"),
         (RegistryEntry("r", "catalog", {}), "needs a path"),
         (RegistryEntry("r", "catalog", {"path": 5}), "needs a path"),
-        (RegistryEntry("r", "catalog", {"path": "x", "pth": "y"}), "needs a path, and only that"),
+        (RegistryEntry("r", "catalog", {"path": "x", "pth": "y"}), "unknown key 'pth'"),
     ],
 )
 def test_a_registry_that_is_configured_wrong_is_refused(tmp_path: Path, entry: RegistryEntry, says: str) -> None:

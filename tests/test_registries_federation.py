@@ -173,7 +173,7 @@ def test_an_entry_of_the_configuration(tmp_path: Path, text: str, entry: Registr
 @pytest.mark.parametrize("models", ["iris", "{a: b}", "[1]"])
 def test_patterns_that_are_no_list_of_texts_are_refused(tmp_path: Path, models: str):
     (tmp_path / "lading.yaml").write_text(f"registries: [{{name: a, kind: catalog, models: {models}}}]")
-    with pytest.raises(UsageError, match="models of registry a"):
+    with pytest.raises(UsageError, match="registry a has models that are not a list"):
         Settings.load({"LADING_CONFIG": str(tmp_path / "lading.yaml")})
 
 

@@ -484,7 +484,7 @@ def test_a_storage_that_is_not_understood_is_refused(kubeflow, resolve, storage)
     if storage == []:
         assert resolve("iris", storage=storage).version == "v1"
         return
-    with pytest.raises(UsageError, match="storage that is not understood"):
+    with pytest.raises(UsageError, match=r"registry kf.* storage"):
         resolve("iris", storage=storage)
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import pytest
 
 from lading import registries
+from lading.errors import UsageError
 from lading.events import AlreadyDelivered, Delivered, NotRecorded, Recorded
 from lading.settings import Limits
 from lading.settings.registries import RegistryEntry
@@ -147,7 +148,6 @@ def test_nothing_is_told_unless_it_is_asked_for(kubeflow, deliver, events, tmp_p
     [
         ({}, True, "POD_NAMESPACE and INFERENCE_SERVICE_NAME"),
         ({"POD_NAMESPACE": "team-a"}, True, "POD_NAMESPACE and INFERENCE_SERVICE_NAME"),
-        (WHERE, "perhaps", "record of registry kf is 'perhaps'"),
     ],
 )
 def test_what_is_missing_for_it_is_told_and_the_delivery_stands(
@@ -158,6 +158,12 @@ def test_what_is_missing_for_it_is_told_and_the_delivery_stands(
     assert isinstance(events[-1], NotRecorded)
     assert why in events[-1].why
     assert not writes(kubeflow)
+
+
+def test_whether_to_record_is_said_plainly_or_refused(kubeflow, deliver, tmp_path):
+    kubeflow.register("iris", "v1", str(tmp_path / "origin"))
+    with pytest.raises(UsageError, match="record of registry kf is 'perhaps'"):
+        deliver("iris", variables=WHERE, record="perhaps")
 
 
 @pytest.mark.parametrize("path", ["/serving_environment", "/inference_service", "/serves"])

@@ -33,7 +33,7 @@ def service(server, new_session):
 
     def make(*, url: str = "", variables=None, **options) -> Service:
         session = new_session(variables=variables or {})
-        entry = RegistryEntry("prod", "any", {"url": url or server.url, **options})
+        entry = RegistryEntry("prod", "kubeflow", {"url": url or server.url, **options})
         return Service(entry, session.settings, session.http)
 
     return make
@@ -322,7 +322,7 @@ def test_nobody_there_is_unavailable(service):
 )
 def test_an_entry_that_is_not_understood_is_refused_without_being_quoted(new_session, options):
     session = new_session()
-    entry = RegistryEntry("prod", "any", {"url": "https://registry.test", **options})
+    entry = RegistryEntry("prod", "kubeflow", {"url": "https://registry.test", **options})
     with pytest.raises(UsageError) as caught:
         Service(entry, session.settings, session.http)
     assert "s3cret" not in str(caught.value) + caught.value.hint
@@ -363,7 +363,7 @@ def test_a_login_that_ends_while_a_file_is_asked_for_is_renewed_and_the_next_att
 
 def test_headers_of_the_kind_go_with_every_request(server, new_session):
     session = new_session()
-    entry = RegistryEntry("prod", "any", {"url": server.url})
+    entry = RegistryEntry("prod", "kubeflow", {"url": server.url})
     asking = Service(entry, session.settings, session.http, headers=[("X-Workspace", "team-a")])
     get(asking)
     opened(asking)

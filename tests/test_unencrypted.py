@@ -154,7 +154,7 @@ def test_a_login_travels_unencrypted_within_the_cluster_only(session, proxy, log
         url = f"http://{host if 'oidc' not in given else NEAR}"
         quiet = session(host)
         return lambda: Service(
-            RegistryEntry("prod", "any", {"url": url, "login": given}), quiet.settings, quiet.http
+            RegistryEntry("prod", "kubeflow", {"url": url, "login": given}), quiet.settings, quiet.http
         ).get("/x", what="the model")
 
     error = refusal(ask(FAR))
@@ -168,7 +168,7 @@ def test_a_login_travels_unencrypted_within_the_cluster_only(session, proxy, log
 def test_a_login_that_signs_goes_anywhere(session, proxy):
     login = {"aws": {"region": "eu-west-1", "service": "execute-api"}}
     quiet = session(FAR, **KEYS)
-    entry = RegistryEntry("prod", "any", {"url": f"http://{FAR}", "login": login})
+    entry = RegistryEntry("prod", "kubeflow", {"url": f"http://{FAR}", "login": login})
     refusal(lambda: Service(entry, quiet.settings, quiet.http).get("/x", what="the model"))
     assert "AWS4-HMAC-SHA256" in sent(proxy)
     assert SECRET not in sent(proxy)

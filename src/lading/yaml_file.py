@@ -33,7 +33,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in this file (empty for an empty file); raises an error that names the line."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    except IsADirectoryError as error:
+        raise UsageError(f"{printable(str(path))} is a folder, not a file") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"there is no file {printable(str(path))}") from error
     except PermissionError as error:
         raise NotAllowed(f"{printable(str(path))} cannot be read") from error
@@ -63,7 +65,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise UsageError(f"{printable(name)} does not hold a mapping with text keys")
+        raise UsageError(f"{printable(name)} does not hold a mapping with text keys", hint="write lines of key: value")
     return data
 
 

@@ -17,7 +17,7 @@ from lading.http_client import HttpClient
 from lading.manifest import Digest, GeneratedFile, Manifest
 from lading.registries.reference import SCHEMES, Reference, parse_reference
 from lading.settings import Settings
-from lading.settings.registries import RegistryEntry
+from lading.settings.registries import RegistryEntry, unknown_kind
 from lading.settings.variables import is_true
 from lading.uri import ModelURI, printable
 
@@ -132,10 +132,7 @@ def open_registry(entry: RegistryEntry, settings: Settings, http: HttpClient) ->
     """The registry that an entry of the configuration describes."""
     place = _KINDS.get(entry.kind)
     if place is None:
-        raise UsageError(
-            f"registry {printable(entry.name)} is of the unknown kind {printable(entry.kind)!r}",
-            hint=f"known: {', '.join(_KINDS)}",
-        )
+        raise unknown_kind(entry, _KINDS)
     module, _, name = place.partition(":")
     opener: _Open = getattr(import_module(module), name)
     return opener(entry, settings, http)

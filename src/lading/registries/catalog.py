@@ -30,7 +30,7 @@ from lading.near import did_you_mean, known_hint, near_hint
 from lading.registries import NoSuchModel, Resolution
 from lading.registries.reference import SCHEME, Reference
 from lading.settings import Settings
-from lading.settings.registries import RegistryEntry
+from lading.settings.registries import RegistryEntry, check_entry
 from lading.uri import ModelURI, printable, redact
 from lading.verify import new_hash
 from lading.yaml_file import parse_yaml, read_yaml
@@ -50,12 +50,9 @@ class CatalogRegistry:
 
     def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
-        paths = entry.options.get("path")
-        paths = [paths] if isinstance(paths, str) else paths
-        known = isinstance(paths, list) and paths and all(isinstance(path, str) and path for path in paths)
-        if not known or set(entry.options) != {"path"}:
-            raise UsageError(f"registry {printable(entry.name)} of kind catalog needs a path, and only that")
-        self._paths = [Path(path) for path in paths or ()]
+        check_entry(entry)
+        paths = entry.options["path"]
+        self._paths = [Path(path) for path in ([paths] if isinstance(paths, str) else paths)]
         self._http = http
 
     def resolve(self, reference: Reference) -> Resolution:

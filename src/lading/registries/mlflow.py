@@ -25,7 +25,7 @@ from lading.registries.recorded import recorded_digests
 from lading.registries.reference import Reference
 from lading.registries.service import Service
 from lading.settings import Settings
-from lading.settings.registries import RegistryEntry
+from lading.settings.registries import RegistryEntry, check_entry
 from lading.settings.storage import read_value
 from lading.uri import ModelURI, printable
 
@@ -65,15 +65,10 @@ class MlflowServer(Service):
     def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient, *, artifacts: bool = False) -> None:
         if artifacts:
             entry = entry._replace(options={**entry.options, "url": artifacts_url(entry)})
-        _refuse_other_stores(entry)
+        check_entry(entry)
         workspace = read_value("workspace", entry.options.get("workspace", ""), settings.variables).strip()
-        super().__init__(
-            entry,
-            settings,
-            http,
-            also=("artifacts_url", "workspace"),
-            headers=[("X-MLFLOW-WORKSPACE", workspace)] if workspace else [],
-        )
+        headers = [("X-MLFLOW-WORKSPACE", workspace)] if workspace else []
+        super().__init__(entry, settings, http, headers=headers)
 
     def _error(self, head: Head, body: bytes, shown: str) -> LadingError:
         if head.status == 403 and body.startswith(_WRONG_HOST):
@@ -308,21 +303,6 @@ def artifacts_url(entry: RegistryEntry) -> str:
 def _is_logged(model: str, version: str) -> bool:
     """Whether this is a logged model, whose id stands for both: a version is a number, a stage or a word."""
     return model == version and model.startswith("m-")
-
-
-def _refuse_other_stores(entry: RegistryEntry) -> None:
-    """MLflow's client also takes folders, databases and Databricks for a server."""
-    scheme = str(entry.options.get("url") or "http").partition(":")[0].lower()
-    if scheme in ("databricks", "databricks-uc", "uc"):
-        raise Unsupported(
-            f"registry {printable(entry.name)}: lading does not ask Databricks or Unity Catalog",
-            hint="deliver from the storage URI, or from an MLflow server",
-        )
-    if scheme not in ("http", "https"):
-        raise Unsupported(
-            f"registry {printable(entry.name)}: lading asks MLflow servers, and not a store of its client",
-            hint="start `mlflow server` on that store, and give its http:// or https:// URL",
-        )
 
 
 def _location(answer: object, what: str) -> str:

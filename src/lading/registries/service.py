@@ -4,24 +4,21 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode
 
 from lading.documents import read_json
-from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported
 from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.origin import split_url
 from lading.registries.login import Headers, open_login
 from lading.registries.reference import SCHEMES
 from lading.settings import Settings
-from lading.settings.registries import RegistryEntry
+from lading.settings.registries import RegistryEntry, check_entry
 from lading.uri import ModelURI, printable, redact
 
-# What every kind of registry with a server may be told.
-OPTIONS = ("url", "login", "tls", "connect_s", "stall_s", "attempts", "folders", "record")
 _LIMIT_BYTES = 32 << 20
 _ERROR_LIMIT_BYTES = 64 * 1024
-_TLS = ("ca", "certificate", "key", "verify")
 
 
 class Service:
@@ -33,23 +30,15 @@ class Service:
         settings: Settings,
         http: HttpClient,
         *,
-        also: tuple[str, ...] = (),
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """``also`` are the options of this kind of registry beside ``OPTIONS``; any other is refused.
-
-        ``headers`` go with every request.
-        """
+        """``headers`` go with every request; ``UsageError`` for an entry that says what it may not."""
+        check_entry(entry)
         self.name = entry.name
-        unknown = sorted(set(entry.options) - {*OPTIONS, *also})
-        if unknown:
-            raise _wrong(entry, f"has the unknown key {unknown[0]!r}", f"known: {', '.join(sorted((*OPTIONS, *also)))}")
-        url = entry.options.get("url")
-        if not isinstance(url, str) or not _is_plain(url):
-            raise _wrong(entry, "needs a url without user, query and fragment", "give its credential as login")
+        url = str(entry.options["url"])
         self.origin, _ = split_url(url)
         self.url = url.rstrip("/")
-        self._folders = _folders(entry)
+        self._folders = [os.path.realpath(folder) for folder in entry.options.get("folders") or ()]
         self._http = _reaching(entry, settings, http)
         self._login = open_login(entry, settings, self._http, self.origin)
         self._headers = list(headers)
@@ -177,14 +166,6 @@ class Service:
         )
 
 
-def _is_plain(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return not parts.query and not parts.fragment and "@" not in parts.netloc
-
-
 def _is_page(head: Head, body: bytes) -> bool:
     """A page of HTML; some servers call one sentence that."""
     start = body[:200].lstrip().lower()
@@ -202,8 +183,6 @@ def _error_body(answer: Answer) -> bytes:
 def _reaching(entry: RegistryEntry, settings: Settings, http: HttpClient) -> HttpClient:
     """A client with the certificates and the patience that the entry asks for."""
     tls = entry.options.get("tls") or {}
-    if not isinstance(tls, dict) or set(tls) - set(_TLS) or not isinstance(tls.get("verify", True), bool):
-        raise _wrong(entry, "has a tls that is not understood", f"known: {', '.join(_TLS)}")
     network = settings.network._replace(
         client_certificate=str(tls.get("certificate") or ""),
         client_key=str(tls.get("key") or ""),
@@ -213,33 +192,13 @@ def _reaching(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Htt
         network = network._replace(ca_files=(*network.ca_files, str(tls["ca"])))
     limits, retry = settings.limits, http.retry
     if "connect_s" in entry.options:
-        limits = limits._replace(connect_s=_number(entry, "connect_s"))
+        limits = limits._replace(connect_s=float(entry.options["connect_s"]))
     if "stall_s" in entry.options:
-        limits = limits._replace(stall_s=_number(entry, "stall_s"))
+        limits = limits._replace(stall_s=float(entry.options["stall_s"]))
     if "attempts" in entry.options:
-        retry = retry._replace(attempts=int(_number(entry, "attempts")))
+        retry = retry._replace(attempts=entry.options["attempts"])
     return http.reaching(network, limits, retry)
-
-
-def _folders(entry: RegistryEntry) -> tuple[str, ...]:
-    folders = entry.options.get("folders") or []
-    if not isinstance(folders, list) or not all(isinstance(item, str) and item.startswith("/") for item in folders):
-        raise _wrong(entry, "has folders that are not a list of absolute paths", "")
-    return tuple(os.path.realpath(folder) for folder in folders)
 
 
 def _is_below(path: str, folder: str) -> bool:
     return "\0" not in path and os.path.commonpath((os.path.realpath(path), folder)) == folder
-
-
-def _number(entry: RegistryEntry, key: str) -> float:
-    value = entry.options[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 3600:
-        raise _wrong(entry, f"has a {key} that is not a positive number", "")
-    if key == "attempts" and value < 1:
-        raise _wrong(entry, "needs at least one attempt", "")
-    return float(value)
-
-
-def _wrong(entry: RegistryEntry, what: str, hint: str) -> UsageError:
-    return UsageError(f"registry {printable(entry.name)} {what}", hint=hint)

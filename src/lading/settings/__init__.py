@@ -16,12 +16,14 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from lading.errors import UsageError
+from lading.near import did_you_mean
 from lading.settings.credentials import CredentialRule, read_credentials, rule_for
 from lading.settings.registries import RegistryEntry, read_registries
+from lading.settings.section import errors_name, refuse_unknown, shown
 from lading.settings.storage import with_storage_json
 from lading.settings.store import StoreSettings, read_store
 from lading.settings.variables import Variables, parse_rate
-from lading.uri import ModelURI
+from lading.uri import ModelURI, printable
 
 VerifyMode = Literal["auto", "strict", "off"]
 VERIFY_MODES: tuple[VerifyMode, ...] = ("auto", "strict", "off")
@@ -29,6 +31,24 @@ LogFormat = Literal["text", "json"]
 Offline = Literal["refuse", "last-known"]
 Word = TypeVar("Word", bound=str)
 
+# What the configuration file may hold beside two words, and what each is.
+_SECTIONS: dict[str, type[list[Any] | dict[str, Any]]] = {
+    "registries": list,
+    "credentials": list,
+    "limits": dict,
+    "store": dict,
+    "deliveries": list,
+    "agent": dict,
+}
+# A later one wins over an earlier one.
+_LIMIT_VARIABLES = (
+    ("connect_s", "S3_CONNECT_TIMEOUT"),
+    ("stall_s", "S3_READ_TIMEOUT"),
+    ("attempts", "S3_MAX_ATTEMPTS"),
+    ("workers", "S3_MAX_FILE_CONCURRENCY"),
+    ("deadline_s", "LADING_DEADLINE_S"),
+    ("stall_s", "LADING_STALL_S"),
+)
 DEFAULT_CONFIG_PATH = "/etc/lading/lading.yaml"
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 
@@ -80,6 +100,8 @@ class Settings(NamedTuple):
     # As the configuration has them; settings.agent reads them.
     deliveries: tuple[Mapping[str, Any], ...] = ()
     agent: Mapping[str, Any] = MappingProxyType({})
+    # The configuration, as errors name it: a path, LADING_CONFIG_YAML or "".
+    file: str = ""
     remove_strays: bool = False
     log_format: LogFormat = "text"
     termination_log: str = DEFAULT_TERMINATION_LOG
@@ -90,23 +112,31 @@ class Settings(NamedTuple):
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read the environment (``os.environ`` by default) and the configuration file it names."""
         env = with_storage_json(Variables(os.environ if environ is None else environ))
-        config = _read_config(env.get("LADING_CONFIG", ""), env.get("LADING_CONFIG_YAML", ""))
+        file, config = _read_config(env.get("LADING_CONFIG", ""), env.get("LADING_CONFIG_YAML", ""))
+        with errors_name(file):
+            # All of it, also what a variable wins over: a file that is wrong is wrong everywhere.
+            limits = _file_limits(config)
+            credentials = read_credentials(config)
+            registries = read_registries(config, env)
+            verify = parse_verify(config.get("verify", "auto"), "verify")
+            store = read_store(config, env)
+            offline = _choice("offline", config.get("offline", "refuse"), "refuse", "last-known")
+            deliveries = _deliveries(config)
         return cls(
-            limits=_limits(env, config),
+            limits=_limits(env, limits),
             network=_network(env),
             variables=env,
-            credentials=read_credentials(config),
-            registries=read_registries(config, env),
+            credentials=credentials,
+            registries=registries,
             allow=_patterns(env, "STORAGE_ALLOW_PATTERNS"),
             ignore=_patterns(env, "STORAGE_IGNORE_PATTERNS"),
-            verify=parse_verify(env.get("LADING_VERIFY") or config.get("verify", "auto")),
+            verify=parse_verify(env.get("LADING_VERIFY") or verify, "LADING_VERIFY"),
             lock=env.get("LADING_LOCK", ""),
-            store=read_store(config, env),
-            offline=_choice(
-                "offline", env.get("LADING_OFFLINE") or config.get("offline", "refuse"), "refuse", "last-known"
-            ),
-            deliveries=_deliveries(config),
+            store=store,
+            offline=_choice("LADING_OFFLINE", env.get("LADING_OFFLINE") or offline, "refuse", "last-known"),
+            deliveries=deliveries,
             agent=config.get("agent") or {},
+            file=file,
             remove_strays=env.flag("LADING_REMOVE_STRAYS"),
             log_format=_choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json"),
             termination_log=termination_log(env),
@@ -139,16 +169,17 @@ def termination_log(environ: Mapping[str, str] | None = None) -> str:
     return (os.environ if environ is None else environ).get("LADING_TERMINATION_LOG", DEFAULT_TERMINATION_LOG)
 
 
-def parse_verify(text: str) -> VerifyMode:
-    """The verification mode called ``text``; ``UsageError`` for any other."""
-    return _choice("the verification mode", text, *VERIFY_MODES)
+def parse_verify(text: object, name: str = "verify") -> VerifyMode:
+    """The verification mode called ``text``, by YAML's word for it, too; ``UsageError`` for any other."""
+    return _choice(name, "off" if text is False else text, *VERIFY_MODES)
 
 
 def _choice(name: str, text: object, *allowed: Word) -> Word:
     for word in allowed:
         if word == text:
             return word
-    raise UsageError(f"{name} is {text!r}", hint=f"use one of {', '.join(allowed)}")
+    hint = did_you_mean(text, allowed) if isinstance(text, str) else ""
+    raise UsageError(f"{name} is {shown(text)}", hint=hint or f"use one of {', '.join(allowed)}")
 
 
 def config_path(environ: Mapping[str, str] | None = None) -> Path:
@@ -156,70 +187,58 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
     return Path((os.environ if environ is None else environ).get("LADING_CONFIG") or DEFAULT_CONFIG_PATH)
 
 
-def _read_config(path: str, text: str) -> dict[str, Any]:
-    """The configuration: ``text`` itself, for containers that no file can be mounted into, or the file at ``path``."""
+def _read_config(path: str, text: str) -> tuple[str, dict[str, Any]]:
+    """The configuration and what it is called: ``text`` itself, for containers that no file can be mounted into, or the file at ``path``."""
     if path and text:
         raise UsageError("LADING_CONFIG and LADING_CONFIG_YAML are both set", hint="one is a path, the other the text")
     file: Path | str = "LADING_CONFIG_YAML" if text else Path(path or DEFAULT_CONFIG_PATH)
     if isinstance(file, Path) and not path and not file.exists():
-        return {}
+        return "", {}
     from lading.yaml_file import parse_yaml, read_yaml
 
-    config = read_yaml(file) if isinstance(file, Path) else parse_yaml(text, file)
-    if config.get("verify") is False:
-        # YAML's word for false, and the name of a mode.
-        config["verify"] = "off"
-    for key, kind, noun in (
-        ("registries", list, "list"),
-        ("credentials", list, "list"),
-        ("limits", dict, "mapping"),
-        ("store", dict, "mapping"),
-        ("deliveries", list, "list"),
-        ("agent", dict, "mapping"),
-    ):
+    if isinstance(file, Path):
+        with errors_name("LADING_CONFIG" if path else ""):
+            config = read_yaml(file)
+    else:
+        config = parse_yaml(text, file)
+    refuse_unknown(config, (*_SECTIONS, "verify", "offline"), printable(str(file)))
+    for key, kind in _SECTIONS.items():
         if not isinstance(config.get(key) or kind(), kind):
-            raise UsageError(f"{file}: {key} is not a {noun}")
-    known = ("registries", "credentials", "limits", "store", "verify", "offline", "deliveries", "agent")
-    unknown = sorted(set(config) - set(known))
-    if unknown:
-        raise UsageError(f"{file} has the unknown key {unknown[0]!r}", hint=f"known: {', '.join(known)}")
-    return config
+            noun, example = ("list", "a dash before each entry") if kind is list else ("mapping", "lines of key: value")
+            raise UsageError(f"{printable(str(file))}: {key} is not a {noun}", hint=f"write {example} below {key}:")
+    return str(file), config
 
 
 def _deliveries(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     items = config.get("deliveries") or []
-    if not all(isinstance(item, dict) for item in items):
-        raise UsageError("a delivery of the configuration is not a mapping", hint="write its name, uri and destination")
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, dict):
+            raise UsageError(f"deliveries, entry {number} is not a mapping", hint="write its name, uri and destination")
     return tuple(items)
 
 
-def _limits(env: Mapping[str, str], config: Mapping[str, Any]) -> Limits:
+def _file_limits(config: Mapping[str, Any]) -> Limits:
     limits = Limits()
     given = config.get("limits") or {}
-    known = set(Limits._fields)
+    refuse_unknown(given, Limits._fields, "limits")
     for key, value in given.items():
-        if key not in known:
-            raise UsageError(
-                f"the configuration has the unknown limit {key!r}", hint=f"known: {', '.join(sorted(known))}"
-            )
         limits = _with_number(limits, key, value, f"limits.{key}")
-    for key, variable in (
-        ("connect_s", "S3_CONNECT_TIMEOUT"),
-        ("stall_s", "S3_READ_TIMEOUT"),
-        ("attempts", "S3_MAX_ATTEMPTS"),
-        ("workers", "S3_MAX_FILE_CONCURRENCY"),
-        ("deadline_s", "LADING_DEADLINE_S"),
-        ("stall_s", "LADING_STALL_S"),
-    ):
+    return limits
+
+
+def _limits(env: Mapping[str, str], limits: Limits) -> Limits:
+    for key, variable in _LIMIT_VARIABLES:
         if env.get(variable):
             limits = _with_number(limits, key, env[variable], variable)
     if env.get("LADING_MAX_RATE"):
-        limits = limits._replace(max_rate_bytes_s=parse_rate(env["LADING_MAX_RATE"]))
+        with errors_name("LADING_MAX_RATE"):
+            limits = limits._replace(max_rate_bytes_s=parse_rate(env["LADING_MAX_RATE"]))
     return limits
 
 
 def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:
-    kind = type(getattr(limits, key))
+    default = getattr(limits, key)
+    kind = type(default)
     try:
         number = kind(str(value))
     except ValueError:
@@ -227,7 +246,9 @@ def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:
     least = 0 if key in ("deadline_s", "workers", "max_rate_bytes_s") else 1e-3 if kind is float else 1
     # The first comparison is also false for "nan".
     if not least <= number < float("inf"):
-        raise UsageError(f"{name} is {value!r}", hint=f"use a number of at least {least:g}")
+        what = "a whole number" if kind is int else "bytes per second" if key == "max_rate_bytes_s" else "seconds"
+        example = {"deadline_s": 3600, "workers": 8, "max_rate_bytes_s": 50_000_000}.get(key, getattr(Limits(), key))
+        raise UsageError(f"{name} is {shown(value)}", hint=f"write {what}, at least {least:g}, for example {example:g}")
     return limits._replace(**{key: number})
 
 

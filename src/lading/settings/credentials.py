@@ -5,9 +5,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lading.errors import UsageError
-from lading.settings.storage import rule_values
+from lading.settings.section import errors_name, refuse_unknown
+from lading.settings.storage import check_value, rule_values
 from lading.settings.variables import Variables
 from lading.uri import ModelURI, printable
+
+_EXAMPLE = "{prefix: s3://team-a/, folder: /etc/lading/team-a}"
 
 
 class CredentialRule(NamedTuple):
@@ -29,26 +32,35 @@ class CredentialRule(NamedTuple):
 
 
 def read_credentials(config: Mapping[str, Any]) -> tuple[CredentialRule, ...]:
-    """The rules of the configuration file."""
-    rules = []
-    for item in config.get("credentials") or ():
-        known = (
-            isinstance(item, dict) and isinstance(item.get("prefix"), str) and isinstance(item.get("folder", ""), str)
+    """The rules of the configuration file.  What they hold may be secrets, and is not quoted."""
+    return tuple(_rule(item, number) for number, item in enumerate(config.get("credentials") or (), 1))
+
+
+def _rule(item: object, number: int) -> CredentialRule:
+    where = f"credentials, entry {number}"
+    text = item.get("prefix") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(text, str):
+        raise UsageError(f"{where} has no prefix", hint=f"write {_EXAMPLE}")
+    with errors_name(where):
+        prefix = ModelURI.parse(text)
+    if not prefix.scheme:
+        raise UsageError(f"{where}: the prefix {printable(text)!r} has no scheme", hint=f"write {_EXAMPLE}")
+    where = f"{where} ({printable(prefix.redacted())})"
+    refuse_unknown(item, ("prefix", "folder", "variables"), where)
+    check_rule(item, where)
+    return CredentialRule(prefix, item.get("folder") or "", item.get("variables") or {})
+
+
+def check_rule(item: Mapping[str, Any], where: str) -> None:
+    """Raise for a rule that says neither by a ``folder`` nor by ``variables`` what the variables are."""
+    folder, variables = item.get("folder") or "", item.get("variables") or {}
+    if not isinstance(folder, str) or not isinstance(variables, dict) or not (folder or variables):
+        raise UsageError(
+            f"{where} needs a folder or variables",
+            hint="write folder: /etc/lading/team-a, or variables: {HF_TOKEN: {file: /etc/lading/token}}",
         )
-        if (
-            not known
-            or not isinstance(item.get("variables") or {}, dict)
-            or set(item) - {"prefix", "folder", "variables"}
-        ):
-            raise UsageError(
-                "every entry of credentials needs a prefix, and a folder or variables",
-                hint="for example {prefix: s3://team-a/, folder: /etc/lading/team-a}",
-            )
-        prefix = ModelURI.parse(item["prefix"])
-        if not prefix.scheme:
-            raise UsageError(f"the prefix {printable(item['prefix'])!r} of credentials has no scheme")
-        rules.append(CredentialRule(prefix, item.get("folder", ""), item.get("variables") or {}))
-    return tuple(rules)
+    for name, value in variables.items():
+        check_value(f"{where}: {name}", value)
 
 
 def _covers(prefix: ModelURI, uri: ModelURI) -> bool:

@@ -88,17 +88,22 @@ def rule_values(folder: str, values: Mapping[str, Any], variables: Variables) ->
 
 def read_value(name: str, value: object, variables: Variables) -> str:
     """A text of the configuration, or what is in the file or variable that it names: ``{file: …}``, ``{env: …}``."""
-    if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("file"), str):
+    check_value(name, value)
+    if not isinstance(value, dict):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if "file" in value:
         return read_secret_file(value["file"])
-    if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("env"), str):
-        if value["env"] not in variables:
-            raise UsageError(f"the variable {printable(value['env'])}, which the configuration names, is not set")
-        return variables[value["env"]]
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str | int | float):
-        return str(value)
+    if value["env"] not in variables:
+        raise UsageError(f"the variable {printable(value['env'])}, which the configuration names, is not set")
+    return variables[value["env"]]
+
+
+def check_value(name: str, value: object) -> None:
+    """Raise for a value of the configuration, perhaps a secret, that is neither a text nor says where one is."""
+    where = next(iter(value.items())) if isinstance(value, dict) and len(value) == 1 else ("", None)
+    if isinstance(value, str | int | float) or (where[0] in ("file", "env") and isinstance(where[1], str)):
+        return
     raise UsageError(
-        f"{printable(name)} of the configuration is neither a text nor a reference to one",
-        hint=f"write {printable(name)}: text, or {{file: /path}}, or {{env: NAME}}",
+        f"{printable(name)} is neither a text nor a reference to one",
+        hint=f"write {printable(name.rpartition(' ')[2])}: text, or {{file: /path}}, or {{env: NAME}}",
     )

@@ -9,7 +9,7 @@ https://github.com/kubeflow/model-registry/blob/main/api/openapi/catalog.yaml
 
 from urllib.parse import quote
 
-from lading.errors import NotFound, UsageError
+from lading.errors import NotFound
 from lading.http_client import HttpClient
 from lading.near import near_hint
 from lading.registries import NoSuchModel, Resolution
@@ -32,14 +32,8 @@ class KubeflowCatalog:
 
     def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
-        source = entry.options.get("source")
-        if not isinstance(source, str) or not source:
-            raise UsageError(
-                f"registry {printable(entry.name)} of kind kubeflow-catalog needs a source",
-                hint=f"GET {_ROOTS[0]}/sources of the catalog lists the ids",
-            )
-        self._source = source
-        self._service = Service(entry, settings, http, also=("source",))
+        self._service = Service(entry, settings, http)
+        self._source = str(entry.options["source"])
 
     def resolve(self, reference: Reference) -> Resolution:
         name = reference.model

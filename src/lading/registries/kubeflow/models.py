@@ -41,7 +41,6 @@ _MOST_TRIED = 100
 # What the API takes as a name to look for; it keeps any other name, too.
 _FINDABLE = re.compile(r"[\x20-\x7e]+")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 _ARTIFACT_FACTS = (
     "modelFormatName",
     "modelFormatVersion",
@@ -64,15 +63,16 @@ class KubeflowRegistry:
         self._entry = entry
         self._settings = settings
         self._http = http
+        self._main = self._open(entry)
         self._hosted = {
             "service": str(entry.options.get("service") or "model-registry-service"),
             "domain": str(entry.options.get("domain") or "svc.cluster.local"),
         }
-        self._storage = _storage(entry)
-        for key, value in self._hosted.items():
-            if not _HOST.fullmatch(value):
-                raise UsageError(f"registry {printable(entry.name)} has a {key} that is not a host name")
-        self._main = self._open(entry)
+        # For each storageKey, where the variables are that it stands for: as in ``credentials``.
+        self._storage = {
+            str(key): (rule.get("folder") or "", rule.get("variables") or {})
+            for key, rule in (entry.options.get("storage") or {}).items()
+        }
 
     def resolve(self, reference: Reference) -> Resolution:
         api = self._api(reference.namespace)
@@ -113,7 +113,7 @@ class KubeflowRegistry:
         record(self._api(str(resolution.metadata.get("namespace", ""))), resolution, deployment)
 
     def _open(self, entry: RegistryEntry) -> Service:
-        return Service(entry, self._settings, self._http, also=("service", "domain", "storage"))
+        return Service(entry, self._settings, self._http)
 
     def _api(self, namespace: str) -> Api:
         return Api(self._service(namespace), _ROOTS, "/registered_models")
@@ -290,20 +290,3 @@ def _metadata(reference: Reference, model: Entity, version: Entity, artifact: En
         "artifactProperties": properties(artifact),
     }
     return {key: value for key, value in found.items() if value}
-
-
-def _storage(entry: RegistryEntry) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """For each storageKey, where the variables are that it stands for: as in ``credentials``."""
-    storage = entry.options.get("storage") or {}
-    rules: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for key, rule in storage.items() if isinstance(storage, dict) else [("", None)]:
-        if not isinstance(rule, dict) or set(rule) - {"folder", "variables"}:
-            rule = {"folder": None}
-        folder, variables = rule.get("folder", ""), rule.get("variables") or {}
-        if not isinstance(folder, str) or not isinstance(variables, dict):
-            raise UsageError(
-                f"registry {printable(entry.name)} has a storage that is not understood",
-                hint="write storage: {KEY: {folder: /path}} or {KEY: {variables: {NAME: value}}}",
-            )
-        rules[str(key)] = (folder, variables)
-    return rules
