@@ -134,6 +134,11 @@ def test_a_name_that_the_file_system_refuses_is_a_usage_error(model, tmp_path, a
     ("uri", "message", "hint"),
     [
         ("modle", "there is no file or folder modle", "did you mean model?"),
+        ("s3:bucket/model", "there is no file or folder s3:bucket/model", "did you mean s3://bucket/model?"),
+        ("HTTPS:u:pw@h/m?sig=x", "there is no file or folder ", "did you mean https://***@h/m?sig=***?"),
+        ("model-registry:iris", "there is no file or folder model", "did you mean model-registry://iris?"),
+        ("models:iris/2", "there is no file or folder models:iris/2", "did you mean models:/iris/2?"),
+        ("model:v2", "there is no file or folder model:v2", "did you mean model?"),
         ("model-registry://irs", "registry catalog has no model 'irs'", "did you mean iris?"),
         ("model-registry://iris/v3", "model 'iris' has no version 'v3'", "there is v0, v1, v2"),
         ("model-registry://iris@champ", "model 'iris' has no alias 'champ'", "did you mean champion"),
@@ -207,7 +212,22 @@ def test_a_scheme_that_nobody_reads_is_unsupported(dest):
     outcome = lading("pull", "ftp://127.0.0.1/model", dest)
     assert_refused(outcome, 8, "unsupported", "lading does not read ftp://", "known are local paths, file://")
     assert "oci://, oci+fetch://" in outcome.err
+    assert outcome.err.endswith(" model-registry://, mlflow:// and models:/\n")
     assert "oci+native" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("uri", "hint"),
+    [
+        ("gcs://bucket/model", "did you mean gs?"),
+        ("modelregistry://iris", "did you mean model-registry or "),
+        ("pvc://claim/model", "KServe mounts it"),
+    ],
+)
+def test_a_scheme_that_is_nearly_known_is_named(dest, uri, hint):
+    assert_refused(
+        lading("pull", uri, dest), 8, "unsupported", f"lading does not read {uri.partition(':')[0]}://", hint
+    )
 
 
 def test_strict_verification_refuses_what_nobody_vouches_for(model, dest):

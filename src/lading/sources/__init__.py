@@ -5,7 +5,7 @@ and progress exist once, around it.  A new source is one file here, one line in 
 one contract test.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,9 +13,11 @@ from typing import Protocol, runtime_checkable
 from lading.errors import Unsupported
 from lading.http_client import HttpClient
 from lading.manifest import Digest, File, Manifest
+from lading.near import did_you_mean
+from lading.registries.reference import SCHEMES as NAMES
 from lading.settings import Settings
 from lading.spans import Span
-from lading.uri import ModelURI, printable
+from lading.uri import ModelURI, printable, redact
 
 
 class Sink(Protocol):
@@ -128,15 +130,36 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
     settings = settings.for_uri(uri)
     place = _place(uri, settings)
     if place is None:
-        # One of them is known only to be refused in words of its own.
-        known = ", ".join(f"{scheme}://" for scheme in _SCHEMES if scheme not in ("", "oci+native"))
         raise Unsupported(
-            f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})",
-            hint=f"known are local paths, {known} and model-registry://",
+            f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})", hint=_hint(uri.scheme)
         )
     module, _, name = place.partition(":")
     opener: _Open = getattr(import_module(module), name)
     return opener(uri, settings, http.reaching(settings.network))
+
+
+def meant(path: str) -> str:
+    """``did you mean s3://foo?`` for a path that looks like a URI whose slashes were left out; "" for any other."""
+    scheme, _, rest = path.partition(":")
+    begins = {begin.partition(":")[0]: begin for begin in _begins()}.get(scheme.lower())
+    return f"did you mean {printable(redact(begins + rest))}?" if begins and rest else ""
+
+
+def _hint(scheme: str) -> str:
+    """What there is in the place of a scheme that is not known."""
+    if scheme.lower() == "pvc":
+        return "KServe mounts it: name the folder in which the volume is mounted"
+    begins = list(_begins())
+    near = did_you_mean(scheme.lower(), [begin.partition(":")[0] for begin in begins])
+    return near or f"known are local paths, {', '.join(begins[:-1])} and {begins[-1]}"
+
+
+def _begins() -> Iterator[str]:
+    """How URIs begin."""
+    # One of the sources' is known only to be refused in words of its own.
+    for scheme in (*_SCHEMES, *NAMES):
+        if scheme not in ("", "oci+native"):
+            yield "models:/" if scheme == "models" else f"{scheme}://"
 
 
 def _place(uri: ModelURI, settings: Settings) -> str | None:

@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from lading.http_client import HttpClient
 from lading.manifest import RESERVED_NAMES, File, Manifest
 from lading.near import near_hint
 from lading.settings import Settings
-from lading.sources import Sink
+from lading.sources import Sink, meant
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -104,14 +105,10 @@ class LocalSource:
                     yield _file(prefix + entry.name, Path(entry.path))
 
     def _not_found(self) -> NotFound:
-        parent = self.root.absolute().parent
-        try:
-            names = sorted(os.listdir(parent))
-        except OSError:
-            return NotFound(f"there is no file or folder {printable(str(self.root))}")
-        return NotFound(
-            f"there is no file or folder {printable(str(self.root))}", hint=near_hint(self.root.name, names)
-        )
+        hint = meant(str(self.root))
+        with suppress(OSError):
+            hint = hint or near_hint(self.root.name, os.listdir(self.root.absolute().parent))
+        return NotFound(f"there is no file or folder {printable(str(self.root))}", hint=hint)
 
 
 def _file(path: str, place: Path) -> File:
