@@ -8,7 +8,7 @@ from time import time
 import pytest
 
 from lading.deliver import Request, Session, deliver
-from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, Stalled, Unavailable
+from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, Stalled, Unavailable, Unsupported
 from lading.events import Progress, Resumed, Retried, ignore
 from lading.settings import Limits, Settings
 from servers.faulty_http import (
@@ -328,7 +328,7 @@ def test_an_empty_file_is_delivered(server, destination, pull):
 def test_redirects_without_end_end_the_delivery(server, destination, pull):
     uri = server.put(PATH, CONTENT)
     server.misbehave(PATH, redirect(uri))
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unsupported, match="redirects without end"):
         pull(uri, destination.path)
     destination.assert_untouched()
 
