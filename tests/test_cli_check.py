@@ -109,6 +109,13 @@ def needs(model, destination, environ):
     return outcome.json["needed_bytes"]
 
 
+def test_what_is_there_already_needs_no_room(tmp_path, volume):
+    model = write_model(tmp_path / "model", a=os.urandom(5 * MIB))
+    assert lading("pull", model, volume / "one").code == 0
+    assert needs(model, volume / "one", {}) == 0
+    assert lading("resolve", model, volume / "one", "--json").json["fits"] is True
+
+
 def test_what_the_store_has_is_not_needed_again(tmp_path, volume, environ):
     model = write_model(tmp_path / "model", a=bytes(3 * MIB), b=bytes(2 * MIB), c=b"1")
     assert needs(model, volume / "one", environ) == 5 * MIB + 1

@@ -13,23 +13,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading import place, reuse
 from lading.audit import Untouched
-from lading.disk import disk_error, free_bytes
-from lading.errors import NoSpace
+from lading.disk import disk_error
 from lading.events import AlreadyDelivered, Altered, Delivered, Listener, StraysRemoved, Supplied, Unpacking, ignore
 from lading.finding import ARCHIVES, Finding, Session
 from lading.manifest import File, Manifest
-from lading.measures import size
 from lading.reuse import Holds, unchanged
+from lading.room import lacking_bytes, require_free
 from lading.settings.confidential import read_confidential
 from lading.transfer.journal import Journal
 from lading.transfer.scheduler import Job, Unpacker, transfer
-from lading.uri import printable
 from lading.workspace import Patience, Workspace, open_workspace, remove_tree
 
 if TYPE_CHECKING:
@@ -231,22 +230,9 @@ def _check_space(deliveries: Sequence[_Delivery], store: "Store | None", copied_
 
 
 def _lacking_bytes(delivery: _Delivery) -> int:
-    """What is still to be written of a model, as far as anybody knows."""
-    fetched = delivery.job.listed.by_path()
-    earlier = [span for path, spans in delivery.job.journal.earlier.items() if path in fetched for span in spans]
-    staged = sum(landed.end - landed.start for landed in earlier)
-    present = sum(file.size_bytes or 0 for file in (*delivery.kept.values(), *delivery.supplied.values()))
-    return max(delivery.opened.wanted.finding.needed_bytes - staged - present, 0)
-
-
-def require_free(folder: Path, size_bytes: int) -> None:
-    """Raise ``NoSpace`` unless so many bytes are free where the folder is."""
-    free = free_bytes(folder)
-    if size_bytes > free:
-        raise NoSpace(
-            f"{printable(str(folder))} needs {size(size_bytes)} more and has {size(free)} free",
-            hint="free some space, give a larger volume, or select files by --allow",
-        )
+    present = (*delivery.kept.values(), *delivery.supplied.values())
+    earlier = chain.from_iterable(delivery.job.journal.earlier.values())
+    return lacking_bytes(delivery.opened.wanted.finding, present, earlier)
 
 
 def _unpacker(listed: Manifest, tree: Path, session: Session) -> Unpacker | None:

@@ -22,7 +22,6 @@ from lading.bring import (
     open_destination,
     patience_of,
     publish,
-    require_free,
     stage,
     workspace_of,
 )
@@ -32,6 +31,7 @@ from lading.events import AlreadyDelivered, PastStore, Placed, Retried, WaitingF
 from lading.finding import Finding, Session
 from lading.manifest import Manifest
 from lading.reuse import Holds
+from lading.room import require_free
 from lading.store import Store, Vanished
 from lading.store.eviction import Full, give_way, holders, is_due, make_room, prune, tidy
 from lading.uri import printable
