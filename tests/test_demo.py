@@ -1,7 +1,9 @@
 import re
 import shutil
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,13 @@ def test_it_shows_the_commands_of_the_main_job_in_their_order(story):
         "lading verify models/iris",
         f"lading pull {name}champion /tmp/iris --catalog {EXAMPLES}/catalog.yaml",
     ]
+
+
+def test_what_it_leaves_to_try_can_be_typed_as_it_is(story):
+    here = Path(sys.executable).parent
+    assert f'  $ export PATH="{here}:$PATH"\n  $ lading pull' in story.out
+    assert (here / "lading").is_file()
+    assert "export PATH" not in lading("demo", "--examples", EXAMPLES, environ={"PATH": str(here)}).out
 
 
 def test_it_shows_the_delivered_tree_and_what_the_manifest_says(story):

@@ -6,6 +6,8 @@ staged for the show but the origin.
 
 import contextlib
 import io
+import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -38,6 +40,8 @@ def tell(examples: Path, shown_as: str) -> None:
     show(
         f"\nAll of it went as told, in {duration(time.monotonic() - started_s)}, and its folder is gone.  Yours to try:\n"
     )
+    if shutil.which("lading") is None:
+        show(f'  $ export PATH="{Path(sys.executable).parent}:$PATH"')
     show(f"  $ lading pull {_CHAMPION} /tmp/iris --catalog {shown_as}/catalog.yaml")
 
 
