@@ -37,7 +37,7 @@ def test_every_file_that_is_wrong_is_named(dest):
     assert outcome.out == ""
     assert outcome.err == (
         "error[integrity]: missing weights/part-1.bin; extra weights/stray; changed config.json\n"
-        "hint: remove what is extra or changed, then pull again\n"
+        "hint: pull again, with --remove-strays if what is extra is to go\n"
     )
 
 
@@ -53,10 +53,30 @@ def test_what_is_wrong_is_in_the_json_too(dest):
 
 def test_following_the_hint_repairs_the_folder(dest):
     damage(dest)
-    (dest / "config.json").unlink()
-    (dest / "weights/stray").unlink()
-    assert lading("pull", dest.parent / "model", dest).code == 0
+    assert lading("pull", dest.parent / "model", dest, "--remove-strays").code == 0
     assert lading("verify", dest).code == 0
+
+
+def test_what_is_extra_stays_and_is_told_of_at_each_pull(dest):
+    (dest / "mine").touch()
+    (dest / "weights/mine").touch()
+    warning = f"warning: {dest} also holds what lading did not bring (--remove-strays removes it): mine and 1 more\n"
+    assert lading("pull", dest.parent / "model", dest).err.endswith(f"already holds it; nothing to do\n{warning}")
+    (dest / "config.json").unlink()
+    outcome = lading("pull", dest.parent / "model", dest)
+    assert outcome.err.endswith(warning)
+    assert "delivered 3 files" in outcome.err
+    assert lading("verify", dest).code == 6
+
+
+def test_another_delivery_within_the_folder_is_not_extra(dest):
+    model = dest.parent / "model"
+    outcome = lading("init", model, dest, model / "weights", dest / "weights/more")
+    assert outcome.code == 0
+    assert "warning" not in outcome.err
+    assert [lading("verify", place).code for place in (dest, dest / "weights/more")] == [0, 0]
+    (dest / "weights/more/mine").touch()
+    assert [lading("verify", place).code for place in (dest, dest / "weights/more")] == [0, 6]
 
 
 def test_a_folder_that_lading_did_not_deliver_is_not_found(tmp_path):

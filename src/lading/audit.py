@@ -47,7 +47,7 @@ def audit(destination: Path) -> Audit:
             missing.append(file.path)
         except OSError as error:
             raise disk_error(error, destination / file.path) from error
-    return Audit(manifest, tuple(missing), tuple(_extra(destination, manifest)), tuple(changed))
+    return Audit(manifest, tuple(missing), tuple(extra(destination, manifest)), tuple(changed))
 
 
 def require_clean(audit: Audit) -> None:
@@ -59,9 +59,11 @@ def require_clean(audit: Audit) -> None:
         for kind, paths in (("missing", audit.missing), ("extra", audit.extra), ("changed", audit.changed))
         for path in paths
     ]
-    # A pull looks at sizes only, and leaves alone what it did not bring.
-    first = "remove what is extra or changed, then " if audit.extra or audit.changed else ""
-    raise IntegrityError("; ".join(wrong), hint=f"{first}pull again")
+    # A pull leaves alone what it did not bring.
+    hint = "pull again"
+    if audit.extra:
+        hint += ", with --remove-strays if what is extra is to go"
+    raise IntegrityError("; ".join(wrong), hint=hint)
 
 
 class Untouched:
@@ -137,14 +139,19 @@ def is_as_delivered(place: Path, file: File) -> bool:
     return running.hexdigest() == strongest.value
 
 
-def _extra(destination: Path, manifest: Manifest) -> list[str]:
+def extra(destination: Path, manifest: Manifest) -> list[str]:
+    """Files in a destination that are neither of its model nor below another delivery's destination."""
     known = manifest.by_path()
     found = []
     for folder, folders, names in os.walk(destination):
+        below = os.path.relpath(folder, destination)
+        prefix = "" if below == "." else f"{below}/"
+        if not prefix:
+            folders[:] = [name for name in folders if name not in RESERVED_NAMES]
+        elif any(name in RESERVED_NAMES for name in (*folders, *names)):
+            folders.clear()
+            continue
         # What a link to a folder leads to is not looked at: it is itself what is extra.
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in (*names, *links):
-            path = os.path.relpath(os.path.join(folder, name), destination)
-            if path not in known and path.split("/")[0] not in RESERVED_NAMES:
-                found.append(path)
-    return sorted(found)
+        found += [path for name in (*names, *links) if (path := f"{prefix}{name}") not in known]
+    return sorted(path for path in found if path not in RESERVED_NAMES)

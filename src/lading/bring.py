@@ -19,9 +19,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading import place, reuse
-from lading.audit import Untouched
+from lading.audit import Untouched, extra
 from lading.disk import disk_error
-from lading.events import AlreadyDelivered, Altered, Delivered, Listener, StraysRemoved, Supplied, Unpacking, ignore
+from lading.events import (
+    AlreadyDelivered,
+    Altered,
+    Delivered,
+    Foreign,
+    Listener,
+    StraysRemoved,
+    Supplied,
+    Unpacking,
+    ignore,
+)
 from lading.finding import ARCHIVES, Finding, Session
 from lading.manifest import File, Manifest
 from lading.reuse import Holds, unchanged
@@ -115,6 +125,7 @@ def stage(
                 workspace.dissolve()
                 if store is None:
                     session.listener(AlreadyDelivered(str(destination)))
+                    tell_foreign(workspace, old, session.listener)
                 staged.append(Staged(workspace, None, old))
             else:
                 kept: dict[str, File] = {}
@@ -149,8 +160,10 @@ def publish(staged: Iterable[Staged], started_s: float, listener: Listener) -> d
     for workspace, root, manifest, kept in staged:
         if root is not None:
             manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
-            place.publish(workspace, root, manifest, kept)
+            alone = place.publish(workspace, root, manifest, kept)
             listener(delivered_event(workspace.given, manifest))
+            if not alone:
+                tell_foreign(workspace, manifest, listener)
         manifests[workspace.given] = manifest
     return manifests
 
@@ -169,6 +182,12 @@ def patience_of(session: Session) -> Patience:
     """How long this session waits for another process."""
     retry = session.retry
     return Patience(session.clock, retry.stop, session.listener, partial(retry.check, "waiting for another process"))
+
+
+def tell_foreign(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:
+    """Say what the destination holds besides its model: a server that reads the folder sees it, too."""
+    if foreign := extra(workspace.destination, manifest):
+        listener(Foreign(str(workspace.given), len(foreign), foreign[0]))
 
 
 def delivered_event(destination: Path, manifest: Manifest) -> Delivered:

@@ -41,6 +41,14 @@ class StraysRemoved(NamedTuple):
     example: str
 
 
+class Foreign(NamedTuple):
+    """The destination holds something besides its model, which stays."""
+
+    destination: str
+    files: int
+    example: str
+
+
 class Rehashing(NamedTuple):
     """Files of the destination have other times than when they were delivered; those are hashed again."""
 
@@ -252,6 +260,7 @@ Event = (
     | Listed
     | AlreadyDelivered
     | StraysRemoved
+    | Foreign
     | Rehashing
     | Altered
     | Waiting

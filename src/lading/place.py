@@ -26,22 +26,23 @@ from lading.workspace import Workspace, read_manifest, remove_tree
 _NO_STRAYS = (FILE_NAME, WORKSPACE_NAME, "lost+found")
 
 
-def publish(workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str] = ()) -> None:
+def publish(workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str] = ()) -> bool:
     """Make the destination hold exactly this manifest's files, taken from ``root`` in the workspace.
 
     ``kept`` are the paths that ``root`` lacks because the destination has them, unchanged.
-    Durable when this returns; the workspace is gone then.
+    Durable when this returns; the workspace is gone then.  False says that there may be other files, too.
     """
     try:
         root.mkdir(exist_ok=True)
         if _publish_by_exchange(workspace, root, manifest, kept):
             # The workspace went with the old folder.  One that is here now is another process's.
-            return
+            return True
         _refuse_foreign_folders(workspace, manifest)
         _write(workspace.next, manifest, root, workspace.destination)
         sync_file_system(workspace.destination)
         _publish_by_renames(workspace, root, manifest)
         workspace.dissolve()
+        return False
     except OSError as error:
         raise disk_error(error, error.filename or workspace.destination) from error
 

@@ -23,6 +23,7 @@ from lading.bring import (
     patience_of,
     publish,
     stage,
+    tell_foreign,
     workspace_of,
 )
 from lading.disk import disk_error, nearest
@@ -270,6 +271,7 @@ def _in_place(wanted: Wanted, session: Session) -> Manifest | None:
                 place.note_times(workspace, old)
             workspace.dissolve()
     session.listener(AlreadyDelivered(str(destination)))
+    tell_foreign(workspace, old, session.listener)
     return old
 
 

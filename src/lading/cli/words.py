@@ -24,6 +24,12 @@ def sentence(event: events.Event) -> str:
         case events.StraysRemoved():
             others = f" and {event.strays - 1} more" if event.strays > 1 else ""
             return f"removed from {event.destination} what lading did not bring: {event.example}{others}"
+        case events.Foreign():
+            others = f" and {event.files - 1} more" if event.files > 1 else ""
+            return (
+                f"warning: {event.destination} also holds what lading did not bring (--remove-strays removes it): "
+                f"{event.example}{others}"
+            )
         case events.Rehashing():
             return f"{event.destination} was written to or copied since it was delivered: hashing what may have changed"
         case events.Altered():
@@ -35,7 +41,9 @@ def sentence(event: events.Event) -> str:
             far = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
             return f"waiting: another process fetches {event.uri} into the store, {far} so far"
         case events.PastStore():
-            return f"the store {event.store} cannot be written here: what it lacks is fetched without it"
+            return (
+                f"the store {event.store} is read-only here: files that it does not have go straight to the destination"
+            )
         case events.LastKnown():
             return (
                 f"warning: {event.requested} cannot be resolved now ({event.why}); "
@@ -55,9 +63,9 @@ def sentence(event: events.Event) -> str:
             others = f" and {event.files - 1} more" if event.files > 1 else ""
             return f"not verified, since the origin declares no digest: {event.example}{others}"
         case events.Supplied():
-            return f"the store has {count(event.files, 'file')} of it, {size(event.size_bytes)}"
+            return f"{count(event.files, 'file')} already in the store, {size(event.size_bytes)}"
         case events.Placed():
-            return f"out of the store to {event.destination}: {event.ways}, in {duration(event.seconds)}"
+            return f"placed from the store into {event.destination}: {event.ways}, in {duration(event.seconds)}"
         case events.Evicted():
             return f"evicted {event.uri} from the store, {size(event.freed_bytes)}: {event.why}"
         case events.Unpacking():
@@ -76,9 +84,9 @@ def sentence(event: events.Event) -> str:
                 f"in {duration(event.seconds)}{rate}"
             )
         case events.Recorded():
-            return f"registry {event.registry} knows now that {event.service} in {event.environment} has it"
+            return f"recorded in registry {event.registry}: {event.service} in {event.environment} has it"
         case events.NotRecorded():
-            return f"warning: registry {event.registry} does not know of this delivery: {event.why}"
+            return f"warning: this delivery is not recorded in registry {event.registry}: {event.why}"
         case events.NotTraced():
             return f"warning: no trace is sent: {event.why}" + (f" ({event.hint})" if event.hint else "")
         case _:
@@ -88,22 +96,22 @@ def sentence(event: events.Event) -> str:
 def _of_the_agent(event: events.OfTheAgent) -> str:
     match event:
         case events.Switched():
-            before = f", in the place of {event.before}" if event.before else ""
+            before = f" and replaces {event.before}" if event.before else ""
             return f"{event.version} is in place{before}"
         case events.Loaded():
             return f"the server has loaded {event.version}, in {duration(event.seconds)}"
         case events.RolledBack():
-            again = f"it is not tried again for {duration(event.again_in_s)}"
-            return f"{event.version} is refused ({event.why}); {event.before} is in place again, {again}"
+            again = f"the next try is in {duration(event.again_in_s)}"
+            return f"{event.version} was refused ({event.why}): {event.before} is in place again, {again}"
         case events.Postponed():
-            return f"{event.version} waits: {event.why}"
+            return f"{event.version} is not taken yet: {event.why}"
         case events.Failed():
             return f"error[{event.code}]: {event.why}" + (f" ({event.hint})" if event.hint else "")
         case events.Reconfigured():
-            return f"the configuration is read: {event.deliveries} to keep current"
+            return f"configuration read again: {count(event.deliveries, 'model')} to keep current"
         case events.NotReconfigured():
             hint = f" ({event.hint})" if event.hint else ""
-            return f"the new configuration is not used, the one before still holds: {event.why}{hint}"
+            return f"the new configuration is not used, and the one before stays in force: {event.why}{hint}"
 
 
 def _progress(event: events.Progress) -> str:
