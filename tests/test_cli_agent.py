@@ -69,7 +69,7 @@ def test_an_agent_delivers_answers_probes_and_to_be_stopped_is_no_failure(tmp_pa
         "hint: is the agent running? --port says where it listens",
     )
     with running(environ) as agent:
-        assert "http://127.0.0.1:" in read_until(agent, "shows how it goes")
+        assert "http://127.0.0.1:" in read_until(agent, "status page: ")
         read_until(agent, "is in place")
         assert (tmp_path / "models/iris/config.json").exists()
         for option in ((), ("--live",), ("--started",)):
@@ -147,7 +147,7 @@ def test_a_change_can_end_the_process_with_a_code(tmp_path, config):
     with running(environ) as agent:
         assert agent.wait(30) == 10
     with running(environ) as agent:
-        read_until(agent, "shows how it goes")
+        read_until(agent, "status page: ")
         write_model(tmp_path / "origin", **{"config.json": b"another"})
         assert agent.wait(30) == 10
 
@@ -156,12 +156,12 @@ def test_a_change_can_end_the_process_with_a_code(tmp_path, config):
     ("text", "said"),
     [
         ("deliveries: {a: b}", "deliveries is not a list"),
-        ("deliveries: [5]", "a delivery of the configuration is not a mapping"),
+        ("deliveries: [5]", "deliveries, entry 1 is not a mapping"),
         ("deliveries: [{name: iris}]", "delivery iris has no uri"),
         ("agent: {port: 70000}", "agent.port is 70000"),
         ("{deliveries: [{name: m, uri: /m, destination: /m/m}], agent: {listen: 192.0.2.1}}", "192.0.2.1"),
         ("agent: {token: t0ken}", "unknown key 'token'"),
-        ("agent: {port: 0}", "nothing is to be kept current"),
+        ("agent: {port: 0}", "no deliveries to keep current"),
     ],
 )
 def test_a_configuration_that_is_wrong_is_one_error(tmp_path, text, said):
@@ -176,7 +176,7 @@ def test_a_configuration_that_is_wrong_is_one_error(tmp_path, text, said):
 def test_a_port_that_is_taken_says_so(config):
     environ = config()
     with running(environ) as agent:
-        read_until(agent, "shows how it goes")
+        read_until(agent, "status page: ")
         outcome = lading("agent", environ=environ)
         port = yaml.safe_load(Path(environ["LADING_CONFIG"]).read_text())["agent"]["port"]
         assert outcome.code == 2

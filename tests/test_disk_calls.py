@@ -42,7 +42,7 @@ def test_the_hint_of_a_refusal_is_about_that_refusal() -> None:
         number: disk_error(OSError(number, "why"), "/a").hint for number in (errno.EACCES, errno.EROFS, errno.ELOOP)
     }
     assert "accessible to user" in hints[errno.EACCES]
-    assert "for writing" in hints[errno.EROFS]
+    assert "read-only" in hints[errno.EROFS]
     assert "links" in hints[errno.ELOOP]
 
 

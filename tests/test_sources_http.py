@@ -135,7 +135,7 @@ def test_a_page_in_the_place_of_a_file_is_refused(server, destination, pull, pag
     server.put(urlsplit(target).path, page, headers=HTML, ranges=ranges)
     with pytest.raises(NotAllowed, match="is a web page") as caught:
         pull(server.url + target, destination)
-    assert "log in" in caught.value.hint
+    assert "login page" in caught.value.hint
     assert not destination.exists()
 
 

@@ -28,7 +28,9 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NoSpace(f"{shown}: {why}", hint="free some space, or give a larger volume; the next run resumes")
     if error.errno == errno.EROFS:
-        return NotAllowed(f"{shown}: {why}", hint="mount it for writing, or name a folder elsewhere")
+        return NotAllowed(
+            f"{shown}: {why}", hint="its file system is mounted read-only: mount it for writing, or name another folder"
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         return NotAllowed(f"{shown}: {why}", hint=f"it must be accessible to user {os.geteuid()}")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -36,7 +38,7 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
     if error.errno == errno.ENAMETOOLONG:
         return UsageError(f"{shown}: {why}", hint="most file systems take 255 bytes for a name, and 4095 for a path")
     if error.errno == errno.ELOOP:
-        return UsageError(f"{shown}: {why}", hint="links there lead to each other: look at them")
+        return UsageError(f"{shown}: {why}", hint="symbolic links in this path form a loop")
     if error.errno == errno.EISDIR:
         return UsageError(f"{shown}: {why}", hint="a file is expected there")
     if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):

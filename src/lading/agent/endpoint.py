@@ -82,7 +82,7 @@ def _cannot_listen(error: OSError, settings: AgentSettings) -> UsageError:
         )
     return UsageError(
         f"cannot listen at {printable(settings.listen)}:{settings.port}: {error.strerror or error}",
-        hint="agent.listen is to be an address of this machine, and a port below 1024 may need root",
+        hint="agent.listen must be an address of this machine, and a port below 1024 may need root",
     )
 
 

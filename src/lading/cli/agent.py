@@ -8,7 +8,7 @@ from lading.cli.options import Commands
 def add_to(commands: Commands) -> None:
     command: argparse.ArgumentParser = commands.add_parser(
         "agent",
-        help="keep models current, and say how that goes",
+        help="keep models current; serve health, metrics and a status page",
         description="Keep every model under deliveries in lading.yaml current; health, metrics and a page at agent.port.",
     )
     command.add_argument("--log-format", choices=("text", "json"), help="how events and errors are written")
@@ -38,12 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
         agent = Agent(load, reporter_of, arguments.environ, send=send)
         if not agent.settings.deliveries:
             raise UsageError(
-                "nothing is to be kept current",
+                "there are no deliveries to keep current",
                 hint=f"list deliveries in {printable(str(config_path(arguments.environ)))}, as docs/agent.md shows",
             )
         try:
             with agent.endpoint() as endpoint:
-                output.note(f"{endpoint.url} shows how it goes")
+                output.note(f"health, metrics and status page: {endpoint.url}")
                 return agent.run()
         except (Interrupted, KeyboardInterrupt):
             # What runs until it is stopped has not failed when it is.

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(f"ok: {printable(answer['resolved'])} is readable ({answer['credential']})")
         where = printable(arguments.destination)
-        show(f"ok: {where} takes it ({size(answer['needed_bytes'])} needed, {size(answer['free_bytes'])} free)")
+        show(f"ok: {where} has room for it ({size(answer['needed_bytes'])} needed, {size(answer['free_bytes'])} free)")
     return 0
 
 

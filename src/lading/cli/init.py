@@ -41,7 +41,10 @@ def add_to(commands: Commands) -> None:
     add_transfer_options(command)
     add_output_options(command, "print the manifests of what was delivered as a JSON array")
     command.add_argument(
-        "--health-port", type=int, metavar="PORT", help="say there how it goes, as an agent does, while it runs"
+        "--health-port",
+        type=int,
+        metavar="PORT",
+        help="serve health and a status page there, as an agent does, while it runs",
     )
     command.set_defaults(run=run, failed=failed)
 

@@ -30,8 +30,8 @@ def add_to(commands: Commands) -> None:
 
     action("ls", ls, "list the models: sizes, last use, who needs or keeps them")
     prune_more = " What is needed now, and what is kept, stays."
-    action("prune", prune, "evict by the settings' age and watermarks, and sweep up what nobody needs", prune_more)
-    action("verify", verify, "hash every file again; models that have rotted go to quarantine")
+    action("prune", prune, "evict by the settings' age and watermarks, and remove what nothing needs", prune_more)
+    action("verify", verify, "hash every file again; damaged models go to quarantine")
     path_help = "print the folder of the store, or of a model in it"
     action("path", path, path_help).add_argument("model", metavar="MODEL", nargs="?", help=_MODEL_HELP)
     action("rm", rm, "remove a model").add_argument("model", metavar="MODEL", help=_MODEL_HELP)
@@ -80,7 +80,7 @@ def prune(arguments: argparse.Namespace) -> int:
     for each in gone:
         show(f"evicted {printable(each.uri)}, {size(each.freed_bytes)}: {each.why}")
     if swept_bytes:
-        show(f"swept up {size(swept_bytes)} that nobody needed")
+        show(f"removed {size(swept_bytes)} that nothing needs")
     if not gone and not swept_bytes:
         show("nothing to do")
     return 0
@@ -101,8 +101,8 @@ def verify(arguments: argparse.Namespace) -> int:
     if found.rotten:
         named = "; ".join(f"{each.uri or each.key}: {', '.join(each.paths)}" for each in found.rotten)
         raise IntegrityError(
-            f"{count(len(found.rotten), 'model')} of {found.models} had rotted, now in quarantine: {printable(named)}",
-            hint="what needs them fetches them again; look at the disk",
+            f"{len(found.rotten)} of {count(found.models, 'model')} damaged, and in quarantine now: {printable(named)}",
+            hint="they are fetched again when they are needed; check the disk",
         )
     if not arguments.json:
         show(f"ok: {count(found.models, 'model')}, {size(found.size_bytes)}")
@@ -219,7 +219,7 @@ def _chosen(store: "Store", wanted: str) -> "Model":
         raise NotFound(f"the store has no model {printable(shown)}", hint=hint)
     if len(found) > 1:
         keys = ", ".join(model.key[:_SHOWN_DIGITS] for model in found)
-        raise UsageError(f"{printable(shown)} is {len(found)} models", hint=f"name one of them: {keys}")
+        raise UsageError(f"{printable(shown)} could be any of {len(found)} models", hint=f"name one of them: {keys}")
     return found[0]
 
 

@@ -99,7 +99,7 @@ class HttpSource:
             where = "is" if url == self._url else f"leads to {redact(url)}, which is"
             raise NotAllowed(
                 f"{self._shown} {where} a web page and not a model's file",
-                hint="a page to log in, or that of a folder? name a file, and give the credentials for its host",
+                hint="a login page, or a folder's listing? give the URL of a file, and the credentials for its host",
             )
 
     def _file(self, head: Head) -> File:
