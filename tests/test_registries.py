@@ -328,7 +328,7 @@ def test_registries_are_asked_in_order_and_the_first_that_knows_the_name_answers
     assert found("model-registry://a") == "one"
     assert found("model-registry://b") == "two"
     assert found("model-registry://two/a/v") == "two"
-    with pytest.raises(NotFound, match=r"no registry \(one, two\) has c"):
+    with pytest.raises(NotFound, match=r"no registry \(one, two\) has model-registry://c"):
         found("model-registry://c")
     with pytest.raises(NotFound, match="registry one has no model 'b'"):
         found("model-registry://one/b/v")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import lading
+from command_line import lading, sha256
 from lading import registries
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, UsageError
 from lading.events import PassedOver
@@ -221,6 +221,16 @@ def test_the_explanation_is_printed_before_what_fails(tmp_path):
     assert code == NotFound.exit_code
     assert "registry first: " in out
     assert "registry second: " in out
+
+
+def test_who_is_asked_for_an_explanation_is_not_asked_again(server, tmp_path):
+    catalog = f"models: {{iris: {{versions: {{v1: {{uri: '{server.put('/model.bin', b'1')}'}}}}}}}}".encode()
+    url = server.put("/catalog.yaml", catalog)
+    (tmp_path / "catalog.yaml").write_text(f"include: [{{url: '{url}', digest: '{sha256(catalog)}'}}]")
+    outcome = lading("resolve", "--explain", URI, "--catalog", tmp_path / "catalog.yaml")
+    assert outcome.code == 0, outcome.err
+    assert f"registry catalog: iris/v1 at {server.url}/model.bin (taken)" in outcome.out
+    assert len(server.requests_for("/catalog.yaml")) == 1
 
 
 @pytest.mark.parametrize("archive", [False, True])

@@ -62,13 +62,9 @@ def _differ(first: Resolution, second: Resolution) -> bool:
 
 
 def _taken(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The first answer, unless a registry before it has refused for good."""
-    for each in candidates:
-        if each.resolution is not None:
-            return each
-        if each.final:
-            return None
-    return None
+    """The one that decides, if it knows the name."""
+    decisive = next((each for each in candidates if each.decides), None)
+    return decisive if decisive and decisive.resolution else None
 
 
 def _named(resolution: Resolution) -> str:

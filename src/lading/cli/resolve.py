@@ -18,6 +18,7 @@ from lading.cli.options import (
 if TYPE_CHECKING:
     from lading.finding import Finding
     from lading.manifest import File
+    from lading.registries import Candidate
     from lading.room import Need
 
 _SHOWN_FILES = 20
@@ -47,23 +48,27 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
     request = request_for(arguments, arguments.uri, arguments.destination)
     from lading.cli.output import show, show_json
-    from lading.finding import find
+    from lading.finding import list_files, question_of, resolve
+    from lading.registries import settle
     from lading.room import need_of
 
     explanation: dict[str, Any] = {}
     with silent_session(settings) as session:
+        question = question_of(request, settings)
+        candidates: list[Candidate] = []
         if arguments.explain:
             from lading.cli import explained
-            from lading.pins import split_pin
             from lading.registries import explain
-            from lading.uri import ModelURI, printable
+            from lading.uri import printable
 
-            candidates = explain(split_pin(ModelURI.parse(request.uri))[0], settings, session.http)
+            candidates = explain(question.uri, settings, session.http)
             explanation = explained.report(candidates)
             if not arguments.json:
                 # Before the listing, which may be what fails.
                 show("\n".join((*map(printable, explained.lines(candidates)), "")))
-        finding = find(request, session)
+        # Each registry is asked once, and what was explained is what is listed.
+        resolution = settle(question.uri, candidates) if candidates else resolve(question, session)
+        finding = list_files(request, question, resolution, session)
     need = need_of(finding, request.destination, settings)
     if arguments.json:
         show_json(_report(finding, need) | explanation)

@@ -4,7 +4,7 @@ A registry resolves and never moves bytes.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
 from types import MappingProxyType
@@ -127,6 +127,11 @@ class Candidate(NamedTuple):
     why: str = ""
     final: bool = False
 
+    @property
+    def decides(self) -> bool:
+        """Whether what any other says after it does not count."""
+        return self.resolution is not None or self.final
+
 
 def open_registry(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Registry:
     """The registry that an entry of the configuration describes."""
@@ -148,22 +153,29 @@ def resolve(uri: ModelURI, settings: Settings, http: HttpClient, listener: Liste
     if uri.scheme.lower() not in SCHEMES:
         return Resolution(uri)
     reference, asked, _ = _chosen(uri, settings)
+    return settle(uri, _answers(reference, asked, settings, http), listener)
+
+
+def settle(uri: ModelURI, candidates: Iterable[Candidate], listener: Listener = ignore) -> Resolution:
+    """What the name ``uri`` stands for, by what registries say in their order; takes no more than that needs."""
     told: list[LadingError] = []
-    for registry, resolution, error, _, final in _answers(reference, asked, settings, http):
-        if resolution is not None:
-            return resolution
-        if error is not None:
-            if final:
-                raise error
-            if isinstance(error, Unavailable):
-                listener(PassedOver(registry, error.message))
-            told.append(error)
+    names: list[str] = []
+    for each in candidates:
+        if each.resolution is not None:
+            return each.resolution
+        if each.error is not None:
+            if each.decides:
+                raise each.error
+            if isinstance(each.error, Unavailable):
+                listener(PassedOver(each.registry, each.error.message))
+            told.append(each.error)
+            names.append(each.registry)
     # Not "there is none" while there is one that cannot be asked: it may have it.
     down = [error for error in told if isinstance(error, Unavailable)]
     if down or len(told) == 1:
         raise (down or told)[0]
     raise NotFound(
-        f"no registry ({', '.join(printable(entry.name) for entry in asked)}) has {printable(str(reference))}",
+        f"no registry ({', '.join(map(printable, names))}) has {uri.redacted()}",
         hint=next((error.hint for error in told if error.hint), ""),
     )
 
@@ -185,7 +197,7 @@ def versions(uri: ModelURI, settings: Settings, http: HttpClient) -> VersionName
 
 
 def explain(uri: ModelURI, settings: Settings, http: HttpClient) -> list[Candidate]:
-    """What every configured registry says to ``uri``, in the order in which they would be asked."""
+    """What every configured registry says to ``uri``, in the order in which they would be asked; empty for no name."""
     if uri.scheme.lower() not in SCHEMES:
         return []
     reference, asked, others = _chosen(uri, settings)
