@@ -13,7 +13,7 @@ import shutil
 from collections import UserDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, NotFound
@@ -21,7 +21,7 @@ from lading.manifest import WORKSPACE_NAME, File, Layer, Manifest
 from lading.place import move_into
 from lading.settings import Limits
 from lading.unpack import unpack
-from lading.unpack.tree import Spent, TreeWriter, refused
+from lading.unpack.tree import Archive, Spent, TreeWriter, refused
 from lading.uri import printable
 from lading.workspace import remove_tree
 
@@ -46,14 +46,14 @@ class Layers:
         self._files: _Tree[File] = _Tree()
         self._links: _Tree[str] = _Tree()
 
-    def add(self, file: File, stream: IO[bytes], read_in_order: Callable[[], None] = lambda: None) -> None:
-        """Lay the archive ``file``, whose bytes are ``stream``, on what is there; the errors are those of ``unpack``."""
+    def add(self, file: File, archive: Archive) -> None:
+        """Lay the archive ``file`` on what is there; the errors are those of ``unpack``."""
         self._archive = printable(file.path)
         self._image_folder = (file.layer or Layer()).image_folder
         first = not self._tree.exists()
         root = self._tree if first else self._tree / WORKSPACE_NAME
         writer = TreeWriter(root, self._archive, self._spent, self._image_folder)
-        unpack(file.path, writer, stream, read_in_order)
+        unpack(file.path, writer, archive)
         try:
             for path in sorted(writer.hard_links):
                 self._link_now(writer, path)

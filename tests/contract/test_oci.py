@@ -7,8 +7,8 @@ import tarfile
 import pytest
 from backports import zstd
 
-from lading.deliver import Request, find
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.finding import Request, find
 from lading.manifest import Digest
 from lading.settings import Limits, Network
 from servers.certificates import Authority
@@ -596,8 +596,8 @@ def test_what_landed_of_a_layer_that_was_not_read_yet_is_kept(registry, bring, s
             assert server.wait_for_request(second, timeout_s=40, count=5)
 
     server.on_sent = hold
-    # It is found wrong when all of it is here; by then most of the second one is.
-    server.misbehave(first, wrong_byte(MIB, times=ALWAYS))
+    # In the first header, which its reader does not get past; by then most of the second one is here.
+    server.misbehave(first, wrong_byte(100, times=ALWAYS))
     refused(bring, IntegrityError, limits=Limits(workers=8, attempts=3, stall_s=60.0), span_bytes=MIB // 4)
     server.behave()
     assert set(bring(span_bytes=MIB // 4)[0]) == {"0", "1"}

@@ -4,7 +4,6 @@ Workers take spans of files that are already begun before they begin another fil
 files are open at a time.  The first error stops everyone.
 """
 
-import io
 import os
 import threading
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from lading.disk import disk_error
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted
@@ -35,7 +34,6 @@ _LOOK_EVERY_S = 0.05
 # All threads together, since SIGTERM must end the process well within 5 s.
 _PATIENCE_S = 2.0
 _INTERRUPT_AGAIN_S = 0.2
-_READ_AHEAD_BYTES = 1 << 20
 # Configuration, tokenizer, index: what a server opens before it maps the weights.
 _READ_FIRST = (".json", ".txt", ".yaml", ".model")
 
@@ -43,8 +41,8 @@ _READ_FIRST = (".json", ".txt", ".yaml", ".model")
 class Unpacker(Protocol):
     """Makes a tree of archives."""
 
-    def add(self, file: File, stream: IO[bytes], read_in_order: Callable[[], None]) -> None:
-        """Unpack the next one; ``read_in_order`` is called once ``stream`` will only be read forward."""
+    def add(self, file: File, archive: Follower) -> None:
+        """Unpack the next one."""
         ...
 
     def finish(self) -> Manifest:
@@ -288,7 +286,14 @@ class Transfer:
 
     def _follow(self, job: Job, landing: Landing, size_bytes: int) -> Follower:
         """Let a layer be unpacked, from what has landed of it on."""
-        follower = Follower(landing.place, size_bytes, self._tasks.changed, self._check, landing.hashed_bytes)
+        follower = Follower(
+            landing.place,
+            size_bytes,
+            self._tasks.changed,
+            self._check,
+            landing.hashed_bytes,
+            most_readers=max(1, int(self._bounds.cpus)),
+        )
         for start, end in landing.landed_ranges():
             follower.arrived(start, end)
         with self._tasks.changed:
@@ -299,10 +304,8 @@ class Transfer:
     def _read(self, job: Job, unpacker: Unpacker) -> None:
         """Unpack the layers in their order, each while it lands or when it has landed."""
         for file in job.layers:
-            follower = self._follower(job, file)
-            follower.begin()
-            with io.BufferedReader(follower, _READ_AHEAD_BYTES) as stream:
-                unpacker.add(file, stream, follower.read_in_order)
+            with self._follower(job, file) as follower:
+                unpacker.add(file, follower)
         job.unpacked = unpacker.finish()
         self._tasks.finish()
 

@@ -1,31 +1,29 @@
 """One archive becomes a tree.  A zip is known by its name; anything else is a tar."""
 
 import errno
-from collections.abc import Callable
-from typing import IO
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, Unsupported
 from lading.unpack.tar import DAMAGED_TAR, untar
-from lading.unpack.tree import TreeWriter
+from lading.unpack.tree import Archive, TreeWriter
 from lading.unpack.zip import DAMAGED_ZIP, unzip
 from lading.uri import printable
 
 
-def unpack(name: str, writer: TreeWriter, stream: IO[bytes], read_in_order: Callable[[], None] = lambda: None) -> None:
-    """Unpack the archive called ``name`` from ``stream`` by ``writer``.
+def unpack(name: str, writer: TreeWriter, archive: Archive) -> None:
+    """Unpack the archive called ``name`` by ``writer``.
 
-    ``read_in_order`` is called once the stream will only be read forward.
     ``IntegrityError`` for members that would leave the tree, for a damaged or truncated archive, and
     for more bytes or members than are allowed; ``Unsupported`` for devices and encryption.
     """
     try:
         writer.root.mkdir()
         if name.lower().endswith(".zip"):
-            unzip(stream, writer, read_in_order)
+            unzip(archive, writer)
         else:
-            read_in_order()
-            untar(stream, writer)
+            archive.read_in_order()
+            with archive.open() as stream:
+                untar(stream, writer)
     # Headers of headers of headers, in a tar, are a recursion.
     except (*DAMAGED_TAR, *DAMAGED_ZIP, EOFError, IndexError, RecursionError, ValueError) as error:
         raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {printable(str(error))}") from error

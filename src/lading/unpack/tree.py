@@ -6,8 +6,10 @@ through a link.
 
 import os
 import posixpath
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from isal import isal_zlib
 
@@ -28,11 +30,28 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class Archive(Protocol):
+    """The bytes of an archive, which may still be landing."""
+
+    def open(self) -> IO[bytes]:
+        """A seekable stream with a position of its own."""
+        ...
+
+    def read_beside(self, read: Callable[[IO[bytes]], None]) -> None:
+        """Call ``read`` with a stream of its own in as many threads as are worth it; it must not raise."""
+        ...
+
+    def read_in_order(self) -> None:
+        """Every stream will only be read forward from now on."""
+        ...
+
+
 class Spent:
     """What has been unpacked so far, of all archives of one model together; no more than ``limits`` allow."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._lock = threading.Lock()
         self._members = 0
         self._bytes = 0
 
@@ -42,7 +61,8 @@ class Spent:
             raise refused(archive, f"more than {self._limits.unpack_members} members")
 
     def bytes(self, archive: str, size_bytes: int) -> None:
-        self._bytes += size_bytes
+        with self._lock:
+            self._bytes += size_bytes
         if self._bytes > self._limits.unpack_bytes:
             raise refused(archive, f"more than {self._limits.unpack_bytes} bytes")
 

@@ -1,17 +1,18 @@
-"""A zip, which has its directory at its end."""
+"""A zip, which has its directory at its end, and members that can be inflated beside each other."""
 
 import os
 import stat
 import struct
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable
-from typing import IO, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, NamedTuple, cast
 
 from isal import isal_zlib
 
 from lading.errors import Unsupported
-from lading.unpack.tree import Readable, TreeWriter
+from lading.unpack.tree import Archive, TreeWriter
 from lading.uri import printable
 
 # What the libraries raise of their own; isal types its error as an instance.
@@ -21,76 +22,154 @@ _LINK_BYTES = 4096
 _LOCAL_HEADER = struct.Struct("<26sHH")
 
 
-def unzip(archive: IO[bytes], writer: TreeWriter, read_in_order: Callable[[], None]) -> None:
-    """Write every member, in the order of their bytes."""
-    with zipfile.ZipFile(archive) as bundle:
+def unzip(archive: Archive, writer: TreeWriter) -> None:
+    """Write every member, as many at a time as the archive is read, begun in the order of their bytes."""
+    with archive.open() as stream, zipfile.ZipFile(stream) as bundle:
         members = sorted(bundle.infolist(), key=lambda member: member.header_offset)
-        read_in_order()
-        for member in members:
-            path = writer.path_of(member.filename)
-            if path is None:
-                continue
-            mode = member.external_attr >> 16
-            if member.is_dir():
-                writer.folder(path)
-            elif not path:
-                raise writer.refused("something that is no folder in the place of the model's own")
-            elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                # zipfile inflates the others without a bound.
-                raise Unsupported(
-                    f"the archive packs {printable(member.filename)!r} by method {member.compress_type}",
-                    hint="pack it with the usual deflate",
-                )
-            elif member.flag_bits & 0x1:
-                raise Unsupported(f"the archive's member {printable(member.filename)!r} is encrypted")
-            elif stat.S_ISLNK(mode):
-                with bundle.open(member) as content:
-                    # No more than a path can be long: a link may be a bomb, too.
-                    target = os.fsdecode(content.read(_LINK_BYTES))
-                writer.link(path, target)
-            elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise Unsupported(f"the archive holds {printable(member.filename)!r}, a device or something else")
-            else:
-                deflated = member.compress_type == zipfile.ZIP_DEFLATED
-                packed: Readable = _Deflated(archive, member) if deflated else bundle.open(member)
-                writer.file(path, packed, executable=bool(mode & stat.S_IXUSR))
+    # Of several members of one name the last one counts.
+    contents = {each.path: each for each in _contents(members, writer)}
+    archive.read_in_order()
+    ordered = sorted(contents.values(), key=lambda each: each.member.header_offset)
+    work = _Work(writer, ordered)
+    archive.read_beside(work.take)
+    work.end()
 
 
-class _Deflated:
-    """The content of a zip's member, inflated by isal, which takes less than half the time of zipfile's zlib.
+class _Content(NamedTuple):
+    """A member that has content, and where it belongs."""
+
+    path: str
+    member: zipfile.ZipInfo
+
+    @property
+    def mode(self) -> int:
+        return self.member.external_attr >> 16
+
+
+def _contents(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> Iterator[_Content]:
+    """The members with content, once all of them are known to be what is allowed; folders are made."""
+    for member in members:
+        path = writer.path_of(member.filename)
+        if path is None:
+            continue
+        content = _Content(path, member)
+        if member.is_dir():
+            writer.folder(path)
+        elif not path:
+            raise writer.refused("something that is no folder in the place of the model's own")
+        elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Python's libraries inflate the others without a bound.
+            raise Unsupported(
+                f"the archive packs {printable(member.filename)!r} by method {member.compress_type}",
+                hint="pack it with the usual deflate",
+            )
+        elif member.flag_bits & 0x1:
+            raise Unsupported(f"the archive's member {printable(member.filename)!r} is encrypted")
+        elif content.mode and stat.S_IFMT(content.mode) not in (0, stat.S_IFREG, stat.S_IFLNK):
+            raise Unsupported(f"the archive holds {printable(member.filename)!r}, a device or something else")
+        else:
+            yield content
+
+
+class _Work:
+    """Members to write, taken one after the other by each reader of the archive.
+
+    isal lets go of the interpreter lock: two inflate on two CPUs.
+    """
+
+    def __init__(self, writer: TreeWriter, contents: Iterable[_Content]) -> None:
+        self._writer = writer
+        self._left = iter(contents)
+        self._lock = threading.Lock()
+        self._failed: list[BaseException] = []
+
+    def take(self, stream: IO[bytes]) -> None:
+        """Write members until none is left, or one has failed."""
+        while not self._failed:
+            with self._lock:
+                content = next(self._left, None)
+            if content is None:
+                return
+            try:
+                self._write(stream, content)
+            except _Stopped:
+                return
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+                self._failed.append(error)
+
+    def end(self) -> None:
+        """Raise what went wrong first."""
+        if self._failed:
+            raise self._failed[0]
+
+    def _write(self, stream: IO[bytes], content: _Content) -> None:
+        stored = content.member.compress_type == zipfile.ZIP_STORED
+        packed = (_Stored if stored else _Deflated)(stream, content.member, self._check)
+        if stat.S_ISLNK(content.mode):
+            # No more than a path can be long: a link may be a bomb, too.
+            self._writer.link(content.path, os.fsdecode(packed.read(_LINK_BYTES)))
+        else:
+            self._writer.file(content.path, packed, executable=bool(content.mode & stat.S_IXUSR))
+
+    def _check(self) -> None:
+        if self._failed:
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """Another member has failed."""
+
+
+class _Stored:
+    """The content of a member.
 
     The local header is that of APPNOTE.TXT 4.3.7; size and CRC are those of the directory, and
     are checked at the end.
     """
 
-    def __init__(self, archive: IO[bytes], member: zipfile.ZipInfo) -> None:
-        self._archive = archive
+    def __init__(self, stream: IO[bytes], member: zipfile.ZipInfo, check: Callable[[], None]) -> None:
+        self._stream = stream
         self._member = member
-        archive.seek(member.header_offset)
-        header = archive.read(_LOCAL_HEADER.size)
+        self._check = check
+        stream.seek(member.header_offset)
+        header = stream.read(_LOCAL_HEADER.size)
         if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
             raise zipfile.BadZipFile("a member does not begin where the directory says")
         _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
-        archive.seek(name_bytes + extra_bytes, os.SEEK_CUR)
+        stream.seek(name_bytes + extra_bytes, os.SEEK_CUR)
         self._left = member.compress_size
-        self._inflater = isal_zlib.decompressobj(-zlib.MAX_WBITS)
         self._size = 0
         self._crc = 0
 
     def read(self, size: int) -> bytes:
-        piece = b""
-        while not piece and not self._inflater.eof:
-            packed = self._inflater.unconsumed_tail
-            if not packed:
-                packed = self._archive.read(min(_COPY_BYTES, self._left))
-                self._left -= len(packed)
-                if not packed:
-                    raise zipfile.BadZipFile("a member ends early")
-            piece = self._inflater.decompress(packed, size)
+        self._check()
+        piece = self._next(size)
         self._size += len(piece)
         self._crc = isal_zlib.crc32(piece, self._crc)
         if self._size > self._member.file_size or (
             not piece and (self._size, self._crc) != (self._member.file_size, self._member.CRC)
         ):
             raise zipfile.BadZipFile("a member is not what the directory says")
+        return piece
+
+    def _next(self, size: int) -> bytes:
+        packed = self._stream.read(min(size, self._left))
+        self._left -= len(packed)
+        return packed
+
+
+class _Deflated(_Stored):
+    """Inflated by isal, which takes less than half the time of zipfile's zlib."""
+
+    def __init__(self, stream: IO[bytes], member: zipfile.ZipInfo, check: Callable[[], None]) -> None:
+        super().__init__(stream, member, check)
+        self._inflater = isal_zlib.decompressobj(-zlib.MAX_WBITS)
+
+    def _next(self, size: int) -> bytes:
+        piece = b""
+        while not piece and not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail or super()._next(_COPY_BYTES)
+            if not packed:
+                raise zipfile.BadZipFile("a member ends early")
+            piece = self._inflater.decompress(packed, size)
         return piece
