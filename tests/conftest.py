@@ -3,13 +3,15 @@
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from lading.deliver import Request, Session, deliver
+from lading.deliver import deliver
 from lading.events import Event, Listener, ignore
+from lading.finding import Request, Session
 from lading.manifest import Digest, Manifest
 from lading.settings import Limits, Settings
 from lading.settings.variables import Variables
@@ -118,7 +120,7 @@ def events() -> list[Event]:
 @pytest.fixture
 def new_session(clock, events):
     """Make sessions with the fake clock, from settings as keywords; ``Limits`` of a test are short."""
-    sessions = []
+    sessions = ExitStack()
 
     def make(*, listener: Listener = ignore, **settings) -> Session:
         def tell(event: Event) -> None:
@@ -127,13 +129,10 @@ def new_session(clock, events):
 
         settings["variables"] = Variables(settings.get("variables"))
         settings.setdefault("limits", Limits(stall_s=5.0, connect_s=5.0, attempts=4, workers=4))
-        session = Session(Settings(**settings), tell, clock)
-        sessions.append(session)
-        return session
+        return sessions.enter_context(Session(Settings(**settings), tell, clock))
 
-    yield make
-    for session in sessions:
-        session.http.close()
+    with sessions:
+        yield make
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 
 from lading.azure.credentials import AccountKey, AzureCredentials, Sas
 from lading.credentials import Token
-from lading.deliver import Session
 from lading.errors import NotAllowed, Unavailable, UsageError
 from lading.events import ignore
+from lading.finding import Session
 from lading.settings import Limits, Network, Settings
 from lading.settings.azure import read_azure
 from lading.settings.variables import Variables

@@ -314,5 +314,8 @@ def test_what_is_opened_does_not_go_into_a_store_that_others_read(model, variabl
     outcome = lading("pull", model, tmp_path / "m", environ={**variables, "LADING_STORE": str(tmp_path / "store")})
     assert outcome.code == 2
     assert "an encrypted model is not put into a store" in outcome.err
+    # It is said before anybody is asked.
+    environ = {**variables, "LADING_STORE": str(tmp_path / "store")}
+    assert lading("pull", tmp_path / "nowhere", tmp_path / "m", environ=environ).err == outcome.err
     assert not (tmp_path / "m").exists()
     assert not (tmp_path / "store").exists()

@@ -6,10 +6,10 @@ from itertools import count
 import pytest
 import yaml
 
-from lading.deliver import Request as Wanted
-from lading.deliver import find
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import PassedOver
+from lading.finding import Request as Wanted
+from lading.finding import find
 from lading.manifest import Digest
 from lading.registries import Deployment, explain, open_registry, resolve
 from lading.settings import Settings

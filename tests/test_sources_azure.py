@@ -2,9 +2,9 @@
 
 import pytest
 
-from lading.deliver import Session
 from lading.errors import Unsupported, UsageError
 from lading.events import ignore
+from lading.finding import Session
 from lading.settings import Settings
 from lading.sources import open_source
 from lading.sources.azure import AzureBlobSource, AzureFilesSource

@@ -8,9 +8,9 @@ from itertools import count
 
 import pytest
 
-from lading.deliver import Session
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import ignore
+from lading.finding import Session
 from lading.settings import Limits, Settings
 from lading.sources.gcs import GcsSource
 from lading.uri import ModelURI

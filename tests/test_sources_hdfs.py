@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lading.deliver import Session
 from lading.disk import memory_file
 from lading.errors import NotFound, Unsupported, UsageError
 from lading.events import ignore
+from lading.finding import Session
 from lading.settings import Settings
 from lading.settings.hdfs import STORAGE_KEYS, Hdfs, read_hdfs
 from lading.settings.variables import _OF_HDFS, Variables

@@ -3,8 +3,8 @@
 import pytest
 
 from lading import sources
-from lading.deliver import Request, find
 from lading.events import Listed
+from lading.finding import Request, find
 from lading.manifest import File, Manifest
 from lading.uri import ModelURI
 from servers.trees import read_tree

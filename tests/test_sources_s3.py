@@ -5,9 +5,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
 
 import pytest
 
-from lading.deliver import Session
 from lading.errors import UsageError
 from lading.events import ignore
+from lading.finding import Session
 from lading.settings import Settings
 from lading.sources.s3 import S3Source
 from lading.uri import ModelURI

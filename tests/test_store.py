@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from lading import events as told
-from lading.deliver import Request, deliver, deliver_to_store
+from lading.deliver import deliver, deliver_to_store
 from lading.disk import free_bytes
 from lading.errors import IntegrityError, NoSpace, NotAllowed, Unavailable, Unsupported, UsageError
+from lading.finding import Request
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.settings import Limits, Settings
 from lading.settings.registries import RegistryEntry

@@ -14,9 +14,10 @@ from pathlib import Path
 from kserve_storage.logging import logger
 from kserve_storage.storage_errors import raise_storage_error
 from lading.cli.words import sentence
-from lading.deliver import Request, Session, deliver
+from lading.deliver import deliver
 from lading.errors import LadingError
 from lading.events import Event, Progress
+from lading.finding import Request, Session
 from lading.settings import Settings
 from lading.uri import printable, redact
 
@@ -135,11 +136,8 @@ def _deliver(requests: Sequence[Request], allow: list[str] | None, ignored: list
             settings = settings._replace(allow=tuple(allow))
         if ignored is not None:
             settings = settings._replace(ignore=tuple(ignored))
-        session = Session(settings, _log)
-        try:
+        with Session(settings, _log) as session:
             deliver(requests, session)
-        finally:
-            session.http.close()
     except LadingError as error:
         what = requests[0].uri if len(requests) == 1 else f"one of {len(requests)} models"
         raise_storage_error(_protocol(requests), what, error)

@@ -27,12 +27,9 @@ def pull(
     Settings come from the environment unless given.  Raises ``lading.errors.LadingError``; the
     destination is then as it was, apart from ``.lading/``, from which the next call resumes.
     """
-    session = Session(_adjusted(settings, allow, ignore_patterns, verify), listener)
-    try:
+    with Session(_adjusted(settings, allow, ignore_patterns, verify), listener) as session:
         request = Request(uri, Path(destination), Digest.parse(digest) if digest else None)
         return deliver([request], session)[0]
-    finally:
-        session.http.close()
 
 
 def resolve(uri: str, *, settings: Settings | None = None, listener: Listener = ignore) -> Manifest:
@@ -40,11 +37,8 @@ def resolve(uri: str, *, settings: Settings | None = None, listener: Listener = 
 
     It has the resolved URI, version and pin.  Moves no file.
     """
-    session = Session(_adjusted(settings, (), (), None), listener)
-    try:
+    with Session(_adjusted(settings, (), (), None), listener) as session:
         return find(Request(uri, Path()), session).listed
-    finally:
-        session.http.close()
 
 
 def _adjusted(

@@ -17,7 +17,7 @@ from lading import last_known, registries
 from lading.bring import Wanted, bring
 from lading.errors import NotAllowed, OriginChanged, Unavailable, UsageError
 from lading.events import Retried
-from lading.finding import Finding, Request, Session, find, list_files, question_of, resolve
+from lading.finding import Request, Session, find, list_files, question_of, resolve
 from lading.manifest import Manifest
 from lading.sources import OnThisMachine, Source
 from lading.uri import printable
@@ -25,8 +25,6 @@ from lading.uri import printable
 T = TypeVar("T")
 
 _MOST_LISTINGS = 3
-# What callers have from here.
-__all__ = ["Finding", "Request", "Session", "deliver", "deliver_to_store", "find"]
 
 
 def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:

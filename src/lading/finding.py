@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from lading import registries
 from lading.errors import IntegrityError, NotFound, UsageError
@@ -52,6 +52,8 @@ class Finding(NamedTuple):
 class Session:
     """What deliveries share: settings, a listener, one HTTP client, one clock, one way to stop.
 
+    Its connections are closed at the end of its ``with`` block.
+
     ``sessions`` is how many of them this process has at a time: they share its memory.
     """
 
@@ -72,6 +74,12 @@ class Session:
         self.bounds = bounds(limits.workers, sessions=sessions)
         self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
 
 class Question(NamedTuple):
     """A request as it is put to a registry: the lock file's URI for it, if there is one, and the pin it must have."""
@@ -88,6 +96,11 @@ class Question(NamedTuple):
 
 def question_of(request: Request, settings: Settings) -> Question:
     """What is asked for; ``NotFound`` where a lock file is in force and does not have it."""
+    if settings.store.path and read_confidential(settings.variables):
+        raise UsageError(
+            "an encrypted model is not put into a store, which others read",
+            hint="unset LADING_STORE, or the store in the configuration, for it",
+        )
     requested = ModelURI.parse(request.uri)
     uri, pin = split_pin(locked(requested, Path(settings.lock)) if settings.lock else requested)
     return Question(requested, uri, pin)
@@ -152,22 +165,18 @@ def resolve(question: Question, session: Session) -> Resolution:
 def list_files(request: Request, question: Question, resolution: Resolution, session: Session) -> Finding:
     """Ask the source for its files, and choose those that are wanted."""
     settings = session.settings
-    requested, uri, wanted = question
-    shown = resolution.uri.redacted()
     source = _open(request, resolution, session)
     everything = source.list().with_generated(resolution.generated)
-    exact = resolution.uri
-    if isinstance(source, Pins):
-        exact = source.pin
-        shown = exact.redacted()
+    exact = source.pin if isinstance(source, Pins) else resolution.uri
+    shown = exact.redacted()
     pin = pin_of(everything, resolution.digests)
-    if wanted not in (None, pin):
+    if question.pin not in (None, pin):
         raise IntegrityError(
-            f"{uri.redacted()} is no longer what was pinned: it is {pin} now",
+            f"{question.uri.redacted()} is no longer what was pinned: it is {pin} now",
             hint="its files, their sizes or digests have changed; resolve it again to see what it is",
         )
     if resolution.registry:
-        exact = exact_reference(resolution.registry, resolution.model, resolution.version, uri)
+        exact = exact_reference(resolution.registry, resolution.model, resolution.version, question.uri)
     listed = _as_archive(everything.select(settings.allow, settings.ignore))
     if not listed.files:
         raise NotFound(
@@ -176,25 +185,24 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
         )
     listed = listed.with_generated(registries.metadata_file(resolution, settings))
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
+    listed = _described(listed, question, resolution, settings)
+    listed = listed._replace(resolved=shown, pin=pinned(exact, pin).redacted())
+    return Finding(resolution, source, listed, _vouched(request, resolution, everything))
+
+
+def _described(listed: Manifest, question: Question, resolution: Resolution, settings: Settings) -> Manifest:
+    """The listing with what was asked for, and what a registry says of it."""
     confidential = read_confidential(settings.variables)
-    if confidential and settings.store.path:
-        raise UsageError(
-            "an encrypted model is not put into a store, which others read",
-            hint="unset LADING_STORE, or the store in the configuration, for it",
-        )
-    listed = listed._replace(
-        requested=requested.redacted(),
-        resolved=shown,
+    return listed._replace(
+        requested=question.requested.redacted(),
         origin=resolution.uri.identity(),
         registry=resolution.registry,
         version=resolution.version,
-        pin=pinned(exact, pin).redacted(),
         opened_by=confidential.resource if confidential else "",
         metadata=resolution.metadata,
         asked=question.identity(settings) if resolution.registry else "",
         patterns=settings.patterns,
     )
-    return Finding(resolution, source, listed, _vouched(request, resolution, everything))
 
 
 def _open(request: Request, resolution: Resolution, session: Session) -> Source:

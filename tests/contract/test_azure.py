@@ -5,9 +5,10 @@ from base64 import b64encode
 
 import pytest
 
-from lading.deliver import Request, deliver
+from lading.deliver import deliver
 from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.events import Unverified
+from lading.finding import Request
 from lading.manifest import Digest
 from lading.settings import Limits, Network
 from lading.settings.credentials import CredentialRule

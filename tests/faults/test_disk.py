@@ -5,9 +5,10 @@ import threading
 
 import pytest
 
-from lading.deliver import Request, deliver
+from lading.deliver import deliver
 from lading.disk import free_bytes
 from lading.errors import NoSpace, NotAllowed
+from lading.finding import Request
 from servers.faulty_http import claimed_size, framed
 from servers.trees import MIB, content, read_tree, told, write_tree
 

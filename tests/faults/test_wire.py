@@ -7,9 +7,10 @@ from time import time
 
 import pytest
 
-from lading.deliver import Request, Session, deliver
+from lading.deliver import deliver
 from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, Stalled, Unavailable, Unsupported
 from lading.events import Progress, Resumed, Retried, ignore
+from lading.finding import Request, Session
 from lading.settings import Limits, Settings
 from servers.faulty_http import (
     ALWAYS,

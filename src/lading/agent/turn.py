@@ -59,7 +59,8 @@ class Turn:
 
     def _run(self) -> None:
         try:
-            self.outcome = self._take()
+            with self._session:
+                self.outcome = self._take()
         except LadingError as error:
             self.error = error
         except OSError as error:
@@ -67,5 +68,4 @@ class Turn:
         except Exception as error:  # noqa: BLE001 - one delivery's defect must not end all others
             self.error = defect(error)
         finally:
-            self._session.http.close()
             self._ended()

@@ -1,8 +1,6 @@
 """Options that several commands share, and what comes of them: settings, a request, a session."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -86,14 +84,9 @@ def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> "R
     return Request(uri, Path(destination), Digest.parse(arguments.digest) if arguments.digest else None)
 
 
-@contextmanager
-def silent_session(settings: "Settings") -> Iterator["Session"]:
-    """A session that tells nothing, for commands whose answer is their output; closes its connections."""
+def silent_session(settings: "Settings") -> "Session":
+    """A session that tells nothing, for commands whose answer is their output."""
     from lading.events import ignore
     from lading.finding import Session
 
-    session = Session(settings, ignore)
-    try:
-        yield session
-    finally:
-        session.http.close()
+    return Session(settings, ignore)

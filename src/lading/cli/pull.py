@@ -61,8 +61,5 @@ def deliver_aloud(
                 hear(event)
             tell(event)
 
-        session = Session(settings, listener)
-        try:
+        with Session(settings, listener) as session:
             return deliver(requests, session)
-        finally:
-            session.http.close()
