@@ -157,7 +157,7 @@ def google_federation() -> str:
     [
         ("model.bin", 0),
         ("redirect", 8),
-        ("loop", 5),
+        ("loop", 8),
         ("denied", 4),
         ("missing", 3),
         ("expired", 4),
