@@ -14,9 +14,9 @@ from lading.agent.endpoint import Endpoint
 from lading.agent.hints import Hints
 from lading.agent.kept import let_go
 from lading.agent.metrics import Metrics
-from lading.agent.status import Status
+from lading.agent.status import Doing, Status
 from lading.agent.turn import Turn
-from lading.agent.update import Outcome, in_place, update
+from lading.agent.update import Outcome, in_place, refuse_unreadable, update
 from lading.disk import disk_error
 from lading.errors import Interrupted, LadingError
 from lading.finding import Session
@@ -25,6 +25,7 @@ from lading.otlp import Send
 from lading.retry import Clock, SystemClock
 from lading.settings import Settings, config_path
 from lading.settings.agent import AgentSettings, Delivery, read_agent
+from lading.settings.section import errors_name
 from lading.settings.store import StoreSettings
 from lading.store import Store
 from lading.store.eviction import prune
@@ -73,7 +74,7 @@ class Agent:
         self._host = host or socket.gethostname()
         self._seen = self._stamp()
         self._settings = load()
-        self.settings = read_agent(self._settings)
+        self.settings = _declared(self._settings)
         self.metrics = Metrics()
         self.status = Status(self.metrics)
         self.hints = Hints(self.settings.mlflow_secret_file, unix_time, self.metrics)
@@ -163,7 +164,7 @@ class Agent:
             if not isinstance(event, _UNSAID) and not self._is_said(event):
                 listener(event)
 
-        def doing(word: str) -> None:
+        def doing(word: Doing) -> None:
             if not turn.is_stopped:
                 self.status.change(delivery.name, doing=word)
 
@@ -264,7 +265,7 @@ class Agent:
         self._seen = seen
         try:
             settings = self._load()
-            own = read_agent(settings)
+            own = _declared(settings)
         except Interrupted:
             raise
         except LadingError as error:
@@ -322,6 +323,15 @@ class Agent:
     def _hear_store(self, event: events.Event) -> None:
         self.status.hear("", event)
         self._listen("")(event)
+
+
+def _declared(settings: Settings) -> AgentSettings:
+    """What is to be kept current; raises what the configuration alone tells to be impossible."""
+    own = read_agent(settings)
+    with errors_name(settings.file):
+        for delivery in own.deliveries:
+            refuse_unreadable(delivery)
+    return own
 
 
 def _next_in_s(delivery: Delivery) -> float:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lading import events
 from lading.agent.metrics import Metrics
@@ -10,15 +10,17 @@ from lading.errors import IntegrityError
 from lading.settings.agent import Delivery
 from lading.uri import redact
 
+Doing = Literal["waiting", "asking", "delivering", "switching", "loading"]
+
 
 class State(NamedTuple):
-    """One delivery.  ``doing`` is what happens now, in a word; times are Unix time, zero is never."""
+    """One delivery.  ``doing`` is what happens now; times are Unix time, zero is never."""
 
     name: str
     uri: str
     destination: str
     ready: bool = False
-    doing: str = "waiting"
+    doing: Doing = "waiting"
     version: str = ""
     pin: str = ""
     files: int = 0

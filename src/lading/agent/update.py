@@ -13,13 +13,14 @@ what the server has taken, and goes on from there.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lading import registries
 from lading.agent.kept import Kept
 from lading.agent.policy import held_s, in_range, refused_s
 from lading.agent.record import Record, Refusal, read_record, write_record
 from lading.agent.server import Server
+from lading.agent.status import Doing
 from lading.agent.versions import Versions
 from lading.errors import IntegrityError, Interrupted, LadingError, NotAllowed, NotFound, Unavailable, UsageError
 from lading.events import Loaded, Postponed, RolledBack, Switched
@@ -30,18 +31,21 @@ from lading.pins import split_pin
 from lading.registries.reference import SCHEMES, exact_reference
 from lading.settings import Settings
 from lading.settings.agent import Delivery
+from lading.settings.section import errors_name
+from lading.sources import refuse_unknown
 from lading.uri import ModelURI, printable
 
+Word = Literal["unchanged", "updated", "postponed", "refused"]
 _MOST_TRIED = 20
 
 
 class Outcome(NamedTuple):
-    """How a turn ended: ``unchanged``, ``updated``, ``postponed`` or ``refused``; ``manifest`` is what is in place.
+    """How a turn ended; ``manifest`` is what is in place.
 
     ``waits`` says why a known newer version is not in place, ``exit_code`` that the agent shall end.
     """
 
-    word: str
+    word: Word
     manifest: Manifest | None
     since_s: float = 0.0
     waits: str = ""
@@ -54,7 +58,7 @@ def update(
     *,
     unix_time: Callable[[], float],
     host: str,
-    doing: Callable[[str], None],
+    doing: Callable[[Doing], None],
 ) -> Outcome:
     """Take this delivery's turn; raises what keeps it from being current."""
     return _Turn(delivery, session, unix_time, host, doing).take()
@@ -71,6 +75,27 @@ def _versions(delivery: Delivery, settings: Settings) -> Versions | Kept:
     return Versions(delivery) if delivery.destination else Kept(delivery, settings)
 
 
+def refuse_unreadable(delivery: Delivery) -> None:
+    """Raise for a delivery that no turn could bring, as far as it alone tells."""
+    with errors_name(f"delivery {delivery.name}"):
+        uri = split_pin(ModelURI.parse(delivery.uri))[0]
+        if uri.scheme.lower() in SCHEMES:
+            return
+        refuse_unknown(uri)
+        if delivery.range:
+            raise UsageError(
+                f"{uri.redacted()} is not a name in a registry, and a range of versions is asked for",
+                hint="only a registry can say which versions there are",
+            )
+
+
+class _End(NamedTuple):
+    """How a part of a turn ended, and why a known newer version is not in place."""
+
+    word: Word
+    waits: str = ""
+
+
 class _Turn:
     def __init__(
         self,
@@ -78,7 +103,7 @@ class _Turn:
         session: Session,
         unix_time: Callable[[], float],
         host: str,
-        doing: Callable[[str], None],
+        doing: Callable[[Doing], None],
     ) -> None:
         self._delivery, self._session, self._host, self._doing = delivery, session, host, doing
         self._unix_time = unix_time
@@ -90,16 +115,16 @@ class _Turn:
     def take(self) -> Outcome:
         there = self._versions.manifest(self._versions.current())
         self._doing("asking")
-        word, waits = self._renew(there)
-        word, waits = self._tell() or (word, waits)
-        if word != "unchanged":
+        end = self._renew(there)
+        end = self._load() or end
+        if end.word != "unchanged":
             self._prune()
         current = self._versions.current()
         since_s = _since_s(self._record, current)
-        return Outcome(word, self._versions.manifest(current), since_s, waits, self._exit_code)
+        return Outcome(end.word, self._versions.manifest(current), since_s, end.waits, self._exit_code)
 
-    def _renew(self, there: Manifest | None) -> tuple[str, str]:
-        """Put in place what is wanted now; how that ended, and why not, if it did not."""
+    def _renew(self, there: Manifest | None) -> _End:
+        """Put in place what is wanted now."""
         try:
             found = self._ask(there)
         except Unavailable:
@@ -107,18 +132,18 @@ class _Turn:
             if there is not None or not may_recall or self._delivery.range:
                 raise
             self._recall()
-            return "updated", ""
+            return _End("updated")
         if found is None:
-            return "unchanged", ""
+            return _End("unchanged")
         listed, uri = found
         key = self._versions.key(listed.pin)
         if there is not None and key == self._versions.current():
-            return "unchanged", ""
-        waits = self._wait(key, listed, there)
+            return _End("unchanged")
+        waits = self._why_not_now(key, listed, there)
         if waits:
-            return "postponed", waits
+            return _End("postponed", waits)
         self._bring(key, listed, uri, there)
-        return "updated", ""
+        return _End("updated")
 
     def _ask(self, there: Manifest | None) -> tuple[Manifest, ModelURI] | None:
         """What is to be in place, as it is listed now, and the URI that was asked for it; None if it is in place."""
@@ -128,11 +153,6 @@ class _Turn:
         uri = ModelURI.parse(self._delivery.uri)
         if not self._delivery.range:
             return self._listed(uri, there)
-        if uri.scheme.lower() not in SCHEMES:
-            raise UsageError(
-                f"{uri.redacted()} is not a name in a registry, and a range of versions is asked for",
-                hint="only a registry can say which versions there are",
-            )
         settings, http = self._session.settings, self._session.http
         known = registries.versions(uri, settings, http)
         for name in in_range(self._delivery.range, known.names)[:_MOST_TRIED]:
@@ -152,7 +172,7 @@ class _Turn:
         found = find_other(request, there, self._session) if there is not None else find(request, self._session)
         return (found.listed, uri) if found else None
 
-    def _wait(self, key: str, listed: Manifest, there: Manifest | None) -> str:
+    def _why_not_now(self, key: str, listed: Manifest, there: Manifest | None) -> str:
         """Why a version is not taken now, or ""."""
         now_s = self._unix_time()
         record = self._record.seeing(key, now_s)
@@ -201,8 +221,8 @@ class _Turn:
         self._remember(self._record.placed(key, _name(listed), self._unix_time()))
         self._session.listener(Switched(self._delivery.name, _name(listed), _name(there) if there else ""))
 
-    def _tell(self) -> tuple[str, str] | None:
-        """Let the server take what is in place, if it has not; how the turn ends and why, if that is not well."""
+    def _load(self) -> _End | None:
+        """Let the server take what is in place, if it has not; how the turn ends, if that is not well."""
         key = self._versions.current()
         if self._server is None or key == self._record.loaded:
             return None
@@ -211,7 +231,7 @@ class _Turn:
             return None
         refusal = self._record.refused.get(key)
         if refusal is not None and self._unix_time() < refusal.until_s:
-            return "postponed", f"the server refused it ({refusal.why}), and nothing else is in place"
+            return _End("postponed", f"the server refused it ({refusal.why}), and nothing else is in place")
         manifest = self._versions.manifest(key)
         name = _name(manifest) if manifest else key
         self._doing("loading")
@@ -232,7 +252,7 @@ class _Turn:
         self._exit_code = self._delivery.on_change.exit if self._delivery.on_change else 0
         return None
 
-    def _roll_back(self, key: str, name: str, error: LadingError) -> tuple[str, str]:
+    def _roll_back(self, key: str, name: str, error: LadingError) -> _End:
         """Put back what the server had, and let it take that again."""
         why = f"{error.message}: {error.hint}" if error.hint else error.message
         before = self._record.loaded
@@ -250,7 +270,7 @@ class _Turn:
         except LadingError:
             # Whatever it has taken: the next turn tells it again what is in place.
             self._remember(self._record._replace(loaded=""))
-        return "refused", f"{name} was refused: {why}"
+        return _End("refused", f"{name} was refused: {why}")
 
     def _refuse(self, key: str, why: str) -> float:
         """Leave a version alone for a while; returns for how long."""

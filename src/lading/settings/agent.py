@@ -12,22 +12,44 @@ agent:
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from lading.errors import UsageError
 from lading.settings import Settings, VerifyMode, parse_verify
-from lading.uri import printable
+from lading.settings.ranges import parse_range
+from lading.settings.section import errors_name, read_section, shown
+from lading.uri import ModelURI, printable
 
 PORT = 9090
-LAYOUTS = ("link", "numbered", "folder")
+Layout = Literal["link", "numbered", "folder"]
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
-
-T = TypeVar("T", bound=tuple[Any, ...])
+# Of keys whose default says nothing about them.
+_EXAMPLES = {
+    "name": "iris",
+    "uri": "model-registry://iris@champion",
+    "destination": "/mnt/models/iris",
+    "allow": '["*.onnx"]',
+    "ignore": '["*.md"]',
+    "range": '">=1.2, <2"',
+    "hold_s": "3600",
+    "load": "http://127.0.0.1:8080",
+    "touch": "/mnt/models/changed",
+    "post": "http://127.0.0.1:8080/changed",
+    "exit": "3",
+    "model": "iris",
+    "probe": "{inputs: [{name: x, shape: [1, 4], datatype: FP32, data: [5.1, 3.5, 1.4, 0.2]}]}",
+    "token_file": "/etc/lading/token",
+    "certificate": "/etc/lading/tls.crt",
+    "key": "/etc/lading/tls.key",
+    "mlflow_secret_file": "/etc/lading/mlflow-secret",
+    "canary": "{share: 0.1, hold_s: 3600}",
+    "on_change": "{load: http://127.0.0.1:8080, model: iris}",
+}
 
 
 class Canary(NamedTuple):
@@ -67,10 +89,10 @@ class Delivery(NamedTuple):
     name: str
     uri: str
     destination: str = ""
-    layout: str = "link"
+    layout: Layout = "link"
     every_s: float = 60.0
     jitter: float = 0.1
-    verify: str = ""
+    verify: VerifyMode | None = None
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     range: str = ""
@@ -82,7 +104,7 @@ class Delivery(NamedTuple):
     def settings(self, settings: Settings) -> Settings:
         """The settings with which this model is delivered."""
         return settings._replace(
-            verify=cast(VerifyMode, self.verify) if self.verify else settings.verify,
+            verify=self.verify or settings.verify,
             allow=self.allow or settings.allow,
             ignore=self.ignore or settings.ignore,
         )
@@ -91,8 +113,8 @@ class Delivery(NamedTuple):
 class AgentSettings(NamedTuple):
     """What is kept current, and where that is said.
 
-    ``parallel`` deliveries have their turns at a time.  ``port`` 0 is any free one.  With ``token_file``, all but the health endpoints want its text as a bearer
-    token; ``certificate`` and ``key`` are files of PEM text; ``mlflow_secret_file`` holds the secret of
+    ``parallel`` deliveries have their turns at a time.  ``port`` 0 is any free one.  With ``token_file``, all
+    but the health endpoints want its text as a bearer token; ``certificate`` and ``key`` are files of PEM text; ``mlflow_secret_file`` holds the secret of
     MLflow's webhooks, without which none is believed.
     """
 
@@ -108,24 +130,42 @@ class AgentSettings(NamedTuple):
 
 def read_agent(settings: Settings) -> AgentSettings:
     """The agent's part of the configuration; ``UsageError`` for anything in it that is not understood."""
-    own = _read(AgentSettings, dict(settings.agent), "agent", without=("deliveries",))
-    if not 0 <= own.port < 65536:
+    with errors_name(settings.file):
+        own = _own(settings.agent)
+        has_store = bool(settings.store.path)
+        deliveries = tuple(
+            _delivery(item, number, has_store=has_store) for number, item in enumerate(settings.deliveries, 1)
+        )
+        _refuse_common_places(deliveries)
+    return own._replace(deliveries=deliveries)
+
+
+def _own(item: Mapping[str, Any]) -> AgentSettings:
+    if "deliveries" in item:
+        raise UsageError("agent has the unknown key 'deliveries'", hint="it stands beside agent, not below it")
+    own = read_section(AgentSettings, item, "agent", examples=_EXAMPLES, apart=("deliveries",))
+    if own.port > 65535:
         raise UsageError(f"agent.port is {own.port}", hint="a port is a number up to 65535")
     if own.parallel < 1:
         raise UsageError("agent.parallel is 0", hint="one delivery at a time is the least")
     if bool(own.certificate) != bool(own.key):
-        raise UsageError("agent has a certificate without a key, or a key without a certificate")
-    has_store = bool(settings.store.path)
-    deliveries = tuple(_delivery(item, index, has_store=has_store) for index, item in enumerate(settings.deliveries))
+        lacking = "key" if own.certificate else "certificate"
+        raise UsageError(
+            "agent has a certificate without a key, or a key without a certificate",
+            hint=f"write agent.{lacking}, too, for example {_EXAMPLES[lacking]}",
+        )
+    return own
+
+
+def _refuse_common_places(deliveries: Sequence[Delivery]) -> None:
     for first, second in combinations(deliveries, 2):
         if first.name == second.name:
-            raise UsageError(f"two deliveries are called {printable(first.name)}")
+            raise UsageError(f"two deliveries are called {printable(first.name)}", hint="each needs a name of its own")
         if share_a_place(first, second):
             raise UsageError(
                 f"the destinations of {printable(first.name)} and {printable(second.name)} lie within each other",
                 hint="each needs a folder of its own",
             )
-    return own._replace(deliveries=deliveries)
 
 
 def share_a_place(first: Delivery, second: Delivery) -> bool:
@@ -134,98 +174,86 @@ def share_a_place(first: Delivery, second: Delivery) -> bool:
     return all(places) and os.path.commonpath(places) in places
 
 
-def _delivery(item: Mapping[str, Any], index: int, *, has_store: bool) -> Delivery:
+def _delivery(item: Mapping[str, Any], number: int, *, has_store: bool) -> Delivery:
     item = dict(item)
-    shown = f"delivery {printable(str(item.get('name', index + 1)))}"
+    where = f"delivery {printable(str(item.get('name') or number))}"
     if missing := [key for key in ("name", "uri") if not item.get(key)]:
-        raise UsageError(f"{shown} has no {missing[0]}", hint="each needs a name and a uri, and mostly a destination")
+        raise UsageError(f"{where} has no {missing[0]}", hint="each needs a name and a uri, and mostly a destination")
     if "destination" not in item:
-        _check_kept(item, shown, has_store=has_store)
+        _check_kept(item, where, has_store=has_store)
+    apart: dict[str, Any] = {}
     if "verify" in item:
-        # YAML reads "off" as false.
-        item["verify"] = parse_verify("off" if item["verify"] is False else str(item["verify"]))
-    canary = _read(Canary, _mapping(item.pop("canary", {}), shown), f"{shown}: canary") if "canary" in item else None
-    told = _on_change(_mapping(item.pop("on_change", {}), shown), shown) if "on_change" in item else None
-    delivery = _read(Delivery, item, shown, without=("canary", "on_change"))
+        apart["verify"] = parse_verify(item.pop("verify"), f"{where}: verify")
+    if "canary" in item:
+        apart["canary"] = _canary(_mapping(item.pop("canary"), "canary", where), where)
+    if "on_change" in item:
+        apart["on_change"] = _on_change(_mapping(item.pop("on_change"), "on_change", where), f"{where}: on_change")
+    delivery = read_section(Delivery, item, where, examples=_EXAMPLES)
     if "destination" in item:
-        delivery = delivery._replace(destination=_destination(delivery, shown))
-    _check(delivery, canary, shown)
-    return delivery._replace(canary=canary, on_change=told)
+        delivery = delivery._replace(destination=_destination(delivery, where))
+    _check(delivery, where)
+    return delivery._replace(**apart)
 
 
-def _check_kept(item: Mapping[str, Any], shown: str, *, has_store: bool) -> None:
+def _check_kept(item: Mapping[str, Any], where: str, *, has_store: bool) -> None:
     if not has_store:
         raise UsageError(
-            f"{shown} has no destination, and there is no store that could keep it",
+            f"{where} has no destination, and there is no store that could keep it",
             hint="give it a destination, or the configuration a store.path",
         )
     if of_a_place := [key for key in ("layout", "keep", "on_change") if key in item]:
         raise UsageError(
-            f"{shown} has no destination, and can have no {of_a_place[0]}",
+            f"{where} has no destination, and can have no {of_a_place[0]}",
             hint="it is kept in the store alone: leave that out, or give it a destination",
         )
 
 
-def _destination(delivery: Delivery, shown: str) -> str:
+def _destination(delivery: Delivery, where: str) -> str:
     place = os.path.normpath(delivery.destination)
     if not place.startswith("/") or place == "/":
-        raise UsageError(f"{shown} has the destination {printable(delivery.destination)!r}", hint="write it from / on")
+        raise UsageError(
+            f"{where} has the destination {printable(delivery.destination)!r}", hint=f"write {_EXAMPLES['destination']}"
+        )
     return place
 
 
-def _check(delivery: Delivery, canary: Canary | None, shown: str) -> None:
+def _check(delivery: Delivery, where: str) -> None:
     if not _NAME.fullmatch(delivery.name):
-        raise UsageError(f"{shown} needs another name", hint="letters, digits, dots, dashes and underscores, up to 63")
-    if delivery.layout not in LAYOUTS:
-        raise UsageError(f"{shown} has the layout {delivery.layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
-    if delivery.every_s < 1 or delivery.jitter > 1:
-        raise UsageError(f"{shown} has an every_s below 1, or a jitter above 1")
-    if canary is not None and not 0 < canary.share < 1:
-        raise UsageError(f"{shown} has the canary share {canary.share:g}", hint="write, for example, 0.1 for a tenth")
+        raise UsageError(f"{where} needs another name", hint="letters, digits, dots, dashes and underscores, up to 63")
+    if delivery.every_s < 1:
+        raise UsageError(f"{where}: every_s is {delivery.every_s:g}", hint="write seconds, at least 1")
+    if delivery.jitter > 1:
+        raise UsageError(f"{where}: jitter is {delivery.jitter:g}", hint="write a share of every_s, from 0 to 1")
+    with errors_name(where):
+        ModelURI.parse(delivery.uri)
+        parse_range(delivery.range)
 
 
-def _on_change(item: dict[str, Any], shown: str) -> OnChange:
-    told = _read(OnChange, item, f"{shown}: on_change")
+def _canary(item: Mapping[str, Any], where: str) -> Canary:
+    canary = read_section(Canary, item, f"{where}: canary")
+    if not 0 < canary.share < 1:
+        raise UsageError(f"{where} has the canary share {canary.share:g}", hint="write, for example, 0.1 for a tenth")
+    return canary
+
+
+def _on_change(item: Mapping[str, Any], where: str) -> OnChange:
+    told = read_section(OnChange, item, where, examples=_EXAMPLES)
     ways = [key for key in ("load", "touch", "post", "exit") if getattr(told, key)]
     if len(ways) != 1:
-        raise UsageError(f"{shown}: on_change needs one of load, touch, post and exit")
+        raise UsageError(f"{where} needs one of load, touch, post and exit", hint=f"write {_EXAMPLES['on_change']}")
     for url in filter(None, (told.load, told.post)):
         if urlsplit(url).scheme not in ("http", "https"):
-            raise UsageError(f"{shown}: on_change has the URL {printable(url)!r}", hint="it begins with http://")
+            raise UsageError(f"{where} has the URL {printable(url)!r}", hint="it begins with http:// or https://")
     if told.load and not _MODEL.fullmatch(told.model):
-        raise UsageError(f"{shown}: on_change.load needs model, its name at the server")
+        raise UsageError(f"{where}: load needs model, its name at the server", hint=f"write {_EXAMPLES['on_change']}")
     if told.token_file and not (told.load or told.post):
-        raise UsageError(f"{shown}: on_change has a token_file, and no load or post that it is for")
-    if not 0 <= told.exit < 126:
-        raise UsageError(f"{shown}: on_change.exit is {told.exit}", hint="an exit code is a number up to 125")
+        raise UsageError(f"{where} has a token_file, and no load or post that it is for")
+    if told.exit > 125:
+        raise UsageError(f"{where}: exit is {told.exit}", hint="an exit code is a number up to 125")
     return told
 
 
-def _read(kind: type[T], item: dict[str, Any], shown: str, without: tuple[str, ...] = ()) -> T:
-    """The values of ``item`` as a ``kind``, each of the type that its default has."""
-    defaults: dict[str, Any] = kind._field_defaults  # type: ignore[attr-defined]  # every T is a NamedTuple
-    known: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
-    for key, value in item.items():
-        if key not in known or key in without:
-            raise UsageError(f"{shown} has the unknown key {printable(str(key))!r}", hint=f"known: {', '.join(known)}")
-        default = defaults.get(key, "")
-        if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(text, str) for text in value):
-            item[key] = tuple(value)
-        elif not _fits(value, default):
-            raise UsageError(f"{shown}: {key} is {printable(repr(value))}", hint=f"it is for example {default!r}")
-    return kind(**item)
-
-
-def _fits(value: object, default: object) -> bool:
-    if isinstance(default, int | float):
-        number = isinstance(value, int if isinstance(default, int) else int | float) and not isinstance(value, bool)
-        return number and 0 <= cast(float, value) < float("inf")
-    if isinstance(default, Mapping):
-        return isinstance(value, dict)
-    return isinstance(default, str) and isinstance(value, str)
-
-
-def _mapping(value: object, shown: str) -> dict[str, Any]:
+def _mapping(value: object, key: str, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise UsageError(f"{shown}: canary and on_change are mappings")
-    return dict(value)
+        raise UsageError(f"{where}: {key} is {shown(value)}", hint=f"write a mapping, for example {_EXAMPLES[key]}")
+    return value

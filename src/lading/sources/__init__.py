@@ -127,15 +127,19 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
 
     ``Unsupported`` for a scheme that is not known.
     """
+    refuse_unknown(uri)
     settings = settings.for_uri(uri)
-    place = _place(uri, settings)
-    if place is None:
+    module, _, name = _place(uri, settings).partition(":")
+    opener: _Open = getattr(import_module(module), name)
+    return opener(uri, settings, http.reaching(settings.network))
+
+
+def refuse_unknown(uri: ModelURI) -> None:
+    """Raise ``Unsupported`` for a scheme that is not known."""
+    if uri.scheme.lower() not in _SCHEMES:
         raise Unsupported(
             f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})", hint=_hint(uri.scheme)
         )
-    module, _, name = place.partition(":")
-    opener: _Open = getattr(import_module(module), name)
-    return opener(uri, settings, http.reaching(settings.network))
 
 
 def meant(path: str) -> str:
@@ -162,7 +166,7 @@ def _begins() -> Iterator[str]:
             yield "models:/" if scheme == "models" else f"{scheme}://"
 
 
-def _place(uri: ModelURI, settings: Settings) -> str | None:
+def _place(uri: ModelURI, settings: Settings) -> str:
     """Where the source for ``uri`` is defined: by its scheme; some hosts and paths of https have their own."""
     scheme = uri.scheme.lower()
     if scheme in ("http", "https"):
@@ -178,4 +182,4 @@ def _place(uri: ModelURI, settings: Settings) -> str | None:
                 return _AZURE_FILES if ".file." in service else _AZURE_BLOB
     if scheme == "https" and uri.path.endswith(".git"):
         return _SCHEMES["git+https"]
-    return _SCHEMES.get(scheme)
+    return _SCHEMES[scheme]

@@ -1,0 +1,45 @@
+"""Ranges of versions as the configuration writes them: ``>=1.2, <2`` (https://semver.org)."""
+
+import re
+from typing import NamedTuple
+
+from lading.errors import UsageError
+from lading.uri import printable
+
+# https://semver.org, with the "v" that tags have, and with the minor and patch number left out.
+_VERSION = re.compile(
+    r"v?(0|[1-9]\d{0,17})(?:\.(0|[1-9]\d{0,17}))?(?:\.(0|[1-9]\d{0,17}))?(?:-([0-9A-Za-z.-]{1,200}))?(?:\+[0-9A-Za-z.-]{1,200})?"
+)
+_COMPARATOR = re.compile(r"(>=|<=|>|<|=)\s*(\S+)")
+
+
+class Semver(NamedTuple):
+    """A version that can be compared by semver.org's precedence (11); a pre-release comes before its release."""
+
+    numbers: tuple[int, int, int]
+    release: bool
+    pre: tuple[tuple[bool, int, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Semver | None":
+        """The version called ``text``; None if it is no semantic version."""
+        match = _VERSION.fullmatch(text)
+        if match is None:
+            return None
+        major, minor, patch, pre = match.groups()
+        parts = pre.split(".") if pre else []
+        # Numbers come before words, and are compared as numbers.
+        order = tuple((not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts)
+        return cls((int(major), int(minor or 0), int(patch or 0)), not pre, order)
+
+
+def parse_range(text: str) -> list[tuple[str, Semver]]:
+    """The bounds of a range, each with its operator; ``UsageError`` for what is none."""
+    bounds = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = _COMPARATOR.fullmatch(part)
+        version = match and Semver.parse(match[2])
+        if match is None or version is None:
+            raise UsageError(f"{printable(text)!r} is not a range of versions", hint="for example: >=1.2, <2")
+        bounds.append((match[1], version))
+    return bounds
