@@ -92,9 +92,9 @@ def test_a_word_of_the_command_line_that_is_not_known_has_a_near_one(argv, hint)
         (["model", "dest", "--digest", sha256(b"")], {}, "one digest is given for the 3 files", "a model of one file"),
         (["model-registry://iris", "dest"], {}, "needs a registry", "give --catalog FILE, set LADING_CATALOG"),
         (["model-registry://a/b/c/d", "dest", "--catalog", CATALOG], {}, "is not a registry name", "model@alias"),
-        (["model", "dest"], {"LADING_VERIFY": "maybe"}, "the verification mode is 'maybe'", "auto, strict, off"),
+        (["model", "dest"], {"LADING_VERIFY": "maybe"}, "LADING_VERIFY is 'maybe'", "auto, strict, off"),
         (["model", "dest"], {"LADING_LOG_FORMAT": "xml"}, "LADING_LOG_FORMAT is 'xml'", "text, json"),
-        (["model", "dest"], {"S3_MAX_ATTEMPTS": "none"}, "S3_MAX_ATTEMPTS is 'none'", "a number of at least 1"),
+        (["model", "dest"], {"S3_MAX_ATTEMPTS": "none"}, "S3_MAX_ATTEMPTS is 'none'", "a whole number, at least 1"),
         (["model", "dest"], {"STORAGE_ALLOW_PATTERNS": "[1"}, "STORAGE_ALLOW_PATTERNS is not valid JSON", "*.txt"),
     ],
 )
@@ -358,7 +358,7 @@ def test_an_answer_that_cannot_be_written_is_an_error(model):
     ("number", "code", "said"),
     [(signal.SIGTERM, 143, "stopped by a signal"), (signal.SIGINT, 130, "stopped from the keyboard")],
 )
-def test_a_signal_ends_a_delivery_resumably(tmp_path, dest, number, code, said):
+def test_a_signal_ends_a_delivery_and_nothing_is_promised_that_does_not_hold(tmp_path, dest, number, code, said):
     slow = Slow()
     with serve(tmp_path, slow.handler()) as address:
         process = subprocess.Popen(
@@ -373,5 +373,7 @@ def test_a_signal_ends_a_delivery_resumably(tmp_path, dest, number, code, said):
         _, err = process.communicate(timeout=5)
         slow.go_on.set()
     assert process.returncode == code
-    assert err.decode().endswith(f"error[interrupted]: {said}\nhint: run it again to resume\n")
+    # This origin has no ranges.
+    hint = "run it again: it starts anew, since nothing that has landed can be used again"
+    assert err.decode().endswith(f"error[interrupted]: {said}\nhint: {hint}\n")
     assert contents(dest) == {}
