@@ -12,7 +12,7 @@ from lading.settings import Settings
 from lading.settings.http import read_headers
 from lading.settings.variables import Variables
 from lading.sources.http import file_name
-from servers.faulty_http import Answer, redirect
+from servers.faulty_http import Answer, redirect, status
 from servers.trees import content, read_tree, write_tree
 
 CONTENT = content(300_000)
@@ -149,6 +149,16 @@ def test_a_redirect_to_a_login_is_refused_and_says_where_it_leads(server, destin
     ):
         pull(f"{server.url}/model.bin", destination)
     assert not destination.exists()
+
+
+def test_the_page_of_an_error_that_passes_is_not_the_file(server, destination, pull):
+    url = server.put("/model.bin", CONTENT, headers=HTML)
+    server.misbehave(
+        "/model.bin",
+        status(503, LOGIN, headers=HTML, on=lambda request: request.headers.get("range") == "bytes=0-1023"),
+    )
+    pull(url, destination)
+    assert read_tree(destination) == {"model.bin": CONTENT}
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ class HttpSource:
 
         def attempt() -> tuple[str, bytes]:
             with self._http.open("GET", self._url, headers) as answer:
+                if answer.head.status not in (200, 206, 416):
+                    raise status_error(answer.head, self._shown)
                 return answer.url, _beginning(answer) if _is_called_a_page(answer.head) else b""
 
         url, begins = self._http.retry.call(attempt, what=self._shown)
