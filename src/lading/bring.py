@@ -7,6 +7,7 @@
 Several models share one scheduler, and none is published before all have landed.
 """
 
+import contextlib
 import os
 import time
 from collections import defaultdict
@@ -21,12 +22,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from lading import place, reuse
 from lading.audit import Untouched, extra
 from lading.disk import disk_error
+from lading.errors import DeadlineExceeded, Interrupted, LadingError, Unavailable
 from lading.events import (
     AlreadyDelivered,
     Altered,
     Delivered,
     Foreign,
     Listener,
+    StartedAnew,
     StraysRemoved,
     Supplied,
     Unpacking,
@@ -35,9 +38,9 @@ from lading.events import (
 from lading.finding import ARCHIVES, Finding, Session
 from lading.manifest import File, Manifest
 from lading.reuse import Holds, unchanged
-from lading.room import lacking_bytes, require_free
+from lading.room import lacking_bytes, require_free, usable
 from lading.settings.confidential import read_confidential
-from lading.transfer.journal import Journal
+from lading.transfer.journal import Journal, Landed, read_journal
 from lading.transfer.scheduler import Job, Unpacker, transfer
 from lading.workspace import Patience, Workspace, open_workspace, remove_tree
 
@@ -45,6 +48,10 @@ if TYPE_CHECKING:
     # Loaded where there is one, or where it is asked for.
     from lading.confidential import Opener
     from lading.store import Store
+
+
+_NO_MIDDLE = "its origin does not send part of a file, or does not tell one version from another"
+_ANEW = "it starts anew, since nothing that has landed can be used again"
 
 
 class Wanted(NamedTuple):
@@ -136,14 +143,7 @@ def stage(
                 deliveries.append(_begin(each, kept, session, store, stack))
         _check_space(deliveries, store, copied_bytes)
         opener = _opener(session) if deliveries else None
-        sealed = transfer(
-            [delivery.job for delivery in deliveries],
-            retry=session.retry,
-            bounds=session.bounds,
-            max_rate_bytes_s=session.settings.limits.max_rate_bytes_s,
-            listener=session.listener,
-            interrupt=session.http.interrupt,
-        )
+        sealed = _transfer(deliveries, session)
         for delivery, (root, manifest) in zip(deliveries, list(map(_tree, deliveries, sealed)), strict=True):
             if opener is not None:
                 manifest = opener.open(root, manifest, delivery.kept)
@@ -204,12 +204,15 @@ def _begin(
     opened: Opened, kept: dict[str, File], session: Session, store: "Store | None", stack: ExitStack
 ) -> _Delivery:
     """Decide what is still to fetch, and take over what an earlier attempt staged and what the store has."""
-    (finding, _, _), workspace = opened
+    (finding, destination, _), workspace = opened
     listed, verify = finding.listed, session.settings.verify
     missing = _without(listed, kept)
     journal = Journal(workspace.journal, origin=listed.origin)
     stack.callback(journal.close)
     remove_tree(workspace.tree)
+    if _has_bytes(workspace, missing.files) and not any(usable(missing.files, _earlier(journal))):
+        why = "" if any(map(_can_go_on, missing.files)) else _NO_MIDDLE
+        session.listener(StartedAnew(str(destination), why))
     if journal.earlier:
         workspace.prune_stage(missing.by_path().keys())
     else:
@@ -250,8 +253,62 @@ def _check_space(deliveries: Sequence[_Delivery], store: "Store | None", copied_
 
 def _lacking_bytes(delivery: _Delivery) -> int:
     present = (*delivery.kept.values(), *delivery.supplied.values())
-    earlier = chain.from_iterable(delivery.job.journal.earlier.values())
-    return lacking_bytes(delivery.opened.wanted.finding, present, earlier)
+    return lacking_bytes(delivery.opened.wanted.finding, present, _earlier(delivery.job.journal))
+
+
+def _earlier(journal: Journal) -> Iterable[Landed]:
+    return chain.from_iterable(journal.earlier.values())
+
+
+def _transfer(deliveries: Sequence[_Delivery], session: Session) -> list[Manifest]:
+    try:
+        return transfer(
+            [delivery.job for delivery in deliveries],
+            retry=session.retry,
+            bounds=session.bounds,
+            max_rate_bytes_s=session.settings.limits.max_rate_bytes_s,
+            listener=session.listener,
+            interrupt=session.http.interrupt,
+        )
+    except (Unavailable, Interrupted, KeyboardInterrupt) as error:
+        if not _is_lost(deliveries):
+            raise
+        # Nobody is promised that the next run resumes.
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"run it again: {_ANEW}") from error
+        if isinstance(error, DeadlineExceeded):
+            error.hint = f"raise the deadline: {_ANEW}"
+        elif isinstance(error, Interrupted) or not error.hint:
+            error.hint = f"run it again: {_ANEW}"
+        raise
+
+
+def _is_lost(deliveries: Sequence[_Delivery]) -> bool:
+    """Whether a next run can use nothing of what has landed, or nothing that could have landed."""
+    begun = False
+    for delivery in deliveries:
+        workspace, journal, listed = delivery.opened.workspace, delivery.job.journal, delivery.job.listed
+        with contextlib.suppress(LadingError):
+            journal.flush()
+        if any(usable(listed.files, read_journal(workspace.journal, listed.origin))):
+            return False
+        begun |= _has_bytes(workspace, listed.files) or not any(map(_can_go_on, listed.files))
+    return begun
+
+
+def _can_go_on(file: File) -> bool:
+    """Whether a run can go on where another one ended in the middle of this file."""
+    return file.ranged and bool(file.validator) and file.size_bytes is not None
+
+
+def _has_bytes(workspace: Workspace, files: Iterable[File]) -> bool:
+    """Whether any of these files is in the stage, in part or whole, and not as a link to what a store has."""
+    for file in files if workspace.stage.exists() else ():
+        with contextlib.suppress(OSError):
+            status = os.lstat(workspace.stage / file.path)
+            if status.st_size and status.st_nlink == 1:
+                return True
+    return False
 
 
 def _unpacker(listed: Manifest, tree: Path, session: Session) -> Unpacker | None:

@@ -92,6 +92,13 @@ class LastKnown(NamedTuple):
     why: str
 
 
+class StartedAnew(NamedTuple):
+    """Nothing that an earlier attempt left can be used again; ``why`` is "" where it is not known."""
+
+    destination: str
+    why: str
+
+
 class Resumed(NamedTuple):
     """Verified bytes of an earlier attempt are used again."""
 
@@ -267,6 +274,7 @@ Event = (
     | WaitingForStore
     | PastStore
     | LastKnown
+    | StartedAnew
     | Resumed
     | Progress
     | Retried

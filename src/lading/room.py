@@ -1,7 +1,7 @@
 """Room: where a delivery needs how many bytes.  By way of a store that may be there, here, at both places or at none."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,16 +36,20 @@ def lacking_bytes(finding: Finding, present: Iterable[File], earlier: Iterable[L
     ``present`` files are there already, and of the others what ``earlier`` runs have staged.
     """
     there = {file.path: file.size_bytes or 0 for file in present}
-    fetched = {file.path: file for file in finding.listed.files if file.path not in there}
+    fetched = [file for file in finding.listed.files if file.path not in there]
     # Of the lines of one span the last one counts.
-    spans = {
-        (landed.path, landed.start): landed
-        for landed in earlier
-        if (file := fetched.get(landed.path))
-        and (file.size_bytes, file.validator) == (landed.size_bytes, landed.validator)
-    }
+    spans = {(landed.path, landed.start): landed for landed in usable(fetched, earlier)}
     staged = sum(landed.end - landed.start for landed in spans.values())
     return max(finding.needed_bytes - sum(there.values()) - staged, 0)
+
+
+def usable(files: Iterable[File], earlier: Iterable[Landed]) -> Iterator[Landed]:
+    """What a run can go on with, of what ``earlier`` ones have staged of these files."""
+    fetched = {file.path: file for file in files}
+    for landed in earlier:
+        file = fetched.get(landed.path)
+        if file and (file.size_bytes, file.validator) == (landed.size_bytes, landed.validator):
+            yield landed
 
 
 def require_free(folder: Path, size_bytes: int) -> None:

@@ -92,8 +92,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return code
     except LadingError as error:
         return _fail(arguments, error, error.exit_code)
-    except KeyboardInterrupt:
-        return _fail(arguments, Interrupted("stopped from the keyboard", hint="run it again to resume"), 130)
+    except KeyboardInterrupt as error:
+        hint = str(error) or "run it again to resume"
+        return _fail(arguments, Interrupted("stopped from the keyboard", hint=hint), 130)
     except Exception as error:  # noqa: BLE001 - the last place that can say anything
         return _fail(arguments, defect(error), LadingError.exit_code)
 

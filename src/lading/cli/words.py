@@ -49,6 +49,9 @@ def sentence(event: events.Event) -> str:
                 f"warning: {event.requested} cannot be resolved now ({event.why}); "
                 f"using what it was at {event.known_at}: {event.resolved}"
             )
+        case events.StartedAnew():
+            why = f": {event.why}" if event.why else ""
+            return f"starting anew, since nothing that an earlier run left can be used{why}"
         case events.Resumed():
             return f"resumed: {size(event.size_bytes)} were here already"
         case events.Progress():
