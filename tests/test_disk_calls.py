@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lading.disk import _unescaped, disk_error, free_bytes, is_mount_point, nearest, sync_file_system
+from lading.disk import _unescaped, disk_error, free_bytes, is_mount_point, nearest, sync_file_system, write_whole
 from lading.errors import LadingError
 
 
@@ -86,3 +86,16 @@ def test_what_is_written_can_be_made_durable(tmp_path: Path) -> None:
     sync_file_system(tmp_path)
     with pytest.raises(OSError, match="nowhere"):
         sync_file_system(tmp_path / "nowhere")
+
+
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was_and_nothing_is_beside_it(tmp_path):
+    def torn():
+        yield "new\n"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place = tmp_path / "file"
+    write_whole(place, ["old\n"])
+    with pytest.raises(OSError, match="No space"):
+        write_whole(place, torn())
+    assert place.read_text() == "old\n"
+    assert list(tmp_path.iterdir()) == [place]

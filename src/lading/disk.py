@@ -1,10 +1,12 @@
-"""What lading asks of a file system beyond ``os``: its errors in words, one sync, an atomic exchange."""
+"""What lading asks of a file system beyond ``os``: its errors in words, whole writes, an atomic exchange."""
 
 import ctypes
 import errno
 import fcntl
 import os
 import re
+import secrets
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -204,6 +206,29 @@ def start_writeback(descriptor: int, start: int, size_bytes: int) -> None:
         libc.sync_file_range(
             descriptor, ctypes.c_longlong(start), ctypes.c_longlong(size_bytes), _SYNC_FILE_RANGE_WRITE
         )
+
+
+def write_whole(place: Path, lines: Iterable[str]) -> None:
+    """Write a file that is there with all of these lines, or as it was: also after a power cut."""
+    new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(place)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_file_system(path: Path) -> None:

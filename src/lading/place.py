@@ -16,7 +16,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
-from lading.disk import disk_error, exchange, is_mount_point, sync_file_system
+from lading.disk import disk_error, exchange, is_mount_point, sync_file_system, sync_folder
 from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
 from lading.uri import printable
@@ -135,7 +135,7 @@ def _publish_by_exchange(workspace: Workspace, root: Path, manifest: Manifest, k
         beside.rename(root)
         (root / FILE_NAME).unlink()
         return False
-    _sync_folder(destination.parent)
+    sync_folder(destination.parent)
     remove_tree(beside)
     return True
 
@@ -152,7 +152,7 @@ def _publish_by_renames(workspace: Workspace, root: Path, manifest: Manifest) ->
     _check_sizes(workspace, manifest)
     sync_file_system(destination)
     workspace.next.rename(workspace.manifest)
-    _sync_folder(destination)
+    sync_folder(destination)
 
 
 def _refuse_foreign_folders(workspace: Workspace, manifest: Manifest) -> None:
@@ -258,11 +258,3 @@ def _write(path: Path, manifest: Manifest, *folders: Path) -> None:
         file.writelines(manifest.lines(mtime_ns))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

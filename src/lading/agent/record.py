@@ -6,14 +6,12 @@ Times are Unix time.  A file that cannot be read counts as none: what is in plac
 """
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from lading.disk import disk_error
+from lading.disk import disk_error, write_whole
 
 FORMAT = 1
 _MOST = 100
@@ -88,11 +86,8 @@ def write_record(place: Path, record: Record) -> None:
         "refused": {key: refusal._asdict() for key, refusal in record.refused.items()},
         "seen": dict(record.seen),
     }
-    new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        os.replace(new, place)
+        write_whole(place, [json.dumps(data, indent=1), "\n"])
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise disk_error(error, place) from error

@@ -6,14 +6,12 @@ a model that is loaded is loaded anew, and the one before serves until then.  No
 """
 
 import json
-import os
-import secrets
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lading.disk import disk_error, read_secret_file
+from lading.disk import disk_error, read_secret_file, write_whole
 from lading.errors import Interrupted, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.finding import Session
 from lading.http_client import HttpClient
@@ -118,11 +116,8 @@ class Server:
 
 
 def _write(place: Path, facts: dict[str, str]) -> None:
-    new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        os.replace(new, place)
+        write_whole(place, [json.dumps(facts), "\n"])
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise disk_error(error, place) from error

@@ -24,7 +24,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lading.deliver import deliver
-from lading.disk import disk_error
+from lading.disk import disk_error, sync_folder
 from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.finding import Request, Session
 from lading.manifest import FILE_NAME, Manifest
@@ -145,11 +145,7 @@ class Versions:
         new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
         new.symlink_to(os.path.relpath(self.root / key, place.parent))
         os.replace(new, place)
-        descriptor = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(place.parent)
 
     def _refuse_folder(self) -> None:
         if os.path.lexists(self.destination) and not self.destination.is_symlink():

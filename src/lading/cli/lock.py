@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from lading import lock
     from lading.cli.output import show
-    from lading.disk import disk_error
+    from lading.disk import disk_error, write_whole
     from lading.errors import NotFound
     from lading.finding import Request, find
     from lading.measures import count
@@ -43,11 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
             listed = find(Request(uri, Path()), session).listed
             entries[redact(uri)] = lock.entry(listed)
             show(f"{redact(uri)} is {listed.pin}")
-    # Beside it first, so that whoever reads it meanwhile has the old one or the new one.
-    new = path.with_name(f".{path.name}.new")
     try:
-        new.write_text(lock.dumps(entries), encoding="utf-8")
-        new.replace(path)
+        write_whole(path, [lock.dumps(entries)])
     except OSError as error:
         raise disk_error(error, path) from error
     show(f"{printable(str(path))} locks {count(len(entries), 'model')} now")

@@ -39,7 +39,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from lading.disk import clones, disk_error, place_file
+from lading.disk import clones, disk_error, place_file, write_whole
 from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.events import Listener, ignore
 from lading.manifest import FILE_NAME, STRONG, File, Manifest
@@ -47,7 +47,7 @@ from lading.reuse import Vouched, unchanged
 from lading.settings import Settings, VerifyMode
 from lading.settings.store import StoreSettings
 from lading.store.blobs import ADDRESS, Blobs, link
-from lading.store.files import entries, files_below, has_size, remove_links, write_whole
+from lading.store.files import entries, files_below, has_size, remove_links
 from lading.store.leases import Leases
 from lading.store.references import Answers, References
 from lading.uri import printable

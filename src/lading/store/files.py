@@ -1,24 +1,9 @@
-"""What a store does with files, whatever they are: whole writes, and looks at what others may change meanwhile."""
+"""What a store does with files, whatever they are: looks at what others may change meanwhile."""
 
 import contextlib
 import os
-import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-
-def write_whole(place: Path, lines: Iterable[str]) -> None:
-    """Write a file that is there with all of these lines, or as it was: also after a power cut."""
-    new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(place)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
 
 
 def entries(folder: Path) -> list[Path]:

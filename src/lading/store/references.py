@@ -11,9 +11,10 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lading.disk import write_whole
 from lading.errors import IntegrityError, Unsupported
 from lading.manifest import Manifest
-from lading.store.files import entries, write_whole
+from lading.store.files import entries
 
 
 class Answer(NamedTuple):
