@@ -158,5 +158,5 @@ def test_the_command_says_it_in_the_log_and_where_kubernetes_looks(origin, regis
 def test_the_policy_is_one_of_two_words():
     assert Settings.load({}).offline == "refuse"
     assert Settings.load({"LADING_OFFLINE": "last-known"}).offline == "last-known"
-    with pytest.raises(UsageError, match="offline"):
+    with pytest.raises(UsageError, match="LADING_OFFLINE"):
         Settings.load({"LADING_OFFLINE": "yes"})
