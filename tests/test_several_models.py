@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from command_line import contents, lading
+from command_line import contents, lading, write_model
 from servers.faulty_http import ALWAYS, wrong_byte
 from servers.trees import content
 
@@ -104,3 +104,15 @@ def test_models_that_fit_each_but_not_together_are_refused_before_a_byte_is_read
     assert outcome.code == 7
     assert {request.path for request in server.requests} == {"/models/"}
     assert [path for path in mnt.rglob("*") if path.is_file()] == []
+
+
+def test_it_is_said_of_which_model_nobody_vouches_for_the_files(tmp_path):
+    places = [tmp_path / "a", tmp_path / "one", tmp_path / "b", tmp_path / "two"]
+    for folder in places[::2]:
+        write_model(folder, x=b"1", y=b"2")
+    told = [line for line in lading("init", *places).err.splitlines() if "not verified" in line]
+    assert told == [
+        f"{folder}: not verified, since the origin declares no digest: x and 1 more" for folder in places[::2]
+    ]
+    (tmp_path / "a/x").write_bytes(b"new")
+    assert "\nnot verified, since" in lading("pull", *places[:2]).err

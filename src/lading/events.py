@@ -151,10 +151,11 @@ class Evicted(NamedTuple):
 
 
 class Unverified(NamedTuple):
-    """Files nobody vouches for: the origin declared no digest for them."""
+    """Files nobody vouches for: the origin declared no digest for them.  ``uri`` names one of several models."""
 
     files: int
     example: str
+    uri: str = ""
 
 
 class Unpacking(NamedTuple):

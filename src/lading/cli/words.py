@@ -22,19 +22,17 @@ def sentence(event: events.Event) -> str:
         case events.AlreadyDelivered():
             return f"{event.destination} already holds it; nothing to do"
         case events.StraysRemoved():
-            others = f" and {event.strays - 1} more" if event.strays > 1 else ""
-            return f"removed from {event.destination} what lading did not bring: {event.example}{others}"
+            return f"removed from {event.destination} what lading did not bring: {_some(event.example, event.strays)}"
         case events.Foreign():
-            others = f" and {event.files - 1} more" if event.files > 1 else ""
             return (
                 f"warning: {event.destination} also holds what lading did not bring (--remove-strays removes it): "
-                f"{event.example}{others}"
+                f"{_some(event.example, event.files)}"
             )
         case events.Rehashing():
             return f"{event.destination} was written to or copied since it was delivered: hashing what may have changed"
         case events.Altered():
-            others = f" and {event.files - 1} more" if event.files > 1 else ""
-            return f"changed in {event.destination} since it was delivered, and fetched again: {event.example}{others}"
+            example = _some(event.example, event.files)
+            return f"changed in {event.destination} since it was delivered, and fetched again: {example}"
         case events.Waiting():
             return f"waiting: another process delivers to {event.destination}"
         case events.WaitingForStore():
@@ -63,8 +61,8 @@ def sentence(event: events.Event) -> str:
             # The error that may follow has whole digests.
             return f"trying again{which}{when}: " + _DIGEST.sub(r"\1…", why)
         case events.Unverified():
-            others = f" and {event.files - 1} more" if event.files > 1 else ""
-            return f"not verified, since the origin declares no digest: {event.example}{others}"
+            whose = f"{event.uri}: " if event.uri else ""
+            return f"{whose}not verified, since the origin declares no digest: {_some(event.example, event.files)}"
         case events.Supplied():
             return f"{count(event.files, 'file')} already in the store, {size(event.size_bytes)}"
         case events.Placed():
@@ -76,8 +74,7 @@ def sentence(event: events.Event) -> str:
         case events.Opened():
             plain = ""
             if event.plain_files:
-                others = f" and {event.plain_files - 1} more" if event.plain_files > 1 else ""
-                plain = f"; not encrypted: {event.example}{others}"
+                plain = f"; not encrypted: {_some(event.example, event.plain_files)}"
             return f"opened {count(event.files, 'encrypted file')} with {event.resource}{plain}"
         case events.Delivered():
             # Of less than a second, a rate says nothing.
@@ -94,6 +91,11 @@ def sentence(event: events.Event) -> str:
             return f"warning: no trace is sent: {event.why}" + (f" ({event.hint})" if event.hint else "")
         case _:
             return _of_the_agent(event)
+
+
+def _some(example: str, number: int) -> str:
+    """One of several names, and how many more there are."""
+    return f"{example} and {number - 1} more" if number > 1 else example
 
 
 def _of_the_agent(event: events.OfTheAgent) -> str:

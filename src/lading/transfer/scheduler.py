@@ -104,7 +104,7 @@ def transfer(
     for job in jobs:
         unverified = [file.path for file in job.sealed if not file.verified]
         if unverified:
-            listener(Unverified(len(unverified), min(unverified)))
+            listener(Unverified(len(unverified), min(unverified), job.listed.resolved if len(jobs) > 1 else ""))
     return [job.listed._replace(files=tuple(sorted(job.sealed))) for job in jobs]
 
 
