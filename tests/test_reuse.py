@@ -12,9 +12,10 @@ import lading
 from command_line import write_model
 from lading import events as told
 from lading.audit import audit
+from lading.errors import DeadlineExceeded
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.reuse import is_delivered, unchanged
-from lading.settings import VerifyMode
+from lading.settings import Limits, VerifyMode
 from lading.settings.store import StoreSettings
 from servers.faulty_http import MODIFIED, Answer
 from servers.real_s3 import s3_anonymous
@@ -226,6 +227,17 @@ def test_a_manifest_of_an_older_lading_is_not_believed_before_its_files_are_hash
     place.write_text(json.dumps(manifest))
     assert again() == (0, [told.Rehashing(str(tmp_path / "model"))])
     assert again() == (0, [])
+
+
+def test_hashing_ends_with_the_time_that_is_allowed(again, clock, tmp_path: Path) -> None:
+    os.utime(tmp_path / "model/a.bin")
+
+    def listener(event: told.Event) -> None:
+        if isinstance(event, told.Rehashing):
+            clock.seconds += 100
+
+    with pytest.raises(DeadlineExceeded, match="hashing"):
+        again(listener=listener, limits=Limits(deadline_s=50))
 
 
 @pytest.mark.parametrize("locks", [True, False])

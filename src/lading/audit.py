@@ -70,11 +70,12 @@ class Untouched:
     """Whether a file of a destination is what was delivered: by size and time, or else by its digest.
 
     A copy may have other times, and an older lading noted none: then the file is hashed again, and only here.
-    ``hashed`` are those that were, by path, and whether they are what they were.
+    ``hashed`` are those that were, by path, and whether they are what they were.  ``check`` raises when there is
+    no time left for that.
     """
 
-    def __init__(self, destination: Path, listener: Listener) -> None:
-        self._destination, self._listener = destination, listener
+    def __init__(self, destination: Path, listener: Listener, check: Callable[[], None]) -> None:
+        self._destination, self._listener, self._check = destination, listener, check
         self._root = os.path.realpath(destination)
         self.hashed: dict[str, bool] = {}
 
@@ -88,7 +89,7 @@ class Untouched:
             if not self.hashed:
                 self._listener(Rehashing(str(self._destination)))
             try:
-                self.hashed[file.path] = is_as_delivered(Path(self._root, file.path), file)
+                self.hashed[file.path] = is_as_delivered(Path(self._root, file.path), file, self._check)
             except OSError:
                 # Who may not read it may still replace it.
                 self.hashed[file.path] = False
@@ -121,7 +122,7 @@ def _status(root: str, path: str) -> os.stat_result | None:
     return status if S_ISREG(status.st_mode) and os.path.realpath(place) == place else None
 
 
-def is_as_delivered(place: Path, file: File) -> bool:
+def is_as_delivered(place: Path, file: File, check: Callable[[], None] = lambda: None) -> bool:
     """Whether ``place`` has the file's size and the strongest of its digests; ``OSError`` if it cannot be read."""
     known: list[Digest] = [digest for digest in (file.digest, file.address, *file.verified) if digest is not None]
     status = place.lstat()
@@ -135,6 +136,7 @@ def is_as_delivered(place: Path, file: File) -> bool:
     buffer = memoryview(bytearray(_READ_BYTES))
     with place.open("rb", buffering=0) as content:
         while count := content.readinto(buffer):
+            check()
             running.update(buffer[:count])
     return running.hexdigest() == strongest.value
 

@@ -125,7 +125,7 @@ def stage(
         for each in opened:
             (finding, destination, _), workspace = each
             old = workspace.delivered()
-            untouched = Untouched(destination, session.listener)
+            untouched = untouched_in(destination, session)
             if old is not None and is_in_place(finding, old, untouched, session):
                 if untouched.hashed:
                     place.note_times(workspace, old)
@@ -182,6 +182,11 @@ def patience_of(session: Session) -> Patience:
     """How long this session waits for another process."""
     retry = session.retry
     return Patience(session.clock, retry.stop, session.listener, partial(retry.check, "waiting for another process"))
+
+
+def untouched_in(destination: Path, session: Session) -> Untouched:
+    """What tells whether files of this destination are still what was delivered."""
+    return Untouched(destination, session.listener, partial(session.retry.check, "hashing what may have changed"))
 
 
 def tell_foreign(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lading.audit import Untouched
+from lading.bring import untouched_in
 from lading.errors import Unavailable
 from lading.events import AlreadyDelivered, LastKnown
 from lading.finding import Question, Request, Session
@@ -78,7 +78,7 @@ def _of_the_destination(asked: str, request: Request, session: Session) -> Known
     old = workspace.delivered()
     if old is None or old.asked != asked or not _suffices(old, request, session.settings):
         return None
-    if not all(map(Untouched(request.destination, session.listener), old.files)):
+    if not all(map(untouched_in(request.destination, session), old.files)):
         return None
     since = old.last_known or _moment(workspace.manifest.stat().st_mtime)
     return Known(old._replace(last_known=since), None, "")

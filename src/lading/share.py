@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from lading import place
-from lading.audit import Untouched
 from lading.bring import (
     Opened,
     Staged,
@@ -24,6 +23,7 @@ from lading.bring import (
     publish,
     stage,
     tell_foreign,
+    untouched_in,
     workspace_of,
 )
 from lading.disk import disk_error, nearest
@@ -256,7 +256,7 @@ def _in_place(wanted: Wanted, session: Session) -> Manifest | None:
     finding, destination, _ = wanted
     workspace = Workspace(destination)
     old = workspace.delivered()
-    untouched = Untouched(destination, session.listener)
+    untouched = untouched_in(destination, session)
     if old is None or not is_in_place(finding, old, untouched, session):
         return None
     times_differ = bool(untouched.hashed) and os.access(workspace.destination, os.W_OK)
@@ -304,7 +304,7 @@ def _stage_out(store: Store, key: str, listed: Manifest, workspace: Workspace, s
         stored = _stored(store, key)
         manifest = listed._replace(files=stored.files, archives=stored.archives)
         old = workspace.delivered()
-        if old is not None and _is_same(manifest, old, Untouched(destination, session.listener)):
+        if old is not None and _is_same(manifest, old, untouched_in(destination, session)):
             # Another process was first.
             workspace.dissolve()
             session.listener(AlreadyDelivered(str(destination)))
