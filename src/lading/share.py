@@ -189,8 +189,9 @@ def _share_what_is_there(
 
 
 def _stage_past(store: Store, opened: Sequence[Opened], session: Session) -> list[Staged]:
-    if opened:
-        session.listener(PastStore(str(store.root)))
+    if not opened:
+        return []
+    session.listener(PastStore(str(store.root)))
     return stage(opened, session)
 
 
