@@ -37,7 +37,7 @@ def test_every_file_that_is_wrong_is_named(dest):
     assert outcome.out == ""
     assert outcome.err == (
         "error[integrity]: missing weights/part-1.bin; extra weights/stray; changed config.json\n"
-        "hint: pull again, with --remove-strays if what is extra is to go\n"
+        "hint: pull again; with --remove-strays, all that is not of this model goes\n"
     )
 
 
@@ -60,7 +60,10 @@ def test_following_the_hint_repairs_the_folder(dest):
 def test_what_is_extra_stays_and_is_told_of_at_each_pull(dest):
     (dest / "mine").touch()
     (dest / "weights/mine").touch()
-    warning = f"warning: {dest} also holds what lading did not bring (--remove-strays removes it): mine and 1 more\n"
+    warning = (
+        f"warning: {dest} also holds what lading did not bring: mine and 1 more "
+        "(--remove-strays removes all that is not of this model)\n"
+    )
     assert lading("pull", dest.parent / "model", dest).err.endswith(f"already holds it; nothing to do\n{warning}")
     (dest / "config.json").unlink()
     outcome = lading("pull", dest.parent / "model", dest)

@@ -62,7 +62,7 @@ def require_clean(audit: Audit) -> None:
     # A pull leaves alone what it did not bring.
     hint = "pull again"
     if audit.extra:
-        hint += ", with --remove-strays if what is extra is to go"
+        hint += "; with --remove-strays, all that is not of this model goes"
     raise IntegrityError("; ".join(wrong), hint=hint)
 
 

@@ -25,8 +25,8 @@ def sentence(event: events.Event) -> str:
             return f"removed from {event.destination} what lading did not bring: {_some(event.example, event.strays)}"
         case events.Foreign():
             return (
-                f"warning: {event.destination} also holds what lading did not bring (--remove-strays removes it): "
-                f"{_some(event.example, event.files)}"
+                f"warning: {event.destination} also holds what lading did not bring: "
+                f"{_some(event.example, event.files)} (--remove-strays removes all that is not of this model)"
             )
         case events.Rehashing():
             return f"{event.destination} was written to or copied since it was delivered: hashing what may have changed"
