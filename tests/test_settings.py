@@ -415,7 +415,7 @@ def test_verification_can_be_off_although_yaml_takes_the_word_for_a_boolean(tmp_
         ("registries: [{name: a, kind: catalog, path: x}, {name: a, kind: catalog, path: y}]", "same name"),
         ("registries: [{name: a, kind: foo}]", "lading.yaml: registry a is of the unknown kind 'foo'"),
         ("registries: [{name: a, kind: catalog}]", "registry a of kind catalog needs a path"),
-        ("registries: [{name: a, kind: kubeflow}]", "registry a needs a url"),
+        ("registries: [{name: a, kind: kubeflow}]", "registry a needs url"),
         ("registries: [{name: a, kind: kubeflow, url: https://h, login: foo}]", "has a login that is not a mapping"),
         ("registries: [{name: a, kind: kubeflow, url: https://h, login: {tokn: x}}]", "a login that is not understood"),
         (
@@ -423,7 +423,10 @@ def test_verification_can_be_off_although_yaml_takes_the_word_for_a_boolean(tmp_
             "login.token is neither a text",
         ),
         ("registries: [{name: a, kind: kubeflow, url: https://h, tls: {cert: x}}]", "tls has the unknown key 'cert'"),
-        ("registries: [{name: a, kind: kubeflow, url: https://h, attempts: 2.5}]", "registry a has a wrong attempts"),
+        (
+            "registries: [{name: a, kind: kubeflow, url: https://h, attempts: 2.5}]",
+            "registry a has attempts that is not a whole number",
+        ),
         ("registries: [{name: a, kind: mlflow, url: 'sqlite:///x'}]", "not a store of its client"),
         (
             "registries: [{name: a, kind: catalog, path: x, metadata_file: ../x}]",

@@ -237,7 +237,7 @@ def _limits(env: Mapping[str, str], limits: Limits) -> Limits:
 
 
 def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:
-    default = getattr(limits, key)
+    default = getattr(Limits(), key)
     kind = type(default)
     try:
         number = kind(str(value))
@@ -246,9 +246,13 @@ def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:
     least = 0 if key in ("deadline_s", "workers", "max_rate_bytes_s") else 1e-3 if kind is float else 1
     # The first comparison is also false for "nan".
     if not least <= number < float("inf"):
-        what = "a whole number" if kind is int else "bytes per second" if key == "max_rate_bytes_s" else "seconds"
-        example = {"deadline_s": 3600, "workers": 8, "max_rate_bytes_s": 50_000_000}.get(key, getattr(Limits(), key))
-        raise UsageError(f"{name} is {shown(value)}", hint=f"write {what}, at least {least:g}, for example {example:g}")
+        if kind is int:
+            hint = f"write a whole number, at least {least:g}, for example {default or 8}"
+        elif key == "max_rate_bytes_s":
+            hint = "write bytes per second, for example 50000000"
+        else:
+            hint = f"write seconds, for example {default or 3600:g}"
+        raise UsageError(f"{name} is {shown(value)}", hint=hint)
     return limits._replace(**{key: number})
 
 

@@ -100,7 +100,8 @@ def check_entry(entry: RegistryEntry) -> None:
     if entry.kind not in KINDS:
         raise unknown_kind(entry, KINDS)
     options = entry.options
-    refuse_unknown(options, KINDS[entry.kind], f"registry {printable(entry.name)}")
+    own = [key for key in RegistryEntry._fields if key != "options"]
+    refuse_unknown(options, (*own, *KINDS[entry.kind]), f"registry {printable(entry.name)}")
     if entry.kind == "catalog":
         paths = options.get("path")
         paths = [paths] if isinstance(paths, str) else paths
@@ -125,13 +126,14 @@ def unknown_kind(entry: RegistryEntry, known: Iterable[str]) -> UsageError:
 
 def _check_server(entry: RegistryEntry) -> None:
     name, options = entry.name, entry.options
-    if entry.kind == "mlflow":
-        _refuse_other_stores(entry)
+    if entry.kind == "mlflow" and isinstance(options.get("url"), str):
+        _refuse_other_stores(name, options["url"])
     for key in ("url", "artifacts_url"):
-        url = options.get(key)
-        if (key == "url" or url) and not (isinstance(url, str) and _is_plain(url)):
-            hint = "write url: https://registry.example.com, and its credential as login"
-            raise _wrong(name, f"needs {'a' if key == 'url' else 'an'} {key} without user, query and fragment", hint)
+        url, hint = options.get(key), "write https://registry.example.com, and its credential as login"
+        if not isinstance(url, str) and (url or key == "url"):
+            raise _wrong(name, f"needs {key}", hint)
+        if url and not _is_plain(url):
+            raise _wrong(name, f"needs as {key} an http or https URL without user, query and fragment", hint)
     tls = options.get("tls") or {}
     if not isinstance(tls, dict):
         raise _wrong(name, "has a tls that is not a mapping", "write tls: {ca: /etc/lading/ca.crt}")
@@ -144,8 +146,8 @@ def _check_server(entry: RegistryEntry) -> None:
         value, least = options.get(key, 1), 1 if key == "attempts" else 0.001
         kinds = int if key == "attempts" else int | float
         if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < _MOST_S:
-            what = "a whole number from 1 on" if key == "attempts" else f"seconds, fewer than {_MOST_S:g}"
-            raise _wrong(name, f"has a wrong {key}", f"write {what}")
+            what = "a whole number from 1 on" if key == "attempts" else f"a number of seconds below {_MOST_S:g}"
+            raise _wrong(name, f"has {key} that is not {what}", f"write {key}: 3")
     folders = options.get("folders") or []
     if not isinstance(folders, list) or not all(isinstance(item, str) and item.startswith("/") for item in folders):
         raise _wrong(name, "has folders that are not a list of absolute paths", "write folders: [/srv/models]")
@@ -167,7 +169,8 @@ def _check_login(name: str, login: Any) -> None:
                 f"{where} needs a region and a service", hint="for example {region: eu-west-1, service: execute-api}"
             )
         if key == "oidc" and (not login.get("client_id") or ("issuer" in login) == ("token_url" in login)):
-            raise UsageError(f"{where} needs a client_id and either an issuer or a token_url")
+            hint = "for example {client_id: lading, issuer: https://idp.example.com, client_secret: {file: /etc/lading/secret}}"
+            raise UsageError(f"{where} needs a client_id and either an issuer or a token_url", hint=hint)
     elif keys not in (set(), {"token"}, {"user", "password"}):
         raise _wrong(name, "has a login that is not understood", hint)
     for key, value in login.items():
@@ -176,7 +179,8 @@ def _check_login(name: str, login: Any) -> None:
 
 def _check_kubeflow(entry: RegistryEntry) -> None:
     for key in ("service", "domain"):
-        if entry.options.get(key) and not _HOST.fullmatch(str(entry.options[key])):
+        host = entry.options.get(key)
+        if host and not (isinstance(host, str) and _HOST.fullmatch(host)):
             raise _wrong(entry.name, f"has a {key} that is not a host name", "write letters, digits, dashes and dots")
     storage = entry.options.get("storage") or {}
     if not isinstance(storage, dict) or not all(isinstance(rule, dict) for rule in storage.values()):
@@ -188,17 +192,17 @@ def _check_kubeflow(entry: RegistryEntry) -> None:
         check_rule(rule, where)
 
 
-def _refuse_other_stores(entry: RegistryEntry) -> None:
+def _refuse_other_stores(name: str, url: str) -> None:
     """MLflow's client also takes folders, databases and Databricks for a server."""
-    scheme = str(entry.options.get("url") or "http").partition(":")[0].lower()
+    scheme = url.partition(":")[0].lower()
     if scheme in ("databricks", "databricks-uc", "uc"):
         raise Unsupported(
-            f"registry {printable(entry.name)}: lading does not ask Databricks or Unity Catalog",
+            f"registry {printable(name)}: lading does not ask Databricks or Unity Catalog",
             hint="deliver from the storage URI, or from an MLflow server",
         )
     if scheme not in ("http", "https"):
         raise Unsupported(
-            f"registry {printable(entry.name)}: lading asks MLflow servers, and not a store of its client",
+            f"registry {printable(name)}: lading asks MLflow servers, and not a store of its client",
             hint="start `mlflow server` on that store, and give its http:// or https:// URL",
         )
 
