@@ -25,13 +25,18 @@ def known_hint(wanted: str, words: Iterable[str]) -> str:
     return did_you_mean(wanted, words) or f"known: {', '.join(words)}"
 
 
-def did_you_mean(wanted: str, known: Sequence[str]) -> str:
-    """``did you mean a, b or c?`` for those of ``known`` that are close to ``wanted``; "" if none is."""
+def did_you_mean(wanted: str, known: Sequence[str], *, after: str = "") -> str:
+    """``did you mean a, b or c?`` for those of ``known`` that are close to ``wanted``; "" if none is.
+
+    They are compared by what stands ``after`` a beginning that all have.
+    """
     from difflib import get_close_matches
 
+    wanted, rests = wanted.removeprefix(after), [name.removeprefix(after) for name in known]
     stem = wanted.rstrip("/").lower()
-    starts = [name for name in known if name.lower().startswith(stem)] if stem else []
-    close = [printable(name) for name in dict.fromkeys([*starts, *get_close_matches(wanted, known, _SHOWN)])][:_SHOWN]
+    starts = [rest for rest in rests if rest.lower().startswith(stem)] if stem else []
+    close = list(dict.fromkeys([*starts, *get_close_matches(wanted, rests, _SHOWN)]))[:_SHOWN]
     if not close:
         return ""
-    return "did you mean " + (f"{', '.join(close[:-1])} or {close[-1]}?" if len(close) > 1 else f"{close[0]}?")
+    shown = [printable(after + rest) for rest in close]
+    return "did you mean " + (f"{', '.join(shown[:-1])} or {shown[-1]}?" if len(shown) > 1 else f"{shown[0]}?")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from lading.cli.options import Commands
+from lading.cli.options import Commands, warn_of_variables
 
 
 def add_to(commands: Commands) -> None:
@@ -32,7 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         output.use_format(arguments.log_format or settings.log_format)
         return settings
 
-    wanted = read_traces(load().variables)
+    settings = load()
+    warn_of_variables(settings)
+    wanted = read_traces(settings.variables)
     # It outlives whatever started it: a turn is no part of that one's trace.
     with sending(wanted, reporter_of(""), parent={}) as send:
         agent = Agent(load, reporter_of, arguments.environ, send=send)

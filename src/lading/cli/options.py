@@ -56,6 +56,7 @@ def load_settings(arguments: argparse.Namespace) -> "Settings":
     output.use_format(arguments.log_format)
     settings = Settings.load(arguments.environ)
     output.use_format(arguments.log_format or settings.log_format)
+    warn_of_variables(settings)
     if arguments.catalog:
         settings = settings._replace(registries=(RegistryEntry("catalog", "catalog", {"path": arguments.catalog}),))
     if getattr(arguments, "max_rate", None):
@@ -68,6 +69,20 @@ def load_settings(arguments: argparse.Namespace) -> "Settings":
         ignore=tuple(arguments.ignore or settings.ignore),
         verify=getattr(arguments, "verify", None) or settings.verify,
     )
+
+
+def warn_of_variables(settings: "Settings") -> None:
+    """Name what looks like a variable of lading's and is none.
+
+    No error: the environment is everybody's, and a lading of before may meet the variables of the next.
+    """
+    from lading.cli import output
+    from lading.near import did_you_mean
+    from lading.settings.variables import OWN, not_understood
+
+    for name in not_understood(settings.variables):
+        hint = did_you_mean(name, OWN, after="LADING_") or "docs/configuration.md lists them"
+        output.warn(f"{name} is not a variable of lading's, and changes nothing", hint)
 
 
 def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> "Request":

@@ -61,6 +61,14 @@ def note(line: str) -> None:
         say(line)
 
 
+def warn(message: str, hint: str) -> None:
+    """Write to the log what may be a mistake, and what to try."""
+    if uses_json():
+        log_json("warning", message=message, hint=hint)
+    else:
+        say(f"warning: {message} ({hint})")
+
+
 def say(line: str) -> None:
     """Write a line to standard error, for people."""
     _log(printable(line))

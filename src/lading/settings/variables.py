@@ -6,11 +6,33 @@ loads only the families it uses.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from lading.credentials import Secret
 from lading.errors import UsageError
 from lading.uri import printable
+
+# lading's own; docs/configuration.md says what each means.
+OWN = (
+    "LADING_CATALOG",
+    "LADING_CONFIG",
+    "LADING_CONFIG_YAML",
+    "LADING_DEADLINE_S",
+    "LADING_LOCK",
+    "LADING_LOG_FORMAT",
+    "LADING_MAX_RATE",
+    "LADING_OFFLINE",
+    "LADING_REMOVE_STRAYS",
+    "LADING_STALL_S",
+    "LADING_STORE",
+    "LADING_TERMINATION_LOG",
+    "LADING_VERIFY",
+)
+# What Kubernetes tells every pod of a Service that is called lading, or lading-something
+# (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+_OF_A_SERVICE = re.compile(
+    r"LADING_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 
 _OF_HDFS = tuple(
     f"HDFS_{name}"
@@ -83,6 +105,13 @@ class Variables(Mapping[str, str]):
         """Whether the value means yes; ``UsageError`` when it means neither yes nor no."""
         text = self.get(name)
         return is_true(text, name) if text else default
+
+
+def not_understood(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that look like lading's own variables and are none, such as LADING_VERFIY."""
+    return [
+        name for name in names if name.startswith("LADING_") and name not in OWN and not _OF_A_SERVICE.fullmatch(name)
+    ]
 
 
 def is_true(text: str, name: str) -> bool:
