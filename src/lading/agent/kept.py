@@ -15,7 +15,7 @@ from lading.settings import Settings
 from lading.settings.agent import Delivery
 from lading.store import Store
 from lading.store.files import entries
-from lading.store.references import Answer
+from lading.store.pointers import Pointer
 
 _KEEPER = "agent/"
 
@@ -57,7 +57,7 @@ class Kept:
     def prune(self, keep: Collection[str]) -> None:
         """Nothing: the store evicts what nobody keeps."""
 
-    def _kept(self) -> Answer | None:
+    def _kept(self) -> Pointer | None:
         kept = self._store.references.kept(self._name)
         return kept if kept and self._store.has(kept.key) else None
 

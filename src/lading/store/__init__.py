@@ -47,14 +47,14 @@ from lading.reuse import Vouched, unchanged
 from lading.settings import Settings, VerifyMode
 from lading.settings.store import StoreSettings
 from lading.store.blobs import ADDRESS, Blobs, link
-from lading.store.files import entries, files_below, has_size, remove_links
+from lading.store.files import entries, files_below, has_size, modified_at_s, remove_links, remove_unheld
 from lading.store.leases import Leases
-from lading.store.references import Answers, References
+from lading.store.pointers import Answers, Pointers, References
 from lading.uri import printable
 from lading.workspace import read_manifest, remove_tree
 
 FORMAT = 1
-REMOVED = ".removed."
+_REMOVED = ".removed."
 _FOLDERS = (
     *("models", "incoming", "blobs", "origins", "asked", "uses", "references", "agent", "locks", "leases"),
     "quarantine",
@@ -109,7 +109,7 @@ class Store:
         self.models_folder = self.root / "models"
         self.incoming_folder = self.root / "incoming"
         self.blobs = Blobs(self.root / "blobs" / ADDRESS)
-        self._uses = self.root / "uses"
+        self._uses = Pointers(self.root / "uses")
         self.answers = Answers(self.root / "asked")
         self.references = References(self.root / "references")
         self.leases = Leases(self.root / "leases", locks=settings.locks)
@@ -130,7 +130,7 @@ class Store:
         self._check_format(place)
         if writable:
             folders = (self.models_folder, self.incoming_folder, self.blobs.folder, self.leases.folder)
-            for folder in (*folders, self._uses, self.answers.folder, self.references.folder):
+            for folder in (*folders, self._uses.folder, self.answers.folder, self.references.folder):
                 folder.mkdir(parents=True, exist_ok=True)
         return writable
 
@@ -189,6 +189,10 @@ class Store:
     def has(self, key: str) -> bool:
         """Whether there is a model under this key."""
         return (self.folder(key) / FILE_NAME).exists()
+
+    def keys(self) -> list[str]:
+        """The key of every model."""
+        return os.listdir(self.models_folder)
 
     def find(self, key: str) -> Manifest | None:
         """What is in the store under this key."""
@@ -256,7 +260,7 @@ class Store:
 
     def use(self, key: str) -> None:
         """Note that the model is used now."""
-        (self._uses / key).touch()
+        (self._uses.folder / key).touch()
 
     def _origins(self, origin: str) -> tuple[Path, Path]:
         """Where models of an origin are noted, and where those are that were fetched without verifying."""
@@ -270,10 +274,7 @@ class Store:
 
     def used_at_s(self, key: str) -> float:
         """When the model was last used; 0.0 if nobody knows."""
-        try:
-            return (self._uses / key).stat().st_mtime
-        except FileNotFoundError:
-            return 0.0
+        return modified_at_s(self._uses.folder / key)
 
     # ---- placing --------------------------------------------------------------------------
 
@@ -340,17 +341,24 @@ class Store:
 
     def remove(self, key: str) -> int:
         """Take a model away with what only it had; returns the bytes of that."""
-        # Under another name first: nobody finds it half removed, and a scan removes what a kill leaves of it.
-        doomed = self.incoming_folder / f"{key}{REMOVED}{secrets.token_hex(4)}"
+        # Under another name first: nobody finds it half removed, and ``finish_removals`` removes what a kill leaves of it.
+        doomed = self.incoming_folder / f"{key}{_REMOVED}{secrets.token_hex(4)}"
         try:
             self.folder(key).rename(doomed)
         except FileNotFoundError:
             return 0
-        return self.dissolve(doomed)
+        return self._dissolve(doomed)
 
-    def dissolve(self, doomed: Path) -> int:
+    def finish_removals(self) -> None:
+        """Remove what killed processes left half removed."""
+        for place in entries(self.incoming_folder):
+            if _REMOVED in place.name:
+                # Another process may be at it: both come to the same end.
+                self._dissolve(place)
+
+    def _dissolve(self, doomed: Path) -> int:
         """Remove what ``remove`` has renamed; returns the bytes that only this had."""
-        key, manifest = doomed.name.partition(REMOVED)[0], self._manifest(doomed)
+        key, manifest = doomed.name.partition(_REMOVED)[0], self._manifest(doomed)
         freed = 0
         if manifest is not None:
             for origin in self._origins(manifest.origin):
@@ -360,12 +368,41 @@ class Store:
                     status = (doomed / file.path).stat()
                     if status.st_nlink <= 2:
                         # While the folder is there, so that a kill leaves no blob that nobody remembers.
-                        self.blobs.place(file).unlink(missing_ok=True)
+                        self.blobs.drop(file)
                         freed += status.st_size
         if not self.has(key):
-            (self._uses / key).unlink(missing_ok=True)
+            (self._uses.folder / key).unlink(missing_ok=True)
         remove_tree(doomed)
         return freed
+
+    def being_fetched(self) -> list[Path]:
+        """The folder of every model that is fetched, or that a process left when it was killed."""
+        return [place for place in entries(self.incoming_folder) if _REMOVED not in place.name]
+
+    def remove_dangling(self, before_s: float) -> None:
+        """Remove what leads to no model, if it is older than that Unix time; and locks that nobody holds."""
+        keys = set(self.keys())
+        origins = entries(self.root / "origins")
+        for pointers in (self._uses, self.answers, self.references, *map(Pointers, origins)):
+            pointers.remove_dangling(keys, before_s)
+        for origin in origins:
+            with contextlib.suppress(OSError):
+                # Only if it is empty.
+                origin.rmdir()
+        for place in entries(self.root / "locks"):
+            remove_unheld(place)
+
+    def swept_at_s(self) -> float:
+        """When the last sweep ended, in Unix time; 0.0 if there was none."""
+        return modified_at_s(self.root / "swept")
+
+    def note_sweep(self) -> None:
+        """Note that a sweep ends now."""
+        (self.root / "swept").touch()
+
+    def quarantined(self) -> list[Path]:
+        """What was put aside."""
+        return entries(self.root / "quarantine")
 
     def put_aside(self, key: str) -> None:
         """Take a model out of use that is not what it was; its bytes stay for a while."""
@@ -379,7 +416,7 @@ class Store:
             for file in manifest.files if manifest else ():
                 # What is not whole would be supplied again.
                 if not has_size(target / file.path, file.size_bytes):
-                    self.blobs.place(file).unlink(missing_ok=True)
+                    self.blobs.drop(file)
 
 
 def _has(root: Path, file: File) -> bool:

@@ -1,10 +1,11 @@
 """Blobs: every file of a store once, by its SHA-256, as a further name of the file in a model's folder."""
 
+import contextlib
 import errno
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from lading.errors import Unsupported
@@ -58,6 +59,28 @@ class Blobs:
             while not self._link_new(place, blob) and not _replace(blob, place):
                 pass
         return file._replace(address=address)
+
+    def drop(self, file: File) -> None:
+        """Let nobody be supplied with this file any more."""
+        self.place(file).unlink(missing_ok=True)
+
+    def remove_unused(self) -> int:
+        """Remove every blob without another name; returns their bytes."""
+        freed = 0
+        for blob in self.folder.glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                status = blob.stat()
+                if status.st_nlink == 1:
+                    blob.unlink()
+                    freed += status.st_size
+        return freed
+
+    def remove_damaged(self, known: Container[int]) -> None:
+        """Hash every blob, but those with these inodes, and remove what is not what its name says."""
+        for blob in self.folder.glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                if blob.stat().st_ino not in known and sha256_of(blob) != blob.name.partition("-")[0]:
+                    blob.unlink()
 
     def _link_new(self, place: Path, blob: Path) -> bool:
         """Make ``blob`` a name of the file at ``place``; false when there is one of that name."""

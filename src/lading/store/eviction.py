@@ -1,8 +1,6 @@
 """What goes from the store: what nobody needs, what is too old, and what was used longest ago when space is short."""
 
 import contextlib
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -12,13 +10,11 @@ from typing import NamedTuple
 from lading.disk import free_bytes, sync_file_system
 from lading.errors import NoSpace
 from lading.events import Evicted
-from lading.manifest import WORKSPACE_NAME
 from lading.measures import size
-from lading.store import REMOVED, Store
-from lading.store.files import entries, files_below
-from lading.store.references import read_reference
+from lading.store import Store
+from lading.store.files import files_below
 from lading.uri import printable
-from lading.workspace import remove_tree
+from lading.workspace import Workspace, remove_tree
 
 _DAY_S = 24 * 3600.0
 # Fetched bytes wait so long for somebody who goes on; less where their space is needed.
@@ -45,11 +41,9 @@ class Gone(NamedTuple):
 def tidy(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None) -> None:
     """Remove what killed processes left half removed or half fetched.  Looks at one folder: for every start."""
     now = time.time() if now_s is None else now_s
-    for place in entries(store.incoming_folder):
-        if REMOVED in place.name:
-            # Another process may be at it: both come to the same end.
-            store.dissolve(place)
-        elif _is_stale(place, now - stale_s):
+    store.finish_removals()
+    for place in store.being_fetched():
+        if _is_stale(place, now - stale_s):
             remove_tree(place)
 
 
@@ -57,28 +51,12 @@ def sweep(store: Store, *, now_s: float | None = None) -> int:
     """Remove all that nobody uses; returns the bytes that are free again.  Looks at every file's name."""
     now = time.time() if now_s is None else now_s
     tidy(store, now_s=now)
-    freed = 0
-    for blob in store.blobs.folder.glob("*/*"):
-        with contextlib.suppress(FileNotFoundError):
-            status = blob.stat()
-            if status.st_nlink == 1:
-                blob.unlink()
-                freed += status.st_size
-    keys = set(os.listdir(store.models_folder))
-    for place in _pointers(store):
-        with contextlib.suppress(FileNotFoundError):
-            if now - place.stat().st_mtime > _GRACE_S and _key(store, place) not in keys:
-                place.unlink()
-    for origin in entries(store.root / "origins"):
-        with contextlib.suppress(OSError):
-            # Only if it is empty.
-            origin.rmdir()
-    for place in entries(store.root / "locks"):
-        _remove_unheld(place)
-    for place in entries(store.root / "quarantine"):
+    freed = store.blobs.remove_unused()
+    store.remove_dangling(now - _GRACE_S)
+    for place in store.quarantined():
         if now - place.stat().st_mtime > _QUARANTINE_S:
             remove_tree(place)
-    (store.root / "swept").touch()
+    store.note_sweep()
     return freed
 
 
@@ -101,14 +79,14 @@ def prune(store: Store, *, now_s: float | None = None) -> list[Gone]:
                 left = _excess_bytes(store, store.settings.low)
             else:
                 left -= gone[-1].freed_bytes
-    if gone or _is_older(store.root / "swept", now - _DAY_S):
+    if gone or store.swept_at_s() < now - _DAY_S:
         sweep(store, now_s=now)
     return gone
 
 
 def is_due(store: Store) -> bool:
     """Whether a day has gone since what is old was looked for."""
-    return _is_older(store.root / "swept", time.time() - _DAY_S)
+    return store.swept_at_s() < time.time() - _DAY_S
 
 
 def give_way(store: Store) -> bool:
@@ -124,7 +102,7 @@ def make_room(store: Store, needed_bytes: int) -> None:
     if free_bytes(store.root) >= needed_bytes:
         return
     sweep(store)
-    for place in entries(store.root / "quarantine"):
+    for place in store.quarantined():
         remove_tree(place)
     tidy(store, stale_s=_ABANDONED_S)
     sync_file_system(store.root)
@@ -158,7 +136,7 @@ def holders(store: Store) -> str:
 def _candidates(store: Store) -> Iterator[str]:
     """Keys of models that may go, the one used longest ago first; each is looked at when its turn comes."""
     kept = store.references.by_key()
-    for key in sorted(os.listdir(store.models_folder), key=store.used_at_s):
+    for key in sorted(store.keys(), key=store.used_at_s):
         if key not in kept and key not in store.leases.held():
             yield key
 
@@ -192,46 +170,11 @@ def _excess_bytes(store: Store, mark: str) -> float:
     return usage.used - float(mark[:-1]) / 100 * (usage.used + usage.free)
 
 
-def _pointers(store: Store) -> Iterator[Path]:
-    for folder in ("uses", "asked", "references"):
-        yield from entries(store.root / folder)
-    for origin in entries(store.root / "origins"):
-        yield from entries(origin)
-
-
-def _key(store: Store, place: Path) -> str:
-    """Which model a name points to."""
-    if place.parent.name == "asked":
-        answer = store.answers.recall(place.name)
-        return answer.key if answer else ""
-    if place.parent.name == "references":
-        return read_reference(place)[1]
-    return place.name
-
-
-def _remove_unheld(place: Path) -> None:
-    """Remove a lock that a killed process left."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            place.unlink()
-        finally:
-            os.close(descriptor)
-
-
-def _is_older(place: Path, than_s: float) -> bool:
-    try:
-        return place.stat().st_mtime < than_s
-    except FileNotFoundError:
-        return True
-
-
 def _is_stale(place: Path, before_s: float) -> bool:
     """Whether nothing has been written since then to what is being fetched."""
-    workspace = place / WORKSPACE_NAME
+    workspace = Workspace(place)
     # What a living process changes first: mostly there is no need to look at every file.
-    for near in (place, workspace, workspace / "journal"):
+    for near in (place, workspace.folder, workspace.journal):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if near.lstat().st_mtime >= before_s:
                 return False

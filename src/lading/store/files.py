@@ -1,6 +1,7 @@
 """What a store does with files, whatever they are: looks at what others may change meanwhile."""
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,25 @@ def has_size(place: Path, size_bytes: int | None) -> bool:
         return place.lstat().st_size == size_bytes
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def modified_at_s(place: Path) -> float:
+    """When a file was last written, in Unix time; 0.0 if it is not there."""
+    try:
+        return place.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def remove_unheld(place: Path) -> None:
+    """Remove a lock that a killed process left."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            place.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def remove_links(stage: Path) -> None:

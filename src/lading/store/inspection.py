@@ -1,12 +1,10 @@
 """``verify``: is what the store holds still what was verified?  Reads every file once, however many names it has."""
 
-import os
 from typing import NamedTuple
 
 from lading.audit import is_as_delivered
 from lading.manifest import FILE_NAME, Manifest
 from lading.store import Store
-from lading.store.blobs import sha256_of
 
 
 class Rotten(NamedTuple):
@@ -30,7 +28,7 @@ def verify(store: Store) -> Inspection:
     good: dict[int, bool] = {}
     sizes: dict[int, int] = {}
     rotten = []
-    keys = sorted(os.listdir(store.models_folder))
+    keys = sorted(store.keys())
     for key in keys:
         manifest = store.find(key)
         wrong = _wrong(store, key, manifest, good, sizes) if manifest else (FILE_NAME,)
@@ -38,13 +36,8 @@ def verify(store: Store) -> Inspection:
         if wrong and store.folder(key).exists():
             store.put_aside(key)
             rotten.append(Rotten(key, manifest.requested if manifest else "", wrong))
-    for blob in store.blobs.folder.glob("*/*"):
-        # The rest has another name only in what is being fetched.
-        try:
-            if blob.stat().st_ino not in good and sha256_of(blob) != blob.name.partition("-")[0]:
-                blob.unlink()
-        except FileNotFoundError:
-            continue
+    # The rest has another name only in what is being fetched.
+    store.blobs.remove_damaged(good)
     return Inspection(len(keys), sum(sizes.values()), tuple(rotten))
 
 
@@ -63,6 +56,6 @@ def _wrong(store: Store, key: str, manifest: Manifest, good: dict[int, bool], si
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             pass
         # Nor may it be supplied to another model.
-        store.blobs.place(file).unlink(missing_ok=True)
+        store.blobs.drop(file)
         wrong.append(file.path)
     return tuple(wrong)

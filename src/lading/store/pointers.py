@@ -1,4 +1,4 @@
-"""What leads to a model of the store by its key: a question that was asked, and a name under which somebody keeps it.
+"""What leads to a model of the store by its key: its name, a question that was asked, or who keeps it.
 
     asked/QUESTION      {"key", "facts"}
     references/SHA-256  {"name", "key", "facts"}        named by the SHA-256 of the name; facts only if they were told
@@ -6,8 +6,10 @@
 Facts are the manifest of the model as who asked or keeps it knows it, without the files.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from lading.manifest import Manifest
 from lading.store.files import entries
 
 
-class Answer(NamedTuple):
+class Pointer(NamedTuple):
     """A model as one who asked for it knows it: the facts of its manifest without the files, and since when."""
 
     key: str
@@ -25,26 +27,41 @@ class Answer(NamedTuple):
     known_at_s: float
 
 
-class Answers:
-    """What questions were last answered with, in ``folder``."""
+class Pointers:
+    """Files in ``folder`` that each lead to a model: by their name, which is its key, if by nothing else."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def remove_dangling(self, keys: Container[str], before_s: float) -> None:
+        """Remove those older than ``before_s``, Unix time, that lead to no model of ``keys``."""
+        for place in entries(self.folder):
+            with contextlib.suppress(FileNotFoundError):
+                if place.stat().st_mtime < before_s and self._key(place) not in keys:
+                    place.unlink()
+
+    def _key(self, place: Path) -> str:
+        return place.name
+
+
+class Answers(Pointers):
+    """What questions were last answered with."""
 
     def remember(self, delivered: Manifest, key: str) -> None:
         """Note that this is what its question was answered with."""
         write_whole(self.folder / delivered.asked, [json.dumps({"key": key, "facts": _without_files(delivered)}), "\n"])
 
-    def recall(self, asked: str) -> Answer | None:
+    def recall(self, asked: str) -> Pointer | None:
         """What a question was last answered with."""
-        return _read_answer(self.folder / asked)
+        return _read(self.folder / asked)
+
+    def _key(self, place: Path) -> str:
+        found = _read(place)
+        return found.key if found else ""
 
 
-class References:
-    """Who keeps which model, in ``folder``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+class References(Pointers):
+    """Who keeps which model."""
 
     def keep(self, name: str, key: str, delivered: Manifest | None = None) -> None:
         """Keep the model with ``key`` under this name from now on.
@@ -58,23 +75,26 @@ class References:
         """Keep nothing under this name any more."""
         self._place(name).unlink(missing_ok=True)
 
-    def kept(self, name: str) -> Answer | None:
+    def kept(self, name: str) -> Pointer | None:
         """What is kept under this name, if that was told with its facts."""
-        return _read_answer(self._place(name))
+        return _read(self._place(name))
 
     def by_key(self) -> dict[str, list[str]]:
         """Who keeps each model, by its key."""
         found: dict[str, list[str]] = {}
         for place in entries(self.folder):
-            name, key = read_reference(place)
+            name, key = _read_reference(place)
             found.setdefault(key, []).append(name)
         return found
+
+    def _key(self, place: Path) -> str:
+        return _read_reference(place)[1]
 
     def _place(self, name: str) -> Path:
         return self.folder / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def read_reference(place: Path) -> tuple[str, str]:
+def _read_reference(place: Path) -> tuple[str, str]:
     """Who keeps which key; both are empty if it cannot be read."""
     try:
         reference = json.loads(place.read_text(encoding="utf-8"))
@@ -87,10 +107,10 @@ def _without_files(delivered: Manifest) -> dict[str, Any]:
     return delivered._replace(files=(), archives=()).to_json()
 
 
-def _read_answer(place: Path) -> Answer | None:
+def _read(place: Path) -> Pointer | None:
     try:
-        answer = json.loads(place.read_text(encoding="utf-8"))
-        facts = Manifest.loads(json.dumps(answer["facts"]))
-        return Answer(str(answer["key"]), facts, place.stat().st_mtime)
+        told = json.loads(place.read_text(encoding="utf-8"))
+        facts = Manifest.loads(json.dumps(told["facts"]))
+        return Pointer(str(told["key"]), facts, place.stat().st_mtime)
     except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, IntegrityError, Unsupported):
         return None
