@@ -19,7 +19,7 @@ docs/catalog.schema.json says the same for editors.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from lading.registries import NoSuchModel, Resolution
 from lading.registries.reference import SCHEME, Reference
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry, check_entry
+from lading.settings.section import errors_name, refuse_unknown
 from lading.uri import ModelURI, printable, redact
 from lading.verify import new_hash
 from lading.yaml_file import parse_yaml, read_yaml
@@ -127,7 +128,8 @@ def _leaf(catalog: dict[str, Any], shown: str) -> dict[str, Any]:
 
 
 def _models_of(catalog: dict[str, Any], shown: str, folder: Path | None) -> "Iterator[_Model]":
-    _refuse_unknown(catalog, _KEYS, "it", shown)
+    with errors_name(f"catalog {shown}"):
+        refuse_unknown(catalog, _KEYS, "it")
     models = _mapping(catalog.get("models"), "models", shown)
     for name, value in models.items():
         yield _Model(name, _mapping(value, name, shown), shown, folder)
@@ -170,7 +172,9 @@ class _Model(NamedTuple):
         aliases = self._aliases(versions)
         for version, entry in versions.items():
             where = f"{self.name}/{version}"
-            _refuse_unknown(self._mapping(entry, where), _KEYS_OF_A_VERSION, where, self.shown)
+            written = self._mapping(entry, where)
+            with errors_name(f"catalog {self.shown}"):
+                refuse_unknown(written, _KEYS_OF_A_VERSION, where)
         name = self._version(reference, versions, aliases)
         where = f"{self.name}/{name}"
         entry = self._mapping(versions[name], where)
@@ -238,10 +242,8 @@ class _Model(NamedTuple):
         text = entry.get("uri")
         if not isinstance(text, str) or not text:
             raise self.wrong(f"{where} has no uri", "write uri: s3://bucket/model, or a path from this file's folder")
-        try:
+        with errors_name(f"catalog {self.shown}: {where}"):
             uri = ModelURI.parse(text)
-        except UsageError as error:
-            raise self.wrong(f"{where}: {error.message}", error.hint) from error
         if uri.scheme.lower() == SCHEME:
             raise self.wrong(f"{where} leads to another registry name")
         if self.folder is None and uri.scheme.lower() in ("", "file"):
@@ -279,17 +281,9 @@ def _mapping(value: object, where: str, shown: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_unknown(value: Mapping[str, Any], known: Sequence[str], where: str, shown: str) -> None:
-    unknown = [key for key in value if key not in known]
-    if unknown:
-        raise _wrong(f"{where} has the unknown key {unknown[0]!r}", shown, known_hint(unknown[0], known))
-
-
 def _digest(text: object, where: str, shown: str) -> Digest:
-    try:
+    with errors_name(f"catalog {shown}: {where}"):
         return Digest.parse(str(text))
-    except UsageError as error:
-        raise _wrong(f"{where}: {error.message}", shown, error.hint) from error
 
 
 def _wrong(what: str, shown: str, hint: str = "") -> UsageError:

@@ -237,20 +237,20 @@ def _canary(item: Mapping[str, Any], where: str) -> Canary:
 
 
 def _on_change(item: Mapping[str, Any], where: str) -> OnChange:
-    told = read_section(OnChange, item, where, examples=_EXAMPLES)
-    ways = [key for key in ("load", "touch", "post", "exit") if getattr(told, key)]
+    change = read_section(OnChange, item, where, examples=_EXAMPLES)
+    ways = [key for key in ("load", "touch", "post", "exit") if getattr(change, key)]
     if len(ways) != 1:
         raise UsageError(f"{where} needs one of load, touch, post and exit", hint=f"write {_EXAMPLES['on_change']}")
-    for url in filter(None, (told.load, told.post)):
+    for url in filter(None, (change.load, change.post)):
         if urlsplit(url).scheme not in ("http", "https"):
             raise UsageError(f"{where} has the URL {printable(url)!r}", hint="it begins with http:// or https://")
-    if told.load and not _MODEL.fullmatch(told.model):
+    if change.load and not _MODEL.fullmatch(change.model):
         raise UsageError(f"{where}: load needs model, its name at the server", hint=f"write {_EXAMPLES['on_change']}")
-    if told.token_file and not (told.load or told.post):
+    if change.token_file and not (change.load or change.post):
         raise UsageError(f"{where} has a token_file, and no load or post that it is for")
-    if told.exit > 125:
-        raise UsageError(f"{where}: exit is {told.exit}", hint="an exit code is a number up to 125")
-    return told
+    if change.exit > 125:
+        raise UsageError(f"{where}: exit is {change.exit}", hint="an exit code is a number up to 125")
+    return change
 
 
 def _mapping(value: object, key: str, where: str) -> Mapping[str, Any]:

@@ -59,7 +59,7 @@ def refuse_unknown(item: Mapping[Any, Any], known: Sequence[str], where: str) ->
     for key in item:
         if key not in known:
             hint = known_hint(str(key), known)
-            raise UsageError(f"{where} has the unknown key {printable(str(key))!r}", hint=hint)
+            raise UsageError(f"{printable(where)} has the unknown key {printable(str(key))!r}", hint=hint)
 
 
 def place(where: str, key: str) -> str:
