@@ -97,7 +97,7 @@ class Terminal:
 
     def __init__(self, columns: int) -> None:
         self.master, self.side = pty.openpty()
-        fcntl.ioctl(self.side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        fcntl.ioctl(self.side, termios.TIOCSWINSZ, struct.pack("HHHH", 24 if columns else 0, columns, 0, 0))
         self.seen = ""
 
     def run(self, *argv) -> subprocess.Popen:

@@ -165,4 +165,6 @@ def _new_bar(event: events.Progress) -> Any:
         # Nothing is drawn before the bar can be closed: a signal may come at any moment.
         delay=1e-9,
         leave=False,
+        # There is one bar: however few lines the terminal says that it has, there is room for it.
+        nrows=2,
     )
