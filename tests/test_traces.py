@@ -264,6 +264,25 @@ def test_a_collector_that_cannot_be_told_is_one_warning(run, origin, tmp_path, m
     assert contents(tmp_path / "dest") == contents(origin)
 
 
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+def test_headers_do_not_go_to_a_far_collector_unencrypted(run, collector, origin, tmp_path, name):
+    far = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://far.example.com", "HTTP_PROXY": collector.url, "NO_PROXY": ""}
+    collector.server.routes["/"] = collector.server.routes["/v1/traces"]
+    code, said = run("pull", origin, tmp_path / "dest", **far, **{name: f"api-key={MARK}"})
+    (warning,) = [line for line in said.splitlines() if "warning" in line]
+    assert (code, MARK in said, collector.server.requests) == (0, False, [])
+    assert f"{name} would travel unencrypted: http://far.example.com" in warning
+    assert contents(tmp_path / "dest") == contents(origin)
+
+
+def test_headers_go_to_a_near_collector_and_spans_without_them_to_any(run, collector, origin, tmp_path):
+    run("pull", origin, tmp_path / "one", OTEL_EXPORTER_OTLP_HEADERS=f"api-key={MARK}")
+    far = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://far.example.com", "HTTP_PROXY": collector.url, "NO_PROXY": ""}
+    collector.server.routes["/"] = collector.server.routes["/v1/traces"]
+    run("pull", origin, tmp_path / "two", **far, OTEL_EXPORTER_OTLP_HEADERS="")
+    assert [request.headers.get("api-key") for request in collector.server.requests] == [MARK, None]
+
+
 @pytest.mark.parametrize("answer", [400, 401, 404, 503])
 def test_a_collector_that_refuses_is_one_warning(run, collector, origin, tmp_path, monkeypatch, answer):
     monkeypatch.setattr("lading.otlp._SEND_S", 0.3)

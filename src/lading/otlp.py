@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading import __version__
+from lading.errors import UsageError
 from lading.events import Listener, NotTraced
+from lading.origin import split_url
 from lading.settings.traces import Traces
 from lading.uri import redact
 
@@ -98,7 +100,11 @@ class _Outbox:
             elif not self._wanted.endpoint.startswith(("http://", "https://")):
                 self._warn("the endpoint of the collector is no URL", "write http://host:4318")
             else:
+                if self._wanted.headers:
+                    split_url(self._wanted.endpoint)[0].refuse_in_clear(self._wanted.headers)
                 self._run()
+        except UsageError as error:
+            self._warn(error.message, error.hint)
         except ImportError:
             self._warn("the endpoint of a collector is set, and OpenTelemetry is missing", "pip install 'lading[otel]'")
         except Exception as error:  # noqa: BLE001 - its message could hold anything

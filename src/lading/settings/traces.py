@@ -11,10 +11,11 @@ from lading.settings.variables import Variables
 
 
 class Traces(NamedTuple):
-    """The URL that takes spans, and the protocol that is asked for, or ""."""
+    """The URL that takes spans, the protocol that is asked for, and the variable with headers for it; or ""."""
 
     endpoint: str
     protocol: str = ""
+    headers: str = ""
 
 
 def read_traces(variables: Variables) -> Traces | None:
@@ -30,7 +31,8 @@ def read_traces(variables: Variables) -> Traces | None:
     if not endpoint or is_off or "otlp" not in (name.strip() for name in exporters.split(",")):
         return None
     protocol = variables.first("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL").strip()
-    return Traces(endpoint, protocol)
+    headers = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+    return Traces(endpoint, protocol, next((name for name in headers if variables.get(name)), ""))
 
 
 def read_parent(variables: Variables) -> Mapping[str, str]:
