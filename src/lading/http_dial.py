@@ -1,6 +1,5 @@
 """Making a connection: TCP, proxies, TLS, and what goes wrong with them."""
 
-import os
 import socket
 import threading
 from http import HTTPStatus
@@ -92,9 +91,11 @@ class Dialer:
 
     def _tls_context(self) -> "ssl.SSLContext":
         """The context for the files of certificates as they are now: a rotated one is loaded with the next connection."""
+        from lading.http_tls import stamp
+
         network = self._network
         files = (*network.ca_files, *filter(None, (network.client_certificate, network.client_key)))
-        stamps = tuple(_stamp(name) for name in files)
+        stamps = tuple(map(stamp, files))
         with self._lock:
             if self._context is None or self._stamps != stamps:
                 self._context, self._stamps = _new_tls_context(network), stamps
@@ -123,6 +124,8 @@ class Dialer:
 def _new_tls_context(network: Network) -> "ssl.SSLContext":
     import ssl
 
+    from lading.http_tls import load_certificate
+
     if network.verify_tls:
         context = ssl.create_default_context()
     else:
@@ -141,24 +144,8 @@ def _new_tls_context(network: Network) -> "ssl.SSLContext":
                 hint="it must be a file of PEM certificates",
             ) from error
     if network.client_certificate:
-        try:
-            # Without a password: OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(network.client_certificate, network.client_key or None, password="")
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(
-                f"the client certificate {printable(network.client_certificate)} cannot be used: {error.strerror or error}",
-                hint="it and its key must be files of PEM text, the key without a password",
-            ) from error
+        load_certificate(context, "the client certificate", network.client_certificate, network.client_key)
     return context
-
-
-def _stamp(name: str) -> tuple[int, int]:
-    """What changes when a file is replaced."""
-    try:
-        status = os.stat(name)
-    except OSError:
-        return (0, 0)
-    return status.st_ino, status.st_mtime_ns
 
 
 def proxy_authorization(proxy_url: str) -> list[tuple[str, str]]:

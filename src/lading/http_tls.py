@@ -1,16 +1,19 @@
-"""TLS on a connected socket, for ``http_wire``.
+"""TLS on a connected socket, for ``http_wire``; and files of certificates, which may be rotated.
 
 ``ssl.SSLSocket`` asks the kernel twice for each record of 16 KiB, for its five bytes of head and for the
 rest.  Here the socket is read in large pieces, and OpenSSL decrypts them from memory: a tenth less
 time for large files (figures: docs/adr/0002).
 """
 
+import os
 import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
 
+from lading.errors import UsageError
 from lading.http_wire import Stream
+from lading.uri import printable
 
 # Larger pieces do not stay in the processor's cache until they are decrypted.
 _MOST_RECEIVED_BYTES = 128 << 10
@@ -108,3 +111,24 @@ class TlsSocket:
 
     def close(self) -> None:
         self._sock.close()
+
+
+def load_certificate(context: ssl.SSLContext, what: str, certificate: str, key: str) -> None:
+    """Let this side show a certificate; ``key`` is "" where the same file holds it.  ``UsageError`` names ``what``."""
+    try:
+        # Without a password: OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(certificate, key or None, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"{what} {printable(certificate)} cannot be used: {error.strerror or error}",
+            hint="it and its key must be files of PEM text, the key without a password",
+        ) from error
+
+
+def stamp(name: str) -> tuple[int, int]:
+    """What changes when a file is replaced."""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return (0, 0)
+    return status.st_ino, status.st_mtime_ns

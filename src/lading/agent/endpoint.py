@@ -107,7 +107,7 @@ class _Server(socketserver.ThreadingTCPServer):
         # Each with a second handle: TLS takes the first one away.
         self._open: dict[socket.socket, tuple[float, socket.socket]] = {}
         self._context: ssl.SSLContext | None = None
-        self._stamp: object = None
+        self._stamps: object = None
         if settings.certificate:
             self.tls()
         super().__init__(address, handler)
@@ -147,24 +147,21 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def tls(self) -> "ssl.SSLContext":
         """The context for the certificate as it is now: a rotated one holds from the next connection on."""
-        import os
         import ssl
 
-        settings = self.settings
-        try:
-            stamp = [(file.st_ino, file.st_mtime_ns) for file in map(os.stat, (settings.certificate, settings.key))]
-            if self._context is None or stamp != self._stamp:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                # Without a password: OpenSSL would ask for one on the terminal.
-                context.load_cert_chain(settings.certificate, settings.key, password="")
-                self._context, self._stamp = context, stamp
-        except (OSError, ssl.SSLError) as error:
-            if self._context is None:
-                raise UsageError(
-                    f"the certificate {printable(settings.certificate)} cannot be used: {error.strerror or error}",
-                    hint="it and its key must be files of PEM text, the key without a password",
-                ) from error
-        assert self._context is not None  # noqa: S101 - for the type checker: it is made above, or that has raised
+        from lading.http_tls import load_certificate, stamp
+
+        files = self.settings.certificate, self.settings.key
+        stamps = tuple(map(stamp, files))
+        if self._context is None or stamps != self._stamps:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            try:
+                load_certificate(context, "the certificate", *files)
+            except UsageError:
+                if self._context is None:
+                    raise
+            else:
+                self._context, self._stamps = context, stamps
         return self._context
 
 
