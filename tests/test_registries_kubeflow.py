@@ -639,7 +639,7 @@ def test_a_registry_that_is_not_there_is_unavailable(resolve, kubeflow):
 @pytest.mark.parametrize("path", ["/registered_models", "/registered_models/1/versions", "/model_versions/2/artifacts"])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_list_that_does_not_end_is_refused(kubeflow, resolve, server, monkeypatch, path, fresh):
-    monkeypatch.setattr("lading.registries.kubeflow.answers._MOST_PAGES", 5)
+    monkeypatch.setattr("lading.registries.kubeflow.api._MOST_PAGES", 5)
     kubeflow.register("größe", "v1", "s3://b/p")
     pages = iter(range(1000))
 

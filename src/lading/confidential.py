@@ -83,24 +83,24 @@ class Opener:
         """
         here = [file for file in manifest.files if file.path not in kept]
         try:
-            sealed = [file for file in here if _is_sealed(root / file.path)]
-            paths = {file.path for file in sealed}
+            encrypted = [file for file in here if _is_encrypted(root / file.path)]
+            paths = {file.path for file in encrypted}
             others = [file for file in manifest.files if file.path not in paths]
-            if not sealed:
+            if not encrypted:
                 raise IntegrityError(
                     f"no file of {manifest.resolved} is encrypted, but CONFIDENTIAL_ENABLED is set",
                     hint="unset that variable to have the model delivered as it is",
                 )
             # Before anything is opened: two files that would have one name.
-            names = Manifest.of([*others, *(file._replace(path=_name(file.path)) for file in sealed)])
-            opened = [self._open(root, file, root.parent / "opened") for file in sealed]
+            names = Manifest.of([*others, *(file._replace(path=_name(file.path)) for file in encrypted)])
+            opened = [self._open(root, file, root.parent / "opened") for file in encrypted]
         except OSError as error:
             raise disk_error(error, error.filename or root) from error
         example = others[0].path if others else ""
         self._listener(Opened(self._resource, len(opened), len(others), example))
         by_path = {file.path: file for file in (*others, *opened)}
         # What came out of an archive that was unpacked stands for itself.
-        origins = tuple(file for file in sealed if file.validator is not None)
+        origins = tuple(file for file in encrypted if file.validator is not None)
         return manifest._replace(
             files=tuple(by_path[file.path] for file in names.files), archives=(*manifest.archives, *origins)
         )
@@ -248,7 +248,7 @@ def _key(settings: Confidential, http: HttpClient) -> bytes:
         ) from error
 
 
-def _is_sealed(place: Path) -> bool:
+def _is_encrypted(place: Path) -> bool:
     """Whether the file is a JWE.  A suffix is enough; a beginning must also go on as a header."""
     if place.suffix.lower() == _SUFFIX:
         return True

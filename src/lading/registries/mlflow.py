@@ -21,7 +21,7 @@ from lading.manifest import GeneratedFile
 from lading.near import near_hint
 from lading.origin import split_url
 from lading.registries import Deployment, NoSuchModel, Resolution
-from lading.registries.recorded import recorded_digests
+from lading.registries.digests import recorded_digests
 from lading.registries.reference import Reference
 from lading.registries.service import Service
 from lading.settings import Settings

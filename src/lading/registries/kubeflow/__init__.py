@@ -2,5 +2,5 @@
 
 The registry is https://www.kubeflow.org/docs/components/model-registry/, whose REST API v1alpha3 is described at
 https://www.kubeflow.org/docs/components/model-registry/reference/rest-api/.  What is written back to it
-is in ``records``; docs/registries.md has the conventions for digests and aliases, which the API lacks.
+is in ``serving``; docs/registries.md has the conventions for digests and aliases, which the API lacks.
 """

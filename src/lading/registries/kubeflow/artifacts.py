@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote
 from lading.errors import IntegrityError, LadingError, NotFound, Unsupported, UsageError
 from lading.near import near_hint
 from lading.origin import split_url
-from lading.registries.kubeflow.answers import Entity, properties, text
+from lading.registries.kubeflow.api import Entity, properties, text
 from lading.registries.service import Service
 from lading.uri import ModelURI, printable, redact
 

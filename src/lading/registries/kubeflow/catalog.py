@@ -13,9 +13,9 @@ from lading.errors import NotFound
 from lading.http_client import HttpClient
 from lading.near import near_hint
 from lading.registries import NoSuchModel, Resolution
-from lading.registries.kubeflow.answers import Api, entity, properties, text
+from lading.registries.digests import recorded_digests
+from lading.registries.kubeflow.api import Api, entity, properties, text
 from lading.registries.kubeflow.artifacts import choose, facts, labels, located
-from lading.registries.recorded import recorded_digests
 from lading.registries.reference import Reference
 from lading.registries.service import Service
 from lading.settings import Settings

@@ -22,10 +22,10 @@ from lading.errors import NotFound, Unsupported, UsageError
 from lading.http_client import HttpClient
 from lading.near import near_hint
 from lading.registries import Deployment, NoSuchModel, Resolution
-from lading.registries.kubeflow.answers import Api, Entity, entity, identifier, number, properties, text
+from lading.registries.digests import recorded_digests
+from lading.registries.kubeflow.api import Api, Entity, entity, identifier, number, properties, text
 from lading.registries.kubeflow.artifacts import choose, facts, labels, located
-from lading.registries.kubeflow.records import record
-from lading.registries.recorded import recorded_digests
+from lading.registries.kubeflow.serving import record
 from lading.registries.reference import SCHEME, Reference
 from lading.registries.service import Service
 from lading.settings import Settings

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from lading.errors import LadingError, NotFound, Unsupported
 from lading.registries import Deployment, Resolution
-from lading.registries.kubeflow.answers import Api, Entity, entity, identifier, text
+from lading.registries.kubeflow.api import Api, Entity, entity, identifier, text
 from lading.registries.kubeflow.artifacts import facts
 
 
