@@ -7,7 +7,7 @@ how bytes travel on it ``http_wire``.
 
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from time import time
@@ -33,7 +33,7 @@ from lading.retry import Retry
 from lading.settings import Limits, Network
 from lading.uri import redact
 
-Headers = Iterable[tuple[str, str]]
+Headers = Sequence[tuple[str, str]]
 
 USER_AGENT = f"lading/{__version__}"
 BUFFER_BYTES = 24 << 20

@@ -18,7 +18,7 @@ from lading.aws.signature import sign
 from lading.credentials import Token, basic
 from lading.documents import read_json
 from lading.errors import NotAllowed, Unsupported
-from lading.http_client import HttpClient, status_error
+from lading.http_client import Headers, HttpClient, status_error
 from lading.oauth import request_token
 from lading.origin import Origin, split_url
 from lading.renewal import Renewing
@@ -28,7 +28,6 @@ from lading.settings.registries import RegistryEntry
 from lading.settings.storage import read_value
 from lading.uri import printable
 
-Headers = list[tuple[str, str]]
 _LIMIT_BYTES = 256 * 1024
 _CLIENT = ("client_id", "client_secret")
 

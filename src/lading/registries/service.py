@@ -8,10 +8,10 @@ from urllib.parse import quote, unquote, urlencode
 
 from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported
-from lading.http_client import Answer, HttpClient, status_error
+from lading.http_client import Answer, Headers, HttpClient, status_error
 from lading.http_wire import Head
 from lading.origin import split_url
-from lading.registries.login import Headers, open_login
+from lading.registries.login import open_login
 from lading.registries.reference import SCHEMES
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry, check_entry

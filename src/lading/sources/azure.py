@@ -28,7 +28,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_client import Answer, HttpClient, status_error
+from lading.http_client import Answer, Headers, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
@@ -40,8 +40,6 @@ from lading.sources.answers import check_answer, declared_digests, range_header
 from lading.sources.listing import Listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
-
-Headers = tuple[tuple[str, str], ...]
 
 # The first version in which Azure Files takes bearer tokens and keeps dots at the end of names; Azurite knows it.
 # https://learn.microsoft.com/rest/api/storageservices/previous-azure-storage-service-versions

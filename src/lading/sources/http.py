@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from lading.credentials import basic
 from lading.errors import NotAllowed, OriginChanged, UsageError
-from lading.http_client import Answer, HttpClient, status_error
+from lading.http_client import Answer, Headers, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import File, Manifest
 from lading.origin import split_url
@@ -19,8 +19,6 @@ from lading.sources import Sink
 from lading.sources.answers import check_answer, content_range, declared_digests, decode_into, range_header
 from lading.spans import Span
 from lading.uri import ModelURI, redact
-
-Headers = list[tuple[str, str]]
 
 _MODIFIED = "modified "
 # RFC 6266, 4.1: behind the type, each parameter with a token or a quoted string.

@@ -26,7 +26,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_client import Answer, HttpClient, status_error
+from lading.http_client import Answer, Headers, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import File, Manifest, safe_path
 from lading.near import near_hint
@@ -38,8 +38,6 @@ from lading.sources import Sink
 from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag, range_header
 from lading.spans import Span
 from lading.uri import ModelURI, printable
-
-Headers = list[tuple[str, str]]
 
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"

@@ -1,14 +1,12 @@
 """Servers that do not send a file themselves, but say by a redirect who has it, with a signature for some minutes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lading.errors import Unavailable
-from lading.http_client import Answer, HttpClient
+from lading.http_client import Answer, Headers, HttpClient
 from lading.manifest import File
 from lading.origin import split_url
-
-Headers = Sequence[tuple[str, str]]
 
 # What a storage service says to a signature whose time is over.
 _EXPIRED = (400, 401, 403, 404, 410)

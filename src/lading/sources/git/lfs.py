@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 
 from lading.documents import read_json
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
-from lading.http_client import HttpClient, status_error
+from lading.http_client import Headers, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File
 from lading.origin import split_url
@@ -36,8 +36,6 @@ _MOST_OBJECTS = 100
 _EXPIRES_EARLY_S = 10.0
 # What lading says itself, and what would change how the request is read.
 _OWN_HEADERS = frozenset({"host", "range", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
-
-Headers = list[tuple[str, str]]
 
 
 class Pointer(NamedTuple):

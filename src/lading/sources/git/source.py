@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from lading.credentials import basic
 from lading.disk import scratch_file
 from lading.errors import IntegrityError, NotFound, OriginChanged, Unavailable, UsageError
-from lading.http_client import HttpClient
+from lading.http_client import Headers, HttpClient
 from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
 from lading.origin import Origin, split_url
@@ -21,7 +21,6 @@ from lading.settings.git import read_git
 from lading.sources import Sink
 from lading.sources.git.lfs import (
     POINTER_BYTES,
-    Headers,
     LfsServer,
     Pointer,
     configured_url,
