@@ -246,7 +246,7 @@ def test_a_range_without_a_live_version_says_which_there_are(world):
 
 
 def test_a_range_of_something_that_is_no_name_is_refused(world):
-    with pytest.raises(UsageError, match="delivery iris: .* is not a name in a registry"):
+    with pytest.raises(UsageError, match=r"delivery iris: .* is not a name in a registry"):
         refuse_unreadable(Delivery("iris", "s3://b/m", range="<2"))
 
 
