@@ -126,13 +126,15 @@ def unknown_kind(entry: RegistryEntry, known: Iterable[str]) -> UsageError:
 
 def _check_server(entry: RegistryEntry) -> None:
     name, options = entry.name, entry.options
-    if entry.kind == "mlflow" and isinstance(options.get("url"), str):
+    if entry.kind == "mlflow" and isinstance(options.get("url"), str) and options["url"]:
         _refuse_other_stores(name, options["url"])
     for key in ("url", "artifacts_url"):
         url, hint = options.get(key), "write https://registry.example.com, and its credential as login"
-        if not isinstance(url, str) and (url or key == "url"):
+        if not url and key == "artifacts_url":
+            continue
+        if not isinstance(url, str) or not url:
             raise _wrong(name, f"needs {key}", hint)
-        if url and not _is_plain(url):
+        if not _is_plain(url):
             raise _wrong(name, f"needs as {key} an http or https URL without user, query and fragment", hint)
     tls = options.get("tls") or {}
     if not isinstance(tls, dict):
