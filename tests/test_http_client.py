@@ -515,6 +515,13 @@ def test_an_answer_that_is_too_long_is_refused(running, client) -> None:
         client().fetch("GET", server.url, limit_bytes=1000)
 
 
+@pytest.mark.parametrize(("size_bytes", "told_bytes"), [(1 << 16, 1 << 16), ((1 << 16) + 1, 0)])
+def test_a_page_that_is_too_long_to_explain_an_error_explains_nothing(running, client, size_bytes, told_bytes) -> None:
+    server = running(serving(Answer(403, body=b"x" * size_bytes)))
+    with client().open("GET", server.url) as answer:
+        assert (answer.head.status, len(answer.error_body())) == (403, told_bytes)
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

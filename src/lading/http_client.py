@@ -49,6 +49,7 @@ _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
 # may be a credential, whatever its name.
 _HARMLESS = frozenset({"accept", "accept-encoding", "range", "if-match", "if-unmodified-since", "user-agent"})
+_ERROR_LIMIT_BYTES = 64 * 1024
 
 
 class Answer:
@@ -84,6 +85,13 @@ class Answer:
 
         self.read_into(collect)
         return bytes(body)
+
+    def error_body(self) -> bytes:
+        """What comes with an error; "" for a page that is too long to explain one."""
+        try:
+            return self.read(_ERROR_LIMIT_BYTES)
+        except IntegrityError:
+            return b""
 
 
 class HttpClient:

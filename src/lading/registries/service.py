@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 from lading.documents import read_json
-from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported
+from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
 from lading.http_client import Answer, Headers, HttpClient, status_error
 from lading.http_wire import Head
 from lading.origin import split_url
@@ -18,7 +18,6 @@ from lading.settings.registries import RegistryEntry, check_entry
 from lading.uri import ModelURI, printable, redact
 
 _LIMIT_BYTES = 32 << 20
-_ERROR_LIMIT_BYTES = 64 * 1024
 
 
 class Service:
@@ -100,7 +99,7 @@ class Service:
         with answer:
             if answer.head.status == 401 and self._login.renew(signed):
                 raise Unavailable(f"{shown}: the login has expired", retry_after_s=0.0)
-            raise self._error(answer.head, _error_body(answer), shown)
+            raise self._error(answer.head, answer.error_body(), shown)
 
     def place(self, text: str, where: str) -> ModelURI:
         """The URI ``text`` that the registry tells for ``where``, a version in words.
@@ -170,14 +169,6 @@ def _is_page(head: Head, body: bytes) -> bool:
     """A page of HTML; some servers call one sentence that."""
     start = body[:200].lstrip().lower()
     return start.startswith((b"<!doctype", b"<html")) or ("html" in head.get("content-type").lower() and b"<" in start)
-
-
-def _error_body(answer: Answer) -> bytes:
-    """The explanation that comes with an error; "" for a page that is too long for one."""
-    try:
-        return answer.read(_ERROR_LIMIT_BYTES)
-    except IntegrityError:
-        return b""
 
 
 def _reaching(entry: RegistryEntry, settings: Settings, http: HttpClient) -> HttpClient:

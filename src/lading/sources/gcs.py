@@ -13,7 +13,6 @@ from urllib.parse import quote, urlencode
 from lading.credentials import Token
 from lading.documents import read_json
 from lading.errors import (
-    IntegrityError,
     LadingError,
     NotAllowed,
     NotFound,
@@ -36,7 +35,6 @@ from lading.spans import Span
 from lading.uri import ModelURI, printable
 
 _LIST_LIMIT_BYTES = 64 << 20
-_ERROR_LIMIT_BYTES = 64 * 1024
 # https://cloud.google.com/storage/docs/buckets#naming
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _SIZE = re.compile(r"[0-9]{1,18}")
@@ -277,10 +275,7 @@ class GcsSource:
 
 
 def _error(answer: Answer, what: str) -> LadingError:
-    try:
-        body = _parsed(answer.read(_ERROR_LIMIT_BYTES)) or {}
-    except IntegrityError:
-        body = {}
+    body = _parsed(answer.error_body()) or {}
     plain = status_error(answer.head, what)
     try:
         reason = body["error"]["errors"][0]["reason"]

@@ -38,7 +38,6 @@ from lading.uri import ModelURI, printable
 from lading.verify import HDFS_CHUNK_BYTES
 
 _LIST_LIMIT_BYTES = 64 << 20
-_ERROR_LIMIT_BYTES = 64 * 1024
 _MOST_FOLDERS = 100_000
 _Status = dict[str, Any]
 
@@ -381,7 +380,7 @@ def _validator(status: _Status) -> str:
 def _exception(answer: Answer) -> str:
     """The name of the exception in an error's body; "" where there is none."""
     try:
-        name = read_json(answer.read(_ERROR_LIMIT_BYTES))["RemoteException"]["exception"]
-    except (IntegrityError, ValueError, KeyError, TypeError):
+        name = read_json(answer.error_body())["RemoteException"]["exception"]
+    except (ValueError, KeyError, TypeError):
         return ""
     return name if isinstance(name, str) else ""

@@ -15,7 +15,6 @@ from lading.aws.signature import sign
 from lading.credentials import AwsKeys
 from lading.documents import read_xml
 from lading.errors import (
-    IntegrityError,
     LadingError,
     NotAllowed,
     NotFound,
@@ -38,7 +37,6 @@ from lading.uri import ModelURI, printable, redact
 
 _DEFAULT_REGION = "us-east-1"
 _LIST_LIMIT_BYTES = 64 << 20
-_ERROR_LIMIT_BYTES = 64 * 1024
 _AWS_ENDPOINT = re.compile(r"https://s3(?:[.-]([a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?")
 _HOST_LABELS = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -239,7 +237,7 @@ class S3Source:
 
     def _refuse(self, answer: Answer, keys: AwsKeys | None, what: str) -> NoReturn:
         head = answer.head
-        body = b"" if head.status in (304, 412) else _error_body(answer)
+        body = b"" if head.status in (304, 412) else answer.error_body()
         region = head.get("x-amz-bucket-region") or xml_text(body, "Region")
         if head.status in (301, 307, 400) and region and region != self._region and re.fullmatch("[a-z0-9-]+", region):
             # The bucket lives elsewhere and says where: all later requests go there.
@@ -272,14 +270,6 @@ class S3Source:
 
     def _shown_name(self, key: str) -> str:
         return printable(f"s3://{self._bucket}/{key}")
-
-
-def _error_body(answer: Answer) -> bytes:
-    """The explanation that comes with an error; "" for a page that is too long to be S3's."""
-    try:
-        return answer.read(_ERROR_LIMIT_BYTES)
-    except IntegrityError:
-        return b""
 
 
 def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
