@@ -74,10 +74,13 @@ def test_a_command_line_that_is_wrong_is_a_usage_error(argv, message):
         (["stor"], "did you mean store?"),
         (["store", "lst"], "did you mean ls?"),
         (["pull", "a", "b", "--verify", "strickt"], "did you mean strict?"),
+        (["zzz"], "see lading --help"),
     ],
 )
 def test_a_word_of_the_command_line_that_is_not_known_has_a_near_one(argv, hint):
-    assert_refused(lading(*argv), 2, "usage", "invalid choice: ", hint)
+    outcome = lading(*argv)
+    assert_refused(outcome, 2, "usage", "invalid choice: ", hint)
+    assert outcome.err.endswith(f"hint: {hint}\n")
 
 
 @pytest.mark.parametrize(

@@ -86,21 +86,6 @@ def test_a_local_delivery_loads_no_network_stack_and_no_progress_bar(tmp_path):
     assert loaded & {"ssl", "yaml", "tqdm", "awscrt", "http.server", "lading.sources.s3", "lading.unpack"} == set()
 
 
-@pytest.mark.parametrize(
-    ("argv", "hint"),
-    [
-        (["pul", "a", "b"], "did you mean pull?"),
-        (["stor"], "did you mean store?"),
-        (["store", "lst"], "did you mean ls?"),
-        (["pull", "a", "b", "--verify", "strickt"], "did you mean strict?"),
-        (["zzz"], "see lading --help"),
-    ],
-)
-def test_a_word_that_is_not_known_has_a_near_one(argv, hint):
-    outcome = lading(*argv)
-    assert (outcome.code, outcome.err.splitlines()[-1]) == (2, f"hint: {hint}")
-
-
 @pytest.mark.parametrize("option", ["--digest", "--verify"])
 def test_what_checks_bytes_is_no_option_of_a_command_that_only_lists(option, tmp_path):
     outcome = lading("lock", option, "off", tmp_path)
