@@ -9,7 +9,8 @@
 
 Nothing that comes in names a URI or a path.  Probes are open, since a kubelet sends no credentials with
 them; the rest wants the token, if one is configured.  A request has few seconds, few bytes and one of few
-threads: more than that are turned away at once.
+threads.  When all are taken, the connection that is oldest is ended for a new one, so that slow clients keep no
+probe out.
 """
 
 import contextlib
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _MOST_AT_A_TIME = 16
 _MOST_S = 10.0
+_MAKE_ROOM_S = 1.0
 _STALL_S = 5.0
 _LIMIT_BYTES = 1 << 20
 _LOOK_EVERY_S = 0.5
@@ -103,8 +105,8 @@ class _Server(socketserver.ThreadingTCPServer):
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.settings, self.status, self.store, self.hint = settings, status, store, hint
-        self._lock = threading.Lock()
-        # Each with a second handle: TLS takes the first one away.
+        self._free = threading.Condition()
+        # The oldest first, each with a second handle: TLS takes the first one away.
         self._open: dict[socket.socket, tuple[float, socket.socket]] = {}
         self._context: ssl.SSLContext | None = None
         self._stamps: object = None
@@ -113,8 +115,12 @@ class _Server(socketserver.ThreadingTCPServer):
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            full = len(self._open) >= _MOST_AT_A_TIME
+        with self._free:
+            if not self._has_room():
+                self._end_oldest()
+                # Its thread notices at once, unless it is at work.
+                self._free.wait_for(self._has_room, _MAKE_ROOM_S)
+            full = not self._has_room()
             if not full:
                 self._open[request] = time.monotonic() + _MOST_S, request.dup()
         if full:
@@ -126,21 +132,30 @@ class _Server(socketserver.ThreadingTCPServer):
         else:
             super().process_request(request, client_address)
 
+    def _has_room(self) -> bool:
+        return len(self._open) < _MOST_AT_A_TIME
+
+    def _end_oldest(self) -> None:
+        request = next(iter(self._open))
+        # To the end: if its thread is at work, another's turn is next.
+        self._open[request] = self._open.pop(request)
+        _end(self._open[request][1])
+
     def shutdown_request(self, request: Any) -> None:
-        with self._lock:
+        with self._free:
             _, handle = self._open.pop(request, (0.0, None))
             if handle is not None:
                 handle.close()
+                self._free.notify()
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
         """End what takes too long: a client that sends a byte now and then would hold a thread for ever."""
         now_s = time.monotonic()
-        with self._lock:
+        with self._free:
             for until_s, handle in self._open.values():
                 if until_s < now_s:
-                    with contextlib.suppress(OSError):
-                        handle.shutdown(socket.SHUT_RDWR)
+                    _end(handle)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away, or speaks no HTTP, is no news."""
@@ -163,6 +178,11 @@ class _Server(socketserver.ThreadingTCPServer):
             else:
                 self._context, self._stamps = context, stamps
         return self._context
+
+
+def _end(handle: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        handle.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
