@@ -416,6 +416,10 @@ def test_verification_can_be_off_although_yaml_takes_the_word_for_a_boolean(tmp_
         ("registries: [{name: a, kind: foo}]", "lading.yaml: registry a is of the unknown kind 'foo'"),
         ("registries: [{name: a, kind: catalog}]", "registry a of kind catalog needs a path"),
         ("registries: [{name: a, kind: kubeflow}]", "registry a needs url"),
+        (
+            "registries: [{name: a, kind: mlflow, url: 'http://h.test', login: {token: t}}]",
+            "its login would travel unencr",
+        ),
         ("registries: [{name: a, kind: mlflow, url: ''}]", "registry a needs url"),
         ("registries: [{name: a, kind: kubeflow, url: ftp://h}]", "registry a needs as url an http or https URL"),
         (

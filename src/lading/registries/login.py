@@ -20,7 +20,7 @@ from lading.documents import read_json
 from lading.errors import NotAllowed, Unsupported
 from lading.http_client import Headers, HttpClient, status_error
 from lading.oauth import request_token
-from lading.origin import Origin, split_url
+from lading.origin import split_url
 from lading.renewal import Renewing
 from lading.settings import Settings
 from lading.settings.aws import read_aws
@@ -47,15 +47,14 @@ class Login(Protocol):
         ...
 
 
-def open_login(entry: RegistryEntry, settings: Settings, http: HttpClient, origin: Origin) -> Login:
-    """The login that the entry, which ``check_entry`` has seen, describes, for the registry at ``origin``."""
+def open_login(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Login:
+    """The login that the entry, which ``check_entry`` has seen, describes."""
     login = entry.options.get("login") or {}
     read = _Reader(entry, settings)
     if not login:
         return _Plain("anonymous", list)
     if aws := login.get("aws"):
         return _Aws(read(aws, "region"), read(aws, "service"), settings, http)
-    origin.refuse_in_clear(read.named("its login"))
     if oidc := login.get("oidc"):
         return _Oidc(oidc, read, http)
     if "token" in login:

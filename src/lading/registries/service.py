@@ -39,7 +39,7 @@ class Service:
         self.url = url.rstrip("/")
         self._folders = [os.path.realpath(folder) for folder in entry.options.get("folders") or ()]
         self._http = _reaching(entry, settings, http)
-        self._login = open_login(entry, settings, self._http, self.origin)
+        self._login = open_login(entry, settings, self._http)
         self._headers = list(headers)
 
     @property

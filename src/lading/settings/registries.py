@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from lading.errors import Unsupported, UsageError
 from lading.manifest import why_unsafe
 from lading.near import known_hint
+from lading.origin import split_url
 from lading.settings.credentials import check_rule
 from lading.settings.mlflow import mlflow_options
 from lading.settings.section import refuse_unknown
@@ -109,7 +110,7 @@ def check_entry(entry: RegistryEntry) -> None:
             raise _wrong(entry.name, "of kind catalog needs a path", "write path: /etc/lading/catalog.yaml, or a list")
         return
     _check_server(entry)
-    _check_login(entry.name, options.get("login") or {})
+    _check_login(entry.name, options["url"], options.get("login") or {})
     if entry.kind == "kubeflow":
         _check_kubeflow(entry)
     elif entry.kind == "mlflow":
@@ -157,7 +158,7 @@ def _check_server(entry: RegistryEntry) -> None:
         is_true(str(options["record"]), f"record of registry {printable(name)}")
 
 
-def _check_login(name: str, login: Any) -> None:
+def _check_login(name: str, url: str, login: Any) -> None:
     hint = "write token, user and password, oidc, or aws; see docs/registries.md"
     if not isinstance(login, dict):
         raise _wrong(name, "has a login that is not a mapping", hint)
@@ -177,6 +178,8 @@ def _check_login(name: str, login: Any) -> None:
         raise _wrong(name, "has a login that is not understood", hint)
     for key, value in login.items():
         check_value(f"{where}.{key}", value)
+    if keys and keys != {"aws"}:
+        split_url(url)[0].refuse_in_clear(f"registry {printable(name)}: its login")
 
 
 def _check_kubeflow(entry: RegistryEntry) -> None:
