@@ -111,13 +111,22 @@ def test_without_waiting_for_all_what_is_there_comes_at_once():
         assert 4 <= tls.recv_into(buffer) <= 4004
 
 
-@pytest.mark.parametrize("leave", ["farewell", "cut"])
-def test_the_end_is_a_receive_of_nothing(leave):
-    with peer(b"the last", leave=leave) as tls:
+def test_the_end_is_a_receive_of_nothing():
+    with peer(b"the last", leave="farewell") as tls:
         buffer = memoryview(bytearray(64))
         assert tls.recv_into(buffer, 20, socket.MSG_WAITALL) == 8
         assert bytes(buffer[:8]) == b"the last"
         assert tls.recv_into(buffer, 20, socket.MSG_WAITALL) == 0
+        assert tls.recv_into(buffer) == 0
+
+
+def test_an_end_that_anybody_could_have_made_is_an_error():
+    with peer(b"half of it", leave="cut") as tls:
+        buffer = memoryview(bytearray(64))
+        assert tls.recv_into(buffer, 20, socket.MSG_WAITALL) == 10
+        for _ in range(2):
+            with pytest.raises(ssl.SSLEOFError, match="without TLS's farewell"):
+                tls.recv_into(buffer, 20, socket.MSG_WAITALL)
 
 
 def test_a_record_that_was_changed_on_its_way_is_an_error():

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -182,6 +183,33 @@ def test_a_zip_becomes_its_tree(ground: Path, method: int) -> None:
         ("config.json", b"{}"), ("weights/", b""), ("weights/a.bin", b"a" * 5000), ("empty", b""), method=method
     )
     assert unpacked(ground, data, "model.zip") == SIMPLE_TREE
+
+
+def directory_of(count: int, comment: bytes = b"") -> bytes:
+    """A zip whose directory has so many empty members, and which has nothing else."""
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 33, 0, 0, 0, 6, 0, len(comment), 0, 0, 0, 0)
+    entries = b"".join(entry + b"%06x" % number + comment for number in range(count))
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count & 0xFFFF, count & 0xFFFF, len(entries), 0, 0)
+    return entries + end
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (directory_of(100_001), "more than 100000 members"),
+        (directory_of(4000, bytes(6000)), "bytes"),
+    ],
+)
+def test_a_directory_that_would_fill_the_memory_is_refused(ground: Path, content: bytes, what: str) -> None:
+    (ground / "archive").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LadingError, match=what) as caught:
+            unpack("m.zip", ground / "tree", LIMITS, ground / "archive")
+        assert caught.value.code == "unsupported"
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_of_two_members_of_one_name_the_last_counts(ground: Path) -> None:
@@ -453,7 +481,6 @@ def test_a_bomb_behind_the_end_of_the_archive_counts_too(ground: Path) -> None:
 
 @pytest.mark.timeout(20)
 def test_a_zip_link_that_is_a_bomb_is_not_read_into_memory(ground: Path) -> None:
-    import tracemalloc
 
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:

@@ -24,8 +24,9 @@ _MOST_RECORD_BYTES = 5 + (1 << 14) + 2048
 class TlsSocket:
     """A TLS client on ``sock``, which may be such a socket itself.
 
-    Like a socket, it raises ``OSError`` (``ssl.SSLError`` is one), and a receive returns 0 at the end,
-    whether the other side took leave or not: HTTP's own framing tells what is missing.
+    Like a socket, it raises ``OSError`` (``ssl.SSLError`` is one), and a receive returns 0 at the end.  An end
+    without TLS's own farewell is an error: anybody on the way can close a connection, and a body that lasts
+    until then would seem whole (RFC 9112, 9.8).
     """
 
     def __init__(self, sock: Stream, context: ssl.SSLContext, server_name: str) -> None:
@@ -66,15 +67,16 @@ class TlsSocket:
                 if not self._incoming.pending and not self._tls.pending():
                     if count and not flags:
                         break
-                    if not self._receive(buffer[count:], wanted - count if flags else 0):
-                        break
+                    self._receive(buffer[count:], wanted - count if flags else 0)
                 received = self._decrypt(wanted - count, buffer[count:wanted])
             except ssl.SSLWantReadError:
                 # The rest of the record is still on its way.
                 continue
-            except OSError:
+            except OSError as error:
                 if count:
-                    break
+                    return count
+                if isinstance(error, ssl.SSLEOFError):
+                    raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "it ended without TLS's farewell") from error
                 raise
             if received == 0:
                 break
@@ -93,7 +95,10 @@ class TlsSocket:
         size = min(len(area), _MOST_RECEIVED_BYTES)
         sure = expected - _MOST_RECORD_BYTES >= size
         count = self._sock.recv_into(area, size, socket.MSG_WAITALL if sure else 0)
-        self._incoming.write(area[:count])
+        if count:
+            self._incoming.write(area[:count])
+        else:
+            self._incoming.write_eof()
         return count
 
     def _flush(self) -> None:

@@ -28,3 +28,14 @@ def missing(size_bytes: int, done: Iterable[tuple[int, int]], most_bytes: int) -
             spans += split(at, min(start, size_bytes), most_bytes)
         at = max(at, end)
     return spans + split(at, size_bytes, most_bytes)
+
+
+def joined(ranges: Iterable[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    """``ranges``, of which no two touch, with the bytes from ``start`` to ``end``: still none touch."""
+    apart: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if last < start or end < first:
+            apart.append((first, last))
+        else:
+            start, end = min(start, first), max(end, last)
+    return [*apart, (start, end)]

@@ -17,7 +17,7 @@ from threading import Condition
 from typing import IO, TYPE_CHECKING, Self
 
 from lading.disk import disk_error, punch_hole
-from lading.spans import Span
+from lading.spans import Span, joined
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -57,7 +57,8 @@ class Follower:
         self._ended = False
         self._in_order = False
         self._forgotten = 0
-        self._arrived: dict[int, int] = {}
+        # What has no gap is one range: there are about as many as workers and readers.
+        self._arrived: list[tuple[int, int]] = []
 
     def __enter__(self) -> Self:
         self.begun = True
@@ -111,9 +112,9 @@ class Follower:
             self._changed.notify_all()
 
     def arrived(self, start: int, end: int) -> None:
-        """Bytes of the span that begins at ``start`` are there, up to ``end``."""
+        """The bytes from ``start`` to ``end`` are there."""
         with self._changed:
-            self._arrived[start] = end
+            self._arrived = joined(self._arrived, start, end)
             self._changed.notify_all()
 
     def admits(self, span: Span) -> bool:
@@ -157,13 +158,11 @@ class Follower:
         with self._changed:
             while True:
                 self._check()
-                end = position
-                for start, until in sorted(self._arrived.items()):
-                    if start > end:
-                        break
-                    end = max(end, until)
-                if end > position or position >= self.size_bytes:
-                    return end
+                if position >= self.size_bytes:
+                    return position
+                for start, end in self._arrived:
+                    if start <= position < end:
+                        return end
                 self._changed.wait(_LOOK_AGAIN_S)
 
 

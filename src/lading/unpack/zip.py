@@ -19,12 +19,15 @@ from lading.uri import printable
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, cast(type[Exception], isal_zlib.error))
 _COPY_BYTES = 1 << 20
 _LINK_BYTES = 4096
+_MOST_MEMBERS = 100_000
+_MOST_DIRECTORY_BYTES = 16 << 20
+_DIRECTORY_ENTRY = b"PK\1\2"
 _LOCAL_HEADER = struct.Struct("<26sHH")
 
 
 def unzip(archive: Archive, writer: TreeWriter) -> None:
     """Write every member, as many at a time as the archive is read, begun in the order of their bytes."""
-    with archive.open() as stream, zipfile.ZipFile(stream) as bundle:
+    with archive.open() as stream, zipfile.ZipFile(cast(IO[bytes], _Bounded(stream, writer.archive))) as bundle:
         members = sorted(bundle.infolist(), key=lambda member: member.header_offset)
     # Of several members of one name the last one counts.
     contents = {each.path: each for each in _contents(members, writer)}
@@ -33,6 +36,29 @@ def unzip(archive: Archive, writer: TreeWriter) -> None:
     work = _Work(writer, ordered)
     archive.read_beside(work.take)
     work.end()
+
+
+class _Bounded:
+    """What zipfile reads the directory from, in one piece: all of it stays in memory, about 1 KiB for each member."""
+
+    def __init__(self, stream: IO[bytes], archive: str) -> None:
+        self._stream = stream
+        self._archive = archive
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _MOST_DIRECTORY_BYTES:
+            raise self._too_large(f"{size} bytes")
+        data = self._stream.read(size)
+        if data.count(_DIRECTORY_ENTRY) > _MOST_MEMBERS:
+            raise self._too_large(f"more than {_MOST_MEMBERS} members")
+        return data
+
+    def _too_large(self, what: str) -> Unsupported:
+        return Unsupported(
+            f"the directory of {self._archive} has {what}, and a zip's stays in memory",
+            hint="pack it as a tar, which has none",
+        )
 
 
 class _Content(NamedTuple):
