@@ -1,5 +1,6 @@
 """The image's bill of materials, as CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/)."""
 
+import platform
 import re
 import subprocess
 from collections.abc import Iterable
@@ -64,7 +65,8 @@ def _distribution(metadata: Path) -> dict[str, Any]:
 def _package(package: Package) -> dict[str, Any]:
     # https://github.com/package-url/purl-spec/blob/main/types-doc/deb-definition.md
     version = quote(package.version, safe="~")
-    purl = f"pkg:deb/debian/{package.name}@{version}?arch={package.architecture}&distro=debian-12"
+    release = platform.freedesktop_os_release()["VERSION_ID"]
+    purl = f"pkg:deb/debian/{package.name}@{version}?arch={package.architecture}&distro=debian-{release}"
     paper = Path("/usr/share/doc", package.name, "copyright")
     text = paper.read_text(encoding="utf-8")
     # https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/; others are prose.
