@@ -11,6 +11,9 @@ from lading.errors import NotFound, Unsupported, UsageError
 from lading.registries import _KINDS
 from lading.settings import Limits, Settings, parse_verify
 from lading.settings.aws import read_aws, read_s3
+from lading.settings.http import read_headers
+from lading.settings.huggingface import read_hugging_face
+from lading.settings.modelscope import read_modelscope
 from lading.settings.registries import KINDS, RegistryEntry
 from lading.settings.variables import Variables
 from lading.uri import ModelURI
@@ -267,6 +270,37 @@ def test_keys_from_the_storage_json_are_not_mixed_with_the_environments_session_
     )
     assert reach(settings, "aws.access_key_id") == "config"
     assert reach(settings, "aws.session_token") is None
+
+
+HOSTED = [
+    (
+        {"type": "https", "host": "a.example", "headers": {"X": "s3cret"}, "username": "u", "password": "s3cret"},
+        "host",
+        lambda variables: read_headers(variables, "other.example", None),
+    ),
+    ({"type": "hf", "endpoint": "https://a.example", "token": "s3cret"}, "endpoint", read_hugging_face),
+    ({"type": "modelscope", "endpoint": "https://a.example", "token": "s3cret"}, "endpoint", read_modelscope),
+]
+
+
+@pytest.mark.parametrize(("spec", "key", "read"), HOSTED, ids=lambda value: str(value)[:12])
+def test_another_host_does_not_get_what_came_for_the_first(spec: dict[str, Any], key: str, read: Any) -> None:
+    def found(**given: str) -> str:
+        result = read(load(**given).variables)
+        token = getattr(result, "token", None)
+        return f"{result} {token.reveal() if token else ''} {getattr(result, 'token_file', '')}"
+
+    base = json.dumps(spec)
+    other = {key: spec[key].replace("a.example", "other.example")}
+    assert "s3cret" not in found(STORAGE_CONFIG=base, STORAGE_OVERRIDE_CONFIG=json.dumps(other))
+    # Nor what the environment has.
+    env = {"HF_TOKEN": "s3cret", "HUGGING_FACE_HUB_TOKEN": "s3cret", "MODELSCOPE_API_TOKEN": "s3cret"}
+    env |= {"HF_TOKEN_PATH": "/s3cret", "HF_HOME": "/s3cret", "XDG_CACHE_HOME": "/s3cret", "HOME": "/s3cret"}
+    env |= {"https-host": "a.example", "headers": '{"X": "s3cret"}', "https-password": "s3cret"}
+    assert "s3cret" not in found(**env, STORAGE_CONFIG=json.dumps(other | {"type": spec["type"]}))
+    # What comes with the host is for it.
+    whole = json.dumps(spec | other)
+    assert "s3cret" in found(STORAGE_CONFIG=base.replace("s3cret", "older"), STORAGE_OVERRIDE_CONFIG=whole)
 
 
 @pytest.mark.parametrize("variable", ["STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG"])

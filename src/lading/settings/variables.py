@@ -44,9 +44,15 @@ _OF_HDFS = tuple(
 _AZURE_IDENTITY = ("AZURE_CLIENT_ID", "AZ_CLIENT_ID", "AZURE_ACCESS_TOKEN")
 _AZURE_ACCOUNT = ("AZURE_ACCOUNT_NAME", "AZ_ACCOUNT_NAME")
 
+# With HOME: the folders in which a token's file is looked for.
+_OF_HUGGING_FACE = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME", "HOME")
+
 # What belongs to another variable, and goes when a new value of that one comes without it: a session
-# token from elsewhere would make these keys wrong.
+# token from elsewhere would make these keys wrong, and a host from elsewhere must not get this one's token.
 _BELONGINGS = {
+    "https-host": ("headers", "https-username", "https-password"),
+    "HF_ENDPOINT": _OF_HUGGING_FACE,
+    "MODELSCOPE_ENDPOINT": ("MODELSCOPE_API_TOKEN",),
     "HDFS_NAMENODE": _OF_HDFS,
     "HDFS_SECRET_DIR": ("HDFS_NAMENODE", *_OF_HDFS),
     "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
