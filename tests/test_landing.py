@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lading.errors import IntegrityError, Unavailable
+from lading.errors import IntegrityError, Unavailable, UsageError
 from lading.manifest import HEX_DIGITS, Digest, File
 from lading.spans import Span
 from lading.transfer.journal import Journal, Landed, read_journal
@@ -272,6 +272,14 @@ def test_a_stage_cut_short_by_a_power_cut_is_filled_up(tmp_path: Path, length: i
             land(landing, span)
         landing.seal()
     assert (tmp_path / "staged").read_bytes() == DATA
+
+
+def test_a_link_in_the_stage_is_never_written_through(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (tmp_path / "staged").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UsageError), landing_of(tmp_path):
+        pytest.fail("a link was followed")
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
 
 
 def test_a_stage_that_is_longer_than_the_file_is_cut(tmp_path: Path) -> None:

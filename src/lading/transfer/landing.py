@@ -24,7 +24,7 @@ _WRITE_BACK_BYTES = 8 << 20
 # What a kill may cost each worker; a line of the journal is 100 bytes.
 _NOTE_BYTES = 4 << 20
 OWN_CRC = "crc32"
-_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 ChooseChecks = Callable[[Sequence[Digest]], tuple[Digest, ...]]
 
@@ -280,7 +280,7 @@ def _open_staged(place: str) -> tuple[int, int]:
     # A link that an interrupted publication made: writing would change the old model.
     os.close(descriptor)
     os.unlink(place)
-    return os.open(place, _OPEN_FLAGS, 0o666), 0
+    return os.open(place, _OPEN_FLAGS | os.O_EXCL, 0o666), 0
 
 
 def _is_whole(digest: Digest, algorithm: str) -> bool:
