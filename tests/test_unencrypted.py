@@ -126,6 +126,26 @@ def test_a_credential_travels_unencrypted_within_the_cluster_only(session, proxy
     assert any(mark in sent(proxy) for mark in (SECRET, "se-cret", "Basic "))
 
 
+@pytest.mark.parametrize(
+    "challenge", ['Basic realm="x"', 'Bearer realm="http://{host}/token"', 'Bearer realm="https://x/t"']
+)
+@pytest.mark.parametrize("entry", [{"auth": "dTpzM2NyZXQ="}, {"identitytoken": SECRET}, {"registrytoken": SECRET}])
+def test_a_login_of_an_insecure_registry_travels_unencrypted_within_the_cluster_only(session, proxy, challenge, entry):
+    def ask(host):
+        shown = {"WWW-Authenticate": challenge.replace("{host}", host)}
+        proxy.routes["/"] = lambda request: Answer(401, shown)
+        document = json.dumps({"auths": {host: entry}})
+        given = {".dockerconfigjson": document, "KSERVE_OCI_INSECURE_REGISTRY": "true"}
+        return refusal(listing(session(host, **given), f"oci://{host}/model"))
+
+    error = ask(FAR)
+    assert isinstance(error, UsageError)
+    assert "unencrypted" in error.message
+    assert f"http://{FAR}" in error.message
+    assert not any(mark in sent(proxy) for mark in (SECRET, "Basic ", "Bearer "))
+    assert not isinstance(ask(NEAR), UsageError)
+
+
 def test_keys_of_a_container_travel_unencrypted_within_the_cluster_only(session, server):
     variables = {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://{host}/keys",
@@ -180,16 +200,13 @@ def test_a_login_that_signs_goes_anywhere(session, proxy):
         # What signs is not sent.
         ("s3://models/model", KEYS | {"AWS_ENDPOINT_URL": "http://{host}"}),
         ("http://{host}/models/model", AZURE | {"AZURE_STORAGE_ACCESS_KEY": "czNjcmV0"}),
-        # Who writes a credential behind http://, or asks for what is insecure, has said so.
+        # Who writes a credential behind http:// has said so.
         ("http://u:s3cret@{host}/model", {}),
         ("git+http://u:s3cret@{host}/model", {"GIT_PASSWORD": "another"}),
         ("http://a.blob.core.windows.net/models/model?sig=s3cret", {}),
         ("http://{host}/models/model", AZURE | {"AZURE_STORAGE_SAS_TOKEN": "sig=s3cret"}),
-        (
-            "oci://{host}/model",
-            {"OCI_USERNAME": "u", "OCI_PASSWORD": SECRET, "KSERVE_OCI_INSECURE_REGISTRY": "true"},
-        ),
         # There is none.
+        ("oci://{host}/model", {"KSERVE_OCI_INSECURE_REGISTRY": "true"}),
         ("http://{host}/model", {"elsewhere.example.com-headers": '{"X-Token": "s3cret"}'}),
         ("hf://team/model", {"HF_ENDPOINT": "http://{host}"}),
         ("gs://models/model", METADATA | {"STORAGE_EMULATOR_HOST": "http://{host}"}),

@@ -782,6 +782,26 @@ def test_a_registry_with_tls_does_not_have_its_logins_sent_without(pull, tmp_pat
     assert read_tree(tmp_path / "model") == FILES
 
 
+def test_a_token_service_elsewhere_is_verified_even_if_the_registry_is_not(registry, bring, tmp_path):
+    registry.put_files(FILES)
+    authority = Authority(tmp_path)
+    with FaultyServer(authority.server_context("127.0.0.1")) as secure:
+        service = TokenService(registry, secure)
+        known = config(registry, {"auth": AUTH})
+        refused(bring, NotAllowed, "certificate", variables=known)
+        assert service.asked == []
+        assert bring(variables=known, network=Network(ca_files=(authority.bundle,)))[0] == FILES
+
+
+def test_an_insecure_registry_with_tls_may_have_its_own_token_service(pull, tmp_path):
+    with FaultyServer(Authority(tmp_path).server_context("127.0.0.1")) as server:
+        registry = FakeRegistry(server)
+        registry.put_files(FILES)
+        TokenService(registry)
+        pull(registry.uri(), tmp_path / "model", variables=INSECURE | config(registry, {"auth": AUTH}))
+    assert read_tree(tmp_path / "model") == FILES
+
+
 @pytest.mark.parametrize("answer", [b"", b"[]", b"{}", b'{"token": 5}', b'{"token": ""}', b'{"token": "a\\r\\nX: y"}'])
 def test_a_token_service_that_gives_none_is_one_error(registry, bring, server, answer):
     registry.put_files(FILES)

@@ -15,24 +15,32 @@ from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.oauth import request_token
 from lading.oci.credentials import Login
-from lading.uri import redact
+from lading.origin import Origin, split_url
+from lading.uri import printable, redact
 
 _LIMIT_BYTES = 256 * 1024
 _PARAMETER = re.compile(r'([a-z]+)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 
 
 class Authorization:
-    """The header for one repository of one registry, which is at ``base``.  Safe from any thread."""
+    """The header for one repository of one registry, which is at ``base``.  Safe from any thread.
 
-    def __init__(self, http: HttpClient, base: str, repository: str, login: Login) -> None:
+    ``own`` is the client for the registry itself, ``http`` the one for a token service that is elsewhere:
+    what is not checked of the registry is checked of that.
+    """
+
+    def __init__(self, http: HttpClient, own: HttpClient, base: str, repository: str, login: Login) -> None:
         self.login = login
         self._http = http
+        self._own = own
         self._base = base
+        self._origin, _ = split_url(base)
         self._repository = repository
         self._lock = threading.Lock()
         self._held: Secret | None = None
         self._proven = False
         if login.registry_token is not None:
+            self._refuse_in_clear(self._origin)
             self._held = Secret(f"Bearer {login.registry_token.reveal()}")
 
     def get(self) -> Secret | None:
@@ -69,11 +77,19 @@ class Authorization:
         """What a challenge (RFC 9110, 11.6.1) is answered with; None if there is nothing to answer."""
         challenge = head.get("www-authenticate")
         scheme = challenge.partition(" ")[0].lower()
+        if not self.login.is_anonymous:
+            # Also where it goes to a token service: the token for it would go here.
+            self._refuse_in_clear(self._origin)
         if scheme == "bearer":
             return self._bearer(dict(_PARAMETER.findall(challenge)))
         if scheme not in ("basic", ""):
             raise Unsupported(f"{redact(self._base)} asks for an authorization that is neither Basic nor Bearer")
         return self._basic() if scheme else None
+
+    def _refuse_in_clear(self, origin: Origin) -> None:
+        origin.refuse_in_clear(
+            f"the login for {printable(str(self._origin))}", "use https, or a registry within the cluster"
+        )
 
     def _basic(self) -> Secret | None:
         if self.login.password is None:
@@ -93,6 +109,10 @@ class Authorization:
                 f"{redact(self._base)} names {shown} as its token service, which is not an https URL",
                 hint="the registry's configuration is wrong, or this is not the registry",
             )
+        service, _ = split_url(realm)
+        http = self._own if service == self._origin else self._http
+        if not self.login.is_anonymous:
+            self._refuse_in_clear(service)
         form = {"service": challenge.get("service", ""), "scope": f"repository:{self._repository}:pull"}
         form = {name: value for name, value in form.items() if value}
         if self.login.identity_token is not None:
@@ -101,10 +121,10 @@ class Authorization:
                 "client_id": "lading",
                 "refresh_token": self.login.identity_token.reveal(),
             }
-            token = request_token(self._http, realm, form, kind=self.login.kind, what=f"the token service {shown}")
+            token = request_token(http, realm, form, kind=self.login.kind, what=f"the token service {shown}")
             return Secret(f"Bearer {token.value.reveal()}")
         basic = self._basic()
-        head, body = self._http.fetch(
+        head, body = http.fetch(
             "GET",
             f"{realm}{'&' if '?' in realm else '?'}{urlencode(form)}",
             [("Authorization", basic.reveal())] if basic else [],

@@ -118,6 +118,7 @@ class OciSource:
         oci = read_oci(settings.variables)
         self._insecure = oci.insecure
         self._http = http.without_tls_checks() if oci.insecure else http
+        self._checked = http
         self._host = _DOCKER_HUB_HOST if host == DOCKER_HUB else host
         self._login = find_login(oci, host, repository)
         self._connected: tuple[str, Authorization] | None = None
@@ -299,7 +300,8 @@ class OciSource:
             base = f"https://{self._host}"
             if self._insecure and not self._speaks_tls(base):
                 base = f"http://{self._host}"
-            self._connected = base, Authorization(self._http, base, self._repository, self._login)
+            authorization = Authorization(self._checked, self._http, base, self._repository, self._login)
+            self._connected = base, authorization
         return self._connected
 
     def _speaks_tls(self, base: str) -> bool:
