@@ -7,7 +7,7 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,19 +54,16 @@ def landing_of(
     retold: bool = True,
 ) -> Iterator[Landing]:
     file = file or File("f", len(DATA), "v1")
-    journal = Journal(folder / "journal", origin)
-    landing = Landing(
-        file,
-        str(folder / "staged"),
-        journal,
-        lambda declared: choose_checks(declared, vouched, "auto", file.path),
-        retold=retold,
-    )
-    try:
-        yield landing
-    finally:
-        landing.close()
-        journal.close()
+    with closing(Journal(folder / "journal", origin)) as journal:
+        landing = Landing(
+            file,
+            str(folder / "staged"),
+            journal,
+            lambda declared: choose_checks(declared, vouched, "auto", file.path),
+            retold=retold,
+        )
+        with closing(landing):
+            yield landing
 
 
 def land(landing: Landing, span: Span, data: bytes = DATA, piece_bytes: int = 700) -> SpanSink:
