@@ -224,6 +224,51 @@ def test_a_registry_with_a_private_authority_is_not_trusted_without_it(service, 
         assert get(service(url=secure.url, tls={"verify": False})) == {}
 
 
+@pytest.mark.parametrize("how", ["unverified", "with a certificate"])
+@pytest.mark.parametrize("login", ["issuer", "token_url", "aws"])
+def test_who_gives_the_login_of_a_registry_is_verified_and_shown_no_certificate(service, tmp_path, how, login):
+    authority = Authority(tmp_path)
+    context = authority.server_context("127.0.0.1")
+    with FaultyServer(authority.server_context("127.0.0.1")) as secure, FaultyServer(context) as giver:
+        secure.put(PATH, b"{}")
+        Issuer(giver)
+        if how == "unverified":
+            tls = {"verify": False}
+        else:
+            # It lets in nobody without one.
+            authority.demand_certificates(context)
+            certificate, key = authority.write_client(tmp_path, "lading")
+            tls = {"ca": authority.bundle, "certificate": certificate, "key": key}
+        (tmp_path / "token").write_text("s3cret")
+        role = {"AWS_ROLE_ARN": "arn:aws:iam::1:role/r", "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token")}
+        options = {
+            "issuer": oidc(giver),
+            "token_url": {"oidc": {"client_id": "lading", "client_secret": "s3cret/", "token_url": f"{giver.url}/t"}},
+            "aws": {"aws": {"region": "eu-west-1", "service": "execute-api"}},
+        }
+        variables = role | {"AWS_ENDPOINT_URL_STS": giver.url, "AWS_EC2_METADATA_DISABLED": "true"}
+        with pytest.raises((NotAllowed, Unavailable)):
+            get(service(url=secure.url, tls=tls, login=options[login], attempts=1, variables=variables))
+        assert giver.requests == []
+        assert secure.requests == []
+
+
+def test_an_issuer_behind_the_address_of_its_registry_is_reached_as_that_is(service, tmp_path):
+    with FaultyServer(Authority(tmp_path).server_context("127.0.0.1")) as secure:
+        secure.put(PATH, b"{}")
+        Issuer(secure)
+        assert get(service(url=secure.url, tls={"verify": False}, login=oidc(secure))) == {}
+
+
+def test_an_issuer_elsewhere_may_have_the_registrys_private_authority(service, tmp_path):
+    authority = Authority(tmp_path)
+    context = authority.server_context("127.0.0.1")
+    with FaultyServer(context) as secure, FaultyServer(context) as giver:
+        secure.put(PATH, b"{}")
+        Issuer(giver)
+        assert get(service(url=secure.url, tls={"ca": authority.bundle}, login=oidc(giver))) == {}
+
+
 def test_a_login_is_never_sent_to_another_host_nor_in_the_clear(server, service):
     with FaultyServer() as elsewhere:
         elsewhere.put(PATH, b"{}")

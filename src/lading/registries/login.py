@@ -10,7 +10,7 @@ part of ``tls``, not a login.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, quote_plus, urlsplit
 
 from lading.aws.credentials import AwsCredentials
@@ -20,7 +20,7 @@ from lading.documents import read_json
 from lading.errors import NotAllowed, Unsupported
 from lading.http_client import Headers, HttpClient, status_error
 from lading.oauth import request_token
-from lading.origin import split_url
+from lading.origin import Origin, split_url
 from lading.renewal import Renewing
 from lading.settings import Settings
 from lading.settings.aws import read_aws
@@ -47,16 +47,31 @@ class Login(Protocol):
         ...
 
 
-def open_login(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Login:
-    """The login that the entry, which ``check_entry`` has seen, describes."""
+class Clients(NamedTuple):
+    """``own`` for the registry, at ``origin``; ``elsewhere`` for whoever else is asked for its login.
+
+    That one shows no certificate, and verifies: the registry's ``tls`` is about the registry alone.
+    """
+
+    origin: Origin
+    own: HttpClient
+    elsewhere: HttpClient
+
+    def to(self, url: str) -> HttpClient:
+        """The client for ``url``."""
+        return self.own if split_url(url)[0] == self.origin else self.elsewhere
+
+
+def open_login(entry: RegistryEntry, settings: Settings, clients: Clients) -> Login:
+    """The login for a registry that the entry, which ``check_entry`` has seen, describes."""
     login = entry.options.get("login") or {}
     read = _Reader(entry, settings)
     if not login:
         return _Plain("anonymous", list)
     if aws := login.get("aws"):
-        return _Aws(read(aws, "region"), read(aws, "service"), settings, http)
+        return _Aws(read(aws, "region"), read(aws, "service"), settings, clients.elsewhere)
     if oidc := login.get("oidc"):
-        return _Oidc(oidc, read, http)
+        return _Oidc(oidc, read, clients)
     if "token" in login:
         return _Plain("token", lambda: [("Authorization", f"Bearer {read(login, 'token')}")])
     return _Plain("user and password", lambda: [("Authorization", basic(read(login, "user"), read(login, "password")))])
@@ -99,11 +114,11 @@ class _Oidc:
 
     kind = "OIDC client"
 
-    def __init__(self, options: Mapping[str, Any], read: _Reader, http: HttpClient) -> None:
+    def __init__(self, options: Mapping[str, Any], read: _Reader, clients: Clients) -> None:
         self._options = options
         self._read = read
-        self._http = http
-        self._renewing: Renewing[Token] = Renewing(self._fetch, http.retry.clock.now)
+        self._clients = clients
+        self._renewing: Renewing[Token] = Renewing(self._fetch, clients.own.retry.clock.now)
         self._sent: Token | None = None
 
     def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
@@ -124,7 +139,7 @@ class _Oidc:
         url = read(options, "token_url") or self._discovered(read(options, "issuer"))
         split_url(url)[0].refuse_in_clear(read.named("its client_secret"))
         return request_token(
-            self._http,
+            self._clients.to(url),
             url,
             form,
             # RFC 6749, 2.3.1: Basic is what every server must understand, both parts encoded as in a form.
@@ -137,7 +152,7 @@ class _Oidc:
     def _discovered(self, issuer: str) -> str:
         url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
         what = "the OIDC issuer"
-        head, body = self._http.fetch("GET", url, what=what, limit_bytes=_LIMIT_BYTES, redirects=0)
+        head, body = self._clients.to(url).fetch("GET", url, what=what, limit_bytes=_LIMIT_BYTES, redirects=0)
         if head.status != 200:
             raise status_error(head, what)
         try:

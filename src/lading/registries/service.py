@@ -10,8 +10,8 @@ from lading.documents import read_json
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
 from lading.http_client import Answer, Headers, HttpClient, status_error
 from lading.http_wire import Head
-from lading.origin import split_url
-from lading.registries.login import open_login
+from lading.origin import Origin, split_url
+from lading.registries.login import Clients, open_login
 from lading.registries.reference import SCHEMES
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry, check_entry
@@ -38,8 +38,9 @@ class Service:
         self.origin, _ = split_url(url)
         self.url = url.rstrip("/")
         self._folders = [os.path.realpath(folder) for folder in entry.options.get("folders") or ()]
-        self._http = _reaching(entry, settings, http)
-        self._login = open_login(entry, settings, self._http)
+        clients = _clients(entry, settings, http, self.origin)
+        self._http = clients.own
+        self._login = open_login(entry, settings, clients)
         self._headers = list(headers)
 
     @property
@@ -171,14 +172,10 @@ def _is_page(head: Head, body: bytes) -> bool:
     return start.startswith((b"<!doctype", b"<html")) or ("html" in head.get("content-type").lower() and b"<" in start)
 
 
-def _reaching(entry: RegistryEntry, settings: Settings, http: HttpClient) -> HttpClient:
-    """A client with the certificates and the patience that the entry asks for."""
+def _clients(entry: RegistryEntry, settings: Settings, http: HttpClient, origin: Origin) -> Clients:
+    """Clients with the patience and the authority of the entry; the registry's own also has the rest of its ``tls``."""
     tls = entry.options.get("tls") or {}
-    network = settings.network._replace(
-        client_certificate=str(tls.get("certificate") or ""),
-        client_key=str(tls.get("key") or ""),
-        verify_tls=tls.get("verify", True),
-    )
+    network = settings.network
     if tls.get("ca"):
         network = network._replace(ca_files=(*network.ca_files, str(tls["ca"])))
     limits, retry = settings.limits, http.retry
@@ -188,7 +185,12 @@ def _reaching(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Htt
         limits = limits._replace(stall_s=float(entry.options["stall_s"]))
     if "attempts" in entry.options:
         retry = retry._replace(attempts=entry.options["attempts"])
-    return http.reaching(network, limits, retry)
+    own = network._replace(
+        client_certificate=str(tls.get("certificate") or ""),
+        client_key=str(tls.get("key") or ""),
+        verify_tls=tls.get("verify", True),
+    )
+    return Clients(origin, http.reaching(own, limits, retry), http.reaching(network, limits, retry))
 
 
 def _is_below(path: str, folder: str) -> bool:
