@@ -1,5 +1,6 @@
 """The manifests in deploy/, as KServe takes them.  What kustomize and helm make of them: tests/real/test_manifests.py."""
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -136,11 +137,34 @@ def test_the_agents_configuration_is_what_lading_reads_and_its_probes_reach_it(t
     assert container["ports"][0]["containerPort"] == own.port
     assert own.listen == "0.0.0.0"
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-    assert mounts.keys() == {"/etc/lading", "/var/lib/lading"}
+    assert mounts.keys() == {"/etc/lading", "/var/lib/lading", posixpath.dirname(own.token_file)}
     assert not any(delivery.destination for delivery in own.deliveries)
     assert {volume["name"] for volume in pod["volumes"]} == set(mounts.values())
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert container["command"][1:] == ["agent"]
+
+
+def test_no_probe_that_restarts_the_agent_waits_for_a_model():
+    daemon = yaml.safe_load((DEPLOY / "agent/daemonset.yaml").read_text())
+    (container,) = daemon["spec"]["template"]["spec"]["containers"]
+    for name in ("startupProbe", "livenessProbe"):
+        assert container[name]["httpGet"]["path"] == "/healthz"
+        assert container[name]["timeoutSeconds"] > 1
+
+
+def test_the_agent_evicts_before_the_kubelet_does():
+    store = yaml.safe_load((DEPLOY / "agent/lading.yaml").read_text())["store"]
+    # Its defaults: images go from 85 % on, pods at 90 %.
+    assert float(store["low"].rstrip("%")) < float(store["high"].rstrip("%")) < 85
+
+
+def test_only_prometheus_is_let_in_by_others_than_the_node():
+    policy = yaml.safe_load((DEPLOY / "agent/network-policy.yaml").read_text())["spec"]
+    daemon = yaml.safe_load((DEPLOY / "agent/daemonset.yaml").read_text())["spec"]
+    assert policy["podSelector"] == {"matchLabels": daemon["template"]["metadata"]["labels"]}
+    (rule,) = policy["ingress"]
+    (who,) = rule["from"]
+    assert {"namespaceSelector", "podSelector"} == who.keys()
 
 
 def test_the_sidecar_keeps_the_model_where_its_server_reads(tmp_path):
@@ -150,6 +174,11 @@ def test_the_sidecar_keeps_the_model_where_its_server_reads(tmp_path):
     server, agent = pod["spec"]["containers"]
     assert delivery.destination == f"{server['volumeMounts'][0]['mountPath']}/{delivery.on_change.model}"
     assert server["volumeMounts"][0]["name"] == agent["volumeMounts"][0]["name"]
+    for container in (server, agent):
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"].keys() >= {"memory", "ephemeral-storage"}
+    assert agent["image"] == "image-not-set.invalid/lading"
+    assert pod["spec"]["automountServiceAccountToken"] is False
     # Loopback only, as it is by default.
     assert own.listen == "127.0.0.1"
     assert agent["readinessProbe"]["exec"]["command"] == ["/usr/bin/lading", "health"]

@@ -13,6 +13,8 @@ from servers.kserve import matching, validate
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "overlays").iterdir())
+NO_IMAGE = "image-not-set.invalid/lading"
+IMAGE = f"registry.example.com/lading@sha256:{'0' * 64}"
 EXAMPLES = sorted((DEPLOY / "examples").iterdir())
 
 
@@ -30,6 +32,19 @@ def kustomize(program):
 @pytest.fixture
 def helm(program):
     return lambda *options: rendered(program("helm"), "template", "lading", DEPLOY / "helm/lading", *options)
+
+
+@pytest.fixture
+def edited(program, tmp_path):
+    """A copy of deploy/NAME in which the image is set, as docs/in-the-cluster.md says."""
+
+    def edit(name):
+        shutil.copytree(DEPLOY, tmp_path / "deploy")
+        folder = tmp_path / "deploy" / name
+        subprocess.run([program("kustomize"), "edit", "set", "image", f"{NO_IMAGE}={IMAGE}"], cwd=folder, check=True)
+        return folder
+
+    return edit
 
 
 def of_kserve(things: list[dict]) -> list[dict]:
@@ -76,13 +91,16 @@ def test_what_kustomize_makes_is_taken_by_kserve(kustomize, name):
     assert {container["image"] for container in found.values()} == {"localhost/lading:latest"}
 
 
-def test_the_agent_finds_its_configuration_and_the_images_name_is_in_one_place(kustomize):
-    things = {thing["kind"]: thing for thing in kustomize(DEPLOY / "agent")}
-    assert things.keys() == {"DaemonSet", "ConfigMap"}
+def test_the_agent_finds_its_configuration_and_the_images_name_is_set_in_one_place(kustomize, edited):
+    things = {thing["kind"]: thing for thing in kustomize(edited("agent"))}
+    assert things.keys() == {"Namespace", "ServiceAccount", "DaemonSet", "NetworkPolicy", "ConfigMap"}
+    namespace = things.pop("Namespace")["metadata"]["name"]
+    assert {thing["metadata"]["namespace"] for thing in things.values()} == {namespace}
     pod = things["DaemonSet"]["spec"]["template"]["spec"]
     assert pod["volumes"][0]["configMap"]["name"] == things["ConfigMap"]["metadata"]["name"]
+    assert pod["serviceAccountName"] == things["ServiceAccount"]["metadata"]["name"]
     assert "lading.yaml" in things["ConfigMap"]["data"]
-    assert pod["containers"][0]["image"] == "localhost/lading:latest"
+    assert {container["image"] for container in (*pod["initContainers"], *pod["containers"])} == {IMAGE}
 
 
 def test_kserves_own_models_read_every_overlay_and_example(kustomize):
