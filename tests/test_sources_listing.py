@@ -4,9 +4,9 @@ from itertools import count
 
 import pytest
 
-from lading.errors import IntegrityError, Unsupported
+from lading.errors import IntegrityError, Interrupted, Unsupported
 from lading.settings import Limits
-from lading.sources.listing import Listing
+from lading.sources.listing import Listing, nothing_below
 
 
 def test_every_page_is_asked_for_by_the_token_of_the_one_before() -> None:
@@ -32,3 +32,11 @@ def test_ever_new_entries_end_it_however_many_runs_of_pages_they_are_in() -> Non
     with pytest.raises(Unsupported, match="more than 100 entries") as caught:
         list(listing.pages(lambda _: (["a"], next(tokens))))
     assert "unpack_members" in caught.value.hint
+
+
+def test_a_signal_is_not_taken_for_a_hint_that_cannot_be_had():
+    def names_in(prefix):
+        raise Interrupted("stopped by a signal")
+
+    with pytest.raises(Interrupted):
+        nothing_below("s3://bucket/model", "model", names_in)

@@ -393,7 +393,7 @@ def test_resumed_and_damaged_bytes_are_counted_once():
     assert sent[0].attributes["lading.received_bytes"] == 5 + 4
 
 
-def turn_with(*told: events.Event, error: Exception | None = None) -> list:
+def turn_with(*told: events.Event, error: BaseException | None = None) -> list:
     """What is sent of a turn in which this happens."""
     sent = []
     trace = Trace(["s3://models/iris"], "iris")
@@ -405,7 +405,7 @@ def turn_with(*told: events.Event, error: Exception | None = None) -> list:
         if error:
             raise error
 
-    with suppress(LadingError):
+    with suppress(LadingError, Interrupted):
         take()
     return sent
 

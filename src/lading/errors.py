@@ -10,8 +10,11 @@
     │   └── DeadlineExceeded deadline    5   the time allowed for the whole delivery is over
     ├── IntegrityError     integrity     6   bytes or trees that are not what was promised
     ├── NoSpace            no-space      7
-    ├── Unsupported        unsupported   8   lading does not do this
-    └── Interrupted        interrupted 143   a signal; the next run resumes
+    └── Unsupported        unsupported   8   lading does not do this
+    Interrupted            interrupted 143   a signal; the next run resumes
+
+Interrupted is no LadingError: as with KeyboardInterrupt, nobody who can do without an answer may take a
+signal for one that failed.
 
 The number is the exit code of the process.  A message says what and where, the hint what to try.
 """
@@ -117,11 +120,16 @@ class Unsupported(LadingError):
     exit_code = 8
 
 
-class Interrupted(LadingError):
+class Interrupted(BaseException):
     """A signal asked to stop; the next run resumes."""
 
     code = "interrupted"
     exit_code = 143
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
 
 
 def defect(error: BaseException) -> LadingError:

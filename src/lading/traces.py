@@ -232,7 +232,7 @@ def _text(text: str) -> str:
 
 def _words(error: BaseException) -> tuple[str, str]:
     """The kind of an error, and what may be told of it."""
-    if isinstance(error, LadingError):
+    if isinstance(error, LadingError | Interrupted):
         return error.code, _text(error.message)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.code, "stopped from the keyboard"

@@ -211,15 +211,13 @@ class Agent:
         if current:
             self.status.change(delivery.name, succeeded_s=self._unix_time())
 
-    def _failed(self, delivery: Delivery, error: LadingError) -> None:
+    def _failed(self, delivery: Delivery, error: LadingError | Interrupted) -> None:
         self.metrics.add("lading_polls_total", delivery=delivery.name, outcome="failed")
         failed = events.Failed(delivery.name, error.code, error.message, error.hint)
         self.status.hear(delivery.name, failed)
         self._listen(delivery.name)(failed)
         try:
             there, since_s = in_place(delivery, delivery.settings(self._settings))
-        except Interrupted:
-            raise
         except (LadingError, OSError):
             there, since_s = None, 0.0
         self._show(delivery, there, since_s, code=error.code, error=error.message, hint=error.hint)
@@ -266,8 +264,6 @@ class Agent:
         try:
             settings = self._load()
             own = _declared(settings)
-        except Interrupted:
-            raise
         except LadingError as error:
             self.metrics.set("lading_configuration_ok", 0.0)
             self.status.configuration_error = error.message
@@ -314,8 +310,6 @@ class Agent:
                 prune(store)
             self.metrics.set("lading_store_models", len(store.models()))
             self.metrics.set("lading_store_bytes", store.used_bytes())
-        except Interrupted:
-            raise
         except (LadingError, OSError) as error:
             said = error if isinstance(error, LadingError) else disk_error(error, settings.path)
             self._listen("")(events.Failed("", said.code, f"the store: {said.message}", said.hint))

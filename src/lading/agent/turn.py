@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lading.agent.update import Outcome
 from lading.disk import disk_error
-from lading.errors import LadingError, defect
+from lading.errors import Interrupted, LadingError, defect
 from lading.finding import Session
 from lading.settings.agent import Delivery, share_a_place
 
@@ -25,7 +25,7 @@ class Turn:
     ) -> None:
         self.delivery = delivery
         self.outcome: Outcome | None = None
-        self.error: LadingError | None = None
+        self.error: LadingError | Interrupted | None = None
         self.is_stopped = False
         self._session, self._take, self._ended = session, take, ended
         self._thread = threading.Thread(target=self._run, name=f"lading-turn-{delivery.name}", daemon=True)
@@ -61,7 +61,7 @@ class Turn:
         try:
             with self._session:
                 self.outcome = self._take()
-        except LadingError as error:
+        except (LadingError, Interrupted) as error:
             self.error = error
         except OSError as error:
             self.error = disk_error(error, error.filename or self.delivery.destination)

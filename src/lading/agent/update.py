@@ -22,7 +22,7 @@ from lading.agent.record import Record, Refusal, read_record, write_record
 from lading.agent.server import Server
 from lading.agent.status import Doing
 from lading.agent.versions import Versions
-from lading.errors import IntegrityError, Interrupted, LadingError, NotAllowed, NotFound, Unavailable, UsageError
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, UsageError
 from lading.events import Loaded, Postponed, RolledBack, Switched
 from lading.finding import Request, Session, find, find_other
 from lading.manifest import Manifest
@@ -238,8 +238,6 @@ class _Turn:
         started_s = self._session.clock.now()
         try:
             self._server.tell(self._facts(key, name))
-        except Interrupted:
-            raise
         except LadingError as error:
             away = isinstance(error, Unavailable) and self._delivery.on_change and not self._delivery.on_change.load
             if away or isinstance(error, NotAllowed):
@@ -265,8 +263,6 @@ class _Turn:
         self._session.listener(RolledBack(self._delivery.name, name, _name(manifest), why, again_s))
         try:
             self._server.tell(self._facts(before, _name(manifest)))
-        except Interrupted:
-            raise
         except LadingError:
             # Whatever it has taken: the next turn tells it again what is in place.
             self._remember(self._record._replace(loaded=""))

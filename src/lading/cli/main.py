@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         code: int = arguments.run(arguments)
         return code
-    except LadingError as error:
+    except (LadingError, Interrupted) as error:
         return _fail(arguments, error, error.exit_code)
     except KeyboardInterrupt as error:
         hint = str(error) or "run it again to resume"
@@ -127,7 +127,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     raise Interrupted("stopped by a signal", hint="run it again to resume")
 
 
-def _fail(arguments: argparse.Namespace, error: LadingError, code: int) -> int:
+def _fail(arguments: argparse.Namespace, error: LadingError | Interrupted, code: int) -> int:
     from lading.cli.output import print_error
 
     print_error(error)

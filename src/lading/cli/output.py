@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any
 
-from lading.errors import LadingError, Unavailable
+from lading.errors import Interrupted, LadingError, Unavailable
 from lading.uri import printable
 
 _format = "text"
@@ -37,7 +37,7 @@ def show_json(data: object) -> None:
     show(json.dumps(data, indent=1, ensure_ascii=False))
 
 
-def print_error(error: LadingError) -> None:
+def print_error(error: LadingError | Interrupted) -> None:
     if uses_json():
         log_json("error", code=error.code, message=error.message, hint=hint_for(error))
         return
@@ -46,7 +46,7 @@ def print_error(error: LadingError) -> None:
         say(f"hint: {hint_for(error)}")
 
 
-def hint_for(error: LadingError) -> str:
+def hint_for(error: LadingError | Interrupted) -> str:
     """What to try: the error's own hint, or what is true of all that may work later."""
     if not error.hint and isinstance(error, Unavailable):
         return "it may work later: run it again; what has landed is kept"
