@@ -59,6 +59,18 @@ URIS = [
 ]
 
 
+def test_no_manifest_names_an_image_that_a_stranger_could_offer():
+    for path in DEPLOY.rglob("*.yaml"):
+        for image in re.findall(r"^ *image: (\S*lading\S*)$", path.read_text(), re.MULTILINE):
+            # RFC 2606: resolves nowhere.
+            assert image == "image-not-set.invalid/lading", path
+
+
+def test_no_limit_of_ephemeral_storage_evicts_a_pod_with_a_large_model():
+    for one in BASE:
+        assert "ephemeral-storage" not in one["spec"]["container"]["resources"]["limits"]
+
+
 @pytest.mark.parametrize("uri", URIS)
 def test_for_every_uri_there_is_one_container_and_no_choice(uri):
     assert len(matching(BASE, uri)) == 1
@@ -76,7 +88,7 @@ def test_names_and_places_have_different_containers():
 def test_the_container_of_an_inference_service_has_what_both_sides_say():
     keys = {"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "AWS_ACCESS_KEY_ID"}}}
     container = init_container(BY_NAME["default"], example("inference-service"), (keys,))
-    assert container["image"] == "lading"
+    assert container["image"] == "image-not-set.invalid/lading"
     assert container["args"] == ["s3://models/iris", "/mnt/models"]
     assert container["env"][:2] == [keys, {"name": "LADING_VERIFY", "value": "auto"}]
     assert {"HF_XET_HIGH_PERFORMANCE"} <= {one["name"] for one in container["env"]}
@@ -119,6 +131,19 @@ def test_a_strategic_merge_takes_items_by_their_keys_and_replaces_lists_without_
         "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}, {"name": "C", "value": "2"}],
         "resources": {"x": {"y": 1, "z": 2}},
     }
+
+
+def test_a_pod_with_the_stores_volume_meets_the_restricted_standard_and_cannot_write_there():
+    volume, claim, service = yaml.safe_load_all((DEPLOY / "examples/store.yaml").read_text())
+    (mounted,) = service["spec"]["predictor"]["volumes"]
+    assert mounted["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"], "readOnly": True}
+    assert volume["spec"]["claimRef"] == {key: claim["metadata"][key] for key in ("namespace", "name")}
+    assert claim["metadata"]["namespace"] == service["metadata"]["namespace"]
+    for key in ("storageClassName", "accessModes"):
+        assert volume["spec"][key] == claim["spec"][key]
+    daemon = yaml.safe_load((DEPLOY / "agent/daemonset.yaml").read_text())
+    folders = [one["hostPath"]["path"] for one in daemon["spec"]["template"]["spec"]["volumes"] if "hostPath" in one]
+    assert folders == [volume["spec"]["local"]["path"]]
 
 
 # ---- the agent --------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def test_a_name_in_a_registry_that_asks_for_the_service_accounts_token(kubelet, 
     account = tmp_path / "account"
     write_tree(account, {"token": b"of-the-pod"})
     kubelet.folders["/var/run/secrets/kubernetes.io/serviceaccount"] = account
-    text = (DEPLOY / "overlays/registry-token/registries.yaml").read_text()
+    text = (DEPLOY / "overlays/registry/registries.yaml").read_text()
     config = next(one["value"] for one in yaml.safe_load(text)[0]["value"] if one["name"] == "LADING_CONFIG_YAML")
     config = config.replace("https://model-registry.kubeflow.svc:8443", server.url)
     config = config.replace("/var/run/secrets/registry", "/var/run/secrets/kubernetes.io/serviceaccount")

@@ -88,7 +88,26 @@ def test_what_kustomize_makes_is_taken_by_kserve(kustomize, name):
         validate(thing)
     found = containers(things)
     assert found.keys() == {"default", "model-registry-storage-initializer", "local-model"}
-    assert {container["image"] for container in found.values()} == {"localhost/lading:latest"}
+    assert {container["image"] for container in found.values()} == {NO_IMAGE}
+
+
+def test_before_0_16_kserve_gets_no_field_that_it_does_not_know(kustomize, helm):
+    for things in (
+        kustomize(DEPLOY / "overlays/kserve-0.15"),
+        helm("--set", "image.repository=r,image.tag=1,supportsMultiModelDownload=false"),
+    ):
+        for thing in things:
+            assert thing["spec"].keys() == {"workloadType", "container", "supportedUriFormats"}
+
+
+def test_the_store_is_where_the_agent_fills_it(kustomize):
+    settings = yaml.safe_load((DEPLOY / "agent/lading.yaml").read_text())
+    for name, container in containers(kustomize(DEPLOY / "overlays/store")).items():
+        if name != "local-model":
+            (mount,) = container["volumeMounts"]
+            assert mount["readOnly"]
+            assert variables(container)["LADING_STORE"] == settings["store"]["path"]
+            assert settings["store"]["path"].startswith(f"{mount['mountPath']}/")
 
 
 def test_the_agent_finds_its_configuration_and_the_images_name_is_set_in_one_place(kustomize, edited):
@@ -110,12 +129,22 @@ def test_kserves_own_models_read_every_overlay_and_example(kustomize):
     assert_read_by_kserve([*overlays, *examples])
 
 
-def test_another_image_is_chosen_in_one_place(kustomize, tmp_path):
-    text = "resources: [base]\nimages: [{name: localhost/lading, newName: example.com/lading, digest: 'sha256:0'}]\n"
-    shutil.copytree(DEPLOY / "base", tmp_path / "base")
-    (tmp_path / "kustomization.yaml").write_text(f"{text}configurations: [base/images.yaml]\n")
-    done = kustomize(tmp_path)
-    assert {container["image"] for container in containers(done).values()} == {"example.com/lading@sha256:0"}
+def test_the_image_is_set_in_one_place(kustomize, edited):
+    folder = edited("base")
+    for name in (folder, *(folder.parent / "overlays" / name for name in OVERLAYS)):
+        assert {container["image"] for container in containers(kustomize(name)).values()} == {IMAGE}
+
+
+def test_the_image_is_set_in_an_overlay_of_ones_own(kustomize, tmp_path):
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    folder = tmp_path / "deploy/own"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(
+        "resources: [../overlays/proxy]\nconfigurations: [images.yaml]\n"
+        f"images: [{{name: {NO_IMAGE}, newName: example.com/lading, digest: 'sha256:0'}}]\n"
+    )
+    shutil.copy(DEPLOY / "base/images.yaml", folder)
+    assert {one["image"] for one in containers(kustomize(folder)).values()} == {"example.com/lading@sha256:0"}
 
 
 def test_a_proxy_is_told_to_every_container(kustomize):
@@ -124,33 +153,47 @@ def test_a_proxy_is_told_to_every_container(kustomize):
         assert ".svc" in variables(container)["NO_PROXY"]
 
 
-@pytest.mark.parametrize("overlay", ["registry", "registry-token"])
-def test_the_configuration_of_registries_is_one_that_lading_reads(kustomize, overlay):
+def test_the_configuration_of_registries_is_one_that_lading_reads(kustomize):
     from lading.settings import Settings
 
-    container = containers(kustomize(DEPLOY / f"overlays/{overlay}"))["model-registry-storage-initializer"]
+    container = containers(kustomize(DEPLOY / "overlays/registry"))["model-registry-storage-initializer"]
     settings = Settings.load(
         {name: text for name, text in variables(container).items() if text} | {"MLFLOW_TRACKING_TOKEN": "t"}
     )
     assert settings.registries[0].name == "prod"
     token = settings.registries[0].options["login"]["token"]["file"]
-    mounts = [*container.get("volumeMounts", []), {"mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]
-    assert any(token.startswith(f"{mount['mountPath']}/") for mount in mounts)
+    # Not the pod's default token, which is good for the API server, too.
+    assert any(token.startswith(f"{mount['mountPath']}/") for mount in container["volumeMounts"])
 
 
-def test_a_volume_that_is_mounted_is_one_of_the_pod(kustomize):
-    container = containers(kustomize(DEPLOY / "overlays/registry-token"))["model-registry-storage-initializer"]
-    service = yaml.safe_load((DEPLOY / "examples/registry-token.yaml").read_text())
+@pytest.mark.parametrize(("overlay", "example"), [("registry", "registry-token"), ("store", "store")])
+def test_a_volume_that_is_mounted_is_one_of_the_pod(kustomize, overlay, example):
+    container = containers(kustomize(DEPLOY / "overlays" / overlay))["model-registry-storage-initializer"]
+    *_, service = yaml.safe_load_all((DEPLOY / f"examples/{example}.yaml").read_text())
     volumes = {volume["name"] for volume in service["spec"]["predictor"]["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
 
 
 def test_the_chart_makes_what_the_base_makes(kustomize, helm):
     ours = {thing["metadata"]["name"]: thing["spec"] for thing in kustomize(DEPLOY / "base")}
-    theirs = {thing["metadata"]["name"]: thing["spec"] for thing in helm()}
+    theirs = {thing["metadata"]["name"]: thing["spec"] for thing in helm("--set", "image.repository=r,image.tag=1.0")}
+    assert {spec["container"].pop("image") for spec in theirs.values()} == {"r:1.0"}
+    assert {spec["container"].pop("image") for spec in ours.values()} == {NO_IMAGE}
     # A value that says what is the default is in the base as an example.
     ours["default"]["container"].pop("env")
     assert theirs == ours
+
+
+@pytest.mark.parametrize(
+    ("given", "lacking"),
+    [([], "image.repository must be set"), (["--set", "image.repository=r"], "image.tag or image.digest must be set")],
+)
+def test_the_chart_installs_nothing_without_an_image(program, given, lacking):
+    done = subprocess.run(
+        [program("helm"), "template", "lading", DEPLOY / "helm/lading", *given], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert lacking in done.stderr
 
 
 def test_values_of_the_chart(helm):
