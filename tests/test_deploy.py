@@ -11,6 +11,7 @@ import yaml
 from lading.registries.reference import SCHEMES
 from lading.settings import Settings
 from lading.settings.agent import read_agent
+from lading.settings.store import StoreSettings
 from lading.sources import _SCHEMES
 from servers.kserve import init_container, job_container, matching, merged, validate
 
@@ -177,10 +178,11 @@ def test_no_probe_that_restarts_the_agent_waits_for_a_model():
         assert container[name]["timeoutSeconds"] > 1
 
 
-def test_the_agent_evicts_before_the_kubelet_does():
-    store = yaml.safe_load((DEPLOY / "agent/lading.yaml").read_text())["store"]
+@pytest.mark.parametrize("store", [{}, yaml.safe_load((DEPLOY / "agent/lading.yaml").read_text())["store"]])
+def test_the_store_evicts_before_the_kubelet_does(store):
+    marks = StoreSettings()._replace(**store)
     # Its defaults: images go from 85 % on, pods at 90 %.
-    assert float(store["low"].rstrip("%")) < float(store["high"].rstrip("%")) < 85
+    assert float(marks.low.rstrip("%")) < float(marks.high.rstrip("%")) < 85
 
 
 def test_only_prometheus_is_let_in_by_others_than_the_node():

@@ -22,8 +22,9 @@ class StoreSettings(NamedTuple):
     """
 
     path: str = ""
-    high: str = "90%"
-    low: str = "80%"
+    # Below what a kubelet acts on: 85 % for images, 90 % for pods.
+    high: str = "80%"
+    low: str = "70%"
     max_age_s: float = 0.0
     hard_links: bool = False
     locks: bool = True
