@@ -18,6 +18,7 @@ from lading.manifest import FILE_NAME, WORKSPACE_NAME
 from lading.retry import SystemClock
 from lading.settings import Limits, Settings
 from lading.workspace import Patience, Workspace, open_workspace, read_manifest, remove_tree
+from servers.trees import read_tree, write_tree
 
 SETTINGS = Settings()
 
@@ -87,7 +88,7 @@ def test_a_process_that_waits_does_not_take_a_lock_that_went_away_meanwhile(tmp_
         os.close(held)
 
     with opened(destination, WaitingClock(replaced_by_the_exchange)) as second:
-        third = os.open(second.lock, os.O_RDWR)
+        third = os.open(second.lock, os.O_WRONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(third)
@@ -246,7 +247,7 @@ def test_dissolving_a_workspace_bears_a_process_that_makes_its_own_lock_just_the
 
     def unlink(path: object, **kwargs: object) -> None:
         original(path, **kwargs)
-        if os.fspath(path) == str(workspace.lock):
+        if path == "lock":
             workspace.lock.write_text("the other process's")
 
     monkeypatch.setattr(os, "unlink", unlink)
@@ -304,6 +305,109 @@ def test_a_folder_that_becomes_a_file_between_two_attempts_is_delivered(tmp_path
     (source / "x").write_text("a file")
     lading.pull(str(source), destination, settings=SETTINGS)
     assert (destination / "x").read_text() == "a file"
+
+
+# ---- links that somebody else has put there --------------------------------------------------------
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A folder that is not lading's, with names that a workspace has, too."""
+    return write_tree(tmp_path / "theirs", {"a": b"1", "stage/b": b"2", "journal": b"3", "next.json": b"4"})
+
+
+@pytest.mark.parametrize("ours", [{}, {"foreign": b"here"}], ids=["by exchange", "by renames"])
+@pytest.mark.parametrize("leads_to", ["theirs", "nowhere"])
+def test_a_link_in_the_place_of_the_workspace_is_refused(
+    tmp_path: Path, theirs: Path, ours: dict[str, bytes], leads_to: str
+) -> None:
+    (tmp_path / "source").write_bytes(b"a")
+    there, destination = read_tree(theirs), write_tree(tmp_path / "model", ours)
+    destination.mkdir(exist_ok=True)
+    (destination / WORKSPACE_NAME).symlink_to(tmp_path / leads_to)
+    with pytest.raises(UsageError):
+        lading.pull(str(tmp_path / "source"), destination, settings=SETTINGS)
+    assert read_tree(theirs) == there
+    assert not (tmp_path / "nowhere").exists()
+    assert sorted(os.listdir(destination)) == sorted([WORKSPACE_NAME, *ours])
+
+
+@pytest.mark.parametrize("name", ["stage", "stage/deep", "tree", "journal", "journal.next", "next.json", "again.json"])
+@pytest.mark.parametrize("target", ["theirs", "theirs/stage", "theirs/a", "nowhere"])
+@pytest.mark.parametrize("ours", [{}, {"foreign": b"here"}], ids=["by exchange", "by renames"])
+def test_a_link_within_the_workspace_is_removed_and_not_followed(
+    tmp_path: Path, theirs: Path, name: str, target: str, ours: dict[str, bytes]
+) -> None:
+    write_tree(tmp_path / "source", {"deep/b": b"new", "a": b"new"})
+    there, destination = read_tree(theirs), write_tree(tmp_path / "model", ours)
+    link = destination / WORKSPACE_NAME / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / target)
+    lading.pull(str(tmp_path / "source"), destination, settings=SETTINGS)
+    assert read_tree(theirs) == there
+    assert not (tmp_path / "nowhere").exists()
+    assert sorted(os.listdir(destination)) == sorted([FILE_NAME, "a", "deep", *ours])
+
+
+@pytest.mark.parametrize("name", ["journal.next", "next.json"])
+def test_a_further_name_of_another_file_in_the_workspace_is_not_written(
+    tmp_path: Path, theirs: Path, name: str
+) -> None:
+    (tmp_path / "source").write_bytes(b"a")
+    destination = write_tree(tmp_path / "model", {"foreign": b"", f"{WORKSPACE_NAME}/x": b""})
+    os.link(theirs / "a", destination / WORKSPACE_NAME / name)
+    lading.pull(str(tmp_path / "source"), destination, settings=SETTINGS)
+    assert (theirs / "a").read_bytes() == b"1"
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_in_the_workspace_blocks_nothing(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"a")
+    (tmp_path / "model" / WORKSPACE_NAME / "stage").mkdir(parents=True)
+    for name in ("journal", "journal.next", "next.json", "stage/source"):
+        os.mkfifo(tmp_path / "model" / WORKSPACE_NAME / name)
+    lading.pull(str(tmp_path / "source"), tmp_path / "model", settings=SETTINGS)
+    assert (tmp_path / "model/source").read_bytes() == b"a"
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path, theirs: Path) -> None:
+    workspace = Workspace(tmp_path / "model")
+    workspace.folder.mkdir(parents=True)
+    workspace.lock.symlink_to(theirs / "new")
+    with pytest.raises(UsageError, match="symbolic link"), opened(tmp_path / "model"):
+        pytest.fail("a link was followed")
+    assert not (theirs / "new").exists()
+
+
+def test_dissolving_removes_nothing_where_a_link_leads_that_took_its_place_meanwhile(
+    tmp_path: Path, theirs: Path
+) -> None:
+    there = read_tree(theirs)
+    with opened(tmp_path / "model") as workspace:
+        workspace.folder.rename(tmp_path / "away")
+        workspace.folder.symlink_to(theirs)
+        with pytest.raises(UsageError):
+            workspace.dissolve()
+    assert read_tree(theirs) == there
+
+
+def test_dissolving_leaves_what_is_not_its_own(tmp_path: Path) -> None:
+    workspace = Workspace(write_tree(tmp_path, {f"{WORKSPACE_NAME}/theirs/x": b"1", f"{WORKSPACE_NAME}/lock": b""}))
+    workspace.dissolve()
+    assert [str(place.relative_to(workspace.folder)) for place in workspace.folder.rglob("*")] == ["theirs", "theirs/x"]
+
+
+def test_a_link_in_the_place_of_the_new_folder_is_removed_and_not_followed(tmp_path: Path, theirs: Path) -> None:
+    (tmp_path / "source").write_bytes(b"a")
+    there = read_tree(theirs)
+    Workspace(tmp_path / "model").beside.symlink_to(theirs)
+    lading.pull(str(tmp_path / "source"), tmp_path / "model", settings=SETTINGS)
+    assert read_tree(theirs) == there
+
+
+def test_a_lock_can_be_opened_only_by_who_may_write_to_it(tmp_path: Path) -> None:
+    with opened(tmp_path / "model") as workspace:
+        assert workspace.lock.stat().st_mode & 0o444 == 0
 
 
 def test_the_root_folder_is_refused() -> None:

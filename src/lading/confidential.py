@@ -108,7 +108,9 @@ class Opener:
     def _open(self, root: Path, file: File, scratch: Path) -> File:
         source, target = root / file.path, root / _name(file.path)
         try:
-            with source.open("rb") as reader, scratch.open("wb") as writer:
+            # Never through a link, nor into a file that has another name.
+            scratch.unlink(missing_ok=True)
+            with source.open("rb") as reader, scratch.open("xb") as writer:
                 envelope = _envelope(reader)
                 size, digest = self._decrypt(envelope, reader, writer)
             os.replace(scratch, target)

@@ -254,7 +254,9 @@ def _write(path: Path, manifest: Manifest, *folders: Path) -> None:
                 return os.lstat(f"{folder}/{path}").st_mtime_ns
         return None
 
-    with path.open("w", encoding="utf-8") as file:
+    # Never through a link, nor into a file that has another name.
+    path.unlink(missing_ok=True)
+    with path.open("x", encoding="utf-8") as file:
         file.writelines(manifest.lines(mtime_ns))
         file.flush()
         os.fsync(file.fileno())

@@ -16,12 +16,19 @@
     .DEST.lading       the new folder, then the old one, while the two are exchanged  (place)
 
 Nothing here downloads, and nothing here gives a file its final name.
+
+Whoever else may write to the destination may write here.  A link in the place of the workspace is
+refused, one within it is removed before anything else, and what ``dissolve`` removes is never behind
+one.  Who exchanges folders for links just while a delivery runs can still lead it to write, or give
+names, elsewhere, as far as the process may: a destination is not to be shared with somebody like that.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -34,8 +41,11 @@ from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
 from lading.retry import Clock
 from lading.uri import printable
 
+_NAMES = ("stage", "tree", "journal", "journal.next", "opened", "next.json", "old.json", "again.json", "lock")
 _LOOK_AGAIN_S = 0.5
 _MOST_VANISHED = 100
+# Never to be read: flock(2) takes any descriptor, and who may not write is not to have one.
+LOCK_MODE = 0o222
 
 
 class Patience(NamedTuple):
@@ -74,9 +84,7 @@ class Workspace:
 
     def discard_stage(self) -> None:
         """Forget the bytes of earlier attempts."""
-        for folder in (self.stage, self.tree):
-            remove_tree(folder)
-        self.journal.unlink(missing_ok=True)
+        self._remove("stage", "tree", "journal")
 
     def prune_stage(self, keep: Collection[str]) -> None:
         """Remove staged files that are not in ``keep``: strays of an attempt at something else."""
@@ -91,17 +99,21 @@ class Workspace:
 
     def dissolve(self) -> None:
         """Remove the workspace; the lock goes last, so that nobody starts before all is gone."""
-        self.discard_stage()
-        with contextlib.suppress(FileNotFoundError):
-            for place in self.folder.iterdir():
-                if place.is_dir() and not place.is_symlink():
-                    remove_tree(place)
-                elif place != self.lock:
-                    place.unlink(missing_ok=True)
-        self.lock.unlink(missing_ok=True)
+        # By name: what somebody else has put here stays.
+        self._remove(*_NAMES)
         # A process that waited may have made its own lock here since.
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+    def _remove(self, *names: str) -> None:
+        """Remove these of the workspace's files and folders."""
+        with contextlib.suppress(FileNotFoundError), _opened(self.folder) as here:
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    if stat.S_ISDIR(os.lstat(name, dir_fd=here).st_mode):
+                        remove_tree(Path(name), here)
+                    else:
+                        os.unlink(name, dir_fd=here)
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -117,16 +129,52 @@ def read_manifest(path: Path) -> Manifest | None:
     return Manifest.loads(text)
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder that lading made; a missing one is fine."""
-    while os.path.lexists(folder):
+def remove_tree(folder: Path, within: int | None = None) -> None:
+    """Remove a folder that lading made, and of a link in its place the link; a missing one is fine.
+
+    ``within`` is the descriptor of the folder that a relative path begins at.
+    """
+    while _is_there(folder, within):
         try:
-            shutil.rmtree(folder)
+            if stat.S_ISLNK(os.lstat(folder, dir_fd=within).st_mode):
+                os.unlink(folder, dir_fd=within)
+            else:
+                shutil.rmtree(folder, dir_fd=within)
         except FileNotFoundError:
             # Another process removes it too; what that one had not reached yet is still there.
             continue
         except OSError as error:
             raise disk_error(error, error.filename or folder) from error
+
+
+def _is_there(place: Path, within: int | None) -> bool:
+    try:
+        os.lstat(place, dir_fd=within)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """A descriptor of a folder that is lading's own, while the block runs; a link in its place is refused."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        if folder.is_symlink():
+            raise _link(folder) from None
+        raise
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _link(place: Path) -> UsageError:
+    return UsageError(
+        f"{printable(str(place))} is a symbolic link, which is not followed",
+        hint="remove it, and see who else may write there",
+    )
 
 
 @contextlib.contextmanager
@@ -147,6 +195,7 @@ def open_workspace(destination: Path, patience: Patience) -> Iterator[Workspace]
         _remove_empty(made)
         raise
     try:
+        _remove_links(workspace)
         yield workspace
     except BaseException:
         # After a publication the workspace may be another process's already.
@@ -157,6 +206,20 @@ def open_workspace(destination: Path, patience: Patience) -> Iterator[Workspace]
         raise
     finally:
         os.close(descriptor)
+
+
+def _remove_links(workspace: Workspace) -> None:
+    """Remove what is neither a file nor a folder: lading makes nothing else there."""
+    try:
+        with _opened(workspace.folder) as here:
+            for _, folders, names, at in os.fwalk(dir_fd=here):
+                for name in (*folders, *names):
+                    with contextlib.suppress(FileNotFoundError):
+                        mode = os.lstat(name, dir_fd=at).st_mode
+                        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                            os.unlink(name, dir_fd=at)
+    except OSError as error:
+        raise disk_error(error, workspace.folder) from error
 
 
 def _tidy(workspace: Workspace, made: Sequence[Path]) -> None:
@@ -204,7 +267,10 @@ def _lock(place: Path, shown: str, patience: Patience) -> int:
     while True:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            with _opened(place.parent) as folder:
+                descriptor = os.open(
+                    place.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, LOCK_MODE, dir_fd=folder
+                )
         except FileNotFoundError as error:
             # The process before took its workspace away between the two calls; or nothing can be
             # made here, as below /proc.
@@ -215,7 +281,7 @@ def _lock(place: Path, shown: str, patience: Patience) -> int:
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{printable(shown)} is not a folder") from error
         except OSError as error:
-            raise disk_error(error, shown) from error
+            raise _link(place) if error.errno == errno.ELOOP else disk_error(error, shown) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -237,6 +303,6 @@ def _lock(place: Path, shown: str, patience: Patience) -> int:
 
 def _is_still_the_lock(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except OSError:
         return False

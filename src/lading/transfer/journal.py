@@ -47,7 +47,9 @@ class Journal:
         rest = path.with_suffix(".next")
         try:
             with contextlib.ExitStack() as unless_done:
-                self._file: IO[str] = rest.open("w", encoding="utf-8", errors="surrogatepass")
+                # Never through a link, nor into a file that has another name.
+                rest.unlink(missing_ok=True)
+                self._file: IO[str] = rest.open("x", encoding="utf-8", errors="surrogatepass")
                 unless_done.callback(self.close)
                 self._file.write(json.dumps({"journal": 1, "origin": origin}) + "\n")
                 self.flush()
