@@ -8,12 +8,15 @@ import pytest
 
 from lading.credentials import Secret
 from lading.errors import NotFound, Unsupported, UsageError
+from lading.oci.credentials import find_login
 from lading.registries import _KINDS
 from lading.settings import Limits, Settings, parse_verify
 from lading.settings.aws import read_aws, read_s3
+from lading.settings.git import read_git
 from lading.settings.http import read_headers
 from lading.settings.huggingface import read_hugging_face
 from lading.settings.modelscope import read_modelscope
+from lading.settings.oci import read_oci
 from lading.settings.registries import KINDS, RegistryEntry
 from lading.settings.variables import Variables
 from lading.uri import ModelURI
@@ -280,6 +283,16 @@ HOSTED = [
     ),
     ({"type": "hf", "endpoint": "https://a.example", "token": "s3cret"}, "endpoint", read_hugging_face),
     ({"type": "modelscope", "endpoint": "https://a.example", "token": "s3cret"}, "endpoint", read_modelscope),
+    (
+        {"type": "git", "host": "a.example", "username": "u", "password": "s3cret"},
+        "host",
+        lambda variables: read_git(variables, "other.example", 443),
+    ),
+    (
+        {"type": "oci", "host": "a.example", "username": "u", "password": "s3cret"},
+        "host",
+        lambda variables: find_login(read_oci(variables), "other.example", "model"),
+    ),
 ]
 
 
@@ -287,7 +300,7 @@ HOSTED = [
 def test_another_host_does_not_get_what_came_for_the_first(spec: dict[str, Any], key: str, read: Any) -> None:
     def found(**given: str) -> str:
         result = read(load(**given).variables)
-        token = getattr(result, "token", None)
+        token = getattr(result, "token", None) or getattr(result, "password", None)
         return f"{result} {token.reveal() if token else ''} {getattr(result, 'token_file', '')}"
 
     base = json.dumps(spec)
@@ -296,6 +309,7 @@ def test_another_host_does_not_get_what_came_for_the_first(spec: dict[str, Any],
     # Nor what the environment has.
     env = {"HF_TOKEN": "s3cret", "HUGGING_FACE_HUB_TOKEN": "s3cret", "MODELSCOPE_API_TOKEN": "s3cret"}
     env |= {"HF_TOKEN_PATH": "/s3cret", "HF_HOME": "/s3cret", "XDG_CACHE_HOME": "/s3cret", "HOME": "/s3cret"}
+    env |= {"GIT_PASSWORD": "s3cret", "OCI_PASSWORD": "s3cret"}
     env |= {"https-host": "a.example", "headers": '{"X": "s3cret"}', "https-password": "s3cret"}
     assert "s3cret" not in found(**env, STORAGE_CONFIG=json.dumps(other | {"type": spec["type"]}))
     # What comes with the host is for it.

@@ -207,7 +207,9 @@ def _described(listed: Manifest, question: Question, resolution: Resolution, set
 
 def _open(request: Request, resolution: Resolution, session: Session) -> Source:
     settings = session.settings._replace(scratch=str(request.destination))
-    return open_source(resolution.uri, settings.with_variables(resolution.variables), session.http)
+    if resolution.registry:
+        settings = settings.for_registry(resolution.variables)
+    return open_source(resolution.uri, settings, session.http)
 
 
 def _as_archive(listed: Manifest) -> Manifest:

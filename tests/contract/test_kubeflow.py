@@ -113,7 +113,8 @@ def _oci(client, tmp_path):
         registry.authorize = basic_only
         registry.put_image(tar(*((f"models/{path}", data) for path, data in FILES.items())), tag="v1")
         client.register_model("iris", registry.uri("v1"), version="v1", **FORMAT)
-        yield {"OCI_USERNAME": "user", "OCI_PASSWORD": "password", "KSERVE_OCI_INSECURE_REGISTRY": "true"}, {}
+        login = {"OCI_USERNAME": "user", "OCI_PASSWORD": "password", "OCI_HOST": registry.host}
+        yield login | {"KSERVE_OCI_INSECURE_REGISTRY": "true"}, {}
 
 
 @pytest.mark.parametrize("placed", [_s3, _s3_by_storage_key, _local, _http, _hub, _oci])

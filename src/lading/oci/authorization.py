@@ -69,6 +69,8 @@ class Authorization:
         hint = "this login is not allowed to read it, or it does not exist"
         if self.login.helper:
             hint = f"its login is kept by {self.login.helper}, and lading runs no such program: put it into the configuration"
+        elif self.login.is_anonymous and self.login.withheld:
+            hint = self.login.withheld
         elif self.login.is_anonymous:
             hint = "it does not exist, or needs a login, and none was found: KSERVE_OCI_DOCKER_CONFIG names a file with logins"
         return NotAllowed(f"{what} answered {status} ({self.login.kind})", hint=hint)

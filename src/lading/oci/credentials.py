@@ -1,6 +1,6 @@
 """Whose login a repository is read with: Docker's config.json in all its forms.
 
-In this order: username and password of the settings, a configuration in the settings, the file.  Of its
+In this order: username and password of the settings if they are for the host, a configuration in the settings, the file.  Of its
 ``auths`` the longest scope that covers the repository is taken, as containers-auth.json(5) has it:
 ``host/namespace/repository``, ``host/namespace``, ``host``.  Helper programs are not run.
 """
@@ -16,6 +16,7 @@ from lading.disk import read_secret_file
 from lading.documents import read_json
 from lading.errors import UsageError
 from lading.settings.oci import Oci
+from lading.settings.variables import is_for, why_withheld
 from lading.uri import printable
 
 DOCKER_HUB = "docker.io"
@@ -29,7 +30,8 @@ class Login(NamedTuple):
     """What a registry may be shown; ``kind`` says where it comes from.
 
     At most one of password, identity token (an OAuth2 refresh token) and registry token (a bearer token
-    as it is) counts.  ``helper`` names the program that would know the login.
+    as it is) counts.  ``helper`` names the program that would know the login; ``withheld`` says why one
+    that there is was left out.
     """
 
     kind: str = "anonymous"
@@ -38,6 +40,7 @@ class Login(NamedTuple):
     identity_token: Secret | None = None
     registry_token: Secret | None = None
     helper: str = ""
+    withheld: str = ""
 
     @property
     def is_anonymous(self) -> bool:
@@ -46,8 +49,14 @@ class Login(NamedTuple):
 
 def find_login(settings: Oci, host: str, repository: str) -> Login:
     """The login for a repository at ``host``; an anonymous one if there is none."""
-    if settings.password is not None:
+    is_for_it = is_for(canonical_host(settings.host), host, 443)
+    if settings.password is not None and is_for_it:
         return Login("configured user", settings.username, settings.password)
+    found = _find_in_configuration(settings, host, repository)
+    return found if is_for_it else found._replace(withheld=why_withheld("OCI", settings.host))
+
+
+def _find_in_configuration(settings: Oci, host: str, repository: str) -> Login:
     if settings.document is not None:
         return _login(_parsed(settings.document.reveal(), "the Docker configuration"), host, repository)
     path = settings.config_file

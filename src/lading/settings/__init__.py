@@ -159,6 +159,11 @@ class Settings(NamedTuple):
         variables = with_storage_json(self.variables.overlaid(values))
         return self._replace(variables=variables, network=_network(variables))
 
+    def for_registry(self, values: Mapping[str, str]) -> "Settings":
+        """``with_variables`` for a URI that a registry names, which must not choose who gets a login."""
+        settings = self.with_variables(values)
+        return settings._replace(variables=settings.variables.bound())
+
     def rotating(self) -> tuple[Variables, ...]:
         """What the rules for credentials say now: it changes when a mounted secret is rotated."""
         return tuple(Variables(rule.values_now(self.variables)) for rule in self.credentials)

@@ -3,20 +3,24 @@
 from typing import NamedTuple
 
 from lading.credentials import Secret
-from lading.settings.variables import Variables
+from lading.settings.variables import Variables, is_for, why_withheld
 
 # The keys of storage JSON of type git, and the variable that each stands for.
-STORAGE_KEYS = {"username": "GIT_USERNAME", "password": "GIT_PASSWORD"}
+STORAGE_KEYS = {"username": "GIT_USERNAME", "password": "GIT_PASSWORD", "host": "GIT_HOST"}
 
 
 class Git(NamedTuple):
-    """Who asks a git server; the password may be a token."""
+    """Who asks a git server; the password may be a token.  ``withheld``: why a login that there is was left out."""
 
     username: str = ""
     password: Secret | None = None
     kind: str = "GIT_USERNAME and GIT_PASSWORD"
+    withheld: str = ""
 
 
-def read_git(variables: Variables) -> Git:
-    """Who asks a git server, by the variables of KServe."""
+def read_git(variables: Variables, authority: str, default_port: int) -> Git:
+    """Who asks the git server at ``authority``, by the variables of KServe and ``GIT_HOST``."""
+    host = variables.get("GIT_HOST", "")
+    if not is_for(host, authority, default_port):
+        return Git(withheld=why_withheld("GIT", host))
     return Git(variables.get("GIT_USERNAME", ""), variables.secret("GIT_PASSWORD"))

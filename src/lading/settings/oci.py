@@ -12,6 +12,7 @@ DOCUMENT = ".dockerconfigjson"
 STORAGE_KEYS = {
     "username": "OCI_USERNAME",
     "password": "OCI_PASSWORD",
+    "host": "OCI_HOST",
     DOCUMENT: DOCUMENT,
     "docker_config": DOCUMENT,
     "insecure": "KSERVE_OCI_INSECURE_REGISTRY",
@@ -22,6 +23,7 @@ STORAGE_KEYS = {
 class Oci(NamedTuple):
     """Where logins of registries may come from (their order is in ``lading.oci.credentials``).
 
+    ``host`` is the only one that username and password are for; any, if it is empty.
     ``config_file`` is Docker's config.json; it may be missing if nobody named it.  An ``insecure`` registry
     is asked without verifying its certificate, or without TLS if it has none.
     """
@@ -32,6 +34,7 @@ class Oci(NamedTuple):
     config_file: str = ""
     config_must_exist: bool = False
     insecure: bool = False
+    host: str = ""
 
 
 def read_oci(variables: Variables) -> Oci:
@@ -42,6 +45,7 @@ def read_oci(variables: Variables) -> Oci:
     return Oci(
         username=variables.get("OCI_USERNAME", ""),
         password=variables.secret("OCI_PASSWORD"),
+        host=variables.get("OCI_HOST", ""),
         document=variables.secret(DOCUMENT),
         config_file=named or (f"{folder}/config.json" if folder else ""),
         config_must_exist=bool(named),

@@ -47,9 +47,16 @@ _AZURE_ACCOUNT = ("AZURE_ACCOUNT_NAME", "AZ_ACCOUNT_NAME")
 # With HOME: the folders in which a token's file is looked for.
 _OF_HUGGING_FACE = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME", "HOME")
 
+# Logins that go to whatever host a URI names, unless this variable says for which one they are.
+_HOSTED = {"GIT_HOST": ("GIT_USERNAME", "GIT_PASSWORD"), "OCI_HOST": ("OCI_USERNAME", "OCI_PASSWORD")}
+# The host of a login that is for none.
+_NOBODY = "-"
+
 # What belongs to another variable, and goes when a new value of that one comes without it: a session
 # token from elsewhere would make these keys wrong, and a host from elsewhere must not get this one's token.
-_BELONGINGS = {
+_BELONGINGS = _HOSTED | {
+    "GIT_PASSWORD": ("GIT_HOST",),
+    "OCI_PASSWORD": ("OCI_HOST",),
     "https-host": ("headers", "https-username", "https-password"),
     "HF_ENDPOINT": _OF_HUGGING_FACE,
     "MODELSCOPE_ENDPOINT": ("MODELSCOPE_API_TOKEN",),
@@ -95,6 +102,11 @@ class Variables(Mapping[str, str]):
         gone = {name for key in values for name in _BELONGINGS.get(key, ())}
         return Variables({name: text for name, text in self._values.items() if name not in gone} | dict(values))
 
+    def bound(self) -> "Variables":
+        """These without the logins that do not say for which host they are: for a URI that somebody else chose."""
+        open_to_any = (host for host, names in _HOSTED.items() if self.first(*names) and not self.get(host))
+        return self.overlaid(dict.fromkeys(open_to_any, _NOBODY))
+
     def secret(self, name: str) -> Secret | None:
         """The value as a secret; None if it is empty or not there."""
         return Secret(text) if (text := self.get(name)) else None
@@ -127,6 +139,20 @@ def is_true(text: str, name: str) -> bool:
     if text.strip().lower() in ("0", "false", "no", "off"):
         return False
     raise UsageError(f"{name} is {text!r}", hint="use true or false")
+
+
+def is_for(named: str, authority: str, default_port: int) -> bool:
+    """Whether ``named`` (``host``, ``host:port``; "" is any) covers the host of a URI, ``host`` or ``host:port``."""
+    host, port = re.findall(r"^(.*?)(?::(\d+))?$", authority.lower())[0]
+    return named.lower() in ("", host, f"{host}:{port or default_port}")
+
+
+def why_withheld(family: str, host: str) -> str:
+    """A hint: why the login of ``family``, whose variable of the host says ``host``, was not sent."""
+    login = f"{family}_USERNAME and {family}_PASSWORD"
+    if host == _NOBODY:
+        return f"{login} are not sent where a registry leads: say in {family}_HOST for which host they are, or in credentials for which prefix"
+    return f"{login} are for {printable(host)} alone, as {family}_HOST says"
 
 
 def parse_rate(text: str) -> float:

@@ -11,13 +11,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from lading.credentials import basic
 from lading.disk import scratch_file
-from lading.errors import IntegrityError, NotFound, OriginChanged, Unavailable, UsageError
+from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, UsageError
 from lading.http_client import Headers, HttpClient
 from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
 from lading.origin import Origin, split_url
 from lading.settings import Settings
-from lading.settings.git import read_git
+from lading.settings.git import Git, read_git
 from lading.sources import Sink
 from lading.sources.git.lfs import (
     POINTER_BYTES,
@@ -65,7 +65,10 @@ class GitSource:
         self._url = f"{parts.scheme}://{host}{path.rstrip('/')}"
         self._http = http
         self._settings = settings
-        self._headers, self.credential_kind = _authorization(user, settings, split_url(self._url)[0])
+        origin, _ = split_url(self._url)
+        git = read_git(settings.variables, origin.authority, origin.port)
+        self._withheld = git.withheld
+        self._headers, self.credential_kind = _authorization(user, git, origin)
         self._server = GitServer(self._url, self._headers, http, settings.limits)
         self._objects: Objects | None = None
         self._pointers: dict[str, Pointer] = {}
@@ -73,7 +76,7 @@ class GitSource:
         self.pin = self._uri
 
     def list(self) -> Manifest:
-        self._server.greet()
+        self._greet()
         commit = self._resolved()
         self.pin = self._pin_at(commit)
         tree, found, sizes = self._listing(commit)
@@ -90,8 +93,14 @@ class GitSource:
         return Manifest.of(files)
 
     def find_pin(self) -> ModelURI:
-        self._server.greet()
+        self._greet()
         return self._pin_at(self._resolved())
+
+    def _greet(self) -> None:
+        try:
+            self._server.greet()
+        except (NotAllowed, NotFound) as error:
+            raise error.but(hint=self._withheld) from error
 
     def _pin_at(self, commit: bytes) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{commit.hex()}")
@@ -286,9 +295,8 @@ def _subdirectory(uri: ModelURI) -> str:
     return folder
 
 
-def _authorization(user: str, settings: Settings, origin: Origin) -> tuple[Headers, str]:
+def _authorization(user: str, git: Git, origin: Origin) -> tuple[Headers, str]:
     """The header for the repository's server, and where it comes from."""
-    git = read_git(settings.variables)
     in_uri = [unquote(part) for part in user.partition(":")[::2]]
     kind = "user and password in the URI" if user else git.kind
     name = in_uri[0] or git.username
