@@ -168,3 +168,26 @@ def test_a_name_in_a_registry_that_asks_for_the_service_accounts_token(kubelet, 
     code, err = kubelet.run(container)
     assert code == 0, err
     assert read_tree(kubelet.volume("/mnt/models")) == MODEL
+
+
+def test_the_folder_of_a_node_is_given_to_the_agents_user(image, tmp_path):
+    pod = yaml.safe_load((DEPLOY / "agent/daemonset.yaml").read_text())["spec"]["template"]["spec"]
+    (container,) = pod["initContainers"]
+    security = container["securityContext"]
+    (mount,) = container["volumeMounts"]
+    entrypoint, *arguments = container["command"]
+    command = ["podman", "run", "--rm", *ENGINE, "--network", "none", "--passwd=false"]
+    command += ["--read-only", "--read-only-tmpfs=false", "--security-opt", "no-new-privileges"]
+    command += ["--user", f"{security['runAsUser']}:{security['runAsGroup']}"]
+    command += [f"--cap-drop={name}" for name in security["capabilities"]["drop"]]
+    command += [f"--cap-add={name}" for name in security["capabilities"]["add"]]
+    command += ["--volume", f"{tmp_path}:{mount['mountPath']}", "--entrypoint", entrypoint, image, *arguments]
+    # As the kubelet makes it, and a second time.
+    tmp_path.chmod(0o755)
+    for _ in range(2):
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        owner = tmp_path.stat()
+        assert (owner.st_uid, owner.st_gid) == (
+            pod["securityContext"]["runAsUser"],
+            pod["securityContext"]["runAsGroup"],
+        )
