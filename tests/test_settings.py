@@ -18,7 +18,7 @@ from lading.settings.huggingface import read_hugging_face
 from lading.settings.modelscope import read_modelscope
 from lading.settings.oci import read_oci
 from lading.settings.registries import KINDS, RegistryEntry
-from lading.settings.variables import Variables
+from lading.settings.variables import Variables, is_for
 from lading.uri import ModelURI
 
 Env = dict[str, str]
@@ -640,3 +640,35 @@ def test_credentials_that_cannot_be_read_end_the_delivery_that_needs_them(tmp_pa
     assert for_uri(settings, "s3://b/model") == ""
     with pytest.raises((UsageError, NotFound)):
         for_uri(settings, "s3://a/model")
+
+
+def test_what_an_entrys_storage_has_for_a_key_needs_its_host_too() -> None:
+    login = {"GIT_USERNAME": "u", "GIT_PASSWORD": "s3cret"}
+    # The registry says both the key and the URI.
+    unbound, bound = Settings().for_registry(login), Settings().for_registry(login | {"GIT_HOST": "a.example"})
+    assert read_git(unbound.variables, "a.example", 443).password is None
+    assert read_git(bound.variables, "a.example", 443).password is not None
+    assert read_git(bound.variables, "other.example", 443).password is None
+    assert Settings().for_registry({"AWS_DEFAULT_REGION": "x"}) == Settings().with_variables(
+        {"AWS_DEFAULT_REGION": "x"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "authority", "port", "covers"),
+    [
+        ("", "a.example", 443, True),
+        ("A.example", "a.EXAMPLE:8443", 443, True),
+        ("a.example:443", "a.example", 443, True),
+        ("a.example:443", "a.example", 80, False),
+        ("a.example:8443", "a.example:8443", 443, True),
+        ("a.example:8443", "a.example", 443, False),
+        ("example", "a.example", 443, False),
+        ("[::1]", "[::1]:80", 443, True),
+        ("[::1]:443", "[::1]", 443, True),
+        ("::1", "[::1]", 443, False),
+        ("https://a.example", "a.example", 443, False),
+    ],
+)
+def test_a_host_covers_its_ports_and_nothing_else(named: str, authority: str, port: int, covers: bool) -> None:
+    assert is_for(named, authority, port) is covers
