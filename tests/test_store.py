@@ -1,6 +1,7 @@
 """The store: what is fetched once, what is found again, and what is shared."""
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import pytest
 from lading import events as told
 from lading.deliver import deliver, deliver_to_store
 from lading.disk import free_bytes
-from lading.errors import IntegrityError, NoSpace, NotAllowed, Unavailable, Unsupported, UsageError
+from lading.errors import DeadlineExceeded, IntegrityError, NoSpace, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.finding import Request
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.settings import Limits, Settings
@@ -616,3 +617,123 @@ def test_settings_come_from_the_file_and_the_environment(tmp_path):
     assert Settings.load(environ).store == ("/a", str(1 << 30), "50%", 60, True, False)
     assert Settings.load({**environ, "LADING_STORE": "/b"}).store.path == "/b"
     assert Settings.load({}).store.path == ""
+
+
+# ---- what somebody else does there -----------------------------------------------------------------
+
+
+@pytest.fixture
+def theirs(tmp_path) -> Path:
+    """A folder that is not the store's, old enough for all that is swept."""
+    folder = write_tree(tmp_path / "theirs", {"a": b"1", "deep/b": b"2"})
+    for place in (*folder.rglob("*"), folder):
+        os.utime(place, (0, 0))
+    return folder
+
+
+@pytest.fixture
+def evicted(pull, store, tmp_path) -> tuple[str, str]:
+    """The URI and the key of a model that the store had."""
+    uri = str(write_tree(tmp_path / "source", {"a": b"1" * 1000}))
+    pull(uri, tmp_path / "before", store=store.settings)
+    [key] = store.keys()
+    store.remove(key)
+    return uri, key
+
+
+@pytest.mark.parametrize("name", ["models", "incoming", "blobs", "origins", "leases", "locks", "quarantine"])
+def test_a_link_in_the_place_of_a_folder_of_the_store_is_refused(store, theirs, name):
+    (store.root / name).exists() and (store.root / name).rename(store.root / f".{name}")
+    (store.root / name).symlink_to(theirs)
+    there = read_tree(theirs)
+    with pytest.raises(UsageError, match=f"{name} is a symbolic link"):
+        Store(store.settings)
+    assert read_tree(theirs) == there
+
+
+@pytest.mark.parametrize(
+    "name", ["incoming/k", "incoming/k.removed.1", "origins/o", "blobs/sha256/ab", "quarantine/k.1", "leases/k.1"]
+)
+@pytest.mark.parametrize("target", ["theirs", "theirs/a", "nowhere"])
+def test_what_is_swept_is_never_where_a_link_leads(three, store, theirs, name, target):
+    there = read_tree(theirs)
+    (store.root / name).parent.mkdir(exist_ok=True)
+    (store.root / name).symlink_to(theirs.parent / target)
+    os.utime(store.root / name, (0, 0), follow_symlinks=False)
+    sweep(store)
+    assert store.leases.held() == set()
+    assert read_tree(theirs) == there
+    assert left(store) == three
+
+
+@pytest.mark.parametrize("name", ["incoming/{}/.lading", "locks/{}"])
+def test_a_link_where_a_model_is_fetched_is_refused(pull, store, theirs, evicted, tmp_path, name):
+    uri, key = evicted
+    there, link = read_tree(theirs), store.root / name.format(key)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(theirs)
+    with pytest.raises(UsageError):
+        pull(uri, tmp_path / "model", store=store.settings)
+    assert read_tree(theirs) == there
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_lock_or_a_lease_can_be_opened_only_by_who_may_write_to_it(pull, store, tmp_path):
+    source, modes = write_tree(tmp_path / "source", {"a": b"1"}), {}
+
+    def look(_):
+        places = [place for name in ("locks", "leases") for place in (store.root / name).glob("*")]
+        modes.update({place.parent.name: place.stat().st_mode & 0o444 for place in places})
+
+    pull(str(source), tmp_path / "model", store=store.settings, listener=look)
+    assert modes == {"locks": 0, "leases": 0}
+
+
+def test_a_lock_that_is_held_for_ever_by_who_fetches_nothing_delays_a_delivery_only(
+    pull, store, evicted, events, clock, tmp_path
+):
+    uri, key = evicted
+    store.lock(key).parent.mkdir(exist_ok=True)
+    began_s = clock.now()
+    with store.lock(key).open("w") as stranger:
+        fcntl.flock(stranger, fcntl.LOCK_EX)
+        pull(uri, tmp_path / "model", store=store.settings)
+    assert read_tree(tmp_path / "model") == {"a": b"1" * 1000}
+    assert any(isinstance(event, told.Retried) for event in events)
+    # Of stalls of five seconds each.
+    assert 75 < clock.now() - began_s < 100
+    assert store.has(key)
+    assert list(store.incoming_folder.iterdir()) == []
+
+
+def test_who_fetches_slowly_is_waited_for(pull, store, evicted, tmp_path):
+    uri, key = evicted
+    store.lock(key).parent.mkdir(exist_ok=True)
+    staged = write_tree(store.incoming(key), {"slow": b""}) / "slow"
+
+    def fetch(event):
+        if isinstance(event, told.WaitingForStore):
+            staged.write_bytes(staged.read_bytes() + b"1" * 4096)
+
+    with store.lock(key).open("w") as slow:
+        fcntl.flock(slow, fcntl.LOCK_EX)
+        limits = Limits(stall_s=5.0, deadline_s=1000.0)
+        with pytest.raises(DeadlineExceeded):
+            pull(uri, tmp_path / "model", store=store.settings, limits=limits, listener=fetch)
+
+
+def test_a_lease_that_somebody_else_locks_first_is_taken_under_another_name(store, monkeypatch):
+    original, strangers = fcntl.flock, []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if not strangers:
+            strangers.append(os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY))
+            original(strangers[0], fcntl.LOCK_EX)
+        original(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with store.lease("k"):
+        assert len(list(store.leases.folder.iterdir())) == 1
+        assert store.leases.held() == {"k"}
+    os.close(strangers[0])
+    assert store.leases.held() == set()

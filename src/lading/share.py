@@ -43,6 +43,12 @@ T = TypeVar("T")
 # Each try evicts something, or fetches what somebody else has evicted.
 _MOST_TRIES = 5
 _TELL_EVERY_S = 10.0
+# More than an origin takes that does not answer one attempt after the other.
+_MOST_STALLS = 15
+
+
+class _StandsStill(LadingError):
+    """Who fetches a model has brought nothing for so long that it may never do so."""
 
 
 class _NoSpaceThere(NoSpace):
@@ -218,8 +224,14 @@ def _fill(
     with ExitStack() as stack:
         # In the order of their keys, so that two processes cannot block each other.
         for key in sorted(wanted) if store.settings.locks else ():
-            if not store.has(key):
+            if store.has(key):
+                continue
+            try:
                 stack.enter_context(holding(store.lock(key), _patience(store, key, wanted[key].listed, session)))
+            except _StandsStill as error:
+                session.listener(Retried("the model", error.message, 0.0))
+                folders = {**folders, key: store.incoming(key, alone=True)}
+                stack.callback(remove_tree, folders[key])
         lacking = {key: finding for key, finding in wanted.items() if not store.has(key)}
         if not lacking:
             make_room(store, copied_bytes)
@@ -242,13 +254,19 @@ class _Watch:
 
     def __init__(self, store: Store, key: str, listed: Manifest, session: Session, check: Callable[[], None]) -> None:
         self._store, self._key, self._listed, self._session, self._check = store, key, listed, session, check
-        self._next_s = session.clock.now()
+        self._next_s = self._moved_s = session.clock.now()
+        self._most_still_s = _MOST_STALLS * session.settings.limits.stall_s
+        self._done_bytes = 0
 
     def __call__(self) -> None:
         self._check()
         if self._session.clock.now() >= self._next_s:
             self._next_s = self._session.clock.now() + _TELL_EVERY_S
             done_bytes = self._store.staged_bytes(self._key)
+            if done_bytes != self._done_bytes:
+                self._done_bytes, self._moved_s = done_bytes, self._session.clock.now()
+            elif self._session.clock.now() - self._moved_s > self._most_still_s:
+                raise _StandsStill("whoever holds its lock in the store does not go on: it is fetched without waiting")
             self._session.listener(WaitingForStore(self._listed.resolved, done_bytes, self._listed.size_bytes))
 
 

@@ -129,10 +129,20 @@ class Store:
             self._begin(place, writable=writable)
         self._check_format(place)
         if writable:
+            self._refuse_links()
             folders = (self.models_folder, self.incoming_folder, self.blobs.folder, self.leases.folder)
             for folder in (*folders, self._uses.folder, self.answers.folder, self.references.folder):
                 folder.mkdir(parents=True, exist_ok=True)
         return writable
+
+    def _refuse_links(self) -> None:
+        """What is removed here is the store's own, as long as none of its folders leads elsewhere."""
+        for name in _FOLDERS:
+            if (self.root / name).is_symlink():
+                raise UsageError(
+                    f"in the store {printable(str(self.root))}, {name} is a symbolic link, which is not followed",
+                    hint="remove it, and see who else may write there",
+                )
 
     def _begin(self, place: Path, *, writable: bool) -> None:
         shown = printable(str(self.root))
@@ -204,9 +214,9 @@ class Store:
         except (IntegrityError, Unsupported):
             return None
 
-    def incoming(self, key: str) -> Path:
-        """Where the model with this key is fetched to: one folder for all; without locks one of each process."""
-        return self.incoming_folder / (key if self.settings.locks else f"{key}.{secrets.token_hex(8)}")
+    def incoming(self, key: str, *, alone: bool = False) -> Path:
+        """Where the model with this key is fetched to: one folder for all; without locks, or ``alone``, one for each."""
+        return self.incoming_folder / (f"{key}.{secrets.token_hex(8)}" if alone or not self.settings.locks else key)
 
     def lock(self, key: str) -> Path:
         """The file that a process holds while it fetches the model with this key."""

@@ -5,11 +5,12 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from lading.errors import Unsupported
 from lading.manifest import Digest, File
+from lading.store.files import entries
 from lading.uri import printable
 from lading.verify import new_hash
 
@@ -67,7 +68,7 @@ class Blobs:
     def remove_unused(self) -> int:
         """Remove every blob without another name; returns their bytes."""
         freed = 0
-        for blob in self.folder.glob("*/*"):
+        for blob in self._all():
             with contextlib.suppress(FileNotFoundError):
                 status = blob.stat()
                 if status.st_nlink == 1:
@@ -77,10 +78,14 @@ class Blobs:
 
     def remove_damaged(self, known: Container[int]) -> None:
         """Hash every blob, but those with these inodes, and remove what is not what its name says."""
-        for blob in self.folder.glob("*/*"):
+        for blob in self._all():
             with contextlib.suppress(FileNotFoundError):
                 if blob.stat().st_ino not in known and sha256_of(blob) != blob.name.partition("-")[0]:
                     blob.unlink()
+
+    def _all(self) -> Iterator[Path]:
+        for folder in entries(self.folder):
+            yield from entries(folder)
 
     def _link_new(self, place: Path, blob: Path) -> bool:
         """Make ``blob`` a name of the file at ``place``; false when there is one of that name."""

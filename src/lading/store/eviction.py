@@ -12,7 +12,7 @@ from lading.errors import NoSpace
 from lading.events import Evicted
 from lading.measures import size
 from lading.store import Store
-from lading.store.files import files_below
+from lading.store.files import entries, files_below
 from lading.uri import printable
 from lading.workspace import Workspace, remove_tree
 
@@ -41,6 +41,10 @@ class Gone(NamedTuple):
 def tidy(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None) -> None:
     """Remove what killed processes left half removed or half fetched.  Looks at one folder: for every start."""
     now = time.time() if now_s is None else now_s
+    for place in entries(store.incoming_folder):
+        # What a link leads to is not the store's, and not to be looked at.
+        if place.is_symlink():
+            remove_tree(place)
     store.finish_removals()
     for place in store.being_fetched():
         if _is_stale(place, now - stale_s):
@@ -54,7 +58,7 @@ def sweep(store: Store, *, now_s: float | None = None) -> int:
     freed = store.blobs.remove_unused()
     store.remove_dangling(now - _GRACE_S)
     for place in store.quarantined():
-        if now - place.stat().st_mtime > _QUARANTINE_S:
+        if now - place.lstat().st_mtime > _QUARANTINE_S:
             remove_tree(place)
     store.note_sweep()
     return freed

@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder; nothing if it is not there."""
+    """What is in a folder; nothing if it is not there, or a link: what that leads to is not the store's."""
     try:
-        return list(folder.iterdir())
-    except FileNotFoundError:
+        return [] if folder.is_symlink() else list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -42,7 +42,7 @@ def modified_at_s(place: Path) -> float:
 def remove_unheld(place: Path) -> None:
     """Remove a lock that a killed process left."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(place, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             place.unlink()

@@ -5,12 +5,16 @@ trusted it counts for an hour: a model that goes nevertheless is fetched again.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from lading.store.files import entries
+from lading.workspace import LOCK_MODE
 
 _TRUSTED_S = 3600.0
 
@@ -25,42 +29,45 @@ class Leases:
     @contextlib.contextmanager
     def hold(self, key: str) -> Iterator[None]:
         """Hold a lease while the block runs, or the process lives."""
-        place = self.folder / f"{key}.{secrets.token_hex(8)}"
-        descriptor = self._take(place)
+        place, descriptor = self._take(key)
         try:
             yield
         finally:
             place.unlink(missing_ok=True)
             os.close(descriptor)
 
-    def _take(self, place: Path) -> int:
+    def _take(self, key: str) -> tuple[Path, int]:
         while True:
-            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            with contextlib.suppress(OSError):
-                if self._locks:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Between the two calls somebody may have found it without an owner.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(place)):
-                    return descriptor
+            place = self.folder / f"{key}.{secrets.token_hex(8)}"
+            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, LOCK_MODE)
+            # Between two of these calls somebody may have found it without an owner.
+            if self._lock(descriptor) and _is_at(place, descriptor):
+                return place, descriptor
+            place.unlink(missing_ok=True)
             os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> bool:
+        """Lock a new lease; false if somebody else has locked it, who may never let go."""
+        with contextlib.suppress(OSError):
+            if self._locks:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+        return True
 
     def held(self) -> set[str]:
         """Keys of models that somebody needs; leases of the dead are removed."""
-        try:
-            places = list(self.folder.iterdir())
-        except FileNotFoundError:
-            return set()
-        return {place.name.partition(".")[0] for place in places if self._is_held(place)}
+        return {place.name.partition(".")[0] for place in entries(self.folder) if self._is_held(place)}
 
     def _is_held(self, place: Path) -> bool:
         try:
-            descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(place, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        except OSError:
-            # Of another user, who alone can tell.
-            return True
+        except OSError as error:
+            # Of another user, who alone can tell; a link is nobody's.
+            return error.errno != errno.ELOOP
         try:
             if self._locks:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,3 +79,10 @@ class Leases:
             return True
         finally:
             os.close(descriptor)
+
+
+def _is_at(place: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(place))
+    except FileNotFoundError:
+        return False
