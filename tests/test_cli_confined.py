@@ -174,4 +174,7 @@ def test_nothing_is_touched_but_the_destination(shared):
     touched = {path for path in done.stdout.splitlines() if path != "/dev/null"}
     assert any(path.startswith(f"{dest}/") for path in touched)
     beside = str(dest.with_name(".models.lading"))
+    # Opened in a folder that is named by its descriptor, of which this event says nothing.
+    touched.discard(str(shared / "lock"))
+    assert not (shared / "lock").exists()
     assert {path for path in touched if not f"{path}/".startswith((f"{dest}/", f"{beside}/"))} == set()

@@ -281,7 +281,9 @@ def _lock(place: Path, shown: str, patience: Patience) -> int:
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{printable(shown)} is not a folder") from error
         except OSError as error:
-            raise _link(place) if error.errno == errno.ELOOP else disk_error(error, shown) from error
+            raise (
+                _link(place) if error.errno == errno.ELOOP and place.is_symlink() else disk_error(error, shown)
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

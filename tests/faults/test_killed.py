@@ -137,6 +137,7 @@ def test_what_has_landed_of_spans_that_are_under_way_is_not_fetched_again(
     process.send_signal(stop)
     process.wait(timeout=5)
     hold.release()
+    assert server.wait_until_alone(30)
     destination.assert_untouched()
     landed = destination.landed_bytes()
     if stop == signal.SIGTERM:
@@ -159,6 +160,7 @@ def test_sigterm_ends_a_transfer_within_five_seconds_and_the_next_run_resumes(se
     process.terminate()
     assert process.wait(timeout=5) == 143
     hold.release()
+    assert server.wait_until_alone(30)
     destination.assert_untouched()
     landed = destination.landed_bytes()
     assert landed > 0
