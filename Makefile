@@ -71,6 +71,7 @@ bench-image: $(READY) .bench/ready
 
 .bench/ready: requirements/peers.txt requirements/kserve.txt
 	for peer in peers kserve; do \
+	  rm -rf .bench/$$peer && \
 	  $(BENCH_PYTHON) -m venv .bench/$$peer && \
 	  .bench/$$peer/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$$peer.txt || exit 1; \
 	done
