@@ -60,11 +60,6 @@ bench: $(READY) .bench/ready
 	  ../$(BIN)/python race.py --image "$$image" --scale $(SCALE) $(RACE) && \
 	  ../$(BIN)/python costs.py --image "$$image" --scale $(SCALE) $(COSTS)
 
-# The reference runs on Debian's Python where there is one: one that was built without profiles (pyenv's default)
-# takes up to half as long again.
-BENCH_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-  && echo /usr/bin/python3 || echo $(PYTHON))
-
 # Needs podman and runc, besides what "make image" needs.
 bench-image: $(READY) .bench/ready
 	image=$$(tools/image/build.sh) && cd benchmarks && ../$(BIN)/python image.py "$$image" $(BENCH_IMAGE)
@@ -72,7 +67,7 @@ bench-image: $(READY) .bench/ready
 .bench/ready: requirements/peers.txt requirements/kserve.txt
 	for peer in peers kserve; do \
 	  rm -rf .bench/$$peer && \
-	  $(BENCH_PYTHON) -m venv .bench/$$peer && \
+	  $(PYTHON) -m venv .bench/$$peer && \
 	  .bench/$$peer/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$$peer.txt || exit 1; \
 	done
 	touch .bench/ready
