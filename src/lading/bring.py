@@ -40,8 +40,9 @@ from lading.manifest import File, Manifest
 from lading.reuse import Holds, unchanged
 from lading.room import lacking_bytes, require_free, usable
 from lading.settings.confidential import read_confidential
+from lading.transfer.job import Job, Unpacker
 from lading.transfer.journal import Journal, Landed, read_journal
-from lading.transfer.scheduler import Job, Unpacker, transfer
+from lading.transfer.scheduler import transfer
 from lading.workspace import Patience, Workspace, open_workspace, remove_tree
 
 if TYPE_CHECKING:

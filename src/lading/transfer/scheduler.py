@@ -1,4 +1,4 @@
-"""The scheduler over files and spans: the only place with worker threads.
+"""The scheduler over files and spans, with the threads that fetch them.
 
 Workers take spans of files that are already begun before they begin another file, so that few
 files are open at a time.  The first error stops everyone.
@@ -7,23 +7,20 @@ files are open at a time.  The first error stops everyone.
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 from lading.disk import disk_error
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted
 from lading.events import Event, Listener, Progress, Resumed, Retried, Unverified
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.retry import Retry
-from lading.settings import VerifyMode
-from lading.sources import DeclaresDigests, Source
 from lading.spans import Span
 from lading.transfer.follower import Follower
 from lading.transfer.governor import FILE_WORK_BYTES, Bounds, Governor
-from lading.transfer.journal import Journal
+from lading.transfer.job import Job, Unpacker
 from lading.transfer.landing import OWN_CRC, Landing, SpanSink
 from lading.transfer.tasks import Tasks
 from lading.transfer.throttle import Throttle
@@ -36,54 +33,6 @@ _PATIENCE_S = 2.0
 _INTERRUPT_AGAIN_S = 0.2
 # Configuration, tokenizer, index: what a server opens before it maps the weights.
 _READ_FIRST = (".json", ".txt", ".yaml", ".model")
-
-
-class Unpacker(Protocol):
-    """Makes a tree of archives."""
-
-    def add(self, file: File, archive: Follower) -> None:
-        """Unpack the next one."""
-        ...
-
-    def finish(self) -> Manifest:
-        """All files of the tree."""
-        ...
-
-
-class Job:
-    """One model to fetch: what its source listed, and the stage that its files go to.
-
-    ``unpacker`` makes a tree of those files that are layers; what it made is ``unpacked``.
-    ``address`` is the digest that a store keeps files by, "" without one.
-    ``vouched`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
-    files that have landed and been verified.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        listed: Manifest,
-        stage: Path,
-        journal: Journal,
-        verify: VerifyMode,
-        vouched: Mapping[str, tuple[Digest, ...]],
-        unpacker: Unpacker | None = None,
-        *,
-        address: str = "",
-    ) -> None:
-        self.source = source
-        self.listed = listed
-        self.stage = str(stage)
-        self.journal = journal
-        self.verify = verify
-        self.ask_digests = source.digests if verify != "off" and isinstance(source, DeclaresDigests) else None
-        self.vouched = vouched
-        self.unpacker = unpacker
-        self.address = address
-        self.layers = sorted((file for file in listed.files if file.layer), key=lambda file: file.layer or Layer())
-        self.followers: dict[str, Follower] = {}
-        self.sealed: list[File] = []
-        self.unpacked: Manifest | None = None
 
 
 def transfer(

@@ -1,0 +1,59 @@
+"""One model to fetch, and what a transfer notes of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from lading.manifest import Digest, File, Layer, Manifest
+from lading.settings import VerifyMode
+from lading.sources import DeclaresDigests, Source
+from lading.transfer.follower import Follower
+from lading.transfer.journal import Journal
+
+
+class Unpacker(Protocol):
+    """Makes a tree of archives."""
+
+    def add(self, file: File, archive: Follower) -> None:
+        """Unpack the next one."""
+        ...
+
+    def finish(self) -> Manifest:
+        """All files of the tree."""
+        ...
+
+
+class Job:
+    """One model to fetch: what its source listed, and the stage that its files go to.
+
+    ``unpacker`` makes a tree of those files that are layers; what it made is ``unpacked``.
+    ``address`` is the digest that a store keeps files by, "" without one.
+    ``vouched`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
+    files that have landed and been verified.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        listed: Manifest,
+        stage: Path,
+        journal: Journal,
+        verify: VerifyMode,
+        vouched: Mapping[str, tuple[Digest, ...]],
+        unpacker: Unpacker | None = None,
+        *,
+        address: str = "",
+    ) -> None:
+        self.source = source
+        self.listed = listed
+        self.stage = str(stage)
+        self.journal = journal
+        self.verify = verify
+        self.ask_digests = source.digests if verify != "off" and isinstance(source, DeclaresDigests) else None
+        self.vouched = vouched
+        self.unpacker = unpacker
+        self.address = address
+        self.layers = sorted((file for file in listed.files if file.layer), key=lambda file: file.layer or Layer())
+        self.followers: dict[str, Follower] = {}
+        self.sealed: list[File] = []
+        self.unpacked: Manifest | None = None
