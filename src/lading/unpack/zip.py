@@ -129,7 +129,8 @@ class _Work:
             raise self._failed[0]
 
     def _write(self, stream: IO[bytes], content: _Content) -> None:
-        stored = content.member.compress_type == zipfile.ZIP_STORED
+        # Of an empty file some programs write nothing, and call that deflated.
+        stored = content.member.compress_type == zipfile.ZIP_STORED or not content.member.compress_size
         packed = (_Stored if stored else _Deflated)(stream, content.member, self._check)
         if stat.S_ISLNK(content.mode):
             # No more than a path can be long: a link may be a bomb, too.
@@ -195,7 +196,8 @@ class _Deflated(_Stored):
         piece = b""
         while not piece and not self._inflater.eof:
             packed = self._inflater.unconsumed_tail or super()._next(_COPY_BYTES)
-            if not packed:
-                raise zipfile.BadZipFile("a member ends early")
             piece = self._inflater.decompress(packed, size)
+            # The inflater may have taken all there is, and still hold what came of it.
+            if not (packed or piece or self._inflater.eof):
+                raise zipfile.BadZipFile("a member ends early")
         return piece
