@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import random
 import shutil
 import stat
 import struct
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -27,6 +29,9 @@ from hypothesis import strategies as st
 
 import lading
 import lading.layers as layers_module
+import lading.unpack.tar as tar_module
+import lading.unpack.tree as tree_module
+import lading.unpack.zip as zip_module
 from lading.errors import IntegrityError, LadingError, Unsupported
 from lading.layers import Layers
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, File, Layer, Manifest
@@ -183,6 +188,225 @@ def test_a_zip_becomes_its_tree(ground: Path, method: int) -> None:
         ("config.json", b"{}"), ("weights/", b""), ("weights/a.bin", b"a" * 5000), ("empty", b""), method=method
     )
     assert unpacked(ground, data, "model.zip") == SIMPLE_TREE
+
+
+# ---- inflating: what goes in comes out, whatever its size --------------------------------------
+
+
+def deflated(content: bytes, level: int = 9) -> bytes:
+    packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+def two_halves(compress: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    return lambda data: compress(data[: len(data) // 2]) + compress(data[len(data) // 2 :])
+
+
+PACKED: dict[str, Callable[[bytes], tuple[str, bytes]]] = {
+    "zip, stored": lambda content: ("m.zip", zip_of(("a", content), method=zipfile.ZIP_STORED)),
+    "zip, deflated": lambda content: ("m.zip", zip_of(("a", content))),
+    "tar": lambda content: ("m.tar", tar_of(file("a", content))),
+    "gzip": lambda content: ("m.tar.gz", gzip.compress(tar_of(file("a", content)))),
+    "gzip, badly": lambda content: ("m.tar.gz", gzip.compress(tar_of(file("a", content)), 0)),
+    "bzip2": lambda content: ("m.tar.bz2", bz2.compress(tar_of(file("a", content)), 1)),
+    "xz": lambda content: ("m.tar.xz", lzma.compress(tar_of(file("a", content)), preset=0)),
+    "zstd": lambda content: ("m.tar.zst", zstd.compress(tar_of(file("a", content)))),
+    "gzip, two": lambda content: ("m.tar.gz", two_halves(gzip.compress)(tar_of(file("a", content)))),
+    "bzip2, two": lambda content: ("m.tar.bz2", two_halves(bz2.compress)(tar_of(file("a", content)))),
+    "xz, two": lambda content: ("m.tar.xz", two_halves(lzma.compress)(tar_of(file("a", content)))),
+    "zstd, two": lambda content: ("m.tar.zst", two_halves(zstd.compress)(tar_of(file("a", content)))),
+}
+
+BUFFER = 4096
+CONTENTS = st.builds(
+    lambda buffers, more, head, fill: head + fill(max(0, buffers * BUFFER + more - len(head))),
+    st.integers(0, 40),
+    st.integers(-260, 260),
+    st.sampled_from([b"", b"x", random.Random(1).randbytes(128), random.Random(2).randbytes(BUFFER)]),
+    st.sampled_from([bytes, random.Random(3).randbytes, lambda size: (b"some text, " * (size // 11 + 1))[:size]]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(list(PACKED)), CONTENTS)
+def test_a_member_of_any_size_comes_out_as_it_went_in(packing: str, content: bytes) -> None:
+    name, data = PACKED[packing](content)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for module in (tree_module, tar_module, zip_module):
+            patch.setattr(module, "_COPY_BYTES", BUFFER)
+        unpack(name, Path(folder) / "tree", LIMITS, data)
+        assert (Path(folder) / "tree/a").read_bytes() == content
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 2 << 20, (4 << 20) + 128])
+@pytest.mark.parametrize("packing", PACKED)
+def test_a_member_of_a_buffer_or_about_that_comes_out_as_it_went_in(ground: Path, packing: str, size: int) -> None:
+    # As an array of NumPy: a header, then whatever compresses best.
+    content = random.Random(4).randbytes(min(128, size)).ljust(size, b"\0")
+    name, data = PACKED[packing](content)
+    assert unpacked(ground, data, name) == {"a": content}
+
+
+def zip_of_deflated(packed: bytes, content: bytes) -> bytes:
+    """A zip whose one member claims that ``packed`` is ``content``, deflated."""
+    data = bytearray(zip_of(("a", packed), method=zipfile.ZIP_STORED))
+    directory = data.rindex(b"PK\1\2")
+    struct.pack_into("<H", data, 8, zipfile.ZIP_DEFLATED)
+    struct.pack_into("<H", data, directory + 10, zipfile.ZIP_DEFLATED)
+    struct.pack_into("<I", data, directory + 16, zlib.crc32(content))
+    struct.pack_into("<I", data, directory + 24, len(content))
+    return bytes(data)
+
+
+@settings(max_examples=100, deadline=None)
+@given(CONTENTS, st.integers(0, 9), st.integers(1, 300))
+def test_a_member_whose_packed_bytes_end_early_is_refused(content: bytes, level: int, lost: int) -> None:
+    packed = deflated(content, level)
+    cut = packed[:-lost] or packed[:1]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for module in (tree_module, zip_module):
+            patch.setattr(module, "_COPY_BYTES", BUFFER)
+        unpack("m.zip", Path(folder) / "whole", LIMITS, zip_of_deflated(packed, content))
+        with pytest.raises(IntegrityError):
+            unpack("m.zip", Path(folder) / "cut", LIMITS, zip_of_deflated(cut, content[:-1]))
+        with pytest.raises(IntegrityError):
+            unpack("m.zip", Path(folder) / "less", LIMITS, zip_of_deflated(cut, content + b"x"))
+
+
+def test_an_empty_member_needs_no_packed_bytes(ground: Path) -> None:
+    # zipfile takes it so, too.
+    assert unpacked(ground, zip_of_deflated(b"", b""), "m.zip") == {"a": b""}
+
+
+class Pipe(io.BytesIO):
+    """What can only be written to: zipfile puts sizes behind members then."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        raise OSError
+
+    def seek(self, *_: object) -> int:
+        raise OSError
+
+
+def zip_by(out: io.BytesIO, *, force_zip64: bool = False, comment: bytes = b"") -> bytes:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.comment = comment
+        for name, content in SIMPLE_TREE.items():
+            with bundle.open(name, "w", force_zip64=force_zip64) as member:
+                member.write(content)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zip_by(Pipe()),
+        zip_by(Pipe(), force_zip64=True),
+        zip_by(io.BytesIO(), force_zip64=True),
+        b"#!/bin/sh\nexec unzip $0\n" + zip_by(io.BytesIO()),
+        zip_by(io.BytesIO(), comment=b"made by a tool"),
+        zip_by(io.BytesIO(), comment=bytes(65_535)),
+    ],
+    ids=["sizes behind members", "both", "zip64", "self-extracting", "comment", "longest comment"],
+)
+def test_a_zip_is_read_in_each_of_its_forms(ground: Path, data: bytes) -> None:
+    assert unpacked(ground, data, "m.zip") == SIMPLE_TREE
+
+
+TAR = tar_of(*SIMPLE)
+
+
+def gzip_with(flags: int, fields: bytes) -> bytes:
+    """A member whose header has these optional fields (RFC 1952, 2.3.1)."""
+    head = bytes([0x1F, 0x8B, 8, flags]) + bytes(6) + fields
+    # The sum of all that is before it: FHCRC.
+    head += struct.pack("<H", zlib.crc32(head) & 0xFFFF) if flags & 2 else b""
+    return head + deflated(TAR) + struct.pack("<II", zlib.crc32(TAR), len(TAR))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(TAR) + bytes(20_000),
+        gzip.compress(b"") + gzip.compress(TAR) + gzip.compress(b""),
+        gzip_with(0, b""),
+        gzip_with(4, b"\6\0BC\2\0\x10\0"),
+        gzip_with(8, b"model.tar\0"),
+        gzip_with(16, b"a comment\0"),
+        gzip_with(2 | 4 | 8 | 16, b"\3\0abcmodel.tar\0a comment\0"),
+        bz2.compress(b"") + bz2.compress(TAR) + bz2.compress(b""),
+        bz2.compress(TAR) + bytes(512),
+        lzma.compress(b"") + lzma.compress(TAR) + lzma.compress(b""),
+        lzma.compress(TAR) + bytes(3 << 20) + lzma.compress(b"") + bytes(4),
+        lzma.compress(TAR[:1000]) + bytes(3 << 20) + lzma.compress(TAR[1000:]),
+        # Zeros behind the end, as tapes have them.
+        TAR + bytes(30_000),
+    ],
+)
+def test_a_tar_is_read_however_its_streams_follow_each_other(ground: Path, data: bytes) -> None:
+    assert unpacked(ground, data) == SIMPLE_TREE
+
+
+# RFC 8878, 3.1.2: magic numbers 0x184D2A50 to 0x184D2A5F, a size, and as many bytes that nobody reads.
+def skippable(content: bytes = b"1234", kind: int = 0) -> bytes:
+    return struct.pack("<II", 0x184D2A50 + kind, len(content)) + content
+
+
+HALVES = [zstd.compress(TAR[: len(TAR) // 2]), zstd.compress(TAR[len(TAR) // 2 :])]
+EMPTY = zstd.compress(b"")
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [skippable(), zstd.compress(TAR)],
+        *([skippable(kind=kind), zstd.compress(TAR)] for kind in range(1, 16)),
+        [skippable(b""), zstd.compress(TAR)],
+        [skippable(), skippable(b"", 3), skippable(bytes(3 << 20)), zstd.compress(TAR)],
+        # As pzstd: the size of each frame before it.
+        [
+            skippable(struct.pack("<I", len(HALVES[0]))),
+            HALVES[0],
+            skippable(struct.pack("<I", len(HALVES[1]))),
+            HALVES[1],
+        ],
+        [HALVES[0], skippable(bytes(200_000)), HALVES[1]],
+        # As zstd:chunked: what is in it, at the end.
+        [*HALVES, skippable(os.urandom(70_000)), skippable(b"GNUlInUx" * 8)],
+        [zstd.compress(TAR), skippable(b"")],
+        [EMPTY, *HALVES, EMPTY],
+        [skippable(), EMPTY, skippable(), *HALVES],
+        [zstd.compress(TAR[at : at + 100]) for at in range(0, len(TAR), 100)],
+    ],
+)
+def test_the_frames_of_a_zstd_are_one_archive_without_those_to_skip(ground: Path, frames: list[bytes]) -> None:
+    assert unpacked(ground, b"".join(frames), "model.tar.zst") == SIMPLE_TREE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        skippable(),
+        skippable()[:-1],
+        skippable() * 3,
+        skippable() + EMPTY,
+        skippable() + zstd.compress(TAR)[:-1],
+        zstd.compress(TAR) + skippable()[:-1],
+        zstd.compress(TAR) + skippable()[:6],
+        # That of LZ4's frames, which may follow frames to skip as well.
+        skippable() + b"\x04\x22\x4d\x18" + bytes(100),
+    ],
+)
+def test_frames_to_skip_and_no_archive_are_refused(ground: Path, data: bytes) -> None:
+    assert unpack_error(ground, data, "model.tar.zst").code == "integrity"
+
+
+@pytest.mark.parametrize("first", ["BZh", "BZh9.txt", "BZhang/model.bin", "PK", "P*M", "(", "\x1f"])
+def test_a_plain_tar_whose_first_name_begins_as_a_packed_one_is_plain(ground: Path, first: str) -> None:
+    assert unpacked(ground, tar_of(file(first))) == {first: b"content"}
 
 
 def directory_of(count: int, comment: bytes = b"") -> bytes:

@@ -11,6 +11,11 @@ debian() { # package, program
 
 missing=()
 debian nginx nginx
+debian zip zip
+debian unzip unzip
+debian zstd pzstd
+debian xz-utils xz
+debian bzip2 bzip2
 debian git git
 debian git-lfs git-lfs
 debian fcgiwrap fcgiwrap

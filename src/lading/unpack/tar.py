@@ -2,6 +2,7 @@
 
 import bz2
 import lzma
+import re
 import stat
 import sys
 import tarfile
@@ -23,6 +24,11 @@ else:
 # What the libraries raise of their own; isal types its error as an instance.
 DAMAGED_TAR = (tarfile.TarError, cast(type[Exception], isal_zlib.error), lzma.LZMAError, zstd.ZstdError)
 _COPY_BYTES = 1 << 20
+# RFC 8878, 3.1: frames, and those to skip, which pzstd begins with (3.1.2).
+_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
+# Of a stream's first block, or of its end where it is empty: a plain tar's first name may begin with BZh, too.
+_BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
+_MAGIC_BYTES = 10
 _BLOCK_BYTES = 512
 # xz -9 takes 65 MiB.
 _XZ_MEMORY_BYTES = 128 << 20
@@ -100,17 +106,17 @@ class _Tail:
 
 @contextmanager
 def _decompressed(raw: IO[bytes]) -> Iterator[Readable]:
-    magic = raw.read(6)
+    magic = raw.read(_MAGIC_BYTES)
     raw.seek(0)
     opener: Callable[..., Any]
     if magic.startswith(b"\x1f\x8b"):
         opener = igzip.open
-    elif magic.startswith(b"BZh"):
+    elif _BZIP2.match(magic):
         opener = bz2.open
     elif magic.startswith(b"\xfd7zXZ\0"):
         yield _Xz(raw)
         return
-    elif magic.startswith(b"\x28\xb5\x2f\xfd"):
+    elif _ZSTD.match(magic):
         opener = zstd.open
     else:
         yield raw
@@ -130,8 +136,7 @@ class _Xz:
         piece = b""
         while not piece:
             if self._decompressor.eof:
-                # Streams may follow each other, with zeros between them.
-                packed = self._decompressor.unused_data.lstrip(b"\0") or self._raw.read(_COPY_BYTES).lstrip(b"\0")
+                packed = self._following()
                 if not packed:
                     return b""
                 self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
@@ -143,3 +148,10 @@ class _Xz:
                 packed = b""
             piece = self._decompressor.decompress(packed, size)
         return piece
+
+    def _following(self) -> bytes:
+        """Where the next stream begins: they may follow each other, with zeros between them; nothing at the end."""
+        packed = self._decompressor.unused_data or self._raw.read(_COPY_BYTES)
+        while packed and not (packed := packed.lstrip(b"\0")):
+            packed = self._raw.read(_COPY_BYTES)
+        return packed
