@@ -2,16 +2,29 @@
 
 import base64
 import hashlib
+import random
 import zlib
+from collections.abc import Callable
+from itertools import cycle
+from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
+from lading.http_client import Answer
 from lading.http_wire import Head
 from lading.manifest import HEX_DIGITS, Digest
-from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag, range_header
+from lading.sources.answers import (
+    check_answer,
+    content_coding,
+    content_range,
+    declared_digests,
+    decode_into,
+    md5_of_etag,
+    range_header,
+)
 from lading.spans import Span
 
 DATA = b"some bytes"
@@ -62,8 +75,12 @@ def d(algorithm: str, value: bytes) -> Digest:
         ({"x-amz-checksum-sha256": b64(SHA256)}, [d("sha256", SHA256)], []),
         ({"x-amz-checksum-sha256": b64(SHA256) + "-3"}, [], []),
         ({"x-amz-checksum-sha256": b64(SHA256), "x-amz-checksum-type": "COMPOSITE"}, [], []),
-        # What is encoded on the way is not the file's bytes.
-        ({"repr-digest": f"sha-256=:{b64(SHA256)}:", "content-encoding": "gzip"}, [], []),
+        # Of the bytes as they are sent, which are stored encoded.
+        (
+            {"repr-digest": f"sha-256=:{b64(SHA256)}:", "content-encoding": "gzip"},
+            [d("sha256", SHA256)],
+            [d("sha256", SHA256)],
+        ),
         ({"content-md5": b64(MD5), "content-encoding": "identity"}, [d("md5", MD5)], []),
         # Garbage is passed over, and what stands beside it is not.
         ({"repr-digest": "sha-256"}, [], []),
@@ -204,3 +221,73 @@ def test_only_the_bytes_that_were_asked_for_are_taken(
 )
 def test_a_range_is_asked_for_unless_it_is_the_whole_file(span: Span, size: int | None, asked: str | None) -> None:
     assert range_header(span, size) == ([("Range", asked)] if asked else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "coding"),
+    [
+        ("", ""),
+        ("identity", ""),
+        ("gzip", "gzip"),
+        ("X-GZip", "gzip"),
+        ("gzip, gzip", "gzip, gzip"),
+        ("aws-chunked,gzip", "gzip"),
+        ("deflate\t, br", "deflate, br"),
+        ("x-compress", "compress"),
+        ("zstd, utf-8", "zstd"),
+        ("gzip2", ""),
+        ("x-amz", ""),
+    ],
+)
+def test_only_registered_codings_are_codings(text: str, coding: str) -> None:
+    assert content_coding(text) == coding
+
+
+class Arriving:
+    """An answer whose body arrives in pieces of these sizes, over and over."""
+
+    def __init__(self, coding: str, body: bytes, sizes: list[int]) -> None:
+        self.head, self.url = Head(200, {"content-encoding": coding}), "http://h.test/"
+        self._body, self._sizes = body, sizes
+
+    def read_into(self, sink: Callable[[memoryview], None]) -> None:
+        at = 0
+        for size in cycle(self._sizes):
+            if at >= len(self._body):
+                return
+            sink(memoryview(self._body)[at : at + size])
+            at += size
+
+
+DECODED_BYTES = 256 * 1024
+WINDOWS = [("gzip", 31), ("deflate", 15), ("deflate", -15)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(WINDOWS),
+    st.integers(0, 4),
+    st.integers(-260, 260),
+    st.sampled_from([bytes, random.Random(1).randbytes, lambda size: (b"some text, " * (size // 11 + 1))[:size]]),
+    st.integers(0, 9),
+    st.lists(st.sampled_from([1, 2, 3, 100, 4096, 1 << 20]), min_size=1, max_size=4).map(
+        lambda sizes: [*sizes, 1 << 16]
+    ),
+)
+def test_a_body_of_any_size_is_decoded_whole_however_it_arrives(
+    form: tuple[str, int], buffers: int, more: int, fill: Callable[[int], bytes], level: int, sizes: list[int]
+) -> None:
+    coding, window = form
+    content = fill(max(0, buffers * DECODED_BYTES + more))
+    packer = zlib.compressobj(level, zlib.DEFLATED, window)
+    body = packer.compress(content) + packer.flush()
+    decoded: list[bytes] = []
+
+    def take(piece: memoryview) -> None:
+        assert len(piece) <= DECODED_BYTES
+        decoded.append(bytes(piece))
+
+    decode_into(cast(Answer, Arriving(coding, body, sizes)), take)
+    assert b"".join(decoded) == content
+    with pytest.raises(LadingError):
+        decode_into(cast(Answer, Arriving(coding, body[:-1], sizes)), take)

@@ -174,7 +174,14 @@ def test_strict_verification_refuses_what_only_gzip_vouches_for(gcs, emulated, t
         pull("gs://models/model", tmp_path / "model", verify="strict", **emulated)
 
 
-@pytest.mark.parametrize("encoding", ["br", "utf-8"])
+@pytest.mark.parametrize("encoding", ["GZIP", "x-gzip", "aws-chunked,gzip", " gzip ,"])
+def test_gzip_is_gzip_however_it_is_written(gcs, emulated, tmp_path, pull, encoding):
+    gcs.put("model/config.json", gzip.compress(b"{}"), encoding=encoding)
+    pull("gs://models/model", tmp_path / "model", **emulated)
+    assert read_tree(tmp_path / "model") == FILES | {"config.json": b"{}"}
+
+
+@pytest.mark.parametrize("encoding", ["br", "utf-8", "aws-chunked", "identity", "none", ","])
 def test_any_other_encoding_is_only_a_word(gcs, emulated, tmp_path, pull, encoding):
     gcs.put("model/config.json", b"as stored", encoding=encoding)
     manifest = pull("gs://models/model", tmp_path / "model", verify="strict", **emulated)

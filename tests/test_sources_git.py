@@ -3,9 +3,12 @@
 import hashlib
 import io
 import os
+import random
 import zlib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lading.disk import scratch_file
 from lading.errors import IntegrityError, LadingError, NotFound, Unavailable, Unsupported
@@ -74,6 +77,20 @@ def test_objects_are_found_however_a_pack_is_cut(piece_bytes):
     assert objects.read(object_id(BLOB, BASE), BLOB, 1000) == BASE
     assert objects.read(object_id(BLOB, b""), BLOB, 1000) == b""
     assert objects.read(object_id(BLOB, b"quickabc"), BLOB, 1000) == b"quickabc"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 3),
+    st.integers(-260, 260),
+    st.sampled_from([bytes, random.Random(1).randbytes]),
+    st.sampled_from([4093, 65_536, 1 << 20]),
+)
+def test_an_object_of_any_size_comes_out_as_it_went_in(buffers, more, fill, piece_bytes):
+    content = fill(max(0, buffers * 256 * 1024 + more))
+    objects = read(pack(entry(BLOB, content), WHOLE[0]), piece_bytes, Limits())
+    assert objects.read(object_id(BLOB, content), BLOB, len(content)) == content
+    assert objects.read(object_id(BLOB, BASE), BLOB, 1000) == BASE
 
 
 @pytest.mark.parametrize("size", [3, 40])

@@ -3,6 +3,8 @@
 import gzip
 import json
 import zlib
+from base64 import b64encode
+from hashlib import md5, sha256
 from urllib.parse import urlsplit
 
 import pytest
@@ -286,7 +288,15 @@ def encoded(server, coding: str, body: bytes) -> str:
         ("GZIP", gzip.compress(CONTENT)),
         ("x-gzip", gzip.compress(CONTENT[:1000]) + gzip.compress(CONTENT[1000:])),
         ("deflate", zlib.compress(CONTENT)),
-        ("identity", CONTENT),
+        # Without zlib's wrapper, as some servers send it (RFC 9110, 8.4.1.2).
+        ("deflate", zlib.compress(CONTENT, wbits=-15)),
+        ("deflate", zlib.compress(CONTENT, 0, wbits=-15)),
+        ("aws-chunked,gzip", gzip.compress(CONTENT)),
+        ("aws-chunked, X-GZIP", gzip.compress(CONTENT)),
+        (" gzip , identity", gzip.compress(CONTENT)),
+        (",gzip,", gzip.compress(CONTENT)),
+        ("gzip", gzip.compress(CONTENT) + bytes(10_000)),
+        ("gzip", gzip.compress(CONTENT[:1000]) + bytes(512) + gzip.compress(CONTENT[1000:]) + bytes(512)),
     ],
 )
 def test_a_content_encoding_is_decoded(server, destination, pull, coding, body):
@@ -294,15 +304,73 @@ def test_a_content_encoding_is_decoded(server, destination, pull, coding, body):
     assert read_tree(destination) == {"model.bin": CONTENT}
 
 
+WORDS = [
+    "aws-chunked",
+    "AWS-Chunked",
+    "identity",
+    "none",
+    "binary",
+    "utf-8",
+    "ISO-8859-1",
+    "8bit",
+    "base64",
+    "",
+    ",",
+    "null",
+]
+
+
+@pytest.mark.parametrize(
+    "word", [*WORDS, "identity, aws-chunked", "aws-chunked,utf-8", "aws-chunked;x", "bzip2", "gzipped"]
+)
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_coding_that_is_only_a_word_changes_nothing(server, destination, pull, word, ranges):
+    headers = {"Content-Encoding": word, "Repr-Digest": f"sha-256=:{b64encode(sha256(CONTENT).digest()).decode()}:"}
+    url = server.put("/model.bin", CONTENT, headers=headers, ranges=ranges)
+    manifest = pull(url, destination, span_bytes=100_000, verify="strict")
+    assert read_tree(destination) == {"model.bin": CONTENT}
+    assert manifest.files[0].validator
+    assert len(server.requests) == (4 if ranges else 2)
+
+
+def test_codings_may_stand_in_several_headers(server, destination, pull):
+    body = gzip.compress(CONTENT)
+    # Two headers, in the one place that there is for one.
+    pull(encoded(server, "aws-chunked\r\nContent-Encoding: gzip", body), destination)
+    assert read_tree(destination) == {"model.bin": CONTENT}
+
+
+def test_digests_are_of_what_is_sent_and_not_of_what_is_decoded(server, destination, pull):
+    body = gzip.compress(CONTENT)
+    headers = {"Content-Encoding": "gzip", "Content-MD5": b64encode(md5(body).digest()).decode()}
+    server.routes["/model.bin"] = lambda request: Answer(200, headers, body)
+    manifest = pull(f"{server.url}/model.bin", destination)
+    assert read_tree(destination) == {"model.bin": CONTENT}
+    assert not manifest.files[0].verified
+
+
+def test_a_packed_tar_that_is_also_called_encoded_becomes_its_tree(server, destination, pull, tar):
+    pull(server.put("/model.tar.gz", gzip.compress(tar), headers={"Content-Encoding": "gzip"}), destination)
+    assert read_tree(destination) == {"a/b": b"in the archive"}
+
+
 @pytest.mark.parametrize(
     ("coding", "body", "kind"),
     [
         ("br", CONTENT, Unsupported),
         ("zstd", CONTENT, Unsupported),
+        ("aws-chunked, br", CONTENT, Unsupported),
+        ("utf-8,ZSTD", CONTENT, Unsupported),
+        ("x-compress", CONTENT, Unsupported),
+        ("gzip, br", CONTENT, Unsupported),
         ("gzip, gzip", gzip.compress(gzip.compress(CONTENT)), Unsupported),
         ("gzip", CONTENT, IntegrityError),
         ("gzip", gzip.compress(CONTENT) + b"behind it", IntegrityError),
         ("gzip", gzip.compress(CONTENT)[:-1], LadingError),
+        ("deflate", b"\xff" + CONTENT, IntegrityError),
+        ("deflate", zlib.compress(CONTENT)[:-1], LadingError),
+        ("deflate", zlib.compress(CONTENT, wbits=-15)[:-1], LadingError),
+        ("gzip", b"", LadingError),
     ],
 )
 def test_an_encoding_that_cannot_be_undone_is_refused(server, destination, pull, coding, body, kind):

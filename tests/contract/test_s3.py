@@ -69,6 +69,26 @@ def test_a_checksum_that_boto3_uploaded_is_what_verifies_the_file(endpoint, s3, 
 
 
 @SPANS
+@pytest.mark.parametrize("coding", ["gzip", "aws-chunked", "aws-chunked,gzip", "utf-8", "br"])
+def test_bytes_come_as_they_are_stored_and_verified_whatever_their_coding_is_called(
+    endpoint, s3, tmp_path, pull, coding, span_bytes
+):
+    s3.put_object(
+        Bucket=BUCKET,
+        Key="coded/model.bin",
+        Body=DATA,
+        ContentEncoding=coding,
+        ChecksumAlgorithm="SHA256",
+        ServerSideEncryption="aws:kms",
+    )
+    manifest = pull(
+        f"s3://{BUCKET}/coded", tmp_path / "out", span_bytes=span_bytes, verify="strict", **s3_settings(endpoint)
+    )
+    assert manifest.files[0].verified == (Digest("sha256", hexdigest("sha256")),)
+    assert read_tree(tmp_path / "out") == {"model.bin": DATA}
+
+
+@SPANS
 @pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme"])
 def test_a_full_object_checksum_of_a_multipart_upload_verifies_the_file(
     fake, anonymous, tmp_path, pull, algorithm, span_bytes

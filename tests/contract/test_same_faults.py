@@ -40,6 +40,7 @@ from servers.faulty_http import (
     FaultyServer,
     Request,
     cut,
+    labelled,
     probes,
     redirect,
     reset,
@@ -341,7 +342,7 @@ def destination(tmp_path, pull) -> Destination:
 
 @pytest.fixture
 def deliver(scene, destination, pull) -> Callable[[], object]:
-    return lambda: pull(scene.uri, destination.path, span_bytes=SPAN_BYTES, limits=scene.limits, **scene.settings)
+    return partial(pull, scene.uri, destination.path, span_bytes=SPAN_BYTES, limits=scene.limits, **scene.settings)
 
 
 def where(scene: Scene, name: str) -> Callable[[Request], bool]:
@@ -438,6 +439,13 @@ def test_a_wrong_byte_every_time_is_refused(scene, destination, deliver):
         deliver()
     assert caught.value.exit_code == 6
     destination.assert_untouched()
+
+
+@pytest.mark.parametrize("word", ["aws-chunked", "utf-8"])
+def test_a_content_coding_that_is_none_changes_nothing(scene, destination, deliver, word):
+    scene.misbehave(labelled(word))
+    deliver(verify="strict" if scene.declares else "auto")
+    destination.assert_holds(scene.files)
 
 
 @EVERYWHERE

@@ -214,6 +214,13 @@ def gzipped(**when) -> Fault:
     return Fault(change, **{"on": anything, "times": ALWAYS, **when})
 
 
+def labelled(coding: str, **when) -> Fault:
+    """Every body is said to be in this coding, and is sent as it is."""
+    return Fault(
+        lambda _, answer: answer.with_headers(Content_Encoding=coding), **{"on": anything, "times": ALWAYS, **when}
+    )
+
+
 def claimed_size(size_bytes: int, **when) -> Fault:
     """The listing of a file far larger than it is."""
 

@@ -14,7 +14,7 @@ from lading.http_client import Answer, status_error
 from lading.http_wire import Head
 from lading.manifest import HEX_DIGITS, Digest
 from lading.spans import Span
-from lading.uri import printable, redact
+from lading.uri import redact
 
 # RFC 9530 and its registry, RFC 3230 (obsolete, still sent), and Google's names, in lower case.
 _NAMES = {
@@ -29,6 +29,8 @@ _DIGEST_HEADERS = frozenset(
     ["repr-digest", "content-digest", "digest", "x-goog-hash", "content-md5"]
     + [f"x-amz-checksum-{algorithm}" for algorithm in HEX_DIGITS]
 )
+# https://www.iana.org/assignments/http-parameters, "Content Coding Registry", without "identity", which is none.
+_CODINGS = frozenset(["aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"])
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _DECODED_BYTES = 256 * 1024
 _MD5 = re.compile(r'"[0-9a-f]{32}"')
@@ -36,12 +38,12 @@ _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,
 
 
 def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
-    """Digests of the whole file; ``whole`` says that the answer's body is all of it.
+    """Digests of the whole file as it is sent, encoded or not; ``whole`` says that the answer's body is all of it.
 
     Reads Repr-Digest and Content-Digest (RFC 9530), Digest (RFC 3230), Content-MD5 (RFC 1864),
     x-goog-hash and x-amz-checksum-*.  What cannot be read is passed over.
     """
-    if _DIGEST_HEADERS.isdisjoint(head.headers) or head.get("content-encoding").lower() not in ("", "identity"):
+    if _DIGEST_HEADERS.isdisjoint(head.headers):
         return
     for member in (head.get("repr-digest") + "," + (head.get("content-digest") if whole else "")).split(","):
         name, _, value = member.strip().partition("=")
@@ -129,29 +131,55 @@ def check_answer(head: Head, span: Span, size_bytes: int | None, what: str) -> N
         raise Unavailable(f"{what}: the server sends bytes {start}-{end - 1} where {span} were asked for")
 
 
+def content_coding(text: str) -> str:
+    """What a body was encoded in, by its Content-Encoding (RFC 9110, 8.4); "" where that names no coding.
+
+    Objects keep whatever word they were stored with: S3's "aws-chunked", a charset, "binary", "none".
+    """
+    words = (word.strip().lower().removeprefix("x-") for word in text.split(","))
+    return ", ".join(word for word in words if word in _CODINGS)
+
+
 def decode_into(answer: Answer, write: Callable[[memoryview], None]) -> None:
     """Push the body of an answer that was encoded in gzip or deflate (RFC 9110, 8.4)."""
-    coding = answer.head.get("content-encoding").lower()
-    if coding not in ("gzip", "x-gzip", "deflate"):
+    coding = content_coding(answer.head.get("content-encoding"))
+    if coding not in ("gzip", "deflate"):
         raise Unsupported(
-            f"{redact(answer.url)} is sent in the content coding {printable(coding)!r}",
+            f"{redact(answer.url)} is sent in the content coding {coding!r}",
             hint="none was asked for: look at the server, or at a proxy in front of it",
         )
-    decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
+    decoder = None
 
     def inflate(piece: memoryview) -> None:
         nonlocal decoder
         data: bytes | memoryview = piece
-        while len(data):
-            if decoder.eof:
-                # RFC 1952, 2.2: several members, one behind the other, are one file.
+        output = b""
+        # A decoder may have taken all there is, and still hold what came of it.
+        while len(data) or (output and decoder and not decoder.eof):
+            if decoder is None:
+                decoder = _decoder(coding, data[0])
+            elif decoder.eof:
+                # RFC 1952, 2.2: several members, one behind the other, are one file.  gzip passes over zeros behind it.
+                data = bytes(data).lstrip(b"\0")
+                if not data:
+                    return
                 decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
             try:
-                write(memoryview(decoder.decompress(data, _DECODED_BYTES)))
+                output = decoder.decompress(data, _DECODED_BYTES)
             except zlib.error as error:
                 raise IntegrityError(f"{redact(answer.url)} is not the {coding} data that it says it is") from error
+            write(memoryview(output))
             data = decoder.unconsumed_tail or decoder.unused_data
 
     answer.read_into(inflate)
-    if not decoder.eof:
+    if decoder is None or not decoder.eof:
         raise Unavailable(f"{redact(answer.url)}: the {coding} data ends early")
+
+
+def _decoder(coding: str, first: int) -> "zlib._Decompress":
+    """What decodes a body that begins with this byte.
+
+    Some servers send deflate without zlib's wrapper (RFC 9110, 8.4.1.2), whose first byte it cannot begin with.
+    """
+    is_raw = coding == "deflate" and first & 15 != zlib.DEFLATED
+    return zlib.decompressobj(-zlib.MAX_WBITS if is_raw else _GZIP_OR_ZLIB)

@@ -23,13 +23,19 @@ from lading.errors import (
 )
 from lading.google.credentials import METADATA, GoogleCredentials
 from lading.http_client import Answer, HttpClient, status_error
-from lading.http_wire import Head
 from lading.manifest import File, Manifest
 from lading.origin import endpoint_origin, split_url
 from lading.settings import Settings
 from lading.settings.google import read_gcs, read_google
 from lading.sources import Sink
-from lading.sources.answers import base64_digest, check_answer, declared_digests, decode_into, range_header
+from lading.sources.answers import (
+    base64_digest,
+    check_answer,
+    content_coding,
+    declared_digests,
+    decode_into,
+    range_header,
+)
 from lading.sources.listing import Listing, nothing_below
 from lading.spans import Span
 from lading.uri import ModelURI, printable
@@ -101,8 +107,8 @@ class GcsSource:
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         is_encoded = not file.ranged
-        coding = ("Accept-Encoding", "gzip") if is_encoded else _PLAIN
-        headers = [coding, *range_header(span, file.size_bytes)]
+        asked = ("Accept-Encoding", "gzip") if is_encoded else _PLAIN
+        headers = [asked, *range_header(span, file.size_bytes)]
         query = {"alt": "media"} | ({"generation": file.validator} if file.validator else {})
         what = self._shown_name(file.locator)
         try:
@@ -114,7 +120,8 @@ class GcsSource:
             raise
         with answer:
             head = answer.head
-            if is_encoded != _is_gzip(head) and not (is_encoded and not head.get("content-encoding")):
+            coding = content_coding(head.get("content-encoding"))
+            if is_encoded != (coding == "gzip") and not (is_encoded and not coding):
                 raise OriginChanged(f"{what} has another encoding now")
             if file.validator and head.get("x-goog-generation") not in ("", file.validator):
                 raise OriginChanged(f"{what} changed while it was read")
@@ -123,7 +130,7 @@ class GcsSource:
                 sink.told(tuple(declared_digests(head, whole=head.status == 200)))
             elif head.status != 200:
                 raise status_error(head, what)
-            if _is_gzip(head):
+            if coding == "gzip":
                 decode_into(answer, sink.write)
             else:
                 answer.read_into(sink.write)
@@ -150,7 +157,7 @@ class GcsSource:
         size, generation = _text(item, "size", self._shown), item.get("generation")
         if not _SIZE.fullmatch(size) or not (generation is None or isinstance(generation, str)):
             raise _not_gcs(self._shown)
-        if str(item.get("contentEncoding", "")).lower() == "gzip":
+        if content_coding(str(item.get("contentEncoding", ""))) == "gzip":
             # Size and digests are those of the encoded bytes: nothing is known of what comes out of the decoder.
             return File(path, None, generation, locator=name, ranged=False)
         known = {"crc32c": item.get("crc32c"), "md5": item.get("md5Hash")}
@@ -309,7 +316,3 @@ def _text(item: Mapping[str, Any], name: str, what: str) -> str:
 
 def _not_gcs(what: str) -> Unsupported:
     return Unsupported(f"the server of {what} does not speak Cloud Storage's JSON API", hint="look at the endpoint")
-
-
-def _is_gzip(head: Head) -> bool:
-    return head.get("content-encoding").lower() == "gzip"

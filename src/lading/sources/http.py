@@ -16,7 +16,14 @@ from lading.origin import split_url
 from lading.settings import Settings
 from lading.settings.http import read_headers
 from lading.sources import Sink
-from lading.sources.answers import check_answer, content_range, declared_digests, decode_into, range_header
+from lading.sources.answers import (
+    check_answer,
+    content_coding,
+    content_range,
+    declared_digests,
+    decode_into,
+    range_header,
+)
 from lading.spans import Span
 from lading.uri import ModelURI, redact
 
@@ -110,15 +117,15 @@ class HttpSource:
         elif head.status == 206:
             found = content_range(head)
             size = found[2] if found else None
-        validator = _validator(head)
+        validator, digests = _validator(head), tuple(declared_digests(head, whole=head.status == 200))
         if _is_encoded(head):
             # Nothing the headers say is about the bytes that come out of the decoder.
-            size, validator = None, None
+            size, validator, digests = None, None, ()
         return File(
             self._name(head),
             size,
             validator,
-            tuple(declared_digests(head, whole=head.status == 200)),
+            digests,
             # RFC 9110, 13.1.5 and 14.4: parts may be put together only under a strong validator.
             ranged=head.status == 206 and size is not None and not (validator or "").startswith("W/"),
         )
@@ -208,4 +215,4 @@ class _Seen(Exception):
 
 
 def _is_encoded(head: Head) -> bool:
-    return head.get("content-encoding").lower() not in ("", "identity")
+    return bool(content_coding(head.get("content-encoding")))
