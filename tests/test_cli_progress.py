@@ -15,7 +15,7 @@ import pytest
 from command_line import ENVIRONMENT, LADING, Slow, contents, lading, serve, write_model
 from lading.cli.reporters import JsonReporter, LineReporter
 from lading.cli.words import sentence
-from lading.events import NotRecorded, Progress, Recorded, Resolved, Resumed, Retried, Unverified, Waiting
+from lading.events import Backslashes, NotRecorded, Progress, Recorded, Resolved, Resumed, Retried, Unverified, Waiting
 from lading.measures import count, duration, size
 
 MIB = 1 << 20
@@ -66,6 +66,14 @@ def test_other_events_are_told_at_once_and_without_control_characters(capsys):
     [
         (Unverified(1, "a"), "not verified, since the origin declares no digest: a"),
         (Unverified(3, "a"), "not verified, since the origin declares no digest: a and 2 more"),
+        (
+            Backslashes("m.zip", 2, "m\\a", "m/a"),
+            "warning: names in m.zip have backslashes (m\\a and 1 more), which are taken for slashes: m/a",
+        ),
+        (
+            Backslashes("m.zip", 1, "m\\a", "m\\a"),
+            "warning: names in m.zip have backslashes (m\\a), which are kept as a part of them",
+        ),
         (Retried("a.bin", "a.bin ends early", 1.25), "trying again in 1.2 s: a.bin ends early"),
         (Retried("a.bin", "connection reset", 0.0), "trying again: a.bin: connection reset"),
         (Retried("a.bin", "connection reset", 1.25, 2, 6), "trying again (2 of 6) in 1.2 s: a.bin: connection reset"),

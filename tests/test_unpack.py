@@ -33,6 +33,7 @@ import lading.unpack.tar as tar_module
 import lading.unpack.tree as tree_module
 import lading.unpack.zip as zip_module
 from lading.errors import IntegrityError, LadingError, Unsupported
+from lading.events import Backslashes, Event
 from lading.layers import Layers
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, File, Layer, Manifest
 from lading.settings import Limits, Settings
@@ -814,6 +815,70 @@ def test_a_zip_member_that_leaves_is_refused(ground: Path, name: str) -> None:
     assert unpack_error(ground, zip_of((name, b"overwritten")), "m.zip").code == "integrity"
 
 
+FAT, UNIX = 0, 3
+
+
+def zip_made_on(system: int, *names: str) -> bytes:
+    """A zip of empty files that says where it was made."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as bundle:
+        for name in names:
+            info = zipfile.ZipInfo(name)
+            info.create_system = system
+            bundle.writestr(info, b"")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("system", "names", "paths"),
+    [
+        (FAT, ["m\\config.json", "m\\deep\\er\\a.bin"], ["m/config.json", "m/deep/er/a.bin"]),
+        (FAT, ["m\\", "m\\a"], ["m/a"]),
+        (FAT, [".\\m\\a"], ["m/a"]),
+        (FAT, ["m/a", "n\\b"], ["m/a", "n/b"]),
+        (FAT, ["C:\\m\\a"], ["C:/m/a"]),
+        # Names that have slashes as well do without others, as unzip takes them.
+        (FAT, ["m/a\\b"], ["m/a\\b"]),
+        # Elsewhere a backslash is a character as any other.
+        (UNIX, ["m\\config.json"], ["m\\config.json"]),
+        (UNIX, ["m/a\\b", "m/c"], ["m/a\\b", "m/c"]),
+    ],
+)
+def test_backslashes_are_told_and_taken_as_unzip_takes_them(
+    ground: Path, system: int, names: list[str], paths: list[str]
+) -> None:
+    told: list[Event] = []
+    layers = Layers(ground / "tree", LIMITS, listener=told.append)
+    layers.add(File("m.zip", None, layer=Layer()), Whole(zip_made_on(system, *names)))
+    assert [each.path for each in layers.finish().files] == paths
+    odd = [name for name in names if "\\" in name]
+    (event,) = told
+    assert isinstance(event, Backslashes)
+    assert (event.archive, event.members, event.example) == ("m.zip", len(odd), odd[0])
+    assert event.path.removeprefix("./").rstrip("/") in (*paths, "m")
+
+
+def test_nothing_is_told_of_names_without_backslashes(ground: Path) -> None:
+    told: list[Event] = []
+    layers = Layers(ground / "tree", LIMITS, listener=told.append)
+    layers.add(File("m.zip", None, layer=Layer()), Whole(zip_made_on(FAT, "m/a", "b")))
+    assert not told
+
+
+@pytest.mark.parametrize("system", [FAT, UNIX])
+@pytest.mark.parametrize(
+    "name",
+    ["..\\precious", "m\\..\\..\\precious", "m/..\\..\\precious", "\\precious", "\\\\host\\share", "..\\../a", "m\\.."],
+)
+def test_a_name_that_leaves_by_backslashes_is_refused(ground: Path, system: int, name: str) -> None:
+    assert unpack_error(ground, zip_made_on(system, "a", name), "m.zip").code == "integrity"
+
+
+@pytest.mark.parametrize("name", [".lading\\journal", ".lading.manifest\\", "a\\\\b", "a\\.\\b"])
+def test_a_name_of_windows_is_judged_as_the_path_that_it_becomes(ground: Path, name: str) -> None:
+    assert unpack_error(ground, zip_made_on(FAT, "a", name), "m.zip").code == "integrity"
+
+
 def test_a_zip_link_within_becomes_a_file_and_one_that_leaves_is_refused(ground: Path) -> None:
     def zip_with_link(target: str) -> bytes:
         out = io.BytesIO()
@@ -941,6 +1006,17 @@ def test_an_archive_among_other_files_stays_an_archive(tmp_path: Path) -> None:
     (tmp_path / "source/b").write_bytes(b"b")
     lading.pull(str(tmp_path / "source"), tmp_path / "model", settings=Settings())
     assert sorted(delivered(tmp_path / "model")) == [FILE_NAME, "a.tar", "b"]
+
+
+def test_backslashes_are_told_once_in_a_delivery(
+    tmp_path: Path, pull: Callable[..., Manifest], events: list[Event]
+) -> None:
+    (tmp_path / "m.zip").write_bytes(zip_made_on(FAT, "m\\config.json", "m\\a"))
+    pull(str(tmp_path / "m.zip"), tmp_path / "model")
+    assert sorted(delivered(tmp_path / "model")) == [FILE_NAME, "m/a", "m/config.json"]
+    assert [event for event in events if isinstance(event, Backslashes)] == [
+        Backslashes("m.zip", 2, "m\\config.json", "m/config.json")
+    ]
 
 
 def test_a_zip_by_content_with_another_name_stays_a_file(tmp_path: Path) -> None:

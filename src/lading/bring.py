@@ -328,8 +328,8 @@ def _unpacker(listed: Manifest, tree: Path, session: Session) -> Unpacker | None
     session.listener(Unpacking(f"{len(layers)} layers" if len(layers) > 1 else layers[0].path))
     if layers[0].path.lower().endswith(ARCHIVES):
         # Chosen itself, by its name.
-        return Layers(tree, settings.limits)
-    return Layers(tree, settings.limits, lambda found: found.select(settings.allow, settings.ignore))
+        return Layers(tree, settings.limits, listener=session.listener)
+    return Layers(tree, settings.limits, lambda found: found.select(settings.allow, settings.ignore), session.listener)
 
 
 def _opener(session: Session) -> "Opener | None":

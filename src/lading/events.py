@@ -164,6 +164,15 @@ class Unpacking(NamedTuple):
     name: str
 
 
+class Backslashes(NamedTuple):
+    """Members of a zip have names with backslashes: ``example`` is one of them, and ``path`` what it is delivered as."""
+
+    archive: str
+    members: int
+    example: str
+    path: str
+
+
 class Opened(NamedTuple):
     """Encrypted files became what is in them; ``plain_files`` others were not encrypted."""
 
@@ -284,6 +293,7 @@ Event = (
     | Evicted
     | Unverified
     | Unpacking
+    | Backslashes
     | Opened
     | Delivered
     | Recorded

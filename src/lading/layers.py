@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, NotFound
+from lading.events import Listener, ignore
 from lading.manifest import WORKSPACE_NAME, File, Layer, Manifest
 from lading.place import move_into
 from lading.settings import Limits
@@ -36,11 +37,16 @@ class Layers:
     """
 
     def __init__(
-        self, tree: Path, limits: Limits, wanted: Callable[[Manifest], Manifest] = lambda found: found
+        self,
+        tree: Path,
+        limits: Limits,
+        wanted: Callable[[Manifest], Manifest] = lambda found: found,
+        listener: Listener = ignore,
     ) -> None:
         self._tree = tree
         self._spent = Spent(limits)
         self._wanted = wanted
+        self._listener = listener
         self._archive = ""
         self._image_folder = ""
         self._files: _Tree[File] = _Tree()
@@ -52,7 +58,7 @@ class Layers:
         self._image_folder = (file.layer or Layer()).image_folder
         first = not self._tree.exists()
         root = self._tree if first else self._tree / WORKSPACE_NAME
-        writer = TreeWriter(root, self._archive, self._spent, self._image_folder)
+        writer = TreeWriter(root, self._archive, self._spent, self._image_folder, self._listener)
         unpack(file.path, writer, archive)
         try:
             for path in sorted(writer.hard_links):

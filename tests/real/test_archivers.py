@@ -3,6 +3,7 @@
 import os
 import random
 import subprocess
+import zipfile
 
 import pytest
 
@@ -93,6 +94,23 @@ def test_what_zip_packs_comes_out_whatever_its_size(folder, tmp_path, pull, more
     subprocess.run(["unzip", "-tq", tmp_path / "m.zip"], check=True, stdout=subprocess.DEVNULL)
     pull(str(tmp_path / "m.zip"), tmp_path / "model")
     assert read_tree(tmp_path / "model") == files
+
+
+NAMES = [["m\\a", "m\\deep\\b"], ["m\\", "m\\a"], ["m/a", "n\\b"], ["m/a\\b"], [".\\m\\a"], ["a\\ b"]]
+
+
+@pytest.mark.parametrize("system", [0, 3], ids=["fat", "unix"])
+@pytest.mark.parametrize("names", NAMES)
+def test_backslashes_are_taken_as_unzip_takes_them(folder, tmp_path, pull, system, names):
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as bundle:
+        for name in names:
+            info = zipfile.ZipInfo(name)
+            info.create_system = system
+            bundle.writestr(info, b"content")
+    # Its warning is the status 1.
+    assert subprocess.run(["unzip", "-q", tmp_path / "m.zip", "-d", tmp_path / "tree"]).returncode < 2
+    pull(str(tmp_path / "m.zip"), tmp_path / "model")
+    assert read_tree(tmp_path / "model") == read_tree(tmp_path / "tree")
 
 
 @pytest.mark.parametrize("lost", [1, 9, 1000, 100_000])

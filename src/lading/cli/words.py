@@ -71,6 +71,10 @@ def sentence(event: events.Event) -> str:
             return f"evicted {event.uri} from the store, {size(event.freed_bytes)}: {event.why}"
         case events.Unpacking():
             return f"unpacking {event.name}"
+        case events.Backslashes():
+            taken = "kept as a part of them" if event.path == event.example else f"taken for slashes: {event.path}"
+            example = _some(event.example, event.members)
+            return f"warning: names in {event.archive} have backslashes ({example}), which are {taken}"
         case events.Opened():
             plain = ""
             if event.plain_files:

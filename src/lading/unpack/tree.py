@@ -14,6 +14,7 @@ from typing import IO, Protocol
 from isal import isal_zlib
 
 from lading.errors import IntegrityError
+from lading.events import Listener, ignore
 from lading.manifest import Digest, File, safe_path
 from lading.settings import Limits
 from lading.uri import printable
@@ -80,9 +81,12 @@ class TreeWriter:
     and whatever is below, vanish from the layers before; "" is all of them.
     """
 
-    def __init__(self, root: Path, archive: str, spent: Spent, image_folder: str = "") -> None:
+    def __init__(
+        self, root: Path, archive: str, spent: Spent, image_folder: str = "", listener: Listener = ignore
+    ) -> None:
         self.root = root
         self.archive = archive
+        self.listener = listener
         self.files: dict[str, File] = {}
         self.links: dict[str, str] = {}
         self.hard_links: set[str] = set()

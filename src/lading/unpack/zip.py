@@ -12,6 +12,7 @@ from typing import IO, NamedTuple, cast
 from isal import isal_zlib
 
 from lading.errors import Unsupported
+from lading.events import Backslashes
 from lading.unpack.tree import Archive, TreeWriter
 from lading.uri import printable
 
@@ -22,6 +23,8 @@ _LINK_BYTES = 4096
 _MOST_MEMBERS = 100_000
 _MOST_DIRECTORY_BYTES = 16 << 20
 _DIRECTORY_ENTRY = b"PK\1\2"
+# APPNOTE.TXT 4.4.2: made on a FAT file system, where no name has a backslash.
+_FAT = 0
 _LOCAL_HEADER = struct.Struct("<26sHH")
 
 
@@ -29,6 +32,7 @@ def unzip(archive: Archive, writer: TreeWriter) -> None:
     """Write every member, as many at a time as the archive is read, begun in the order of their bytes."""
     with archive.open() as stream, zipfile.ZipFile(cast(IO[bytes], _Bounded(stream, writer.archive))) as bundle:
         members = sorted(bundle.infolist(), key=lambda member: member.header_offset)
+    _tell_backslashes(members, writer)
     # Of several members of one name the last one counts.
     contents = {each.path: each for each in _contents(members, writer)}
     archive.read_in_order()
@@ -72,14 +76,32 @@ class _Content(NamedTuple):
         return self.member.external_attr >> 16
 
 
+def _name(member: zipfile.ZipInfo) -> str:
+    """What a member is called, with slashes where a program on Windows wrote backslashes: as Info-ZIP's unzip reads it."""
+    name = member.filename
+    return name.replace("\\", "/") if member.create_system == _FAT and "/" not in name else name
+
+
+def _tell_backslashes(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> None:
+    """Say once that names have backslashes; refuse those that would leave the tree where that is a slash."""
+    odd = [member for member in members if "\\" in member.filename]
+    for member in odd:
+        segments = member.filename.replace("\\", "/").split("/")
+        if ".." in segments or not segments[0]:
+            raise writer.refused(f"the member {printable(member.filename)!r}")
+    if odd:
+        writer.listener(Backslashes(writer.archive, len(odd), odd[0].filename, _name(odd[0])))
+
+
 def _contents(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> Iterator[_Content]:
     """The members with content, once all of them are known to be what is allowed; folders are made."""
     for member in members:
-        path = writer.path_of(member.filename)
+        name = _name(member)
+        path = writer.path_of(name)
         if path is None:
             continue
         content = _Content(path, member)
-        if member.is_dir():
+        if name.endswith("/"):
             writer.folder(path)
         elif not path:
             raise writer.refused("something that is no folder in the place of the model's own")
