@@ -18,7 +18,7 @@ from lading.errors import (
 )
 from lading.registries import NoSuchModel, Resolution
 from lading.settings import Network, Settings
-from lading.settings.aws import read_s3
+from lading.settings.aws import read_aws, read_s3
 from lading.settings.credentials import CredentialRule
 from lading.settings.registries import RegistryEntry
 from lading.settings.variables import Variables
@@ -467,8 +467,7 @@ def test_an_endpoint_of_one_s_own_wins_over_the_registry_s_and_that_over_the_env
     def endpoint(*rules: CredentialRule, **options) -> tuple[str, str]:
         found = resolve("iris", **options)
         settings = Settings(variables=here, credentials=rules).with_variables(found.variables).for_uri(found.uri)
-        s3 = read_s3(settings.variables)
-        return s3.endpoint, s3.region
+        return read_aws(settings.variables).endpoints.s3, read_s3(settings.variables).region
 
     storage = {"minio": {"variables": {"AWS_ENDPOINT_URL": "http://stored"}}}
     assert endpoint() == ("http://told:9000", "told")

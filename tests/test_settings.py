@@ -78,16 +78,16 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ({"AWS_REGION": "eu-west-2"}, "s3.region", "eu-west-2"),
         ({"AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "eu-west-1"}, "s3.region", "eu-west-1"),
         # Endpoints: KServe's Go code writes S3_ENDPOINT as host[:port], AWS_ENDPOINT_URL whole.
-        ({"AWS_ENDPOINT_URL": "http://minio:9000"}, "s3.endpoint", "http://minio:9000"),
-        ({"AWS_ENDPOINT_URL": "http://minio:9000/"}, "s3.endpoint", "http://minio:9000"),
-        ({"S3_ENDPOINT": "minio:9000"}, "s3.endpoint", "https://minio:9000"),
-        ({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "1"}, "s3.endpoint", "https://minio:9000"),
-        ({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "0"}, "s3.endpoint", "http://minio:9000"),
-        ({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "false"}, "s3.endpoint", "http://minio:9000"),
-        ({"S3_ENDPOINT": "http://minio:9000", "S3_USE_HTTPS": "1"}, "s3.endpoint", "http://minio:9000"),
-        ({"S3_ENDPOINT": "a:1", "AWS_ENDPOINT_URL": "http://b:2"}, "s3.endpoint", "http://b:2"),
-        ({"AWS_ENDPOINT_URL": "http://b:2", "AWS_ENDPOINT_URL_S3": "http://c:3"}, "s3.endpoint", "http://c:3"),
-        ({}, "s3.endpoint", ""),
+        ({"AWS_ENDPOINT_URL": "http://minio:9000"}, "aws.endpoints.s3", "http://minio:9000"),
+        ({"AWS_ENDPOINT_URL": "http://minio:9000/"}, "aws.endpoints.s3", "http://minio:9000"),
+        ({"S3_ENDPOINT": "minio:9000"}, "aws.endpoints.s3", "https://minio:9000"),
+        ({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "1"}, "aws.endpoints.s3", "https://minio:9000"),
+        ({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "0"}, "aws.endpoints.s3", "http://minio:9000"),
+        ({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "false"}, "aws.endpoints.s3", "http://minio:9000"),
+        ({"S3_ENDPOINT": "http://minio:9000", "S3_USE_HTTPS": "1"}, "aws.endpoints.s3", "http://minio:9000"),
+        ({"S3_ENDPOINT": "a:1", "AWS_ENDPOINT_URL": "http://b:2"}, "aws.endpoints.s3", "http://b:2"),
+        ({"AWS_ENDPOINT_URL": "http://b:2", "AWS_ENDPOINT_URL_S3": "http://c:3"}, "aws.endpoints.s3", "http://c:3"),
+        ({}, "aws.endpoints.s3", ""),
         ({"S3_VERIFY_SSL": "0"}, "s3.verify_tls", False),
         ({"S3_VERIFY_SSL": "false"}, "s3.verify_tls", False),
         ({"S3_VERIFY_SSL": "False"}, "s3.verify_tls", False),
@@ -102,13 +102,18 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ({"S3_USE_VIRTUAL_BUCKET": "true"}, "s3.virtual_host", True),
         ({"S3_USER_VIRTUAL_BUCKET": "false"}, "s3.virtual_host", None),
         ({}, "s3.virtual_host", None),
-        ({"S3_USE_ACCELERATE": "true"}, "s3.accelerate", True),
-        ({"S3_USE_ACCELERATE": "0"}, "s3.accelerate", False),
+        ({"S3_USE_ACCELERATE": "true"}, "aws.endpoints.accelerate", True),
+        ({"S3_USE_ACCELERATE": "0"}, "aws.endpoints.accelerate", False),
+        ({"AWS_USE_FIPS_ENDPOINT": "true"}, "aws.endpoints.fips", True),
+        ({"AWS_USE_DUALSTACK_ENDPOINT": "false"}, "aws.endpoints.dual_stack", False),
+        ({}, "aws.endpoints.fips", None),
+        ({"AWS_REQUEST_PAYER": "requester"}, "s3.request_payer", True),
+        ({"AWS_REQUEST_PAYER": "false"}, "s3.request_payer", False),
         # IRSA, the container endpoint, the instance.
         ({"AWS_ROLE_ARN": "arn:aws:iam::1:role/x"}, "aws.role_arn", "arn:aws:iam::1:role/x"),
         ({"AWS_ROLE_SESSION_NAME": "me"}, "aws.role_session_name", "me"),
         ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/t"}, "aws.web_identity_token_file", "/t"),
-        ({"AWS_ENDPOINT_URL_STS": "http://sts"}, "aws.sts_endpoint", "http://sts"),
+        ({"AWS_ENDPOINT_URL_STS": "http://sts"}, "aws.endpoints.sts", "http://sts"),
         ({"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/x"}, "aws.container_url", "http://169.254.170.2/v2/x"),
         ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/x"}, "aws.container_url", "http://127.0.0.1/x"),
         ({"AWS_CONTAINER_AUTHORIZATION_TOKEN": "tok"}, "aws.container_token", "tok"),
@@ -199,7 +204,7 @@ def test_no_has_many_spellings(text: str) -> None:
 def test_a_word_that_is_neither_yes_nor_no_is_refused_by_the_variables_name(name: str) -> None:
     settings = load(**{name: "maybe", "S3_ENDPOINT": "minio"})
     with pytest.raises(UsageError, match=name):
-        [reach(settings, place) for place in ("s3.endpoint", "aws.profile")]
+        [reach(settings, place) for place in ("aws.endpoints.s3", "s3.region")]
 
 
 # ---- storage JSON --------------------------------------------------------------------------
@@ -209,7 +214,7 @@ def test_a_word_that_is_neither_yes_nor_no_is_refused_by_the_variables_name(name
 @pytest.mark.parametrize(
     ("spec", "place", "value"),
     [
-        ({"endpoint_url": "http://minio:9000"}, "s3.endpoint", "http://minio:9000"),
+        ({"endpoint_url": "http://minio:9000"}, "aws.endpoints.s3", "http://minio:9000"),
         ({"access_key_id": "AK"}, "aws.access_key_id", "AK"),
         ({"access_key_id": 12345}, "aws.access_key_id", "12345"),
         ({"secret_access_key": "SK"}, "aws.secret_access_key", "SK"),
@@ -228,9 +233,10 @@ def test_a_word_that_is_neither_yes_nor_no_is_refused_by_the_variables_name(name
         ({"anonymous": "true"}, "s3.anonymous", True),
         ({"anonymous": False}, "s3.anonymous", False),
         ({"use_virtual_bucket": True}, "s3.virtual_host", True),
-        ({"use_accelerate": "1"}, "s3.accelerate", True),
+        ({"request_payer": "requester"}, "s3.request_payer", True),
+        ({"use_accelerate": "1"}, "aws.endpoints.accelerate", True),
         ({"cabundle_configmap": "x"}, "network.ca_files", ("/etc/ssl/custom-certs/cabundle.crt",)),
-        ({"type": "s3", "bucket": "b", "something": {"else": 1}}, "s3.endpoint", ""),
+        ({"type": "s3", "bucket": "b", "something": {"else": 1}}, "aws.endpoints.s3", ""),
     ],
 )
 def test_a_key_of_the_storage_json_stands_for_its_variable(
@@ -240,9 +246,9 @@ def test_a_key_of_the_storage_json_stands_for_its_variable(
 
 
 PRECEDENCE = [
-    ("endpoint_url", "AWS_ENDPOINT_URL", "s3.endpoint", ["http://env", "http://config", "http://override"]),
-    ("endpoint_url", "AWS_ENDPOINT_URL_S3", "s3.endpoint", ["http://env", "http://config", "http://override"]),
-    ("endpoint_url", "S3_ENDPOINT", "s3.endpoint", ["http://env", "http://config", "http://override"]),
+    ("endpoint_url", "AWS_ENDPOINT_URL", "aws.endpoints.s3", ["http://env", "http://config", "http://override"]),
+    ("endpoint_url", "AWS_ENDPOINT_URL_S3", "aws.endpoints.s3", ["http://env", "http://config", "http://override"]),
+    ("endpoint_url", "S3_ENDPOINT", "aws.endpoints.s3", ["http://env", "http://config", "http://override"]),
     ("access_key_id", "AWS_ACCESS_KEY_ID", "aws.access_key_id", ["env", "config", "override"]),
     ("secret_access_key", "AWS_SECRET_ACCESS_KEY", "aws.secret_access_key", ["env", "config", "override"]),
     ("session_token", "AWS_SESSION_TOKEN", "aws.session_token", ["env", "config", "override"]),

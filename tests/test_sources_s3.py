@@ -17,7 +17,7 @@ def address(uri: str, **environment: str) -> str:
     settings = Settings.load({"AWS_EC2_METADATA_DISABLED": "true", "LADING_CONFIG": "", **environment})
     session = Session(settings, ignore)
     source = S3Source(ModelURI.parse(uri), settings, session.http)
-    return source._base + source._path
+    return source._address.base + source._address.path
 
 
 @pytest.mark.parametrize(

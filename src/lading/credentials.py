@@ -40,13 +40,17 @@ class Token(NamedTuple):
 
 
 class AwsKeys(NamedTuple):
-    """What signs an AWS request.  ``kind`` names the provider, ``expires_at_s`` is Unix time."""
+    """What signs an AWS request.  ``kind`` names the provider, ``expires_at_s`` is Unix time.
+
+    ``session_header`` is where the session token goes.
+    """
 
     access_key_id: str
     secret_access_key: Secret
     session_token: Secret | None
     kind: str
     expires_at_s: float | None = None
+    session_header: str = "X-Amz-Security-Token"
 
 
 def basic(user: str, password: str) -> str:

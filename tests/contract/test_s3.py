@@ -163,6 +163,21 @@ def test_checksums_are_not_asked_for_when_verification_is_off(fake, anonymous, t
     assert not [request for request in fake.server.requests if "x-amz-checksum-mode" in request.headers]
 
 
+@pytest.mark.parametrize("said", ["requester", "true"])
+def test_a_bucket_whose_requester_pays_is_read_by_who_says_that_they_pay(fake, tmp_path, pull, said):
+    fake.put("model.bin", DATA, part_sizes=PART_SIZES, checksums=composite("sha256", PARTS))
+    fake.refuse = lambda request: None if request.headers.get("x-amz-request-payer") == "requester" else "AccessDenied"
+    settings = s3_settings(fake.server.url)
+    with pytest.raises(NotAllowed) as caught:
+        pull("s3://models/model.bin", tmp_path / "out", **settings)
+    assert "AWS_REQUEST_PAYER" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+    pull("s3://models/model.bin", tmp_path / "out", **s3_settings(fake.server.url, AWS_REQUEST_PAYER=said))
+    assert read_tree(tmp_path / "out") == {"model.bin": DATA}
+    signed = {request.headers["authorization"] for request in fake.server.requests[1:]}
+    assert all("x-amz-request-payer" in header for header in signed)
+
+
 def test_the_newest_version_of_an_object_is_delivered(endpoint, s3, tmp_path, pull):
     s3.create_bucket(Bucket="versions")
     s3.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})

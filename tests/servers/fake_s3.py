@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from urllib.parse import parse_qs, quote, unquote
 from xml.sax.saxutils import escape
@@ -18,6 +19,7 @@ _STATUS = {
     "AccessDenied": 403,
     "ExpiredToken": 400,
     "InvalidAccessKeyId": 403,
+    "InvalidRequest": 400,
     "NoSuchBucket": 404,
     "NoSuchKey": 404,
     "PreconditionFailed": 412,
@@ -130,6 +132,38 @@ class FakeS3:
         return (
             f"<Contents><Key>{_coded(name)}</Key><LastModified>2026-01-05T10:00:00.000Z</LastModified>"
             f"<ETag>{escape(found.etag)}</ETag><Size>{found.size_bytes}</Size></Contents>"
+        )
+
+
+class FakeDirectoryBucket(FakeS3):
+    """A directory bucket: keys for a session, and only prefixes that end in a slash.
+
+    ``sessions`` are the tokens that were given; only the last one holds.
+    """
+
+    def __init__(self, server: FaultyServer, bucket: str = "models--use1-az4--x-s3") -> None:
+        super().__init__(server, bucket)
+        self.sessions: list[str] = []
+
+    def answer(self, request: Request) -> Answer:
+        token = request.headers.get("x-amz-s3session-token")
+        if "/s3express/aws4_request" not in request.headers.get("authorization", ""):
+            return error("AccessDenied")
+        query = parse_qs(request.query, keep_blank_values=True)
+        if "session" in query:
+            return error("AccessDenied") if token else self._session()
+        if token != self.sessions[-1]:
+            return error("ExpiredToken")
+        prefix = query.get("prefix", [""])[0]
+        return super().answer(request) if prefix.endswith("/") or not prefix else error("InvalidRequest")
+
+    def _session(self) -> Answer:
+        self.sessions.append(f"session {len(self.sessions)}")
+        ends = datetime.now(UTC) + timedelta(minutes=5)
+        return _xml(
+            f'<CreateSessionResult xmlns="{_NAMESPACE}"><Credentials><AccessKeyId>SESSION</AccessKeyId>'
+            f"<SecretAccessKey>of a session</SecretAccessKey><SessionToken>{self.sessions[-1]}</SessionToken>"
+            f"<Expiration>{ends:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials></CreateSessionResult>"
         )
 
 

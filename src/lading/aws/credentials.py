@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
+from lading.aws.endpoints import sts_url
 from lading.credentials import AwsKeys, Secret, unix_time
 from lading.disk import read_secret_file
 from lading.documents import read_json, read_xml
@@ -17,7 +18,7 @@ from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageE
 from lading.http_client import HttpClient, status_error
 from lading.origin import endpoint_origin
 from lading.renewal import Renewing
-from lading.settings.aws import Aws
+from lading.settings.aws import Aws, profile_endpoints
 from lading.uri import printable
 
 _LIMIT_BYTES = 256 * 1024
@@ -31,6 +32,8 @@ class AwsCredentials:
         self._http = http
         self._profile = _read_profile(settings)
         self.region = region or self._profile.get("region", "")
+        shared = profile_endpoints(self._profile)
+        self.endpoints = settings.endpoints.or_else(shared._replace(s3="", sts="") if settings.ignores_urls else shared)
         self._renewing = Renewing(self._fetch, http.retry.clock.now)
 
     def keys(self) -> AwsKeys | None:
@@ -58,10 +61,10 @@ class AwsCredentials:
         return None
 
     def _web_identity(self, role_arn: str, token_file: str, session_name: str) -> AwsKeys:
-        region = self.region or "us-east-1"
-        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        endpoint = self._settings.sts_endpoint or f"https://sts.{region}.{domain}"
-        endpoint_origin(endpoint, "AWS_ENDPOINT_URL_STS").refuse_in_clear("the web identity's token")
+        endpoint = sts_url(self.endpoints, self.region or "us-east-1")
+        endpoint_origin(endpoint, "AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL").refuse_in_clear(
+            "the web identity's token"
+        )
         form = {
             "Action": "AssumeRoleWithWebIdentity",
             "Version": "2011-06-15",
@@ -202,10 +205,17 @@ def _read_profile(settings: Aws) -> dict[str, str]:
     values = _section(settings.config_file, in_config) | _section(settings.credentials_file, name)
     if not values and name != "default":
         raise NotFound(f"there is no AWS profile {printable(name)}", hint="look at AWS_PROFILE")
+    if services := values.get("services"):
+        # https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+        found = _section(settings.config_file, f"services {services}")
+        if not found:
+            raise NotFound(f"there is no section services {printable(services)} of the AWS profile {printable(name)}")
+        values |= found
     return values
 
 
 def _section(path: str, name: str) -> dict[str, str]:
+    """The values of a section; those of a service, which stand below its name, by ``service.key``."""
     if not path:
         return {}
     import configparser
@@ -218,4 +228,11 @@ def _section(path: str, name: str) -> dict[str, str]:
     except (configparser.Error, UnicodeDecodeError) as error:
         # The parser's message quotes the line, which may be a secret.
         raise UsageError(f"{printable(path)} is not an AWS configuration file") from error
-    return dict(parser.items(name)) if parser.has_section(name) else {}
+    items = dict(parser.items(name)) if parser.has_section(name) else {}
+    nested = {
+        f"{key}.{line.partition('=')[0].strip()}": line.partition("=")[2].strip()
+        for key, value in items.items()
+        if value.startswith("\n")
+        for line in value.splitlines()
+    }
+    return items | nested

@@ -37,7 +37,7 @@ def sign(
     content = hashlib.sha256(body).hexdigest() if body else _EMPTY_SHA256
     signed = [("Host", host), ("X-Amz-Date", moment), ("X-Amz-Content-Sha256", content), *headers]
     if keys.session_token is not None:
-        signed.append(("X-Amz-Security-Token", keys.session_token.reveal()))
+        signed.append((keys.session_header, keys.session_token.reveal()))
     canonical = sorted([(name.lower(), " ".join(value.split())) for name, value in signed])
     names = ";".join([name for name, _ in canonical])
     lines = "".join([f"{name}:{value}\n" for name, value in canonical])

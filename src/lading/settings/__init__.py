@@ -49,6 +49,7 @@ _LIMIT_VARIABLES = (
     ("deadline_s", "LADING_DEADLINE_S"),
     ("stall_s", "LADING_STALL_S"),
 )
+_S3_ONLY = {"AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL_S3"}
 DEFAULT_CONFIG_PATH = "/etc/lading/lading.yaml"
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 
@@ -161,6 +162,9 @@ class Settings(NamedTuple):
 
     def for_registry(self, values: Mapping[str, str]) -> "Settings":
         """``with_variables`` for a URI that a registry names, which must not choose who gets a login."""
+        if "AWS_ENDPOINT_URL" in values:
+            # Of S3 alone: STS is sent the web identity's token.
+            values = {_S3_ONLY.get(name, name): value for name, value in values.items()}
         settings = self.with_variables(values)
         return settings._replace(variables=settings.variables.bound())
 

@@ -1,5 +1,6 @@
 """AWS and S3: the variables of the AWS SDKs and of KServe."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from lading.credentials import Secret
@@ -20,11 +21,34 @@ STORAGE_KEYS = {
     "anonymous": "awsAnonymousCredential",
     "use_virtual_bucket": "S3_USER_VIRTUAL_BUCKET",
     "use_accelerate": "S3_USE_ACCELERATE",
+    "request_payer": "AWS_REQUEST_PAYER",
 }
 
 
+class Endpoints(NamedTuple):
+    """Which hosts of AWS are asked, or whose in their place; None and "" where nothing says it.
+
+    ``global_sts``: STS by its one global name, where there is one.
+    """
+
+    s3: str = ""
+    sts: str = ""
+    fips: bool | None = None
+    dual_stack: bool | None = None
+    accelerate: bool | None = None
+    global_sts: bool | None = None
+
+    def or_else(self, other: "Endpoints") -> "Endpoints":
+        """These, and what ``other`` says where they say nothing."""
+        lacking = {name: said for name, said in other._asdict().items() if getattr(self, name) in (None, "")}
+        return self._replace(**lacking)
+
+
 class Aws(NamedTuple):
-    """Where AWS credentials may come from (the provider chain is in ``lading.aws.credentials``)."""
+    """Where AWS credentials may come from (the provider chain is in ``lading.aws.credentials``), and which hosts are asked.
+
+    ``ignores_urls``: the endpoints of the shared files are passed over, as those of the variables have been.
+    """
 
     access_key_id: str = ""
     secret_access_key: Secret | None = None
@@ -35,7 +59,8 @@ class Aws(NamedTuple):
     role_arn: str = ""
     role_session_name: str = ""
     web_identity_token_file: str = ""
-    sts_endpoint: str = ""
+    endpoints: Endpoints = Endpoints()
+    ignores_urls: bool = False
     container_url: str = ""
     container_token: Secret | None = None
     container_token_file: str = ""
@@ -44,12 +69,11 @@ class Aws(NamedTuple):
 
 
 class S3(NamedTuple):
-    """How to address S3.  ``virtual_host`` None: by the endpoint (AWS: yes, any other: no)."""
+    """How to ask S3.  ``virtual_host`` None: by the endpoint (AWS: yes, any other: no)."""
 
-    endpoint: str = ""
     region: str = ""
     virtual_host: bool | None = None
-    accelerate: bool = False
+    request_payer: bool = False
     anonymous: bool = False
     verify_tls: bool = True
 
@@ -68,7 +92,8 @@ def read_aws(variables: Variables) -> Aws:
         role_arn=variables.get("AWS_ROLE_ARN", ""),
         role_session_name=variables.get("AWS_ROLE_SESSION_NAME", ""),
         web_identity_token_file=variables.get("AWS_WEB_IDENTITY_TOKEN_FILE", ""),
-        sts_endpoint=variables.get("AWS_ENDPOINT_URL_STS", ""),
+        endpoints=_endpoints(variables),
+        ignores_urls=_ignores_urls(variables),
         # The fixed address of the ECS agent:
         # https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
         container_url=f"http://169.254.170.2{relative}"
@@ -82,20 +107,60 @@ def read_aws(variables: Variables) -> Aws:
 
 
 def read_s3(variables: Variables) -> S3:
-    """How to address S3, by the variables of KServe and of the AWS SDKs."""
-    endpoint = (
-        variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL") or variables.get("S3_ENDPOINT", "")
-    )
-    if endpoint and "://" not in endpoint:
-        secure = variables.flag("S3_USE_HTTPS", default=True)
-        endpoint = f"{'https' if secure else 'http'}://{endpoint}"
+    """How to ask S3, by the variables of KServe and of the AWS SDKs."""
     # KServe's variable has the R by mistake; both spellings are understood.
     virtual = variables.get("S3_USER_VIRTUAL_BUCKET") or variables.get("S3_USE_VIRTUAL_BUCKET")
+    payer = variables.get("AWS_REQUEST_PAYER", "").strip().lower()
     return S3(
-        endpoint=endpoint.rstrip("/"),
         region=variables.get("AWS_DEFAULT_REGION") or variables.get("AWS_REGION", ""),
         virtual_host=True if virtual and is_true(virtual, "S3_USER_VIRTUAL_BUCKET") else None,
-        accelerate=variables.flag("S3_USE_ACCELERATE"),
+        # As others who read it have it, GDAL for one, and as a flag.
+        request_payer=payer == "requester" or (bool(payer) and is_true(payer, "AWS_REQUEST_PAYER")),
         anonymous=variables.flag("awsAnonymousCredential"),
         verify_tls=variables.flag("S3_VERIFY_SSL", default=True),
     )
+
+
+def profile_endpoints(profile: Mapping[str, str]) -> Endpoints:
+    """Which hosts are asked, by a profile of the shared files."""
+    both = profile.get("endpoint_url", "")
+    return Endpoints(
+        s3=(profile.get("s3.endpoint_url") or both).rstrip("/"),
+        sts=(profile.get("sts.endpoint_url") or both).rstrip("/"),
+        fips=_said(profile, "use_fips_endpoint"),
+        dual_stack=_said(profile, "use_dualstack_endpoint"),
+        global_sts=_is_legacy(profile.get("sts_regional_endpoints", "")),
+    )
+
+
+def _endpoints(variables: Variables) -> Endpoints:
+    s3, sts = (variables.first(f"AWS_ENDPOINT_URL_{service}", "AWS_ENDPOINT_URL") for service in ("S3", "STS"))
+    if _ignores_urls(variables):
+        s3 = sts = ""
+    return Endpoints(
+        s3=_as_url(s3 or variables.get("S3_ENDPOINT", ""), variables),
+        sts=_as_url(sts, variables),
+        fips=_said(variables, "AWS_USE_FIPS_ENDPOINT"),
+        dual_stack=_said(variables, "AWS_USE_DUALSTACK_ENDPOINT"),
+        accelerate=_said(variables, "S3_USE_ACCELERATE"),
+        global_sts=_is_legacy(variables.get("AWS_STS_REGIONAL_ENDPOINTS", "")),
+    )
+
+
+def _ignores_urls(variables: Variables) -> bool:
+    return variables.flag("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+
+
+def _as_url(endpoint: str, variables: Variables) -> str:
+    if endpoint and "://" not in endpoint:
+        secure = variables.flag("S3_USE_HTTPS", default=True)
+        endpoint = f"{'https' if secure else 'http'}://{endpoint}"
+    return endpoint.rstrip("/")
+
+
+def _said(values: Mapping[str, str], name: str) -> bool | None:
+    return is_true(values[name], name) if values.get(name) else None
+
+
+def _is_legacy(text: str) -> bool | None:
+    return text.strip().lower() == "legacy" if text else None

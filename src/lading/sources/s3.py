@@ -1,5 +1,7 @@
 """Amazon S3 and whatever speaks its protocol: ``s3://bucket``, ``s3://bucket/prefix``, ``s3://bucket/key``.
 
+In a bucket's place may be the ARN of an access point; ``s3a://`` and ``s3n://`` are Hadoop's names of the scheme.
+
 https://docs.aws.amazon.com/AmazonS3/latest/API/.  A prefix ends at a path boundary: ``model``
 means ``model/…`` or exactly ``model``, never ``model-v2/…``.
 """
@@ -11,6 +13,8 @@ from typing import NoReturn
 from urllib.parse import quote, unquote_plus, urlsplit
 
 from lading.aws.credentials import AwsCredentials, xml_text
+from lading.aws.endpoints import EXPRESS, Address, at_aws, s3_address
+from lading.aws.session import DirectoryBucketSession
 from lading.aws.signature import sign
 from lading.credentials import AwsKeys
 from lading.documents import read_xml
@@ -26,9 +30,8 @@ from lading.errors import (
 from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest
-from lading.origin import endpoint_origin
 from lading.settings import Settings
-from lading.settings.aws import S3, read_aws, read_s3
+from lading.settings.aws import read_aws, read_s3
 from lading.sources import Sink
 from lading.sources.answers import base64_digest, check_answer, declared_digests, md5_of_etag, range_header
 from lading.sources.listing import Listing, nothing_below
@@ -37,11 +40,15 @@ from lading.uri import ModelURI, printable, redact
 
 _DEFAULT_REGION = "us-east-1"
 _LIST_LIMIT_BYTES = 64 << 20
-_AWS_ENDPOINT = re.compile(r"https://s3(?:[.-]([a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?")
-_HOST_LABELS = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+# The bucket, or the ARN of an access point, which has colons or slashes in it as the user likes.
+_NAMED = re.compile(
+    r"(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]{1,254}|arn:[^/]*:(?:outpost[:/][^:/]*[:/])?accesspoint[:/][^:/]+)(?:/(?P<key>.*))?",
+    re.DOTALL,
+)
 _COUNT = re.compile("[0-9]{1,5}")
 _ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
+_PAYER = ("x-amz-request-payer", "requester")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _NO_BETTER = "new ones were fetched, and are refused as expired, too: look at the clocks, and at who issues them"
 _NO_KEYS = "no AWS credentials were found; set them, or awsAnonymousCredential=true for a public bucket"
@@ -52,7 +59,11 @@ _NOT_PUBLIC = "it is asked for without credentials (awsAnonymousCredential); it 
 _CODES: dict[str, tuple[type[LadingError], str]] = {
     "NoSuchBucket": (NotFound, "look at the bucket's name and at the endpoint"),
     "NoSuchKey": (NotFound, ""),
-    "AccessDenied": (NotAllowed, "these credentials need s3:ListBucket and s3:GetObject, or it does not exist"),
+    "AccessDenied": (
+        NotAllowed,
+        "these credentials need s3:ListBucket and s3:GetObject, or it does not exist; "
+        "if its requester pays, set AWS_REQUEST_PAYER=requester",
+    ),
     "InvalidAccessKeyId": (NotAllowed, "the access key is not known at this endpoint"),
     "SignatureDoesNotMatch": (NotAllowed, "the secret key is wrong, or a proxy changes requests"),
     "RequestTimeTooSkewed": (NotAllowed, "this machine's clock is wrong"),
@@ -71,23 +82,30 @@ class S3Source:
     """A bucket's objects below a prefix, or one object.  The validator is the ETag."""
 
     def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
-        if uri.query is not None or not _BUCKET.fullmatch(uri.authority or ""):
+        named = _NAMED.fullmatch(f"{uri.authority or ''}{uri.path}")
+        if uri.query is not None or named is None:
             raise UsageError(f"{uri.redacted()} is not an S3 URI", hint="write s3://bucket/key-or-prefix")
-        self._bucket = uri.authority or ""
-        self._key = uri.path.removeprefix("/") + ("" if uri.fragment is None else f"#{uri.fragment}")
+        self._bucket = named["bucket"]
+        self._key = (named["key"] or "") + ("" if uri.fragment is None else f"#{uri.fragment}")
         self._shown = uri.redacted()
         s3 = self._settings = read_s3(settings.variables)
         self._limits = settings.limits
         self._wants_digests = settings.verify != "off"
         self._http = http if s3.verify_tls else http.without_tls_checks()
-        self._credentials = None if s3.anonymous else AwsCredentials(read_aws(settings.variables), http, s3.region)
+        credentials = AwsCredentials(read_aws(settings.variables), http, s3.region)
         self._accepted: AwsKeys | None = None
         self._expired: AwsKeys | None = None
-        configured = s3.region or (self._credentials.region if self._credentials else "")
-        named = _AWS_ENDPOINT.fullmatch(s3.endpoint)
-        self._region = configured or (named and named[1]) or _DEFAULT_REGION
-        self._base, self._path = _address(s3, self._bucket, self._region)
-        endpoint_origin(self._base, "AWS_ENDPOINT_URL and S3_ENDPOINT")
+        self._endpoints, region = at_aws(credentials.endpoints)
+        self._address = self._address_in(credentials.region or region or _DEFAULT_REGION)
+        self._credentials = None if s3.anonymous else self._signing(credentials)
+
+    def _address_in(self, region: str) -> Address:
+        return s3_address(self._bucket, self._endpoints, region, virtual_host=self._settings.virtual_host)
+
+    def _signing(self, credentials: AwsCredentials) -> AwsCredentials | DirectoryBucketSession:
+        if self._address.service == EXPRESS:
+            return DirectoryBucketSession(credentials, self._http, self._address)
+        return credentials
 
     @property
     def credential_kind(self) -> str:
@@ -98,16 +116,29 @@ class S3Source:
         folder = self._key if self._key.endswith("/") or not self._key else f"{self._key}/"
         files = list(self._files(folder))
         if not files and folder != self._key:
-            # The shortest name with a prefix is listed first: if the key exists, it is the first.
-            near = list(self._page(self._key, most=20)[0])
-            files = [
-                File(self._key.rpartition("/")[2], size, etag, locator=key)
-                for key, size, etag in near
-                if key == self._key
-            ]
+            files = list(self._one_file())
         if not files:
             raise nothing_below(self._shown, self._key, self._names_in)
         return Manifest.of(files)
+
+    def _one_file(self) -> Iterator[File]:
+        """The object that the key itself names, if there is one."""
+        name = self._key.rpartition("/")[2]
+        if self._address.service == EXPRESS:
+            # A directory bucket lists folders only, and those in any order.
+            try:
+                head = self._http.retry.call(
+                    partial(self._head, File(name, None, locator=self._key), "", []), what=self._shown
+                )
+            except NotFound:
+                return
+            length = head.get("content-length")
+            yield File(name, int(length) if length.isdigit() else None, head.get("etag") or None, locator=self._key)
+            return
+        # The shortest name with a prefix is listed first: if the key exists, it is the first.
+        for key, size, etag in self._page(self._key, most=20)[0]:
+            if key == self._key:
+                yield File(name, size, etag, locator=key)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         headers = range_header(span, file.size_bytes)
@@ -193,7 +224,7 @@ class S3Source:
             return _parse_page(body, prefix, delimiter)
         except ValueError as error:
             raise Unsupported(
-                f"{redact(self._base)} does not answer as S3 does", hint="look at the endpoint"
+                f"{redact(self._address.base)} does not answer as S3 does", hint="look at the endpoint"
             ) from error
 
     def _list(self, query: dict[str, str]) -> bytes:
@@ -210,9 +241,12 @@ class S3Source:
     def _open(self, method: str, key: str, headers: Sequence[tuple[str, str]], query: str = "") -> Answer:
         """One signed request; any answer but success is raised as what its code and status say."""
         keys = self._credentials.keys() if self._credentials else None
-        path = self._path + quote(key, safe="/~")
+        base, start, *_ = self._address
+        path = start + quote(key, safe="/~")
+        if self._settings.request_payer:
+            headers = [*headers, _PAYER]
         sent = self._sign(keys, method, path, query, headers)
-        answer = self._http.open(method, f"{self._base}{path}" + (f"?{query}" if query else ""), sent, redirects=0)
+        answer = self._http.open(method, f"{base}{path}" + (f"?{query}" if query else ""), sent, redirects=0)
         if answer.head.status >= 300:
             with answer:
                 self._refuse(answer, keys, self._shown_name(key) if key else self._shown)
@@ -227,23 +261,24 @@ class S3Source:
         return sign(
             keys,
             method=method,
-            host=urlsplit(self._base).netloc,
+            host=urlsplit(self._address.base).netloc,
             path=path,
             query=query,
             headers=headers,
-            region=self._region,
-            service="s3",
+            region=self._address.region,
+            service=self._address.service,
         )
 
     def _refuse(self, answer: Answer, keys: AwsKeys | None, what: str) -> NoReturn:
         head = answer.head
         body = b"" if head.status in (304, 412) else answer.error_body()
         region = head.get("x-amz-bucket-region") or xml_text(body, "Region")
-        if head.status in (301, 307, 400) and region and region != self._region and re.fullmatch("[a-z0-9-]+", region):
+        if head.status in (301, 307, 400) and region and re.fullmatch("[a-z0-9-]+", region):
             # The bucket lives elsewhere and says where: all later requests go there.
-            self._region = region
-            self._base, self._path = _address(self._settings, self._bucket, region)
-            raise Unavailable(f"{what} is in the region {region}", retry_after_s=0.0)
+            elsewhere = self._address_in(region)
+            moved, self._address = elsewhere != self._address, elsewhere
+            if moved:
+                raise Unavailable(f"{what} is in the region {region}", retry_after_s=0.0)
         code = xml_text(body, "Code")
         # The answer to HEAD has no body to say so: a 400 is then what expired keys look like.
         expired = code in _EXPIRED or (head.status == 400 and not body)
@@ -292,34 +327,3 @@ def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
         objects += [(decode(folder.text or ""), 0, None) for folder in folders]
     truncated = root.findtext(f"{space}IsTruncated") == "true"
     return objects, (root.findtext(f"{space}NextContinuationToken") or "") if truncated else ""
-
-
-def _address(settings: S3, bucket: str, region: str) -> tuple[str, str]:
-    """The base URL and the path that stand before a key.
-
-    AWS is addressed by virtual host wherever the bucket's name can be a host's; other servers by
-    path, unless configured.
-    """
-    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    endpoint = settings.endpoint
-    # KServe's users rely on this: the global endpoint with a region means the regional one.
-    at_aws = not endpoint or _AWS_ENDPOINT.fullmatch(endpoint) is not None
-    if settings.accelerate:
-        if not at_aws and not (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
-            # Requests that are signed for one server would go to another.
-            raise UsageError(
-                f"S3 acceleration exists only at AWS; the endpoint is {redact(endpoint)}", hint="unset one of the two"
-            )
-        if not _HOST_LABELS.fullmatch(bucket):
-            raise UsageError(f"S3 acceleration needs a bucket name without dots; {printable(bucket)} has one")
-        return f"https://{bucket}.s3-accelerate.{domain}", "/"
-    if at_aws:
-        endpoint = f"https://s3.{region}.{domain}"
-    virtual = at_aws if settings.virtual_host is None else settings.virtual_host
-    scheme, _, host = endpoint.partition("://")
-    # Signed requests have no use for a user and password, and would send them to anybody.
-    host = host.rpartition("@")[2]
-    if virtual and _HOST_LABELS.fullmatch(bucket):
-        return f"{scheme}://{bucket}.{host}", "/"
-    host, slash, path = host.partition("/")
-    return f"{scheme}://{host}", f"{slash}{path}/{bucket}/" if path else f"/{bucket}/"
