@@ -222,9 +222,10 @@ def test_a_scheme_that_nobody_reads_is_unsupported(dest):
 @pytest.mark.parametrize(
     ("uri", "hint"),
     [
-        ("gcs://bucket/model", "did you mean gs?"),
+        ("gss://bucket/model", "did you mean gs?"),
         ("modelregistry://iris", "did you mean model-registry or "),
         ("pvc://claim/model", "KServe mounts it"),
+        ("dbfs:/models/llm", "copy the model to an object store"),
     ],
 )
 def test_a_scheme_that_is_nearly_known_is_named(dest, uri, hint):

@@ -12,7 +12,7 @@ from lading.registries.reference import SCHEMES
 from lading.settings import Settings
 from lading.settings.agent import read_agent
 from lading.settings.store import StoreSettings
-from lading.sources import _SCHEMES
+from lading.sources import _SCHEMES, _SPELLINGS
 from servers.kserve import init_container, job_container, matching, merged, validate
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -52,9 +52,14 @@ def test_the_container_is_what_kserve_expects_and_what_a_restricted_namespace_ta
 
 
 URIS = [
-    *(f"{scheme}://a/b" for scheme in _SCHEMES if scheme and not scheme.startswith(("oci", "file", "mlflow"))),
+    *(
+        f"{scheme}://a/b"
+        for scheme in sorted(_SCHEMES.keys() | _SPELLINGS)
+        if scheme and not scheme.startswith(("oci", "file", "mlflow", "runs"))
+    ),
     *(f"{scheme}://a/b" for scheme in SCHEMES if scheme != "models"),
     "models:/a/1",
+    "runs:/a/model",
     "https://account.blob.core.windows.net/container/model",
     "https://github.com/owner/model.git",
 ]

@@ -397,6 +397,7 @@ def test_several_artifacts_are_a_choice_that_the_user_makes(kubeflow, resolve):
         ("s3://b/p?endpoint=minio.test:9000", "s3://b/p", {"AWS_ENDPOINT_URL": "minio.test:9000"}),
         ("s3://b/p?endpoint=http%3A%2F%2Fminio", "s3://b/p", {"AWS_ENDPOINT_URL": "http://minio"}),
         ("s3://b/p?endpoint=&defaultRegion=", "s3://b/p", {}),
+        ("s3a://b/p?endpoint=http://minio", "s3a://b/p", {"AWS_ENDPOINT_URL": "http://minio"}),
         ("https://h/p?endpoint=x", "https://h/p?endpoint=x", {}),
         ("oci://h/r:tag", "oci://h/r:tag", {}),
         ("hf://o/m", "hf://o/m", {}),

@@ -240,8 +240,9 @@ def test_a_version_without_artifacts_has_none(mlflow, ask):
         ask("mlflow://empty")
 
 
-def test_the_endpoint_that_mlflow_would_use_for_s3_is_used(mlflow, ask):
-    mlflow.add("there", {}, location="s3://bucket/m")
+@pytest.mark.parametrize("scheme", ["s3", "s3a"])
+def test_the_endpoint_that_mlflow_would_use_for_s3_is_used(mlflow, ask, scheme):
+    mlflow.add("there", {}, location=f"{scheme}://bucket/m")
     found = ask("mlflow://there", variables={"MLFLOW_S3_ENDPOINT_URL": "http://minio:9000"})
     assert found.variables == {"AWS_ENDPOINT_URL": "http://minio:9000"}
 

@@ -584,6 +584,8 @@ def secret(tmp_path: Path) -> Path:
     [
         ("s3://team-a/model", "team-a"),
         ("s3://team-a", "team-a"),
+        ("s3a://team-a/model", "team-a"),
+        ("S3N://team-a/special/model", "special"),
         ("s3://team-ab/model", "env"),
         ("s3://team-a/special/model", "special"),
         ("s3://team-a/special", "special"),

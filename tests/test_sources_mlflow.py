@@ -421,3 +421,64 @@ def test_a_server_that_fetches_the_file_itself_is_waited_for_longer(server, brin
     bring()
     destination.assert_holds(FILES)
     assert len(server.requests_for(f"{PROXY}/{ROOT}/weights/big.bin")) == 1
+
+
+# ---- what a run has logged -------------------------------------------------------------------
+
+RUN = "150eda2c4bed451b8e96932d35e4477b"
+
+
+def test_what_a_run_has_is_delivered_from_wherever_the_server_says(mlflow, bring, destination):
+    mlflow.runs[RUN] = "mlflow-artifacts:/1/models/m-1"
+    bring(f"runs:/{RUN}/artifacts", login={"token": "s3cret"})
+    destination.assert_holds(FILES)
+
+
+def test_a_run_s_uri_may_say_which_server_is_meant(disk, pull, tmp_path):
+    disk.runs[RUN] = f"mlflow-artifacts:/{ROOT}"
+    with FaultyServer(host="localhost") as other:
+        entries = tuple(RegistryEntry(url[7:], "mlflow", {"url": url}) for url in (other.url, disk.server.url))
+        with pytest.raises(UsageError, match="could be on any of") as caught:
+            pull(f"runs:/{RUN}", tmp_path / "x", registries=entries)
+        assert "runs://host:port/path" in caught.value.hint
+        pull(disk.server.url.replace("http", "runs") + f"/{RUN}/deep", tmp_path / "x", registries=entries)
+        assert read_tree(tmp_path / "x") == {"er/one": b"1", "er/two": b"2"}
+        assert not other.requests
+
+
+def test_a_logged_model_of_that_name_is_what_the_run_has(disk, bring, destination):
+    disk.runs[RUN] = "mlflow-artifacts:/1/elsewhere"
+    disk.logged["m-1"] = (f"mlflow-artifacts:/{ROOT}", "LOGGED_MODEL_READY")
+    bring(f"runs:/{RUN}/model")
+    destination.assert_holds(FILES)
+
+
+@pytest.mark.parametrize(
+    ("location", "error"),
+    [("/etc", NotAllowed), ("file:///var/run/secrets", NotAllowed), ("models:/iris/1", Unsupported)],
+)
+def test_a_run_leads_to_no_file_of_this_machine_and_to_no_name(disk, bring, destination, location, error):
+    disk.runs[RUN] = location
+    with pytest.raises(error):
+        bring(f"runs:/{RUN}")
+    destination.assert_untouched()
+
+
+def test_a_run_that_is_not_there_is_not_found(disk, bring, destination):
+    with pytest.raises(NotFound):
+        bring("runs:/lost/model")
+    destination.assert_untouched()
+
+
+@pytest.mark.parametrize("uri", ["runs:/", "runs:/a/b?token=s3cret", "runs:/a#b", "runs://user:s3cret@h/a"])
+def test_what_names_no_run_is_refused(disk, bring, destination, uri):
+    with pytest.raises(UsageError) as caught:
+        bring(uri)
+    assert "s3cret" not in str(caught.value) + caught.value.hint
+    destination.assert_untouched()
+
+
+def test_a_run_needs_a_server(pull, tmp_path):
+    with pytest.raises(UsageError, match="not configured") as caught:
+        pull(f"runs:/{RUN}/model", tmp_path / "x")
+    assert "MLFLOW_TRACKING_URI" in caught.value.hint

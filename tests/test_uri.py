@@ -78,6 +78,14 @@ def test_a_local_file_may_have_a_name_that_is_no_unicode(text: str) -> None:
         ("https://host/p?REVISION=main", "https://host/p?REVISION=main"),
         ("s3://bucket/key", "s3://bucket/key"),
         ("model-registry://iris@champion", "model-registry://iris@champion"),
+        ("abfss://models@acc.dfs.core.windows.net/m", "abfss://models@acc.dfs.core.windows.net/m"),
+        ("WASBS://$web@acc.blob.core.windows.net/m", "WASBS://$web@acc.blob.core.windows.net/m"),
+        ("abfss://models@acc.dfs.core.windows.net/m?sig=secret", "abfss://models@acc.dfs.core.windows.net/m?sig=***"),
+        ("abfs://models:secret@acc.dfs.core.windows.net/m", "abfs://***@acc.dfs.core.windows.net/m"),
+        ("wasb://secret@models@acc.blob.core.windows.net/m", "wasb://***@acc.blob.core.windows.net/m"),
+        ("https://models@acc.dfs.core.windows.net/m", "https://***@acc.dfs.core.windows.net/m"),
+        ("s3a://key:secret@bucket/m", "s3a://***@bucket/m"),
+        ("sftp://user@host/m", "sftp://***@host/m"),
         ("/a/local@path?x=y", "/a/local@path?x=y"),
     ],
 )
@@ -130,8 +138,60 @@ def test_ordinary_text_is_printed_as_it_is() -> None:
         ("https://h/f?token=one", "https://h/f?token=two", True),
         ("https://h/f?version=1", "https://h/f?version=2", False),
         ("s3://b/m", "s3://b/n", False),
+        ("abfss://a@acc.dfs.core.windows.net/m", "abfss://b@acc.dfs.core.windows.net/m", False),
+        ("model-registry://iris@champion", "model-registry://wine@champion", False),
         ("./m", "./n", False),
     ],
 )
 def test_the_identity_tells_what_is_asked_for_and_not_by_whom(first: str, second: str, same: bool) -> None:
     assert (ModelURI.parse(first).identity() == ModelURI.parse(second).identity()) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("s3a://b/k", "s3://b/k"),
+        ("S3N://b/k#x", "s3://b/k#x"),
+        ("gcs://b/k", "gs://b/k"),
+        ("wasb://c@acc.blob.core.windows.net/m", "https://acc.blob.core.windows.net/c/m"),
+        ("wasbs://c@acc.blob.core.windows.net", "https://acc.blob.core.windows.net/c"),
+        ("abfs://c@acc.dfs.core.windows.net/m/n", "https://acc.blob.core.windows.net/c/m/n"),
+        ("ABFSS://c@Acc.Dfs.Core.Windows.Net/m", "https://Acc.blob.Core.Windows.Net/c/m"),
+        ("abfss://c@acc.dfs.core.chinacloudapi.cn/m", "https://acc.blob.core.chinacloudapi.cn/c/m"),
+        ("abfss://c@acc.dfs.core.usgovcloudapi.net:443/m", "https://acc.blob.core.usgovcloudapi.net:443/c/m"),
+        ("abfss://c@acc.z12.dfs.storage.azure.net/m", "https://acc.z12.blob.storage.azure.net/c/m"),
+        ("abfss://$web@acc-secondary.dfs.core.windows.net/m", "https://acc-secondary.blob.core.windows.net/$web/m"),
+        # Hadoop's paths are as they are, and not encoded.
+        ("abfss://c@acc.dfs.core.windows.net/a b/%41#1", "https://acc.blob.core.windows.net/c/a%20b/%2541%231"),
+        ("abfss://c@acc.dfs.core.windows.net/m?sv=1&sig=x", "https://acc.blob.core.windows.net/c/m?sv=1&sig=x"),
+        ("https://acc.dfs.core.windows.net/c/a%20b", "https://acc.blob.core.windows.net/c/a%20b"),
+        ("https://user:pw@acc.dfs.core.windows.net/c", "https://user:pw@acc.blob.core.windows.net/c"),
+        ("https://acc.blob.core.windows.net/c", "https://acc.blob.core.windows.net/c"),
+        ("https://acc.dfs.core.windows.net.evil.example/c", "https://acc.dfs.core.windows.net.evil.example/c"),
+        ("https://acc.file.core.windows.net/c", "https://acc.file.core.windows.net/c"),
+        ("s3://b/k", "s3://b/k"),
+        ("./m", "./m"),
+    ],
+)
+def test_a_place_has_one_spelling_that_its_source_reads(text: str, canonical: str) -> None:
+    assert str(ModelURI.parse(text).canonical()) == canonical
+    assert str(ModelURI.parse(canonical).canonical()) == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "abfss://container/path",
+        "abfs:/path",
+        "wasbs://@acc.blob.core.windows.net/m",
+        "abfss://c:s3cret@acc.dfs.core.windows.net/m",
+        "abfss://c@evil.example/m",
+        "abfss://c@acc.dfs.core.windows.net.evil.example/m",
+        "abfss://c@acc.file.core.windows.net/m",
+    ],
+)
+def test_a_name_of_hadoop_s_for_azure_names_a_container_and_an_account(text: str) -> None:
+    with pytest.raises(UsageError, match="names no container") as caught:
+        ModelURI.parse(text).canonical()
+    assert "CONTAINER@ACCOUNT" in caught.value.hint
+    assert "s3cret" not in str(caught.value) + caught.value.hint

@@ -6,6 +6,7 @@ The law: ``str(ModelURI.parse(text)) == text`` for every text that parses.
 import hashlib
 import re
 from typing import NamedTuple
+from urllib.parse import quote
 
 from lading.errors import UsageError
 
@@ -37,6 +38,18 @@ _FOLDER = re.compile(r"subdirectory=[^&=]*")
 
 # Schemes without user information: an @ stands before an alias or a revision.
 _NO_USERS = frozenset({"model-registry", "mlflow", "hf", "modelscope", "ms"})
+# Hadoop's, and MLflow's, of Azure's storage, where the container stands before the @; without TLS, and with it.
+HADOOP_AZURE = frozenset({"wasb", "wasbs", "abfs", "abfss"})
+_CONTAINER = re.compile(r"[A-Za-z0-9$-]{1,63}")
+# Names that others have for a scheme: Hadoop, and fsspec.
+ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
+# What the hosts of Azure's storage end in, in each of its clouds.
+AZURE_CLOUDS = ("core.windows.net", "core.usgovcloudapi.net", "core.chinacloudapi.cn", "storage.azure.net")
+# One host serves the same blobs as a file system, by its own protocol.
+_AZURE_HOST = re.compile(
+    rf"(?P<account>[a-z0-9-]+(?:\.z[0-9]+)?)\.(?:dfs|blob)\.(?P<cloud>(?:{'|'.join(map(re.escape, AZURE_CLOUDS))})(?::[0-9]+)?)",
+    re.IGNORECASE,
+)
 
 
 class ModelURI(NamedTuple):
@@ -82,8 +95,8 @@ class ModelURI(NamedTuple):
         if not self.scheme:
             return self.path
         authority, query = self.authority, self.query
-        if authority is not None and "@" in authority and self.scheme.lower() not in _NO_USERS:
-            authority = "***@" + authority.rpartition("@")[2]
+        if authority is not None and (login := self._login()):
+            authority = "***" + authority.removeprefix(login)
         if query is not None:
             query = "&".join(map(_redact_pair, query.split("&")))
         # Some services carry a token there.
@@ -93,10 +106,47 @@ class ModelURI(NamedTuple):
 
     def identity(self) -> str:
         """A digest of what the URI names: equal for a presigned URL that was signed anew, and no secret in it."""
-        authority = None if self.authority is None else self.authority.rpartition("@")[2]
+        authority = self.authority
+        if authority is not None and (login := self._login()):
+            authority = authority.removeprefix(f"{login}@")
         pairs = [pair for pair in (self.query or "").split("&") if not _SIGNATURE.match(pair)]
         named = ModelURI(self.scheme, authority, self.path, "&".join(pairs), self.fragment)
         return hashlib.sha256(str(named).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _login(self) -> str:
+        """What stands before the host and is no part of what the URI names, or ""."""
+        before = (self.authority or "").rpartition("@")[0]
+        scheme = self.scheme.lower()
+        if scheme in _NO_USERS or (scheme in HADOOP_AZURE and _CONTAINER.fullmatch(before)):
+            return ""
+        return before
+
+    def canonical(self) -> "ModelURI":
+        """The same place as its source spells it: s3 for s3a, https for abfss, and Azure's blobs by the service of that name.
+
+        ``UsageError`` where one of Hadoop's URIs names no container and account of Azure.
+        """
+        scheme = self.scheme.lower()
+        if scheme in ALIASES:
+            return self._replace(scheme=ALIASES[scheme])
+        container, at, host = (self.authority or "").rpartition("@")
+        azure = _AZURE_HOST.fullmatch(host)
+        if scheme in HADOOP_AZURE:
+            if azure is None or not _CONTAINER.fullmatch(container):
+                raise UsageError(
+                    f"{self.redacted()} names no container of an Azure storage account",
+                    hint=f"write {scheme}://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH",
+                )
+            # Hadoop's paths are not encoded.  An account may refuse requests without TLS, and none needs them.
+            path = quote(self.path + ("" if self.fragment is None else f"#{self.fragment}"), safe="/~")
+            return ModelURI("https", _blob_host(azure), f"/{container}{path}", self.query)
+        if scheme in ("http", "https") and azure is not None:
+            return self._replace(authority=f"{container}{at}{_blob_host(azure)}")
+        return self
+
+
+def _blob_host(azure: re.Match[str]) -> str:
+    return f"{azure['account']}.blob.{azure['cloud']}"
 
 
 def _redact_pair(pair: str) -> str:

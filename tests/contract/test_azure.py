@@ -360,6 +360,24 @@ def with_entra(authority):
 PRINCIPAL = {"AZURE_TENANT_ID": "11111111-2222-3333-4444-555555555555", "AZURE_CLIENT_ID": "client"}
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"abfss://{CONTAINER}@{ACCOUNT}.dfs.core.windows.net/model",
+        f"abfs://{CONTAINER}@{ACCOUNT}.dfs.core.windows.net/model/",
+        f"wasbs://{CONTAINER}@{ACCOUNT}.blob.core.windows.net/model",
+        f"wasb://{CONTAINER}@{ACCOUNT}.blob.core.windows.net/model",
+        f"https://{ACCOUNT}.dfs.core.windows.net/{CONTAINER}/model",
+    ],
+)
+def test_the_names_of_hadoop_and_of_the_lake_are_read_as_blobs(with_entra, tmp_path, pull, uri):
+    _, settings = with_entra
+    settings["variables"] |= {"AZURE_STORAGE_ACCESS_KEY": KEY}
+    manifest = pull(uri, tmp_path / "out", **settings)
+    assert read_tree(tmp_path / "out") == {"a": b"a", "b/c d+e%": b"c", "empty": b""}
+    assert manifest.requested == uri
+
+
 @BOTH
 @pytest.mark.parametrize("kind", ["principal", "workload", "managed", "system", "given"])
 def test_every_identity_reads_a_model(with_entra, tmp_path, pull, base, kind):

@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 from servers.faulty_http import Answer, FaultyServer, Request, Resource
@@ -19,6 +20,8 @@ PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
 SERVER_INFO = "/api/3.0/mlflow/server-info"
 BUCKET = "/bucket"
 _TIME = 1795329652530
+_RUN = "150eda2c4bed451b8e96932d35e4477b"
+_EXPERIMENT = "1"
 WRONG_HOST = b"Invalid Host header - possible DNS rebinding attack detected"
 
 
@@ -33,7 +36,7 @@ class Version:
     status: str = "READY"
     status_message: str = ""
     tags: dict[str, str] = field(default_factory=dict)
-    run_id: str = "150eda2c4bed451b8e96932d35e4477b"
+    run_id: str = _RUN
 
     def document(self) -> dict[str, object]:
         about = {
@@ -69,6 +72,12 @@ class FakeMlflow:
         self.aliases: dict[str, dict[str, int]] = {}
         self.model_tags: dict[str, dict[str, str]] = {}
         self.logged: dict[str, tuple[str, str]] = {}
+        # Which run made a logged model, and under which name, if not _RUN as "model".
+        self.logged_by: dict[str, tuple[str, str]] = {}
+        # Where the artifacts of a run are.
+        self.runs: dict[str, str] = {}
+        # Before version 3, a server knows no logged models.
+        self.logs_models = True
         self.files: dict[str, Resource] = {}
         self.page_versions = 1000
         self.refuse: Callable[[Request], Answer | None] = lambda request: None
@@ -116,9 +125,13 @@ class FakeMlflow:
     def _registry(self, request: Request, path: str) -> Answer:
         query = {name: values[0] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
         call = path.removeprefix(f"{API}/")
-        if call.startswith("logged-models/"):
+        if call == "logged-models/search" and self.logs_models:
+            return self._search_logged(json.loads(request.body))
+        if call.startswith("logged-models/") and request.method == "GET":
             return self._logged_model(unquote(call.removeprefix("logged-models/")))
         answers = {
+            "runs/get": self._run,
+            "artifacts/list": self._run_artifacts,
             "registered-models/get": self._model,
             "registered-models/search": self._models,
             "model-versions/get": lambda query: _json({"model_version": self._document(query)}),
@@ -189,20 +202,69 @@ class FakeMlflow:
     def _logged_model(self, model_id: str) -> Answer:
         if model_id not in self.logged:
             return _error(404, "RESOURCE_DOES_NOT_EXIST", f"Logged model with ID '{model_id}' not found.")
+        return _json({"model": self._logged_document(model_id)})
+
+    def _logged_document(self, model_id: str) -> dict[str, object]:
         location, status = self.logged[model_id]
+        run_id, name = self.logged_by.get(model_id, (_RUN, "model"))
         info = {
             "model_id": model_id,
-            "experiment_id": "1",
-            "name": "model",
+            "experiment_id": _EXPERIMENT,
+            "name": name,
             "creation_timestamp_ms": _TIME,
             "last_updated_timestamp_ms": _TIME,
             "artifact_uri": location,
             "status": status,
             "model_type": "",
-            "source_run_id": "150eda2c4bed451b8e96932d35e4477b",
+            "source_run_id": run_id,
             "tags": _pairs({"mlflow.user": "somebody"}),
         }
-        return _json({"model": {"info": info, "data": {}}})
+        return {"info": info, "data": {}}
+
+    def _search_logged(self, asked: dict[str, Any]) -> Answer:
+        """Of all runs of the experiments, the newest first."""
+        ids = [
+            model_id
+            for model_id in reversed(self.logged)
+            if f"name = '{self.logged_by.get(model_id, (_RUN, 'model'))[1]}'" == asked["filter"]
+            and _EXPERIMENT in asked["experiment_ids"]
+        ]
+        start = int(asked.get("page_token") or 0)
+        end = start + self.page_versions
+        page = {
+            "models": [self._logged_document(model_id) for model_id in ids[start:end]],
+            "next_page_token": str(end) if end < len(ids) else "",
+        }
+        return _json({key: value for key, value in page.items() if value})
+
+    def _run(self, query: dict[str, str]) -> Answer:
+        run_id = query["run_id"]
+        if not run_id:
+            raise ValueError("Missing value for required parameter 'run_id'.")
+        if run_id not in self.runs:
+            raise LookupError(f"Run with id={run_id} not found")
+        info = {
+            "run_id": run_id,
+            "run_uuid": run_id,
+            "run_name": "angry-moth-1",
+            "experiment_id": _EXPERIMENT,
+            "user_id": "somebody",
+            "status": "FINISHED",
+            "start_time": _TIME,
+            "end_time": _TIME,
+            "artifact_uri": self.runs[run_id],
+            "lifecycle_stage": "active",
+        }
+        run = {"info": info, "data": {"tags": _pairs({"mlflow.user": "somebody"})}, "inputs": {}}
+        made = [{"model_id": model_id, "step": 0} for model_id, (by, _) in self.logged_by.items() if by == run_id]
+        return _json({"run": run | ({"outputs": {"model_outputs": made}} if made else {})})
+
+    def _run_artifacts(self, query: dict[str, str]) -> Answer:
+        """What is directly below a path of the run, with names relative to the run."""
+        root = self.runs[query["run_id"]]
+        folder = f"{root.removeprefix('mlflow-artifacts:/')}/{query['path']}"
+        found = [{**item, "path": f"{query['path']}/{item['path']}"} for item in self._items(folder)]
+        return _json({"root_uri": root} | ({"files": found} if found else {}))
 
     # ---- the artifacts ----
 
@@ -224,6 +286,10 @@ class FakeMlflow:
         return Answer(200, {"Content-Type": "application/octet-stream"}, found.content, framing="chunked")
 
     def _listing(self, folder: str) -> Answer:
+        items = self._items(folder)
+        return _json({"files": items} if items else {})
+
+    def _items(self, folder: str) -> list[dict[str, object]]:
         start = f"{folder}/" if folder else ""
         items: dict[str, dict[str, object]] = {}
         for path, resource in self.files.items():
@@ -233,7 +299,7 @@ class FakeMlflow:
                 # protobuf: what is zero is left out.
                 told = {} if slash or not size else {"file_size": size}
                 items[name] = {"path": name, "is_dir": bool(slash), **told}
-        return _json({"files": [items[name] for name in sorted(items)]} if items else {})
+        return [items[name] for name in sorted(items)]
 
     def _server_info(self, request: Request, path: str) -> Answer:
         return _json(

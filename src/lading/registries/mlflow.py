@@ -255,15 +255,7 @@ class MlflowRegistry:
         self, location: str, model: str, version: str, tags: Mapping[str, str], about: Mapping[str, Any]
     ) -> Resolution:
         where = f"version {version} of {printable(model)!r}"
-        uri = self._server.place(location, where)
-        if uri.scheme.lower() in ("http", "https") and _ARTIFACTS in uri.path:
-            uri = ModelURI(ARTIFACTS_SCHEME, uri.authority, f"/{uri.path.partition(_ARTIFACTS)[2]}")
-        variables = {}
-        if uri.scheme.lower() == ARTIFACTS_SCHEME:
-            uri = uri._replace(authority=uri.authority or self._artifacts)
-            variables[REGISTRY_VARIABLE] = self.name
-        elif uri.scheme.lower() == "s3" and self._s3_endpoint:
-            variables["AWS_ENDPOINT_URL"] = self._s3_endpoint
+        uri, variables = self.reached(self._server.place(location, where))
         return Resolution(
             uri=uri,
             registry=self.name,
@@ -274,6 +266,16 @@ class MlflowRegistry:
             variables=variables,
             generated=(_meta_file(model, version),),
         )
+
+    def reached(self, uri: ModelURI) -> tuple[ModelURI, dict[str, str]]:
+        """Where MLflow's own client would read what is at ``uri``, and the variables that its source needs for it."""
+        if uri.scheme.lower() in ("http", "https") and _ARTIFACTS in uri.path:
+            uri = ModelURI(ARTIFACTS_SCHEME, uri.authority, f"/{uri.path.partition(_ARTIFACTS)[2]}")
+        if uri.scheme.lower() == ARTIFACTS_SCHEME:
+            return uri._replace(authority=uri.authority or self._artifacts), {REGISTRY_VARIABLE: self.name}
+        if uri.canonical().scheme.lower() == "s3" and self._s3_endpoint:
+            return uri, {"AWS_ENDPOINT_URL": self._s3_endpoint}
+        return uri, {}
 
     def _part(self, answer: object, key: str, what: str) -> dict[str, Any]:
         part = answer.get(key) if isinstance(answer, dict) else None

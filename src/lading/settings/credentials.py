@@ -43,6 +43,7 @@ def _rule(item: object, number: int) -> CredentialRule:
         raise UsageError(f"{where} has no prefix", hint=f"write {_EXAMPLE}")
     with errors_name(where):
         prefix = ModelURI.parse(text)
+        prefix.canonical()
     if not prefix.scheme:
         raise UsageError(f"{where}: the prefix {printable(text)!r} has no scheme", hint=f"write {_EXAMPLE}")
     where = f"{where} ({printable(prefix.redacted())})"
@@ -65,6 +66,7 @@ def check_rule(item: Mapping[str, Any], where: str) -> None:
 
 def _covers(prefix: ModelURI, uri: ModelURI) -> bool:
     """Whether ``uri`` is ``prefix`` or below it: a prefix ends at a path boundary, and never within a host's name."""
+    prefix, uri = prefix.canonical(), uri.canonical()
     if (prefix.scheme.lower(), _host(prefix)) != (uri.scheme.lower(), _host(uri)):
         return False
     folder = prefix.path.rstrip("/")

@@ -17,7 +17,7 @@ from lading.near import did_you_mean
 from lading.registries.reference import SCHEMES as NAMES
 from lading.settings import Settings
 from lading.spans import Span
-from lading.uri import ModelURI, printable, redact
+from lading.uri import ALIASES, AZURE_CLOUDS, HADOOP_AZURE, ModelURI, printable, redact
 
 
 class Sink(Protocol):
@@ -109,6 +109,14 @@ _SCHEMES = {
     "modelscope": "lading.sources.modelscope:ModelScopeSource",
     "ms": "lading.sources.modelscope:ModelScopeSource",
     "mlflow-artifacts": "lading.sources.mlflow:MlflowSource",
+    "runs": "lading.sources.mlflow:open_run",
+}
+# Other spellings of places that the sources of other schemes read.
+_SPELLINGS = ALIASES.keys() | HADOOP_AZURE
+# What is met in names and configurations, and is read by no source.
+_REFUSED = {
+    "pvc": "KServe mounts it: name the folder in which the volume is mounted",
+    "dbfs": "only Databricks reads its file system: copy the model to an object store, and name that",
 }
 
 
@@ -118,16 +126,17 @@ _AZURE_BLOB, _AZURE_FILES = "lading.sources.azure:AzureBlobSource", "lading.sour
 _HOSTS = {
     f".{service}.{cloud}": place
     for service, place in (("blob", _AZURE_BLOB), ("file", _AZURE_FILES))
-    for cloud in ("core.windows.net", "core.usgovcloudapi.net", "core.chinacloudapi.cn", "storage.azure.net")
+    for cloud in AZURE_CLOUDS
 }
 
 
 def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
-    """The source behind ``uri`` with the credentials for it; sends nothing yet.
+    """The source behind ``uri`` with the credentials for it; sends nothing yet, but to ask where a run of MLflow has its files.
 
     ``Unsupported`` for a scheme that is not known.
     """
     refuse_unknown(uri)
+    uri = uri.canonical()
     settings = settings.for_uri(uri)
     module, _, name = _place(uri, settings).partition(":")
     opener: _Open = getattr(import_module(module), name)
@@ -136,7 +145,7 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
 
 def refuse_unknown(uri: ModelURI) -> None:
     """Raise ``Unsupported`` for a scheme that is not known."""
-    if uri.scheme.lower() not in _SCHEMES:
+    if uri.scheme.lower() not in _SCHEMES.keys() | _SPELLINGS:
         raise Unsupported(
             f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})", hint=_hint(uri.scheme)
         )
@@ -151,8 +160,8 @@ def meant(path: str) -> str:
 
 def _hint(scheme: str) -> str:
     """What there is in the place of a scheme that is not known."""
-    if scheme.lower() == "pvc":
-        return "KServe mounts it: name the folder in which the volume is mounted"
+    if scheme.lower() in _REFUSED:
+        return _REFUSED[scheme.lower()]
     begins = list(_begins())
     near = did_you_mean(scheme.lower(), [begin.partition(":")[0] for begin in begins])
     return near or f"known are local paths, {', '.join(begins[:-1])} and {begins[-1]}"
@@ -163,7 +172,7 @@ def _begins() -> Iterator[str]:
     # One of the sources' is known only to be refused in words of its own.
     for scheme in (*_SCHEMES, *NAMES):
         if scheme not in ("", "oci+native"):
-            yield "models:/" if scheme == "models" else f"{scheme}://"
+            yield f"{scheme}:/" if scheme in ("models", "runs") else f"{scheme}://"
 
 
 def _place(uri: ModelURI, settings: Settings) -> str:

@@ -1,5 +1,7 @@
 """Artifacts behind the proxy of an MLflow server: ``mlflow-artifacts://host:port/path``, ``mlflow-artifacts:/path``.
 
+And ``runs:/RUN/PATH``, or ``runs://host:port/RUN/PATH``: what a run has logged, wherever that is.
+
 https://mlflow.org/docs/latest/self-hosting/architecture/artifact-store/.  The server is one that is
 configured as a registry of the kind mlflow; its address, login and certificates are those of the registry.
 
@@ -31,10 +33,11 @@ from lading.http_wire import Head
 from lading.manifest import File, Manifest, safe_path
 from lading.near import near_hint
 from lading.origin import split_url
-from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowServer, artifacts_url
+from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowRegistry, MlflowServer, artifacts_url
+from lading.registries.tracking import Tracking
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry
-from lading.sources import Sink
+from lading.sources import Sink, Source, open_source
 from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag, range_header
 from lading.spans import Span
 from lading.uri import ModelURI, printable
@@ -229,8 +232,22 @@ class MlflowSource:
             self._server = MlflowServer(entry, self._settings, self._http, artifacts=True)
 
 
+def open_run(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
+    """The source of ``runs:/RUN/PATH``: wherever the tracking server says that the run has it."""
+    run_id, _, path = uri.path.strip("/").partition("/")
+    if "@" in (uri.authority or "") or uri.query is not None or uri.fragment is not None or not run_id:
+        raise UsageError(
+            f"{uri.redacted()} names no run", hint="write runs:/RUN-ID/PATH; the login is that of the registry"
+        )
+    entry = _entry(uri, settings)
+    server = MlflowServer(entry, settings, http, artifacts=True)
+    location = Tracking(server).place(run_id, path)
+    found, variables = MlflowRegistry(entry, settings, http).reached(server.place(location, f"run {run_id}"))
+    return open_source(found, settings.for_registry(variables), http)
+
+
 def _entry(uri: ModelURI, settings: Settings) -> RegistryEntry:
-    """The registry whose server has the artifacts; a server that a URI brings itself is not asked."""
+    """The registry whose server is meant; a server that a URI brings itself is not asked."""
     servers = [entry for entry in settings.registries if entry.kind == "mlflow"]
     if uri.authority:
         servers = [entry for entry in servers if _is_at(artifacts_url(entry), uri.authority)]
@@ -244,7 +261,7 @@ def _entry(uri: ModelURI, settings: Settings) -> RegistryEntry:
     if len(found) > 1 and not uri.authority:
         raise UsageError(
             f"{uri.redacted()} could be on any of the MLflow servers {', '.join(printable(entry.name) for entry in found)}",
-            hint="write mlflow-artifacts://host:port/path",
+            hint=f"write {printable(uri.scheme)}://host:port/path",
         )
     return found[0]
 

@@ -1,6 +1,6 @@
 """Amazon S3 and whatever speaks its protocol: ``s3://bucket``, ``s3://bucket/prefix``, ``s3://bucket/key``.
 
-In a bucket's place may be the ARN of an access point; ``s3a://`` and ``s3n://`` are Hadoop's names of the scheme.
+In the bucket's place may be the ARN of an access point.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/.  A prefix ends at a path boundary: ``model``
 means ``model/…`` or exactly ``model``, never ``model-v2/…``.
@@ -61,8 +61,7 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
     "NoSuchKey": (NotFound, ""),
     "AccessDenied": (
         NotAllowed,
-        "these credentials need s3:ListBucket and s3:GetObject, or it does not exist; "
-        "if its requester pays, set AWS_REQUEST_PAYER=requester",
+        "these credentials need s3:ListBucket and s3:GetObject, or it does not exist, or AWS_REQUEST_PAYER=requester is missing",
     ),
     "InvalidAccessKeyId": (NotAllowed, "the access key is not known at this endpoint"),
     "SignatureDoesNotMatch": (NotAllowed, "the secret key is wrong, or a proxy changes requests"),

@@ -59,7 +59,7 @@ def located(
     ``recorded`` pins an image.
     """
     uri = service.place(text(artifact, "uri"), where)
-    scheme = uri.scheme.lower()
+    scheme = uri.canonical().scheme.lower()
     if scheme == "s3" and uri.query is not None:
         return uri._replace(query=None), dict(_variables(uri.query, where))
     digest = recorded.get("oci.digest")

@@ -1,0 +1,140 @@
+"""MLflow's tracking server: where the files are of what a run logged.
+
+https://mlflow.org/docs/latest/rest-api.html.  A run has artifacts; since MLflow 3, ``log_model`` makes a logged model
+instead, which is elsewhere and names its run.  ``runs:/RUN/PATH`` stands for both, as for MLflow's own client
+(``RunsArtifactRepository``): the logged model whose name is the path's first part, and the run's artifacts.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lading.errors import IntegrityError, NotFound, Unsupported
+from lading.registries import NoSuchModel
+from lading.registries.service import Service
+from lading.uri import ModelURI, printable
+
+API = "/api/2.0/mlflow"
+_READY = ("READY", "LOGGED_MODEL_READY")
+_MOST_PAGES = 100
+_LOGGED_ID = re.compile(r"[\w-]{1,100}", re.ASCII)
+# What the name of a logged model may be (mlflow.utils.validation): it goes into a filter, between quotes.
+_LOGGED_NAME = re.compile(r"""[^/:.%"']+""")
+
+
+class Tracking:
+    """The runs and the logged models that a server knows."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def logged_model(self, model_id: str, what: str) -> dict[str, Any]:
+        """What is known of a logged model, which must be ready."""
+        try:
+            if not _LOGGED_ID.fullmatch(model_id):
+                # Its server's router takes an encoded slash for one.
+                raise NotFound(model_id)
+            answer = self._service.get(f"{API}/logged-models/{model_id}", what=what)
+        except NotFound as error:
+            raise NoSuchModel(f"registry {printable(self._service.name)} does not have {what}") from error
+        model = self._part(self._part(answer, "model", what), "info", what)
+        if why := unready(model):
+            raise NotFound(f"{what} {why}", hint="ask again when it is ready")
+        return model
+
+    def place(self, run_id: str, path: str) -> str:
+        """Where ``path`` of a run is."""
+        what = f"the run {printable(run_id)!r}"
+        answer = self._service.get(f"{API}/runs/get", {"run_id": run_id}, what=what)
+        run = self._part(self._part(answer, "run", what), "info", what)
+        name, _, rest = path.partition("/")
+        model_id = self._logged_by(run_id, str(run.get("experiment_id")), name)
+        if not model_id:
+            return _below(artifact_uri(run, what), path)
+        if self._has_artifacts(run_id, path):
+            raise Unsupported(
+                f"{what} has both artifacts and the logged model {printable(model_id)} at {printable(path)!r}",
+                hint=f"register one of them, such as models:/{printable(model_id)}: lading does not join them",
+            )
+        model = self.logged_model(model_id, f"the logged model {printable(model_id)!r}")
+        return _below(artifact_uri(model, what), rest)
+
+    def _logged_by(self, run_id: str, experiment_id: str, name: str) -> str:
+        """The id of the first logged model of this name that the run has, or ""."""
+        if not _LOGGED_NAME.fullmatch(name):
+            return ""
+        models = self._logged_models({"experiment_ids": [experiment_id], "filter": f"name = '{name}'"})
+        return next((str(model["model_id"]) for model in models if model.get("source_run_id") == run_id), "")
+
+    def _logged_models(self, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        what = "the logged models"
+        for page in range(_MOST_PAGES):
+            try:
+                answer = self._service.call("POST", f"{API}/logged-models/search", document=query, what=what)
+            except (NotFound, Unsupported):
+                if page:
+                    raise
+                # A server before version 3 has none.
+                return
+            for model in items(answer, "models", what, self._service):
+                yield self._part(model, "info", what)
+            token = str(answer.get("next_page_token") or "")
+            if not token:
+                return
+            query = {**query, "page_token": token}
+        raise IntegrityError(f"the listing of {what} does not end")
+
+    def _has_artifacts(self, run_id: str, path: str) -> bool:
+        what = f"the artifacts of the run {printable(run_id)!r}"
+        answer = self._service.get(f"{API}/artifacts/list", {"run_id": run_id, "path": path}, what=what)
+        return bool(items(answer, "files", what, self._service))
+
+    def _part(self, answer: object, key: str, what: str) -> dict[str, Any]:
+        return part(answer, key, what, self._service)
+
+
+def part(answer: object, key: str, what: str, service: Service) -> dict[str, Any]:
+    """The object that an answer holds under ``key``."""
+    found = answer.get(key) if isinstance(answer, dict) else None
+    if not isinstance(found, dict):
+        raise wrong_form(what, service)
+    return found
+
+
+def items(answer: object, key: str, what: str, service: Service) -> list[dict[str, Any]]:
+    """The objects of a list, which MLflow leaves out when it is empty."""
+    found = answer.get(key, []) if isinstance(answer, dict) else None
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise wrong_form(what, service)
+    return found
+
+
+def wrong_form(what: str, service: Service) -> Unsupported:
+    """The error of an answer that is not MLflow's."""
+    return Unsupported(
+        f"{what} in registry {printable(service.name)}: the answer does not have MLflow's form",
+        hint="look at the url of this registry",
+    )
+
+
+def artifact_uri(answer: object, what: str) -> str:
+    """Where an answer says that files are."""
+    text = answer.get("artifact_uri") if isinstance(answer, dict) else None
+    if not isinstance(text, str) or not text:
+        raise NotFound(f"{what} has no artifacts")
+    return text
+
+
+def unready(entity: Mapping[str, Any]) -> str:
+    """Why a version or a logged model cannot be delivered, or ""."""
+    status, message = entity.get("status") or "READY", entity.get("status_message")
+    if status in _READY:
+        return ""
+    reason = f": {printable(str(message))[:200]}" if message else ""
+    return f"is not ready ({printable(str(status))}{reason})"
+
+
+def _below(uri: str, path: str) -> str:
+    """``path`` below ``uri``, before its query (mlflow.utils.uri.append_to_uri_path)."""
+    root = ModelURI.parse(uri)
+    return str(root._replace(path=f"{root.path.rstrip('/')}/{path}")) if path else uri
