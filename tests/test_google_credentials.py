@@ -307,6 +307,7 @@ def test_no_credential_goes_where_only_the_document_says_that_google_is(google, 
     "url",
     [
         "https://oauth2.googleapis.com/token",
+        "https://oauth2.googleapis.com./token",
         "https://accounts.google.com/o/oauth2/token",
         "https://www.googleapis.com/oauth2/v4/token",
         "https://sts.europe-west1.rep.googleapis.com/v1/token",

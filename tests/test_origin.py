@@ -6,7 +6,7 @@ import pytest
 
 from lading.errors import UsageError
 from lading.http_client import HttpClient
-from lading.origin import endpoint_origin
+from lading.origin import endpoint_origin, split_url
 from lading.retry import Retry
 from lading.settings import Limits, Network, Settings
 from lading.settings.variables import Variables
@@ -16,6 +16,50 @@ from lading.uri import ModelURI
 
 def test_an_endpoint_has_an_origin() -> None:
     assert str(endpoint_origin("https://minio:9000/base", "X")) == "https://minio:9000"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://minio.example", "https://minio.example."),
+        ("https://minio.example", "https://MINIO.example.:443"),
+        ("http://minio.example:80/a", "http://minio.example/b"),
+        ("https://b\u00fccher.example", "https://xn--bcher-kva.example."),
+        ("https://[2001:db8::10]", "https://[2001:DB8:0::0010]:443"),
+    ],
+)
+def test_a_login_belongs_to_a_host_however_it_is_written(one: str, other: str) -> None:
+    assert split_url(one)[0].bare == split_url(other)[0].bare
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://minio.example", "http://minio.example."),
+        ("https://minio.example", "https://minio.example.:9000"),
+        ("https://minio.example", "https://minio.example.evil"),
+        ("https://minio.example", "https://minio.example.."),
+        ("https://[2001:db8::10]", "https://[2001:db8::1]"),
+    ],
+)
+def test_a_login_belongs_to_no_other_host(one: str, other: str) -> None:
+    assert split_url(one)[0].bare != split_url(other)[0].bare
+
+
+@pytest.mark.parametrize(
+    ("url", "sent", "certified"),
+    [
+        ("https://minio.example.:9000", "minio.example.:9000", "minio.example"),
+        ("https://minio.example.", "minio.example.", "minio.example"),
+        ("https://[fe80::1%25eth0]:9000", "[fe80::1]:9000", "fe80::1"),
+        ("https://b\u00fccher.example", "xn--bcher-kva.example", "xn--bcher-kva.example"),
+    ],
+)
+def test_the_host_header_is_what_the_url_says_and_a_certificate_knows_no_dot(
+    url: str, sent: str, certified: str
+) -> None:
+    origin, _ = split_url(url)
+    assert (origin.authority, origin.name) == (sent, certified)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ def opened(uri: str, **environment: str):
         ("https://acc.blob.core.windows.net/models/llm", AzureBlobSource),
         ("https://ACC.Blob.Core.Windows.Net/models/llm", AzureBlobSource),
         ("https://acc.blob.core.windows.net:443/models", AzureBlobSource),
+        ("https://acc.blob.core.windows.net./models/llm", AzureBlobSource),
+        ("https://acc.file.core.windows.net.:443/share/llm", AzureFilesSource),
         ("http://acc.blob.core.windows.net/models", AzureBlobSource),
         ("https://acc.z12.blob.storage.azure.net/models/llm", AzureBlobSource),
         ("https://acc.blob.core.chinacloudapi.cn/models/llm", AzureBlobSource),

@@ -15,7 +15,6 @@ _PLAIN_URL = re.compile(
     r"(/[A-Za-z0-9/%:@!$&'()*+,;=~._-]*(?:\?[A-Za-z0-9/%:@!$&'()*+,;=~._?-]+)?)"
 )
 
-
 # Ends of names that only a cluster's, a cloud network's or this machine's own resolver knows.
 _NEAR = (".svc", ".local", ".localhost", ".internal")
 
@@ -29,9 +28,20 @@ class Origin(NamedTuple):
 
     @property
     def authority(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        # A zone has a meaning on this machine alone (RFC 6874, 4).
+        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         default = 443 if self.scheme == "https" else 80
         return host if self.port == default else f"{host}:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """The host as certificates and rules have it, without what only the resolver is told: a dot at the end, a zone."""
+        return _named(self.host)
+
+    @property
+    def bare(self) -> "Origin":
+        """What logins belong to: ``minio.example.`` and ``minio.example`` are the same (RFC 6066, 3; RFC 6874, 4)."""
+        return self._replace(host=self.name)
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
@@ -42,7 +52,7 @@ class Origin(NamedTuple):
         The one rule for passwords, tokens, headers and SAS, for what is sent and for credentials that are
         the answer: http is for this machine and for the network of the cluster.  What only signs is not asked about.
         """
-        if self.scheme == "http" and not _is_near(self.host):
+        if self.scheme == "http" and not _is_near(self.name):
             raise UsageError(
                 f"{what} would travel unencrypted: {printable(str(self))}",
                 hint=hint or "use https, or a service within the cluster",
@@ -58,8 +68,7 @@ def _is_near(host: str) -> bool:
         # inet_aton, as the resolver: 2130706433 and 127.1 are addresses, too.
         address = ipaddress.ip_address(host if ":" in host else socket.inet_aton(host))
     except (OSError, ValueError):
-        name = host.rstrip(".")
-        return "." not in name or name.endswith(_NEAR)
+        return "." not in host or host.endswith(_NEAR)
     return not (getattr(address, "ipv4_mapped", None) or address).is_global
 
 
@@ -77,14 +86,49 @@ def split_url(url: str) -> tuple[Origin, str]:
     try:
         parts = urlsplit(url)
         port = parts.port
+        host = _spelled(parts.hostname or "")
     except ValueError as error:
         raise UsageError(f"{redact(url)} is not a URL") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not host:
         raise UsageError(f"{redact(url)} is not an http or https URL")
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if parts.query:
         target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
-    return Origin(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)), target
+    return Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80)), target
+
+
+def host_and_port(authority: str) -> tuple[str, int | None]:
+    """The host and the port of an authority as rules and logins compare them: in one spelling, without a dot at the end.
+
+    What is no host stays as it is, in lower case.
+    """
+    text = authority.rpartition("@")[2].lower()
+    host, colon, port = text.rpartition(":")
+    # An IPv6 address has a port only behind its brackets.
+    if not colon or (":" in host and not host.endswith("]")):
+        host, port = text, ""
+    try:
+        return _named(_spelled(host.removeprefix("[").removesuffix("]"))), int(port) if port else None
+    except ValueError:
+        return text, None
+
+
+def _spelled(host: str) -> str:
+    """One spelling of a host in lower case: names in ASCII (RFC 3490), IPv6 addresses short; ``ValueError`` if it is none."""
+    if not host.isascii():
+        return host.encode("idna").decode()
+    if ":" not in host:
+        return host
+    import ipaddress
+
+    address, _, zone = host.partition("%")
+    # RFC 6874, 2: in a URI, the percent sign before a zone is encoded.
+    zone = zone.removeprefix("25") or zone
+    return ipaddress.IPv6Address(address).compressed + (f"%{zone}" if zone else "")
+
+
+def _named(host: str) -> str:
+    return host.partition("%")[0] if ":" in host else host.removesuffix(".")
 
 
 def endpoint_origin(url: str, variable: str) -> Origin:

@@ -199,7 +199,7 @@ class GoogleCredentials:
     def _fetch_subject_token(self, source: "_Fields") -> str:
         url = source.text("url")
         origin, _ = split_url(url)
-        local = origin.host in _THIS_MACHINE or origin.host in _METADATA_ADDRESSES
+        local = origin.name in _THIS_MACHINE or origin.name in _METADATA_ADDRESSES
         origin.refuse_in_clear(f"the subject token of {source.where}")
         http = self._http.direct(connect_s=2.0, stall_s=10.0, retry=self._http.retry) if local else self._http
         headers = [(name, str(value)) for name, value in source.below("headers").document.items()]
@@ -316,8 +316,8 @@ class _Fields:
             origin, _ = split_url(url)
         except UsageError as error:
             raise UsageError(f"{name} of the Google credentials in {printable(self.where)} is not a URL") from error
-        is_googles = origin.host.endswith(".googleapis.com") or origin.host == "accounts.google.com"
-        if origin.host not in _THIS_MACHINE and not (is_googles and origin.scheme == "https" and origin.port == 443):
+        is_googles = origin.name.endswith(".googleapis.com") or origin.name == "accounts.google.com"
+        if origin.name not in _THIS_MACHINE and not (is_googles and origin.scheme == "https" and origin.port == 443):
             raise UsageError(
                 f"{name} of the Google credentials in {printable(self.where)} leads to {printable(str(origin))},"
                 " which is not Google's",

@@ -112,7 +112,7 @@ class Authorization:
                 hint="the registry's configuration is wrong, or this is not the registry",
             )
         service, _ = split_url(realm)
-        http = self._own if service == self._origin else self._http
+        http = self._own if service.bare == self._origin.bare else self._http
         if not self.login.is_anonymous:
             self._refuse_in_clear(service)
         form = {"service": challenge.get("service", ""), "scope": f"repository:{self._repository}:pull"}

@@ -15,6 +15,7 @@ from lading.credentials import Secret
 from lading.disk import read_secret_file
 from lading.documents import read_json
 from lading.errors import UsageError
+from lading.origin import host_and_port
 from lading.settings.oci import Oci
 from lading.settings.variables import is_for, why_withheld
 from lading.uri import printable
@@ -67,7 +68,10 @@ def _find_in_configuration(settings: Oci, host: str, repository: str) -> Login:
 
 def canonical_host(host: str) -> str:
     """One name for each registry."""
-    return DOCKER_HUB if host.lower() in _DOCKER_HUB_NAMES else host.lower()
+    name, port = host_and_port(host)
+    name = f"[{name}]" if ":" in name else name
+    name = f"{name}:{port}" if port else name
+    return DOCKER_HUB if name in _DOCKER_HUB_NAMES else name
 
 
 def _parsed(text: str, what: str) -> Mapping[str, Any]:

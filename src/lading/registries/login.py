@@ -59,7 +59,7 @@ class Clients(NamedTuple):
 
     def to(self, url: str) -> HttpClient:
         """The client for ``url``."""
-        return self.own if split_url(url)[0] == self.origin else self.elsewhere
+        return self.own if split_url(url)[0].bare == self.origin.bare else self.elsewhere
 
 
 def open_login(entry: RegistryEntry, settings: Settings, clients: Clients) -> Login:
@@ -160,7 +160,7 @@ class _Oidc:
             secure = urlsplit(found).scheme == "https"
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Unsupported(f"{what} names no token endpoint", hint="give its token_url") from error
-        if not secure and split_url(found)[0] != split_url(issuer)[0]:
+        if not secure and split_url(found)[0].bare != split_url(issuer)[0].bare:
             raise NotAllowed(f"{what} names a token endpoint that is not https", hint="give its token_url")
         return str(found)
 

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lading.errors import UsageError
+from lading.origin import host_and_port
 from lading.settings.section import errors_name, refuse_unknown
 from lading.settings.storage import check_value, rule_values
 from lading.settings.variables import Variables
@@ -73,8 +74,10 @@ def _covers(prefix: ModelURI, uri: ModelURI) -> bool:
     return not folder or uri.path == folder or uri.path.startswith(f"{folder}/")
 
 
-def _host(uri: ModelURI) -> str:
-    return (uri.authority or "").rpartition("@")[2].lower()
+def _host(uri: ModelURI) -> tuple[str, int | None]:
+    host, port = host_and_port(uri.authority or "")
+    default = 80 if uri.scheme.lower().endswith("http") else 443
+    return host, None if port == default else port
 
 
 def rule_for(rules: tuple[CredentialRule, ...], uri: ModelURI) -> CredentialRule | None:

@@ -18,12 +18,14 @@ STORAGE_KEYS = {
 
 
 def read_headers(variables: Variables, host: str, port: int | None) -> list[tuple[str, str]]:
-    """The headers for exactly this host, of any port or of this one.
+    """The headers for exactly this host, with or without a dot at its end, of any port or of this one.
 
     KServe's ``<host>-headers``, a JSON object; else what ``https-host`` says that ``headers``,
     ``https-username`` and ``https-password`` are for.
     """
-    known = [f"{host}:{port}", host] if port else [host]
+    bare = host.removesuffix(".")
+    hosts = (bare, f"{bare}.")
+    known = [f"{name}:{port}" for name in hosts if port] + list(hosts)
     for name in known:
         text = variables.get(f"{name}-headers")
         if text:

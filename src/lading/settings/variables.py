@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lading.credentials import Secret
 from lading.errors import UsageError
+from lading.origin import host_and_port
 from lading.uri import printable
 
 # lading's own; docs/configuration.md says what each means.
@@ -144,8 +145,9 @@ def is_true(text: str, name: str) -> bool:
 
 def is_for(named: str, authority: str, default_port: int) -> bool:
     """Whether ``named`` (``host``, ``host:port``; "" is any) covers the host of a URI, ``host`` or ``host:port``."""
-    host, port = re.findall(r"^(.*?)(?::(\d+))?$", authority.lower())[0]
-    return named.lower() in ("", host, f"{host}:{port or default_port}")
+    host, port = host_and_port(named)
+    found, found_port = host_and_port(authority)
+    return not named or (host == found and port in (None, found_port or default_port))
 
 
 def why_withheld(family: str, host: str) -> str:

@@ -14,6 +14,7 @@ from lading.errors import Unsupported
 from lading.http_client import HttpClient
 from lading.manifest import Digest, File, Manifest
 from lading.near import did_you_mean
+from lading.origin import host_and_port
 from lading.registries.reference import SCHEMES as NAMES
 from lading.settings import Settings
 from lading.spans import Span
@@ -179,7 +180,7 @@ def _place(uri: ModelURI, settings: Settings) -> str:
     """Where the source for ``uri`` is defined: by its scheme; some hosts and paths of https have their own."""
     scheme = uri.scheme.lower()
     if scheme in ("http", "https"):
-        host = (uri.authority or "").rpartition("@")[2].partition(":")[0].lower()
+        host, _ = host_and_port(uri.authority or "")
         found = next((place for suffix, place in _HOSTS.items() if host.endswith(suffix)), None)
         if found is not None:
             return found

@@ -32,7 +32,7 @@ from lading.http_client import Answer, Headers, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
-from lading.origin import split_url
+from lading.origin import host_and_port, split_url
 from lading.settings import Settings
 from lading.settings.azure import read_azure, service_url
 from lading.sources import Sink
@@ -112,7 +112,7 @@ class _AzureSource(ABC):
         asked = [pair for pair in (uri.query or "").split("&") if pair]
         if asked and (any(map(_NOT_OF_A_SAS.match, asked)) or not any(pair.startswith("sig=") for pair in asked)):
             raise Unsupported(f"the query of {uri.redacted()} is not a SAS", hint="snapshots and versions are not read")
-        host = (root.hostname or "").lower()
+        host, _ = host_and_port(root.netloc)
         self._base = f"{root.scheme}://{root.netloc}"
         self._origin, _ = split_url(self._base)
         self._root = f"{root.path}/{self._container}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, NoReturn
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from lading.documents import read_json
 from lading.errors import (
@@ -28,7 +28,7 @@ from lading.http_client import Answer, HttpClient, status_error
 from lading.kerberos import Kerberos
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
-from lading.origin import split_url
+from lading.origin import host_and_port, split_url
 from lading.settings import Network, Settings
 from lading.settings.hdfs import Hdfs, read_hdfs
 from lading.sources import Sink
@@ -266,7 +266,7 @@ class HdfsSource:
             asked["doas"] = hdfs.proxy_user
         headers = [(name, value.reveal()) for name, value in hdfs.headers]
         if self._kerberos and not hdfs.delegation_token:
-            headers.append(self._kerberos.authorization(urlsplit(namenode).hostname or ""))
+            headers.append(self._kerberos.authorization(split_url(namenode)[0].name))
         url = f"{namenode}/webhdfs/v1{quote(path or '/', safe='/~')}?{urlencode(asked)}"
         try:
             answer = self._http.open("GET", url, headers)
@@ -324,8 +324,8 @@ def _namenodes_and_names(uri: ModelURI, hdfs: Hdfs) -> tuple[tuple[str, ...], li
     path = uri.path + ("" if uri.fragment is None else f"#{uri.fragment}")
     namenodes = hdfs.namenodes
     if ":" in authority:
-        host = _host(f"http://{authority}")
-        if namenodes and host not in map(_host, namenodes):
+        host, _ = host_and_port(authority)
+        if namenodes and host not in [split_url(namenode)[0].name for namenode in namenodes]:
             raise UsageError(
                 f"{uri.redacted()} names another host than HDFS_NAMENODE does", hint="leave the host out: hdfs://path"
             )
@@ -342,13 +342,6 @@ def _namenodes_and_names(uri: ModelURI, hdfs: Hdfs) -> tuple[tuple[str, ...], li
     if "." in names or ".." in names:
         raise UsageError(f"{uri.redacted()} has a '.' or '..' in its path")
     return namenodes, names
-
-
-def _host(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
 
 
 def _network(network: Network, hdfs: Hdfs) -> Network:

@@ -48,7 +48,7 @@ class HttpSource:
     def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
         try:
             parts = urlsplit(str(uri))
-            port = parts.port
+            parts.port  # noqa: B018 - raises, too
         except ValueError as error:
             raise UsageError(f"{uri.redacted()} is not a URL", hint="look at its host and port") from error
         user, at, host = parts.netloc.rpartition("@")
@@ -56,10 +56,11 @@ class HttpSource:
         self._uri = uri
         self._shown = uri.redacted()
         self._http = http
-        configured = read_headers(settings.variables, parts.hostname or "", port)
+        origin, _ = split_url(self._url)
+        configured = read_headers(settings.variables, parts.hostname or "", origin.port)
         self.credential_kind = "configured headers" if configured else "anonymous"
         if configured:
-            split_url(self._url)[0].refuse_in_clear("the headers for this host")
+            origin.refuse_in_clear("the headers for this host")
         if at:
             # Who writes them behind http:// has said so.
             configured = [(name, value) for name, value in configured if name.lower() != "authorization"]

@@ -268,7 +268,7 @@ def _entry(uri: ModelURI, settings: Settings) -> RegistryEntry:
 
 def _is_at(url: str, authority: str) -> bool:
     try:
-        return split_url(url)[0] == split_url(f"{urlsplit(url).scheme}://{authority}")[0]
+        return split_url(url)[0].bare == split_url(f"{urlsplit(url).scheme}://{authority}")[0].bare
     except (UsageError, ValueError):
         return False
 

@@ -40,7 +40,7 @@ _DOCKER_HUB_HOST = "registry-1.docker.io"
 
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests, and the
 # patterns of https://pkg.go.dev/github.com/distribution/reference.
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\.?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 _NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
     rf"/(?P<repository>{_NAME}(?:/{_NAME})*)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}))?(?:@(?P<digest>[a-z0-9]+:[0-9a-f]+))?"
@@ -119,7 +119,7 @@ class OciSource:
         self._insecure = oci.insecure
         self._http = http.without_tls_checks() if oci.insecure else http
         self._checked = http
-        self._host = _DOCKER_HUB_HOST if host == DOCKER_HUB else host
+        self._host = _DOCKER_HUB_HOST if host == DOCKER_HUB else uri.authority
         self._login = find_login(oci, host, repository)
         self._connected: tuple[str, Authorization] | None = None
 
@@ -280,7 +280,7 @@ class OciSource:
                 raise Unsupported(
                     error.message, hint="a registry without TLS needs KSERVE_OCI_INSECURE_REGISTRY=true"
                 ) from error
-            if answer.head.status in (401, 403) and split_url(answer.url)[0] != split_url(base)[0]:
+            if answer.head.status in (401, 403) and split_url(answer.url)[0].bare != split_url(base)[0].bare:
                 # Storage that the registry redirects to: its challenge is not the registry's, and gets no login.
                 with answer:
                     raise status_error(answer.head, what)

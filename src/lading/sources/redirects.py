@@ -40,6 +40,6 @@ class Redirects:
             self._signed.pop(file.path, None)
         with self._http.open("GET", url, [*credentials, *headers]) as answer:
             # A place at the same host may want the credentials: it is asked for each time.
-            if answer.head.status == 206 and split_url(answer.url)[0] != split_url(url)[0]:
+            if answer.head.status == 206 and split_url(answer.url)[0].bare != split_url(url)[0].bare:
                 self._signed[file.path] = answer.url
             yield answer

@@ -213,7 +213,7 @@ class GitSource:
             return False
         url = self._lfs_url(tree)
         # What a repository names is its authors' word: only the repository's own server gets credentials.
-        is_own = split_url(url)[0] == split_url(self._url)[0]
+        is_own = split_url(url)[0].bare == split_url(self._url)[0].bare
         self._lfs = LfsServer(url, self._headers if is_own else [], self._http)
         return self._lfs.find(self._pointers)
 
@@ -227,7 +227,7 @@ class GitSource:
         url = configured_url(self._held().read(node.object_id, BLOB, _LFS_CONFIG_BYTES))
         if not url:
             return own
-        if split_url(url)[0] != split_url(own)[0] and not url.startswith("https://"):
+        if split_url(url)[0].bare != split_url(own)[0].bare and not url.startswith("https://"):
             raise UsageError(f"{self._shown} has its Git LFS objects at an unencrypted URL on another host")
         return url.rstrip("/")
 
