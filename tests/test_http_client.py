@@ -29,6 +29,7 @@ from lading.origin import Origin, split_url
 from lading.retry import Retry
 from lading.settings import Limits, Network
 from servers import faulty_http
+from servers.dead_addresses import Resolver
 from servers.faulty_http import ALWAYS, Answer, FaultyServer, cut, stall
 
 
@@ -113,6 +114,18 @@ def client(clock):
         yield make
 
 
+@pytest.fixture
+def resolve(monkeypatch):
+    """Give hosts addresses: ``resolve(models_test=["127.0.0.1"])``."""
+
+    def give(**addresses: list[str]) -> Resolver:
+        resolver = Resolver(**addresses)
+        monkeypatch.setattr(socket, "getaddrinfo", resolver)
+        return resolver
+
+    return give
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -151,6 +164,11 @@ HELLO = Answer(body=b"hello")
         ("https://H:8443/a?b=c#d", Origin("https", "h", 8443), "/a?b=c"),
         ("http://u:p@h/", Origin("http", "h", 80), "/"),
         ("http://[::1]:9000/a", Origin("http", "::1", 9000), "/a"),
+        ("http://[2001:DB8:0::0010]/", Origin("http", "2001:db8::10", 80), "/"),
+        ("http://[fe80::1%25eth0]/", Origin("http", "fe80::1%eth0", 80), "/"),
+        ("http://[fe80::1%eth0]/", Origin("http", "fe80::1%eth0", 80), "/"),
+        ("https://b\u00dccher.example:443/", Origin("https", "xn--bcher-kva.example", 443), "/"),
+        ("https://minio.example.:9000/a", Origin("https", "minio.example.", 9000), "/a"),
         ("http://h/a b", Origin("http", "h", 80), "/a%20b"),
         ("http://h/a%20b%2Fc", Origin("http", "h", 80), "/a%20b%2Fc"),
         ("http://h/ü", Origin("http", "h", 80), "/%C3%BC"),
@@ -223,6 +241,20 @@ def test_a_wrong_url_is_told_without_its_password() -> None:
         ("fd00::/8", "http://[fd00::5]", True),
         ("2001:db8:0:0:0:0:0:10", "http://[2001:db8:0:0:0:0:0:10]", True),
         ("localhost", "http://localhost:5000", True),
+        ("svc.cluster.local.", "https://minio.models.svc.cluster.local", True),
+        ("svc.cluster.local", "https://minio.models.svc.cluster.local.", True),
+        (".svc.cluster.local.", "http://minio.models.svc.cluster.local.:9000", True),
+        ("minio.example.:9000", "http://minio.example:9000", True),
+        ("minio.example:9000", "http://minio.example.:9001", False),
+        ("*.example.com", "http://www.example.com", True),
+        ("*.example.com", "http://notexample.com", False),
+        (".", "http://example.com.", False),
+        ("b\u00fccher.example", "http://xn--bcher-kva.example", True),
+        ("xn--bcher-kva.example", "http://b\u00dccher.example", True),
+        ("2001:DB8::0010", "http://[2001:db8:0:0:0:0:0:10]", True),
+        ("[2001:db8::10]:80", "http://[2001:db8:0::10]", True),
+        ("fe80::1", "http://[fe80::1%25eth0]", True),
+        ("fe80::/10", "http://[fe80::1%25eth0]", True),
     ],
 )
 def test_no_proxy_is_read_as_other_programs_read_it(rule: str, url: str, excluded: bool) -> None:
@@ -349,6 +381,15 @@ def test_another_port_is_another_origin_and_the_same_one_keeps_its_credentials(r
     assert [request.headers["authorization"] for request in server.requests] == ["mine", "mine"]
 
 
+def test_credentials_follow_a_redirect_to_the_same_host_with_a_dot(running, client, resolve) -> None:
+    resolve(models_test=["127.0.0.1"])
+    server = running(FaultyServer(host="models.test"))
+    server.routes["/moved"] = lambda request: HELLO
+    server.routes["/"] = lambda request: Answer(302, {"Location": server.url.replace("test:", "test.:") + "/moved"})
+    assert client().fetch("GET", f"{server.url}/", [("Authorization", "mine")])[1] == b"hello"
+    assert [request.headers["authorization"] for request in server.requests] == ["mine", "mine"]
+
+
 def test_a_redirect_from_https_to_http_is_refused(running, client, tls, bundle) -> None:
     plain = running(serving(HELLO))
     secure = running(redirecting(f"{plain.url}/moved", tls=tls))
@@ -383,6 +424,24 @@ def test_see_other_turns_a_post_into_a_get(running, client) -> None:
 
 
 # ---- certificates --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["models.test", "models.test.", "MODELS.test."])
+def test_a_certificate_and_sni_know_no_dot_at_the_end_of_a_name(
+    running, client, authority, bundle, resolve, form
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("models.test").configure_cert(context)
+    asked: list[str | None] = []
+    context.sni_callback = lambda sock, name, _: asked.append(name)
+    server = running(serving(HELLO, context))
+    resolver = resolve(models_test=["127.0.0.1"])
+    url = f"https://{form}:{server.url.rpartition(':')[2]}"
+    assert client(ca_files=(bundle,)).fetch("GET", url)[1] == b"hello"
+    assert asked == ["models.test"]
+    # The resolver is told that the name is whole; the server gets it as the URL has it (RFC 9110, 7.2).
+    assert resolver.asked == [form.lower()]
+    assert server.requests[0].headers["host"] == url.removeprefix("https://").lower()
 
 
 def test_a_private_ca_is_trusted_when_it_is_given_and_not_otherwise(running, client, tls, bundle) -> None:

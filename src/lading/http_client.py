@@ -26,12 +26,12 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_dial import Dialer, proxy_authorization
+from lading.http_dial import Dialer, proxy_authorization, wants_tls
 from lading.http_wire import Connection, Head, Sink
 from lading.origin import Origin, split_url
 from lading.retry import Retry
 from lading.settings import Limits, Network
-from lading.uri import redact
+from lading.uri import printable, redact
 
 Headers = Sequence[tuple[str, str]]
 
@@ -45,6 +45,14 @@ _MAX_REDIRECTS = 10
 _MAX_RETRY_AFTER_S = 300.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SPENT = re.compile(r";\s*r=0\s*;\s*t=([0-9]{1,9})")
+# What nginx, Go, Apache and Tomcat answer, with the status 400, to HTTP where they speak only TLS.
+_WANTS_TLS = re.compile(
+    rb"plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server"
+    rb"|plain HTTP to an SSL-enabled server|host and port requires TLS",
+    re.IGNORECASE,
+)
+_USER = re.compile("^([^/]*//)[^/]*@")
+_MOST_SHOWN = 500
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
 # may be a credential, whatever its name.
@@ -63,6 +71,7 @@ class Answer:
         self.head = head
         self._connection = connection
         self._release = release
+        self._kept: bytes | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +81,10 @@ class Answer:
 
     def read_into(self, sink: Sink) -> None:
         """Push the body, piece by piece; a piece is valid until ``sink`` returns."""
-        self._connection.read_body(sink)
+        if self._kept is None:
+            self._connection.read_body(sink)
+        elif self._kept:
+            sink(memoryview(self._kept))
 
     def read(self, limit_bytes: int) -> bytes:
         """The whole body; raises ``IntegrityError`` when it is longer than ``limit_bytes``."""
@@ -92,6 +104,11 @@ class Answer:
             return self.read(_ERROR_LIMIT_BYTES)
         except IntegrityError:
             return b""
+
+    def refuses_http(self) -> bool:
+        """Whether the body says that this port wants TLS: no status does.  It can be read afterwards."""
+        self._kept = self.error_body()
+        return _WANTS_TLS.search(self._kept) is not None
 
 
 class HttpClient:
@@ -185,15 +202,16 @@ class HttpClient:
                 except UsageError as error:
                     raise Unsupported(f"{origin} redirects: {error.message}") from error
             if origin.scheme == "https" and following.scheme == "http":
-                raise NotAllowed(f"{origin} redirects to an unencrypted URL ({following})")
-            if following != origin:
+                raise NotAllowed(f"{origin} redirects to an unencrypted URL, {printable(redact(url))}")
+            if following.bare != origin.bare:
                 kept = [(name, value) for name, value in kept if name.lower() in _HARMLESS]
             if answer.head.status == HTTPStatus.SEE_OTHER and method != "HEAD":
                 method, body = "GET", b""
             redirects -= 1
             if not redirects:
                 raise Unsupported(
-                    f"{origin} redirects without end", hint="look at the server: it may want a login, or a cookie"
+                    f"{origin} redirects without end, at last to {printable(redact(url))}",
+                    hint="look at the server: it may want a login, or a cookie",
                 )
 
     def fetch(
@@ -233,7 +251,17 @@ class HttpClient:
             sent += proxy_authorization(proxy)
         sent += headers
         connection, head = self._first_answer(origin, method, target, sent, body)
-        return Answer(url, head, connection, partial(self._give_back, origin))
+        answer = Answer(url, head, connection, partial(self._give_back, origin))
+        if head.status == HTTPStatus.BAD_REQUEST and origin.scheme == "http" and answer.refuses_http():
+            with answer:
+                raise self._wants_tls(origin)
+        return answer
+
+    def _wants_tls(self, origin: Origin) -> LadingError:
+        proxy = self._dialer.proxy_for(origin)
+        if proxy:
+            return wants_tls(f"the proxy {split_url(proxy)[0].authority}", "its URL")
+        return wants_tls(origin.authority, "the URI or endpoint")
 
     def _first_answer(
         self, origin: Origin, method: str, target: str, sent: Headers, body: bytes
@@ -244,6 +272,8 @@ class HttpClient:
                 return connection, connection.request(method, target, sent, body)
             except BaseException as error:
                 self._drop(connection)
+                if origin.scheme == "http" and isinstance(error, Unavailable) and connection.heard_tls:
+                    raise self._wants_tls(origin) from error
                 # The server may close a kept connection at any time.  If not one byte of an
                 # answer came, the request was not seen, and the next connection is as good.  Silence
                 # is another matter: with many kept connections it would be waited for on each.
@@ -303,7 +333,17 @@ def status_error(head: Head, what: str) -> LadingError:
         return Unavailable(name, retry_after_s=_retry_after_s(head))
     if status >= 500:
         return Unavailable(name)
+    if place := leads_to(head):
+        return Unsupported(f"{name}, to {place}", hint="if that is what you mean, name it")
     return Unsupported(name)
+
+
+def leads_to(head: Head) -> str:
+    """Where a redirect leads, as it may be printed: without what could be a secret; "" if it is none."""
+    if head.status not in _REDIRECTS:
+        return ""
+    place = re.split("[?#]", head.get("location"), maxsplit=1)[0]
+    return printable(_USER.sub(r"\1***@", place))[:_MOST_SHOWN]
 
 
 def _phrase(status: int) -> str:

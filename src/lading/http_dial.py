@@ -6,10 +6,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from lading.addresses import Addresses
 from lading.credentials import basic
-from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
 from lading.http_wire import Connection, Stream
-from lading.origin import Origin, split_url
+from lading.origin import Origin, host_and_port, split_url
 from lading.settings import Limits, Network
 from lading.uri import printable
 
@@ -24,6 +25,7 @@ class Dialer:
     def __init__(self, network: Network, limits: Limits) -> None:
         self._network = network
         self._limits = limits
+        self._addresses = Addresses(limits.connect_s)
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._stamps: tuple[tuple[int, int], ...] = ()
@@ -37,11 +39,11 @@ class Dialer:
         sock: Stream = self._tcp(target)
         try:
             if proxy and target.scheme == "https":
-                sock = self._tls(sock, target)
+                sock = self._tls(sock, target, "the proxy's URL")
             if proxy and origin.scheme == "https":
                 self._tunnel(sock, origin, target, proxy)
             if origin.scheme == "https":
-                sock = self._tls(sock, origin)
+                sock = self._tls(sock, origin, "the URI or endpoint")
         except BaseException:
             sock.close()
             raise
@@ -49,7 +51,7 @@ class Dialer:
 
     def _tcp(self, target: Origin) -> socket.socket:
         try:
-            sock = socket.create_connection((target.host, target.port), self._limits.connect_s)
+            sock = self._addresses.connect(target.host, target.port)
         except (socket.gaierror, UnicodeError) as error:
             if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
                 raise Unavailable(f"the name {printable(target.host)} cannot be looked up now") from error
@@ -66,24 +68,27 @@ class Dialer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    def _tls(self, sock: Stream, target: Origin) -> Stream:
+    def _tls(self, sock: Stream, target: Origin, named: str) -> Stream:
+        """TLS with ``target``, which ``named``, in words, has called https."""
         import ssl
 
-        from lading.http_tls import TlsSocket
+        from lading.certificates import not_trusted
+        from lading.http_tls import NotTls, TlsSocket
 
         try:
-            secure = TlsSocket(sock, self._tls_context(), target.host)
+            secure = TlsSocket(sock, self._tls_context(), target.name)
             secure.handshake()
             return secure
         except ssl.SSLCertVerificationError as error:
-            raise NotAllowed(
-                f"the certificate of {target.authority} is not trusted: {error.verify_message}",
-                hint="give its CA by AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
+            raise not_trusted(error, target, self._network.ca_files) from error
+        except NotTls as error:
+            raise Unsupported(
+                f"{target.authority} does not speak TLS", hint=f"should {named} begin with http://?"
             ) from error
         except ssl.SSLError as error:
-            if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL"):
+            if error.reason in ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"):
                 raise Unsupported(
-                    f"{target.authority} does not speak TLS", hint="should the URI or endpoint begin with http://?"
+                    f"{target.authority} speaks no version of TLS that is safe", hint="it needs TLS 1.2 or newer"
                 ) from error
             raise Unavailable(f"the TLS handshake with {target.authority} failed: {error.reason or error}") from error
         except OSError as error:
@@ -91,6 +96,7 @@ class Dialer:
 
     def _tls_context(self) -> "ssl.SSLContext":
         """The context for the files of certificates as they are now: a rotated one is loaded with the next connection."""
+        from lading.certificates import new_context
         from lading.http_tls import stamp
 
         network = self._network
@@ -98,14 +104,19 @@ class Dialer:
         stamps = tuple(map(stamp, files))
         with self._lock:
             if self._context is None or self._stamps != stamps:
-                self._context, self._stamps = _new_tls_context(network), stamps
+                self._context, self._stamps = new_context(network), stamps
             return self._context
 
     def _tunnel(self, sock: Stream, origin: Origin, proxy: Origin, proxy_url: str) -> None:
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        host = f"[{origin.name}]" if ":" in origin.host else origin.host
         target = f"{host}:{origin.port}"
         connection = Connection(sock, bytearray(16 * 1024), self._limits.connect_s, f"the proxy {proxy.authority}")
-        head = connection.request("CONNECT", target, [("Host", target), *proxy_authorization(proxy_url)])
+        try:
+            head = connection.request("CONNECT", target, [("Host", target), *proxy_authorization(proxy_url)])
+        except Unavailable as error:
+            if connection.heard_tls:
+                raise wants_tls(f"the proxy {proxy.authority}", "its URL") from error
+            raise
         if head.status != HTTPStatus.OK:
             kind = NotAllowed if head.status in (403, 407) else Unavailable
             raise kind(f"the proxy {proxy.authority} refuses to connect to {target} ({head.status})")
@@ -121,31 +132,9 @@ class Dialer:
         return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _new_tls_context(network: Network) -> "ssl.SSLContext":
-    import ssl
-
-    from lading.http_tls import load_certificate
-
-    if network.verify_tls:
-        context = ssl.create_default_context()
-    else:
-        # Without the machine's authorities, most of what a context costs.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    # Debian's Python leaves it to OpenSSL's configuration, which need not be there.
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for name in network.ca_files if network.verify_tls else ():
-        try:
-            context.load_verify_locations(cafile=name)
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(
-                f"the CA bundle {printable(name)} cannot be used: {error.strerror or error}",
-                hint="it must be a file of PEM certificates",
-            ) from error
-    if network.client_certificate:
-        load_certificate(context, "the client certificate", network.client_certificate, network.client_key)
-    return context
+def wants_tls(who: str, named: str) -> LadingError:
+    """The error for a port that speaks only TLS, which ``named``, in words, has called http."""
+    return Unsupported(f"{who} speaks only TLS", hint=f"should {named} begin with https://?")
 
 
 def proxy_authorization(proxy_url: str) -> list[tuple[str, str]]:
@@ -164,14 +153,8 @@ def _excludes(rule: str, origin: Origin) -> bool:
         import ipaddress
 
         try:
-            return ipaddress.ip_address(origin.host) in ipaddress.ip_network(rule, strict=False)
+            return ipaddress.ip_address(origin.name) in ipaddress.ip_network(rule, strict=False)
         except ValueError:
             return False
-    name, colon, port = rule.rpartition(":")
-    # An IPv6 address has a port only behind its brackets.
-    if colon and port.isdigit() and (":" not in name or name.endswith("]")):
-        if int(port) != origin.port:
-            return False
-        rule = name
-    rule = rule.lower().lstrip(".").strip("[]")
-    return origin.host == rule or origin.host.endswith(f".{rule}")
+    name, port = host_and_port(rule.removeprefix("*").lstrip("."))
+    return port in (None, origin.port) and (origin.name == name or origin.name.endswith(f".{name}"))

@@ -12,13 +12,17 @@ from collections.abc import Callable
 from typing import cast
 
 from lading.errors import UsageError
-from lading.http_wire import Stream
+from lading.http_wire import Stream, begins_tls
 from lading.uri import printable
 
 # Larger pieces do not stay in the processor's cache until they are decrypted.
 _MOST_RECEIVED_BYTES = 128 << 10
 # RFC 8446, 5.2 and RFC 5246, 6.2.3: the most that one record takes on the wire.
 _MOST_RECORD_BYTES = 5 + (1 << 14) + 2048
+
+
+class NotTls(ssl.SSLError):
+    """The other side does not speak TLS."""
 
 
 class TlsSocket:
@@ -37,18 +41,26 @@ class TlsSocket:
         self._decrypt = cast("Callable[[int, memoryview], int]", self._tls.read)
 
     def handshake(self) -> None:
-        """Agree on keys, and look at the other side's certificate."""
+        """Agree on keys, and look at the other side's certificate; ``NotTls`` if the answer is something else."""
         buffer = memoryview(bytearray(_MOST_RECORD_BYTES))
+        heard = b""
         while True:
             try:
                 self._tls.do_handshake()
                 return
             except ssl.SSLWantReadError:
                 pass
+            except ssl.SSLError as error:
+                # What OpenSSL calls it differs from version to version.
+                if heard and not begins_tls(heard):
+                    raise NotTls(ssl.SSL_ERROR_SSL, "the answer is not TLS") from error
+                raise
             finally:
                 # The next message, or the alert that says why there is none.
                 self._flush()
-            if not self._receive(buffer, 0):
+            count = self._receive(buffer, 0)
+            heard = heard or bytes(buffer[: min(count, 2)])
+            if not count:
                 raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection was closed")
 
     def sendall(self, data: bytes) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlencode
 
 from lading.documents import read_json
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
-from lading.http_client import Answer, Headers, HttpClient, status_error
+from lading.http_client import Answer, Headers, HttpClient, leads_to, status_error
 from lading.http_wire import Head
 from lading.origin import Origin, split_url
 from lading.registries.login import Clients, open_login
@@ -133,8 +133,9 @@ class Service:
 
     def _error(self, head: Head, body: bytes, shown: str) -> LadingError:
         if 300 <= head.status < 400:
+            place = leads_to(head)
             return NotAllowed(
-                f"{shown}: {self.origin} redirects ({head.status}), which is not followed with a credential",
+                f"{shown}: {self.origin} redirects ({head.status}){place and f' to {place}'}, which is not followed with a credential",
                 hint="it may want a login, or its url in the configuration should begin with https://",
             )
         if head.status == 401:
