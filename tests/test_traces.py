@@ -13,6 +13,7 @@ from lading import events
 from lading.cli.main import main
 from lading.errors import Interrupted, LadingError, NotFound
 from lading.otlp import sending
+from lading.settings import Network
 from lading.settings.traces import Traces
 from lading.traces import Trace, traced
 from servers.fake_otlp import FakeOtlp
@@ -159,7 +160,7 @@ def test_an_error_while_bytes_move_is_one_of_the_transfer(run, collector, server
 
 def test_names_that_are_no_unicode_are_escaped(collector):
     wanted = Traces(f"{collector.url}/v1/traces")
-    with sending(wanted, pytest.fail, {}) as send, traced(send, ["/model"], events.ignore) as tell:
+    with sending(wanted, pytest.fail, {}, Network()) as send, traced(send, ["/model"], events.ignore) as tell:
         tell(events.Unverified(1, os.fsdecode(b"a\xff\x1b.bin")))
     assert collector.trace().notes["Unverified"]["lading.example"] == "a\\udcff\\x1b.bin"
 

@@ -8,12 +8,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lading import __version__
 from lading.errors import UsageError
 from lading.events import Listener, NotTraced
+from lading.http_client import HttpClient
 from lading.origin import split_url
+from lading.retry import Retry
+from lading.settings import Limits, Network
 from lading.settings.traces import Traces
 from lading.uri import redact
 
@@ -25,6 +28,7 @@ Attributes = Mapping[str, str | int | float | bool]
 _PROTOCOL = "http/protobuf"
 # One attempt and what it repeats; and all that the end of the process waits for.
 _SEND_S = 1.5
+_LIMIT_BYTES = 256 * 1024
 _PATIENCE_S = 2.0
 # While a collector is away, the newest are kept.
 _MOST_WAITING = 100
@@ -55,16 +59,16 @@ Send = Callable[[Step], None]
 
 
 @contextmanager
-def sending(wanted: Traces | None, listener: Listener, parent: Mapping[str, str]) -> Iterator[Send]:
+def sending(wanted: Traces | None, listener: Listener, parent: Mapping[str, str], network: Network) -> Iterator[Send]:
     """Take traces while the block runs, and wait a little at its end; what goes wrong is told once, and fails nothing.
 
     Without ``wanted`` they go nowhere.  ``parent`` is the trace context that they belong to, by the names of its
-    headers; empty for none.
+    headers; empty for none; ``network`` is how the collector is reached.
     """
     if wanted is None:
         yield lambda _: None
         return
-    outbox = _Outbox(wanted, listener, parent)
+    outbox = _Outbox(wanted, listener, parent, network)
     try:
         yield outbox.put
     finally:
@@ -72,8 +76,8 @@ def sending(wanted: Traces | None, listener: Listener, parent: Mapping[str, str]
 
 
 class _Outbox:
-    def __init__(self, wanted: Traces, listener: Listener, parent: Mapping[str, str]) -> None:
-        self._wanted, self._listener, self._parent = wanted, listener, parent
+    def __init__(self, wanted: Traces, listener: Listener, parent: Mapping[str, str], network: Network) -> None:
+        self._wanted, self._listener, self._parent, self._network = wanted, listener, parent, network
         self._waiting: deque[Step] = deque(maxlen=_MOST_WAITING)
         self._news = threading.Event()
         self._closing = self._failed = False
@@ -119,12 +123,14 @@ class _Outbox:
             self._news.clear()
             while self._waiting:
                 # Not before: loading the SDK takes 0.2 s, in which the delivery would make little headway.
-                collector = collector or _Collector(self._wanted.endpoint, self._parent)
+                collector = collector or _Collector(self._wanted.endpoint, self._parent, self._network)
                 if collector.send(self._waiting.popleft()):
                     self._failed = False
                 else:
                     self._warn(f"{redact(self._wanted.endpoint)} does not take it")
             if self._closing:
+                if collector:
+                    collector.close()
                 return
 
     def _warn(self, why: str, hint: str = "") -> None:
@@ -133,10 +139,57 @@ class _Outbox:
             self._listener(NotTraced(why, hint))
 
 
+class _Response(NamedTuple):
+    """What the exporter looks at in an answer."""
+
+    status_code: int
+    reason: str
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode("utf-8", "replace")
+
+
+class _Session:
+    """What the exporter asks of a session of ``requests``, by the one HTTP client: certificates, proxies and addresses
+    are then as everywhere.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        # The exporter sets them, by its own variables: what is believed beside the machine's authorities, and what is shown.
+        self.verify: bool | str = True
+        self.cert: str | tuple[str, str] = ""
+        self._client: HttpClient | None = None
+
+    def request(
+        self, *, method: str, url: str, headers: Mapping[str, str], data: bytes, timeout: float, allow_redirects: bool
+    ) -> _Response:
+        with self._http(timeout).open(method, url, list(headers.items()), body=data, redirects=0) as answer:
+            head, body = answer.head, answer.read(_LIMIT_BYTES)
+        return _Response(head.status, "", head.headers, body)
+
+    def _http(self, timeout_s: float) -> HttpClient:
+        if self._client is None:
+            certificate, key = (self.cert, "") if isinstance(self.cert, str) else self.cert
+            network = self._network._replace(client_certificate=certificate, client_key=key)
+            if isinstance(self.verify, str):
+                network = network._replace(ca_files=(*network.ca_files, self.verify))
+            limits = Limits(connect_s=timeout_s, stall_s=timeout_s)
+            self._client = HttpClient(network, limits, Retry(threading.Event()), buffer_bytes=_LIMIT_BYTES)
+        return self._client
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
 class _Collector:
     """The SDK, without its globals: spans are made when all of them have ended, and sent at once."""
 
-    def __init__(self, endpoint: str, parent: Mapping[str, str]) -> None:
+    def __init__(self, endpoint: str, parent: Mapping[str, str], network: Network) -> None:
         import logging
 
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -158,7 +211,8 @@ class _Collector:
         self._ended = InMemorySpanExporter()
         provider.add_span_processor(SimpleSpanProcessor(self._ended))
         self._tracer = provider.get_tracer("lading", __version__)
-        self._exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_SEND_S)
+        session: Any = _Session(network)
+        self._exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_SEND_S, session=session)
         self._parent = TraceContextTextMapPropagator().extract(dict(parent))
 
     def send(self, step: Step) -> bool:
@@ -169,6 +223,9 @@ class _Collector:
         spans = self._ended.get_finished_spans()
         self._ended.clear()
         return not spans or self._exporter.export(spans) is SpanExportResult.SUCCESS
+
+    def close(self) -> None:
+        self._exporter.shutdown()
 
     def _span(self, step: Step, context: "Context") -> None:
         from opentelemetry.trace import Status, StatusCode, set_span_in_context

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     warn_of_variables(settings)
     wanted = read_traces(settings.variables)
     # It outlives whatever started it: a turn is no part of that one's trace.
-    with sending(wanted, reporter_of(""), parent={}) as send:
+    with sending(wanted, reporter_of(""), {}, settings.network) as send:
         agent = Agent(load, reporter_of, arguments.environ, send=send)
         if not agent.settings.deliveries:
             raise UsageError(

@@ -47,7 +47,8 @@ def tracing(settings: "Settings", uris: Sequence[str], listener: events.Listener
     from lading.otlp import sending
     from lading.traces import traced
 
-    with sending(wanted, listener, read_parent(settings.variables)) as send, traced(send, uris, listener) as heard:
+    parent = read_parent(settings.variables)
+    with sending(wanted, listener, parent, settings.network) as send, traced(send, uris, listener) as heard:
         yield heard
 
 
