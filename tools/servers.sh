@@ -16,6 +16,7 @@ debian unzip unzip
 debian zstd pzstd
 debian xz-utils xz
 debian bzip2 bzip2
+debian curl curl
 debian git git
 debian git-lfs git-lfs
 debian fcgiwrap fcgiwrap

@@ -1,9 +1,15 @@
-"""A private certificate authority and what it has signed."""
+"""A private certificate authority and what it has signed; and certificates with everything that can be wrong with them."""
 
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 
 
 class Authority:
@@ -33,3 +39,56 @@ class Authority:
         for place, blob in zip(places, (certificate.cert_chain_pems[0], certificate.private_key_pem), strict=True):
             place.write_bytes(blob.bytes())
         return str(places[0]), str(places[1])
+
+
+class Signed(NamedTuple):
+    """A certificate and its key; it may sign others."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def server_context(self, folder: Path, *above: "Signed") -> ssl.SSLContext:
+        """What a server needs that shows this certificate, and those ``above`` it."""
+        key = self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        place = folder / "server.pem"
+        place.write_bytes(b"".join([key, self.pem, *(each.pem for each in above)]))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # Also what nobody should show.
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        context.load_cert_chain(place)
+        return context
+
+
+def signed(
+    name: str,
+    by: Signed | None = None,
+    *extensions: x509.ExtensionType,
+    critical: bool = False,
+    bits: int = 0,
+    days: tuple[int, int] = (-1, 1),
+) -> Signed:
+    """A certificate with exactly these extensions, signed by another one or by itself.
+
+    It is valid between so many ``days`` from now on; its key is one of RSA with ``bits``, else of an elliptic curve.
+    """
+    key = rsa.generate_private_key(65537, bits) if bits else ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    begins, ends = (datetime.now(UTC) + timedelta(days=day) for day in days)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(by.certificate.subject if by else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical)
+    return Signed(builder.sign(by.key if by else key, hashes.SHA256()), key)

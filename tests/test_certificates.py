@@ -1,0 +1,117 @@
+"""Which certificates are believed: what curl believes, whichever Python it is; and why one is not, in words that help."""
+
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lading.certificates import not_trusted
+from lading.errors import NotAllowed, UsageError
+from lading.http_client import HttpClient
+from lading.origin import Origin
+from lading.retry import Retry
+from lading.settings import Limits, Network
+from servers.certificate_cases import BELIEVED, REFUSED, Case
+from servers.certificates import Authority, signed
+from servers.faulty_http import Answer, FaultyServer
+
+
+@pytest.fixture(params=["as it is", "as Python 3.13"], autouse=True)
+def _python(request, monkeypatch):
+    """Python 3.13 checks what older ones do not, and not until then were certificates trusted that are no roots."""
+    if request.param == "as Python 3.13":
+        plain = ssl.create_default_context
+
+        def strict() -> ssl.SSLContext:
+            context = plain()
+            context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+            return context
+
+        monkeypatch.setattr(ssl, "create_default_context", strict)
+
+
+def ask(case: Case) -> bytes:
+    http = HttpClient(Network(ca_files=(case.bundle,)), Limits(connect_s=5.0), Retry(threading.Event(), attempts=1))
+    with FaultyServer(case.server, "localhost") as server:
+        server.routes["/"] = lambda request: Answer(body=b"hello")
+        try:
+            return http.fetch("GET", server.url)[1]
+        finally:
+            http.close()
+
+
+@pytest.mark.parametrize("make", BELIEVED.values(), ids=BELIEVED)
+def test_what_curl_believes_is_believed(make: Callable[[Path], Case], tmp_path: Path) -> None:
+    assert ask(make(tmp_path)) == b"hello"
+
+
+@pytest.mark.parametrize(("make", "words"), REFUSED.values(), ids=REFUSED)
+def test_each_cause_has_a_hint_of_its_own(make: Callable[[Path], Case], words: str, tmp_path: Path) -> None:
+    with pytest.raises(NotAllowed, match=r"the certificate of localhost:[0-9]+ is not trusted") as caught:
+        ask(make(tmp_path))
+    assert words in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (23, "has revoked it"),
+        (64, "subjectAltName"),
+        (7, "another CA has the same name"),
+        (68, "too weak"),
+        (13, "malformed"),
+        (1, "openssl s_client -showcerts -connect h.example:8443"),
+        (4711, "openssl s_client -showcerts -connect h.example:8443"),
+    ],
+)
+def test_a_cause_is_known_by_its_number_whatever_openssl_calls_it(code: int, words: str) -> None:
+    error = ssl.SSLCertVerificationError(1, "")
+    error.verify_code, error.verify_message = code, "in other words"
+    told = not_trusted(error, Origin("https", "h.example.", 8443), [])
+    assert "in other words" in told.message
+    assert words in told.hint
+
+
+def _with(text: bytes) -> Callable[[Path], None]:
+    return lambda place: place.write_bytes(text)
+
+
+def _der(place: Path) -> None:
+    place.write_bytes(ssl.PEM_cert_to_DER_cert(signed("Root").pem.decode()))
+
+
+def _cut(place: Path) -> None:
+    place.write_bytes(signed("Root").pem + signed("Root").pem[:-60])
+
+
+@pytest.mark.parametrize(
+    ("write", "reason", "hint"),
+    [
+        (lambda place: None, "cannot be read: No such file", "mounted"),
+        (Path.mkdir, "cannot be read: Is a directory", "not a folder"),
+        (_with(b""), "is empty", "fills it"),
+        (_with(b" \n"), "is empty", "fills it"),
+        (_with(b"no certificate"), "holds no certificate", "PEM"),
+        (_with(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "holds no certificate", "PEM"),
+        (_with(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "holds a damaged", "whole"),
+        (_cut, "holds a damaged", "whole"),
+        (_der, "is in DER", "openssl x509 -inform der"),
+    ],
+    ids=["missing", "folder", "empty", "blank", "text", "key", "damaged", "cut", "DER"],
+)
+def test_a_bundle_that_cannot_be_used_is_told_with_what_is_wrong(
+    write: Callable[[Path], object], reason: str, hint: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "given.pem")
+    with pytest.raises(UsageError, match=f"given.pem {reason}") as caught:
+        ask(Case(Authority(tmp_path).server_context("localhost"), str(tmp_path / "given.pem")))
+    assert hint in caught.value.hint
+
+
+def test_a_bundle_of_which_one_ca_has_expired_holds_for_the_others(tmp_path: Path) -> None:
+    case = BELIEVED["no key identifiers and no key usage"](tmp_path)
+    bundle = Path(case.bundle)
+    bundle.write_bytes(signed("Old", None, days=(-9, -1)).pem + bundle.read_bytes())
+    assert ask(case) == b"hello"
