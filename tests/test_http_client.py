@@ -1,11 +1,13 @@
 """The one HTTP client: redirects, proxies, certificates, connections that are kept."""
 
 import base64
+import re
 import socket
 import socketserver
 import ssl
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +24,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_client import HttpClient, status_error
+from lading.http_client import HttpClient, leads_to, status_error
 from lading.http_dial import _excludes
 from lading.http_wire import Head
 from lading.origin import Origin, split_url
@@ -412,6 +414,43 @@ def test_a_redirect_to_itself_ends(running, client) -> None:
     assert len(server.requests) <= 12
 
 
+def test_a_loop_says_where_it_went_without_what_may_be_secret(running, client) -> None:
+    server = running(FaultyServer(host="localhost"))
+    server.routes["/b"] = lambda request: Answer(307, {"Location": "/a?sig=s3cret"})
+    server.routes["/a"] = lambda request: Answer(308, {"Location": f"{server.url.replace('//', '//u:s3cret@')}/b"})
+    with pytest.raises(Unsupported, match=r"redirects without end, at last to http://\S+/(a\?sig=\*\*\*|b)$") as caught:
+        client().fetch("GET", f"{server.url}/a")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://new.example/models/llm", "https://new.example/models/llm"),
+        ("/models/llm", "/models/llm"),
+        ("//new.example/a", "//new.example/a"),
+        ("https://new.example/a?X-Amz-Signature=s3cret#s3cret", "https://new.example/a"),
+        ("/login?next=s3cret", "/login"),
+        ("https://user:s3cret@new.example/a", "https://***@new.example/a"),
+        ("//user:s3cret@new.example/a", "//***@new.example/a"),
+        ("HTTPS:\\\\new.example", "HTTPS:\\\\new.example"),
+        ("https://new.example/\x1b[2J", "https://new.example/\\x1b[2J"),
+        ("mailto:x?s3cret", "mailto:x"),
+    ],
+)
+def test_a_redirect_that_is_not_followed_says_where_it_leads(status: int, location: str, shown: str) -> None:
+    error = status_error(Head(status, {"location": location}), "s3://bucket/model")
+    assert isinstance(error, Unsupported)
+    assert re.fullmatch(rf"s3://bucket/model answered {status} [A-Za-z ]+, to {re.escape(shown)}", error.message)
+    assert error.hint
+
+
+@pytest.mark.parametrize("head", [Head(301, {}), Head(304, {"location": "/a"}), Head(201, {"location": "/a"})])
+def test_what_is_no_redirect_leads_nowhere(head: Head) -> None:
+    assert leads_to(head) == ""
+
+
 def test_who_wants_no_redirect_gets_the_answer_itself(running, client) -> None:
     server = running(redirecting("/moved"))
     assert client().fetch("GET", server.url, redirects=0)[0].status == 302
@@ -474,11 +513,127 @@ def test_a_ca_bundle_that_cannot_be_used_is_a_usage_error_and_no_default_trust(
         client(ca_files=(str(tmp_path / "bad.pem"),)).fetch("GET", server.url)
 
 
-def test_a_server_that_speaks_no_tls_is_told_with_a_hint(running, client) -> None:
+@contextmanager
+def saying(*texts: bytes, leave: bool = True) -> Iterator[int]:
+    """A port at which every connection is told these texts after its first bytes, whatever they are."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        done = threading.Event()
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(65536)
+                        for text in texts:
+                            connection.sendall(text)
+                        if not leave:
+                            done.wait(10)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            done.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+PLAIN_ANSWERS = [
+    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.0 400 Bad request syntax\r\n\r\n<html>",
+    b"SSH-2.0-OpenSSH_9.2p1\r\n",
+    b"-ERR unknown command\r\n",
+    b"<?xml version='1.0'?>",
+    b"\x00\x00\x00",
+    b"\x15HTTP",
+    b"H",
+]
+
+
+@pytest.mark.parametrize("answer", PLAIN_ANSWERS)
+@pytest.mark.parametrize("leave", [True, False])
+def test_a_server_that_speaks_no_tls_is_told_with_a_hint(client, answer, leave) -> None:
+    with saying(answer, leave=leave) as port, pytest.raises(Unsupported, match="does not speak TLS") as caught:
+        client(attempts=1).fetch("GET", f"https://127.0.0.1:{port}/")
+    assert caught.value.hint == "should the URI or endpoint begin with http://?"
+
+
+def test_a_real_server_without_tls_is_told_with_a_hint(running, client) -> None:
     server = running(serving(HELLO))
-    with pytest.raises(Unsupported, match="does not speak TLS") as caught:
+    with pytest.raises(Unsupported, match="does not speak TLS"):
         client().fetch("GET", server.url.replace("http:", "https:"))
-    assert "http://" in caught.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_speaks_no_tls_is_told_with_a_hint_about_its_own_url(client, scheme) -> None:
+    with saying(PLAIN_ANSWERS[0]) as port:
+        http = client(**{f"{scheme}_proxy": f"https://127.0.0.1:{port}"}, attempts=1)
+        with pytest.raises(Unsupported, match=f"127.0.0.1:{port} does not speak TLS") as caught:
+            http.fetch("GET", f"{scheme}://models.test/")
+    assert caught.value.hint == "should the proxy's URL begin with http://?"
+
+
+@pytest.mark.parametrize("hang_up", ["at once", "after the request"])
+def test_who_says_nothing_at_all_may_want_tls_or_speak_none(client, hang_up) -> None:
+    with saying(*([b""] if hang_up == "after the request" else [])) as port:
+        for scheme, other in (("http", "https"), ("https", "http")):
+            with pytest.raises(Unavailable) as caught:
+                client(attempts=1).fetch("GET", f"{scheme}://127.0.0.1:{port}/")
+            assert f"the URI or endpoint should begin with {other}://" in caught.value.hint
+
+
+def _with_body(status: str, body: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+# RFC 8446, 6: an alert in a record; handshake_failure, protocol_version, unexpected_message, decode_error.
+ALERTS = [bytes([21, 3, minor, 0, 2, 2, what]) for minor, what in ((1, 40), (3, 70), (3, 10), (0, 50))]
+WANT_TLS = [
+    # As nginx, Go, Apache and Tomcat have it.
+    _with_body("400 Bad Request", "<center>The plain HTTP request was sent to HTTPS port</center>"),
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+    _with_body("400 Bad Request", "Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />"),
+    _with_body("400 ", "Bad Request\nThis combination of host and port requires TLS.\n"),
+    *ALERTS,
+]
+
+
+@pytest.mark.parametrize("answer", WANT_TLS)
+@pytest.mark.parametrize("through", ["", "http", "https"])
+def test_a_port_that_speaks_only_tls_is_told_with_a_hint(client, answer, through) -> None:
+    with saying(answer) as port:
+        proxies = {f"{through}_proxy": f"http://127.0.0.1:{port}"} if through else {}
+        url = f"{through}://models.test/" if through else f"http://127.0.0.1:{port}/"
+        with pytest.raises(Unsupported, match=f"127.0.0.1:{port} speaks only TLS") as caught:
+            client(attempts=1, **proxies).fetch("GET", url)
+    named = "its URL" if through else "the URI or endpoint"
+    assert caught.value.hint == f"should {named} begin with https://?"
+
+
+def test_an_alert_of_who_stays_is_not_taken_for_silence(clock) -> None:
+    with saying(ALERTS[0], leave=False) as port:
+        http = HttpClient(Network(), Limits(stall_s=0.2), Retry(threading.Event(), attempts=2, clock=clock))
+        with pytest.raises(Unsupported, match="speaks only TLS"):
+            http.fetch("GET", f"http://127.0.0.1:{port}/")
+
+
+def test_a_real_server_with_tls_that_is_asked_without_is_told_with_a_hint(running, client, tls) -> None:
+    server = running(serving(HELLO, tls))
+    with pytest.raises(LadingError) as caught:
+        client(attempts=1).fetch("GET", server.url.replace("https:", "http:"))
+    assert "begin with https://" in caught.value.hint
+
+
+@pytest.mark.parametrize("body", [b"", b"no such bucket", b"x" * 100_000])
+def test_any_other_bad_request_is_the_callers_to_judge_with_its_body(running, client, body) -> None:
+    server = running(serving(Answer(400, {}, body)))
+    http = client()
+    for _ in range(2):
+        with http.open("GET", server.url) as answer:
+            assert (answer.head.status, answer.error_body()) == (400, body if len(body) < 1 << 16 else b"")
+    assert server.connections_made == (1 if len(body) < 1 << 16 else 2)
 
 
 # ---- connections ---------------------------------------------------------------------------

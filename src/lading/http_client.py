@@ -26,7 +26,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_dial import Dialer, proxy_authorization, wants_tls
+from lading.http_dial import Dialer, proxy_authorization, says_it_wants_tls, wants_tls
 from lading.http_wire import Connection, Head, Sink
 from lading.origin import Origin, split_url
 from lading.retry import Retry
@@ -45,12 +45,6 @@ _MAX_REDIRECTS = 10
 _MAX_RETRY_AFTER_S = 300.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SPENT = re.compile(r";\s*r=0\s*;\s*t=([0-9]{1,9})")
-# What nginx, Go, Apache and Tomcat answer, with the status 400, to HTTP where they speak only TLS.
-_WANTS_TLS = re.compile(
-    rb"plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server"
-    rb"|plain HTTP to an SSL-enabled server|host and port requires TLS",
-    re.IGNORECASE,
-)
 _USER = re.compile("^([^/]*//)[^/]*@")
 _MOST_SHOWN = 500
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -108,7 +102,7 @@ class Answer:
     def refuses_http(self) -> bool:
         """Whether the body says that this port wants TLS: no status does.  It can be read afterwards."""
         self._kept = self.error_body()
-        return _WANTS_TLS.search(self._kept) is not None
+        return says_it_wants_tls(self._kept)
 
 
 class HttpClient:
@@ -252,16 +246,12 @@ class HttpClient:
         sent += headers
         connection, head = self._first_answer(origin, method, target, sent, body)
         answer = Answer(url, head, connection, partial(self._give_back, origin))
-        if head.status == HTTPStatus.BAD_REQUEST and origin.scheme == "http" and answer.refuses_http():
-            with answer:
-                raise self._wants_tls(origin)
+        if head.status == HTTPStatus.BAD_REQUEST:
+            peer, named = self._plain_peer(origin)
+            if peer and answer.refuses_http():
+                with answer:
+                    raise wants_tls(peer, named)
         return answer
-
-    def _wants_tls(self, origin: Origin) -> LadingError:
-        proxy = self._dialer.proxy_for(origin)
-        if proxy:
-            return wants_tls(f"the proxy {split_url(proxy)[0].authority}", "its URL")
-        return wants_tls(origin.authority, "the URI or endpoint")
 
     def _first_answer(
         self, origin: Origin, method: str, target: str, sent: Headers, body: bytes
@@ -272,14 +262,26 @@ class HttpClient:
                 return connection, connection.request(method, target, sent, body)
             except BaseException as error:
                 self._drop(connection)
-                if origin.scheme == "http" and isinstance(error, Unavailable) and connection.heard_tls:
-                    raise self._wants_tls(origin) from error
                 # The server may close a kept connection at any time.  If not one byte of an
                 # answer came, the request was not seen, and the next connection is as good.  Silence
                 # is another matter: with many kept connections it would be waited for on each.
-                closed = isinstance(error, Unavailable) and not isinstance(error, Stalled)
-                if not (reused and closed and not connection.answered):
-                    raise
+                closed = isinstance(error, Unavailable) and not isinstance(error, Stalled) and not connection.answered
+                if reused and closed:
+                    continue
+                peer, named = self._plain_peer(origin)
+                if peer and connection.heard_tls:
+                    raise wants_tls(peer, named) from error
+                if peer and isinstance(error, Unavailable) and closed:
+                    raise error.but(hint=f"if it speaks only TLS, {named} should begin with https://") from error
+                raise
+
+    def _plain_peer(self, origin: Origin) -> tuple[str, str]:
+        """Who is asked without TLS, and what has called it http; nobody where there is TLS."""
+        proxy = self._dialer.proxy_for(origin)
+        target = split_url(proxy)[0] if proxy else origin
+        if "https" in (origin.scheme, target.scheme):
+            return "", ""
+        return (f"the proxy {target.authority}", "its URL") if proxy else (origin.authority, "the URI or endpoint")
 
     def _take(self, origin: Origin) -> tuple[Connection, bool]:
         with self._lock:

@@ -1,7 +1,9 @@
 """Making a connection: TCP, proxies, TLS, and what goes wrong with them."""
 
+import re
 import socket
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -17,6 +19,15 @@ from lading.uri import printable
 if TYPE_CHECKING:
     # Loaded when a connection needs it: it takes as long as the whole of a small delivery over HTTP.
     import ssl
+
+
+_MOST_SAID_BYTES = 16 * 1024
+# The words of nginx, Go, Apache and Tomcat.
+_WANTS_TLS = re.compile(
+    rb"plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server"
+    rb"|plain HTTP to an SSL-enabled server|host and port requires TLS",
+    re.IGNORECASE,
+)
 
 
 class Dialer:
@@ -90,9 +101,14 @@ class Dialer:
                 raise Unsupported(
                     f"{target.authority} speaks no version of TLS that is safe", hint="it needs TLS 1.2 or newer"
                 ) from error
-            raise Unavailable(f"the TLS handshake with {target.authority} failed: {error.reason or error}") from error
+            raise Unavailable(
+                f"the TLS handshake with {target.authority} failed: {error.reason or error.strerror}"
+            ) from error
         except OSError as error:
-            raise Unavailable(f"the TLS handshake with {target.authority} failed: {error}") from error
+            raise Unavailable(
+                f"the TLS handshake with {target.authority} failed: {error.strerror or error}",
+                hint=f"if it speaks no TLS, {named} should begin with http://",
+            ) from error
 
     def _tls_context(self) -> "ssl.SSLContext":
         """The context for the files of certificates as they are now: a rotated one is loaded with the next connection."""
@@ -117,6 +133,8 @@ class Dialer:
             if connection.heard_tls:
                 raise wants_tls(f"the proxy {proxy.authority}", "its URL") from error
             raise
+        if head.status == HTTPStatus.BAD_REQUEST and says_it_wants_tls(_beginning(connection)):
+            raise wants_tls(f"the proxy {proxy.authority}", "its URL")
         if head.status != HTTPStatus.OK:
             kind = NotAllowed if head.status in (403, 407) else Unavailable
             raise kind(f"the proxy {proxy.authority} refuses to connect to {target} ({head.status})")
@@ -130,6 +148,25 @@ class Dialer:
         if not proxy or any(_excludes(rule, origin) for rule in network.no_proxy):
             return ""
         return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _beginning(connection: Connection) -> bytes:
+    """The first bytes of a body, whose rest is not wanted."""
+    body = bytearray()
+
+    def take(piece: memoryview) -> None:
+        body.extend(piece)
+        if len(body) > _MOST_SAID_BYTES:
+            raise Unavailable("more than is wanted")
+
+    with suppress(Unavailable):
+        connection.read_body(take)
+    return bytes(body)
+
+
+def says_it_wants_tls(body: bytes) -> bool:
+    """Whether the body of a 400 says that HTTP came to a port that speaks only TLS: there is no status for it."""
+    return _WANTS_TLS.search(body) is not None
 
 
 def wants_tls(who: str, named: str) -> LadingError:

@@ -5,10 +5,12 @@ rest.  Here the socket is read in large pieces, and OpenSSL decrypts them from m
 time for large files (figures: docs/adr/0002).
 """
 
+import errno
 import os
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from lading.errors import UsageError
@@ -43,25 +45,30 @@ class TlsSocket:
     def handshake(self) -> None:
         """Agree on keys, and look at the other side's certificate; ``NotTls`` if the answer is something else."""
         buffer = memoryview(bytearray(_MOST_RECORD_BYTES))
-        heard = b""
-        while True:
-            try:
-                self._tls.do_handshake()
-                return
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLError as error:
-                # What OpenSSL calls it differs from version to version.
-                if heard and not begins_tls(heard):
-                    raise NotTls(ssl.SSL_ERROR_SSL, "the answer is not TLS") from error
-                raise
-            finally:
-                # The next message, or the alert that says why there is none.
-                self._flush()
+        begun = False
+        while not self._agreed():
             count = self._receive(buffer, 0)
-            heard = heard or bytes(buffer[: min(count, 2)])
             if not count:
-                raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection was closed")
+                raise ConnectionResetError(errno.ECONNRESET, "the connection was closed")
+            # What OpenSSL says of it differs from version to version, and comes with the fifth byte.
+            if not begun and not begins_tls(buffer[:count]):
+                raise NotTls(ssl.SSL_ERROR_SSL, "the answer is not TLS")
+            begun = True
+
+    def _agreed(self) -> bool:
+        """Whether the handshake is over, or waits for more."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return False
+        except ssl.SSLError:
+            # The alert that says why; the other side may be gone, which is not what went wrong.
+            with suppress(OSError):
+                self._flush()
+            raise
+        self._flush()
+        return True
 
     def sendall(self, data: bytes) -> None:
         self._tls.write(data)

@@ -42,9 +42,9 @@ class Malformed(Unavailable):
     """The other side does not speak HTTP/1.1, or was cut off in the middle of it."""
 
 
-def begins_tls(data: bytes | bytearray) -> bool:
-    """Whether ``data`` begins as a record of TLS does: its kind, from 20 to 23, and version 3 (RFC 8446, 5.1)."""
-    return 20 <= data[0] <= 23 and data[1:2] in (b"", b"\x03")
+def begins_tls(data: memoryview) -> bool:
+    """Whether ``data``, not empty, begins as a record of TLS does: a kind from 20 to 23, version 3 (RFC 8446, 5.1)."""
+    return 20 <= data[0] <= 23 and (len(data) == 1 or data[1] == 3)
 
 
 class Stream(Protocol):
@@ -153,7 +153,7 @@ class Connection:
     @property
     def heard_tls(self) -> bool:
         """Whether what came in the place of a head is TLS, such as the alert of a port that speaks nothing else."""
-        return self._end > 0 and begins_tls(self._buffer[: min(self._end, 2)])
+        return self._end > 0 and begins_tls(self._view[: self._end])
 
     def _body_size(self, method: str, head: Head) -> int | None:
         """Bytes in the body; -1 for chunked, None for "until the connection closes" (RFC 9112, 6.3)."""

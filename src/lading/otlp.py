@@ -211,7 +211,9 @@ class _Collector:
         self._ended = InMemorySpanExporter()
         provider.add_span_processor(SimpleSpanProcessor(self._ended))
         self._tracer = provider.get_tracer("lading", __version__)
-        session: Any = _Session(network)
+        self._session = _Session(network)
+        # Not by the name of its class: all that is used of it is here.
+        session: Any = self._session
         self._exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_SEND_S, session=session)
         self._parent = TraceContextTextMapPropagator().extract(dict(parent))
 
@@ -225,7 +227,7 @@ class _Collector:
         return not spans or self._exporter.export(spans) is SpanExportResult.SUCCESS
 
     def close(self) -> None:
-        self._exporter.shutdown()
+        self._session.close()
 
     def _span(self, step: Step, context: "Context") -> None:
         from opentelemetry.trace import Status, StatusCode, set_span_in_context
