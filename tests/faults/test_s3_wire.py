@@ -112,6 +112,37 @@ def test_a_bucket_in_another_region_is_followed_there(server, bucket, destinatio
     destination.assert_holds(FILES)
 
 
+ELSEWHERE = b"<Error><Code>%s</Code><Endpoint>models.s3-eu-west-1.amazonaws.com</Endpoint></Error>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (
+            Answer(301, {"x-amz-bucket-region": "eu-west-1"}, ELSEWHERE % b"PermanentRedirect"),
+            "PermanentRedirect, the bucket is at models.s3-eu-west-1.amazonaws.com in the region eu-west-1",
+        ),
+        (Answer(307, {}, ELSEWHERE % b"TemporaryRedirect"), "at models.s3-eu-west-1.amazonaws.com"),
+        (Answer(301, {"x-amz-bucket-region": "eu-west-1"}), "301, the bucket is in the region eu-west-1"),
+        (Answer(301, {"x-amz-bucket-region": "\x1b[2J"}), r"in the region \x1b[2J"),
+        (
+            Answer(301, {"Location": "https://s3.example/models?s3cret"}),
+            "Moved Permanently, to https://s3.example/models",
+        ),
+    ],
+)
+def test_a_bucket_that_is_not_at_the_endpoint_is_told_with_where_it_is(
+    server, anonymous, destination, pull, answer, says
+):
+    server.routes["/models"] = lambda request: answer
+    with pytest.raises(Unsupported) as caught:
+        pull(URI, destination.path, **anonymous)
+    assert says in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.hint
+    destination.assert_untouched()
+
+
 @pytest.mark.parametrize("text", [b"<html><p>Welcome</html>", b"{}", b"", b"<ListBucketResult><Contents><Key>x"])
 def test_a_server_that_is_not_s3_ends_the_delivery(server, anonymous, destination, pull, text):
     server.misbehave(LISTING, status(200, text, times=ALWAYS, on=anything))

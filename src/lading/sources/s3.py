@@ -52,6 +52,7 @@ _PAYER = ("x-amz-request-payer", "requester")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _NO_BETTER = "new ones were fetched, and are refused as expired, too: look at the clocks, and at who issues them"
 _NO_KEYS = "no AWS credentials were found; set them, or awsAnonymousCredential=true for a public bucket"
+_LOOK_AT_ENDPOINT = "look at the endpoint (AWS_ENDPOINT_URL, S3_ENDPOINT) and at the region (AWS_DEFAULT_REGION)"
 _NOT_PUBLIC = "it is asked for without credentials (awsAnonymousCredential); it may need some, or not exist"
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: codes that say more than
@@ -287,6 +288,8 @@ class S3Source:
             self._expired = keys
             raise Unavailable(f"{what}: the credentials have expired", retry_after_s=0.0)
         refused = status_error(head, what)
+        if head.status in (301, 307) and (place := _elsewhere(body, region)):
+            refused = Unsupported(f"{what}: {code or head.status}, the bucket is {place}", hint=_LOOK_AT_ENDPOINT)
         if code in _CODES:
             kind, hint = _CODES[code]
             hint = _NO_BETTER if hopeless else hint
@@ -304,6 +307,12 @@ class S3Source:
 
     def _shown_name(self, key: str) -> str:
         return printable(f"s3://{self._bucket}/{key}")
+
+
+def _elsewhere(body: bytes, region: str) -> str:
+    """Where a bucket is that is not here, in words: S3 says it in the body of a redirect, and the region in its head."""
+    endpoint = xml_text(body, "Endpoint")
+    return printable(" ".join(filter(None, [endpoint and f"at {endpoint}", region and f"in the region {region}"])))
 
 
 def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
