@@ -451,6 +451,12 @@ def test_a_token_follows_no_redirect(world, server, token, kind):
         assert elsewhere.requests == []
 
 
+def test_a_redirect_of_the_call_says_where_it_leads(world, server):
+    server.misbehave(ANYWHERE, redirect("/there?s3cret", code=308, on=anything, times=ALWAYS))
+    with pytest.raises(Unsupported, match="answers the call with 308, to /there, which is not followed"):
+        world.turn(on_change=OnChange(post=f"{server.url}/changed"))
+
+
 @pytest.mark.parametrize("code", [401, 403])
 @pytest.mark.parametrize("kind", ["load", "post"])
 def test_a_token_that_is_refused_says_nothing_about_the_version(world, server, token, v2, kind, code):

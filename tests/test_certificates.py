@@ -1,5 +1,6 @@
 """Which certificates are believed: what curl believes, whichever Python it is; and why one is not, in words that help."""
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -72,6 +73,38 @@ def test_a_cause_is_known_by_its_number_whatever_openssl_calls_it(code: int, wor
     told = not_trusted(error, Origin("https", "h.example.", 8443), [])
     assert "in other words" in told.message
     assert words in told.hint
+
+
+def _record(kind: int, data: bytes) -> bytes:
+    return bytes([kind, 3, 3]) + len(data).to_bytes(2) + data
+
+
+def _message(kind: int, data: bytes) -> bytes:
+    """A message of the handshake (RFC 5246, 7.4), in a record."""
+    return _record(22, bytes([kind]) + len(data).to_bytes(3) + data)
+
+
+@pytest.mark.parametrize("damage", [lambda der: b"garbage", lambda der: der[:-9], lambda der: der[:9] + der[19:]])
+def test_a_certificate_that_cannot_be_parsed_is_told_at_once(damage: Callable[[bytes], bytes]) -> None:
+    der = damage(ssl.PEM_cert_to_DER_cert(signed("localhost").pem.decode()))
+    shown = len(der).to_bytes(3) + der
+    # TLS 1.2 with ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 and secure renegotiation.
+    hello = b"\x03\x03" + bytes(32) + b"\x00" + b"\xc0\x2b" + b"\x00" + b"\x00\x05\xff\x01\x00\x01\x00"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(_message(2, hello) + _message(11, len(shown).to_bytes(3) + shown))
+                connection.recv(65536)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        http = HttpClient(Network(), Limits(connect_s=5.0), Retry(threading.Event()))
+        with pytest.raises(NotAllowed, match="cannot be read") as caught:
+            http.fetch("GET", f"https://127.0.0.1:{listener.getsockname()[1]}/")
+        thread.join()
+    assert "malformed" in caught.value.hint
 
 
 def _with(text: bytes) -> Callable[[Path], None]:

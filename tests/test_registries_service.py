@@ -300,7 +300,12 @@ def test_a_login_is_never_sent_to_another_host_nor_in_the_clear(server, service)
         (status(403, b"Permission denied", headers={"Content-Type": "text/html"}), NotAllowed, "does not allow it"),
         (status(200, HTML, headers={"Content-Type": "text/html; charset=utf-8"}), NotAllowed, "web page"),
         (status(200, b"  <html>"), NotAllowed, "web page"),
-        (status(302, headers={"Location": "https://idp.test/login"}), NotAllowed, "redirects"),
+        (
+            status(302, headers={"Location": "https://idp.test/login?s"}),
+            NotAllowed,
+            "(302) to https://idp.test/login, which",
+        ),
+        (status(301), NotAllowed, "redirects (301), which"),
         (status(404, b"{}"), NotFound, "not found"),
         (status(404, HTML), Unsupported, "404 with a page"),
         (status(200, b"{"), Unsupported, "not JSON"),

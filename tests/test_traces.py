@@ -16,6 +16,7 @@ from lading.otlp import sending
 from lading.settings import Network
 from lading.settings.traces import Traces
 from lading.traces import Trace, traced
+from servers.certificate_cases import BELIEVED
 from servers.fake_otlp import FakeOtlp
 from servers.faulty_http import ALWAYS, FaultyServer, anything, status
 from servers.nginx import free_port
@@ -156,6 +157,25 @@ def test_an_error_while_bytes_move_is_one_of_the_transfer(run, collector, server
     assert told.error[0] == "not-allowed"
     assert [step.error for step in told.children] == [None, told.error]
     assert told.steps == ["list", "transfer"]
+
+
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_CERTIFICATE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"])
+def test_a_collector_with_a_private_ca_is_believed_as_any_server_is(run, origin, tmp_path, variable):
+    case = BELIEVED["no key identifiers and no key usage"](tmp_path)
+    with FaultyServer(case.server, "localhost") as server:
+        secure = FakeOtlp(server)
+        code, said = run(
+            "pull", origin, tmp_path / "dest", OTEL_EXPORTER_OTLP_ENDPOINT=secure.url, **{variable: case.bundle}
+        )
+        assert (code, secure.trace().name) == (0, "deliver"), said
+
+
+def test_a_collector_that_is_not_trusted_fails_nothing(run, origin, tmp_path):
+    case = BELIEVED["no key identifiers and no key usage"](tmp_path)
+    with FaultyServer(case.server, "localhost") as server:
+        code, said = run("pull", origin, tmp_path / "dest", OTEL_EXPORTER_OTLP_ENDPOINT=FakeOtlp(server).url)
+    assert code == 0
+    assert "does not take it" in said
 
 
 def test_names_that_are_no_unicode_are_escaped(collector):

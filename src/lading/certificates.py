@@ -13,6 +13,7 @@ from lading.uri import printable
 
 _BY_WHICH = "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
 _EXPIRED = 10
+_MALFORMED = "it, or that of a CA above it, is malformed, and must be made anew"
 # X509_V_ERR_… of https://docs.openssl.org/3.5/man3/X509_STORE_CTX_get_error/, by what helps.  What only
 # VERIFY_X509_STRICT finds is not here.
 _HINTS: dict[tuple[int, ...], str] = {
@@ -51,7 +52,7 @@ _HINTS: dict[tuple[int, ...], str] = {
         68,
     ): "its key or its signature, or that of a CA above it, is too weak: RSA needs 2048 bits, signatures SHA-256",
     (47, 48, 49, 51, 52, 53): "a CA above it may not sign for this name (nameConstraints)",
-    (4, 5, 6, 13, 14, 34, 41, 42, 45, 76, 77, 78): "it, or that of a CA above it, is malformed: it must be made anew",
+    (4, 5, 6, 13, 14, 34, 41, 42, 45, 76, 77, 78): _MALFORMED,
 }
 _DER = b"\x30"
 _MOST_LOOKED_AT_BYTES = 1 << 20
@@ -87,6 +88,14 @@ def not_trusted(error: ssl.SSLCertVerificationError, target: Origin, ca_files: I
     return NotAllowed(
         f"the certificate of {target.authority} is not trusted: {error.verify_message}",
         hint=hint or f"look at it: openssl s_client -showcerts -connect {target.name}:{target.port}",
+    )
+
+
+def unreadable(error: ssl.SSLError, target: Origin) -> LadingError:
+    """The error for what ``target`` showed and OpenSSL could not parse: it then names one of its libraries and no reason."""
+    return NotAllowed(
+        f"the certificate of {target.authority} cannot be read: {error.strerror}",
+        hint=f"{_MALFORMED}: openssl s_client -showcerts -connect {target.name}:{target.port}",
     )
 
 

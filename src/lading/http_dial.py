@@ -83,7 +83,7 @@ class Dialer:
         """TLS with ``target``, which ``named``, in words, has called https."""
         import ssl
 
-        from lading.certificates import not_trusted
+        from lading.certificates import not_trusted, unreadable
         from lading.http_tls import NotTls, TlsSocket
 
         try:
@@ -97,13 +97,13 @@ class Dialer:
                 f"{target.authority} does not speak TLS", hint=f"should {named} begin with http://?"
             ) from error
         except ssl.SSLError as error:
+            if error.reason is None:
+                raise unreadable(error, target) from error
             if error.reason in ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"):
                 raise Unsupported(
                     f"{target.authority} speaks no version of TLS that is safe", hint="it needs TLS 1.2 or newer"
                 ) from error
-            raise Unavailable(
-                f"the TLS handshake with {target.authority} failed: {error.reason or error.strerror}"
-            ) from error
+            raise Unavailable(f"the TLS handshake with {target.authority} failed: {error.reason}") from error
         except OSError as error:
             raise Unavailable(
                 f"the TLS handshake with {target.authority} failed: {error.strerror or error}",

@@ -8,12 +8,14 @@ import re
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from lading.errors import NotFound
+from lading.errors import NotFound, Unsupported
 from lading.events import Listed
 from lading.settings import Limits
 from servers.trees import MIB, content, facts, read_tree, told, whole_manifest, write_contract_tree
@@ -28,24 +30,37 @@ MODEL = {
 FILES = {name.removeprefix("model/"): data for name, data in MODEL.items() if name.startswith("model/")}
 
 
-@pytest.fixture(scope="module")
-def endpoint(program):
+@contextmanager
+def running(program: str, scheme: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    options = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-external-url", url, "-backend", "memory"]
-    command = [program("fake-gcs-server"), *options, "-public-host", url.removeprefix("http://")]
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ["-scheme", scheme, "-host", "127.0.0.1", "-port", host.rpartition(":")[2], "-backend", "memory"]
+    command = [program, *options, "-external-url", f"{scheme}://{host}", "-public-host", host]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None
         next(line for line in process.stdout if "server started" in line)
         # It logs every request, and would wait for somebody to read that.
         threading.Thread(target=process.stdout.read, daemon=True).start()
-        yield url
+        yield f"{scheme}://{host}"
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="module")
+def endpoint(program):
+    with running(program("fake-gcs-server"), "http") as url:
+        yield url
+
+
+def test_http_where_go_speaks_only_tls_is_told(program, pull, tmp_path):
+    with running(program("fake-gcs-server"), "https") as url:
+        plain = url.replace("https:", "http:")
+        with pytest.raises(Unsupported, match="speaks only TLS") as caught:
+            pull("gs://models/model", tmp_path / "dest", variables={"STORAGE_EMULATOR_HOST": plain})
+    assert "https://" in caught.value.hint
 
 
 @pytest.fixture(scope="module")

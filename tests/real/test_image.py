@@ -14,7 +14,7 @@ import pytest
 
 import lading
 from lading.manifest import HEX_DIGITS
-from servers.certificates import Authority
+from servers.certificate_cases import BELIEVED
 from servers.fake_kubeflow import FakeKubeflow
 from servers.fake_mlflow import FakeMlflow
 from servers.fake_oci import FakeRegistry, tar
@@ -290,16 +290,17 @@ def test_two_models_come_together(pod, server, tmp_path):
 
 
 def test_a_private_authority_is_trusted_if_it_is_mounted(pod, network, tmp_path):
-    authority = Authority(tmp_path)
+    # As old scripts make it, which the image's Python would refuse by itself.
+    case = BELIEVED["no key identifiers and no key usage"](tmp_path)
     with network.within():
-        secure = FaultyServer(authority.server_context("localhost"), host="localhost")
+        secure = FaultyServer(case.server, host="localhost")
     with secure:
         url = secure.put("/model.bin", b"model")
         refused = pod.run(url, "/mnt/models")
         assert (refused.code, read_tree(pod.models)) == (4, {})
         assert "certificate" in refused.last_word
         environ = {"CA_BUNDLE_CONFIGMAP_NAME": "ca", "CA_BUNDLE_VOLUME_MOUNT_POINT": "/etc/ssl/custom-certs"}
-        mounts = [(authority.bundle, "/etc/ssl/custom-certs/cabundle.crt")]
+        mounts = [(case.bundle, "/etc/ssl/custom-certs/cabundle.crt")]
         outcome = pod.run(url, "/mnt/models", environ=environ, mounts=mounts)
     assert outcome.code == 0, outcome.err
     assert read_tree(pod.models) == {"model.bin": b"model"}

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from lading.errors import NotAllowed, NotFound, UsageError
+from lading.errors import NotAllowed, NotFound, Unsupported, UsageError
 from lading.settings import Network
 from servers.certificates import Authority
 from servers.nginx import free_port, nginx
@@ -81,6 +81,12 @@ def bring(authority, destination, pull):
 def test_a_file_is_the_same_however_it_is_served(url, destination, bring, place):
     bring(f"{url}/{place}model.bin", digest=f"sha256:{hashlib.sha256(CONTENT).hexdigest()}")
     assert read_tree(destination) == {"model.bin": CONTENT}
+
+
+def test_http_where_only_tls_is_spoken_is_told(url, destination, bring):
+    with pytest.raises(Unsupported, match="speaks only TLS") as caught:
+        bring(f"{url.replace('https:', 'http:')}/model.bin")
+    assert "https://" in caught.value.hint
 
 
 def test_an_empty_file_is_delivered(url, destination, bring):

@@ -14,7 +14,8 @@ from urllib.parse import quote
 from lading.disk import disk_error, read_secret_file, write_whole
 from lading.errors import Interrupted, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.finding import Session
-from lading.http_client import HttpClient
+from lading.http_client import HttpClient, leads_to
+from lading.http_wire import Head
 from lading.origin import split_url
 from lading.settings.agent import OnChange
 from lading.uri import printable
@@ -45,7 +46,7 @@ class Server:
             self._authorization()
             return True
         try:
-            return self._ask("GET", "/v2/health/live")[0] == HTTPStatus.OK
+            return self._ask("GET", "/v2/health/live")[0].status == HTTPStatus.OK
         except Unavailable:
             return False
 
@@ -63,7 +64,7 @@ class Server:
         model = quote(self._on_change.model, safe="")
         self._call("POST", f"/v2/repository/models/{model}/load", {}, "loading")
         until_s = self._clock.now() + self._on_change.ready_s
-        while self._ask("GET", f"/v2/models/{model}/ready")[0] != HTTPStatus.OK:
+        while self._ask("GET", f"/v2/models/{model}/ready")[0].status != HTTPStatus.OK:
             if self._clock.now() >= until_s:
                 raise Unavailable(f"the server is not ready within {self._on_change.ready_s:g} s after loading")
             self._clock.wait(self._stop, _LOOK_AGAIN_S)
@@ -72,32 +73,33 @@ class Server:
             self._call("POST", f"/v2/models/{model}/infer", dict(self._on_change.probe), "the probe")
 
     def _call(self, method: str, path: str, document: dict[str, Any], what: str) -> None:
-        status, answer = self._ask(method, path, json.dumps(document).encode())
-        if not 200 <= status < 300:
+        head, answer = self._ask(method, path, json.dumps(document).encode())
+        if not 200 <= head.status < 300:
+            place = leads_to(head)
             if self._on_change.token_file:
                 # It may say the token back, in whatever form.
-                answer = b""
+                answer, place = b"", ""
             said = printable(" ".join(answer[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "replace").split()))
             raise Unsupported(
-                f"the server answers {what} with {status}",
+                f"the server answers {what} with {head.status}" + (place and f", to {place}, which is not followed"),
                 hint=f"it says: {said[:_SHOWN_CHARACTERS]}" if said else "its log may say more",
             )
 
-    def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[Head, bytes]:
         url = path if "://" in path else self._on_change.load.rstrip("/") + path
         headers = [("Accept", "application/json")] + ([("Content-Type", "application/json")] if body else [])
         try:
             # Once, and whatever the status: a server that says 500 has answered.
             with self._http.open(method, url, [*headers, *self._authorization()], body=body, redirects=0) as answer:
-                status, text = answer.head.status, answer.read(_LIMIT_BYTES)
+                head, text = answer.head, answer.read(_LIMIT_BYTES)
         except Unavailable:
             # Perhaps it was this side that hung up.
             self._check()
             raise
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        if head.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             wants = "another token than that in" if self._on_change.token_file else "a token: give it"
-            raise NotAllowed(f"the server answers with {status}", hint=f"it may want {wants} on_change.token_file")
-        return status, text
+            raise NotAllowed(f"the server answers with {head.status}", hint=f"it may want {wants} on_change.token_file")
+        return head, text
 
     def _authorization(self) -> list[tuple[str, str]]:
         """The header with the token, if there is one, as its file is now: it may have been rotated."""
