@@ -102,6 +102,8 @@ ENTRIES = (
         # A registry's host stands for it, with its port or without.
         ("model-registry://registry.prod.example:8443/iris/1", "prod:s3://prod"),
         ("model-registry://registry.prod.example/iris", "prod:s3://prod"),
+        ("model-registry://registry.prod.example./iris", "prod:s3://prod"),
+        ("model-registry://registry.prod.example.:8443/iris", "prod:s3://prod"),
         ("model-registry://registry.prod.example:9999/iris/1", "UsageError"),
         # No other first part is a host, and nobody is asked to find out.
         ("model-registry://evil.example/iris/1", "UsageError"),

@@ -45,7 +45,6 @@ _MAX_REDIRECTS = 10
 _MAX_RETRY_AFTER_S = 300.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SPENT = re.compile(r";\s*r=0\s*;\s*t=([0-9]{1,9})")
-_USER = re.compile("^([^/]*//)[^/]*@")
 _MOST_SHOWN = 500
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
@@ -345,7 +344,7 @@ def leads_to(head: Head) -> str:
     if head.status not in _REDIRECTS:
         return ""
     place = re.split("[?#]", head.get("location"), maxsplit=1)[0]
-    return printable(_USER.sub(r"\1***@", place))[:_MOST_SHOWN]
+    return printable(re.sub("^([^/]*//)[^/]*@", r"\1***@", place))[:_MOST_SHOWN]
 
 
 def _phrase(status: int) -> str:

@@ -1,6 +1,5 @@
 """Making a connection: TCP, proxies, TLS, and what goes wrong with them."""
 
-import re
 import socket
 import threading
 from contextlib import suppress
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
 
 _MOST_SAID_BYTES = 16 * 1024
 # The words of nginx, Go, Apache and Tomcat.
-_WANTS_TLS = re.compile(
-    rb"plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server"
-    rb"|plain HTTP to an SSL-enabled server|host and port requires TLS",
-    re.IGNORECASE,
+_WANTS_TLS = (
+    b"plain http request was sent to https port",
+    b"http request to an https server",
+    b"plain http to an ssl-enabled server",
+    b"host and port requires tls",
 )
 
 
@@ -166,7 +166,8 @@ def _beginning(connection: Connection) -> bytes:
 
 def says_it_wants_tls(body: bytes) -> bool:
     """Whether the body of a 400 says that HTTP came to a port that speaks only TLS: there is no status for it."""
-    return _WANTS_TLS.search(body) is not None
+    said = body.lower()
+    return any(words in said for words in _WANTS_TLS)
 
 
 def wants_tls(who: str, named: str) -> LadingError:

@@ -15,6 +15,7 @@ from lading.errors import LadingError, NotFound, Unavailable, Unsupported, Usage
 from lading.events import Listener, NotRecorded, PassedOver, Recorded, ignore
 from lading.http_client import HttpClient
 from lading.manifest import Digest, GeneratedFile, Manifest
+from lading.origin import host_and_port
 from lading.registries.reference import SCHEMES, Reference, parse_reference
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry, unknown_kind
@@ -314,12 +315,14 @@ def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[Registry
 
 
 def _hosts(entry: RegistryEntry) -> tuple[str, ...]:
-    """How a URI may write the host of a registry: with its port and, where that is all there is, without."""
+    """How a URI may write the host of a registry: with a dot at its end or without, and the same for its port."""
     try:
-        netloc = urlsplit(str(entry.options.get("url") or "")).netloc.lower()
+        host, port = host_and_port(urlsplit(str(entry.options.get("url") or "")).netloc)
     except ValueError:
         return ()
-    return tuple({netloc, netloc.partition(":")[0]} - {""})
+    name = f"[{host}]" if ":" in host else host
+    ends = ("", f":{port}") if port else ("",)
+    return tuple(f"{name}{dot}{end}" for dot in ("", ".") for end in ends) if host else ()
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
