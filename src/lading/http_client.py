@@ -318,8 +318,11 @@ class HttpClient:
         return max(_LEAST_BUFFER_BYTES, min(_MOST_BUFFER_BYTES, fair))
 
 
-def status_error(head: Head, what: str) -> LadingError:
-    """The error that a status stands for; ``what`` is the redacted URI or thing that was asked for."""
+def status_error(head: Head, what: str, *, quoted: bool = True) -> LadingError:
+    """The error that a status stands for; ``what`` is the redacted URI or thing that was asked for.
+
+    Not ``quoted``, where a redirect leads is left out: it could say the credential back that was sent.
+    """
     status = head.status
     name = f"{what} answered {status} {_phrase(status)}".rstrip()
     if status == HTTPStatus.UNAUTHORIZED:
@@ -334,7 +337,7 @@ def status_error(head: Head, what: str) -> LadingError:
         return Unavailable(name, retry_after_s=_retry_after_s(head))
     if status >= 500:
         return Unavailable(name)
-    if place := leads_to(head):
+    if quoted and (place := leads_to(head)):
         return Unsupported(f"{name}, to {place}", hint="if that is what you mean, name it")
     return Unsupported(name)
 

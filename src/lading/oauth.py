@@ -48,7 +48,7 @@ def request_token(
         shown = f" {printable(code)[:80]}" if isinstance(code, str) else ""
         raise NotAllowed(f"{what} refuses the {kind} credential ({head.status}{shown})", hint=hint)
     if head.status != 200:
-        raise status_error(head, what)
+        raise status_error(head, what, quoted=False)
     return parse_token(body, kind=kind, what=what)
 
 

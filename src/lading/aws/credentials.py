@@ -131,7 +131,7 @@ class AwsCredentials:
             "GET", url, headers, what="the container's credentials", limit_bytes=_LIMIT_BYTES, redirects=0
         )
         if head.status != 200:
-            raise status_error(head, "the container's credential endpoint")
+            raise status_error(head, "the container's credential endpoint", quoted=False)
         return _keys_from_json(body, "container")
 
     def _instance_metadata(self) -> AwsKeys | None:
@@ -159,7 +159,7 @@ class AwsCredentials:
         except (Unavailable, NotFound, UnicodeDecodeError, IndexError):
             return None
         if head.status != 200:
-            raise status_error(head, "the instance's metadata service")
+            raise status_error(head, "the instance's metadata service", quoted=False)
         return _keys_from_json(body, "instance metadata")
 
 

@@ -206,7 +206,7 @@ class GoogleCredentials:
         what = f"the subject token's server {origin}"
         head, body = http.fetch("GET", url, headers, what=what, limit_bytes=_LIMIT_BYTES, redirects=0)
         if head.status != 200:
-            raise status_error(head, what)
+            raise status_error(head, what, quoted=False)
         return body.decode("utf-8", "replace").strip()
 
     def _by_impersonation(self, fields: "_Fields", scope: str) -> Token:
@@ -245,7 +245,7 @@ class GoogleCredentials:
                 hint="it needs iam.serviceAccounts.getAccessToken there (the role Service Account Token Creator)",
             )
         if head.status != 200:
-            raise status_error(head, what)
+            raise status_error(head, what, quoted=False)
         try:
             answer = read_json(body)
             value, expires_at_s = answer["accessToken"], unix_time(answer["expireTime"])

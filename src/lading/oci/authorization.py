@@ -137,7 +137,7 @@ class Authorization:
         if head.status in (400, 401, 403):
             raise self.refusal(f"the token service {shown}", head.status)
         if head.status != 200:
-            raise status_error(head, f"the token service {shown}")
+            raise status_error(head, f"the token service {shown}", quoted=False)
         return Secret(f"Bearer {_token(body, shown)}")
 
 
