@@ -1,4 +1,7 @@
-"""What was perhaps meant: the hint of every "not found" and of every unknown word."""
+"""What was perhaps meant: the hint of every "not found" and of every unknown word.
+
+No hint offers what was asked for, nor a folder of that very name: it was looked into, and would send people in a circle.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +12,7 @@ _SHOWN = 3
 
 def near_hint(wanted: str, names: Iterable[str]) -> str:
     """``did you mean a, b or c?`` for the names closest to ``wanted``, or what there is, or ""."""
-    known = sorted(set(names))
+    known = sorted(_others(wanted, set(names)))
     if not known:
         return ""
     if close := did_you_mean(wanted, known):
@@ -21,8 +24,8 @@ def near_hint(wanted: str, names: Iterable[str]) -> str:
 
 def known_hint(wanted: str, words: Iterable[str]) -> str:
     """``did you mean a?`` for the closest of a few fixed words, such as the keys of a section; else all of them."""
-    words = list(words)
-    return did_you_mean(wanted, words) or f"known: {', '.join(words)}"
+    others = _others(wanted, words)
+    return did_you_mean(wanted, others) or (f"known: {', '.join(others)}" if others else "")
 
 
 def did_you_mean(wanted: str, known: Sequence[str], *, after: str = "") -> str:
@@ -32,6 +35,7 @@ def did_you_mean(wanted: str, known: Sequence[str], *, after: str = "") -> str:
     """
     from difflib import get_close_matches
 
+    known = _others(wanted, known)
     wanted, rests = wanted.removeprefix(after), [name.removeprefix(after) for name in known]
     stem = wanted.rstrip("/").lower()
     starts = [rest for rest in rests if rest.lower().startswith(stem)] if stem else []
@@ -40,3 +44,9 @@ def did_you_mean(wanted: str, known: Sequence[str], *, after: str = "") -> str:
         return ""
     shown = [printable(after + rest) for rest in close]
     return "did you mean " + (f"{', '.join(shown[:-1])} or {shown[-1]}?" if len(shown) > 1 else f"{shown[0]}?")
+
+
+def _others(wanted: str, names: Iterable[str]) -> list[str]:
+    """The names that are not the one that was asked for, as people see them."""
+    asked = printable(wanted)
+    return [name for name in names if printable(name) not in (asked, f"{asked}/")]

@@ -260,9 +260,9 @@ class _AzureSource(ABC):
         raise kind(error.message, hint=hint, retry_after_s=error.retry_after_s)
 
     def _nothing_found(self, refused: LadingError | None) -> NotFound:
-        parent, _, wanted = self._path.rstrip("/").rpartition("/")
+        parent = self._path.rstrip("/").rpartition("/")[0]
         try:
-            hint = near_hint(wanted, self._names_in(parent))
+            hint = near_hint(self._path[len(parent) :].removeprefix("/"), self._names_in(parent))
         except LadingError:
             hint = _NO_CREDENTIALS if self._credentials.get() is None else ""
         found = refused or NotFound(f"{self._shown} has no files")

@@ -223,7 +223,7 @@ class HdfsSource:
             names = [status["pathSuffix"] for status in self._statuses(parent)[0]]
         except LadingError:
             return ""
-        return near_hint(wanted, (name for name in names if name != wanted))
+        return near_hint(wanted, names)
 
     def _json(self, operation: str, path: str, **query: str) -> dict[str, Any]:
         with self._open(operation, path, **query) as answer:

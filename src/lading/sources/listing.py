@@ -51,4 +51,4 @@ def nothing_below(shown: str, name: str, names_in: Callable[[str], Iterable[str]
         names = [found[len(prefix) :] for found in names_in(prefix) if found != prefix]
     except LadingError:
         names = []
-    return NotFound(f"{shown} has no files", hint=near_hint(name.rstrip("/")[len(prefix) :], names))
+    return NotFound(f"{shown} has no files", hint=near_hint(name[len(prefix) :], names))

@@ -176,7 +176,7 @@ class OciSource:
         try:
             told, body = self._http.retry.call(attempt, what=f"the manifest of {self._shown}")
         except NotFound as error:
-            raise NotFound(error.message, hint=self._near()) from error
+            raise NotFound(error.message, hint=self._near(reference)) from error
         wanted = reference if ":" in reference else told
         expected = _digest(wanted, self._shown) if wanted else None
         digest = _digest_of(body, expected.algorithm if expected else "sha256")
@@ -312,15 +312,17 @@ class OciSource:
         except (Unavailable, NotAllowed, Unsupported):
             return False
 
-    def _near(self) -> str:
-        """Which tags there are, for a hint."""
+    def _near(self, reference: str) -> str:
+        """Which tags there are in the place of a tag, for a hint."""
+        if reference != self._tag:
+            return "look at the repository's name and at the digest: the registry has nothing of that name"
         try:
             with self._open("/tags/list?n=1000", [], self._shown) as answer:
                 tags = read_json(answer.read(_TAGS_LIMIT_BYTES)).get("tags") if answer.head.status == 200 else None
         except (LadingError, ValueError, AttributeError):
             tags = None
         names = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-        return near_hint(self._tag, names) if names else "look at the repository's name"
+        return near_hint(self._tag, names) or "look at the repository's name"
 
     def _shown_file(self, file: File) -> str:
         return printable(f"{self._shown}: {file.path}")
