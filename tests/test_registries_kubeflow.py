@@ -639,7 +639,7 @@ def test_a_registry_that_is_not_there_is_unavailable(resolve, kubeflow):
 @pytest.mark.parametrize("path", ["/registered_models", "/registered_models/1/versions", "/model_versions/2/artifacts"])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_list_that_does_not_end_is_refused(kubeflow, resolve, server, monkeypatch, path, fresh):
-    monkeypatch.setattr("lading.registries.kubeflow.api._MOST_PAGES", 5)
+    monkeypatch.setattr("lading.paging._MOST_BARREN_PAGES", 5)
     kubeflow.register("größe", "v1", "s3://b/p")
     pages = iter(range(1000))
 
@@ -648,7 +648,39 @@ def test_a_list_that_does_not_end_is_refused(kubeflow, resolve, server, monkeypa
         return Answer(200, {}, json.dumps({"items": [], "size": 0, "pageSize": 1, "nextPageToken": token}).encode())
 
     server.routes = {API + path: endless, **server.routes}
-    with pytest.raises(Unsupported, match="does not end"):
+    with pytest.raises(IntegrityError, match=r"in registry \w+ does not end"):
+        resolve("gr%C3%B6%C3%9Fe")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/registered_models", "registered_model"),
+        ("/registered_models/1/versions", "model_version"),
+        ("/model_versions/2/artifacts", "artifact"),
+    ],
+)
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"size": 2},
+        {"size": "1"},
+        {"size": 0},
+        {"nextPageToken": None},
+        {"nextPageToken": 0},
+        {"nextPageToken": "again"},
+        {"nextPageToken": ...},
+        {"items": ...},
+    ],
+    ids=str,
+)
+def test_a_list_that_contradicts_itself_is_refused(kubeflow, resolve, server, path, kind, about):
+    kubeflow.register("größe", "v1", "s3://b/p")
+    [item] = kubeflow.kept[kind].values()
+    page = {"items": [item], "size": 1, "pageSize": 500, "nextPageToken": ""} | about
+    page = {key: value for key, value in page.items() if value is not ...}
+    server.routes = {API + path: lambda request: Answer(200, {}, json.dumps(page).encode()), **server.routes}
+    with pytest.raises((IntegrityError, Unsupported)):
         resolve("gr%C3%B6%C3%9Fe")
 
 

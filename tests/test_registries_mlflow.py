@@ -387,7 +387,8 @@ def test_a_version_that_goes_while_it_is_looked_up_is_told(mlflow, ask):
 
 
 @pytest.mark.parametrize("listing", ["endless", "barren", "repeated", "foreign", "unordered", "odd", "long"])
-def test_a_listing_that_is_no_listing_ends(mlflow, ask, listing):
+def test_a_listing_that_is_no_listing_ends(mlflow, ask, monkeypatch, listing):
+    monkeypatch.setattr("lading.registries.mlflow._MOST_VERSIONS", 100)
     numbers = count(1)
 
     def page(request):

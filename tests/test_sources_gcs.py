@@ -251,6 +251,10 @@ def test_a_bucket_that_is_not_there_is_not_found(gcs, emulated, tmp_path, pull):
         b'{"items": [{"name": "elsewhere/x", "size": "1"}]}',
         b'{"nextPageToken": 7}',
         b'{"nextPageToken": "\\udc80"}',
+        b'{"nextPageToken": null}',
+        b'{"prefixes": 5}',
+        b'{"prefixes": [7]}',
+        b'{"error": {"code": 500}}',
         b'{"items": [{"name": "model/x", "size": "1", "generation": "\\udc80"}]}',
         b"[" * 100_000,
     ],
@@ -261,8 +265,8 @@ def test_a_server_that_is_not_cloud_storage_ends_the_delivery(server, emulated, 
         pull("gs://models/model", tmp_path / "model", **emulated)
 
 
-@pytest.mark.parametrize("page", [b'{"prefixes": 5}', b'{"prefixes": null}', b'{"prefixes": [7]}'])
-def test_whatever_is_said_of_folders_an_empty_listing_is_no_model(server, emulated, tmp_path, pull, page):
+@pytest.mark.parametrize("page", [b"{}", b'{"prefixes": []}', b'{"prefixes": null}'])
+def test_an_empty_listing_is_no_model(server, emulated, tmp_path, pull, page):
     server.misbehave("/storage/v1/b/models/o", status(200, page, times=ALWAYS, on=anything))
     server.misbehave("/storage/v1/b/models/o/model", status(404, times=ALWAYS, on=anything))
     with pytest.raises(NotFound, match="no files"):

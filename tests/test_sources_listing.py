@@ -1,37 +1,47 @@
-"""Listings in pages: each page once, and an end to those that have none."""
-
-from itertools import count
+"""What sources that list have in common: the next page of a Link header, and the error of a place with nothing in it."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lading.errors import IntegrityError, Interrupted, Unsupported
-from lading.settings import Limits
-from lading.sources.listing import Listing, nothing_below
-
-
-def test_every_page_is_asked_for_by_the_token_of_the_one_before() -> None:
-    told = {"": (["a", "b"], "t1"), "t1": ([], "t2"), "t2": (["c"], "")}
-    assert list(Listing("s3://b", Limits()).pages(told.__getitem__)) == [["a", "b"], [], ["c"]]
+from lading.errors import IntegrityError, Interrupted
+from lading.http_wire import Head
+from lading.sources.listing import next_link, nothing_below
 
 
-def test_a_token_that_is_given_again_ends_it() -> None:
-    with pytest.raises(IntegrityError, match="s3://b does not end"):
-        list(Listing("s3://b", Limits()).pages(lambda _: (["a"], "again")))
+@pytest.mark.parametrize(
+    ("header", "following"),
+    [
+        ("", ""),
+        ('<https://h/a?b=1>; rel="next"', "https://h/a?b=1"),
+        ("<u>; rel=next", "u"),
+        ("<u>;REL=Next;title=x", "u"),
+        ('<u>; rel="prev", <v>; foo; rel="last next"', "v"),
+        ('<u>; title="a, <b>; rel=next"; rel=prev', ""),
+        ("<u>; rel=nexty", ""),
+        ("</style.css>; rel=preload; as=style, <u?cursor=a,b>; rel=next", "u?cursor=a,b"),
+        (" , ", ""),
+    ],
+)
+def test_the_next_page_is_where_a_link_says(header: str, following: str) -> None:
+    assert next_link(Head(200, {"link": header}), "hf://m") == following
 
 
-def test_empty_pages_without_end_end_it() -> None:
-    tokens = map(str, count())
-    with pytest.raises(IntegrityError, match="does not end"):
-        list(Listing("s3://b", Limits()).pages(lambda _: ([], next(tokens))))
+@pytest.mark.parametrize(
+    "header", ["u; rel=next", "<u; rel=next", '<u>; rel="next', "<>; rel=next", "<u>; rel=prev, v", "<u>>; rel=next"]
+)
+def test_a_link_that_cannot_be_read_is_no_end(header: str) -> None:
+    with pytest.raises(IntegrityError, match="the listing of hf://m"):
+        next_link(Head(200, {"link": header}), "hf://m")
 
 
-def test_ever_new_entries_end_it_however_many_runs_of_pages_they_are_in() -> None:
-    tokens = map(str, count())
-    listing = Listing("s3://b", Limits(unpack_members=100))
-    assert len(list(listing.pages(lambda _: (["a"] * 50, "")))) == 1
-    with pytest.raises(Unsupported, match="more than 100 entries") as caught:
-        list(listing.pages(lambda _: (["a"], next(tokens))))
-    assert "unpack_members" in caught.value.hint
+@given(st.text('<>;,="\\ relnxt', max_size=60))
+def test_any_link_is_read_or_refused(header: str) -> None:
+    try:
+        found = next_link(Head(200, {"link": header}), "hf://m")
+    except IntegrityError:
+        return
+    assert not found or f"<{found}>" in header
 
 
 def test_a_signal_is_not_taken_for_a_hint_that_cannot_be_had():

@@ -208,7 +208,7 @@ def test_a_server_that_is_not_azure_ends_the_delivery(server, azure, signed, tmp
 def test_a_size_or_an_etag_that_is_none_ends_the_delivery(server, azure, signed, tmp_path, pull, base, size, etag):
     about = f"<Content-Length>{size}</Content-Length><Etag>{etag}</Etag>"
     about = f"<Name>model/a</Name><Properties>{about}</Properties>"
-    page = f"<EnumerationResults><Blobs><Blob>{about}</Blob></Blobs></EnumerationResults>"
+    page = f"<EnumerationResults><Blobs><Blob>{about}</Blob></Blobs><NextMarker/></EnumerationResults>"
     if base == FILES:
         page = page.replace("Blobs", "Entries").replace("Blob", "File").replace("model/", "")
     server.routes = {"/": lambda request: Answer(200, {}, page.encode())}

@@ -10,16 +10,17 @@ Where a version's files are is asked by ``get-download-uri``: its ``source`` is 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import quote
 
-from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
+from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.http_client import HttpClient
 from lading.http_wire import Head
 from lading.manifest import GeneratedFile
 from lading.near import near_hint
 from lading.origin import split_url
+from lading.paging import Listing, Page
 from lading.registries import Deployment, NoSuchModel, Resolution
 from lading.registries.digests import recorded_digests
 from lading.registries.reference import Reference
@@ -41,7 +42,7 @@ _STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "
 _LATEST = "latest"
 _READY = ("READY", "LOGGED_MODEL_READY")
 _PAGE_VERSIONS = 200
-_MOST_PAGES = 100
+_MOST_VERSIONS = 20_000
 _MOST_SHOWN = 20
 # A version's number in its database is of 32 bits in some of them.
 _MOST_DIGITS = 9
@@ -205,21 +206,28 @@ class MlflowRegistry:
             "order_by": "version_number DESC",
             "max_results": str(_PAGE_VERSIONS),
         }
+
+        def page(token: str) -> Page[dict[str, Any]]:
+            answer = self._server.get(
+                f"{_API}/model-versions/search", query | ({"page_token": token} if token else {}), what=what
+            )
+            versions = self._items(answer, "model_versions", what)
+            # What is empty is left out.
+            following = answer.get("next_page_token", "")
+            if not isinstance(following, str):
+                raise self._wrong(what)
+            return Page(versions, following)
+
+        listing = Listing[dict[str, Any]](what, _MOST_VERSIONS, lambda version: str(version.get("version", "")))
         before = 10**_MOST_DIGITS
-        for _ in range(_MOST_PAGES):
-            answer = self._server.get(f"{_API}/model-versions/search", query, what=what)
-            for version in self._items(answer, "model_versions", what):
-                number = version.get("version")
-                if version.get("name") != name or not isinstance(number, str) or not _NUMBER.fullmatch(number):
-                    raise self._wrong(what)
-                if int(number) >= before:
-                    raise IntegrityError(f"{what} are not listed from the newest to the oldest")
-                before = int(number)
-                yield version
-            query["page_token"] = str(answer.get("next_page_token") or "")
-            if not query["page_token"]:
-                return
-        raise IntegrityError(f"the listing of {what} does not end")
+        for version in chain.from_iterable(listing.pages(page)):
+            number = version.get("version")
+            if version.get("name") != name or not isinstance(number, str) or not _NUMBER.fullmatch(number):
+                raise self._wrong(what)
+            if int(number) >= before:
+                raise listing.contradiction("is not from the newest to the oldest")
+            before = int(number)
+            yield version
 
     def _numbers(self, name: str) -> list[str]:
         """The numbers of the newest versions, for a hint."""

@@ -33,11 +33,12 @@ from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
 from lading.origin import host_and_port, split_url
+from lading.paging import CONTRADICTS, Page
 from lading.settings import Settings
 from lading.settings.azure import read_azure, service_url
 from lading.sources import Sink
 from lading.sources.answers import check_answer, declared_digests, range_header
-from lading.sources.listing import Listing
+from lading.sources.listing import listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -199,10 +200,8 @@ class _AzureSource(ABC):
         md5 = _md5(listed.findtext("Properties/Content-MD5") or "")
         return File(path, size_bytes, f'"{etag}"' if etag else None, md5, locator=locator)
 
-    def _page(
-        self, folder: str, query: dict[str, str], entries: str, marker: str = ""
-    ) -> tuple[ElementTree.Element, str]:
-        """The entries of one page of a listing, as one element, and the marker of the page that follows."""
+    def _page(self, folder: str, query: dict[str, str], entries: str, marker: str = "") -> Page[ElementTree.Element]:
+        """One page of a listing: what is in its element ``entries``, and the marker of the page that follows."""
         query = query | ({"marker": marker} if marker else {})
         text = "&".join(f"{name}={quote(value, safe='~')}" for name, value in sorted(query.items()))
 
@@ -218,7 +217,11 @@ class _AzureSource(ABC):
         page = root.find(entries)
         if root.tag != "EnumerationResults" or page is None:
             raise self._not_azure()
-        return page, root.findtext("NextMarker") or ""
+        following = root.findtext("NextMarker")
+        if following is None:
+            # Empty, it says that the listing is complete.
+            raise IntegrityError(f"the listing of {self._shown} does not say whether it has ended", hint=CONTRADICTS)
+        return Page(list(page), following)
 
     def _not_azure(self) -> Unsupported:
         return Unsupported(f"{self._base} does not answer as Azure storage does", hint="look at the URI's host")
@@ -283,8 +286,12 @@ class AzureBlobSource(_AzureSource):
         folder = self._path if self._path.endswith("/") or not self._path else f"{self._path}/"
         query = {"restype": "container", "comp": "list", "include": "metadata"}
         query |= {"prefix": folder} if folder else {}
-        for page in Listing(self._shown, self._limits).pages(partial(self._page, "", query, "Blobs")):
-            for blob in page.iterfind("Blob"):
+        blobs = listing(self._shown, self._limits, name=_decoded_name)
+        for page in blobs.pages(partial(self._page, "", query, "Blobs")):
+            for blob in page:
+                # Without a delimiter there are no prefixes in the place of blobs.
+                if blob.tag != "Blob":
+                    raise self._not_azure()
                 name = self._name(blob, folder)
                 if not _is_folder(name, blob):
                     yield self._file(name[len(folder) :], blob, name)
@@ -298,8 +305,7 @@ class AzureBlobSource(_AzureSource):
     def _names_in(self, folder: str) -> Iterator[str]:
         prefix = f"{folder}/" if folder else ""
         query = {"restype": "container", "comp": "list", "delimiter": "/"} | ({"prefix": prefix} if prefix else {})
-        page, _ = self._page("", query, "Blobs")
-        for item in page:
+        for item in self._page("", query, "Blobs").entries:
             yield self._name(item, prefix)[len(prefix) :]
 
 
@@ -315,12 +321,12 @@ class AzureFilesSource(_AzureSource):
         top = self._path.strip("/")
         # The ETag, and with it the length as it is now and not as it was when the last handle was closed.
         query = {"restype": "directory", "comp": "list", "include": "Etag"}
-        listing = Listing(self._shown, self._limits)
+        entries = listing(self._shown, self._limits, name=_decoded_name)
         pending = [""]
         while pending:
             below = pending.pop()
             folder = "/".join(part for part in (top, below) if part)
-            for page in listing.pages(partial(self._page, folder, query, "Entries")):
+            for page in entries.pages(partial(self._page, folder, query, "Entries")):
                 for entry in page:
                     name = _decoded_name(entry)
                     path = safe_path(f"{below}/{name}" if below else name)
@@ -336,8 +342,7 @@ class AzureFilesSource(_AzureSource):
         return file.declared or _md5(self._head(file.locator).get("content-md5"))
 
     def _names_in(self, folder: str) -> Iterator[str]:
-        page, _ = self._page(folder, {"restype": "directory", "comp": "list"}, "Entries")
-        for entry in page:
+        for entry in self._page(folder, {"restype": "directory", "comp": "list"}, "Entries").entries:
             yield _decoded_name(entry) + ("/" if entry.tag == "Directory" else "")
 
 

@@ -25,6 +25,7 @@ from lading.google.credentials import METADATA, GoogleCredentials
 from lading.http_client import Answer, HttpClient, status_error
 from lading.manifest import File, Manifest
 from lading.origin import endpoint_origin, split_url
+from lading.paging import Page
 from lading.settings import Settings
 from lading.settings.google import read_gcs, read_google
 from lading.sources import Sink
@@ -36,7 +37,7 @@ from lading.sources.answers import (
     decode_into,
     range_header,
 )
-from lading.sources.listing import Listing, nothing_below
+from lading.sources.listing import listing, nothing_below
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -136,22 +137,27 @@ class GcsSource:
                 answer.read_into(sink.write)
 
     def _files(self, folder: str) -> Iterator[File]:
-        for items in Listing(self._shown, self._limits).pages(partial(self._items, folder)):
+        objects = listing(self._shown, self._limits, name=self._name_of)
+        for items in objects.pages(partial(self._items, folder)):
             for item in items:
-                name = _text(item, "name", self._shown)
+                name = self._name_of(item)
                 if not name.startswith(folder):
                     raise _not_gcs(self._shown)
                 # A name that ends in a slash is a folder marker, whatever its size.
                 if not name.endswith("/"):
                     yield self._file(name[len(folder) :], name, item)
 
-    def _items(self, folder: str, token: str) -> tuple[Sequence[Mapping[str, Any]], str]:
-        """The objects of one page, and the token of the one that follows."""
+    def _items(self, folder: str, token: str) -> Page[Mapping[str, Any]]:
+        """The objects of one page, and the token of the one that follows, which the last one does not have."""
         page = self._page(folder, token)
-        following = page.get("nextPageToken") or ""
-        if not isinstance(following, str):
+        following = page.get("nextPageToken", "")
+        # Without a delimiter there are no prefixes in the place of objects.
+        if not isinstance(following, str) or page.get("prefixes") or "error" in page:
             raise _not_gcs(self._shown)
-        return _objects(page, "items", self._shown), following
+        return Page(_objects(page, "items", self._shown), following)
+
+    def _name_of(self, item: Mapping[str, Any]) -> str:
+        return _text(item, "name", self._shown)
 
     def _file(self, path: str, name: str, item: Mapping[str, Any]) -> File:
         size, generation = _text(item, "size", self._shown), item.get("generation")

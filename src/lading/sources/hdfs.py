@@ -29,10 +29,11 @@ from lading.kerberos import Kerberos
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
 from lading.origin import host_and_port, split_url
+from lading.paging import CONTRADICTS, Page
 from lading.settings import Network, Settings
 from lading.settings.hdfs import Hdfs, read_hdfs
 from lading.sources import Sink
-from lading.sources.listing import Listing
+from lading.sources.listing import listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 from lading.verify import HDFS_CHUNK_BYTES
@@ -156,14 +157,14 @@ class HdfsSource:
 
     def _files(self, root: str) -> Iterator[File]:
         folders = [""]
-        listing = Listing(self._shown, self._limits)
+        entries = listing(self._shown, self._limits, name=_name_of)
         for count in range(_MOST_FOLDERS):
             if not folders:
                 return
             folder = folders.pop()
             below = f"{root}/{folder}".rstrip("/")
-            for status in chain.from_iterable(listing.pages(partial(self._statuses, below))):
-                name, kind = status["pathSuffix"], status["type"]
+            for status in chain.from_iterable(entries.pages(partial(self._statuses, below))):
+                name, kind = _name_of(status), status["type"]
                 if not name and kind == "FILE" and not count:
                     yield self._file(root.rpartition("/")[2], root, status)
                     continue
@@ -183,8 +184,8 @@ class HdfsSource:
             self._of_other_bytes.add(locator)
         return File(path, status["length"], _validator(status), locator=locator)
 
-    def _statuses(self, folder: str, after: str = "") -> tuple[Sequence[_Status], str]:
-        """A page of what is in a folder, or the file itself with an empty name; and the last name, if others follow it."""
+    def _statuses(self, folder: str, after: str = "") -> Page[_Status]:
+        """A page of what is in a folder, or the file itself with an empty name; others follow its last name."""
         query = {"startAfter": after} if after else {}
         try:
             statuses, left = self._page("LISTSTATUS_BATCH", folder, **query)
@@ -193,21 +194,23 @@ class HdfsSource:
             if after:
                 raise
             statuses, left = self._page("LISTSTATUS", folder)
-        last = statuses[-1]["pathSuffix"] if statuses else ""
+        last = _name_of(statuses[-1]) if statuses else ""
         if left and last <= after:
-            raise IntegrityError(f"the listing of {self._shown} does not end")
-        return statuses, last if left else ""
+            raise IntegrityError(f"the listing of {self._shown} does not end", hint=CONTRADICTS)
+        return Page(statuses, last if left else "")
 
     def _page(self, operation: str, folder: str, **query: str) -> tuple[Sequence[_Status], int]:
         """Statuses, and how many are left for the pages that follow."""
         what = f"the listing of {self._shown}"
-        listing = self._http.retry.call(lambda: self._json(operation, folder, **query), what=what)
+        answer = self._http.retry.call(lambda: self._json(operation, folder, **query), what=what)
         try:
             left = 0
             if operation == "LISTSTATUS_BATCH":
-                listing = listing["DirectoryListing"]
-                left, listing = int(listing["remainingEntries"]), listing["partialListing"]
-            statuses = listing["FileStatuses"]["FileStatus"]
+                answer = answer["DirectoryListing"]
+                left, answer = answer["remainingEntries"], answer["partialListing"]
+                if type(left) is not int or left < 0:
+                    raise ValueError(left)
+            statuses = answer["FileStatuses"]["FileStatus"]
             for status in statuses:
                 if not isinstance(status["pathSuffix"], str) or type(status["length"]) is not int:
                     raise TypeError(status)
@@ -220,7 +223,7 @@ class HdfsSource:
     def _near(self, root: str) -> str:
         parent, _, wanted = root.rpartition("/")
         try:
-            names = [status["pathSuffix"] for status in self._statuses(parent)[0]]
+            names = list(map(_name_of, self._statuses(parent).entries))
         except LadingError:
             return ""
         return near_hint(wanted, names)
@@ -363,6 +366,11 @@ def _credential_kind(hdfs: Hdfs) -> str:
         "user name": hdfs.user,
     }
     return next((kind for kind, given in kinds.items() if given), "anonymous")
+
+
+def _name_of(status: _Status) -> str:
+    """The name in its folder; "" for what was itself asked for."""
+    return str(status["pathSuffix"])
 
 
 def _validator(status: _Status) -> str:

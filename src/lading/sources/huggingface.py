@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from lading.credentials import Secret
 from lading.disk import read_secret_file
@@ -26,11 +26,12 @@ from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest, safe_path
 from lading.near import near_hint
 from lading.origin import endpoint_origin
+from lading.paging import Page
 from lading.settings import Settings
 from lading.settings.huggingface import HuggingFace, read_hugging_face
 from lading.sources import Sink
 from lading.sources.answers import check_answer, range_header
-from lading.sources.listing import Listing
+from lading.sources.listing import listing, next_link
 from lading.sources.redirects import Redirects
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
@@ -50,7 +51,6 @@ _DEFAULT_REVISION = "main"
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"[0-9]{1,18}")
-_NEXT = re.compile(r"<([^<>]*)>\s*;[^<,]*\brel=\"?next\b")
 _LIST_LIMIT_BYTES = 64 << 20
 # Above it the Hub's content network has limits (https://github.com/huggingface/huggingface_hub/issues/4330).
 _LARGE_BYTES = 50 * 10**9
@@ -155,22 +155,26 @@ class HuggingFaceSource:
         place = f"/tree/{self._commit}" + (f"/{quote(folder)}" if folder else "")
         first = f"recursive={str(recursive).lower()}&expand=false"
 
-        def page(query: str) -> tuple[Sequence[_Entry], str]:
+        def page(query: str) -> Page[_Entry]:
             head, entries = self._ask(f"{place}?{query or first}")
-            if head.status in _NO_SUCH_CALL and not head.get("x-error-code"):
-                return self._siblings(), ""
-            if head.get("x-error-code") == "EntryNotFound":
-                return [], ""
+            if not query and head.status in _NO_SUCH_CALL and not head.get("x-error-code"):
+                return Page(self._siblings())
+            if not query and head.get("x-error-code") == "EntryNotFound":
+                return Page([])
             if head.status != 200:
                 raise self._refusal(head, self._shown)
             if not isinstance(entries, list) or not all(isinstance(item, dict) for item in entries):
                 raise self._not_the_hub()
             # The link is absolute, and a mirror's names the Hub: only the query is taken from it, so that
             # nobody else is asked.
-            following = _NEXT.search(head.get("link"))
-            return entries, following[1].partition("?")[2] if following else ""
+            link = next_link(head, self._shown)
+            following = urlsplit(link).query
+            if link and not following:
+                raise tree.contradiction("goes on with what has no query")
+            return Page(entries, following)
 
-        return list(chain.from_iterable(Listing(self._shown, self._limits).pages(page)))
+        tree = listing(self._shown, self._limits, name=_path_of)
+        return list(chain.from_iterable(tree.pages(page)))
 
     def _siblings(self) -> Sequence[_Entry]:
         """The same from what the Hub tells about the repository as a whole: for mirrors that know no tree."""

@@ -1,46 +1,47 @@
-"""Listings that come in pages: read to their end, which must come."""
+"""What sources have in common that list: bounds, the next page of a Link header, the error of a place with nothing in it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TypeVar
+import re
+from collections.abc import Callable, Iterable
 
-from lading.errors import IntegrityError, LadingError, NotFound, Unsupported
+from lading.errors import IntegrityError, LadingError, NotFound
+from lading.http_wire import Head
 from lading.near import near_hint
+from lading.paging import CONTRADICTS, Entry, Listing
 from lading.settings import Limits
 
-_MOST_BARREN_PAGES = 100
+# RFC 8288, 3: links with their parameters, apart by commas and semicolons outside of <…> and of quotes.
+_QUOTED = r"\"(?:[^\"\\]|\\.)*\""
+_LINKS = re.compile(rf"(?:<[^<>]*>|{_QUOTED}|[^,<>\"])+")
+_PARAMETERS = re.compile(rf"(?:{_QUOTED}|[^;\"])+")
 
-Page = TypeVar("Page", bound=Sized)
+
+def listing(what: str, limits: Limits, name: Callable[[Entry], str]) -> Listing[Entry]:
+    """The listing of a model; all of it together may have as many entries as an archive."""
+    hint = "name a folder of it, or raise limits.unpack_members in lading.yaml"
+    return Listing(what, limits.unpack_members, name, hint=hint)
 
 
-class Listing:
-    """What one source lists, in one run of pages or in one for each folder; ``what`` it is goes into errors.
+def next_link(head: Head, what: str) -> str:
+    """Where the next page is, by ``Link: <URL>; rel="next"`` (RFC 8288); "" if there is none."""
+    header = head.get("link")
+    links = list(filter(None, map(str.strip, _LINKS.findall(header))))
+    if _LINKS.sub("", header).strip(",") or not all(link.startswith("<") for link in links):
+        raise IntegrityError(f"the listing of {what} has a Link header that cannot be read", hint=CONTRADICTS)
+    for target, _, parameters in (link[1:].partition(">") for link in links):
+        if "next" in _relations(parameters):
+            if not target:
+                raise IntegrityError(f"the listing of {what} goes on at no address", hint=CONTRADICTS)
+            return target
+    return ""
 
-    A server decides how long it goes on: all of it together may have as many entries as an archive.
-    """
 
-    def __init__(self, what: str, limits: Limits) -> None:
-        self._what = what
-        self._most = limits.unpack_members
-        self._seen = 0
-
-    def pages(self, ask: Callable[[str], tuple[Page, str]]) -> Iterator[Page]:
-        """Every page; ``ask`` gives the one that a token stands for ("": the first), and the next one's token."""
-        token, barren = "", 0
-        while True:
-            page, following = ask(token)
-            self._seen += len(page)
-            if self._seen > self._most:
-                raise Unsupported(
-                    f"{self._what} has more than {self._most} entries",
-                    hint="name a folder of it, or raise limits.unpack_members in lading.yaml",
-                )
-            yield page
-            if not following:
-                return
-            barren = 0 if len(page) else barren + 1
-            if following == token or barren > _MOST_BARREN_PAGES:
-                raise IntegrityError(f"the listing of {self._what} does not end")
-            token = following
+def _relations(parameters: str) -> list[str]:
+    """The words of the first parameter ``rel``, in lower case."""
+    for parameter in _PARAMETERS.findall(parameters):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "rel":
+            return str(value).strip().strip('"').lower().split()
+    return []
 
 
 def nothing_below(shown: str, name: str, names_in: Callable[[str], Iterable[str]]) -> NotFound:

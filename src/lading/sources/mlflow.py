@@ -137,6 +137,9 @@ class MlflowSource:
         """Name, whether it is a folder, and size of what is in one folder; a size of 0 is not told."""
         answer = self._server.get(_PROXY, {"path": folder}, what=f"the listing of {self._shown}")
         try:
+            # Its API has no pages: what says that there is more cannot be asked for it.
+            if answer.get("next_page_token") or "error_code" in answer:
+                raise ValueError(answer)
             for item in answer.get("files", []):
                 name, is_folder, size = item["path"], item.get("is_dir", False), item.get("file_size")
                 if "/" in name or not isinstance(is_folder, bool) or (size is not None and int(size) < 0):

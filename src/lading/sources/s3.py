@@ -7,7 +7,7 @@ means ``model/…`` or exactly ``model``, never ``model-v2/…``.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -19,6 +19,7 @@ from lading.aws.signature import sign
 from lading.credentials import AwsKeys
 from lading.documents import read_xml
 from lading.errors import (
+    IntegrityError,
     LadingError,
     NotAllowed,
     NotFound,
@@ -30,11 +31,12 @@ from lading.errors import (
 from lading.http_client import Answer, HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest
+from lading.paging import CONTRADICTS, Page
 from lading.settings import Settings
 from lading.settings.aws import read_aws, read_s3
 from lading.sources import Sink
 from lading.sources.answers import base64_digest, check_answer, declared_digests, md5_of_etag, range_header
-from lading.sources.listing import Listing, nothing_below
+from lading.sources.listing import listing, nothing_below
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
 
@@ -46,6 +48,7 @@ _NAMED = re.compile(
     re.DOTALL,
 )
 _COUNT = re.compile("[0-9]{1,5}")
+_START_AFTER = "start-after"
 _ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
 _PAYER = ("x-amz-request-payer", "requester")
@@ -74,8 +77,8 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
 }
 
 
-# Objects as (key, size, ETag), and the token of the page that follows.
-_Page = tuple[list[tuple[str, int, str | None]], str]
+# Key, size, ETag.
+_Object = tuple[str, int, str | None]
 
 
 class S3Source:
@@ -136,7 +139,7 @@ class S3Source:
             yield File(name, int(length) if length.isdigit() else None, head.get("etag") or None, locator=self._key)
             return
         # The shortest name with a prefix is listed first: if the key exists, it is the first.
-        for key, size, etag in self._page(self._key, most=20)[0]:
+        for key, size, etag in self._page(self._key, most=20).entries:
             if key == self._key:
                 yield File(name, size, etag, locator=key)
 
@@ -206,29 +209,38 @@ class S3Source:
             return answer.head
 
     def _files(self, folder: str) -> Iterator[File]:
-        for objects in Listing(self._shown, self._limits).pages(partial(self._page, folder)):
+        keys = listing(self._shown, self._limits, name=_key_of)
+        for objects in keys.pages(partial(self._page, folder)):
             for key, size, etag in objects:
                 # A key that ends in a slash is a folder marker, whatever its size.
                 if not key.endswith("/"):
                     yield File(key[len(folder) :], size, etag, locator=key)
 
-    def _page(self, prefix: str, token: str = "", most: int = 1000, delimiter: str = "") -> _Page:
-        """One page of ListObjectsV2."""
+    def _page(self, prefix: str, following: str = "", most: int = 1000, delimiter: str = "") -> Page[_Object]:
+        """One page of ListObjectsV2, or of ListObjects from a server that knows no other; ``following`` as ``_parse_page`` has it."""
         query = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
-        if token:
-            query["continuation-token"] = token
+        name, _, value = following.partition("=")
+        if name == _START_AFTER:
+            # The names that both versions have for it: either passes over the other's.
+            query |= {_START_AFTER: value, "marker": value}
+        elif name:
+            query[name] = value
         if delimiter:
             query["delimiter"] = delimiter
         body = self._list(query)
         try:
             return _parse_page(body, prefix, delimiter)
+        except _Contradiction as error:
+            raise IntegrityError(f"the listing of {self._shown} {error}", hint=CONTRADICTS) from error
         except ValueError as error:
             raise Unsupported(
                 f"{redact(self._address.base)} does not answer as S3 does", hint="look at the endpoint"
             ) from error
 
     def _list(self, query: dict[str, str]) -> bytes:
-        text = "&".join(f"{name}={quote(value, safe='~')}" for name, value in sorted(query.items()))
+        text = "&".join(
+            f"{name}={quote(value, safe='~', errors='surrogateescape')}" for name, value in sorted(query.items())
+        )
 
         def attempt() -> bytes:
             with self._open("GET", "", [], text) as answer:
@@ -300,7 +312,7 @@ class S3Source:
         raise refused
 
     def _names_in(self, prefix: str) -> Sequence[str]:
-        return [key for key, _, _ in self._page(prefix, delimiter="/")[0]]
+        return list(map(_key_of, self._page(prefix, delimiter="/").entries))
 
     def _shown_key(self, file: File) -> str:
         return self._shown_name(file.locator)
@@ -315,23 +327,57 @@ def _elsewhere(body: bytes, region: str) -> str:
     return printable(" ".join(filter(None, [endpoint and f"at {endpoint}", region and f"in the region {region}"])))
 
 
-def _parse_page(body: bytes, prefix: str, delimiter: str) -> _Page:
+def _key_of(found: _Object) -> str:
+    return found[0]
+
+
+class _Contradiction(ValueError):
+    """A page that says one thing and another."""
+
+
+def _parse_page(body: bytes, prefix: str, delimiter: str) -> Page[_Object]:
     root = read_xml(body)
     space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
     if root.tag != f"{space}ListBucketResult":
         raise ValueError(root.tag)
-    decode = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
-    objects: list[tuple[str, int, str | None]] = []
+    # Names are bytes to some servers; what is no UTF-8 stays what it is, and is refused if it is wanted.
+    decode = partial(unquote_plus, errors="surrogateescape") if root.findtext(f"{space}EncodingType") == "url" else str
+    objects: list[_Object] = []
     for item in root.iterfind(f"{space}Contents"):
         about = {field.tag: field.text or "" for field in item}
         key = decode(about.get(f"{space}Key", ""))
-        if not key.startswith(prefix):
+        if not key or not key.startswith(prefix):
             raise ValueError(key)
         # Some servers list ETags without the quotes that they have in headers.
         etag = about.get(f"{space}ETag", "").strip('"')
         objects.append((key, int(about.get(f"{space}Size", "")), f'"{etag}"' if etag else None))
-    if delimiter:
-        folders = root.iterfind(f"{space}CommonPrefixes/{space}Prefix")
-        objects += [(decode(folder.text or ""), 0, None) for folder in folders]
-    truncated = root.findtext(f"{space}IsTruncated") == "true"
-    return objects, (root.findtext(f"{space}NextContinuationToken") or "") if truncated else ""
+    folders = [decode(folder.text or "") for folder in root.iterfind(f"{space}CommonPrefixes/{space}Prefix")]
+    if folders and not delimiter:
+        raise _Contradiction(f"has only the folder {printable(folders[0])!r} where its keys were asked for")
+    objects += [(folder, 0, None) for folder in folders]
+    fields = {field.tag.removeprefix(space): field.text or "" for field in root}
+    count = int(fields["KeyCount"]) if fields.get("KeyCount") else None
+    return Page(objects, _following(fields, list(map(_key_of, objects)), decode), count)
+
+
+def _following(fields: Mapping[str, str], keys: list[str], decode: Callable[[str], str]) -> str:
+    """The parameter, NAME=VALUE, that asks for the page after the one with these fields; "" if it says that it is the last.
+
+    A page goes on by its token; by NextMarker, if it is of version 1; and without either, as version 1 has it where no
+    delimiter is asked for, behind its last key.
+    """
+    token = fields.get("NextContinuationToken", "")
+    match fields.get("IsTruncated", "").strip().lower():
+        case "false":
+            if token:
+                raise _Contradiction("says that it has ended, and how it goes on")
+            return ""
+        case "true":
+            if token:
+                return f"continuation-token={token}"
+            marker = decode(fields.get("NextMarker", ""))
+            # Behind the last key there is all that is left, only where keys are in their order.
+            if not marker and (not keys or keys != sorted(keys)):
+                raise _Contradiction("does not end, and does not say how it goes on")
+            return f"{_START_AFTER}={marker or keys[-1]}"
+    raise _Contradiction("does not say whether it has ended")

@@ -3,17 +3,21 @@
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from lading.documents import read_json
 from lading.errors import NotFound, Unsupported
+from lading.paging import Listing, Page
 from lading.registries.service import Service
 from lading.uri import printable
 
 Entity = Mapping[str, Any]
 
 _PAGE_SIZE = 500
-_MOST_PAGES = 200
+_MOST_ENTITIES = 100_000
+_OF_A_PAGE = ("items", "nextPageToken", "size")
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -58,25 +62,24 @@ class Api:
     ) -> Iterator[Entity]:
         """Every entity of a list, each with a name or, unless ``named``, perhaps without.
 
-        ``Unsupported`` for a list without end.
+        ``IntegrityError`` for a list that contradicts itself or has no end.
         """
-        token = ""
-        for _ in range(_MOST_PAGES):
+
+        def page(token: str) -> Page[Entity]:
             # Without a size, one API answers with all there is and the other with ten.
             asked = {**(query or {}), "pageSize": str(_PAGE_SIZE)} | ({"nextPageToken": token} if token else {})
             answer = self.get(path, asked, what=what)
-            items = answer.get("items", "none") if isinstance(answer, dict) else "none"
-            if not isinstance(items, list | None):
+            items, following, size = map(answer.get, _OF_A_PAGE) if isinstance(answer, dict) else (0, 0, 0)
+            if (
+                not isinstance(items, list | None)
+                or not isinstance(following, str)
+                or type(size) not in (int, type(None))
+            ):
                 raise Unsupported(f"{what}: the answer does not have this API's form")
-            for item in items or ():
-                yield entity(item, what, named=named)
-            following = answer.get("nextPageToken") or ""
-            if not following:
-                return
-            if not isinstance(following, str) or following == token:
-                break
-            token = following
-        raise Unsupported(f"{what}: the list in registry {printable(self.service.name)} does not end")
+            return Page([entity(item, what, named=named) for item in items or ()], following, size)
+
+        listing = Listing(f"{what} in registry {printable(self.service.name)}", _MOST_ENTITIES, partial(text, key="id"))
+        yield from chain.from_iterable(listing.pages(page))
 
     def _found_root(self, what: str) -> str:
         for root in self._roots:
