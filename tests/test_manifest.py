@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from functools import cache
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
-from lading.manifest import HEX_DIGITS, Digest, File, GeneratedFile, Manifest, safe_path
+from lading.manifest import HEX_DIGITS, Digest, File, GeneratedFile, Manifest, exact_pattern, safe_path
 
 SEGMENTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20).filter(
     lambda text: text not in (".", "..", ".lading", ".lading.manifest")
@@ -353,4 +354,118 @@ def test_a_generated_file_comes_beside_the_one_that_it_belongs_to_and_never_in_t
     for files in ([File("other", 1)], [File("MLmodel", 1), File("meta", 2)], [File("deep/MLmodel", 1)]):
         assert Manifest.of(files).with_generated(generated) == Manifest.of(files)
     with pytest.raises(IntegrityError, match="also the folder"):
-        Manifest.of([File("MLmodel", 1), File("meta/a", 2)]).with_generated(generated)
+        Manifest.of([File("MLmodel", 1), File("meta/a", 2)]).with_generated(generated).refuse_faults()
+
+
+# ---- what is wanted, before it is judged
+
+
+ANY_PATHS = st.text(
+    st.sampled_from(["a", "b", "/", ".", "-", "*", "?", "[", "]", "!", " ", "\n", "\x1b", "\udcff", "é"]), max_size=6
+)
+
+
+@given(ANY_PATHS)
+def test_the_exact_pattern_of_a_path_matches_it_and_can_be_typed(path: str) -> None:
+    pattern = exact_pattern(path)
+    assert not Manifest.listed([File(path, 1)]).select((), [pattern]).files
+    assert pattern.isprintable()
+    assert not pattern.startswith("-")
+
+
+@given(
+    st.text(st.sampled_from("ab/.*?[]"), min_size=1, max_size=6),
+    st.text(st.sampled_from("ab/.*?[]"), min_size=1, max_size=6),
+)
+def test_the_exact_pattern_of_a_path_matches_no_other(path: str, other: str) -> None:
+    left = Manifest.listed([File(other, 1)]).select((), [exact_pattern(path)]).files
+    assert bool(left) == (other != path and not (path.endswith("/") and other.startswith(path)))
+
+
+@given(st.sets(ANY_PATHS, max_size=8))
+def test_hints_lead_to_a_manifest_without_faults(paths: set[str]) -> None:
+    manifest = Manifest.listed([File(path, 1, locator=f"model/{path}") for path in paths])
+    for _ in range(len(paths) + 1):
+        try:
+            manifest.refuse_faults()
+        except IntegrityError as error:
+            patterns = [
+                word for word in shlex.split(error.hint.partition("--")[2]) if word not in ("--ignore", "ignore")
+            ]
+            fewer = manifest.select((), [word for word in patterns if word not in ("delivers", "the", "rest")])
+            assert len(fewer.files) < len(manifest.files)
+            manifest = fewer
+        else:
+            assert Manifest.of(manifest.files) == manifest
+            return
+    raise AssertionError(manifest)
+
+
+@pytest.mark.parametrize(
+    ("file", "names", "pattern"),
+    [
+        (File("/tmp.log", 1, locator="llm//tmp.log"), "'llm//tmp.log', which begins with a slash", "/tmp.log"),
+        (File("../x", 1, locator="llm/../x"), "'llm/../x', which has an empty, '.' or '..' segment", "../x"),
+        (File("a//b", 1, locator="elsewhere"), "'a//b', which", "a//b"),
+        (File("\udcff*", 1), "'\\\\udcff*', which is not valid Unicode", "'?[*]'"),
+        (File("-\0", 1), "'-\\\\x00', which holds a NUL", "'[-]?'"),
+        (File("big", -5, locator="m/big"), "'m/big' is said to have -5 bytes", "big"),
+        (File("gone", None, refusal=Unsupported("gone is a pipe", hint="remove it")), "gone is a pipe", "gone"),
+    ],
+)
+def test_the_error_names_what_the_origin_has_and_the_hint_how_to_leave_it_out(
+    file: File, names: str, pattern: str
+) -> None:
+    with pytest.raises(LadingError) as caught:
+        Manifest.listed([file, File("config.json", 1)]).refuse_faults()
+    assert names in caught.value.message
+    assert caught.value.hint.removeprefix("remove it; ") == f"--ignore {pattern} delivers the rest"
+
+
+def test_several_faults_are_named_together_and_many_are_counted() -> None:
+    strays = [File(f"/{number}", 1) for number in range(5)]
+    with pytest.raises(IntegrityError) as caught:
+        Manifest.listed(strays[:2]).refuse_faults()
+    assert caught.value.message.endswith("; neither can be delivered: /1")
+    assert caught.value.hint == "--ignore /0 --ignore /1 delivers the rest"
+    with pytest.raises(IntegrityError) as caught:
+        Manifest.listed(strays).refuse_faults()
+    assert caught.value.message.endswith("; neither can be delivered: /1, /2 and more")
+    assert caught.value.hint == "leave them all out, as by --ignore /0 --ignore /1 --ignore /2"
+
+
+def test_of_a_file_that_is_also_a_folder_either_can_be_left_out() -> None:
+    manifest = Manifest.listed([File("onnx", 0, locator="m/onnx"), File("onnx/a", 1, locator="m/onnx/a")])
+    with pytest.raises(IntegrityError, match="'m/onnx' is a file, and also the folder of 'm/onnx/a'") as caught:
+        manifest.refuse_faults()
+    assert "--ignore onnx delivers the rest" in caught.value.hint
+    for ignore in ("onnx", "onnx/"):
+        manifest.select((), [ignore]).refuse_faults()
+
+
+def test_two_files_of_one_name_are_no_matter_of_patterns() -> None:
+    with pytest.raises(IntegrityError, match="both called 'm/a'") as caught:
+        Manifest.listed([File("a", 1, locator="m/a"), File("a", 2, locator="m/a")]).refuse_faults()
+    assert "--ignore" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("allow", "ignore", "stays"),
+    [
+        ([], [], True),
+        (["*.json"], [], True),
+        (["lost/a.json"], [], True),
+        (["lo*"], [], True),
+        (["config.json"], [], False),
+        (["other/*"], [], False),
+        ([], ["lost/"], False),
+        ([], ["lost/*"], False),
+        ([], ["lost*"], False),
+        ([], ["*.json"], True),
+    ],
+)
+def test_a_folder_that_was_not_looked_into_stays_where_something_in_it_could_be_wanted(
+    allow: list[str], ignore: list[str], stays: bool
+) -> None:
+    manifest = Manifest.listed([File("lost/", None, refusal=Unsupported("not to be read"))])
+    assert bool(manifest.select(allow, ignore).files) is stays

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lading.disk import scratch_file
 from lading.errors import IntegrityError, LadingError, NotFound, Unavailable, Unsupported
+from lading.manifest import File, Manifest
 from lading.settings import Limits
 from lading.sources.git.lfs import Pointer, configured_url, parse_pointer
 from lading.sources.git.pack import BLOB, COMMIT, TREE, Objects, PackReader
@@ -164,7 +165,9 @@ def files_of(*trees: bytes, root: int = -1, blobs: tuple[bytes, ...] = (b"x",)) 
     objects = read(
         pack(*(entry(TREE, each) for each in trees), *(entry(BLOB, each) for each in blobs), entry(COMMIT, commit))
     )
-    return [path for path, _ in CommitTree(objects, object_id(COMMIT, commit), LIMITS).files("")]
+    found = list(CommitTree(objects, object_id(COMMIT, commit), LIMITS).files(""))
+    Manifest.listed(File(each.path, None, refusal=each.refusal) for each in found).refuse_faults()
+    return [each.path for each in found]
 
 
 X = object_id(BLOB, b"x")

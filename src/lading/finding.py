@@ -177,13 +177,14 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
         )
     if resolution.registry:
         exact = exact_reference(resolution.registry, resolution.model, resolution.version, question.uri)
-    listed = _as_archive(everything.select(settings.allow, settings.ignore))
+    listed = everything.select(settings.allow, settings.ignore)
     if not listed.files:
         raise NotFound(
             f"no file of {shown} is selected, of {len(everything.files)}",
-            hint=f"the patterns leave out, for example, {printable(everything.files[0].path)}",
+            hint=f"the patterns leave out, for example, {everything.files[0].shown}",
         )
-    listed = listed.with_generated(registries.metadata_file(resolution, settings))
+    listed = _as_archive(listed).with_generated(registries.metadata_file(resolution, settings))
+    listed.refuse_faults()
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
     listed = _described(listed, question, resolution, settings)
     listed = listed._replace(resolved=shown, pin=pinned(exact, pin).redacted())

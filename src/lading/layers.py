@@ -40,7 +40,7 @@ class Layers:
         self,
         tree: Path,
         limits: Limits,
-        wanted: Callable[[Manifest], Manifest] = lambda found: found,
+        wanted: Callable[[Manifest], Manifest] | None = None,
         listener: Listener = ignore,
     ) -> None:
         self._tree = tree
@@ -58,7 +58,8 @@ class Layers:
         self._image_folder = (file.layer or Layer()).image_folder
         first = not self._tree.exists()
         root = self._tree if first else self._tree / WORKSPACE_NAME
-        writer = TreeWriter(root, self._archive, self._spent, self._image_folder, self._listener)
+        is_wanted = self._is_wanted if self._wanted else None
+        writer = TreeWriter(root, self._archive, self._spent, self._image_folder, self._listener, is_wanted)
         unpack(file.path, writer, archive)
         try:
             for path in sorted(writer.hard_links):
@@ -77,7 +78,7 @@ class Layers:
         try:
             self._make_links()
             found = self._found()
-            wanted = self._wanted(found)
+            wanted = self._wanted(found) if self._wanted else found
             if not wanted.files:
                 raise NotFound(
                     f"no file of the layers is selected, of {len(found.files)}",
@@ -88,6 +89,10 @@ class Layers:
         except OSError as error:
             raise disk_error(error, error.filename or self._tree) from error
         return wanted
+
+    def _is_wanted(self, path: str) -> bool:
+        alone = Manifest((File(path, None),))
+        return bool((self._wanted(alone) if self._wanted else alone).files)
 
     def _make_links(self) -> None:
         for path in sorted(self._links):

@@ -7,12 +7,15 @@ A *sealed* manifest says what was delivered: every size and digest is known.
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
+from shlex import quote
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from lading.errors import IntegrityError, Unsupported, UsageError
+from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
 from lading.uri import printable
 
 # JSON, but not by its name: KServe's XGBoost server takes any file that ends in .json for its model.
@@ -24,6 +27,9 @@ RESERVED_NAMES = (FILE_NAME, WORKSPACE_NAME)
 _MOST_BYTES = 2**63 - 1
 # A path with nothing in it to look at twice: almost all of them.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})*")
+# What stands for other characters in a pattern.
+_WILDCARD = re.compile(r"[*?[]")
+_MOST_FAULTS = 3
 # Hexadecimal digits of each digest, weakest first: a file's identity is its strongest one.
 HEX_DIGITS = {
     "crc32": 8,
@@ -102,6 +108,8 @@ class File(NamedTuple):
     that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
     ``content`` is all of a file that no source has, ``address`` the SHA-256 by which a store keeps it.
     ``mtime_ns`` is when the file in a destination was written, by its file system; it identifies nothing.
+    ``refusal`` is why a source cannot deliver what it lists here: an error only for who wants it.  A path that ends in a
+    slash is then a folder that was not looked into.
     """
 
     path: str
@@ -116,6 +124,13 @@ class File(NamedTuple):
     content: bytes | None = None
     address: Digest | None = None
     mtime_ns: int | None = None
+    refusal: LadingError | None = None
+
+    @property
+    def shown(self) -> str:
+        """The whole name that the origin has, where the source's own name for the file is a path, too; printable."""
+        before = self.locator.removesuffix(self.path)
+        return shown_path(self.locator if before.endswith("/") and before != self.locator else self.path)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -181,29 +196,55 @@ class Manifest(NamedTuple):
     patterns: tuple[str, ...] = ()
 
     @classmethod
+    def listed(cls, files: Iterable[File]) -> "Manifest":
+        """These files as a source tells of them: what is wrong with one matters only to who wants it."""
+        return cls(tuple(sorted(files, key=lambda file: file.path)))
+
+    @classmethod
     def of(cls, files: Iterable[File]) -> "Manifest":
         """A manifest of these files; refuses sizes that are none, and paths that leave the root or stand in each other's way."""
-        ordered = sorted(files, key=lambda file: file.path)
-        known: set[str] = set()
-        for file in ordered:
-            safe_path(file.path)
-            if file.size_bytes is not None and not 0 <= file.size_bytes <= _MOST_BYTES:
-                raise IntegrityError(f"{printable(file.path)!r} is said to have {str(file.size_bytes)[:40]} bytes")
-            if file.path in known:
-                raise IntegrityError(f"two files are both called {printable(file.path)!r}")
-            known.add(file.path)
-        folders: set[str] = set()
-        for file in ordered:
-            parent = file.path.rpartition("/")[0]
-            while parent and parent not in folders:
-                if parent in known:
-                    raise IntegrityError(
-                        f"{printable(parent)!r} is a file, and also the folder of {printable(file.path)!r}",
-                        hint="a folder cannot hold both: the origin must lose one of them",
-                    )
-                folders.add(parent)
-                parent = parent.rpartition("/")[0]
-        return cls(tuple(ordered))
+        manifest = cls.listed(files)
+        for _, error in manifest.faults():
+            raise error
+        return manifest
+
+    def faults(self) -> Iterator[tuple[File, LadingError]]:
+        """Every file that cannot be delivered beside the others, and why."""
+        known = self.by_path()
+        twice = Counter(file.path for file in self.files) if len(known) < len(self.files) else {}
+        # By folder, the first file in it.
+        folders: dict[str, File] = {}
+        for file in self.files:
+            if file.refusal is not None:
+                yield file, file.refusal
+            elif why := why_unsafe(file.path):
+                yield file, IntegrityError(f"the origin lists the name {file.shown!r}, which {why}")
+            elif file.size_bytes is not None and not 0 <= file.size_bytes <= _MOST_BYTES:
+                yield file, IntegrityError(f"{file.shown!r} is said to have {str(file.size_bytes)[:40]} bytes")
+            elif twice and twice[file.path] > 1:
+                raise IntegrityError(f"two files are both called {file.shown!r}")
+            else:
+                parent = file.path.rpartition("/")[0]
+                while parent and parent not in folders:
+                    folders[parent] = file
+                    parent = parent.rpartition("/")[0]
+        for path in sorted(folders.keys() & known.keys()):
+            both = f"{known[path].shown!r} is a file, and also the folder of {folders[path].shown!r}"
+            yield known[path], IntegrityError(both, hint="a folder cannot hold both: the origin must lose one of them")
+
+    def refuse_faults(self) -> None:
+        """Raise for files that cannot be delivered; the hint is how to leave them out."""
+        faults = list(islice(self.faults(), _MOST_FAULTS + 1))
+        if not faults:
+            return
+        error, shown = faults[0][1], faults[:_MOST_FAULTS]
+        others = ", ".join(file.shown for file, _ in shown[1:]) + (" and more" if len(faults) > len(shown) else "")
+        patterns = " ".join(f"--ignore {quote(exact_pattern(file.path))}" for file, _ in shown)
+        rest = f"{patterns} delivers the rest" if len(faults) == len(shown) else f"leave them all out, as by {patterns}"
+        raise error.but(
+            message=f"{error.message}; neither can be delivered: {others}" if others else "",
+            hint="; ".join(filter(None, (error.hint, rest))),
+        )
 
     @property
     def size_bytes(self) -> int:
@@ -228,7 +269,7 @@ class Manifest(NamedTuple):
             if (not beside or beside in known) and path not in known:
                 digest = Digest("sha256", hashlib.sha256(content).hexdigest())
                 added.append(File(path, len(content), str(digest), (digest,), content=content))
-        return self._replace(files=Manifest.of([*self.files, *added]).files) if added else self
+        return self._replace(files=Manifest.listed([*self.files, *added]).files) if added else self
 
     def select(self, allow: Sequence[str], ignore: Sequence[str]) -> "Manifest":
         """The files that match a pattern of ``allow`` (or all, if it is empty) and none of ``ignore``.
@@ -244,7 +285,7 @@ class Manifest(NamedTuple):
                 for file in self.files
                 if file.layer is not None
                 or (
-                    (not wanted or any(fnmatchcase(file.path, pattern) for pattern in wanted))
+                    (not wanted or any(_selects(pattern, file.path) for pattern in wanted))
                     and not any(fnmatchcase(file.path, pattern) for pattern in refused)
                 )
             ),
@@ -325,25 +366,45 @@ class Manifest(NamedTuple):
         return manifest
 
 
+def _selects(pattern: str, path: str) -> bool:
+    """Whether the pattern matches the path or, of a folder that was not looked into, could match anything in it."""
+    if not path.endswith("/"):
+        return fnmatchcase(path, pattern)
+    begins = _WILDCARD.split(pattern, maxsplit=1)[0]
+    return begins.startswith(path) or (begins != pattern and path.startswith(begins))
+
+
+def exact_pattern(path: str) -> str:
+    """The pattern that matches this path, whatever characters it holds."""
+    escaped = _WILDCARD.sub(lambda found: f"[{found[0]}]", path)
+    # What a terminal does not show, and what would be an option.
+    seen = "".join(character if character.isprintable() else "?" for character in escaped)
+    return f"[-]{seen[1:]}" if seen.startswith("-") else seen
+
+
+def shown_path(path: str) -> str:
+    """``path`` as it may be printed, also if it is no Unicode."""
+    return printable(path.encode("utf-8", "backslashreplace").decode())
+
+
 def safe_path(path: str) -> str:
     """``path`` itself, if it names a file below the model's root and nowhere else.
 
     A listing is a stranger's input: a name that would leave the destination, or stand where
     lading keeps its own files, is refused and never repaired.
     """
-    if _PLAIN_PATH.fullmatch(path):
-        return path
     if why := why_unsafe(path):
-        shown = printable(path.encode("utf-8", "backslashreplace").decode())
-        raise IntegrityError(f"the origin lists the name {shown!r}, which {why}")
+        raise IntegrityError(f"the origin lists the name {shown_path(path)!r}, which {why}")
     return path
 
 
 def why_unsafe(path: str) -> str:
     """What is wrong with ``path`` as the name of a file below the model's root, or ""."""
+    if _PLAIN_PATH.fullmatch(path):
+        return ""
     segments = path.split("/")
     if path.startswith("/"):
-        return "is absolute"
+        return "begins with a slash below the model's own folder"
     if ".." in segments or "." in segments or "" in segments:
         return "has an empty, '.' or '..' segment"
     if "\0" in path:

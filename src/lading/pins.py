@@ -43,7 +43,8 @@ def pin_of(listed: Manifest, recorded: Mapping[str, Digest]) -> Digest:
     running = hashlib.sha256()
     for file in listed.files:
         own = [digest for path, digest in recorded.items() if path in (file.path, "")]
-        running.update(f"{file.path}\0{file.size_bytes}\0{_identity(file, own)}\n".encode())
+        # A name that is no Unicode is a part of what was listed, if none of what is delivered.
+        running.update(f"{file.path}\0{file.size_bytes}\0{_identity(file, own)}\n".encode("utf-8", "surrogatepass"))
     return Digest("sha256", running.hexdigest())
 
 

@@ -45,9 +45,13 @@ def test_a_url_whose_name_escapes_is_refused(server, destination, pull, name):
     assert read_tree(destination.path.parent) == around
 
 
-def test_patterns_do_not_make_an_escaping_key_acceptable(bucket, anonymous, destination, pull):
+@pytest.mark.parametrize("keys", ESCAPING.values(), ids=ESCAPING.keys())
+def test_what_is_not_wanted_is_neither_fetched_nor_in_the_way(server, bucket, anonymous, destination, pull, keys):
+    around = {path for path in read_tree(destination.path.parent) if not path.startswith("model/")}
     bucket.put("model/innocent", b"innocent")
-    bucket.put("model/../escaped", b"escaped")
-    with pytest.raises(IntegrityError):
-        pull("s3://models/model", destination.path, allow=("innocent",), **anonymous)
-    destination.assert_untouched()
+    for key in keys:
+        bucket.put(f"model/{key}", b"escaped")
+    pull("s3://models/model", destination.path, allow=("innocent",), **anonymous)
+    destination.assert_holds({"innocent": b"innocent"})
+    assert {path for path in read_tree(destination.path.parent) if not path.startswith("model/")} == around
+    assert {request.path for request in server.requests} == {"/models/", bucket.path("model/innocent")}

@@ -30,7 +30,7 @@ from lading.errors import (
 )
 from lading.http_client import Answer, Headers, HttpClient, status_error
 from lading.http_wire import Head
-from lading.manifest import Digest, File, Manifest, safe_path
+from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
 from lading.origin import host_and_port, split_url
 from lading.paging import CONTRADICTS, Page
@@ -38,7 +38,7 @@ from lading.settings import Settings
 from lading.settings.azure import read_azure, service_url
 from lading.sources import Sink
 from lading.sources.answers import check_answer, declared_digests, range_header
-from lading.sources.listing import listing
+from lading.sources.listing import is_one_name, listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -147,12 +147,12 @@ class _AzureSource(ABC):
     def _listed(self) -> Manifest:
         refused: LadingError | None = None
         try:
-            listed = Manifest.of(self._files())
+            listed = Manifest.listed(self._files())
         except (NotAllowed, NotFound) as error:
             # A SAS for one blob, and public access to blobs alone, let nobody list.
             listed, refused = Manifest(()), error
         if not listed.files and self._path and not self._path.endswith("/"):
-            listed = Manifest.of(self._one_file())
+            listed = Manifest.listed(self._one_file())
         if not listed.files:
             raise refused if isinstance(refused, NotAllowed) else self._nothing_found(refused)
         return listed
@@ -329,8 +329,8 @@ class AzureFilesSource(_AzureSource):
             for page in entries.pages(partial(self._page, folder, query, "Entries")):
                 for entry in page:
                     name = _decoded_name(entry)
-                    path = safe_path(f"{below}/{name}" if below else name)
-                    if "/" in name or len(path) > _LONGEST_PATH:
+                    path = f"{below}/{name}" if below else name
+                    if not is_one_name(name) or len(path) > _LONGEST_PATH:
                         raise IntegrityError(f"{self._shown} lists the invalid name {printable(name)[:80]!r}")
                     if entry.tag == "Directory":
                         pending.append(path)

@@ -104,7 +104,7 @@ class GcsSource:
             files = [file]
         if not files:
             raise refusal or nothing_below(self._shown, self._name, self._names_in)
-        return Manifest.of(files)
+        return Manifest.listed(files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         is_encoded = not file.ranged

@@ -26,14 +26,14 @@ from lading.errors import (
 )
 from lading.http_client import Answer, HttpClient, status_error
 from lading.kerberos import Kerberos
-from lading.manifest import Digest, File, Manifest, safe_path
+from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
 from lading.origin import host_and_port, split_url
 from lading.paging import CONTRADICTS, Page
 from lading.settings import Network, Settings
 from lading.settings.hdfs import Hdfs, read_hdfs
 from lading.sources import Sink
-from lading.sources.listing import listing
+from lading.sources.listing import is_one_name, listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 from lading.verify import HDFS_CHUNK_BYTES
@@ -91,7 +91,7 @@ class HdfsSource:
             raise NotFound(error.message, hint=error.hint or self._near(root)) from error
         if not files:
             raise NotFound(f"{self._shown} has no files", hint=self._near(root))
-        return Manifest.of(files)
+        return Manifest.listed(files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         if self._wants_digests and span == Span(0, file.size_bytes):
@@ -168,15 +168,16 @@ class HdfsSource:
                 if not name and kind == "FILE" and not count:
                     yield self._file(root.rpartition("/")[2], root, status)
                     continue
-                if not name or "/" in name:
+                if not is_one_name(name):
                     raise IntegrityError(f"the listing of {self._shown} holds the name {printable(name)!r}")
-                path = safe_path(f"{folder}{name}")
+                path = f"{folder}{name}"
                 if kind == "DIRECTORY":
                     folders.append(f"{path}/")
                 elif kind == "FILE":
                     yield self._file(path, f"{below}/{name}", status)
                 else:
-                    raise Unsupported(f"{self._shown_path(f'{below}/{name}')} is neither a file nor a folder")
+                    what = f"{self._shown_path(f'{below}/{name}')} is neither a file nor a folder"
+                    yield File(path, None, locator=f"{below}/{name}", refusal=Unsupported(what))
         raise IntegrityError(f"the listing of {self._shown} does not end")
 
     def _file(self, path: str, locator: str, status: _Status) -> File:

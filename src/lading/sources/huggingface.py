@@ -23,7 +23,7 @@ from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
-from lading.manifest import Digest, File, Manifest, safe_path
+from lading.manifest import Digest, File, Manifest, why_unsafe
 from lading.near import near_hint
 from lading.origin import endpoint_origin
 from lading.paging import Page
@@ -107,7 +107,7 @@ class HuggingFaceSource:
             near = [_path_of(item) for item in beside]
         if not files:
             raise NotFound(f"{self._shown} has no files", hint=near_hint(where.path, near))
-        return Manifest.of(files)
+        return Manifest.listed(files)
 
     def find_pin(self) -> ModelURI:
         self._commit = self._find_commit()
@@ -173,7 +173,7 @@ class HuggingFaceSource:
                 raise tree.contradiction("goes on with what has no query")
             return Page(entries, following)
 
-        tree = listing(self._shown, self._limits, name=_path_of)
+        tree = listing(self._shown, self._limits, name=_name_of)
         return list(chain.from_iterable(tree.pages(page)))
 
     def _siblings(self) -> Sequence[_Entry]:
@@ -197,8 +197,10 @@ class HuggingFaceSource:
         return entry if entry["oid"] or lfs else entry | self._described(path)
 
     def _described(self, path: str) -> _Entry:
-        """Size and digest of a file by the headers of its own."""
-        url = self._resolve_url(safe_path(path))
+        """Size and digest of a file by the headers of its own; nothing of one whose name could lead elsewhere."""
+        if why_unsafe(path):
+            return {}
+        url = self._resolve_url(path)
         headers = [*self._headers, ("Accept-Encoding", "identity")]
         head, _ = self._http.fetch("HEAD", url, headers, what=self._shown, redirects=0)
         if head.status >= 400:
@@ -325,6 +327,11 @@ def _token(hub: HuggingFace) -> tuple[Secret | None, str]:
         except LadingError:
             text = ""
     return (Secret(text), "the token file") if text else (None, "anonymous")
+
+
+def _name_of(entry: _Entry) -> str:
+    """What no other entry of the repository is called."""
+    return f"{_path_of(entry)}/" if entry.get("type") == "directory" else _path_of(entry)
 
 
 def _path_of(entry: _Entry) -> str:

@@ -21,6 +21,11 @@ def listing(what: str, limits: Limits, name: Callable[[Entry], str]) -> Listing[
     return Listing(what, limits.unpack_members, name, hint=hint)
 
 
+def is_one_name(name: str) -> bool:
+    """Whether this can be what something is called in its folder, and does not lead elsewhere."""
+    return "/" not in name and name not in ("", ".", "..")
+
+
 def next_link(head: Head, what: str) -> str:
     """Where the next page is, by ``Link: <URL>; rel="next"`` (RFC 8288); "" if there is none."""
     header = head.get("link")

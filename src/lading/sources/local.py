@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from lading.disk import disk_error
-from lading.errors import NotFound, OriginChanged, Unavailable, Unsupported, UsageError
+from lading.errors import LadingError, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.http_client import HttpClient
 from lading.manifest import RESERVED_NAMES, File, Manifest
 from lading.near import near_hint
@@ -42,15 +42,13 @@ class LocalSource:
     def list(self) -> Manifest:
         try:
             if self.root.is_dir():
-                manifest = Manifest.of(self._walk(self.root, "", ()))
+                manifest = Manifest.listed(self._walk(self.root, "", ()))
             else:
-                manifest = Manifest.of([_file(self.root.name, self.root)])
+                manifest = Manifest.listed([_file(self.root.name, self.root)])
+        except FileNotFoundError as error:
+            raise (self._not_found() if not self.root.is_symlink() else _translated(error, self.root)) from error
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ELOOP) and error.filename and os.path.islink(error.filename):
-                raise Unsupported(f"{printable(os.fspath(error.filename))} is a link that leads nowhere") from error
-            if isinstance(error, FileNotFoundError):
-                raise self._not_found() from error
-            raise disk_error(error, error.filename or self.root) from error
+            raise _translated(error, self.root) from error
         if not manifest.files:
             raise NotFound(f"{printable(str(self.root))} is an empty folder")
         return manifest
@@ -99,16 +97,31 @@ class LocalSource:
                 if not prefix and entry.name in RESERVED_NAMES:
                     # The folder is itself a delivery: its manifest is about the model, not part of it.
                     continue
-                if entry.is_dir():
-                    yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
-                else:
-                    yield _file(prefix + entry.name, Path(entry.path))
+                path, is_folder = prefix + entry.name, False
+                try:
+                    is_folder = entry.is_dir()
+                    if is_folder:
+                        yield from self._walk(Path(entry.path), f"{path}/", (*above, real))
+                    else:
+                        yield _file(path, Path(entry.path))
+                # What is not wanted stands in nobody's way.
+                except Unsupported as error:
+                    yield File(path, None, refusal=error)
+                except OSError as error:
+                    refusal = _translated(error, Path(entry.path))
+                    yield File(f"{path}/" if is_folder else path, None, refusal=refusal)
 
     def _not_found(self) -> NotFound:
         hint = meant(str(self.root))
         with suppress(OSError):
             hint = hint or near_hint(self.root.name, os.listdir(self.root.absolute().parent))
         return NotFound(f"there is no file or folder {printable(str(self.root))}", hint=hint)
+
+
+def _translated(error: OSError, place: Path) -> LadingError:
+    if error.errno in (errno.ENOENT, errno.ELOOP) and place.is_symlink():
+        return Unsupported(f"{printable(str(place))} is a link that leads nowhere")
+    return disk_error(error, place)
 
 
 def _file(path: str, place: Path) -> File:

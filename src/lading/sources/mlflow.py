@@ -12,10 +12,10 @@ The proxy tells no digests.  What else it does depends on where the server keeps
 - elsewhere: it first fetches the whole file itself, then sends it without ranges, under no ETag or a new one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import count
-from typing import NamedTuple
+from itertools import chain, count
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from lading.errors import (
@@ -30,15 +30,17 @@ from lading.errors import (
 )
 from lading.http_client import Answer, Headers, HttpClient, status_error
 from lading.http_wire import Head
-from lading.manifest import File, Manifest, safe_path
+from lading.manifest import File, Manifest, why_unsafe
 from lading.near import near_hint
 from lading.origin import split_url
+from lading.paging import Page
 from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowRegistry, MlflowServer, artifacts_url
 from lading.registries.tracking import Tracking
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry
 from lading.sources import Sink, Source, open_source
 from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag, range_header
+from lading.sources.listing import is_one_name, listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
 
@@ -52,6 +54,10 @@ _MOST_FOLDERS = 10_000
 _MOST_PATH_CHARACTERS = 4096
 # Before its first byte the server itself fetches the whole file: as long as MLflow's own client waits.
 _FETCHING_S = 120.0
+
+
+# Name, whether it is a folder, and size.
+_Entry = tuple[str, bool, int | None]
 
 
 class _Presigned(NamedTuple):
@@ -84,15 +90,19 @@ class MlflowSource:
         return self._server.credential_kind
 
     def list(self) -> Manifest:
-        listed = Manifest.of([*self._below()] or self._single())
-        files = listed.files
+        files = [*self._below()] or self._single()
+        strays = [file for file in files if file.refusal or why_unsafe(file.path)]
+        # What cannot be delivered is not asked for, either.
+        sound = [file for file in files if not (file.refusal or why_unsafe(file.path))]
+        if not sound:
+            return Manifest.listed(strays)
         # The smallest, since the server may fetch all of it to answer.
-        probe = min(files, key=lambda file: (not file.size_bytes, file.size_bytes or 0))
+        probe = min(sound, key=lambda file: (not file.size_bytes, file.size_bytes or 0))
         self._direct = self._offers_presigned() and self._reaches(probe)
         if self._direct or self._holds_its_etag(probe):
-            return listed._replace(files=tuple(self._probed(file) for file in files))
+            return Manifest.listed([*map(self._probed, sound), *strays])
         self._be_patient()
-        return listed._replace(files=tuple(file._replace(ranged=False) for file in files))
+        return Manifest.listed(file._replace(ranged=False) for file in files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         shown = printable(file.locator)
@@ -109,49 +119,56 @@ class MlflowSource:
 
     def _below(self) -> Iterator[File]:
         """Every file below the root; the proxy lists one folder at a time, with names relative to it."""
-        folders = [self._root]
+        folders, entries = [self._root], listing(self._shown, self._settings.limits, name=_name_of)
         for asked in count(1):
             if not folders:
                 return
             folder = folders.pop()
             if asked > _MOST_FOLDERS or len(folder) > _MOST_PATH_CHARACTERS:
                 raise IntegrityError(f"the listing of {self._shown} does not end")
-            for name, is_folder, size in self._listed(folder):
-                path = safe_path(f"{folder}/{name}"[len(self._root) + 1 :])
+            for name, is_folder, size in chain.from_iterable(entries.pages(partial(self._page, folder))):
                 if is_folder:
                     folders.append(f"{folder}/{name}")
                 else:
-                    yield File(path, size, locator=f"{folder}/{name}")
+                    yield self._file(f"{folder}/{name}"[len(self._root) + 1 :], size, f"{folder}/{name}")
+
+    def _file(self, path: str, size_bytes: int | None, locator: str) -> File:
+        refusal = None
+        if "#" in locator or unquote(locator) != locator:
+            # It would decode the name once more, and send another file or none.
+            refusal = Unsupported(f"an MLflow server cannot send a file that is called {printable(locator)!r}")
+        return File(path, size_bytes, locator=locator, refusal=refusal)
 
     def _single(self) -> Sequence[File]:
         """The file that the path itself names: listing it gives the same as listing nothing."""
         parent, _, wanted = self._root.rpartition("/")
         names = []
-        for name, is_folder, size in self._listed(parent):
+        for name, is_folder, size in self._page(parent).entries:
             if name == wanted and not is_folder:
-                return [File(name, size, locator=self._root)]
+                return [self._file(name, size, self._root)]
             names.append(name)
         raise NotFound(f"{self._shown} has no files", hint=near_hint(wanted, names))
 
-    def _listed(self, folder: str) -> Iterator[tuple[str, bool, int | None]]:
-        """Name, whether it is a folder, and size of what is in one folder; a size of 0 is not told."""
+    def _page(self, folder: str, _: str = "") -> Page[_Entry]:
+        """What is in one folder, all at once: the proxy has no pages.  A size of 0 is not told."""
         answer = self._server.get(_PROXY, {"path": folder}, what=f"the listing of {self._shown}")
         try:
-            # Its API has no pages: what says that there is more cannot be asked for it.
+            # What says that there is more cannot be asked for it.
             if answer.get("next_page_token") or "error_code" in answer:
                 raise ValueError(answer)
-            for item in answer.get("files", []):
-                name, is_folder, size = item["path"], item.get("is_dir", False), item.get("file_size")
-                if "/" in name or not isinstance(is_folder, bool) or (size is not None and int(size) < 0):
-                    raise ValueError(name)
-                if "#" in name or unquote(name) != name:
-                    # It would decode the name once more, and send another file or none.
-                    raise Unsupported(f"an MLflow server cannot send a file that is called {printable(name)!r}")
-                yield name, is_folder, None if size is None else int(size)
+            return Page([self._parsed(item) for item in answer.get("files", [])])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Unsupported(
                 f"the listing of {self._shown} does not have MLflow's form", hint="look at the url of this registry"
             ) from error
+
+    def _parsed(self, item: Mapping[str, Any]) -> _Entry:
+        name, is_folder, size = item["path"], item.get("is_dir", False), item.get("file_size")
+        if "/" in name or not isinstance(is_folder, bool) or (size is not None and int(size) < 0):
+            raise ValueError(name)
+        if not is_one_name(name):
+            raise IntegrityError(f"the listing of {self._shown} holds the name {printable(name)!r}")
+        return name, is_folder, None if size is None else int(size)
 
     def _offers_presigned(self) -> bool:
         try:
@@ -247,6 +264,11 @@ def open_run(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
     location = Tracking(server).place(run_id, path)
     found, variables = MlflowRegistry(entry, settings, http).reached(server.place(location, f"run {run_id}"))
     return open_source(found, settings.for_registry(variables), http)
+
+
+def _name_of(entry: _Entry) -> str:
+    """What no other entry of its folder is called: a store of objects may have a file and a folder of one name."""
+    return f"{entry[0]}/" if entry[1] else entry[0]
 
 
 def _entry(uri: ModelURI, settings: Settings) -> RegistryEntry:

@@ -13,7 +13,7 @@ from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
-from lading.manifest import Digest, File, Manifest, safe_path
+from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
 from lading.origin import endpoint_origin
 from lading.settings import Settings
@@ -77,7 +77,7 @@ class ModelScopeSource:
         files = [self._file(entry) for entry in entries]
         if not files:
             raise NotFound(f"{self._shown} has no files")
-        return Manifest.of(files)
+        return Manifest.listed(files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
         headers = [("Accept-Encoding", "identity"), *range_header(span, file.size_bytes)]
@@ -128,9 +128,6 @@ class ModelScopeSource:
         entries = data.get("Files") if isinstance(data, dict) else None
         if not isinstance(entries, list) or not all(_is_below(entry, folder) for entry in entries):
             raise self._not_modelscope()
-        for entry in entries:
-            # Also of folders: they are asked for by their names.
-            safe_path(entry["Path"])
         latest = data.get("LatestCommitter")
         commit = latest.get("Id") if isinstance(latest, dict) else None
         # Of a folder, it would be the commit that changed the folder last.

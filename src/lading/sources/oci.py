@@ -138,7 +138,7 @@ class OciSource:
         largest = max(files, key=lambda file: file.size_bytes or 0)
         if largest.size_bytes and not self._has_ranges(largest):
             files = [file._replace(ranged=False) for file in files]
-        return Manifest.of(files)
+        return Manifest.listed(files)
 
     def find_pin(self) -> ModelURI | None:
         """By HEAD, which Docker Hub does not count as a pull."""

@@ -122,7 +122,7 @@ class S3Source:
             files = list(self._one_file())
         if not files:
             raise nothing_below(self._shown, self._key, self._names_in)
-        return Manifest.of(files)
+        return Manifest.listed(files)
 
     def _one_file(self) -> Iterator[File]:
         """The object that the key itself names, if there is one."""

@@ -66,7 +66,7 @@ def untar(archive: IO[bytes], writer: TreeWriter) -> None:
                     content = tar.extractfile(member)
                     if content is not None:
                         writer.file(path, content, executable=bool(member.mode & stat.S_IXUSR))
-                else:
+                elif writer.is_wanted(path):
                     raise Unsupported(f"the archive holds {printable(member.name)!r}, a device or something else")
         # To the end, so that the compressed stream's own checksum is checked; what follows the
         # end of the archive counts as bytes too.

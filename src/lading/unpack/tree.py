@@ -9,13 +9,14 @@ import posixpath
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import IO, Protocol
 
 from isal import isal_zlib
 
 from lading.errors import IntegrityError
 from lading.events import Listener, ignore
-from lading.manifest import Digest, File, safe_path
+from lading.manifest import Digest, File, exact_pattern, shown_path, why_unsafe
 from lading.settings import Limits
 from lading.uri import printable
 
@@ -78,11 +79,18 @@ class TreeWriter:
 
     ``links`` are paths below the root by path, ``hard_links`` those of them that mean what is there
     now.  Of an image, only what is below its folder is written; ``whiteouts`` are the paths whose files,
-    and whatever is below, vanish from the layers before; "" is all of them.
+    and whatever is below, vanish from the layers before; "" is all of them.  Patterns, if they hold for
+    members, say what ``is_wanted``: of anything else, it does not matter whether it could be written.
     """
 
     def __init__(
-        self, root: Path, archive: str, spent: Spent, image_folder: str = "", listener: Listener = ignore
+        self,
+        root: Path,
+        archive: str,
+        spent: Spent,
+        image_folder: str = "",
+        listener: Listener = ignore,
+        is_wanted: Callable[[str], bool] | None = None,
     ) -> None:
         self.root = root
         self.archive = archive
@@ -94,6 +102,11 @@ class TreeWriter:
         self.whiteouts: set[str] = set()
         self._spent = spent
         self._image_folder = image_folder
+        self._is_wanted = is_wanted
+
+    def is_wanted(self, path: str) -> bool:
+        """Whether the member at this path could be one of the model's files."""
+        return self._is_wanted is None or self._is_wanted(path)
 
     def path_of(self, member: str) -> str | None:
         """The member's path below the root; "" for the root itself, None for what is not of the model."""
@@ -129,11 +142,15 @@ class TreeWriter:
         below = path.removeprefix(f"{self._image_folder}/")
         return None if below == path else self._safe(below)
 
-    def _safe(self, path: str) -> str:
-        try:
-            return safe_path(path)
-        except IntegrityError as error:
-            raise self.refused(f"the member {printable(path)!r}") from error
+    def _safe(self, path: str) -> str | None:
+        if not why_unsafe(path):
+            return path
+        if not self.is_wanted(path):
+            return None
+        error = self.refused(f"the member {shown_path(path)!r}")
+        if self._is_wanted is not None:
+            error.hint = f"--ignore {quote(exact_pattern(path))} delivers the rest"
+        raise error
 
     def folder(self, path: str) -> None:
         self.folders.add(path)

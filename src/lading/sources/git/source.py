@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from lading.credentials import basic
 from lading.disk import scratch_file
-from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, UsageError
+from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.http_client import Headers, HttpClient
 from lading.manifest import Digest, File, Manifest
 from lading.near import near_hint
@@ -28,7 +28,7 @@ from lading.sources.git.lfs import (
     parse_pointer,
 )
 from lading.sources.git.pack import BLOB, Entry, Objects, Stored
-from lading.sources.git.tree import CommitTree
+from lading.sources.git.tree import CommitTree, Found
 from lading.sources.git.wire import GitServer, Refused
 from lading.spans import Span
 from lading.uri import ModelURI, printable
@@ -80,17 +80,19 @@ class GitSource:
         commit = self._resolved()
         self.pin = self._pin_at(commit)
         tree, found, sizes = self._listing(commit)
-        self._pointers = self._found_pointers(found)
+        self._pointers, refused = self._found_pointers(found)
         ranged = self._find_lfs_objects(tree)
         files = [
-            lfs_file(path, pointer, ranged=ranged)
+            File(path, None, refusal=refusal or refused[path])
+            if refusal is not None or path in refused
+            else lfs_file(path, pointer, ranged=ranged)
             if (pointer := self._pointers.get(path)) is not None
             else self._blob(path, object_id, sizes)
-            for path, object_id in found
+            for path, object_id, refusal in found
         ]
         if not files:
             raise NotFound(f"{self._shown} has no files")
-        return Manifest.of(files)
+        return Manifest.listed(files)
 
     def find_pin(self) -> ModelURI:
         self._greet()
@@ -142,8 +144,8 @@ class GitSource:
         hint = "a commit needs all of its 40 digits" if _ABBREVIATED.fullmatch(ref) else near_hint(ref, short)
         raise NotFound(f"{self._shown} has no branch or tag {printable(ref)!r}", hint=hint)
 
-    def _listing(self, commit: bytes) -> tuple[CommitTree, Sequence[tuple[str, bytes]], dict[bytes, int]]:
-        """The commit's tree, path and id of each file, and the sizes of the blobs that stayed behind."""
+    def _listing(self, commit: bytes) -> tuple[CommitTree, Sequence[Found], dict[bytes, int]]:
+        """The commit's tree, what is in it, and the sizes of the blobs that stayed behind."""
         left_out = [f"filter blob:limit={_LISTED_BYTES}"] if self._server.filters else []
         for options in (left_out, []):
             self._load(commit, options)
@@ -152,7 +154,8 @@ class GitSource:
                 found = tuple(tree.files(self._folder))
             except NotFound as error:
                 raise NotFound(f"{self._shown}: {error.message}", hint=error.hint) from error
-            absent = {object_id: path for path, object_id in found if self._held().get(object_id) is None}
+            blobs = [(each.object_id, each.path) for each in found if each.refusal is None]
+            absent = {object_id: path for object_id, path in blobs if self._held().get(object_id) is None}
             if not absent:
                 return tree, found, {}
             if not options:
@@ -196,16 +199,21 @@ class GitSource:
 
         return self._http.retry.call(attempt, what=self._shown)
 
-    def _found_pointers(self, found: Iterable[tuple[str, bytes]]) -> dict[str, Pointer]:
+    def _found_pointers(self, found: Iterable[Found]) -> tuple[dict[str, Pointer], dict[str, Unsupported]]:
+        """What small files are pointers, by path, and which of them cannot be followed."""
         objects = self._held()
-        pointers = {}
-        for path, object_id in found:
+        pointers, refused = {}, {}
+        for path, object_id, _ in found:
             stored = objects.get(object_id)
             if stored is not None and 0 < stored.size_bytes < POINTER_BYTES:
-                pointer = parse_pointer(objects.stream(stored).read(), path)
+                try:
+                    pointer = parse_pointer(objects.stream(stored).read(), path)
+                except Unsupported as refusal:
+                    refused[path] = refusal
+                    continue
                 if pointer is not None:
                     pointers[path] = pointer
-        return pointers
+        return pointers, refused
 
     def _find_lfs_objects(self, tree: CommitTree) -> bool:
         """Ask the LFS server for all of them; whether it gives ranges."""

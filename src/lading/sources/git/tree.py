@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from lading.errors import IntegrityError, NotFound, Unsupported
-from lading.manifest import safe_path
+from lading.errors import IntegrityError, LadingError, NotFound, Unsupported
 from lading.near import near_hint
 from lading.settings import Limits
 from lading.sources.git.pack import BLOB, COMMIT, TREE, Objects
@@ -39,6 +38,14 @@ class Node(NamedTuple):
         return self.mode & _KIND == _FOLDER
 
 
+class Found(NamedTuple):
+    """A file of the commit; ``refusal`` is why what is called so is none, or no folder that could be walked."""
+
+    path: str
+    object_id: bytes
+    refusal: LadingError | None = None
+
+
 class CommitTree:
     """The tree of one commit, whose commit and trees ``objects`` holds."""
 
@@ -55,14 +62,14 @@ class CommitTree:
         self._entries = lru_cache(maxsize=64)(self._parsed)
         self._walked = 0
 
-    def files(self, folder: str) -> Iterator[tuple[str, bytes]]:
-        """Path below ``folder`` and id of every file; of ``folder`` itself, if that is a file."""
+    def files(self, folder: str) -> Iterator[Found]:
+        """Every file, its path that below ``folder``; ``folder`` itself, if that is a file."""
         node = self.find(folder)
         self._walked = 0
         if node.is_folder:
             yield from self._walk(node, "", ())
         else:
-            yield folder.rpartition("/")[2], node.object_id
+            yield Found(folder.rpartition("/")[2], node.object_id)
 
     def find(self, path: str) -> Node:
         """What is at this path, links followed; ``NotFound`` with what is near."""
@@ -87,29 +94,41 @@ class CommitTree:
                 node = self._root
         return node
 
-    def _walk(self, folder: Node, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-        if folder.real in above or len(above) > _MOST_DEPTH:
-            raise Unsupported(f"{printable(prefix)} links to a folder that holds it, or is too deep")
+    def _walk(self, folder: Node, prefix: str, above: tuple[str, ...]) -> Iterator[Found]:
+        above = (*above, folder.real)
+        if len(above) > _MOST_DEPTH:
+            raise Unsupported(f"{printable(prefix)} is too deep")
         for name, node in self._entries(folder).items():
             # Trees that hold one another twice double with every step, also those without a file.
             self._walked += 1
             if self._walked > self._limits.unpack_members:
                 raise Unsupported(f"the commit has more than {self._limits.unpack_members} files and folders")
             path = prefix + name
-            if node.mode & _KIND == _LINK:
-                try:
-                    node = self.find(node.real)
-                except NotFound as error:
-                    raise Unsupported(f"{printable(path)} is a link that leads nowhere") from error
-            if node.mode & _KIND == _SUBMODULE:
-                raise Unsupported(
-                    f"{printable(path)} is a submodule, another repository",
-                    hint="choose a folder without it by #subdirectory=, or put its files into this repository",
-                )
+            try:
+                node = self._delivered(node, path, above)
+            except Unsupported as refusal:
+                yield Found(path, b"", refusal)
+                continue
             if node.is_folder:
-                yield from self._walk(node, f"{path}/", (*above, folder.real))
+                yield from self._walk(node, f"{path}/", above)
             else:
-                yield path, node.object_id
+                yield Found(path, node.object_id)
+
+    def _delivered(self, node: Node, path: str, above: tuple[str, ...]) -> Node:
+        """The file or folder that is delivered as ``path``, links followed; ``Unsupported`` for whatever is neither."""
+        if node.mode & _KIND == _LINK:
+            try:
+                node = self.find(node.real)
+            except NotFound as error:
+                raise Unsupported(f"{printable(path)} is a link that leads nowhere") from error
+        if node.mode & _KIND == _SUBMODULE:
+            raise Unsupported(
+                f"{printable(path)} is a submodule, another repository",
+                hint="choose a folder without it by #subdirectory=, or put its files into this repository",
+            )
+        if node.is_folder and node.real in above:
+            raise Unsupported(f"{printable(path)} links to a folder that holds it")
+        return node
 
     def _target(self, link: Node) -> str:
         target = self._objects.read(link.object_id, BLOB, _LINK_BYTES).decode("utf-8", "surrogateescape")
@@ -133,7 +152,6 @@ class CommitTree:
             if end < 0 or at > len(data) or "/" in name or name in entries or name.lower() == ".git":
                 raise IntegrityError(f"the commit has a broken folder ({printable(folder.real) or 'its root'})")
             real = f"{folder.real}/{name}" if folder.real else name
-            safe_path(real)
             try:
                 entries[name] = Node(int(mode, 8), data[at - _ID_BYTES : at], real)
             except ValueError as error:
