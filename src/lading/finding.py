@@ -11,7 +11,7 @@ from lading.errors import IntegrityError, NotFound, UsageError
 from lading.events import Listed, Listener, Resolved
 from lading.http_client import HttpClient
 from lading.lock import locked
-from lading.manifest import Digest, File, Layer, Manifest
+from lading.manifest import Digest, File, Layer, Manifest, shown_path
 from lading.pins import pin_of, pinned, split_pin
 from lading.registries import Resolution
 from lading.registries.reference import exact_reference
@@ -181,7 +181,7 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
     if not listed.files:
         raise NotFound(
             f"no file of {shown} is selected, of {len(everything.files)}",
-            hint=f"the patterns leave out, for example, {everything.files[0].shown}",
+            hint=f"the patterns leave out, for example, {shown_path(everything.files[0].path)}",
         )
     listed = _as_archive(listed).with_generated(registries.metadata_file(resolution, settings))
     listed.refuse_faults()

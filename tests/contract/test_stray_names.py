@@ -25,6 +25,7 @@ from servers.fake_oci import FakeRegistry, tar
 from servers.fake_s3 import FakeS3
 from servers.fake_webhdfs import FakeWebHdfs
 from servers.git_server import GitServer
+from servers.real_s3 import BUCKET, client, moto, s3_settings
 from servers.trees import read_tree, write_tree
 
 MODEL = {"config.json": b"{}", "onnx/model.onnx": b"onnx"}
@@ -166,6 +167,15 @@ def test_a_stray_name_blocks_only_who_wants_it(served, stray, server, tmp_path, 
         assert set(read_tree(tmp_path)) - set(read_tree(tmp_path / "model")) <= {
             f"{folder}/{path}" for folder in ("model", "one") for path in (*MODEL, ".lading.manifest")
         }
+
+
+def test_stray_keys_in_a_bucket_of_another_server_are_no_different(tmp_path, pull):
+    with moto() as endpoint:
+        for number, stray in enumerate(["/tmp.log", "deep//tmp.log", "onnx", LONG, ".lading.manifest"]):
+            for path in (*MODEL, stray):
+                client(endpoint).put_object(Bucket=BUCKET, Key=f"{number}/{path}", Body=MODEL.get(path, b""))
+            uri, settings = f"s3://{BUCKET}/{number}", s3_settings(endpoint)
+            blocked(pull, uri, tmp_path / str(number), IntegrityError, f"{number}/{stray}", settings=settings)
 
 
 def blocked(pull, uri, tmp_path, kind, *words, settings=None):
