@@ -1,5 +1,6 @@
 """A folder on this machine: what is in it, what is not a file, and what changes while it is read."""
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import lading
-from lading.errors import LadingError, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
+from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.manifest import FILE_NAME, Digest, File, Manifest
 from lading.settings import Settings
 from lading.sources.local import LocalSource
@@ -148,6 +149,28 @@ def test_a_name_that_is_not_unicode_is_refused(model: Path) -> None:
     with pytest.raises(LadingError, match="not valid Unicode") as caught:
         source(model).list().refuse_faults()
     assert caught.value.code == "integrity"
+
+
+def test_a_folder_that_cannot_be_read_is_in_the_way_of_who_may_want_something_in_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def refusing(folder: object) -> object:
+        if folder == model / "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    # Root may read everything.
+    monkeypatch.setattr("lading.sources.local.os.scandir", refusing)
+    for patterns in ({}, {"allow": ("*.json",)}, {"allow": ("a", "lost*")}, {"ignore": ("d/",)}):
+        with pytest.raises(NotAllowed, match="lost\\+found") as caught:
+            lading.pull(str(model), tmp_path / "dest", settings=Settings(**patterns))
+        assert caught.value.hint.endswith("--ignore lost+found/ delivers the rest")
+    for patterns in ({"ignore": ("lost+found/",)}, {"allow": ("a", "d/", "empty")}):
+        lading.pull(str(model), tmp_path / "dest", settings=Settings(**patterns))
+        assert sorted(os.listdir(tmp_path / "dest")) == [FILE_NAME, "a", "d", "empty"]
 
 
 def test_a_delivery_can_itself_be_delivered_without_its_notes(model: Path, tmp_path: Path) -> None:

@@ -301,6 +301,14 @@ def test_a_link_in_any_form_is_followed(server, pull, tmp_path, link):
         assert deliver(listed, pull, tmp_path).keys() >= FILES.keys()
 
 
+def test_what_is_not_below_the_folder_that_was_asked_for_is_an_error(server, pull, tmp_path):
+    with _hugging_face(server) as listed:
+        answer = listed.page(Request("GET", f"{listed.path}?recursive=true&expand=false", {}))
+        server.misbehave(f"{listed.path}/part", Fault(lambda *_: answer, times=ALWAYS))
+        with pytest.raises(IntegrityError, match="not below 'part'"):
+            deliver(replace(listed, uri="hf://owner/name@main/part"), pull, tmp_path)
+
+
 @pytest.mark.parametrize("code", ["EntryNotFound", ""])
 def test_a_later_page_that_is_not_there_is_no_end_of_a_repository(server, pull, tmp_path, code):
     with _hugging_face(server) as listed:

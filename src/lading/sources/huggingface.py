@@ -165,6 +165,8 @@ class HuggingFaceSource:
                 raise self._refusal(head, self._shown)
             if not isinstance(entries, list) or not all(isinstance(item, dict) for item in entries):
                 raise self._not_the_hub()
+            if any(folder and not f"{_path_of(item)}/".startswith(f"{folder}/") for item in entries):
+                raise tree.contradiction(f"has what is not below {printable(folder)!r}")
             # The link is absolute, and a mirror's names the Hub: only the query is taken from it, so that
             # nobody else is asked.
             link = next_link(head, self._shown)
