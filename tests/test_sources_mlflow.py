@@ -467,6 +467,16 @@ def test_a_run_leads_to_no_file_of_this_machine_and_to_no_name(disk, bring, dest
     destination.assert_untouched()
 
 
+@pytest.mark.parametrize("token", ["again", 5, None])
+def test_a_search_for_a_run_s_logged_models_that_contradicts_itself_is_no_answer(disk, bring, destination, token):
+    disk.runs[RUN] = f"mlflow-artifacts:/{ROOT}"
+    answer = Answer(200, {}, json.dumps({"models": [], "next_page_token": token}).encode())
+    disk.refuse = lambda request: answer if request.path.endswith("logged-models/search") else None
+    with pytest.raises((IntegrityError, Unsupported)):
+        bring(f"runs:/{RUN}/deep")
+    destination.assert_untouched()
+
+
 def test_a_run_that_is_not_there_is_not_found(disk, bring, destination):
     with pytest.raises(NotFound):
         bring("runs:/lost/model")

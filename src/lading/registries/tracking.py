@@ -7,16 +7,18 @@ instead, which is elsewhere and names its run.  ``runs:/RUN/PATH`` stands for bo
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
-from lading.errors import IntegrityError, NotFound, Unsupported
+from lading.errors import NotFound, Unsupported
+from lading.paging import Listing, Page
 from lading.registries import NoSuchModel
 from lading.registries.service import Service
 from lading.uri import ModelURI, printable
 
 API = "/api/2.0/mlflow"
 _READY = ("READY", "LOGGED_MODEL_READY")
-_MOST_PAGES = 100
+_MOST_MODELS = 10_000
 _LOGGED_ID = re.compile(r"[\w-]{1,100}", re.ASCII)
 # What the name of a logged model may be (mlflow.utils.validation): it goes into a filter, between quotes.
 _LOGGED_NAME = re.compile(r"""[^/:.%"']+""")
@@ -68,21 +70,24 @@ class Tracking:
 
     def _logged_models(self, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
         what = "the logged models"
-        for page in range(_MOST_PAGES):
+
+        def page(token: str) -> Page[dict[str, Any]]:
+            asked = query | ({"page_token": token} if token else {})
             try:
-                answer = self._service.call("POST", f"{API}/logged-models/search", document=query, what=what)
+                answer = self._service.call("POST", f"{API}/logged-models/search", document=asked, what=what)
             except (NotFound, Unsupported):
-                if page:
+                if token:
                     raise
                 # A server before version 3 has none.
-                return
-            for model in items(answer, "models", what, self._service):
-                yield self._part(model, "info", what)
-            token = str(answer.get("next_page_token") or "")
-            if not token:
-                return
-            query = {**query, "page_token": token}
-        raise IntegrityError(f"the listing of {what} does not end")
+                return Page([])
+            models = [self._part(model, "info", what) for model in items(answer, "models", what, self._service)]
+            following = answer.get("next_page_token", "")
+            if not isinstance(following, str):
+                raise wrong_form(what, self._service)
+            return Page(models, following)
+
+        listing = Listing[dict[str, Any]](what, _MOST_MODELS, lambda model: str(model.get("model_id", "")))
+        yield from chain.from_iterable(listing.pages(page))
 
     def _has_artifacts(self, run_id: str, path: str) -> bool:
         what = f"the artifacts of the run {printable(run_id)!r}"
