@@ -21,10 +21,12 @@ from lading.finding import Request, Session, find, list_files, question_of, reso
 from lading.manifest import Manifest
 from lading.sources import OnThisMachine, Source
 from lading.uri import printable
+from lading.validators import Contradictions
 
 T = TypeVar("T")
 
-_MOST_LISTINGS = 3
+# An origin that contradicts itself needs three to be read in a way that leaves nothing to contradict.
+_MOST_LISTINGS = 5
 
 
 def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
@@ -38,23 +40,28 @@ def deliver_to_store(uri: str, name: str, session: Session) -> Manifest:
     return _patiently(partial(_keep_as_listed, uri, name, session), session)
 
 
-def _patiently(attempt: Callable[[], T], session: Session) -> T:
+def _patiently(attempt: Callable[[Contradictions], T], session: Session) -> T:
     """The result of ``attempt``, made again when the origin changes under it, or what may read it."""
-    for _ in range(_MOST_LISTINGS - 1):
+    contradictions = Contradictions()
+    for left in reversed(range(_MOST_LISTINGS)):
         credentials = session.settings.rotating()
         # What has landed of unchanged files stays in both cases: the journal knows their validators.
         try:
-            return attempt()
+            return attempt(contradictions)
         except OriginChanged as error:
+            contradictions.note(error)
+            if not left:
+                contradictions.explain(error)
+                raise
             session.listener(Retried("the listing", error.message, 0.0))
         except NotAllowed as error:
-            if session.settings.rotating() == credentials:
+            if not left or session.settings.rotating() == credentials:
                 raise
             session.listener(Retried("the delivery with new credentials", error.message, 0.0))
-    return attempt()
+    raise AssertionError
 
 
-def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Manifest]:
+def _deliver_as_listed(requests: Sequence[Request], session: Session, contradictions: Contradictions) -> list[Manifest]:
     wanted: list[Wanted] = []
     known: list[tuple[Path, last_known.Known]] = []
     for request in requests:
@@ -65,6 +72,7 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
             known.append((request.destination, last_known.recall(request, question, session, error)))
             continue
         finding = list_files(request, question, resolution, session)
+        finding = finding._replace(listed=contradictions.settled(finding.listed))
         _refuse_overlap(finding.source, request.destination, session)
         wanted.append(Wanted(finding, request.destination))
     done = _bring(wanted, session) if wanted else {}
@@ -72,10 +80,11 @@ def _deliver_as_listed(requests: Sequence[Request], session: Session) -> list[Ma
     return [done[request.destination] for request in requests]
 
 
-def _keep_as_listed(uri: str, name: str, session: Session) -> Manifest:
+def _keep_as_listed(uri: str, name: str, session: Session, contradictions: Contradictions) -> Manifest:
     from lading.share import keep
 
     finding = find(Request(uri, Path(session.settings.store.path)), session)
+    finding = finding._replace(listed=contradictions.settled(finding.listed))
     _refuse_overlap(finding.source, None, session)
     return keep(finding, name, session)
 

@@ -90,6 +90,8 @@ class OriginChanged(Unavailable):
     # Asking again for the same validator cannot succeed: the delivery must list anew.
     code = "changed"
     retryable = False
+    # Which file it is about, where that is known, with the validators that the listing and the answer have of it.
+    origin = path = listed = answered = ""
 
 
 class DeadlineExceeded(Unavailable):

@@ -106,6 +106,7 @@ class File(NamedTuple):
     ``digest`` is the one that lading computed, ``verified`` what the bytes were checked against.
     ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
     that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
+    ``answers_differ`` says that answers with the listed version have another validator than the listing.
     ``content`` is all of a file that no source has, ``address`` the SHA-256 by which a store keeps it.
     ``mtime_ns`` is when the file in a destination was written, by its file system; it identifies nothing.
     ``refusal`` is why a source cannot deliver what it lists here: an error only for who wants it.  A path that ends in a
@@ -124,6 +125,7 @@ class File(NamedTuple):
     content: bytes | None = None
     address: Digest | None = None
     mtime_ns: int | None = None
+    answers_differ: bool = False
     refusal: LadingError | None = None
 
     @property

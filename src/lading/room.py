@@ -48,7 +48,7 @@ def usable(files: Iterable[File], earlier: Iterable[Landed]) -> Iterator[Landed]
     fetched = {file.path: file for file in files}
     for landed in earlier:
         file = fetched.get(landed.path)
-        if file and (file.size_bytes, file.validator) == (landed.size_bytes, landed.validator):
+        if file and (file.size_bytes, file.validator) == (landed.size_bytes, landed.listed):
             yield landed
 
 

@@ -135,6 +135,9 @@ def _refuse_unwritable(place: "Path") -> None:
 
 
 class _Nowhere:
+    def version(self, validator: str) -> None:
+        """Nothing was read before."""
+
     def told(self, declared: object) -> None:
         """Nothing is checked here."""
 

@@ -24,6 +24,13 @@ from lading.uri import ALIASES, AZURE_CLOUDS, HADOOP_AZURE, ModelURI, printable,
 class Sink(Protocol):
     """Takes what a source reads."""
 
+    def version(self, validator: str) -> None:
+        """The validator that came with the answer, "" for none; called before the first piece.
+
+        Raises ``OriginChanged`` where its bytes may not stand beside those that were read before.
+        """
+        ...
+
     def told(self, declared: Sequence[Digest]) -> None:
         """Digests of the whole file that came with the answer; called before the first piece, if at all."""
         ...
@@ -50,7 +57,8 @@ class Source(Protocol):
     def read(self, file: File, span: Span, sink: Sink) -> None:
         """Push the bytes of ``span`` of exactly the version of ``file`` that was listed.
 
-        One attempt.  Raises ``OriginChanged`` when the version is another one.
+        One attempt.  Raises ``OriginChanged`` when the version is another one: a source whose answers name
+        theirs tells it to the sink, which judges it; any other makes sure by itself.
         """
         ...
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from lading.errors import IntegrityError, OriginChanged, Unavailable, Unsupported
 from lading.http_client import Answer, status_error
 from lading.http_wire import Head
-from lading.manifest import HEX_DIGITS, Digest
+from lading.manifest import HEX_DIGITS, Digest, File
 from lading.spans import Span
 from lading.uri import redact
+from lading.validators import entity_tag, is_same
 
 # RFC 9530 and its registry, RFC 3230 (obsolete, still sent), and Google's names, in lower case.
 _NAMES = {
@@ -58,9 +59,19 @@ def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
                 yield from base64_digest(algorithm, head.get(f"x-amz-checksum-{algorithm}"))
 
 
-def md5_of_etag(head: Head) -> Iterator[Digest]:
+def if_match(file: File) -> list[tuple[str, str]]:
+    """What asks for the listed version, where answers are known by its ETag.
+
+    RFC 9110, 13.1.1: the comparison is a strong one, so that a weak ETag would never match.
+    """
+    pinned = "" if file.answers_differ else file.validator or ""
+    return [("If-Match", pinned)] if pinned.startswith('"') else []
+
+
+def md5_of_etag(head: Head, listed: str) -> Iterator[Digest]:
     """The MD5 that an S3 ETag is: of one part, not encrypted with a key of KMS or of the customer.
 
+    ``listed`` is the ETag by which the listing knows the object: if the answer has another one, neither is a digest.
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
     """
     encryption = head.get("x-amz-server-side-encryption")
@@ -68,9 +79,8 @@ def md5_of_etag(head: Head) -> Iterator[Digest]:
         return
     if head.get("x-amz-storage-class") == "EXPRESS_ONEZONE":
         return
-    etag = head.get("etag")
-    if _MD5.fullmatch(etag):
-        yield Digest("md5", etag.strip('"'))
+    if _MD5.fullmatch(listed) and is_same(entity_tag(head.get("etag")), listed):
+        yield Digest("md5", listed.strip('"'))
 
 
 def base64_digest(algorithm: str, encoded: str) -> Iterator[Digest]:

@@ -37,10 +37,11 @@ from lading.paging import CONTRADICTS, Page
 from lading.settings import Settings
 from lading.settings.azure import read_azure, service_url
 from lading.sources import Sink
-from lading.sources.answers import check_answer, declared_digests, range_header
+from lading.sources.answers import check_answer, declared_digests, if_match, range_header
 from lading.sources.listing import is_one_name, listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
+from lading.validators import entity_tag
 
 # The first version in which Azure Files takes bearer tokens and keeps dots at the end of names; Azurite knows it.
 # https://learn.microsoft.com/rest/api/storageservices/previous-azure-storage-service-versions
@@ -158,12 +159,10 @@ class _AzureSource(ABC):
         return listed
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
-        pinned = [("If-Match", file.validator)] if file.validator and self._takes_if_match else []
+        pinned = if_match(file) if self._takes_if_match else []
         with self._open("GET", file.locator, [*pinned, *range_header(span, file.size_bytes)]) as answer:
             check_answer(answer.head, span, file.size_bytes, self._shown_name(file.locator))
-            found = answer.head.get("etag")
-            if file.validator and found and found != file.validator:
-                raise OriginChanged(f"{self._shown_name(file.locator)} changed while it was read")
+            sink.version(entity_tag(answer.head.get("etag")))
             if answer.head.status == 200:
                 sink.told(_md5(answer.head.get("content-md5")))
             answer.read_into(sink.write)
@@ -189,16 +188,18 @@ class _AzureSource(ABC):
         if head.get("x-ms-meta-hdi_isfolder").lower() == "true" or head.get("x-ms-resource-type") == "directory":
             return
         size_bytes, md5 = _size(head.get("content-length")), _md5(head.get("content-md5"))
-        yield File(self._path.rpartition("/")[2], size_bytes, head.get("etag") or None, md5, locator=self._path)
+        etag = entity_tag(head.get("etag")) or None
+        yield File(self._path.rpartition("/")[2], size_bytes, etag, md5, locator=self._path)
 
     def _file(self, path: str, listed: ElementTree.Element, locator: str) -> File:
         size_bytes = _size(listed.findtext("Properties/Content-Length") or "")
         # Blobs are listed without the quotes that an ETag has in headers.
-        etag = (listed.findtext("Properties/Etag") or "").strip('"')
-        if size_bytes is None or not (etag.isascii() and etag.isprintable()):
+        text = listed.findtext("Properties/Etag") or ""
+        etag = entity_tag(text)
+        if size_bytes is None or (text and not etag):
             raise self._not_azure()
         md5 = _md5(listed.findtext("Properties/Content-MD5") or "")
-        return File(path, size_bytes, f'"{etag}"' if etag else None, md5, locator=locator)
+        return File(path, size_bytes, etag or None, md5, locator=locator)
 
     def _page(self, folder: str, query: dict[str, str], entries: str, marker: str = "") -> Page[ElementTree.Element]:
         """One page of a listing: what is in its element ``entries``, and the marker of the page that follows."""

@@ -107,10 +107,12 @@ class GcsSource:
         return Manifest.listed(files)
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
-        is_encoded = not file.ranged
+        # Of its bytes, once decoded, nobody knows the number.
+        is_encoded = file.size_bytes is None
         asked = ("Accept-Encoding", "gzip") if is_encoded else _PLAIN
         headers = [asked, *range_header(span, file.size_bytes)]
-        query = {"alt": "media"} | ({"generation": file.validator} if file.validator else {})
+        pinned = {"generation": file.validator} if file.validator and not file.answers_differ else {}
+        query = {"alt": "media"} | pinned
         what = self._shown_name(file.locator)
         try:
             answer = self._open(f"/download{self._object(file.locator)}", query, headers, what)
@@ -124,13 +126,13 @@ class GcsSource:
             coding = content_coding(head.get("content-encoding"))
             if is_encoded != (coding == "gzip") and not (is_encoded and not coding):
                 raise OriginChanged(f"{what} has another encoding now")
-            if file.validator and head.get("x-goog-generation") not in ("", file.validator):
-                raise OriginChanged(f"{what} changed while it was read")
             if not is_encoded:
                 check_answer(head, span, file.size_bytes, what)
-                sink.told(tuple(declared_digests(head, whole=head.status == 200)))
             elif head.status != 200:
                 raise status_error(head, what)
+            sink.version(head.get("x-goog-generation"))
+            if not is_encoded:
+                sink.told(tuple(declared_digests(head, whole=head.status == 200)))
             if coding == "gzip":
                 decode_into(answer, sink.write)
             else:

@@ -22,10 +22,12 @@ from lading.sources.answers import (
     content_range,
     declared_digests,
     decode_into,
+    if_match,
     range_header,
 )
 from lading.spans import Span
 from lading.uri import ModelURI, redact
+from lading.validators import entity_tag, is_weak
 
 _MODIFIED = "modified "
 # RFC 6266, 4.1: behind the type, each parameter with a token or a quoted string.
@@ -128,7 +130,7 @@ class HttpSource:
             validator,
             digests,
             # RFC 9110, 13.1.5 and 14.4: parts may be put together only under a strong validator.
-            ranged=head.status == 206 and size is not None and not (validator or "").startswith("W/"),
+            ranged=head.status == 206 and size is not None and not is_weak(validator or ""),
         )
 
     def _name(self, head: Head) -> str:
@@ -144,23 +146,20 @@ class HttpSource:
         return name
 
     def read(self, file: File, span: Span, sink: Sink) -> None:
-        headers = [*self._headers, *range_header(span, file.size_bytes)]
+        headers = [*self._headers, *range_header(span, file.size_bytes), *if_match(file)]
         validator = file.validator or ""
-        if validator.startswith('"'):
-            headers.append(("If-Match", validator))
-        elif validator.startswith(_MODIFIED):
+        if validator.startswith(_MODIFIED) and not file.answers_differ:
             headers.append(("If-Unmodified-Since", validator.removeprefix(_MODIFIED)))
         with self._http.open("GET", self._url, headers) as answer:
             head = answer.head
             if _is_encoded(head):
-                if head.status != 200 or file.size_bytes is not None:
+                if head.status != 200 or span != Span(0, file.size_bytes):
                     raise OriginChanged(f"{self._shown} is sent encoded now")
+                sink.version(_validator(head) or "")
                 decode_into(answer, sink.write)
                 return
             check_answer(head, span, file.size_bytes, self._shown)
-            found = _validator(head)
-            if file.validator and found and found != file.validator:
-                raise OriginChanged(f"{self._shown} changed while it was read")
+            sink.version(_validator(head) or "")
             sink.told(tuple(declared_digests(head, whole=head.status == 200)))
             answer.read_into(sink.write)
 
@@ -187,7 +186,7 @@ def _archive_in(query: str) -> str:
 
 def _validator(head: Head) -> str | None:
     modified = head.get("last-modified")
-    return head.get("etag") or (_MODIFIED + modified if modified else None)
+    return entity_tag(head.get("etag")) or (_MODIFIED + modified if modified else None)
 
 
 def _is_called_a_page(head: Head) -> bool:

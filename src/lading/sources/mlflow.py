@@ -23,7 +23,6 @@ from lading.errors import (
     IntegrityError,
     NotAllowed,
     NotFound,
-    OriginChanged,
     Unavailable,
     Unsupported,
     UsageError,
@@ -43,6 +42,7 @@ from lading.sources.answers import check_answer, content_range, declared_digests
 from lading.sources.listing import is_one_name, listing
 from lading.spans import Span
 from lading.uri import ModelURI, printable
+from lading.validators import entity_tag
 
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
@@ -110,11 +110,10 @@ class MlflowSource:
             head = answer.head
             check_answer(head, span, file.size_bytes, shown)
             # Nothing else pins the version: the proxy passes over If-Match.
-            if file.validator and head.get("etag") != file.validator:
-                raise OriginChanged(f"{shown} changed while it was read")
+            sink.version(entity_tag(head.get("etag")))
             if span == Span(0, file.size_bytes):
-                digests = [*declared_digests(head, whole=True), *(md5_of_etag(head) if self._direct else ())]
-                sink.told(digests)
+                by_etag = md5_of_etag(head, file.validator or "") if self._direct else ()
+                sink.told([*declared_digests(head, whole=True)] or [*by_etag])
             answer.read_into(sink.write)
 
     def _below(self) -> Iterator[File]:
@@ -198,11 +197,11 @@ class MlflowSource:
         """The file with its version, exact size and, straight from the store, digests."""
         head = self._http.retry.call(partial(self._head, file), what=printable(file.locator))
         found = content_range(head)
-        length, etag = head.get("content-length"), head.get("etag")
+        length, etag = head.get("content-length"), entity_tag(head.get("etag"))
         return file._replace(
             size_bytes=found[2] if found else int(length) if length.isdigit() else file.size_bytes,
             validator=etag if etag.startswith('"') else None,
-            declared=tuple(md5_of_etag(head)) if self._direct else (),
+            declared=tuple(md5_of_etag(head, etag)) if self._direct else (),
             ranged=head.status == 206,
         )
 

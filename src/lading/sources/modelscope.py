@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lading.documents import read_json
-from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.http_client import HttpClient, status_error
 from lading.http_wire import Head
 from lading.manifest import Digest, File, Manifest
@@ -23,6 +23,7 @@ from lading.sources.answers import check_answer, range_header
 from lading.sources.redirects import Redirects
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
+from lading.validators import entity_tag
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _LOCATION = re.compile(rf"(?P<id>{_NAME}/{_NAME})(?::(?P<revision>[^\ud800-\udfff]+))?")
@@ -86,12 +87,13 @@ class ModelScopeSource:
             if answer.head.status >= 400:
                 raise self._refusal(answer.head, what)
             check_answer(answer.head, span, file.size_bytes, what)
-            # The content network names what it sends by its SHA-256.
-            linked = answer.head.get("x-linked-etag").strip('"').lower()
+            # The content network names what it sends by its SHA-256, which is no news where that is listed.
+            linked = entity_tag(answer.head.get("x-linked-etag")).removeprefix("W/").strip('"').lower()
             if _SHA256.fullmatch(linked):
-                if any(digest.algorithm == "sha256" and digest.value != linked for digest in file.declared):
-                    raise OriginChanged(f"{what} changed while it was read")
-                sink.told((Digest("sha256", linked),))
+                if file.declared:
+                    sink.version(linked)
+                else:
+                    sink.told((Digest("sha256", linked),))
             answer.read_into(sink.write)
 
     def _walk(self) -> Sequence[_Entry]:

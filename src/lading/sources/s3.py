@@ -23,7 +23,6 @@ from lading.errors import (
     LadingError,
     NotAllowed,
     NotFound,
-    OriginChanged,
     Unavailable,
     Unsupported,
     UsageError,
@@ -35,10 +34,18 @@ from lading.paging import CONTRADICTS, Page
 from lading.settings import Settings
 from lading.settings.aws import read_aws, read_s3
 from lading.sources import Sink
-from lading.sources.answers import base64_digest, check_answer, declared_digests, md5_of_etag, range_header
+from lading.sources.answers import (
+    base64_digest,
+    check_answer,
+    declared_digests,
+    if_match,
+    md5_of_etag,
+    range_header,
+)
 from lading.sources.listing import listing, nothing_below
 from lading.spans import Span
 from lading.uri import ModelURI, printable, redact
+from lading.validators import entity_tag
 
 _DEFAULT_REGION = "us-east-1"
 _LIST_LIMIT_BYTES = 64 << 20
@@ -148,14 +155,11 @@ class S3Source:
         whole = span == Span(0, file.size_bytes)
         if whole and self._wants_digests:
             headers.append(_ASK_FOR_CHECKSUM)
-        if file.validator:
-            headers.append(("If-Match", file.validator))
-        with self._open("GET", file.locator, headers) as answer:
+        with self._open("GET", file.locator, [*headers, *if_match(file)]) as answer:
             head = answer.head
             check_answer(head, span, file.size_bytes, self._shown_key(file))
             # If-Match is enough for S3; some servers that speak its protocol ignore it.
-            if file.validator and head.get("etag") and head.get("etag") != file.validator:
-                raise OriginChanged(f"{self._shown_key(file)} changed while it was read")
+            sink.version(entity_tag(head.get("etag")))
             if whole:
                 sink.told(self._declared(file, head))
             answer.read_into(sink.write)
@@ -166,8 +170,9 @@ class S3Source:
 
     def _declared(self, file: File, head: Head) -> Sequence[Digest]:
         """The checksums in the head of an object; for a composite one, its parts are asked for."""
-        digests = [*declared_digests(head, whole=True), *md5_of_etag(head)]
-        return digests or list(self._composite(file, head))
+        digests = [*declared_digests(head, whole=True)] or [*self._composite(file, head)]
+        # The ETag only where nothing else is told, and where all say the same one: elsewhere it follows rules of its own.
+        return digests or [*md5_of_etag(head, file.validator or entity_tag(head.get("etag")))]
 
     def _composite(self, file: File, head: Head) -> Iterator[Digest]:
         """The checksum of the parts' checksums, "BASE64-COUNT"; only with the parts' sizes it can be computed.
@@ -202,8 +207,7 @@ class S3Source:
         return sizes if len(sizes) == count and not left else ()
 
     def _head(self, file: File, query: str, headers: Sequence[tuple[str, str]]) -> Head:
-        pinned = [("If-Match", file.validator)] if file.validator else []
-        with self._open("HEAD", file.locator, [*pinned, *headers], query) as answer:
+        with self._open("HEAD", file.locator, [*if_match(file), *headers], query) as answer:
             if answer.head.status not in (200, 206):
                 raise status_error(answer.head, self._shown_key(file))
             return answer.head
@@ -348,9 +352,8 @@ def _parse_page(body: bytes, prefix: str, delimiter: str) -> Page[_Object]:
         key = decode(about.get(f"{space}Key", ""))
         if not key or not key.startswith(prefix):
             raise ValueError(key)
-        # Some servers list ETags without the quotes that they have in headers.
-        etag = about.get(f"{space}ETag", "").strip('"')
-        objects.append((key, int(about.get(f"{space}Size", "")), f'"{etag}"' if etag else None))
+        etag = entity_tag(about.get(f"{space}ETag", ""))
+        objects.append((key, int(about.get(f"{space}Size", "")), etag or None))
     folders = [decode(folder.text or "") for folder in root.iterfind(f"{space}CommonPrefixes/{space}Prefix")]
     if folders and not delimiter:
         raise _Contradiction(f"has only the folder {printable(folders[0])!r} where its keys were asked for")

@@ -18,7 +18,10 @@ from lading.errors import LadingError
 
 
 class Landed(NamedTuple):
-    """A span of a file, or its beginning, that is in the stage, pinned to the version it was read from."""
+    """A span of a file, or its beginning, that is in the stage, pinned to the version it was read from.
+
+    Where its answer had another ``validator`` than the listing, both are there, on a line each.
+    """
 
     path: str
     size_bytes: int
@@ -26,6 +29,16 @@ class Landed(NamedTuple):
     start: int
     end: int
     crc32: int
+
+    @property
+    def listed(self) -> str:
+        """The validator that the listing had."""
+        return self.validator.partition("\n")[0]
+
+    @property
+    def answered(self) -> str:
+        """The validator that the answer had."""
+        return self.validator.rpartition("\n")[2]
 
 
 class Journal:

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 from lading.disk import disk_error, start_writeback
-from lading.errors import Unavailable
+from lading.errors import OriginChanged, Unavailable
 from lading.manifest import Digest, File
 from lading.spans import Span, missing
 from lading.transfer.follower import Follower
 from lading.transfer.journal import Journal, Landed
 from lading.uri import printable
+from lading.validators import is_same, is_weak
 from lading.verify import (
     SequentialHash,
     combined_crc,
@@ -55,13 +56,15 @@ class Landing:
         self.place = place
         # Without a validator, parts of two answers could be parts of two versions.
         self.splits = file.ranged and file.validator is not None
+        # The validator of every answer; where answers differ from the listing, the first one's.
+        self._pinned = "" if file.answers_differ else file.validator or ""
         self.outstanding = 0
         self.follower: Follower | None = None
         self.refetched = False
         self.journal = journal
         self._choose = choose
         self._address = address
-        self._retold = retold
+        self._retold = self._noting = retold
         self._checks: tuple[Digest, ...] | None = None
         self._sequential: list[SequentialHash] = []
         self.crcs: list[str] = [OWN_CRC]
@@ -81,6 +84,27 @@ class Landing:
     def close(self) -> None:
         os.close(self.descriptor)
 
+    def answered(self, validator: str, *, whole: bool) -> bool:
+        """Take an answer with this validator, or raise ``OriginChanged``; whether parts of others may follow its bytes.
+
+        ``whole`` says that it is all of the file, and that nothing else of it is here.  Parts are put together
+        only under one strong validator (RFC 9110, 15.3.7.3).  One answer is one version, whatever it is called,
+        unless it is called another one (8.8.3.2, the weak comparison).
+        """
+        strong = validator if self.splits and not is_weak(validator) else ""
+        with self._lock:
+            if self.file.answers_differ:
+                self._pinned = self._pinned or strong
+            pinned = self._pinned
+        if strong and strong == pinned:
+            return True
+        # A reader that follows has taken the beginning already: nothing can begin again under it.
+        if whole and self.follower is None and (not validator or not pinned or is_same(validator, pinned)):
+            return False
+        changed = OriginChanged(f"{printable(self.file.path)} changed while it was read")
+        changed.answered = validator
+        raise changed
+
     def told(self, declared: Sequence[Digest]) -> None:
         """Decide what to check; the first call counts, since a digest cannot begin in the middle.
 
@@ -89,7 +113,7 @@ class Landing:
         if self._checks is not None:
             return
         self._checks = self._choose((*self.file.declared, *declared))
-        self._retold = self._retold or not declared
+        self._noting = self._retold or not declared
         self.crcs += [check.algorithm for check in self._checks if is_crc(check) and check.algorithm != OWN_CRC]
         wanted = [check for check in self._checks if not is_crc(check)]
         if self._address and not any(_is_whole(check, self._address) for check in wanted):
@@ -104,9 +128,12 @@ class Landing:
             os.ftruncate(self.descriptor, 0)
             return [Span(0, None)]
         earlier = self.journal.earlier.pop(self.file.path, [])
-        covered = 0
+        covered, pinned = 0, ""
         for landed in sorted(earlier, key=lambda landed: (landed.start, -landed.end)):
-            if (landed.size_bytes, landed.validator) != (size, self.file.validator):
+            if (landed.size_bytes, landed.listed) != (size, self.file.validator):
+                continue
+            if pinned not in ("", landed.answered):
+                # Of another version, or so it was called.
                 continue
             if landed.start < covered:
                 # CRCs of spans that overlap cannot be put together.
@@ -114,9 +141,12 @@ class Landing:
             crcs = self._read_back_crcs(landed.start, landed.end)
             if crcs.get(OWN_CRC) == landed.crc32:
                 self._landed[landed.start] = (landed.end, crcs)
-                covered = landed.end
+                covered, pinned = landed.end, landed.answered
         if not self.splits and self.landed_bytes() != size:
             self._landed.clear()
+        if self._landed and pinned != self._pinned:
+            # An earlier run found out what answers are called: what is still to come must be called the same.
+            self._pinned, self.file = pinned, self.file._replace(answers_differ=True)
         # Bytes behind the end would be delivered too, and no digest would see them.
         kept_bytes = size if self._landed else 0
         if self._staged_bytes > kept_bytes:
@@ -157,8 +187,10 @@ class Landing:
         """Let a next run take over what has landed of the span that begins at ``start``."""
         size, validator = self.file.size_bytes, self.file.validator
         # Of what is not told again nothing is taken over: the next run would deliver it unverified.
-        if size is None or not validator or not self._retold or self._followed:
+        if size is None or not validator or not self._noting or self._followed:
             return
+        if self._pinned not in ("", validator):
+            validator += f"\n{self._pinned}"
         if self.splits or end - start == size:
             self.journal.append(Landed(self.file.path, size, validator, start, end, crc32))
 
@@ -177,6 +209,12 @@ class Landing:
             size = self.file.size_bytes
             self._sequential = [SequentialHash(sequential.wanted, size) for sequential in self._sequential]
             os.ftruncate(self.descriptor, 0)
+
+    def forget(self) -> None:
+        """Forget what is to be checked, too: the next answer tells what belongs to its own version."""
+        self._checks = None
+        self._sequential = []
+        self.crcs = [OWN_CRC]
 
     def seal(self) -> File:
         """The file as delivered; raises ``IntegrityError`` when it is not what was promised."""
@@ -294,6 +332,8 @@ class SpanSink:
         self.landing = landing
         self.span = span
         self.at = span.start
+        # Whether parts may follow what has come: a source that tells no versions makes sure of that itself.
+        self.goes_on = landing.splits
         self._noted = span.start
         self._check = check
         self._count = count
@@ -304,6 +344,10 @@ class SpanSink:
     def rest(self) -> Span:
         """What is still to come."""
         return Span(self.at, self.span.end)
+
+    def version(self, validator: str) -> None:
+        whole = self.rest == Span(0, self.landing.file.size_bytes)
+        self.goes_on = self.landing.answered(validator, whole=whole)
 
     def told(self, declared: Sequence[Digest]) -> None:
         self.landing.told(declared)
@@ -325,15 +369,16 @@ class SpanSink:
         self._count(len(piece))
 
     def rewind(self) -> None:
-        """Begin again: without a validator, the rest of another answer may belong to another version."""
+        """Begin again: without a strong validator, the rest of another answer may belong to another version."""
         self._count(self.span.start - self.at)
         self.at = self._noted = self.span.start
         self._running = []
         self.landing.restart()
+        self.landing.forget()
 
     def note(self) -> None:
         """Let a next run go on from here, should this one not come to the span's end."""
-        if self.at > self._noted:
+        if self.at > self._noted and (self.goes_on or self.at == self.landing.file.size_bytes):
             self._noted = self.at
             self.landing.note(self.span.start, self.at, self._crcs[OWN_CRC])
 

@@ -7,13 +7,14 @@ files are open at a time.  The first error stops everyone.
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from lading.disk import disk_error
-from lading.errors import DeadlineExceeded, IntegrityError, Interrupted
+from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, OriginChanged
 from lading.events import Event, Listener, Progress, Resumed, Retried, Unverified
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.retry import Retry
@@ -61,6 +62,16 @@ def _turn(span_bytes: int, file: File) -> tuple[bool, bool, Layer, str]:
     """Sorts files by when they are wanted: descriptions, other small files, large ones."""
     large, described = (file.size_bytes or 0) > span_bytes, file.path.endswith(_READ_FIRST)
     return large, not described, file.layer or Layer(), file.path
+
+
+@contextmanager
+def _about(job: Job, file: File) -> Iterator[None]:
+    """Let an error say of which file its origin has another version."""
+    try:
+        yield
+    except OriginChanged as error:
+        error.origin, error.path, error.listed = job.listed.origin, file.path, file.validator or ""
+        raise
 
 
 class Transfer:
@@ -195,7 +206,8 @@ class Transfer:
         if job.ask_digests is not None and (resumes or not whole):
             # An answer with a part of the file does not tell the digest of the whole.
             ask = partial(job.ask_digests, file)
-            landing.told(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
+            with _about(job, file):
+                landing.told(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
         if file.size_bytes == 0 and not file.declared:
             # There is one empty file only: the listed size vouches for all of it.
             landing.told((combined_crc(OWN_CRC, ()),))
@@ -269,7 +281,7 @@ class Transfer:
         sink = SpanSink(landing, span, self._check, self._came)
 
         def attempt() -> None:
-            if sink.at > span.start and not landing.splits:
+            if sink.at > span.start and not sink.goes_on:
                 sink.rewind()
             if landing.file.content is not None:
                 sink.write(memoryview(landing.file.content)[sink.at :])
@@ -278,7 +290,8 @@ class Transfer:
             sink.finish()
 
         try:
-            self._retry.call(attempt, what=printable(landing.file.path), progress=lambda: sink.at)
+            with _about(job, landing.file):
+                self._retry.call(attempt, what=printable(landing.file.path), progress=lambda: sink.at)
         finally:
             sink.note()
         with self._tasks.changed:
