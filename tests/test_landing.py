@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lading.errors import IntegrityError, Unavailable, UsageError
+from lading.errors import IntegrityError, OriginChanged, Unavailable, UsageError
 from lading.manifest import HEX_DIGITS, Digest, File
 from lading.spans import Span
 from lading.transfer.journal import Journal, Landed, read_journal
@@ -61,6 +61,7 @@ def landing_of(
             journal,
             lambda declared: choose_checks(declared, vouched, "auto", file.path),
             retold=retold,
+            vouched=vouched,
         )
         with closing(landing):
             yield landing
@@ -563,6 +564,159 @@ def test_a_rewound_span_counts_its_bytes_once(tmp_path: Path) -> None:
         sink.finish()
         landing.seal()
     assert sum(counted) == len(DATA)
+
+
+# ---- versions ------------------------------------------------------------------------------
+
+STRONG, WEAK, OTHER = '"v1"', 'W/"v1"', '"v2"'
+
+
+@pytest.mark.parametrize(
+    ("file", "answers", "goes_on"),
+    [
+        # Whether the answer is whole, its validator, and whether parts may follow: None where it is refused.
+        (File("f", 9, STRONG), [(False, STRONG), (False, STRONG)], [True, True]),
+        (File("f", 9, STRONG), [(False, STRONG), (False, OTHER)], [True, None]),
+        (File("f", 9, STRONG), [(False, WEAK)], [None]),
+        (File("f", 9, STRONG), [(False, "")], [None]),
+        (File("f", 9, STRONG), [(True, STRONG)], [True]),
+        (File("f", 9, STRONG), [(True, WEAK), (True, ""), (True, OTHER)], [False, False, None]),
+        (
+            File("f", 9, WEAK),
+            [(True, WEAK), (True, STRONG), (False, WEAK), (False, STRONG)],
+            [False, False, None, None],
+        ),
+        (File("f", 9, None), [(True, STRONG), (True, OTHER), (True, "")], [False, False, False]),
+        (File("f", 9, STRONG, ranged=False), [(True, STRONG), (True, WEAK), (True, OTHER)], [False, False, None]),
+        # Where answers differ from the listing, the first strong one names the version.
+        (File("f", 9, STRONG, answers_differ=True), [(False, OTHER), (False, OTHER)], [True, True]),
+        (File("f", 9, STRONG, answers_differ=True), [(False, OTHER), (False, STRONG)], [True, None]),
+        (File("f", 9, STRONG, answers_differ=True), [(False, 'W/"v2"'), (False, "")], [None, None]),
+        (File("f", 9, STRONG, answers_differ=True), [(True, 'W/"v2"'), (True, "")], [False, False]),
+        (File("f", 9, STRONG, answers_differ=True), [(False, OTHER), (True, WEAK)], [True, None]),
+        (File("f", 9, STRONG, answers_differ=True, ranged=False), [(True, OTHER), (True, STRONG)], [False, False]),
+    ],
+)
+def test_parts_are_put_together_under_one_strong_validator_alone(
+    tmp_path: Path, file: File, answers: list[tuple[bool, str]], goes_on: list[bool | None]
+) -> None:
+    with landing_of(tmp_path, file) as landing:
+        for (whole, validator), expected in zip(answers, goes_on, strict=True):
+            if expected is None:
+                with pytest.raises(OriginChanged) as caught:
+                    landing.answered(validator, whole=whole)
+                assert caught.value.answered == validator
+            else:
+                assert landing.answered(validator, whole=whole) is expected
+
+
+def test_what_an_earlier_run_found_answers_to_be_called_holds_for_the_rest(tmp_path: Path) -> None:
+    listed = File("f", len(DATA), STRONG)
+    with landing_of(tmp_path, listed._replace(answers_differ=True)) as landing:
+        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
+        sink.version(OTHER)
+        sink.write(memoryview(DATA)[:4000])
+        sink.note()
+    [landed] = read_journal(tmp_path / "journal", "o")
+    assert (landed.listed, landed.answered) == (STRONG, OTHER)
+    with landing_of(tmp_path, listed) as landing:
+        assert landing.recover(len(DATA)) == [Span(4000, len(DATA))]
+        # If-Match would ask for what the listing says.
+        assert landing.file.answers_differ
+        with pytest.raises(OriginChanged):
+            landing.answered(STRONG, whole=False)
+        assert landing.answered(OTHER, whole=False)
+
+
+def test_of_what_earlier_runs_noted_only_what_was_called_the_same_is_put_together(tmp_path: Path) -> None:
+    interrupted(tmp_path, *spans_of([5000]))
+    journal = Journal(tmp_path / "journal", "o")
+    for start, validator in ((0, f"v1\n{OTHER}"), (5000, "v1"), (8000, f"v1\n{OTHER}")):
+        end = start + 2000
+        journal.append(Landed("f", len(DATA), validator, start, end, zlib.crc32(DATA[start:end])))
+    journal.close()
+    with landing_of(tmp_path) as landing:
+        landing.told(())
+        assert landing.recover(len(DATA)) == [Span(2000, 8000)]
+
+
+def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_path: Path) -> None:
+    with landing_of(tmp_path, File("f", len(DATA), STRONG)) as landing:
+        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
+        sink.version(WEAK)
+        sink.write(memoryview(DATA)[:9000])
+        sink.note()
+        assert noted(tmp_path) == {}
+        sink.write(memoryview(DATA)[9000:])
+        sink.finish()
+    assert noted(tmp_path) == {0: len(DATA)}
+
+
+def test_of_another_answer_its_own_digest_is_checked(tmp_path: Path) -> None:
+    with landing_of(tmp_path, File("f", len(DATA), None)) as landing:
+        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
+        sink.told([digest_of("crc32c", b"of an older version")])
+        sink.write(memoryview(DATA)[:4000])
+        sink.rewind()
+        sink.told([digest_of("sha1")])
+        sink.write(memoryview(DATA))
+        sink.finish()
+        assert landing.seal().verified == (digest_of("sha1"),)
+
+
+# ---- digests that are none -----------------------------------------------------------------
+
+
+def sealed_twice(folder: Path, file: File, declared: Sequence[Digest], vouched: Sequence[Digest], again: bytes) -> File:
+    with landing_of(folder, file, vouched) as landing:
+        landing.told(declared)
+        land(landing, Span(0, len(DATA)))
+        try:
+            return landing.seal()
+        except IntegrityError:
+            landing.restart()
+            land(landing, Span(0, len(DATA)), again)
+            return landing.seal()
+
+
+NONE = Digest("md5", "9810707c8811be7b187e0d2acabb0cad")
+TAGGED = File("f", len(DATA), f'"{NONE.value}"')
+ANOTHER = DATA[:-1] + b"?"
+
+
+@pytest.mark.parametrize(
+    ("file", "declared", "again", "said", "hint"),
+    [
+        (TAGGED, [NONE], DATA, "each time it is read, but md5:.* by its ETag", "--verify=off"),
+        (
+            TAGGED._replace(validator="v"),
+            [NONE],
+            DATA,
+            "each time it is read, but .* by what its origin declares",
+            "--digest",
+        ),
+        (TAGGED, [digest_of("crc32c", b"x")], DATA, "each time .* by what its origin declares", "--verify=off"),
+        # Other bytes each time: the wire, or the origin's disk.
+        (TAGGED, [NONE], ANOTHER, "has md5:[0-9a-f]*, but md5:.* is expected", "damaged or was replaced"),
+    ],
+)
+def test_a_digest_that_the_same_bytes_do_not_have_twice_may_be_none(
+    tmp_path: Path, file: File, declared: list[Digest], again: bytes, said: str, hint: str
+) -> None:
+    with pytest.raises(IntegrityError, match=said) as caught:
+        sealed_twice(tmp_path, file, declared, [], again)
+    assert hint in caught.value.hint
+
+
+def test_a_digest_that_somebody_else_vouches_for_is_not_doubted(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match=r"is expected$") as caught:
+        sealed_twice(tmp_path, TAGGED, [], [digest_of("sha256", b"x")], DATA)
+    assert "--verify=off" not in caught.value.hint
+
+
+def test_a_sha256_that_is_right_outweighs_what_the_origin_declares(tmp_path: Path) -> None:
+    sealed = sealed_twice(tmp_path, TAGGED, [NONE], [digest_of("sha256")], DATA)
+    assert sealed.verified == (digest_of("sha256"),)
 
 
 # ---- digests in order ----------------------------------------------------------------------

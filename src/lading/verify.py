@@ -230,9 +230,21 @@ def choose_checks(
     return tuple(checks)
 
 
-def mismatch(path: str, expected: Digest, found: Digest) -> IntegrityError:
-    """The error of a file whose bytes are not the ones that were promised."""
+def mismatch(
+    path: str, expected: Digest, found: Digest, *, by: str = "", again: bool = False, final: bool = False
+) -> IntegrityError:
+    """The error of a file whose bytes are not the ones that were promised.
+
+    ``by`` names what alone promises them, if it may be wrong itself; ``again`` says that a second read brought the
+    same bytes, ``final`` that there is none.
+    """
+    hint = "the origin's copy is damaged or was replaced; nothing was delivered"
+    if by and (again or final):
+        other = "" if expected.algorithm == "sha256" else ", or give its SHA-256 by --digest or in a catalog"
+        hint = (
+            f"the origin's copy is damaged, or {by} is no digest of it: if the file is right, use --verify=off{other}"
+        )
+    twice = " each time it is read" if by and again else ""
     return IntegrityError(
-        f"{path} has {found}, but {expected} is expected",
-        hint="the origin's copy is damaged or was replaced; nothing was delivered",
+        f"{path} has {found}{twice}, but {expected} is expected" + (f" by {by}" if by else ""), hint=hint
     )

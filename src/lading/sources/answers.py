@@ -49,7 +49,10 @@ def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
     for member in (head.get("repr-digest") + "," + (head.get("content-digest") if whole else "")).split(","):
         name, _, value = member.strip().partition("=")
         yield from base64_digest(_NAMES.get(name.lower(), ""), value.strip(":"))
-    for member in (head.get("digest") + "," + head.get("x-goog-hash")).split(","):
+    # Of what Cloud Storage decodes on the way, it tells the digests of what is stored
+    # (https://cloud.google.com/storage/docs/transcoding).
+    decoded = head.get("x-goog-stored-content-encoding").lower() not in ("", "identity")
+    for member in (head.get("digest") + "," + ("" if decoded else head.get("x-goog-hash"))).split(","):
         name, _, value = member.strip().partition("=")
         yield from base64_digest(_NAMES.get(name.lower(), ""), value)
     if whole:
@@ -68,10 +71,10 @@ def if_match(file: File) -> list[tuple[str, str]]:
     return [("If-Match", pinned)] if pinned.startswith('"') else []
 
 
-def md5_of_etag(head: Head, listed: str) -> Iterator[Digest]:
+def md5_of_etag(head: Head, listed: str = "") -> Iterator[Digest]:
     """The MD5 that an S3 ETag is: of one part, not encrypted with a key of KMS or of the customer.
 
-    ``listed`` is the ETag by which the listing knows the object: if the answer has another one, neither is a digest.
+    ``listed`` is the ETag that the listing has of the object: if the answer has another one, neither is a digest.
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
     """
     encryption = head.get("x-amz-server-side-encryption")
@@ -79,8 +82,9 @@ def md5_of_etag(head: Head, listed: str) -> Iterator[Digest]:
         return
     if head.get("x-amz-storage-class") == "EXPRESS_ONEZONE":
         return
-    if _MD5.fullmatch(listed) and is_same(entity_tag(head.get("etag")), listed):
-        yield Digest("md5", listed.strip('"'))
+    etag = listed or head.get("etag")
+    if _MD5.fullmatch(etag) and is_same(etag, entity_tag(head.get("etag"))):
+        yield Digest("md5", etag.strip('"'))
 
 
 def base64_digest(algorithm: str, encoded: str) -> Iterator[Digest]:

@@ -201,7 +201,7 @@ class MlflowSource:
         return file._replace(
             size_bytes=found[2] if found else int(length) if length.isdigit() else file.size_bytes,
             validator=etag if etag.startswith('"') else None,
-            declared=tuple(md5_of_etag(head, etag)) if self._direct else (),
+            declared=tuple(md5_of_etag(head)) if self._direct else (),
             ranged=head.status == 206,
         )
 

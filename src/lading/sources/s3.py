@@ -172,7 +172,7 @@ class S3Source:
         """The checksums in the head of an object; for a composite one, its parts are asked for."""
         digests = [*declared_digests(head, whole=True)] or [*self._composite(file, head)]
         # The ETag only where nothing else is told, and where all say the same one: elsewhere it follows rules of its own.
-        return digests or [*md5_of_etag(head, file.validator or entity_tag(head.get("etag")))]
+        return digests or [*md5_of_etag(head, file.validator or "")]
 
     def _composite(self, file: File, head: Head) -> Iterator[Digest]:
         """The checksum of the parts' checksums, "BASE64-COUNT"; only with the parts' sizes it can be computed.

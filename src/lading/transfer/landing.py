@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from lading.disk import disk_error, start_writeback
 from lading.errors import OriginChanged, Unavailable
-from lading.manifest import Digest, File
+from lading.manifest import STRONG, Digest, File
 from lading.spans import Span, missing
 from lading.transfer.follower import Follower
 from lading.transfer.journal import Journal, Landed
@@ -47,9 +47,11 @@ class Landing:
         *,
         address: str = "",
         retold: bool = True,
+        vouched: Sequence[Digest] = (),
     ) -> None:
         """``address`` is the algorithm of a digest that is wanted whether anybody declares it or not.
 
+        ``vouched`` are those of the digests to check that somebody else than the origin declares.
         ``retold`` says that a run which resumes knows what to check, though it asks for a part of the file only.
         """
         self.file = file
@@ -63,6 +65,8 @@ class Landing:
         self.refetched = False
         self.journal = journal
         self._choose = choose
+        self._vouched = vouched
+        self._wrong: tuple[Digest, Digest] | None = None
         self._address = address
         self._retold = self._noting = retold
         self._checks: tuple[Digest, ...] | None = None
@@ -225,24 +229,45 @@ class Landing:
         size = self._frontier(0)
         if self.file.size_bytes not in (None, size):
             raise Unavailable(f"{printable(self.file.path)} ends after {size} of {self.file.size_bytes} bytes")
-        own = combined_crc(OWN_CRC, ((crcs[OWN_CRC], end - start) for start, end, crcs in spans))
+
+        def whole(name: str) -> Digest:
+            return combined_crc(name, ((crcs[name], end - start) for start, end, crcs in spans))
+
         checks = self._checks or ()
-        for check in checks:
-            if is_crc(check):
-                name = check.algorithm
-                found = combined_crc(name, ((crcs[name], end - start) for start, end, crcs in spans))
-                if found != check:
-                    raise mismatch(printable(self.file.path), check, found)
-        address = None
-        for sequential in self._sequential:
-            found = sequential.digest()
-            if sequential.wanted.value and found != sequential.wanted:
-                raise mismatch(printable(self.file.path), sequential.wanted, found)
-            if _is_whole(found, self._address):
-                address = found
+        found = [(check, whole(check.algorithm)) for check in checks if is_crc(check)]
+        found += [(sequential.wanted, sequential.digest()) for sequential in self._sequential]
+        wrong = self._judged(found)
+        address = next((each for _, each in found if _is_whole(each, self._address)), None)
         return self.file._replace(
-            size_bytes=size, declared=(), digest=own, verified=checks, locator="", content=None, address=address
+            size_bytes=size,
+            declared=(),
+            digest=whole(OWN_CRC),
+            verified=tuple(check for check in checks if check not in wrong),
+            locator="",
+            content=None,
+            address=address,
         )
+
+    def _judged(self, found: Sequence[tuple[Digest, Digest]]) -> list[Digest]:
+        """Raise if one of the digests is another one than expected; returns those that are none of this file.
+
+        Where one that cannot be forged is right, one that is wrong is not about these bytes, whoever declares it.
+        """
+        wrong = [(wanted, each) for wanted, each in found if wanted.value and each != wanted]
+        proven = any(wanted == each and wanted.algorithm in STRONG for wanted, each in found)
+        for wanted, each in wrong:
+            by = "" if wanted in self._vouched else self._declared_by(wanted)
+            if proven and by:
+                continue
+            again, self._wrong = self._wrong == (wanted, each), (wanted, each)
+            final = self.follower is not None
+            raise mismatch(printable(self.file.path), wanted, each, by=by, again=again, final=final)
+        return [wanted for wanted, _ in wrong]
+
+    def _declared_by(self, digest: Digest) -> str:
+        """What of the origin declares a digest: an ETag may be one, and may be any text that has as many digits."""
+        is_etag = digest.algorithm == "md5" and is_same(f'"{digest.value}"', self.file.validator or "")
+        return "its ETag" if is_etag else "what its origin declares"
 
     def landed_ranges(self) -> list[tuple[int, int]]:
         """First byte and end of each span that has landed."""

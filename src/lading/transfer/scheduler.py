@@ -198,8 +198,10 @@ class Transfer:
         choose = partial(self._choose, job, file)
         # What is delivered as the tree in it is kept as the files of that tree.
         address = "" if file.layer else job.address
-        retold = bool(job.verify == "off" or job.ask_digests or file.declared or job.vouched.get(file.path))
-        landing = Landing(file, self._place(job, file), job.journal, choose, address=address, retold=retold)
+        vouched = job.vouched.get(file.path, ())
+        retold = bool(job.verify == "off" or job.ask_digests or file.declared or vouched)
+        place = self._place(job, file)
+        landing = Landing(file, place, job.journal, choose, address=address, retold=retold, vouched=vouched)
         self._landings.add(landing)
         resumes = file.path in job.journal.earlier
         whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.span_bytes
