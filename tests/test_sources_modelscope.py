@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
+from lading.errors import IntegrityError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.manifest import Digest
 from lading.settings import Settings
 from lading.settings.modelscope import read_modelscope
@@ -13,7 +13,7 @@ from lading.sources.modelscope import ModelScopeSource
 from lading.uri import ModelURI
 from servers.fake_hub import LFS_BYTES
 from servers.fake_modelscope import FakeModelScope
-from servers.faulty_http import ALWAYS, ANYWHERE, Answer, Fault, FaultyServer, anything, cut, status
+from servers.faulty_http import ALWAYS, ANYWHERE, Answer, Fault, FaultyServer, anything, cut, status, wrong_byte
 from servers.trees import content, read_tree, whole_manifest
 
 WEIGHTS = content(4 * LFS_BYTES)
@@ -178,13 +178,21 @@ def test_a_small_file_whose_transfer_broke_off_is_read_from_its_start(scope, mod
     assert [request.headers.get("range") for request in asked] == [None] * 3
 
 
-def test_a_content_network_that_sends_something_else_is_found_out_before_a_byte(scope, model, fetch, cdn):
-    def another(request, answer):
-        return answer.with_headers(X_Linked_ETag=f'"{"0" * 64}"')
+def _named_otherwise(request, answer):
+    return answer.with_headers(X_Linked_ETag=f'"{"0" * 64}"')
 
-    cdn.misbehave(ANYWHERE, Fault(another, times=ALWAYS, on=anything))
-    with pytest.raises(OriginChanged):
-        fetch("ms://owner/model")
+
+def test_a_content_network_that_sends_something_else_once_is_found_out_before_a_byte(scope, model, fetch, cdn):
+    cdn.misbehave(ANYWHERE, Fault(_named_otherwise, on=anything))
+    assert fetch("ms://owner/model") == FILES
+
+
+def test_a_name_by_the_content_network_that_is_no_digest_is_outweighed_by_the_listed_one(scope, model, fetch, cdn):
+    cdn.misbehave(ANYWHERE, Fault(_named_otherwise, times=ALWAYS, on=anything))
+    assert fetch("ms://owner/model") == FILES
+    cdn.misbehave(ANYWHERE, wrong_byte(100, times=ALWAYS, on=anything))
+    with pytest.raises(IntegrityError):
+        fetch("ms://owner/model", "damaged")
 
 
 def test_without_a_digest_in_the_listing_the_content_networks_own_is_checked(scope, model, fetch, tmp_path):
