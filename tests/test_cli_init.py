@@ -103,6 +103,17 @@ def test_success_leaves_json_in_the_termination_log(tmp_path, log):
     }
 
 
+def test_the_seconds_are_those_of_this_run_also_where_the_model_was_in_place(models, tmp_path, log):
+    environ = {"LADING_TERMINATION_LOG": str(log)}
+    lading("init", models[0], tmp_path / "a", environ=environ)
+    manifest = tmp_path / "a/.lading.manifest"
+    told = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**told, "seconds": 9999.0}))
+    lading("init", models[0], tmp_path / "a", environ=environ)
+    assert json.loads(manifest.read_text())["seconds"] == 9999.0, "it was delivered again"
+    assert 0 < json.loads(log.read_text())["seconds"] < 9999.0
+
+
 def test_success_of_several_leaves_them_all_in_their_order(models, tmp_path, log):
     lading("init", models[1], tmp_path / "b", models[0], tmp_path / "a", environ={"LADING_TERMINATION_LOG": str(log)})
     facts = json.loads(log.read_text())

@@ -9,7 +9,6 @@ Several models share one scheduler, and none is published before all have landed
 
 import contextlib
 import os
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -99,11 +98,10 @@ def bring(
     With a ``store`` the destinations lie in it: what it has of them is linked and not fetched, and it makes room
     for the rest and for ``copied_bytes`` more.
     """
-    started_s = time.monotonic()
     with ExitStack() as stack:
         opened = [open_destination(each, session, stack) for each in in_order(wanted)]
         staged = stage(opened, session, store, copied_bytes=copied_bytes)
-        return publish(staged, started_s, session.listener if store is None else ignore)
+        return publish(staged, session, session.listener if store is None else ignore)
 
 
 def in_order(wanted: Iterable[Wanted]) -> list[Wanted]:
@@ -152,15 +150,12 @@ def stage(
     return staged
 
 
-def publish(staged: Iterable[Staged], started_s: float, listener: Listener) -> dict[Path, Manifest]:
-    """Give each model its final name; returns the manifests by destination.
-
-    ``started_s`` is when the delivery began, by ``time.monotonic``.
-    """
+def publish(staged: Iterable[Staged], session: Session, listener: Listener) -> dict[Path, Manifest]:
+    """Give each model its final name; returns the manifests by destination."""
     manifests: dict[Path, Manifest] = {}
     for workspace, root, manifest, kept in staged:
         if root is not None:
-            manifest = manifest._replace(seconds=round(time.monotonic() - started_s, 3))
+            manifest = manifest._replace(seconds=session.seconds)
             alone = place.publish(workspace, root, manifest, kept)
             listener(delivered_event(workspace.given, manifest))
             if not alone:

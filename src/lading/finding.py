@@ -66,13 +66,19 @@ class Session:
         sessions: int = 1,
     ) -> None:
         limits = settings.limits
-        deadline_s = clock.now() + limits.deadline_s if limits.deadline_s else None
+        self.started_s = clock.now()
+        deadline_s = self.started_s + limits.deadline_s if limits.deadline_s else None
         self.settings = settings
         self.listener = listener
         self.clock = clock
         self.retry = Retry(Event(), limits.attempts, deadline_s=deadline_s, clock=clock, listener=listener)
         self.bounds = bounds(limits.workers, sessions=sessions)
         self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes)
+
+    @property
+    def seconds(self) -> float:
+        """How long this has taken so far: resolving, listing and every retry of them included."""
+        return round(self.clock.now() - self.started_s, 3)
 
     def __enter__(self) -> Self:
         return self

@@ -60,20 +60,17 @@ def share(wanted: Sequence[Wanted], session: Session) -> dict[Path, Manifest]:
 
     None appears before all are there; returns the sealed manifests by destination.
     """
-    started_s = time.monotonic()
     store = Store(session.settings.store, session.listener)
     with in_words(store):
         done = {each.destination: there for each in wanted if (there := _in_place(each, session)) is not None}
         keyed = [each._replace(key=_key(store, each.finding, session)) for each in wanted]
         pending = [each for each in keyed if each.destination not in done]
         if not store.writable:
-            return done | _share_what_is_there(store, pending, session, started_s)
+            return done | _share_what_is_there(store, pending, session)
         tidy(store)
         copied_bytes = _check_room(store, pending)
         findings = {each.key: each.finding for each in pending}
-        placed, _ = _having(
-            store, findings, copied_bytes, session, lambda: _place_all(store, pending, session, started_s)
-        )
+        placed, _ = _having(store, findings, copied_bytes, session, lambda: _place_all(store, pending, session))
         for each in keyed:
             _note(store, each.key, each.finding.listed)
     return done | placed
@@ -165,19 +162,17 @@ def _having(
     return used, fetched
 
 
-def _place_all(store: Store, wanted: Sequence[Wanted], session: Session, started_s: float) -> dict[Path, Manifest]:
+def _place_all(store: Store, wanted: Sequence[Wanted], session: Session) -> dict[Path, Manifest]:
     """Bring these models of the store to their destinations: none appears before all are there."""
     with ExitStack() as stack:
         staged = [
             _stage_out(store, each.wanted.key, each.wanted.finding.listed, each.workspace, session)
             for each in _open(store, wanted, session, stack)
         ]
-        return _publish(store, staged, session, started_s)
+        return _publish(store, staged, session)
 
 
-def _share_what_is_there(
-    store: Store, wanted: Sequence[Wanted], session: Session, started_s: float
-) -> dict[Path, Manifest]:
+def _share_what_is_there(store: Store, wanted: Sequence[Wanted], session: Session) -> dict[Path, Manifest]:
     """The same where nothing may be written to the store: what it lacks is fetched past it, and first."""
     with ExitStack() as stack:
         lacking: list[Opened] = []
@@ -191,7 +186,7 @@ def _share_what_is_there(
                 staged.append(_stage_out(store, key, finding.listed, each.workspace, session))
             except Vanished:
                 staged += _stage_past(store, [each], session)
-        return _publish(store, staged, session, started_s)
+        return _publish(store, staged, session)
 
 
 def _stage_past(store: Store, opened: Sequence[Opened], session: Session) -> list[Staged]:
@@ -209,11 +204,11 @@ def _open(store: Store, wanted: Sequence[Wanted], session: Session, stack: ExitS
     return opened
 
 
-def _publish(store: Store, staged: Sequence[Staged], session: Session, started_s: float) -> dict[Path, Manifest]:
+def _publish(store: Store, staged: Sequence[Staged], session: Session) -> dict[Path, Manifest]:
     manifests: dict[Path, Manifest] = {}
     for each in staged:
         with _at(store, each.workspace.given):
-            manifests |= publish([each], started_s, session.listener)
+            manifests |= publish([each], session, session.listener)
     return manifests
 
 
@@ -296,12 +291,11 @@ def _in_place(wanted: Wanted, session: Session) -> Manifest | None:
 
 def place_out(store: Store, key: str, listed: Manifest, destination: Path, session: Session) -> Manifest:
     """Bring a model of the store to its destination, as what was ``listed``; ``Vanished`` if it is not there any more."""
-    started_s = time.monotonic()
     with ExitStack() as stack:
         with _at(store, destination):
             workspace = workspace_of(destination, session, stack)
         staged = _stage_out(store, key, listed, workspace, session)
-        return _publish(store, [staged], session, started_s)[destination]
+        return _publish(store, [staged], session)[destination]
 
 
 @contextlib.contextmanager

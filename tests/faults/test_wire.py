@@ -12,6 +12,7 @@ from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, Stalled,
 from lading.events import Progress, Resumed, Retried, ignore
 from lading.finding import Request, Session
 from lading.settings import Limits, Settings
+from lading.settings.store import StoreSettings
 from servers.faulty_http import (
     ALWAYS,
     MODIFIED,
@@ -117,6 +118,16 @@ def test_retry_after_in_seconds_is_waited(server, destination, pull, clock):
     pull(uri, destination.path)
     destination.assert_holds(DELIVERED)
     assert 7 <= max(clock.waits) < 7.5
+
+
+@pytest.mark.parametrize("store", [False, True], ids=["alone", "by way of a store"])
+@pytest.mark.parametrize("on", [probes, reads], ids=["the listing", "the transfer"])
+def test_the_seconds_of_a_delivery_count_what_was_waited(server, destination, pull, tmp_path, store, on):
+    uri = server.put(PATH, CONTENT)
+    server.misbehave(PATH, status(429, headers={"Retry-After": "42"}, on=on))
+    manifest = pull(uri, destination.path, store=StoreSettings(path=str(tmp_path / "store") if store else ""))
+    assert 42 <= manifest.seconds < 43
+    destination.assert_holds(DELIVERED)
 
 
 def test_retry_after_as_a_date_is_waited(server, destination, pull, clock):

@@ -6,6 +6,7 @@ success, the error and its hint on failure
 """
 
 import argparse
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    started_s = time.monotonic()
     settings = load_settings(arguments)
     requests = _requests(arguments)
     from lading.cli.output import show_json
@@ -61,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         with telling(settings, arguments.pairs, arguments.health_port) as hear:
             manifests = deliver_aloud(requests, settings, hear)
+    # Those of this run, also where a model was in place before: its own manifest tells another's.
+    seconds = round(time.monotonic() - started_s, 3)
+    manifests = [manifest._replace(seconds=seconds) for manifest in manifests]
     _write(settings.termination_log, _last_word(manifests))
     if arguments.json:
         show_json([manifest.to_json() for manifest in manifests])
