@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lading.disk import disk_error
 from lading.errors import IntegrityError, NotFound
 from lading.events import Listener, Rehashing
-from lading.manifest import FILE_NAME, RESERVED_NAMES, Digest, File, Manifest
+from lading.manifest import FILE_NAME, OF_A_VOLUME, RESERVED_NAMES, Digest, File, Manifest
 from lading.uri import printable
 from lading.verify import new_hash
 from lading.workspace import read_manifest
@@ -142,18 +142,23 @@ def is_as_delivered(place: Path, file: File, check: Callable[[], None] = lambda:
 
 
 def extra(destination: Path, manifest: Manifest) -> list[str]:
-    """Files in a destination that are neither of its model nor below another delivery's destination."""
+    """Files in a destination that are neither of its model nor below another delivery's destination.
+
+    A folder that cannot be read stands for what may be in it.
+    """
     known = manifest.by_path()
     found = []
-    for folder, folders, names in os.walk(destination):
+    unreadable: list[OSError] = []
+    for folder, folders, names in os.walk(destination, onerror=unreadable.append):
         below = os.path.relpath(folder, destination)
         prefix = "" if below == "." else f"{below}/"
         if not prefix:
-            folders[:] = [name for name in folders if name not in RESERVED_NAMES]
+            folders[:] = [name for name in folders if name not in (*RESERVED_NAMES, OF_A_VOLUME)]
         elif any(name in RESERVED_NAMES for name in (*folders, *names)):
             folders.clear()
             continue
         # What a link to a folder leads to is not looked at: it is itself what is extra.
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         found += [path for name in (*names, *links) if (path := f"{prefix}{name}") not in known]
+    found += [os.path.relpath(error.filename, destination) for error in unreadable]
     return sorted(path for path in found if path not in RESERVED_NAMES)

@@ -42,7 +42,7 @@ from lading.settings.confidential import read_confidential
 from lading.transfer.job import Job, Unpacker
 from lading.transfer.journal import Journal, Landed, read_journal
 from lading.transfer.scheduler import transfer
-from lading.workspace import Patience, Workspace, open_workspace, remove_tree
+from lading.workspace import Patience, Workspace, best_effort, open_workspace, remove_tree
 
 if TYPE_CHECKING:
     # Loaded where there is one, or where it is asked for.
@@ -128,7 +128,8 @@ def stage(
             if old is not None and is_in_place(finding, old, untouched, session):
                 if untouched.hashed:
                     place.note_times(workspace, old)
-                workspace.dissolve()
+                with best_effort(destination, session.listener):
+                    workspace.dissolve()
                 if store is None:
                     session.listener(AlreadyDelivered(str(destination)))
                     tell_foreign(workspace, old, session.listener)
@@ -156,7 +157,7 @@ def publish(staged: Iterable[Staged], session: Session, listener: Listener) -> d
     for workspace, root, manifest, kept in staged:
         if root is not None:
             manifest = manifest._replace(seconds=session.seconds)
-            alone = place.publish(workspace, root, manifest, kept)
+            alone = place.publish(workspace, root, manifest, kept, listener)
             listener(delivered_event(workspace.given, manifest))
             if not alone:
                 tell_foreign(workspace, manifest, listener)
@@ -167,7 +168,7 @@ def publish(staged: Iterable[Staged], session: Session, listener: Listener) -> d
 def workspace_of(destination: Path, session: Session, stack: ExitStack) -> Workspace:
     """The locked workspace of a destination, after what a killed process left there is finished or undone."""
     workspace = stack.enter_context(open_workspace(destination, patience_of(session)))
-    place.recover(workspace)
+    place.recover(workspace, session.listener)
     # Before anything is fetched: what is to come may need their space.
     if session.settings.remove_strays and (gone := place.remove_strays(workspace)):
         session.listener(StraysRemoved(str(destination), len(gone), gone[0]))
@@ -350,4 +351,4 @@ def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
     except OSError as error:
         raise disk_error(error, error.filename or workspace.tree) from error
     archives = tuple(file for file in sealed.files if file.layer is not None)
-    return workspace.tree, sealed._replace(files=files, archives=archives)
+    return workspace.tree, sealed._replace(files=files, archives=archives, folders=unpacked.folders)

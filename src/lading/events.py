@@ -49,6 +49,14 @@ class Foreign(NamedTuple):
     example: str
 
 
+class NotRemoved(NamedTuple):
+    """The model is in place, and something at ``place`` that is not needed any more could not be removed."""
+
+    place: str
+    why: str
+    hint: str
+
+
 class Rehashing(NamedTuple):
     """Files of the destination have other times than when they were delivered; those are hashed again."""
 
@@ -278,6 +286,7 @@ Event = (
     | AlreadyDelivered
     | StraysRemoved
     | Foreign
+    | NotRemoved
     | Rehashing
     | Altered
     | Waiting

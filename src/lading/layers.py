@@ -86,9 +86,14 @@ class Layers:
                 )
             for path in self._files.keys() - wanted.by_path().keys():
                 (self._tree / path).unlink()
+            return wanted._replace(folders=self._empty_folders())
         except OSError as error:
             raise disk_error(error, error.filename or self._tree) from error
-        return wanted
+
+    def _empty_folders(self) -> tuple[str, ...]:
+        """Folders with nothing in them: some servers want one, as Triton that of an ensemble's version."""
+        empty = [folder for folder, folders, names in os.walk(self._tree) if not folders and not names]
+        return tuple(sorted(os.path.relpath(folder, self._tree) for folder in empty))
 
     def _is_wanted(self, path: str) -> bool:
         alone = Manifest((File(path, None),))

@@ -22,6 +22,8 @@ from lading.uri import printable
 FILE_NAME = ".lading.manifest"
 WORKSPACE_NAME = ".lading"
 RESERVED_NAMES = (FILE_NAME, WORKSPACE_NAME)
+# What mkfs makes at the root of a volume: neither a model's nor a stray.
+OF_A_VOLUME = "lost+found"
 
 # What a file system counts in (off_t).
 _MOST_BYTES = 2**63 - 1
@@ -179,6 +181,7 @@ class Manifest(NamedTuple):
     ``asked`` identifies the question: the requested URI and the patterns.  ``last_known`` says when it was
     resolved, if that was not for this delivery since no registry could be asked.
     ``patterns`` are those that chose the files: ``+`` before one that allows, ``-`` before one that ignores.
+    ``folders`` are the empty ones: only archives have them, and no digest covers them.
     ``archives`` are the files at the origin that files were unpacked from, or opened from with the key ``opened_by``.
     """
 
@@ -196,6 +199,7 @@ class Manifest(NamedTuple):
     asked: str = ""
     last_known: str = ""
     patterns: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
     @classmethod
     def listed(cls, files: Iterable[File]) -> "Manifest":
@@ -264,6 +268,14 @@ class Manifest(NamedTuple):
     def by_path(self) -> dict[str, File]:
         return {file.path: file for file in self.files}
 
+    def all_folders(self) -> set[str]:
+        """Every folder below the root that these files make, and the empty ones."""
+        found = set(self.folders)
+        for path in (*self.folders, *(file.path for file in self.files)):
+            while (path := path.rpartition("/")[0]) and path not in found:
+                found.add(path)
+        return found
+
     def with_generated(self, generated: Iterable[GeneratedFile]) -> "Manifest":
         """These files and those that belong to them; one that the origin has too stays as it is there."""
         known, added = self.by_path(), []
@@ -314,6 +326,7 @@ class Manifest(NamedTuple):
             "seconds": self.seconds,
             "asked": self.asked,
             "patterns": list(self.patterns),
+            **({"folders": list(self.folders)} if self.folders else {}),
             **({"last_known": self.last_known} if self.last_known else {}),
         }
 
@@ -359,6 +372,7 @@ class Manifest(NamedTuple):
                 seconds=data["seconds"],
                 asked=data.get("asked", ""),
                 patterns=tuple(data.get("patterns", ())),
+                folders=tuple(map(safe_path, data.get("folders", ()))),
                 last_known=data.get("last_known", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:

@@ -12,36 +12,42 @@ A process killed in between leaves no manifest, and the next one finishes withou
 """
 
 import contextlib
+import errno
 import os
-from collections.abc import Collection, Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 
 from lading.disk import disk_error, exchange, is_mount_point, sync_file_system, sync_folder
 from lading.errors import IntegrityError, Unsupported, UsageError
-from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
+from lading.events import Listener, ignore
+from lading.manifest import FILE_NAME, OF_A_VOLUME, WORKSPACE_NAME, Manifest
 from lading.uri import printable
-from lading.workspace import Workspace, read_manifest, remove_tree
+from lading.workspace import Workspace, best_effort, read_manifest, remove_tree
 
-# lading's own, and what mkfs makes at the root of a volume.
-_NO_STRAYS = (FILE_NAME, WORKSPACE_NAME, "lost+found")
+_NO_STRAYS = (FILE_NAME, WORKSPACE_NAME, OF_A_VOLUME)
 
 
-def publish(workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str] = ()) -> bool:
+def publish(
+    workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str] = (), listener: Listener = ignore
+) -> bool:
     """Make the destination hold exactly this manifest's files, taken from ``root`` in the workspace.
 
     ``kept`` are the paths that ``root`` lacks because the destination has them, unchanged.
-    Durable when this returns; the workspace is gone then.  False says that there may be other files, too.
+    Durable when this returns; the workspace is gone then, or the listener hears why it stays.  False says that
+    there may be other files, too.
     """
     try:
         root.mkdir(exist_ok=True)
-        if _publish_by_exchange(workspace, root, manifest, kept):
+        if _publish_by_exchange(workspace, root, manifest, kept, listener):
             # The workspace went with the old folder.  One that is here now is another process's.
             return True
-        _refuse_foreign_folders(workspace, manifest)
+        _refuse_to_replace(workspace, manifest)
+        _refuse_unwritable(workspace, manifest, kept)
         _write(workspace.next, manifest, root, workspace.destination)
         sync_file_system(workspace.destination)
         _publish_by_renames(workspace, root, manifest)
-        workspace.dissolve()
+        with best_effort(workspace.given, listener):
+            workspace.dissolve()
         return False
     except OSError as error:
         raise disk_error(error, error.filename or workspace.destination) from error
@@ -54,12 +60,13 @@ def note_times(workspace: Workspace, manifest: Manifest) -> None:
         workspace.again.rename(workspace.manifest)
 
 
-def recover(workspace: Workspace) -> None:
+def recover(workspace: Workspace, listener: Listener = ignore) -> None:
     """Finish or undo what a killed process left half published.  Call with the lock held."""
     try:
         # Either the old model after an exchange, or the new one before it: in both cases the
         # destination is whole, and what is beside it is not needed.
-        remove_tree(workspace.beside)
+        with best_effort(workspace.given, listener):
+            remove_tree(workspace.beside)
         manifest = _readable(workspace.next)
         if manifest is not None:
             root = workspace.tree if workspace.tree.exists() else workspace.stage
@@ -76,7 +83,7 @@ def remove_strays(workspace: Workspace) -> list[str]:
     """
     manifest = workspace.delivered()
     known = set(manifest.by_path()) if manifest else set()
-    folders = {parent.as_posix() for path in known for parent in PurePosixPath(path).parents}
+    folders = manifest.all_folders() if manifest else set()
     gone: list[str] = []
     try:
         _remove_strays(workspace.destination, "", known, folders, gone)
@@ -104,10 +111,12 @@ def _remove_strays(
         gone.append(path)
 
 
-def _publish_by_exchange(workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str]) -> bool:
+def _publish_by_exchange(
+    workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str], listener: Listener
+) -> bool:
     destination, beside = workspace.destination, workspace.beside
     # A link would itself be exchanged, and not the folder that it leads to.
-    if destination.is_symlink() or is_mount_point(destination) or not _holds_only(destination, workspace.delivered()):
+    if destination.is_symlink() or is_mount_point(destination) or any(_foreign(workspace)):
         return False
     for path in kept:
         staged = root / path
@@ -136,7 +145,8 @@ def _publish_by_exchange(workspace: Workspace, root: Path, manifest: Manifest, k
         (root / FILE_NAME).unlink()
         return False
     sync_folder(destination.parent)
-    remove_tree(beside)
+    with best_effort(workspace.given, listener):
+        remove_tree(beside)
     return True
 
 
@@ -148,29 +158,53 @@ def _publish_by_renames(workspace: Workspace, root: Path, manifest: Manifest) ->
         move_into(root, destination)
     old = _readable(workspace.old)
     if old is not None:
-        _remove(destination, set(old.by_path()) - set(manifest.by_path()))
+        staying = manifest.all_folders()
+        _remove(destination, set(old.by_path()) - set(manifest.by_path()), staying)
+        _remove_folders(destination, set(old.folders), staying)
     _check_sizes(workspace, manifest)
     sync_file_system(destination)
     workspace.next.rename(workspace.manifest)
     sync_folder(destination)
 
 
-def _refuse_foreign_folders(workspace: Workspace, manifest: Manifest) -> None:
-    """A file of the model may take the place of a folder only if lading brought everything in it."""
+def _refuse_to_replace(workspace: Workspace, manifest: Manifest) -> None:
+    """A file of the model may take the place of a folder, or a folder that of a file, only if lading brought that."""
     old = workspace.delivered()
-    known = old.by_path() if old else {}
+    ours = {*old.by_path(), *old.all_folders()} if old else set()
     for file in manifest.files:
-        place = workspace.destination / file.path
         # A link is replaced, and what it leads to stays.
-        for folder, _, names in () if place.is_symlink() else os.walk(place):
-            below = os.path.relpath(folder, workspace.destination)
-            for name in names:
-                if f"{below}/{name}" not in known:
-                    raise UsageError(
-                        f"the model's file {printable(file.path)} would replace a folder of the destination "
-                        f"that holds {printable(f'{below}/{name}')}, which lading did not bring",
-                        hint="move that folder away, or deliver elsewhere",
-                    )
+        if _is_folder(workspace.destination / file.path):
+            foreign = next(_foreign(workspace, file.path), "" if file.path in ours else file.path)
+            if foreign:
+                what = "" if foreign == file.path else f" that holds {printable(foreign)}"
+                raise _not_ours(
+                    f"the model's file {printable(file.path)} would replace a folder of the destination{what}"
+                )
+    for path in manifest.all_folders() - ours:
+        place = workspace.destination / path
+        if place.is_file() and not place.is_symlink():
+            raise _not_ours(f"the model's folder {printable(path)} would replace a file of the destination")
+
+
+def _not_ours(what: str) -> UsageError:
+    return UsageError(f"{what}, which lading did not bring", hint="move that away, or deliver elsewhere")
+
+
+def _refuse_unwritable(workspace: Workspace, manifest: Manifest, kept: Collection[str]) -> None:
+    """Nothing changes unless every folder that a file comes to, or goes from, lets this process write."""
+    old = workspace.delivered()
+    gone = old.by_path().keys() - manifest.by_path().keys() if old else set()
+    come = (file.path for file in manifest.files if file.path not in kept)
+    for folder in {path.rpartition("/")[0] for path in (*come, *gone)}:
+        place = workspace.destination / folder
+        while place != workspace.destination and not _is_folder(place):
+            place = place.parent
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+
+
+def _is_folder(place: Path) -> bool:
+    return os.path.isdir(place) and not os.path.islink(place)
 
 
 def _check_sizes(workspace: Workspace, manifest: Manifest) -> None:
@@ -202,38 +236,48 @@ def move_into(source: Path, target: Path) -> None:
         os.rename(entry.path, place)
 
 
-def _holds_only(destination: Path, delivered: Manifest | None) -> bool:
-    """Whether everything in the destination was brought by lading."""
-    known = set(delivered.by_path()) if delivered else set()
-    for folder, names, files in os.walk(destination):
-        if Path(folder) == destination:
-            names[:] = [name for name in names if name != WORKSPACE_NAME]
-            files = [name for name in files if name != FILE_NAME]
-        below = os.path.relpath(folder, destination)
-        prefix = "" if below == "." else f"{below}/"
-        if any(f"{prefix}{name}" not in known for name in files):
-            return False
-        if any(os.path.islink(os.path.join(folder, name)) for name in names):
-            return False
-    return True
+def _foreign(workspace: Workspace, below: str = "") -> Iterator[str]:
+    """What is in a folder of the destination and was not brought by lading; what cannot be read was not."""
+    delivered, destination = workspace.delivered(), workspace.destination
+    files = delivered.by_path().keys() if delivered else set()
+    folders = delivered.all_folders() if delivered else set()
+    unreadable: list[OSError] = []
+    for folder, inner, names in os.walk(destination / below, onerror=unreadable.append):
+        prefix = f"{os.path.relpath(folder, destination)}/"
+        if prefix == "./":
+            prefix = ""
+            inner[:] = [name for name in inner if name != WORKSPACE_NAME]
+            names = [name for name in names if name != FILE_NAME]
+        yield from (path for name in names if (path := f"{prefix}{name}") not in files)
+        # An empty folder is somebody's, too, and so is a link to one.
+        yield from (
+            path
+            for name in inner
+            if (path := f"{prefix}{name}") not in folders or os.path.islink(os.path.join(folder, name))
+        )
+    yield from (os.path.relpath(error.filename, destination) for error in unreadable)
 
 
-def _remove(destination: Path, paths: Iterable[str]) -> None:
-    """Remove these files, and the folders that are empty without them."""
+def _remove(destination: Path, paths: Iterable[str], staying: Collection[str]) -> None:
+    """Remove these files, and the folders that are empty without them, but those that are ``staying``."""
     for path in paths:
-        place = destination / path
-        if any(folder.is_symlink() for folder in list(place.parents)[: path.count("/")]):
-            # Someone put a link in the place of a folder: what it leads to is not ours.
-            continue
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            place.unlink()
-        parent = place.parent
-        while parent != destination:
-            try:
-                parent.rmdir()
-            except OSError:
-                break
-            parent = parent.parent
+        if not _is_behind_link(destination, path):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                (destination / path).unlink()
+            _remove_folders(destination, [path.rpartition("/")[0]], staying)
+
+
+def _remove_folders(destination: Path, paths: Iterable[str], staying: Collection[str]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            while path and path not in staying and not _is_behind_link(destination, path):
+                os.rmdir(destination / path)
+                path = path.rpartition("/")[0]
+
+
+def _is_behind_link(destination: Path, path: str) -> bool:
+    """Whether someone put a link in the place of a folder on the way: what it leads to is not ours."""
+    return any(folder.is_symlink() for folder in list((destination / path).parents)[: path.count("/")])
 
 
 def _readable(path: Path) -> Manifest | None:

@@ -36,7 +36,7 @@ from lading.room import require_free
 from lading.store import Store, Vanished
 from lading.store.eviction import Full, give_way, holders, is_due, make_room, prune, tidy
 from lading.uri import printable
-from lading.workspace import Patience, Workspace, holding, remove_tree
+from lading.workspace import Patience, Workspace, best_effort, holding, remove_tree
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def keep(finding: Finding, name: str, session: Session) -> Manifest:
 
     def refer() -> Manifest:
         stored = _stored(store, key)
-        kept = finding.listed._replace(files=stored.files, archives=stored.archives, seconds=stored.seconds)
+        kept = _as_listed(finding.listed, stored)._replace(seconds=stored.seconds)
         store.references.keep(name, key, kept)
         return kept
 
@@ -158,7 +158,8 @@ def _having(
                 session.listener(Retried("the model", error.message, 0.0))
         if fetched or is_due(store):
             # Only by fetching has the store grown.
-            prune(store)
+            with best_effort(store.root, session.listener):
+                prune(store)
     return used, fetched
 
 
@@ -283,7 +284,8 @@ def _in_place(wanted: Wanted, session: Session) -> Manifest | None:
                 return None
             if times_differ:
                 place.note_times(workspace, old)
-            workspace.dissolve()
+            with best_effort(destination, session.listener):
+                workspace.dissolve()
     session.listener(AlreadyDelivered(str(destination)))
     tell_foreign(workspace, old, session.listener)
     return old
@@ -315,19 +317,27 @@ def _stage_out(store: Store, key: str, listed: Manifest, workspace: Workspace, s
     destination = workspace.given
     with _at(store, destination):
         stored = _stored(store, key)
-        manifest = listed._replace(files=stored.files, archives=stored.archives)
+        manifest = _as_listed(listed, stored)
         old = workspace.delivered()
         if old is not None and _is_same(manifest, old, untouched_in(destination, session)):
             # Another process was first.
-            workspace.dissolve()
+            with best_effort(destination, session.listener):
+                workspace.dissolve()
             session.listener(AlreadyDelivered(str(destination)))
             return Staged(workspace, None, old)
         workspace.discard_stage()
         workspace.stage.mkdir()
         out = store.place(key, stored.files, workspace.stage)
+        for folder in stored.folders:
+            (workspace.stage / folder).mkdir(parents=True, exist_ok=True)
         ways = ", ".join(f"{files} by {way}" for way, files in sorted(out.ways.items()))
         session.listener(Placed(str(destination), ways, out.size_bytes, round(time.monotonic() - placing_s, 3)))
         return Staged(workspace, workspace.stage, manifest)
+
+
+def _as_listed(listed: Manifest, stored: Manifest) -> Manifest:
+    """What the store has, as what was listed for this delivery."""
+    return listed._replace(files=stored.files, archives=stored.archives, folders=stored.folders)
 
 
 def _stored(store: Store, key: str) -> Manifest:

@@ -32,11 +32,12 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from threading import Event
+from types import TracebackType
 from typing import NamedTuple
 
 from lading.disk import disk_error
 from lading.errors import IntegrityError, Interrupted, LadingError, Unsupported, UsageError
-from lading.events import Listener, Waiting
+from lading.events import Listener, NotRemoved, Waiting
 from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
 from lading.retry import Clock
 from lading.uri import printable
@@ -109,11 +110,15 @@ class Workspace:
         """Remove these of the workspace's files and folders."""
         with contextlib.suppress(FileNotFoundError), _opened(self.folder) as here:
             for name in names:
-                with contextlib.suppress(FileNotFoundError):
+                try:
                     if stat.S_ISDIR(os.lstat(name, dir_fd=here).st_mode):
-                        remove_tree(Path(name), here)
+                        remove_tree(self.folder / name, here)
                     else:
                         os.unlink(name, dir_fd=here)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise disk_error(error, self.folder / name) from error
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -132,27 +137,48 @@ def read_manifest(path: Path) -> Manifest | None:
 def remove_tree(folder: Path, within: int | None = None) -> None:
     """Remove a folder that lading made, and of a link in its place the link; a missing one is fine.
 
-    ``within`` is the descriptor of the folder that a relative path begins at.
+    ``within`` is a descriptor of the folder that it is in.
     """
-    while _is_there(folder, within):
+    place = folder if within is None else Path(folder.name)
+
+    def fail(_: object, path: str, raised: tuple[type[BaseException], BaseException, TracebackType]) -> None:
+        error = raised[1]
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            # The error itself names only the last part of a path that is walked step by step.
+            raise disk_error(error, path if within is None else folder.parent / path) from error
+        raise error
+
+    while True:
         try:
-            if stat.S_ISLNK(os.lstat(folder, dir_fd=within).st_mode):
-                os.unlink(folder, dir_fd=within)
+            if stat.S_ISLNK(os.lstat(place, dir_fd=within).st_mode):
+                os.unlink(place, dir_fd=within)
             else:
-                shutil.rmtree(folder, dir_fd=within)
-        except FileNotFoundError:
+                shutil.rmtree(place, onerror=fail, dir_fd=within)
+        except (FileNotFoundError, NotADirectoryError):
+            if not _is_there(place, within):
+                return
             # Another process removes it too; what that one had not reached yet is still there.
-            continue
         except OSError as error:
-            raise disk_error(error, error.filename or folder) from error
+            raise disk_error(error, folder) from error
 
 
 def _is_there(place: Path, within: int | None) -> bool:
-    try:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.lstat(place, dir_fd=within)
-    except OSError:
-        return False
-    return True
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def best_effort(place: Path, listener: Listener) -> Iterator[None]:
+    """Tell what cannot be removed within the block, and go on: whether the model is in place is what counts."""
+    try:
+        yield
+    except LadingError as error:
+        listener(NotRemoved(str(place), error.message, error.hint))
+    except OSError as error:
+        told = disk_error(error, error.filename or place)
+        listener(NotRemoved(str(place), told.message, told.hint))
 
 
 @contextlib.contextmanager

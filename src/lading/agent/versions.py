@@ -17,6 +17,7 @@ KEY is a part of the SHA-256 over a pin and the patterns that choose files.  Lin
 wherever the volume is mounted.
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -113,17 +114,22 @@ class Versions:
                 remove_tree(place)
 
     def _led_to(self, place: Path) -> str:
-        """The key of the version that a link of ours leads to; "" for anything else."""
+        """The key of the version that a link of ours leads to; "" for anything else.
+
+        ``OSError`` where that cannot be seen: the version in place must not be taken for one that may go.
+        """
         try:
             target = Path(os.path.normpath(place.parent / os.readlink(place)))
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                raise
             return ""
         return target.name if target.parent == self.root else ""
 
     def _numbers(self) -> list[int]:
         try:
             names = os.listdir(self.destination)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return [
             int(name) for name in names if name.isascii() and name.isdigit() and self._led_to(self.destination / name)

@@ -28,6 +28,9 @@ def sentence(event: events.Event) -> str:
                 f"warning: {event.destination} also holds what lading did not bring: "
                 f"{_some(event.example, event.files)} (--remove-strays removes all that is not of this model)"
             )
+        case events.NotRemoved():
+            why = f"{event.why} ({event.hint})" if event.hint else event.why
+            return f"warning: left at {event.place}, since it cannot be removed: {why}"
         case events.Rehashing():
             return f"{event.destination} was written to or copied since it was delivered: hashing what may have changed"
         case events.Altered():

@@ -351,23 +351,23 @@ class Store:
 
     def remove(self, key: str) -> int:
         """Take a model away with what only it had; returns the bytes of that."""
-        # Under another name first: nobody finds it half removed, and ``finish_removals`` removes what a kill leaves of it.
+        # Under another name first: nobody finds it half removed, and ``eviction.tidy`` removes what a kill leaves of it.
         doomed = self.incoming_folder / f"{key}{_REMOVED}{secrets.token_hex(4)}"
         try:
             self.folder(key).rename(doomed)
         except FileNotFoundError:
             return 0
-        return self._dissolve(doomed)
+        return self.dissolve(doomed)
 
-    def finish_removals(self) -> None:
-        """Remove what killed processes left half removed."""
-        for place in entries(self.incoming_folder):
-            if _REMOVED in place.name:
-                # Another process may be at it: both come to the same end.
-                self._dissolve(place)
+    def is_half_removed(self, place: Path) -> bool:
+        """Whether this, among what is being fetched, is what a killed process left of a removal."""
+        return _REMOVED in place.name
 
-    def _dissolve(self, doomed: Path) -> int:
-        """Remove what ``remove`` has renamed; returns the bytes that only this had."""
+    def dissolve(self, doomed: Path) -> int:
+        """Remove what ``remove`` has renamed; returns the bytes that only this had.
+
+        Another process may be at it: both come to the same end.
+        """
         key, manifest = doomed.name.partition(_REMOVED)[0], self._manifest(doomed)
         freed = 0
         if manifest is not None:
@@ -384,10 +384,6 @@ class Store:
             (self._uses.folder / key).unlink(missing_ok=True)
         remove_tree(doomed)
         return freed
-
-    def being_fetched(self) -> list[Path]:
-        """The folder of every model that is fetched, or that a process left when it was killed."""
-        return [place for place in entries(self.incoming_folder) if _REMOVED not in place.name]
 
     def remove_dangling(self, before_s: float) -> None:
         """Remove what leads to no model, if it is older than that Unix time; and locks that nobody holds."""

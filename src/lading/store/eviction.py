@@ -14,7 +14,7 @@ from lading.measures import size
 from lading.store import Store
 from lading.store.files import entries, files_below
 from lading.uri import printable
-from lading.workspace import Workspace, remove_tree
+from lading.workspace import Workspace, best_effort, remove_tree
 
 _DAY_S = 24 * 3600.0
 # Fetched bytes wait so long for somebody who goes on; less where their space is needed.
@@ -42,13 +42,15 @@ def tidy(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None)
     """Remove what killed processes left half removed or half fetched.  Looks at one folder: for every start."""
     now = time.time() if now_s is None else now_s
     for place in entries(store.incoming_folder):
-        # What a link leads to is not the store's, and not to be looked at.
-        if place.is_symlink():
-            remove_tree(place)
-    store.finish_removals()
-    for place in store.being_fetched():
-        if _is_stale(place, now - stale_s):
-            remove_tree(place)
+        # What another user left, and this one cannot remove, must not end every delivery.
+        with best_effort(place, store.listener):
+            # What a link leads to is not the store's, and not to be looked at.
+            if place.is_symlink():
+                remove_tree(place)
+            elif store.is_half_removed(place):
+                store.dissolve(place)
+            elif _is_stale(place, now - stale_s):
+                remove_tree(place)
 
 
 def sweep(store: Store, *, now_s: float | None = None) -> int:
@@ -58,8 +60,9 @@ def sweep(store: Store, *, now_s: float | None = None) -> int:
     freed = store.blobs.remove_unused()
     store.remove_dangling(now - _GRACE_S)
     for place in store.quarantined():
-        if now - place.lstat().st_mtime > _QUARANTINE_S:
-            remove_tree(place)
+        with best_effort(place, store.listener):
+            if now - place.lstat().st_mtime > _QUARANTINE_S:
+                remove_tree(place)
     store.note_sweep()
     return freed
 
@@ -175,11 +178,13 @@ def _excess_bytes(store: Store, mark: str) -> float:
 
 
 def _is_stale(place: Path, before_s: float) -> bool:
-    """Whether nothing has been written since then to what is being fetched."""
+    """Whether nothing has been written since then to what is being fetched; of what cannot be read nobody knows."""
     workspace = Workspace(place)
     # What a living process changes first: mostly there is no need to look at every file.
     for near in (place, workspace.folder, workspace.journal):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             if near.lstat().st_mtime >= before_s:
                 return False
-    return all(status.st_mtime < before_s for status in files_below(place))
+    unreadable: list[OSError] = []
+    old = all(status.st_mtime < before_s for status in files_below(place, unreadable.append))
+    return old and not unreadable

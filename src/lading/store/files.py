@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -15,9 +15,12 @@ def entries(folder: Path) -> list[Path]:
         return []
 
 
-def files_below(folder: Path) -> Iterator[os.stat_result]:
-    """What stat(2) says of every file below a folder, which others may change meanwhile."""
-    for below, _, names in os.walk(folder):
+def files_below(folder: Path, unreadable: Callable[[OSError], object] = lambda _: None) -> Iterator[os.stat_result]:
+    """What stat(2) says of every file below a folder, which others may change meanwhile.
+
+    ``unreadable`` is told of each folder that cannot be looked into.
+    """
+    for below, _, names in os.walk(folder, onerror=unreadable):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 yield os.lstat(os.path.join(below, name))

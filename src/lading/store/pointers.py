@@ -36,7 +36,8 @@ class Pointers:
     def remove_dangling(self, keys: Container[str], before_s: float) -> None:
         """Remove those older than ``before_s``, Unix time, that lead to no model of ``keys``."""
         for place in entries(self.folder):
-            with contextlib.suppress(FileNotFoundError):
+            # Of another user, who alone can tell.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 if place.stat().st_mtime < before_s and self._key(place) not in keys:
                     place.unlink()
 
@@ -95,16 +96,19 @@ class References(Pointers):
 
 
 def _read_reference(place: Path) -> tuple[str, str]:
-    """Who keeps which key; both are empty if it cannot be read."""
+    """Who keeps which key; both are empty if it is gone, or makes no sense.
+
+    ``OSError`` if it cannot be read: somebody keeps a model by it all the same.
+    """
     try:
         reference = json.loads(place.read_text(encoding="utf-8"))
         return str(reference["name"]), str(reference["key"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return "", ""
 
 
 def _without_files(delivered: Manifest) -> dict[str, Any]:
-    return delivered._replace(files=(), archives=()).to_json()
+    return delivered._replace(files=(), archives=(), folders=()).to_json()
 
 
 def _read(place: Path) -> Pointer | None:
