@@ -6,7 +6,9 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterable
+import shutil
+import stat
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -21,6 +23,11 @@ _FICLONE = 0x40049409
 _COPY_BYTES = 1 << 30
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
+# How file systems (SMB, 9p, FUSE, object storage) and sandboxes refuse a call that they do not have, or have for the
+# owner of a file only.
+_REFUSALS = frozenset(
+    (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV)
+)
 
 
 def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
@@ -85,7 +92,7 @@ def memory_file(content: bytes) -> str:
     """
     try:
         descriptor = os.memfd_create("lading", os.MFD_CLOEXEC)
-        os.fchmod(descriptor, 0o400)
+        set_mode(descriptor, 0o400)
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(content)
     except OSError as error:
@@ -96,10 +103,10 @@ def memory_file(content: bytes) -> str:
 def free_bytes(path: Path) -> int:
     """Bytes that this user may still write on the file system of ``path``, or of its nearest parent."""
     try:
-        stat = os.statvfs(nearest(path))
+        found = os.statvfs(nearest(path))
     except OSError as error:
         raise disk_error(error, path) from error
-    return stat.f_bavail * stat.f_frsize
+    return found.f_bavail * found.f_frsize
 
 
 def nearest(path: Path) -> Path:
@@ -148,15 +155,34 @@ def place_file(source: Path, target: Path, *, links: bool) -> str:
             _copy(reader.fileno(), writer.fileno())
             return "copy"
     target.unlink()
-    try:
-        os.link(source, target)
+    if link(source, target):
         return "link"
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
-            raise
     with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
         _copy(reader.fileno(), writer.fileno())
     return "copy"
+
+
+def link(source: Path, target: Path) -> bool:
+    """Give a file a further name; false where its file system has none, or the file as many as it can."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno != errno.EMLINK and error.errno not in _REFUSALS:
+            raise
+        return False
+    return True
+
+
+def set_mode(place: Path | int, mode: int) -> bool:
+    """Give a file, folder or descriptor these permissions; false where that is refused: they are a wish, no more."""
+    if stat.S_IMODE(os.stat(place).st_mode) != mode:
+        try:
+            os.chmod(place, mode)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            return False
+    return True
 
 
 def clones(near: Path) -> bool:
@@ -170,22 +196,28 @@ def _clone(reader: int, writer: int) -> bool:
     try:
         fcntl.ioctl(writer, _FICLONE, reader)
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS):
+        if error.errno not in _REFUSALS:
             raise
         return False
     return True
 
 
 def _copy(reader: int, writer: int) -> None:
-    try:
-        while os.copy_file_range(reader, writer, _COPY_BYTES):
-            pass
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        # Between two file systems of different kinds.
-        while os.sendfile(writer, reader, None, _COPY_BYTES):
-            pass
+    """Copy the rest of a file: within the kernel, if it can do so between these two."""
+    ways: tuple[Callable[[], int], ...] = (
+        lambda: os.copy_file_range(reader, writer, _COPY_BYTES),
+        lambda: os.sendfile(writer, reader, None, _COPY_BYTES),
+    )
+    for copy_more in ways:
+        try:
+            while copy_more():
+                pass
+            return
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+    with open(reader, "rb", closefd=False) as source, open(writer, "wb", closefd=False) as target:
+        shutil.copyfileobj(source, target)
 
 
 def punch_hole(descriptor: int, start: int, end: int) -> None:
@@ -215,18 +247,27 @@ def write_whole(place: Path, lines: Iterable[str]) -> None:
         with new.open("w", encoding="utf-8") as file:
             file.writelines(lines)
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
         new.replace(place)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
 
 
+def sync_file(descriptor: int) -> None:
+    """Make a file's content durable, or a folder's names, as far as its file system can."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync_file(descriptor)
     finally:
         os.close(descriptor)
 
@@ -245,7 +286,9 @@ def sync_file_system(path: Path) -> None:
     try:
         if libc.syncfs(descriptor) != 0:
             number = ctypes.get_errno()
-            raise disk_error(OSError(number, os.strerror(number)), path)
+            if number not in _REFUSALS:
+                raise disk_error(OSError(number, os.strerror(number)), path)
+            os.sync()
     finally:
         os.close(descriptor)
 

@@ -181,6 +181,13 @@ class Backslashes(NamedTuple):
     path: str
 
 
+class NotExecutable(NamedTuple):
+    """Files that an archive says are programs, where the file system refuses to mark them so."""
+
+    files: int
+    example: str
+
+
 class Opened(NamedTuple):
     """Encrypted files became what is in them; ``plain_files`` others were not encrypted."""
 
@@ -303,6 +310,7 @@ Event = (
     | Unverified
     | Unpacking
     | Backslashes
+    | NotExecutable
     | Opened
     | Delivered
     | Recorded

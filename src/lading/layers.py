@@ -7,17 +7,16 @@ of the layers before them (https://github.com/opencontainers/image-spec/blob/mai
     tree/.lading/…    the next one, while it is unpacked
 """
 
-import errno
 import os
-import shutil
+import stat
 from collections import UserDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from lading.disk import disk_error
+from lading.disk import disk_error, link, place_file, set_mode
 from lading.errors import IntegrityError, NotFound
-from lading.events import Listener, ignore
+from lading.events import Listener, NotExecutable, ignore
 from lading.manifest import WORKSPACE_NAME, File, Layer, Manifest
 from lading.place import move_into
 from lading.settings import Limits
@@ -47,6 +46,7 @@ class Layers:
         self._spent = Spent(limits)
         self._wanted = wanted
         self._listener = listener
+        self._not_executable: set[str] = set()
         self._archive = ""
         self._image_folder = ""
         self._files: _Tree[File] = _Tree()
@@ -71,6 +71,7 @@ class Layers:
         except OSError as error:
             raise disk_error(error, error.filename or root) from error
         self._files.update(writer.files)
+        self._not_executable |= writer.not_executable
         self._links.update({path: target for path, target in writer.links.items() if path not in writer.files})
 
     def finish(self) -> Manifest:
@@ -86,6 +87,8 @@ class Layers:
                 )
             for path in self._files.keys() - wanted.by_path().keys():
                 (self._tree / path).unlink()
+            if refused_modes := sorted(self._not_executable & wanted.by_path().keys()):
+                self._listener(NotExecutable(len(refused_modes), refused_modes[0]))
             return wanted._replace(folders=self._empty_folders())
         except OSError as error:
             raise disk_error(error, error.filename or self._tree) from error
@@ -149,6 +152,7 @@ class Layers:
         self._links.pop(path, None)
         if self._files.pop(path, None) is not None:
             (self._tree / path).unlink()
+        self._not_executable.discard(path)
 
     def _follow(self, path: str) -> str:
         for _ in range(_MOST_LINKS_IN_A_ROW):
@@ -174,15 +178,13 @@ class Layers:
     def _make(self, place: Path, further: Path, known: File) -> None:
         """Give the file at ``place`` a further name."""
         try:
-            os.link(place, further)
+            if link(place, further):
+                return
+            self._spent.bytes(self._archive, known.size_bytes or 0)
+            place_file(place, further, links=False)
         except FileExistsError as error:
             raise self._both(os.path.relpath(further, self._tree)) from error
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-                raise
-            # A file system without hard links, or a file that has as many as it can.
-            self._spent.bytes(self._archive, known.size_bytes or 0)
-            shutil.copy(place, further)
+        set_mode(further, stat.S_IMODE(place.stat().st_mode))
 
     def _both(self, path: str) -> IntegrityError:
         return refused(self._archive, f"{printable(path)!r} as a file and as a folder")

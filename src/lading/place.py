@@ -14,10 +14,11 @@ A process killed in between leaves no manifest, and the next one finishes withou
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from lading.disk import disk_error, exchange, is_mount_point, sync_file_system, sync_folder
+from lading.disk import disk_error, exchange, is_mount_point, set_mode, sync_file, sync_file_system, sync_folder
 from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.events import Listener, ignore
 from lading.manifest import FILE_NAME, OF_A_VOLUME, WORKSPACE_NAME, Manifest
@@ -131,8 +132,11 @@ def _publish_by_exchange(
             return False
     _write(root / FILE_NAME, manifest, root)
     status = destination.stat()
-    root.chmod(status.st_mode & 0o7777)
-    with contextlib.suppress(PermissionError):
+    if not set_mode(root, stat.S_IMODE(status.st_mode)):
+        # By renames the folder stays, and its mode with it.
+        (root / FILE_NAME).unlink()
+        return False
+    with contextlib.suppress(OSError):
         os.chown(root, status.st_uid, status.st_gid)
     sync_file_system(root)
     try:
@@ -230,10 +234,21 @@ def move_into(source: Path, target: Path) -> None:
                 continue
             if place.exists() or place.is_symlink():
                 place.unlink()
-        elif place.is_dir() and not place.is_symlink():
+            _move_folder(Path(entry.path), place)
+            continue
+        if place.is_dir() and not place.is_symlink():
             # The new model has a file where the old one has a folder.
             remove_tree(place)
         os.rename(entry.path, place)
+
+
+def _move_folder(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except OSError:
+        # Where a folder is only a prefix of names, as in object storage, it may not be moved, or only if it is small.
+        os.mkdir(target)
+        move_into(source, target)
 
 
 def _foreign(workspace: Workspace, below: str = "") -> Iterator[str]:
@@ -303,4 +318,4 @@ def _write(path: Path, manifest: Manifest, *folders: Path) -> None:
     with path.open("x", encoding="utf-8") as file:
         file.writelines(manifest.lines(mtime_ns))
         file.flush()
-        os.fsync(file.fileno())
+        sync_file(file.fileno())

@@ -78,6 +78,9 @@ def sentence(event: events.Event) -> str:
             taken = "kept as a part of them" if event.path == event.example else f"taken for slashes: {event.path}"
             example = _some(event.example, event.members)
             return f"warning: names in {event.archive} have backslashes ({example}), which are {taken}"
+        case events.NotExecutable():
+            example = _some(event.example, event.files)
+            return f"warning: not executable, since the file system refuses to set modes: {example}"
         case events.Opened():
             plain = ""
             if event.plain_files:

@@ -47,7 +47,7 @@ from lading.reuse import Vouched, unchanged
 from lading.settings import Settings, VerifyMode
 from lading.settings.store import StoreSettings
 from lading.store.blobs import ADDRESS, Blobs, link
-from lading.store.files import entries, files_below, has_size, modified_at_s, remove_links, remove_unheld
+from lading.store.files import entries, files_below, has_size, modified_at_s, remove_links, remove_unheld, touch
 from lading.store.leases import Leases
 from lading.store.pointers import Answers, Pointers, References
 from lading.uri import printable
@@ -270,7 +270,7 @@ class Store:
 
     def use(self, key: str) -> None:
         """Note that the model is used now."""
-        (self._uses.folder / key).touch()
+        touch(self._uses.folder / key)
 
     def _origins(self, origin: str) -> tuple[Path, Path]:
         """Where models of an origin are noted, and where those are that were fetched without verifying."""
@@ -404,7 +404,7 @@ class Store:
 
     def note_sweep(self) -> None:
         """Note that a sweep ends now."""
-        (self.root / "swept").touch()
+        touch(self.root / "swept")
 
     def quarantined(self) -> list[Path]:
         """What was put aside."""
@@ -418,7 +418,9 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             manifest = self._manifest(folder)
             folder.rename(target)
-            os.utime(target)
+            with contextlib.suppress(OSError):
+                # Counts from now on, where times can be set.
+                os.utime(target)
             for file in manifest.files if manifest else ():
                 # What is not whole would be supplied again.
                 if not has_size(target / file.path, file.size_bytes):

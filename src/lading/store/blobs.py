@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
+from lading.disk import set_mode
 from lading.errors import Unsupported
 from lading.manifest import Digest, File
 from lading.store.files import entries
@@ -53,7 +54,8 @@ class Blobs:
         address = known or Digest(ADDRESS, sha256_of(place))
         # What the store supplied has its blob.
         if place.stat().st_nlink == 1:
-            place.chmod(0o444)
+            # Against whoever writes by mistake: where it is refused, the blob is as good.
+            set_mode(place, 0o444)
             blob = self.place(file._replace(address=address))
             blob.parent.mkdir(exist_ok=True)
             # Whichever link works: the blob that is there may be evicted between the two.

@@ -30,7 +30,7 @@ def unpack(name: str, writer: TreeWriter, archive: Archive) -> None:
     except NotImplementedError as error:
         raise Unsupported(f"{printable(name)}: {error}", hint="pack it with the usual deflate") from error
     except OSError as error:
-        if error.errno in (None, errno.EINVAL):
+        if error.errno is None or (error.errno == errno.EINVAL and error.filename is None):
             # gzip and bz2 report a damaged stream as an OSError without a number; a zip's directory
             # may point to a place before the file's beginning.
             raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {error}") from error

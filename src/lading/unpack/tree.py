@@ -14,6 +14,7 @@ from typing import IO, Protocol
 
 from isal import isal_zlib
 
+from lading.disk import set_mode
 from lading.errors import IntegrityError
 from lading.events import Listener, ignore
 from lading.manifest import Digest, File, exact_pattern, shown_path, why_unsafe
@@ -81,6 +82,7 @@ class TreeWriter:
     now.  Of an image, only what is below its folder is written; ``whiteouts`` are the paths whose files,
     and whatever is below, vanish from the layers before; "" is all of them.  Patterns, if they hold for
     members, say what ``is_wanted``: of anything else, it does not matter whether it could be written.
+    ``not_executable`` are those of the files that should be, and whose file system refuses that.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class TreeWriter:
         self.files: dict[str, File] = {}
         self.links: dict[str, str] = {}
         self.hard_links: set[str] = set()
+        self.not_executable: set[str] = set()
         self.folders: set[str] = set()
         self.whiteouts: set[str] = set()
         self._spent = spent
@@ -174,8 +177,8 @@ class TreeWriter:
                 size += len(piece)
                 crc = isal_zlib.crc32(piece, crc)
                 target.write(piece)
-        if executable:
-            (self.root / path).chmod(0o755)
+        if executable and not set_mode(self.root / path, 0o755) and not os.access(self.root / path, os.X_OK):
+            self.not_executable.add(path)
         self.files[path] = File(path, size, digest=Digest("crc32", f"{crc:08x}"))
 
     def link(self, path: str, target: str, *, hard: bool = False) -> None:
