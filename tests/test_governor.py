@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from lading.transfer.governor import SPAN_BYTES, Bounds, Governor, bounds, cpu_limit, memory_limit_bytes
+from lading.transfer.governor import (
+    SPAN_BYTES,
+    Bounds,
+    Governor,
+    bounds,
+    cpu_limit,
+    memory_limit_bytes,
+    spare_threads,
+    thread_limits,
+)
 
 MIB = 1 << 20
 CPUS = len(os.sched_getaffinity(0))
@@ -104,6 +113,42 @@ def test_several_at_a_time_share_the_memory(tmp_path: Path) -> None:
     assert beside.most_workers < alone.most_workers or alone.most_workers == 128
 
 
+@pytest.mark.parametrize(
+    ("files", "spare"),
+    [
+        ({}, None),
+        ({"pids.max": "max\n"}, None),
+        ({"pids.max": "garbage"}, None),
+        ({"pids.max": "20\n", "pids.current": "5\n"}, 15),
+        ({"pids.max": "20"}, 20),
+        ({"pids.max": "5", "pids.current": "9"}, 0),
+        ({"pids/pids.max": "12", "pids/pids.current": "2"}, 10),
+        ({"pids/pids.max": "max", "pids.max": "4", "pids.current": "1"}, 3),
+        ({"pods/pids.max": "10", "pods/pids.current": "8", "pods/a/pids.max": "9", "pods/a/pids.current": "1"}, 2),
+        ({"pods/a/pids.max": "max", "other/pids.max": "1"}, None),
+        ({"pids/v1/pids.max": "7", "pids/v1/pids.current": "1", "pids/pids.max": "max"}, 6),
+    ],
+)
+def test_the_threads_that_may_still_be_started_are_read_from_both_versions(
+    tmp_path: Path, files: dict[str, str], spare: int | None
+) -> None:
+    own = tmp_path / "own"
+    own.write_text("8:pids:/v1\n0::/pods/a\n")
+    assert spare_threads(cgroup(tmp_path / "root", files), own) == spare
+
+
+@pytest.mark.parametrize(("spare", "sessions", "most"), [(1000, 1, 128), (20, 1, 10), (20, 5, 2), (3, 1, 2), (0, 1, 2)])
+def test_workers_take_half_of_the_threads(tmp_path: Path, spare: int, sessions: int, most: int) -> None:
+    root = cgroup(tmp_path, {"pids.max": str(spare + 7), "pids.current": "7"})
+    assert bounds(0, root, sessions=sessions).most_workers == most
+
+
+def test_the_limits_of_threads_are_named(tmp_path: Path) -> None:
+    said = thread_limits(cgroup(tmp_path, {"pids.max": "20"}), tmp_path / "own")
+    assert "pids.max of the cgroup is 20" in said
+    assert "podPidsLimit" in said
+
+
 def test_half_a_cpu_begins_with_fewer_workers_than_all_of_them(tmp_path: Path) -> None:
     few = bounds(0, cgroup(tmp_path / "few", {"cpu.max": "50000 100000"})).first_workers
     assert 2 <= few < bounds(0, tmp_path / "none").first_workers
@@ -163,6 +208,15 @@ def test_trouble_halves_once_for_all_who_met_it_and_is_remembered() -> None:
     far.now_s = 1.0
     assert set(far.run(governor, 4)) == {32}
     assert far.run(governor, 3)[-1] == 128
+
+
+def test_no_more_workers_are_wanted_than_there_are_threads_for() -> None:
+    governor = Governor(ONE_CPU, 0.0)
+    governor.cap(3, 0.0)
+    far = Origin(latency_s=0.03, origin_mb_s=1e6, cpu_mb_s=1000, file_bytes=80 * 1024)
+    assert max(far.run(governor, 60)) == 3
+    governor.trouble(far.now_s)
+    assert governor.limit == 2
 
 
 def test_trouble_without_end_leaves_two_workers() -> None:

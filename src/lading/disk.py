@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import re
+import resource
 import secrets
 import shutil
 import stat
@@ -50,6 +51,9 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
         return UsageError(f"{shown}: {why}", hint="symbolic links in this path form a loop")
     if error.errno == errno.EISDIR:
         return UsageError(f"{shown}: {why}", hint="a file is expected there")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return LadingError(f"{shown}: {why}", hint=f"raise the limit of open files (ulimit -n is {most})")
     if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):
         return Unavailable(f"{shown}: {why}")
     return LadingError(f"{shown}: {why}")

@@ -100,6 +100,13 @@ class LastKnown(NamedTuple):
     why: str
 
 
+class FewThreads(NamedTuple):
+    """The system has no thread for another worker; the transfer goes on with those that there are."""
+
+    workers: int
+    limits: str
+
+
 class StartedAnew(NamedTuple):
     """Nothing that an earlier attempt left can be used again; ``why`` is "" where it is not known."""
 
@@ -300,6 +307,7 @@ Event = (
     | WaitingForStore
     | PastStore
     | LastKnown
+    | FewThreads
     | StartedAnew
     | Resumed
     | Progress

@@ -82,7 +82,10 @@ class _Outbox:
         self._news = threading.Event()
         self._closing = self._failed = False
         self._thread = threading.Thread(target=self._guarded, name="lading-traces", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._warn("the system refuses a thread to send it with", "raise its limit: pids.max, ulimit -u")
 
     def put(self, step: Step) -> None:
         self._waiting.append(step)
@@ -91,7 +94,8 @@ class _Outbox:
     def close(self) -> None:
         self._closing = True
         self._news.set()
-        self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            self._thread.join(_PATIENCE_S)
         if self._thread.is_alive():
             self._warn(f"{redact(self._wanted.endpoint)} has not taken it within {_PATIENCE_S:g} s")
 

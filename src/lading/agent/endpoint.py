@@ -32,6 +32,7 @@ from lading.disk import read_secret_file
 from lading.errors import LadingError, UsageError
 from lading.settings.agent import AgentSettings
 from lading.settings.store import StoreSettings
+from lading.transfer.governor import no_thread, start_thread
 from lading.uri import printable
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class Endpoint:
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_LOOK_EVERY_S,), name="lading-endpoint", daemon=True
         )
-        self._thread.start()
+        if not start_thread(self._thread):
+            self._server.server_close()
+            raise no_thread("to answer probes with")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,6 +9,7 @@ from lading.disk import disk_error
 from lading.errors import Interrupted, LadingError, defect
 from lading.finding import Session
 from lading.settings.agent import Delivery, share_a_place
+from lading.transfer.governor import no_thread, start_thread
 
 _STOP_AGAIN_S = 0.2
 
@@ -31,13 +32,16 @@ class Turn:
         self._thread = threading.Thread(target=self._run, name=f"lading-turn-{delivery.name}", daemon=True)
 
     def begin(self) -> None:
-        self._thread.start()
+        """Begin it; without a thread for it, it has failed and is tried again later."""
+        if not start_thread(self._thread):
+            self.error = no_thread("for this delivery")
+            self._ended()
 
     @property
     def is_over(self) -> bool:
         """Whether it has ended, and its thread with it."""
         over = self.outcome is not None or self.error is not None
-        if over:
+        if over and self._thread.is_alive():
             self._thread.join()
         return over
 

@@ -50,6 +50,9 @@ def sentence(event: events.Event) -> str:
                 f"warning: {event.requested} cannot be resolved now ({event.why}); "
                 f"using what it was at {event.known_at}: {event.resolved}"
             )
+        case events.FewThreads():
+            workers = count(event.workers, "worker")
+            return f"warning: {workers}, since the system refuses more threads ({event.limits})"
         case events.StartedAnew():
             why = f": {event.why}" if event.why else ""
             return f"starting anew, since nothing that an earlier run left can be used{why}"

@@ -13,11 +13,13 @@ import io
 import os
 import threading
 from collections.abc import Callable
+from itertools import takewhile
 from threading import Condition
 from typing import IO, TYPE_CHECKING, Self
 
 from lading.disk import disk_error, punch_hole
 from lading.spans import Span, joined
+from lading.transfer.governor import start_thread
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -85,7 +87,7 @@ class Follower:
         return io.BufferedReader(reader, _READ_AHEAD_BYTES)
 
     def read_beside(self, read: Callable[[IO[bytes]], None]) -> None:
-        """Call ``read`` with a stream, in ``most_readers`` threads at a time; it must not raise.
+        """Call ``read`` with a stream, in ``most_readers`` threads at a time, or as many as there are; it must not raise.
 
         No thread is left when this returns.
         """
@@ -99,10 +101,9 @@ class Follower:
             threading.Thread(target=run, name=f"lading-unpack-{number}", daemon=True)
             for number in range(1, self._most_readers)
         ]
-        for other in others:
-            other.start()
+        started = list(takewhile(start_thread, others))
         run()
-        for other in others:
+        for other in started:
             other.join()
 
     def read_in_order(self) -> None:

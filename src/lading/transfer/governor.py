@@ -1,10 +1,13 @@
 """How many workers run at a time: bounds from the cgroup, and within them what the transfer itself shows."""
 
 import os
+import resource
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from lading.errors import Unavailable
 from lading.http_client import BUFFER_BYTES
 
 SPAN_BYTES = 32 << 20
@@ -40,9 +43,9 @@ class Bounds(NamedTuple):
 
 
 def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup"), *, sessions: int = 1) -> Bounds:
-    """Bounds from the memory and CPU that this process may use; ``wanted_workers`` zero means "choose".
+    """Bounds from the memory, CPU and threads that this process may use; ``wanted_workers`` zero means "choose".
 
-    Memory is for as many ``sessions`` at a time; the CPU is watched, and needs no share.
+    Memory and threads are for as many ``sessions`` at a time; the CPU is watched, and needs no share.
     """
     cpus = cpu_limit(root)
     most, buffer_bytes = min(wanted_workers or _MOST_WORKERS, _MOST_WORKERS), BUFFER_BYTES
@@ -51,6 +54,10 @@ def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup"), *, sessions
         spare = max(memory - _RESERVED_BYTES, 0) // sessions
         buffer_bytes = min(buffer_bytes, spare // 2)
         most = min(most, spare // 2 // _WORKER_BYTES)
+    threads = spare_threads(root)
+    if threads is not None:
+        # Half of them, as of the memory: this is not the only process of a pod.
+        most = min(most, threads // 2 // sessions)
     most = max(most, 1 if wanted_workers == 1 else _FEWEST_WORKERS)
     first = wanted_workers or max(_FEWEST_WORKERS, round(_FIRST_WORKERS_PER_CPU * cpus))
     return Bounds(most, min(first, most), cpus, buffer_bytes)
@@ -95,6 +102,13 @@ class Governor:
             factor = 4 if busy < _IDLE and self._hold_s == _HOLD_S else 2
             self._before, self.limit = self.limit, min(self.limit * factor, self._bounds.most_workers)
 
+    def cap(self, workers: int, now_s: float) -> None:
+        """There are no more than these: the system has no thread for another one."""
+        self._bounds = self._bounds._replace(most_workers=workers)
+        self.limit = min(self.limit, workers)
+        self._before = 0
+        self._hold_until_s = now_s + self._hold_s
+
     def trouble(self, now_s: float) -> None:
         """An origin asked for patience, or did not answer: halve, once for all who were told at the same time."""
         if now_s - self._trouble_at_s < _LOOK_EVERY_S:
@@ -115,6 +129,46 @@ def memory_limit_bytes(root: Path, own: Path = _OWN_CGROUP) -> int | None:
         if (text := _read(group / name)).isdigit() and int(text) < 1 << 60
     ]
     return min(limits, default=None)
+
+
+def spare_threads(root: Path, own: Path = _OWN_CGROUP) -> int | None:
+    """How many more threads the cgroups this process is in (v2, or v1) let start, or None."""
+    counts = [(_read(group / "pids.max"), _read(group / "pids.current")) for group in _groups_of_pids(root, own)]
+    spare = [
+        max(int(most) - (int(current) if current.isdigit() else 0), 0) for most, current in counts if most.isdigit()
+    ]
+    return min(spare, default=None)
+
+
+def _groups_of_pids(root: Path, own: Path) -> Iterator[Path]:
+    yield from _groups(root, own, "")
+    yield from _groups(root / "pids", own, "pids")
+
+
+def start_thread(thread: threading.Thread) -> bool:
+    """Start a thread; false where the system refuses one more."""
+    try:
+        thread.start()
+    except RuntimeError:
+        # All that Python says of EAGAIN (pthread_create(3)).
+        return False
+    return True
+
+
+def no_thread(what: str) -> Unavailable:
+    """The error of a thread that cannot be started, and without which nothing goes on."""
+    return Unavailable(f"the system refuses a thread {what}", hint=f"raise its limit: {thread_limits()}")
+
+
+def thread_limits(root: Path = Path("/sys/fs/cgroup"), own: Path = _OWN_CGROUP) -> str:
+    """The limits of threads that are known here, in words."""
+    most = [int(text) for group in _groups_of_pids(root, own) if (text := _read(group / "pids.max")).isdigit()]
+    found = [f"pids.max of the cgroup is {min(most)}"] if most else []
+    users = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if users != resource.RLIM_INFINITY:
+        found.append(f"ulimit -u is {users}")
+    # That of a pod is set above what its containers see.
+    return ", ".join([*found, "podPidsLimit of the kubelet may be lower"])
 
 
 def cpu_limit(root: Path, own: Path = _OWN_CGROUP) -> float:

@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 
 from lading.disk import disk_error
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, OriginChanged
-from lading.events import Event, Listener, Progress, Resumed, Retried, Unverified
+from lading.events import Event, FewThreads, Listener, Progress, Resumed, Retried, Unverified
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.retry import Retry
 from lading.spans import Span
 from lading.transfer.follower import Follower
-from lading.transfer.governor import FILE_WORK_BYTES, Bounds, Governor
+from lading.transfer.governor import FILE_WORK_BYTES, Bounds, Governor, no_thread, start_thread, thread_limits
 from lading.transfer.job import Job, Unpacker
 from lading.transfer.landing import OWN_CRC, Landing, SpanSink
 from lading.transfer.tasks import Tasks
@@ -102,6 +102,7 @@ class Transfer:
             for file in sorted(job.listed.files, key=partial(_turn, bounds.span_bytes))
         )
         self._readers: list[threading.Thread] = []
+        self._reads_late = False
         self._error: BaseException | None = None
         self._folders: set[str] = set()
         self._landings: set[Landing] = set()
@@ -118,14 +119,14 @@ class Transfer:
         """Work until everything has landed; raises the first error after the last thread has ended."""
         workers: list[threading.Thread] = []
         until_s: float | None = None
-        for job in self._jobs:
-            if job.unpacker is not None:
-                self._tasks.add_work()
-                read = partial(self._guarded, partial(self._read, job, job.unpacker))
-                self._readers.append(threading.Thread(target=read, name="lading-unpack", daemon=True))
+        packed = [partial(self._read, job, job.unpacker) for job in self._jobs if job.unpacker is not None]
+        unread = iter(packed)
+        for _ in packed:
+            self._tasks.add_work()
+            read = partial(self._guarded, partial(self._read_each, unread))
+            self._readers.append(threading.Thread(target=read, name="lading-unpack", daemon=True))
         try:
-            for reader in self._readers:
-                reader.start()
+            self._start(workers)
             with self._tasks.changed:
                 while self._tasks.left and self._error is None:
                     self._employ(workers)
@@ -152,6 +153,21 @@ class Transfer:
             raise self._error
         self._tell()
 
+    def _start(self, workers: list[threading.Thread]) -> None:
+        """Begin with one worker, and with the readers as far as there are threads for them.
+
+        One of them reads all archives, if more slowly; without any, a worker reads each when it has landed.
+        """
+        with self._tasks.changed:
+            if self._tasks.left and not self._hire(workers):
+                raise no_thread("to fetch with")
+            self._reads_late = not list(takewhile(start_thread, self._readers))
+
+    def _read_each(self, unread: Iterator[Callable[[], None]]) -> None:
+        """Take models whose archives nobody reads yet, until there are none."""
+        while (read := next(unread, None)) is not None:
+            read()
+
     def _ended(self, thread: threading.Thread, until_s: float | None) -> bool:
         """Wait for a thread to end, until ``until_s`` at the latest."""
         # One that a signal kept from being started is not alive, and cannot be joined.
@@ -169,13 +185,23 @@ class Transfer:
         self._governor.observe(self._retry.clock.now(), time.process_time(), work_bytes)
         most = min(self._governor.limit, self._total_files + self._total_bytes // self._bounds.span_bytes)
         while len(workers) < most:
-            number = len(workers)
-            workers.append(
-                threading.Thread(target=self._work, args=(number,), name=f"lading-transfer-{number}", daemon=True)
-            )
-            workers[-1].start()
+            if not self._hire(workers):
+                self._governor.cap(len(workers), self._retry.clock.now())
+                self._listener(FewThreads(len(workers), thread_limits()))
+                break
         if self._governor.limit > before:
             self._tasks.changed.notify_all()
+
+    def _hire(self, workers: list[threading.Thread]) -> bool:
+        """One more worker, if there is a thread for it."""
+        number = len(workers)
+        worker = threading.Thread(target=self._work, args=(number,), name=f"lading-transfer-{number}", daemon=True)
+        # Before it starts: a signal that comes between the two must find it.
+        workers.append(worker)
+        if not start_thread(worker):
+            workers.pop()
+            return False
+        return True
 
     def _work(self, number: int) -> None:
         def may_work() -> bool:
@@ -217,7 +243,9 @@ class Transfer:
             landing.told(())
         spans = landing.recover(self._bounds.span_bytes)
         if file.layer is not None and landing.splits and file.size_bytes:
-            landing.follower = self._follow(job, landing, file.size_bytes)
+            with self._tasks.changed:
+                if not self._reads_late:
+                    landing.follower = self._follow(job, landing, file.size_bytes)
         if resumes:
             self._recovered(landing.landed_bytes())
         self._fetch(job, landing, spans)
@@ -320,7 +348,10 @@ class Transfer:
             self._fetch(job, landing, landing.recover(self._bounds.span_bytes))
             return
         if landing.file.layer is not None and landing.follower is None:
-            self._follow(job, landing, sealed.size_bytes or 0)
+            with self._tasks.changed:
+                self._follow(job, landing, sealed.size_bytes or 0)
+                if self._reads_late and job.unpacker is not None and len(job.followers) == len(job.layers):
+                    self._tasks.add_spans([partial(self._read, job, job.unpacker)])
         self._landings.discard(landing)
         landing.close()
         job.sealed.append(sealed)
