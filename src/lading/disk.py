@@ -60,9 +60,9 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
 
 
 def read_secret_file(path: str) -> str:
-    """The text of a file that holds a credential, without the white space around it."""
+    """The text of a file that holds a credential, without the white space around it, and an editor's byte order mark."""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8-sig").strip()
     except IsADirectoryError as error:
         raise UsageError(f"{printable(path)} is a folder; a file with a credential is expected") from error
     except OSError as error:

@@ -117,12 +117,13 @@ def _scope(key: str) -> str:
 def _entry(entry: Mapping[str, Any]) -> Login:
     def text(name: str) -> str:
         value = entry.get(name)
-        return value if isinstance(value, str) else ""
+        # Docker itself writes none around it; whoever made the text by hand may.
+        return value.strip() if isinstance(value, str) else ""
 
     username, password = text("username"), text("password")
     if text("auth"):
         try:
-            decoded = base64.b64decode(text("auth"), validate=True).decode().rstrip("\0\n")
+            decoded = base64.b64decode(text("auth"), validate=True).decode().strip("\0 \t\r\n")
         except (binascii.Error, UnicodeDecodeError) as error:
             raise UsageError("an auth of the Docker configuration is not base64 of user:password") from error
         username, colon, password = decoded.partition(":")

@@ -26,6 +26,7 @@ from lading.settings import Settings
 from lading.settings.aws import read_aws
 from lading.settings.registries import RegistryEntry
 from lading.settings.storage import read_value
+from lading.settings.variables import exact
 from lading.uri import printable
 
 _LIMIT_BYTES = 256 * 1024
@@ -85,7 +86,9 @@ class _Reader:
         self._settings = settings
 
     def __call__(self, mapping: Mapping[str, Any], key: str) -> str:
-        return read_value(key, mapping.get(key, ""), self._settings.variables)
+        value = mapping.get(key, "")
+        text = read_value(key, value, self._settings.variables)
+        return exact(text, value["env"] if isinstance(value, dict) and "env" in value else self.named(f"login.{key}"))
 
     def named(self, what: str) -> str:
         """``what``, said of this registry."""

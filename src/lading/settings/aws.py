@@ -83,7 +83,7 @@ def read_aws(variables: Variables) -> Aws:
     relative = variables.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     home = variables.get("HOME", "")
     return Aws(
-        access_key_id=variables.get("AWS_ACCESS_KEY_ID", ""),
+        access_key_id=variables.exact("AWS_ACCESS_KEY_ID"),
         secret_access_key=variables.secret("AWS_SECRET_ACCESS_KEY"),
         session_token=variables.secret("AWS_SESSION_TOKEN"),
         profile=variables.get("AWS_PROFILE") or variables.get("AWS_DEFAULT_PROFILE") or "default",
@@ -112,7 +112,7 @@ def read_s3(variables: Variables) -> S3:
     virtual = variables.get("S3_USER_VIRTUAL_BUCKET") or variables.get("S3_USE_VIRTUAL_BUCKET")
     payer = variables.get("AWS_REQUEST_PAYER", "").strip().lower()
     return S3(
-        region=variables.get("AWS_DEFAULT_REGION") or variables.get("AWS_REGION", ""),
+        region=variables.exact("AWS_DEFAULT_REGION", "AWS_REGION"),
         virtual_host=True if virtual and is_true(virtual, "S3_USER_VIRTUAL_BUCKET") else None,
         # As others who read it have it, GDAL for one, and as a flag.
         request_payer=payer == "requester" or (bool(payer) and is_true(payer, "AWS_REQUEST_PAYER")),
@@ -134,11 +134,11 @@ def profile_endpoints(profile: Mapping[str, str]) -> Endpoints:
 
 
 def _endpoints(variables: Variables) -> Endpoints:
-    s3, sts = (variables.first(f"AWS_ENDPOINT_URL_{service}", "AWS_ENDPOINT_URL") for service in ("S3", "STS"))
+    s3, sts = (variables.exact(f"AWS_ENDPOINT_URL_{service}", "AWS_ENDPOINT_URL") for service in ("S3", "STS"))
     if _ignores_urls(variables):
         s3 = sts = ""
     return Endpoints(
-        s3=_as_url(s3 or variables.get("S3_ENDPOINT", ""), variables),
+        s3=_as_url(s3 or variables.exact("S3_ENDPOINT"), variables),
         sts=_as_url(sts, variables),
         fips=_said(variables, "AWS_USE_FIPS_ENDPOINT"),
         dual_stack=_said(variables, "AWS_USE_DUALSTACK_ENDPOINT"),

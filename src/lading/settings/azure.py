@@ -46,14 +46,14 @@ class Azure(NamedTuple):
 def read_azure(variables: Variables) -> Azure:
     """Where Azure credentials may come from."""
     return Azure(
-        account=_either(variables, "ACCOUNT_NAME"),
-        account_key=_secret(variables, "STORAGE_ACCESS_KEY"),
-        sas=_secret(variables, "STORAGE_SAS_TOKEN"),
-        access_token=_secret(variables, "ACCESS_TOKEN"),
+        account=variables.exact(*_names("ACCOUNT_NAME")),
+        account_key=variables.secret(*_names("STORAGE_ACCESS_KEY")),
+        sas=variables.secret(*_names("STORAGE_SAS_TOKEN")),
+        access_token=variables.secret(*_names("ACCESS_TOKEN")),
         access_token_expires_on=_either(variables, "ACCESS_EXPIRES_ON_SECONDS"),
-        tenant_id=_either(variables, "TENANT_ID"),
-        client_id=_either(variables, "CLIENT_ID"),
-        client_secret=_secret(variables, "CLIENT_SECRET"),
+        tenant_id=variables.exact(*_names("TENANT_ID")),
+        client_id=variables.exact(*_names("CLIENT_ID")),
+        client_secret=variables.secret(*_names("CLIENT_SECRET")),
         federated_token_file=_either(variables, "FEDERATED_TOKEN_FILE"),
         authority_host=_either(variables, "AUTHORITY_HOST"),
         # The name that azure-identity has for it.
@@ -68,8 +68,8 @@ def service_url(uri: ModelURI, variables: Variables) -> str:
 
 
 def _either(variables: Variables, name: str) -> str:
-    return variables.first(f"AZURE_{name}", f"AZ_{name}")
+    return variables.first(*_names(name))
 
 
-def _secret(variables: Variables, name: str) -> Secret | None:
-    return Secret(text) if (text := _either(variables, name)) else None
+def _names(name: str) -> tuple[str, str]:
+    return f"AZURE_{name}", f"AZ_{name}"

@@ -20,7 +20,7 @@ class Git(NamedTuple):
 
 def read_git(variables: Variables, authority: str, default_port: int) -> Git:
     """Who asks the git server at ``authority``, by the variables of KServe and ``GIT_HOST``."""
-    host = variables.get("GIT_HOST", "")
+    host = variables.exact("GIT_HOST")
     if not is_for(host, authority, default_port):
         return Git(withheld=why_withheld("GIT", host))
-    return Git(variables.get("GIT_USERNAME", ""), variables.secret("GIT_PASSWORD"))
+    return Git(variables.exact("GIT_USERNAME"), variables.secret("GIT_PASSWORD"))

@@ -40,7 +40,7 @@ def read_google(variables: Variables) -> Google:
     home = variables.get("HOME", "")
     gcloud = variables.get("CLOUDSDK_CONFIG") or (f"{home}/.config/gcloud" if home else "")
     return Google(
-        document=variables.secret(DOCUMENT),
+        document=variables.document(DOCUMENT),
         file=variables.get("GOOGLE_APPLICATION_CREDENTIALS", ""),
         gcloud_file=f"{gcloud}/application_default_credentials.json" if gcloud else "",
         metadata_host=variables.get("GCE_METADATA_HOST") or Google().metadata_host,

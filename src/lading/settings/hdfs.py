@@ -9,7 +9,7 @@ from lading.credentials import Secret
 from lading.disk import memory_file, read_secret_file
 from lading.documents import read_json
 from lading.errors import UsageError
-from lading.settings.variables import Variables, is_true
+from lading.settings.variables import Variables, exact, is_true
 from lading.uri import printable
 
 _DEFAULT_FOLDER = "/var/secrets/kserve-hdfscreds"
@@ -29,6 +29,7 @@ STORAGE_KEYS = {
     "TLS_CA": "HDFS_TLS_CA",
     "TLS_SKIP_VERIFY": "HDFS_TLS_SKIP_VERIFY",
 }
+_LOGIN = ("HDFS_DELEGATION_TOKEN", "USER_PROXY", "KERBEROS_PRINCIPAL")
 # What is a file in the folder, and its content in base64 elsewhere.
 _FILES = ("KERBEROS_KEYTAB", "TLS_CERT", "TLS_KEY", "TLS_CA")
 
@@ -56,7 +57,9 @@ class Hdfs(NamedTuple):
 def read_hdfs(variables: Variables) -> Hdfs:
     """Which namenodes to ask and as whom: all of it from variables or all of it from the folder."""
     texts = {key: text for key, variable in STORAGE_KEYS.items() if (text := variables.get(variable, ""))}
-    user = variables.get("HADOOP_USER_NAME", "")
+    for key in _LOGIN:
+        variables.exact(STORAGE_KEYS[key])
+    user = variables.exact("HADOOP_USER_NAME")
     if texts:
         files = {key: _content(STORAGE_KEYS[key], texts[key]) for key in _FILES if key in texts}
         where = "the HDFS variables"
@@ -110,10 +113,11 @@ def _headers(text: str) -> tuple[tuple[str, Secret], ...]:
     if not text:
         return ()
     try:
-        return tuple((str(name), Secret(str(value))) for name, value in read_json(text).items())
+        headers = [(str(name), str(value)) for name, value in read_json(text).items()]
     except (ValueError, AttributeError) as error:
         # The text is a secret: it is not quoted.
         raise UsageError("HEADERS of HDFS is not a JSON object") from error
+    return tuple((name, Secret(exact(value, f"{name} of HEADERS of HDFS"))) for name, value in headers)
 
 
 def _content(variable: str, text: str) -> str:

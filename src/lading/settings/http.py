@@ -3,7 +3,7 @@
 from lading.credentials import basic
 from lading.documents import read_json
 from lading.errors import UsageError
-from lading.settings.variables import Variables
+from lading.settings.variables import Variables, exact
 from lading.uri import printable
 
 # The keys of storage JSON of type https, and the variable that each stands for: the names of KServe's Secret
@@ -30,20 +30,25 @@ def read_headers(variables: Variables, host: str, port: int | None) -> list[tupl
         text = variables.get(f"{name}-headers")
         if text:
             return _parsed(text, f"{name}-headers")
-    text, user, password = (variables.get(name) for name in ("headers", "https-username", "https-password"))
-    for_host = variables.get("https-host", "").lower()
+    text, user, password = (
+        variables.get("headers"),
+        variables.exact("https-username"),
+        variables.exact("https-password"),
+    )
+    for_host = variables.exact("https-host").lower()
     if not for_host and (text or user or password):
         raise UsageError("headers are configured without their host", hint="add the host (https-host)")
     if for_host not in known:
         return []
     found = _parsed(text, "headers") if text else []
     if user or password:
-        found.append(("Authorization", basic(user or "", password or "")))
+        found.append(("Authorization", basic(user, password)))
     return found
 
 
 def _parsed(text: str, name: str) -> list[tuple[str, str]]:
     try:
-        return [(str(key), str(value)) for key, value in read_json(text).items()]
+        headers = [(str(key), str(value)) for key, value in read_json(text).items()]
     except (ValueError, AttributeError) as error:
         raise UsageError(f"the variable {printable(name)} is not a JSON object") from error
+    return [(key, exact(value, f"{key} of the variable {name}")) for key, value in headers]

@@ -6,7 +6,7 @@ https://huggingface.co/docs/huggingface_hub/package_reference/environment_variab
 from typing import NamedTuple
 
 from lading.credentials import Secret
-from lading.settings.variables import Variables
+from lading.settings.variables import Variables, exact
 
 STORAGE_KEYS = {"token": "HF_TOKEN", "endpoint": "HF_ENDPOINT"}
 
@@ -26,7 +26,7 @@ class HuggingFace(NamedTuple):
 def read_hugging_face(variables: Variables) -> HuggingFace:
     """Where the Hub is and who asks; a token is without the line's end that a Secret may bring."""
     endpoint = variables.get("HF_ENDPOINT") or HuggingFace().endpoint
-    token = variables.first("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN").strip()
+    token = exact(variables.first("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN").strip(), "HF_TOKEN")
     named = variables.get("HF_TOKEN_PATH", "")
     home = variables.get("HOME", "")
     cache = variables.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from lading.credentials import Secret
-from lading.settings.variables import Variables
+from lading.settings.variables import Variables, exact
 
 STORAGE_KEYS = {"token": "MODELSCOPE_API_TOKEN", "endpoint": "MODELSCOPE_ENDPOINT"}
 
@@ -18,7 +18,7 @@ class ModelScope(NamedTuple):
 def read_modelscope(variables: Variables) -> ModelScope:
     """Where ModelScope is and who asks; a token is without the line's end that a Secret may bring."""
     endpoint = variables.get("MODELSCOPE_ENDPOINT") or ModelScope().endpoint
-    token = variables.get("MODELSCOPE_API_TOKEN", "").strip()
+    token = exact(variables.get("MODELSCOPE_API_TOKEN", "").strip(), "MODELSCOPE_API_TOKEN")
     return ModelScope(
         endpoint=(endpoint if "://" in endpoint else f"https://{endpoint}").rstrip("/"),
         token=Secret(token) if token else None,

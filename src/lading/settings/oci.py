@@ -43,10 +43,10 @@ def read_oci(variables: Variables) -> Oci:
     home = variables.get("HOME", "")
     folder = variables.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else "")
     return Oci(
-        username=variables.get("OCI_USERNAME", ""),
+        username=variables.exact("OCI_USERNAME"),
         password=variables.secret("OCI_PASSWORD"),
-        host=variables.get("OCI_HOST", ""),
-        document=variables.secret(DOCUMENT),
+        host=variables.exact("OCI_HOST"),
+        document=variables.document(DOCUMENT),
         config_file=named or (f"{folder}/config.json" if folder else ""),
         config_must_exist=bool(named),
         insecure=variables.flag("KSERVE_OCI_INSECURE_REGISTRY"),

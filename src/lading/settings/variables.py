@@ -45,6 +45,8 @@ _OF_HDFS = tuple(
 _AZURE_IDENTITY = ("AZURE_CLIENT_ID", "AZ_CLIENT_ID", "AZURE_ACCESS_TOKEN")
 _AZURE_ACCOUNT = ("AZURE_ACCOUNT_NAME", "AZ_ACCOUNT_NAME")
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 # With HOME: the folders in which a token's file is looked for.
 _OF_HUGGING_FACE = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME", "HOME")
 
@@ -109,9 +111,18 @@ class Variables(Mapping[str, str]):
         open_to_any = (host for host, names in _HOSTED.items() if self.first(*names) and not self.get(host))
         return self.overlaid(dict.fromkeys(open_to_any, _NOBODY))
 
-    def secret(self, name: str) -> Secret | None:
-        """The value as a secret; None if it is empty or not there."""
-        return Secret(text) if (text := self.get(name)) else None
+    def secret(self, *names: str) -> Secret | None:
+        """The first value that is not empty as a secret, which must be ``exact``; None if there is none."""
+        return Secret(text) if (text := self.exact(*names)) else None
+
+    def document(self, name: str) -> Secret | None:
+        """A text whose white space means nothing, such as JSON, as a secret; None if it is empty or not there."""
+        return Secret(text) if (text := self.get(name, "").strip()) else None
+
+    def exact(self, *names: str) -> str:
+        """The first value that is not empty, or ""; it goes to servers as it is, and must be as it was meant."""
+        name = next((name for name in names if self.get(name)), "")
+        return exact(self.get(name, ""), name)
 
     def first(self, *names: str) -> str:
         """The first value that is not empty, or ""."""
@@ -132,6 +143,16 @@ def not_understood(names: Iterable[str]) -> list[str]:
     return [
         name for name in names if name.startswith("LADING_") and name not in OWN and not _OF_A_SERVICE.fullmatch(name)
     ]
+
+
+def exact(text: str, name: str) -> str:
+    """``text``, unless a line's end or a blank came with it, with which a server would refuse it; ``name`` is said then."""
+    if text != text.strip() or _CONTROL.search(text):
+        raise UsageError(
+            f"{printable(name)} begins or ends with white space, or holds a line break",
+            hint="make the Secret without the line's end that echo adds: by printf, or kubectl's --from-literal",
+        )
+    return text
 
 
 def is_true(text: str, name: str) -> bool:
