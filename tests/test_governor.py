@@ -1,6 +1,7 @@
 """Bounds from the cgroup, which here is a folder of the test's own."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,19 @@ def test_the_threads_that_may_still_be_started_are_read_from_both_versions(
 def test_workers_take_half_of_the_threads(tmp_path: Path, spare: int, sessions: int, most: int) -> None:
     root = cgroup(tmp_path, {"pids.max": str(spare + 7), "pids.current": "7"})
     assert bounds(0, root, sessions=sessions).most_workers == most
+
+
+@pytest.mark.parametrize(
+    ("files", "sessions", "most"), [(1024, 1, 128), (64, 1, 16), (64, 4, 4), (20, 1, 2), (8, 1, 2)]
+)
+def test_workers_fit_into_the_limit_of_open_files(tmp_path: Path, files: int, sessions: int, most: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    try:
+        found = bounds(0, tmp_path, sessions=sessions).most_workers
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == most
 
 
 def test_the_limits_of_threads_are_named(tmp_path: Path) -> None:

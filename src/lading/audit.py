@@ -160,5 +160,6 @@ def extra(destination: Path, manifest: Manifest) -> list[str]:
         # What a link to a folder leads to is not looked at: it is itself what is extra.
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         found += [path for name in (*names, *links) if (path := f"{prefix}{name}") not in known]
-    found += [os.path.relpath(error.filename, destination) for error in unreadable]
+    # Unless it went meanwhile.
+    found += [os.path.relpath(error.filename, destination) for error in unreadable if os.path.lexists(error.filename)]
     return sorted(path for path in found if path not in RESERVED_NAMES)

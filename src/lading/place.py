@@ -191,7 +191,10 @@ def _refuse_to_replace(workspace: Workspace, manifest: Manifest) -> None:
 
 
 def _not_ours(what: str) -> UsageError:
-    return UsageError(f"{what}, which lading did not bring", hint="move that away, or deliver elsewhere")
+    return UsageError(
+        f"{what}, which lading did not bring",
+        hint="move that away, deliver elsewhere, or remove all that is not of this model by --remove-strays",
+    )
 
 
 def _refuse_unwritable(workspace: Workspace, manifest: Manifest, kept: Collection[str]) -> None:

@@ -16,6 +16,9 @@ SPAN_BYTES = 32 << 20
 _RESERVED_BYTES = 40 << 20
 # A thread's stack that is really touched, a small buffer, TLS state.
 _WORKER_BYTES = 192 << 10
+# Standard streams, the lock, the journal, the endpoint; of a worker the file that lands, and what it is read from.
+_RESERVED_FILES = 16
+_WORKER_FILES = 3
 _MOST_WORKERS = 128
 _FEWEST_WORKERS = 2
 _FIRST_WORKERS_PER_CPU = 4
@@ -43,9 +46,9 @@ class Bounds(NamedTuple):
 
 
 def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup"), *, sessions: int = 1) -> Bounds:
-    """Bounds from the memory, CPU and threads that this process may use; ``wanted_workers`` zero means "choose".
+    """Bounds from the memory, CPU, threads and open files of this process; ``wanted_workers`` zero means "choose".
 
-    Memory and threads are for as many ``sessions`` at a time; the CPU is watched, and needs no share.
+    All but the CPU, which is watched, are shared by as many ``sessions`` at a time.
     """
     cpus = cpu_limit(root)
     most, buffer_bytes = min(wanted_workers or _MOST_WORKERS, _MOST_WORKERS), BUFFER_BYTES
@@ -58,6 +61,9 @@ def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup"), *, sessions
     if threads is not None:
         # Half of them, as of the memory: this is not the only process of a pod.
         most = min(most, threads // 2 // sessions)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files != resource.RLIM_INFINITY:
+        most = min(most, max(files - _RESERVED_FILES, 0) // _WORKER_FILES // sessions)
     most = max(most, 1 if wanted_workers == 1 else _FEWEST_WORKERS)
     first = wanted_workers or max(_FEWEST_WORKERS, round(_FIRST_WORKERS_PER_CPU * cpus))
     return Bounds(most, min(first, most), cpus, buffer_bytes)
