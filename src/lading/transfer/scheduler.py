@@ -126,8 +126,8 @@ class Transfer:
             read = partial(self._guarded, partial(self._read_each, unread))
             self._readers.append(threading.Thread(target=read, name="lading-unpack", daemon=True))
         try:
-            self._start(workers)
             with self._tasks.changed:
+                self._start(workers)
                 while self._tasks.left and self._error is None:
                     self._employ(workers)
                     self._tasks.changed.wait(_LOOK_EVERY_S)
@@ -157,11 +157,11 @@ class Transfer:
         """Begin with one worker, and with the readers as far as there are threads for them.
 
         One of them reads all archives, if more slowly; without any, a worker reads each when it has landed.
+        Call with the lock held, which a worker that wants to know waits for.
         """
-        with self._tasks.changed:
-            if self._tasks.left and not self._hire(workers):
-                raise no_thread("to fetch with")
-            self._reads_late = not list(takewhile(start_thread, self._readers))
+        if self._tasks.left and not self._hire(workers):
+            raise no_thread("to fetch with")
+        self._reads_late = not list(takewhile(start_thread, self._readers))
 
     def _read_each(self, unread: Iterator[Callable[[], None]]) -> None:
         """Take models whose archives nobody reads yet, until there are none."""
