@@ -27,6 +27,14 @@ class Listed(NamedTuple):
     size_bytes: int
 
 
+class OfAnotherMachine(NamedTuple):
+    """An index has an image for another platform only; a model fits any, so that one is taken."""
+
+    uri: str
+    platform: str
+    wanted: str
+
+
 class AlreadyDelivered(NamedTuple):
     """The destination holds exactly what was asked for; nothing is fetched."""
 
@@ -297,6 +305,7 @@ Event = (
     Resolved
     | PassedOver
     | Listed
+    | OfAnotherMachine
     | AlreadyDelivered
     | StraysRemoved
     | Foreign

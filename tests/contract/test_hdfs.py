@@ -274,11 +274,23 @@ def test_a_datanodes_trouble_is_waited_out(cluster, variables, datanode, destina
     destination.assert_holds(FILES)
 
 
-def test_a_cluster_that_wants_kerberos_says_what_to_set(cluster, variables, server, destination, pull):
-    server.misbehave(ANYWHERE, status(401, headers={"WWW-Authenticate": "Negotiate"}, times=ALWAYS))
+@pytest.mark.parametrize(
+    ("challenges", "wants_kerberos"),
+    [
+        ("Negotiate", True),
+        ('Basic realm="a, b", negotiate YIIabc==', True),
+        ('Basic realm="Negotiate"', False),
+        ('Basic realm="a, Negotiate"', False),
+        ("", False),
+    ],
+)
+def test_a_cluster_that_wants_kerberos_says_what_to_set(
+    cluster, variables, server, destination, pull, challenges, wants_kerberos
+):
+    server.misbehave(ANYWHERE, status(401, headers={"WWW-Authenticate": challenges}, times=ALWAYS))
     with pytest.raises(NotAllowed) as caught:
         pull("hdfs://models/iris", destination.path, variables=variables)
-    assert "KERBEROS_KEYTAB" in caught.value.hint
+    assert ("KERBEROS_KEYTAB" in caught.value.hint) is wants_kerberos
 
 
 @pytest.mark.parametrize(

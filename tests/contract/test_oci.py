@@ -3,12 +3,15 @@
 import json
 import os
 import tarfile
+from urllib.parse import parse_qs
 
 import pytest
 from backports import zstd
 
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
-from lading.finding import Request, find
+from lading.events import OfAnotherMachine
+from lading.finding import Request as Asked
+from lading.finding import find
 from lading.manifest import Digest
 from lading.settings import Limits, Network
 from servers.certificates import Authority
@@ -25,7 +28,19 @@ from servers.fake_oci import (
     gzipped,
     tar,
 )
-from servers.faulty_http import ALWAYS, Answer, Fault, FaultyServer, anything, cut, probes, redirect, status, wrong_byte
+from servers.faulty_http import (
+    ALWAYS,
+    Answer,
+    Fault,
+    FaultyServer,
+    Request,
+    anything,
+    cut,
+    probes,
+    redirect,
+    status,
+    wrong_byte,
+)
 from servers.trees import MIB, content, read_tree, whole_manifest
 
 INSECURE = {"KSERVE_OCI_INSECURE_REGISTRY": "true"}
@@ -284,14 +299,67 @@ def test_of_an_index_the_image_for_this_machine_is_taken(registry, bring):
     assert manifest.resolved == registry.uri(pin)
 
 
-def test_an_index_without_a_match_says_what_it_has(registry, bring):
-    put_index(registry, "windows/amd64", "linux/s390x")
-    refused(bring, NotFound, f"linux/{MACHINE}", "it has linux/s390x, windows/amd64")
+def put_entries(registry, *entries):
+    """An index: each entry is what it has beside its descriptor, and names the image that it is of."""
+    made = []
+    for entry in entries:
+        image = registry.put_image(tar(("models/name", entry["image"].encode())), tag="part")
+        made.append(entry | image)
+    registry.put_manifest("latest", {"mediaType": INDEX, "manifests": made})
+    return [entry["digest"] for entry in made]
 
 
-def test_an_index_of_one_artifact_is_for_any_machine(registry, bring):
-    put_index(registry, "")
-    assert bring()[0] == {"name": b""}
+def of(platform, image="", **more):
+    keys = ("os", "architecture", "variant")
+    return {"image": image or platform, "platform": dict(zip(keys, platform.split("/"), strict=False)), **more}
+
+
+ATTESTED = {"annotations": {"vnd.docker.reference.type": "attestation-manifest"}}
+# What an index has, the image that is taken, and the platform that it is said to be for.
+INDEXES = {
+    "this one last": ([of("windows/amd64"), of("linux/s390x"), of(f"linux/{MACHINE}")], f"linux/{MACHINE}", ""),
+    "another one": ([of("linux/s390x", "a")], "a", "linux/s390x"),
+    "of another system": ([of("windows/s390x", "a")], "a", "windows/s390x"),
+    "one for two others": ([of("linux/s390x", "a"), of("linux/ppc64le", "a")], "a", "linux/ppc64le"),
+    "variants of another": ([of("linux/arm/v7", "a"), of("linux/arm/v6", "b")], "a", "linux/arm"),
+    "variants of this one": ([of(f"linux/{MACHINE}/v8", "a"), of(f"linux/{MACHINE}/v9", "b")], "a", ""),
+    "beside what is attested": ([of("unknown/unknown", **ATTESTED), of("linux/s390x", "a")], "a", "linux/s390x"),
+    "beside an unknown": ([of("unknown/unknown"), of("linux/s390x", "a")], "a", "linux/s390x"),
+    "unknown alone": ([of("unknown/unknown", "a")], "a", "unknown/unknown"),
+    "an artifact": ([{"image": "a"}], "a", ""),
+    "an artifact beside another": ([of("linux/s390x"), {"image": "a"}], "a", ""),
+    "an artifact twice": ([{"image": "a"}, {"image": "a"}], "a", ""),
+}
+
+
+@pytest.mark.parametrize(("entries", "image", "platform"), INDEXES.values(), ids=INDEXES)
+def test_of_an_index_the_only_image_that_may_be_meant_is_taken(registry, bring, events, entries, image, platform):
+    put_entries(registry, *entries)
+    assert bring()[0] == {"name": image.encode()}
+    told = [event for event in events if isinstance(event, OfAnotherMachine)]
+    assert told == ([OfAnotherMachine(registry.uri(), platform, f"linux/{MACHINE}")] if platform else [])
+
+
+@pytest.mark.parametrize(
+    ("entries", "names"),
+    [
+        ([of("windows/amd64"), of("linux/s390x")], ["windows/amd64", "linux/s390x"]),
+        ([{"image": "a"}, of("linux/s390x"), {"image": "b"}], ["entry 1", "linux/s390x", "entry 3"]),
+    ],
+    ids=["machines", "artifacts"],
+)
+def test_of_an_index_with_several_others_the_error_names_each(registry, bring, entries, names, tmp_path):
+    digests = put_entries(registry, *entries)
+    named = [f"{name} is @{digest}" for name, digest in zip(names, digests, strict=True)]
+    refused(bring, NotFound, f"linux/{MACHINE}", *named)
+    untouched(tmp_path)
+    # And what the hint says works.
+    assert bring(digests[0])[0] == {"name": entries[0]["image"].encode()}
+
+
+def test_an_index_of_nothing_is_not_found(registry, bring):
+    put_entries(registry)
+    refused(bring, NotFound, "none at all")
 
 
 def test_attestations_are_no_images(registry, bring):
@@ -812,10 +880,71 @@ def test_a_token_service_that_gives_none_is_one_error(registry, bring, server, a
     refused(bring, Unsupported, "token")
 
 
-def test_an_authorization_that_is_not_known_is_unsupported(registry, bring):
+# What a registry offers, in one header or several; BEARER stands for the challenge of its token service.
+OFFERS = {
+    "Bearer": ["BEARER"],
+    "Basic, Bearer": ['Basic realm="Registry"', "BEARER"],
+    "Bearer, Basic": ["BEARER", 'Basic realm="Registry"'],
+    "Negotiate, Bearer, Digest": ["Negotiate YIIabc==", "BEARER", 'Digest realm="x", qop="auth, auth-int"'],
+    "a realm with commas": ['Basic realm="for you, Bearer realm=x, service=y"', "BEARER"],
+    "another service": ['Unknown service="other",scope="repository:other:pull"', "BEARER"],
+}
+
+
+def offering(registry, challenges, accepts, *, together):
+    def authorize(request):
+        if accepts(request):
+            return None
+        if together:
+            return Answer(401, {"WWW-Authenticate": ", ".join(challenges)})
+        # Names that differ for a dictionary, and for nobody else.
+        names = ["WWW-Authenticate", "www-authenticate", "Www-Authenticate"]
+        return Answer(401, dict(zip(names, challenges, strict=False)))
+
+    registry.authorize = authorize
+
+
+def bearer_of(service):
+    return service.check(Request("GET", "/", {}, b"")).headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one header", "several"])
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("login", [False, True], ids=["anonymous", "login"])
+def test_of_several_challenges_bearer_is_answered(registry, bring, offer, together, login):
     registry.put_files(FILES)
-    registry.authorize = lambda request: Answer(401, {"WWW-Authenticate": 'Digest realm="x"'})
-    refused(bring, Unsupported, "Basic")
+    service = TokenService(registry, public=not login)
+    challenges = [challenge.replace("BEARER", bearer_of(service)) for challenge in offer]
+    offering(registry, challenges, lambda request: service.check(request) is None, together=together)
+    assert bring(variables=config(registry, {"auth": AUTH}) if login else {})[0] == FILES
+    assert parse_qs(service.asked[0].query)["service"] == ["registry.example"]
+
+
+BASIC_OFFERS = {
+    "Negotiate first": ["Negotiate", 'Basic realm="Registry"'],
+    "after an unknown": ['Digest realm="a, Bearer realm=b"', 'Basic realm="Registry"'],
+    "a Bearer without realm": ["Bearer", 'Basic realm="Registry"'],
+    "a Bearer that does not help": ["BEARER", 'Basic realm="Registry"'],
+    "without realm": ["Basic"],
+}
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one header", "several"])
+@pytest.mark.parametrize("offer", BASIC_OFFERS.values(), ids=BASIC_OFFERS)
+def test_without_a_token_that_helps_basic_is_answered(registry, bring, clock, offer, together):
+    registry.put_files(FILES)
+    service = TokenService(registry)
+    challenges = [challenge.replace("BEARER", bearer_of(service)) for challenge in offer]
+    offering(registry, challenges, lambda request: basic_only(request) is None, together=together)
+    assert bring(variables=config(registry, {"auth": AUTH}))[0] == FILES
+    assert clock.waits == []
+
+
+@pytest.mark.parametrize("challenge", ['Digest realm="x"', "Negotiate", 'Digest realm="Basic", NTLM'])
+def test_an_authorization_that_is_not_known_is_unsupported(registry, bring, challenge):
+    registry.put_files(FILES)
+    registry.authorize = lambda request: Answer(401, {"WWW-Authenticate": challenge})
+    refused(bring, Unsupported, "Basic", challenge.partition(" ")[0].lower())
 
 
 def test_without_the_switch_a_registry_must_speak_tls(registry, pull, tmp_path):
@@ -827,7 +956,7 @@ def test_without_the_switch_a_registry_must_speak_tls(registry, pull, tmp_path):
 
 def test_resolving_tells_the_pin_and_moves_nothing(registry, new_session, tmp_path):
     pin = registry.put_files(FILES)["digest"]
-    found = find(Request(registry.uri(), tmp_path), new_session(variables=INSECURE))
+    found = find(Asked(registry.uri(), tmp_path), new_session(variables=INSECURE))
     assert found.listed.resolved == registry.uri(pin)
     assert [str(file.declared[0]) for file in found.listed.files] == [digest_of(data) for data in FILES.values()]
     assert MANIFEST in registry.server.requests[-2].headers["accept"]

@@ -19,6 +19,8 @@ def sentence(event: events.Event) -> str:
             return f"registry {event.registry} is not available, asking the next one: {event.why}"
         case events.Listed():
             return f"{event.uri}: {count(event.files, 'file')}, {size(event.size_bytes)}"
+        case events.OfAnotherMachine():
+            return f"warning: {event.uri} has no image for {event.wanted}, only for {event.platform}: taking that"
         case events.AlreadyDelivered():
             return f"{event.destination} already holds it; nothing to do"
         case events.StraysRemoved():

@@ -6,8 +6,10 @@ https://distribution.github.io/distribution/spec/auth/token and …/oauth.  A re
 
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode, urlsplit
 
+from lading.challenges import Challenge, parse_challenges
 from lading.credentials import Secret, basic
 from lading.documents import read_json
 from lading.errors import NotAllowed, Unavailable, Unsupported
@@ -19,7 +21,6 @@ from lading.origin import Origin, split_url
 from lading.uri import printable, redact
 
 _LIMIT_BYTES = 256 * 1024
-_PARAMETER = re.compile(r'([a-z]+)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 
 
 class Authorization:
@@ -56,9 +57,7 @@ class Authorization:
         """What to raise after a 401 to ``shown``: ``Unavailable`` when another try has something else to show."""
         with self._lock:
             if shown is self._held:
-                # A token that was good has ended; any other that is refused would be refused again.
-                renewable = self._proven and self.login.registry_token is None
-                fresh = self._answer(head) if shown is None or renewable else None
+                fresh = self._next(shown, parse_challenges(head.get("www-authenticate")))
                 if fresh is None or fresh == shown:
                     return self.refusal(what, head.status)
                 self._held, self._proven = fresh, False
@@ -75,18 +74,29 @@ class Authorization:
             hint = "it does not exist, or needs a login, and none was found: KSERVE_OCI_DOCKER_CONFIG names a file with logins"
         return NotAllowed(f"{what} answered {status} ({self.login.kind})", hint=hint)
 
-    def _answer(self, head: Head) -> Secret | None:
-        """What a challenge (RFC 9110, 11.6.1) is answered with; None if there is nothing to answer."""
-        challenge = head.get("www-authenticate")
-        scheme = challenge.partition(" ")[0].lower()
+    def _next(self, shown: Secret | None, challenges: Sequence[Challenge]) -> Secret | None:
+        """What to show after ``shown`` was refused; None if there is nothing else."""
+        offered = {challenge.scheme: challenge.parameters for challenge in reversed(challenges)}
+        # A token that was good has ended; any other that is refused would be refused again.
+        if shown is None or (self._proven and self.login.registry_token is None):
+            return self._answer(offered)
+        return self._basic() if "basic" in offered else None
+
+    def _answer(self, offered: Mapping[str, Mapping[str, str]]) -> Secret | None:
+        """A token where one is given out, else Basic: of several challenges the client takes the best that it knows."""
         if not self.login.is_anonymous:
             # Also where it goes to a token service: the token for it would go here.
             self._refuse_in_clear(self._origin)
-        if scheme == "bearer":
-            return self._bearer(dict(_PARAMETER.findall(challenge)))
-        if scheme not in ("basic", ""):
-            raise Unsupported(f"{redact(self._base)} asks for an authorization that is neither Basic nor Bearer")
-        return self._basic() if scheme else None
+        bearer = offered.get("bearer")
+        # Without a realm, nobody says where tokens are given out.
+        if bearer is not None and ("realm" in bearer or "basic" not in offered):
+            return self._bearer(bearer)
+        if offered and "basic" not in offered:
+            raise Unsupported(
+                f"{redact(self._base)} asks for an authorization that is neither Basic nor Bearer: "
+                f"{printable(', '.join(offered))}"
+            )
+        return self._basic() if offered else None
 
     def _refuse_in_clear(self, origin: Origin) -> None:
         origin.refuse_in_clear(
@@ -98,7 +108,7 @@ class Authorization:
             return None
         return Secret(basic(self.login.username, self.login.password.reveal()))
 
-    def _bearer(self, challenge: dict[str, str]) -> Secret:
+    def _bearer(self, challenge: Mapping[str, str]) -> Secret:
         realm = challenge.get("realm", "")
         shown = redact(realm)
         try:

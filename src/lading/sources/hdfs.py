@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
+from lading.challenges import parse_challenges
 from lading.documents import read_json
 from lading.errors import (
     IntegrityError,
@@ -294,7 +295,8 @@ class HdfsSource:
             raise kind(f"{what} does not exist" if kind is NotFound else f"{what}: {name} ({head.status})", hint=hint)
         if name and head.status == 403:
             raise Unavailable(f"{what}: {printable(name)[:80]} ({head.status})")
-        if head.status == 401 and "negotiate" in head.get("www-authenticate").lower() and not self._kerberos:
+        offered = {challenge.scheme for challenge in parse_challenges(head.get("www-authenticate"))}
+        if head.status == 401 and "negotiate" in offered and not self._kerberos:
             raise NotAllowed(
                 f"{what}: the cluster requires Kerberos (401)",
                 hint="set KERBEROS_PRINCIPAL and KERBEROS_KEYTAB, or HDFS_DELEGATION_TOKEN",

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.events import OfAnotherMachine
 from lading.http_client import Answer, HttpClient, status_error
 from lading.manifest import Digest, File, Layer, Manifest
 from lading.near import near_hint
@@ -35,6 +36,9 @@ _TAGS_LIMIT_BYTES = 1 << 20
 _NO_HEAD = (405, 501)
 _MOST_INDEXES = 3
 _MOST_LAYERS = 10_000
+_MOST_NAMED = 5
+# Nothing, a token, a password.
+_MOST_LOGINS = 3
 _IMAGE_FOLDER = "models"
 _DOCKER_HUB_HOST = "registry-1.docker.io"
 
@@ -65,6 +69,7 @@ _MODEL_TAR = re.compile(r"application/vnd\.(?:cncf\.model|cnai\.model|kitops|doc
 # The type that oras (Python) gives to folders; to files it gives that of a tar without compression.
 _FOLDERS = ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar+zstd")
 _EMPTY = "application/vnd.oci.empty.v1+json"
+_UNKNOWN = "unknown/unknown"
 _UNPACK = "io.deis.oras.content.unpack"
 _NAMES = ("org.cncf.model.filepath", "org.cnai.model.filepath", "org.opencontainers.image.title")
 # What Docker Model Runner calls the layers that its first format leaves without a name.
@@ -194,22 +199,36 @@ class OciSource:
         return digest, manifest
 
     def _for_this_machine(self, entries: Iterable[Any]) -> Digest:
-        """The manifest of an index that is for this platform."""
+        """The image of an index for this platform, or for none; else the only one there is: models fit any machine."""
         wanted = f"linux/{_architecture()}"
-        platforms: dict[str, Digest] = {}
-        for entry in entries:
+        images = self._images(entries)
+        if wanted in images:
+            return images[wanted]
+        untied = {digest for name, digest in images.items() if "/" not in name}
+        found = untied or set(images.values())
+        if len(found) != 1:
+            some = [f"{printable(name)} is @{digest}" for name, digest in images.items()][:_MOST_NAMED]
+            raise NotFound(
+                f"{self._shown} has no image for {wanted}",
+                hint=f"write the digest of one behind the name: {', '.join(some)}" if some else "it has none at all",
+            )
+        if not untied:
+            self._http.retry.listener(OfAnotherMachine(self._shown, printable(min(images)), wanted))
+        return found.pop()
+
+    def _images(self, entries: Iterable[Any]) -> dict[str, Digest]:
+        """The first image of an index for each platform, or "entry 2" for one that is for none.
+
+        Variants of a processor differ in programs, not in models.
+        """
+        images: dict[str, Digest] = {}
+        for number, entry in enumerate(entries, 1):
             descriptor = _descriptor(entry, self._shown)
-            if descriptor.annotations.get("vnd.docker.reference.type"):
-                # What BuildKit attests about an image, and no image.
-                continue
-            platforms.setdefault(_platform(entry), descriptor.digest)
-        if wanted in platforms:
-            return platforms[wanted]
-        if list(platforms) == [""]:
-            # An index of one artifact: that is for any machine.
-            return platforms[""]
-        named = ", ".join(sorted(printable(platform) or "one without a platform" for platform in platforms)[:10])
-        raise NotFound(f"{self._shown} has no image for {wanted}", hint=f"it has {named or 'none at all'}")
+            # What BuildKit attests about an image is no image.
+            if not descriptor.annotations.get("vnd.docker.reference.type"):
+                images.setdefault(_platform(entry) or f"entry {number}", descriptor.digest)
+        # Nor is what other tools mark in this way alone.
+        return {name: digest for name, digest in images.items() if name != _UNKNOWN} or images
 
     def _files(self, manifest: Mapping[str, Any]) -> Sequence[File]:
         layers = manifest.get("layers")
@@ -271,7 +290,7 @@ class OciSource:
     def _open(self, path: str, headers: Sequence[tuple[str, str]], what: str, *, method: str = "GET") -> Answer:
         """One authorized request for something of the repository."""
         base, authorization = self._connection()
-        while True:
+        for _ in range(_MOST_LOGINS):
             shown = authorization.get()
             sent = [*headers, ("Authorization", shown.reveal())] if shown else headers
             try:
@@ -292,8 +311,9 @@ class OciSource:
                 return answer
             with answer:
                 refusal = authorization.refused(shown, answer.head, what)
-            if shown is not None or isinstance(refusal, NotAllowed):
-                raise refusal
+            if isinstance(refusal, NotAllowed):
+                break
+        raise refusal
 
     def _connection(self) -> tuple[str, Authorization]:
         if self._connected is None:
