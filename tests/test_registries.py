@@ -199,6 +199,8 @@ def test_the_newest_version_is_the_last_one_written_and_not_the_greatest_name(
         ("models: {m: {versions: {v: {state: live}}}}", "has no uri"),
         ("models: {m: {versions: {v: {uri: 5}}}}", "has no uri"),
         ("models: {m: {versions: {v: {uri: 'model-registry://m/w'}}}}", "another registry name"),
+        ("models: {m: {versions: {v: {uri: 'models:/m/w'}}}}", "another registry name"),
+        ("models: {m: {versions: {v: {uri: 'mlflow://m/w'}}}}", "another registry name"),
         ("models: {m: {versions: {v: models/v1}}}", "is not a mapping"),
         ("models: {m: {versions: [v1]}}", "is not a mapping"),
         ("models: [m]", "is not a mapping"),
@@ -241,6 +243,23 @@ def test_a_wrong_catalog_is_refused_and_nothing_is_delivered(
     assert f"catalog {tmp_path}/catalog.yaml: " in str(caught.value) or "given twice" in says
     assert says in f"{caught.value} {caught.value.hint}"
     assert not (tmp_path / "dest").exists()
+
+
+@pytest.mark.parametrize(
+    "uri", ["s33://b/m", "ftp://u:se-cret@h/m", "runs:/a/b", "pvc://claim/m", "gss://b", "S3A3://b"]
+)
+def test_a_uri_of_a_registry_that_nothing_reads_is_told_as_its_entry(catalog: Callable[[str], Pull], uri: str) -> None:
+    with pytest.raises(Unsupported) as caught:
+        catalog(f"models: {{my m: {{versions: {{'1': {{uri: '{uri}'}}}}}}}}")("model-registry://my%20m")
+    assert caught.value.message.startswith("registry catalog, version '1' of 'my m': lading does not read ")
+    # How a URI should be written is no advice for whoever wrote none.
+    assert caught.value.hint.startswith("change it in that registry")
+    assert "se-cret" not in caught.value.message
+
+
+def test_a_uri_of_a_registry_that_is_wrong_is_told_as_its_entry(catalog: Callable[[str], Pull]) -> None:
+    with pytest.raises(UsageError, match="^registry catalog, version 'v' of 'm': s3:///m is not an S3 URI"):
+        catalog("models: {m: {versions: {v: {uri: 's3:///m'}}}}")("model-registry://m")
 
 
 @pytest.mark.parametrize("text", ["", "models:", "models: {}"])

@@ -11,7 +11,7 @@ from lading.events import PassedOver
 from lading.finding import Request as Wanted
 from lading.finding import find
 from lading.manifest import Digest
-from lading.registries import Deployment, explain, open_registry, resolve
+from lading.registries import Deployment, NoSuchModel, explain, open_registry, resolve
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry
 from lading.uri import ModelURI
@@ -227,11 +227,124 @@ def test_a_folder_of_this_machine_is_read_only_if_the_entry_names_it(mlflow, ask
     assert ask("mlflow://here", folders=[str(tmp_path)]).uri.path == f"{tmp_path}/mlruns/1"
 
 
-@pytest.mark.parametrize("location", ["models:/iris/1", "models:/m-0001", "model-registry://iris"])
+@pytest.mark.parametrize("location", ["mlflow://iris/1", "model-registry://iris"])
 def test_a_location_that_is_another_name_is_refused(mlflow, ask, location):
     mlflow.add("there", {}, location=location)
     with pytest.raises(Unsupported, match="another registry name"):
         ask("mlflow://there")
+
+
+@pytest.fixture
+def run(mlflow):
+    """The run "abc", with two logged models and a folder of artifacts, and the run "old" of before there were such models."""
+    mlflow.runs |= {"abc": "mlflow-artifacts:/1/abc/artifacts", "old": "s3://bucket/1/old/artifacts?region=x"}
+    mlflow.put("1/abc/artifacts/plain/MLmodel", b"flavors: {}")
+    mlflow.put("1/abc/artifacts/both/more.txt", b"more")
+    for model_id, run_id, name in (("m-77", "old", "model"), ("m-78", "abc", "model"), ("m-79", "abc", "both")):
+        mlflow.logged[model_id] = (f"mlflow-artifacts:/1/models/{model_id}/artifacts", "LOGGED_MODEL_READY")
+        mlflow.logged_by[model_id] = (run_id, name)
+    return mlflow
+
+
+# What a version is said to be, and where it is.
+FOLLOWED = {
+    "runs:/abc/plain": "/1/abc/artifacts/plain",
+    "RUNS:/abc/plain/": "/1/abc/artifacts/plain",
+    "runs:///abc/plain": "/1/abc/artifacts/plain",
+    "runs:/abc/deep/er/a b+c": "/1/abc/artifacts/deep/er/a b+c",
+    "runs:/abc": "/1/abc/artifacts",
+    "runs:/abc/it's.here": "/1/abc/artifacts/it's.here",
+    "runs:/abc/model": "/1/models/m-78/artifacts",
+    "runs:/abc/model/code/deep": "/1/models/m-78/artifacts/code/deep",
+    "models:/m-78": "/1/models/m-78/artifacts",
+    "models:/iris/2": "IRIS2",
+    "models:/iris@champion": "IRIS1",
+    "models:/iris/latest": "IRIS3",
+    "models:/of-a-run/1": "/1/abc/artifacts/plain",
+}
+
+
+@pytest.mark.parametrize(("location", "path"), FOLLOWED.items())
+@pytest.mark.parametrize("asked", ["models:/there/1", "models:/there/latest", "models:/there@champion"])
+def test_a_version_that_is_said_to_be_a_run_or_another_is_followed(run, ask, location, path, asked):
+    run.add("of-a-run", {}, location="runs:/abc/plain")
+    run.add("there", {}, location=location)
+    run.aliases["there"] = {"champion": 1}
+    found = ask(asked)
+    if path.startswith("IRIS"):
+        path = "/" + run.path(run.models["iris"][int(path[4:])])
+    assert (found.model, found.version, found.uri.scheme, found.uri.path) == ("there", "1", "mlflow-artifacts", path)
+    assert found.variables == {"LADING_REGISTRY": "prod"}
+
+
+def test_a_server_before_version_3_has_only_artifacts(run, ask):
+    run.logs_models = False
+    run.add("there", {}, location="runs:/abc/model")
+    assert ask("mlflow://there").uri.path == "/1/abc/artifacts/model"
+
+
+def test_where_a_run_keeps_its_artifacts_counts(run, ask):
+    run.add("there", {}, location="runs:/old/deep/model")
+    assert str(ask("mlflow://there").uri) == "s3://bucket/1/old/artifacts/deep/model?region=x"
+
+
+def test_a_logged_model_is_looked_for_on_every_page(run, ask):
+    for number in range(5):
+        run.logged[f"m-9{number}"] = ("mlflow-artifacts:/1/other", "LOGGED_MODEL_READY")
+        run.logged_by[f"m-9{number}"] = ("other", "model")
+    run.page_versions = 2
+    run.add("there", {}, location="runs:/abc/model")
+    assert ask("mlflow://there").uri.path == "/1/models/m-78/artifacts"
+
+
+@pytest.mark.parametrize(
+    ("location", "kind", "says"),
+    [
+        ("runs:/gone/model", NotFound, "the run 'gone'"),
+        ("runs:/", Unsupported, "the run ''"),
+        ("runs:/abc/both", Unsupported, "both artifacts and the logged model m-79"),
+        ("runs:/empty/x", NotFound, "the run 'empty' has no artifacts"),
+        ("runs:/pending/pending", NotFound, "is not ready"),
+        ("runs://profile@databricks/abc/model", Unsupported, "no name to another server"),
+        ("models://other/iris/1", Unsupported, "no name to another server"),
+        ("models:/m-none", NotFound, "does not have the logged model 'm-none'"),
+        ("models:/irsi/1", NotFound, "has no model 'irsi'"),
+        ("models:/iris/9", NotFound, "has no version '9'"),
+        ("models:/iris", Unsupported, "names no version"),
+        ("models:/there/1", Unsupported, "from name to name without end"),
+        ("runs:/local/model", NotAllowed, "of this machine"),
+    ],
+)
+def test_a_version_that_leads_nowhere_is_told_by_its_own_name(run, entry, new_session, location, kind, says):
+    run.runs |= {"empty": "", "local": "/var/run/secrets", "pending": "s3://bucket/x"}
+    run.logged["m-80"] = ("s3://bucket/y", "LOGGED_MODEL_PENDING")
+    run.logged_by["m-80"] = ("pending", "pending")
+    run.add("there", {}, location=location)
+    # Nobody else is asked: this registry has the model.
+    session = new_session(registries=(entry(), RegistryEntry("other", "mlflow", {"url": "http://127.0.0.1:1"})))
+    with pytest.raises(kind, match=says) as caught:
+        resolve(ModelURI.parse("models:/there/1"), session.settings, session.http)
+    assert "version 1 of 'there'" in caught.value.message
+    assert not isinstance(caught.value, NoSuchModel)
+
+
+def test_runs_and_logged_models_are_asked_of_the_tracking_server(run, entry, new_session):
+    with FaultyServer() as server:
+        registry = FakeMlflow(server)
+        registry.add("there", {}, location="runs:/abc/model")
+        registry.add("there", {}, location="models:/m-78")
+        entries = (RegistryEntry("prod", "mlflow", {"url": server.url, "artifacts_url": run.url}),)
+        session = new_session(registries=entries)
+        for name in ("models:/there/1", "models:/there/2", "models:/m-78"):
+            found = resolve(ModelURI.parse(name), session.settings, session.http)
+            assert str(found.uri) == f"mlflow-artifacts://{run.url.removeprefix('http://')}/1/models/m-78/artifacts"
+
+
+def test_a_version_of_a_run_is_delivered(run, entry, pull, tmp_path):
+    run.add("there", {}, location="runs:/abc/plain")
+    manifest = pull("models:/there/1", tmp_path / "model", registries=(entry(),))
+    assert read_tree(tmp_path / "model").keys() == {"MLmodel", "registered_model_meta"}
+    assert manifest.version == "1"
 
 
 def test_a_version_without_artifacts_has_none(mlflow, ask):

@@ -4,15 +4,15 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # One without an end goes on to the header's: looked for again from each quote, that would take for ever.
 _QUOTED = r'"((?:[^"\\]|\\.)*)(?:"|\\?\Z)'
 # Up to the next comma that stands in no quotes.
 _ELEMENT = re.compile(rf"(?:{_QUOTED}|[^,])+", re.DOTALL)
 # A word that no "=" follows: a parameter's name, and a token68 behind its scheme, are none.
-_SCHEME = re.compile(rf"({_TOKEN})(?:\s+(?!=)|$)")
+_SCHEME = re.compile(rf"({_WORD})(?:\s+(?!=)|$)")
 # A value without quotes may also be a URL: no token, and written.
-_PARAMETER = re.compile(rf"(?<!\S)({_TOKEN})\s*=\s*(?:{_QUOTED}|([^\s,=\"][^\s,]*))", re.DOTALL)
+_PARAMETER = re.compile(rf"(?<!\S)({_WORD})\s*=\s*(?:{_QUOTED}|([^\s,=\"][^\s,]*))", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 

@@ -18,7 +18,8 @@ from lading.registries.reference import exact_reference
 from lading.retry import Clock, Retry, SystemClock
 from lading.settings import Settings
 from lading.settings.confidential import read_confidential
-from lading.sources import FindsPin, Pins, Source, open_source
+from lading.settings.section import errors_name
+from lading.sources import FindsPin, Pins, Source, open_source, refuse_unknown
 from lading.transfer.governor import bounds
 from lading.uri import ModelURI, printable
 
@@ -214,9 +215,13 @@ def _described(listed: Manifest, question: Question, resolution: Resolution, set
 
 def _open(request: Request, resolution: Resolution, session: Session) -> Source:
     settings = session.settings._replace(scratch=str(request.destination))
-    if resolution.registry:
-        settings = settings.for_registry(resolution.variables)
-    return open_source(resolution.uri, settings, session.http)
+    if not resolution.registry:
+        return open_source(resolution.uri, settings, session.http)
+    version = f"version {resolution.version!r} of " if resolution.version else ""
+    with errors_name(f"registry {resolution.registry}, {version}{resolution.model!r}"):
+        # Whoever asks for a name did not write the URI behind it.
+        refuse_unknown(resolution.uri, hint="change it in that registry; docs/sources.md lists what lading reads")
+        return open_source(resolution.uri, settings.for_registry(resolution.variables), session.http)
 
 
 def _as_archive(listed: Manifest) -> Manifest:

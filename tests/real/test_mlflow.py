@@ -12,6 +12,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from functools import reduce
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request as HttpRequest
@@ -19,7 +20,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from lading.errors import NotAllowed, NotFound, UsageError
+from lading.errors import NotAllowed, NotFound, Unsupported, UsageError
 from lading.events import AlreadyDelivered, Recorded
 from lading.settings import Limits, Network, Settings
 from lading.settings.registries import RegistryEntry
@@ -166,6 +167,28 @@ def test_the_folder_is_the_one_that_mlflows_client_downloads(servers, bring, tmp
     assert {path: data for path, data in read_tree(tmp_path / "theirs2").items() if path in FILES} == FILES
 
 
+def test_a_version_of_a_run_is_the_folder_that_mlflows_client_downloads(servers, bring, tmp_path):
+    run_id = servers["ids"][-2]
+    uris = ["models:/by-run/1", "models:/by-run/4", "models:/by-run/latest", f"runs:/{run_id}/model"]
+    pairs = [part for number, uri in enumerate(uris) for part in (uri, str(tmp_path / f"theirs{number}"))]
+    *same, logged = [read_tree(Path(place)) for place in mlflow_client(servers["disk"], "download", *pairs)]
+    for uri, theirs in zip(uris, same, strict=False):
+        bring(uri)
+        assert read_tree(tmp_path / "model") == theirs, uri
+    # Asked for such a version, their client puts the model into a folder "model", where none of its flavors finds it.
+    for uri in ("models:/by-run/2", "models:/by-run@champion"):
+        bring(uri)
+        ours = read_tree(tmp_path / "model")
+        assert ours.pop("registered_model_meta")
+        assert ours == logged, uri
+
+
+def test_a_run_with_both_kinds_of_a_folder_is_refused(bring, tmp_path):
+    with pytest.raises(Unsupported, match="both artifacts and the logged model"):
+        bring("models:/by-run/3")
+    assert not (tmp_path / "model").exists()
+
+
 def test_what_is_there_is_not_fetched_again(bring, events):
     bring("mlflow://plain")
     bring("mlflow://plain")
@@ -263,9 +286,11 @@ def shape(value: object) -> object:
     return type(value).__name__
 
 
-def answered(url: str, target: str, method: str = "GET", **headers: str) -> tuple[int, object, dict[str, str]]:
+def answered(
+    url: str, target: str, method: str = "GET", body: bytes | None = None, **headers: str
+) -> tuple[int, object, dict[str, str]]:
     """Status, shape of the JSON and the headers that matter, without what changes from file to file."""
-    request = HttpRequest(url + target, headers=headers, method=method)
+    request = HttpRequest(url + target, body, headers, method=method)
     with ExitStack() as stack:
         try:
             answer = stack.enter_context(urlopen(request))
@@ -289,6 +314,9 @@ def test_the_fake_answers_as_the_server_does(servers, tmp_path):
         fake.aliases["iris"] = {"champion": 1}
         fake.model_tags["iris"] = {"owner": "me"}
         fake.logged["m-1"] = (fake.models["iris"][1].location, "LOGGED_MODEL_READY")
+        fake.runs["run"] = "mlflow-artifacts:/1/run/artifacts"
+        fake.put("1/run/artifacts/deep/some files/x", b"x")
+        run_id = servers["ids"][-2]
         there = {}
         for url in (real, fake.url):
             with urlopen(f"{url}{API}/model-versions/get-download-uri?name=iris&version=1") as answer:
@@ -307,6 +335,11 @@ def test_the_fake_answers_as_the_server_does(servers, tmp_path):
             f"{API}/model-versions/search?filter=name%3D'none'&order_by=version_number%20DESC&max_results=2",
             f"{API}/logged-models/ID",
             f"{API}/logged-models/m-none",
+            f"{API}/runs/get?run_id=RUN",
+            f"{API}/runs/get?run_id=none",
+            f"{API}/runs/get?run_id=",
+            f"{API}/artifacts/list?run_id=RUN&path=model",
+            f"{API}/artifacts/list?run_id=RUN&path=deep",
             f"{API}/nothing",
             f"{PROXY}?path=ROOT",
             f"{PROXY}?path=ROOT/nothing",
@@ -317,10 +350,14 @@ def test_the_fake_answers_as_the_server_does(servers, tmp_path):
             SERVER_INFO,
         ]:
             found = [
-                answered(url, target.replace("ROOT", there[url]).replace("ID", model_id))
-                for url, model_id in ((real, servers["ids"][0]), (fake.url, "m-1"))
+                answered(url, target.replace("ROOT", there[url]).replace("ID", model_id).replace("RUN", run))
+                for url, model_id, run in ((real, servers["ids"][0], run_id), (fake.url, "m-1", "run"))
             ]
             assert found[0] == found[1], target
+        for name, experiments in (("model", ["1"]), ("none", ["1"]), ("model", ["77"])):
+            asked = json.dumps({"experiment_ids": experiments, "filter": f"name = '{name}'"}).encode()
+            target, kind = f"{API}/logged-models/search", {"Content-Type": "application/json"}
+            assert answered(real, target, "POST", asked, **kind) == answered(fake.url, target, "POST", asked, **kind)
         for headers in ({"Range": "bytes=0-0"}, {"Range": "bytes=900000-"}, {"Range": "bytes=0-0", "If-Match": '"x"'}):
             found = [answered(url, f"{PROXY}/{there[url]}/MLmodel", **headers) for url in (real, fake.url)]
             assert found[0][0] == found[1][0], headers

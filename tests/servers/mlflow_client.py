@@ -2,13 +2,12 @@
 
 mlflow_client.py fill FOLDER                  register models at MLFLOW_TRACKING_URI; prints the ids of some
 mlflow_client.py plain FOLDER NAME PASSWORD   only the simplest of them, and a user who may read nothing
-mlflow_client.py download URI FOLDER …        what the client itself downloads
+mlflow_client.py download URI FOLDER …        what the client itself downloads; prints where it then is
 """
 
 import json
 import logging
 import sys
-from pathlib import Path
 
 import mlflow
 from mlflow.artifacts import download_artifacts
@@ -44,7 +43,28 @@ def fill(folder: str) -> None:
     for version, stage in (("1", "Production"), ("2", "Staging"), ("4", "Archived")):
         client.transition_model_version_stage("iris", version, stage)
     client.delete_model_version("iris", "5")
-    print(json.dumps(ids))
+    print(json.dumps([*ids, *register_runs(folder)]))
+
+
+def register_runs(folder: str) -> list[str]:
+    """The model by-run, whose versions are said to be at runs:/…; the ids of the run and of its logged model.
+
+    1 is a folder of artifacts, 2 a logged model, 3 a folder of either kind, 4 version 1, and 5 the logged model.
+    """
+    client = mlflow.MlflowClient()
+    with mlflow.start_run() as run:
+        mlflow.log_artifacts(folder, "deep/some files")
+        info = mlflow.pyfunc.log_model(name="model", python_model=Echo(), pip_requirements=["mlflow"])
+        mlflow.pyfunc.log_model(name="both", python_model=Echo(), pip_requirements=["mlflow"])
+        mlflow.log_text("more", "both/more.txt")
+    client.create_registered_model("by-run")
+    run_id = run.info.run_id
+    for path in ("deep/some files", "model", "both"):
+        client.create_model_version("by-run", f"runs:/{run_id}/{path}", run_id)
+    client.create_model_version("by-run", "models:/by-run/1")
+    client.create_model_version("by-run", f"models:/{info.model_id}", model_id=info.model_id)
+    client.set_registered_model_alias("by-run", "champion", "2")
+    return [run_id, info.model_id]
 
 
 def register_plain(folder: str) -> None:
@@ -62,8 +82,12 @@ def plain(folder: str, name: str, password: str) -> None:
 
 
 def download(*pairs: str) -> None:
-    for uri, folder in zip(pairs[::2], pairs[1::2], strict=True):
-        download_artifacts(uri, dst_path=str(Path(folder).absolute()))
+    """Prints where each model is."""
+    print(
+        json.dumps(
+            [download_artifacts(uri, dst_path=folder) for uri, folder in zip(pairs[::2], pairs[1::2], strict=True)]
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from lading.http_client import HttpClient, status_error
 from lading.manifest import STRONG, Digest, why_unsafe
 from lading.near import did_you_mean, known_hint, near_hint
 from lading.registries import NoSuchModel, Resolution
-from lading.registries.reference import SCHEME, Reference
+from lading.registries.reference import SCHEME, SCHEMES, Reference
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry, check_entry
 from lading.settings.section import errors_name, refuse_unknown
@@ -244,7 +244,7 @@ class _Model(NamedTuple):
             raise self.wrong(f"{where} has no uri", "write uri: s3://bucket/model, or a path from this file's folder")
         with errors_name(f"catalog {self.shown}: {where}"):
             uri = ModelURI.parse(text)
-        if uri.scheme.lower() == SCHEME:
+        if uri.scheme.lower() in SCHEMES:
             raise self.wrong(f"{where} leads to another registry name")
         if self.folder is None and uri.scheme.lower() in ("", "file"):
             raise self.wrong(f"{where} leads to a file of this machine, which a catalog from elsewhere does not choose")

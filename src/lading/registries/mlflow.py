@@ -2,17 +2,17 @@
 
 https://mlflow.org/docs/latest/rest-api.html.  Options of an entry, beside those of every server:
 
-    artifacts_url: https://tracking.example.com   # the server whose proxy has the artifacts, if it is another one
+    artifacts_url: https://tracking.example.com   # the server that has runs and artifacts, if it is another one
     workspace: team-a                             # or {file: …}: sent as X-MLFLOW-WORKSPACE
 
-Where a version's files are is asked by ``get-download-uri``: its ``source`` is what somebody wrote down.
+Where a version's files are is asked by ``get-download-uri``: its ``source`` is what somebody wrote down.  The answer may
+be a name itself, ``runs:/RUN/PATH`` or ``models:/…``, which leads on as it does for MLflow's own client.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
-from urllib.parse import quote
 
 from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.http_client import HttpClient
@@ -23,8 +23,9 @@ from lading.origin import split_url
 from lading.paging import Listing, Page
 from lading.registries import Deployment, NoSuchModel, Resolution
 from lading.registries.digests import recorded_digests
-from lading.registries.reference import Reference
+from lading.registries.reference import Reference, parse_reference
 from lading.registries.service import Service
+from lading.registries.tracking import API, Tracking, artifact_uri, items, part, unready, wrong_form
 from lading.settings import Settings
 from lading.settings.registries import RegistryEntry, check_entry
 from lading.settings.storage import read_value
@@ -33,17 +34,20 @@ from lading.uri import ModelURI, printable
 # Which registry a source should ask for artifacts; a host may be that of several, one for each workspace.
 REGISTRY_VARIABLE = "LADING_REGISTRY"
 ARTIFACTS_SCHEME = "mlflow-artifacts"
-_API = "/api/2.0/mlflow"
+_RUNS = "runs"
+# What a version may be said to be, that is no place yet.
+_NAMES = (_RUNS, "models")
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 # What a server's security middleware says to a Host header that is not in its list (mlflow.server.security_utils).
 _WRONG_HOST = b"Invalid Host header"
 # The stages a version can be in, deprecated and still in use.
 _STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "Archived")}
 _LATEST = "latest"
-_READY = ("READY", "LOGGED_MODEL_READY")
 _PAGE_VERSIONS = 200
 _MOST_VERSIONS = 20_000
 _MOST_SHOWN = 20
+# A version that was made of another one, which was made of a run: more is a circle.
+_MOST_STEPS = 4
 # A version's number in its database is of 32 bits in some of them.
 _MOST_DIGITS = 9
 _NUMBER = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
@@ -87,6 +91,8 @@ class MlflowRegistry:
     def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
         self._server = MlflowServer(entry, settings, http)
+        split = bool(entry.options.get("artifacts_url"))
+        self._tracking = Tracking(MlflowServer(entry, settings, http, artifacts=True) if split else self._server)
         self._artifacts = split_url(artifacts_url(entry))[0].authority
         self._s3_endpoint = settings.variables.get("MLFLOW_S3_ENDPOINT_URL", "")
 
@@ -124,22 +130,22 @@ class MlflowRegistry:
             "key": f"{_DELIVERED_TAG}{deployment.environment}.{deployment.service}",
             "value": f"{deployment.digest}, {deployment.files} files, {deployment.size_bytes} bytes",
         }
-        self._server.call("POST", f"{_API}/model-versions/set-tag", document=tag, what="the tag of a delivery")
+        self._server.call("POST", f"{API}/model-versions/set-tag", document=tag, what="the tag of a delivery")
 
     def _model(self, name: str) -> dict[str, Any]:
         what = f"model {printable(name)!r}"
         try:
-            answer = self._server.get(f"{_API}/registered-models/get", {"name": name}, what=what)
+            answer = self._server.get(f"{API}/registered-models/get", {"name": name}, what=what)
         except NotFound as error:
             raise NoSuchModel(
                 f"registry {printable(self.name)} has no {what}", hint=near_hint(name, self._names())
             ) from error
-        return self._part(answer, "registered_model", what)
+        return part(answer, "registered_model", what, self._server)
 
     def _names(self) -> list[str]:
         """Some names of models, for a hint."""
         try:
-            answer = self._server.get(f"{_API}/registered-models/search", {"max_results": "100"}, what="the models")
+            answer = self._server.get(f"{API}/registered-models/search", {"max_results": "100"}, what="the models")
             return [str(model["name"]) for model in answer["registered_models"]]
         except (LadingError, KeyError, TypeError):
             return []
@@ -163,15 +169,15 @@ class MlflowRegistry:
             if not _NUMBER.fullmatch(wanted):
                 raise NotFound(wanted)
             answer = self._server.get(
-                f"{_API}/model-versions/get", {"name": name, "version": str(int(wanted))}, what=what
+                f"{API}/model-versions/get", {"name": name, "version": str(int(wanted))}, what=what
             )
         except NotFound as error:
             raise NotFound(
                 f"model {printable(name)!r} has no version {printable(wanted)!r}",
                 hint=near_hint(wanted, self._numbers(name)),
             ) from error
-        version = self._part(answer, "model_version", what)
-        if why := _unready(version):
+        version = part(answer, "model_version", what, self._server)
+        if why := unready(version):
             raise NotFound(f"{what} {why}", hint="ask again when it is ready, or for another version")
         return version, ()
 
@@ -184,7 +190,7 @@ class MlflowRegistry:
         for version in self._versions(name):
             found = str(version.get("current_stage") or "None")
             out = found == "Archived" if not stage else found != stage
-            why = _unready(version) or (f"is in the stage {printable(found)}" if out else "")
+            why = unready(version) or (f"is in the stage {printable(found)}" if out else "")
             if not why:
                 return version, passed_over
             if len(passed_over) < _MOST_SHOWN:
@@ -209,13 +215,13 @@ class MlflowRegistry:
 
         def page(token: str) -> Page[dict[str, Any]]:
             answer = self._server.get(
-                f"{_API}/model-versions/search", query | ({"page_token": token} if token else {}), what=what
+                f"{API}/model-versions/search", query | ({"page_token": token} if token else {}), what=what
             )
-            versions = self._items(answer, "model_versions", what)
+            versions = items(answer, "model_versions", what, self._server)
             # What is empty is left out.
             following = answer.get("next_page_token", "")
             if not isinstance(following, str):
-                raise self._wrong(what)
+                raise wrong_form(what, self._server)
             return Page(versions, following)
 
         listing = Listing[dict[str, Any]](what, _MOST_VERSIONS, lambda version: str(version.get("version", "")))
@@ -223,7 +229,7 @@ class MlflowRegistry:
         for version in chain.from_iterable(listing.pages(page)):
             number = version.get("version")
             if version.get("name") != name or not isinstance(number, str) or not _NUMBER.fullmatch(number):
-                raise self._wrong(what)
+                raise wrong_form(what, self._server)
             if int(number) >= before:
                 raise listing.contradiction("is not from the newest to the oldest")
             before = int(number)
@@ -240,30 +246,53 @@ class MlflowRegistry:
         what = f"version {number} of {printable(name)!r}"
         try:
             answer = self._server.get(
-                f"{_API}/model-versions/get-download-uri", {"name": name, "version": number}, what=what
+                f"{API}/model-versions/get-download-uri", {"name": name, "version": number}, what=what
             )
         except NotFound as error:
             raise NotFound(f"{what} was deleted while it was looked up", hint="run again") from error
-        return _location(answer, what)
+        return artifact_uri(answer, what)
+
+    def _followed(self, location: str, where: str) -> ModelURI:
+        """``location``, or where the run, logged model or version is that it names."""
+        for _ in range(_MOST_STEPS):
+            uri = ModelURI.parse(location)
+            if uri.scheme.lower() not in _NAMES:
+                return self._server.place(location, where)
+            try:
+                location = self._named(uri)
+            except (NotFound, UsageError, Unsupported) as error:
+                # Whoever asks wrote none of it, and the model that they named is there.
+                kind = NotFound if isinstance(error, NotFound) else Unsupported
+                hint = f"look at that version in registry {printable(self.name)}"
+                raise kind(f"{where} is said to be {printable(uri.redacted())}: {error.message}", hint=hint) from error
+        raise Unsupported(f"{where} leads from name to name without end")
+
+    def _named(self, uri: ModelURI) -> str:
+        """Where the run, logged model or version is that ``uri`` names."""
+        if uri.authority:
+            raise Unsupported("lading follows no name to another server, such as that of Databricks")
+        if uri.scheme.lower() == _RUNS:
+            run_id, _, path = uri.path.lstrip("/").partition("/")
+            return self._tracking.place(run_id, path.strip("/"))
+        _, reference = parse_reference(uri, ())
+        if _is_logged(reference.model, reference.version):
+            what = _logged(reference.model)
+            return artifact_uri(self._tracking.logged_model(reference.model, what), what)
+        version, _ = self._version(reference, self._model(reference.model))
+        return self._location(reference.model, str(version.get("version")))
 
     def _logged_model(self, model_id: str) -> Resolution:
         """A model as a run logged it, by its id; its files are what a version that was made of it has."""
-        what = f"the logged model {printable(model_id)!r}"
-        try:
-            answer = self._server.get(f"{_API}/logged-models/{quote(model_id, safe='')}", what=what)
-        except NotFound as error:
-            raise NoSuchModel(f"registry {printable(self.name)} does not have {what}") from error
-        info = self._part(self._part(answer, "model", what), "info", what)
-        if why := _unready(info):
-            raise NotFound(f"{what} {why}", hint="ask again when it is ready")
+        what = _logged(model_id)
+        info = self._tracking.logged_model(model_id, what)
         about = {"tags": _tags(info), **{key: info.get(key) for key in _OF_A_LOGGED_MODEL}}
-        return self._resolution(_location(info, what), model_id, model_id, _tags(info), about)
+        return self._resolution(artifact_uri(info, what), model_id, model_id, _tags(info), about)
 
     def _resolution(
         self, location: str, model: str, version: str, tags: Mapping[str, str], about: Mapping[str, Any]
     ) -> Resolution:
         where = f"version {version} of {printable(model)!r}"
-        uri, variables = self.reached(self._server.place(location, where))
+        uri, variables = self.reached(self._followed(location, where))
         return Resolution(
             uri=uri,
             registry=self.name,
@@ -285,50 +314,19 @@ class MlflowRegistry:
             return uri, {"AWS_ENDPOINT_URL": self._s3_endpoint}
         return uri, {}
 
-    def _part(self, answer: object, key: str, what: str) -> dict[str, Any]:
-        part = answer.get(key) if isinstance(answer, dict) else None
-        if not isinstance(part, dict):
-            raise self._wrong(what)
-        return part
-
-    def _items(self, answer: object, key: str, what: str) -> list[dict[str, Any]]:
-        """The objects of a list, which MLflow leaves out when it is empty."""
-        items = answer.get(key, []) if isinstance(answer, dict) else None
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise self._wrong(what)
-        return items
-
-    def _wrong(self, what: str) -> Unsupported:
-        return Unsupported(
-            f"{what} in registry {printable(self.name)}: the answer does not have MLflow's form",
-            hint="look at the url of this registry",
-        )
-
 
 def artifacts_url(entry: RegistryEntry) -> str:
     """The server whose proxy has the artifacts of this registry."""
     return str(entry.options.get("artifacts_url") or entry.options.get("url") or "")
 
 
+def _logged(model_id: str) -> str:
+    return f"the logged model {printable(model_id)!r}"
+
+
 def _is_logged(model: str, version: str) -> bool:
     """Whether this is a logged model, whose id stands for both: a version is a number, a stage or a word."""
     return model == version and model.startswith("m-")
-
-
-def _location(answer: object, what: str) -> str:
-    text = answer.get("artifact_uri") if isinstance(answer, dict) else None
-    if not isinstance(text, str) or not text:
-        raise NotFound(f"{what} has no artifacts")
-    return text
-
-
-def _unready(version: Mapping[str, Any]) -> str:
-    """Why a version or a logged model cannot be delivered, or ""."""
-    status, message = version.get("status") or "READY", version.get("status_message")
-    if status in _READY:
-        return ""
-    reason = f": {printable(str(message))[:200]}" if message else ""
-    return f"is not ready ({printable(str(status))}{reason})"
 
 
 def _tags(entity: Mapping[str, Any]) -> dict[str, str]:

@@ -152,11 +152,12 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
     return opener(uri, settings, http.reaching(settings.network))
 
 
-def refuse_unknown(uri: ModelURI) -> None:
-    """Raise ``Unsupported`` for a scheme that is not known."""
+def refuse_unknown(uri: ModelURI, *, hint: str = "") -> None:
+    """Raise ``Unsupported`` for a scheme that is not known; ``hint`` where its user did not write it."""
     if uri.scheme.lower() not in _SCHEMES.keys() | _SPELLINGS:
         raise Unsupported(
-            f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})", hint=_hint(uri.scheme)
+            f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})",
+            hint=hint or _hint(uri.scheme),
         )
 
 
