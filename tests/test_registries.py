@@ -181,6 +181,17 @@ def test_a_model_whose_versions_are_all_archived_has_no_newest(catalog: Callable
         catalog("models: {m: {versions: {v1: {uri: models/v1, state: archived}}}}")("model-registry://m")
 
 
+@pytest.mark.parametrize("name", ["iris", "org/my model", "100%41", "me@home", "größe?#"])
+def test_the_name_that_an_archived_version_leads_to_can_be_asked_for(
+    catalog: Callable[[str], Pull], tmp_path: Path, name: str
+) -> None:
+    versions = {"old": {"uri": "models/v1", "state": "archived"}, "1.0/b%20": {"uri": "models/v2"}}
+    pull = catalog(json.dumps({"models": {name: {"versions": versions}}}))
+    with pytest.raises(NotFound) as caught:
+        pull(f"model-registry://{quote(name, safe='')}/old")
+    assert pull(caught.value.hint.rpartition(" ")[2]).version == "1.0/b%20"
+
+
 def test_the_newest_version_is_the_last_one_written_and_not_the_greatest_name(
     catalog: Callable[[str], Pull], tmp_path: Path
 ) -> None:
@@ -258,7 +269,7 @@ def test_a_uri_of_a_registry_that_nothing_reads_is_told_as_its_entry(catalog: Ca
 
 
 def test_a_uri_of_a_registry_that_is_wrong_is_told_as_its_entry(catalog: Callable[[str], Pull]) -> None:
-    with pytest.raises(UsageError, match="^registry catalog, version 'v' of 'm': s3:///m is not an S3 URI"):
+    with pytest.raises(UsageError, match=r"^registry catalog, version 'v' of 'm': s3:///m is not an S3 URI"):
         catalog("models: {m: {versions: {v: {uri: 's3:///m'}}}}")("model-registry://m")
 
 

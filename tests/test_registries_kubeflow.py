@@ -2,9 +2,12 @@
 
 import json
 from base64 import b64encode
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
 
 from lading import registries
 from lading.errors import (
@@ -23,7 +26,16 @@ from lading.settings.credentials import CredentialRule
 from lading.settings.registries import RegistryEntry
 from lading.settings.variables import Variables
 from lading.uri import ModelURI
-from servers.fake_kubeflow import API, CATALOG_API, CATALOG_V1, V1, FakeKubeflow, text_properties, text_property
+from servers.fake_kubeflow import (
+    API,
+    CATALOG_API,
+    CATALOG_V1,
+    V1,
+    FakeKubeflow,
+    routed_to,
+    text_properties,
+    text_property,
+)
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, anything, redirect, reset, stall, status
 
 ZEROS = "0" * 64
@@ -791,6 +803,99 @@ def test_artifacts_of_a_catalog_without_names_are_told_by_their_uris(browse, kub
     kubeflow.publish("ibm", "two", *({"uri": f"oci://h/r:{tag}", "artifactType": "model-artifact"} for tag in "ab"))
     with pytest.raises(UsageError, match="2 model artifacts: oci://h/r:a, oci://h/r:b"):
         browse("two")
+
+
+# Pieces of names that a router or a proxy may take for something else.
+PIECES = [
+    "a",
+    "b",
+    "/",
+    "%41",
+    "%2F",
+    " ",
+    "ü",
+    "%",
+    "/artifacts",
+    "artifacts",
+    "/performance",
+    "?",
+    "#",
+    "~",
+    ".x",
+    "+",
+    ";",
+    "&",
+    "'*",
+    "模",
+]
+NAMES = (
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join).filter(lambda name: not name.startswith("/"))
+)
+
+
+def decoded_once(path):
+    """What a server makes of a path that decodes each of its parts once."""
+    parts = path.split("/sources/")[1].split("/")
+    return unquote(parts[0]), unquote(parts[2]), parts[3:] == ["artifacts"]
+
+
+@pytest.mark.parametrize("decodes", [routed_to, decoded_once], ids=["Kubeflow", "another"])
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("ibm", "100%41 grün"),
+        ("ibm", "org/artifacts"),
+        ("ibm", "artifacts"),
+        ("ibm", "artifacts/performance"),
+        ("ibm", ".."),
+        ("ibm", "org/models/artifacts/artifacts"),
+        ("ibm", "100%"),
+        ("ibm", "a%2Fb"),
+        ("my models", "org/large"),
+        ("grün 100%41", "org/large"),
+        ("a,b;c=d", "m7"),
+    ],
+)
+def test_a_name_of_a_catalog_is_read_by_its_server_as_it_is(browse, kubeflow, decodes, source, name):
+    kubeflow.routed = decodes
+    # What is found where a name is decoded once too often, or too seldom.
+    for near in {unquote(name), quote(name, safe=""), quote(name)} - {name}:
+        kubeflow.publish(source, near, {"artifactType": "model-artifact", "uri": "oci://h/wrong"})
+    kubeflow.publish(source, name, {"artifactType": "model-artifact", "uri": "oci://h/right"})
+    found = browse(quote(name, safe=""), source=source)
+    assert (found.model, str(found.uri)) == (name, "oci://h/right")
+
+
+@effort(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(NAMES, NAMES, st.sampled_from([routed_to, decoded_once]))
+def test_any_name_of_a_catalog_is_found_or_the_reason_is_its_source(browse, kubeflow, source, name, decodes):
+    kubeflow.routed = decodes
+    kubeflow.catalog.clear()
+    for near in (unquote(name), quote(name, safe=""), name):
+        kubeflow.publish(source, near, {"artifactType": "model-artifact", "uri": f"oci://h/{quote(near, safe='')}"})
+    if "/" in source and decodes is routed_to:
+        with pytest.raises(Unsupported, match="does not give it out"):
+            browse(quote(name, safe=""), source=source)
+        return
+    found = browse(quote(name, safe=""), source=source)
+    assert (found.model, str(found.uri)) == (name, f"oci://h/{quote(name, safe='')}")
+
+
+def test_a_source_whose_id_has_a_slash_is_the_reason_that_is_told(browse, kubeflow):
+    kubeflow.publish("my team/models", "m7", {"artifactType": "model-artifact", "uri": "oci://h/r:1"})
+    with pytest.raises(Unsupported, match="lists the model 'm7' in its source 'my team/models'") as caught:
+        browse("m7", source="my team/models")
+    assert "did you mean" not in caught.value.hint
+    with pytest.raises(NoSuchModel) as caught:
+        browse("m77", source="my team/models")
+    assert caught.value.hint == "did you mean m7?"
+
+
+def test_a_gateway_that_refuses_an_encoded_slash_is_passed(browse, kubeflow, server):
+    kubeflow.publish("ibm", "a/b", {"artifactType": "model-artifact", "uri": "oci://h/r:1"})
+    answer = server.routes[f"{CATALOG_API}/"]
+    server.routes[f"{CATALOG_API}/"] = lambda request: Answer(400) if "%2F" in request.path else answer(request)
+    assert str(browse("a%2Fb").uri) == "oci://h/r:1"
 
 
 def test_a_catalog_needs_a_source(browse):

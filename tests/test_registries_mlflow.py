@@ -308,6 +308,7 @@ def test_a_logged_model_is_looked_for_on_every_page(run, ask):
         ("runs://profile@databricks/abc/model", Unsupported, "no name to another server"),
         ("models://other/iris/1", Unsupported, "no name to another server"),
         ("models:/m-none", NotFound, "does not have the logged model 'm-none'"),
+        ("models:/m-0001%2Fcode", NotFound, "does not have the logged model 'm-0001/code'"),
         ("models:/irsi/1", NotFound, "has no model 'irsi'"),
         ("models:/iris/9", NotFound, "has no version '9'"),
         ("models:/iris", Unsupported, "names no version"),

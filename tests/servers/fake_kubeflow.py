@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from itertools import count
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from servers.faulty_http import Answer, FaultyServer, Request
 
@@ -60,6 +60,7 @@ class FakeKubeflow:
         self.same: Callable[[str, str], bool] = str.__eq__
         self.kept: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _KINDS}
         self.catalog: dict[str, dict[str, dict[str, Any]]] = {}
+        self.routed = routed_to
         self._ids = count(1)
         for root in (API, V1):
             server.routes[f"{root}/"] = self._answer
@@ -200,19 +201,46 @@ class FakeKubeflow:
 
     def _answer_catalog(self, request: Request) -> Answer:
         query = {key: values[0] for key, values in parse_qs(request.query, keep_blank_values=True).items()}
-        parts = request.path.split("/")[4:]
-        if parts == ["sources"]:
+        if request.path.endswith("/sources"):
             return _page([{"id": source, "name": source} for source in self.catalog], query, 10)
-        if parts == ["models"]:
-            models = [kept["model"] for kept in self.catalog.get(query.get("source", ""), {}).values()]
-            return _page(models, query, 10)
-        found = self.catalog.get(parts[1], {}).get(unquote(parts[3])) if len(parts) > 3 else None
+        if request.path.endswith("/models") and "/sources/" not in request.path:
+            # A list by commas, in which an id with a comma is two.
+            kept = [model for source in query["source"].split(",") for model in self.catalog.get(source, {}).values()]
+            return _page([model["model"] for model in kept], query, 10)
+        routed = self.routed(request.path)
+        if routed is None:
+            return Answer(404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 page not found\n")
+        source, name, asks_artifacts = routed
+        found = self.catalog.get(source, {}).get(name)
         if found is None:
-            return _error(404, "No model found")
-        if parts[4:] == ["artifacts"]:
+            return _error(404, f"No model found '{name}' in source '{source}'")
+        if asks_artifacts:
             listed = [one for one in found["artifacts"] if one["artifactType"] == query.get("artifactType")]
             return _page(listed if "artifactType" in query else found["artifacts"], query, 10)
         return _json(found["model"])
+
+
+def routed_to(path: str) -> tuple[str, str, bool] | None:
+    """Source, model, and whether its artifacts are asked for: what the catalog's Go server makes of a raw path.
+
+    Its router (chi) matches the decoded path if encoding that once more gives the raw one, and else the raw path.
+    The handler decodes the model's name, and no source, once more; it knows artifacts by the decoded path.
+    """
+    decoded = unquote(path)
+    seen = decoded if quote(decoded, safe="/$&+,:;=@") == path else path
+    match = re.search(r"/sources/([^/]+)/models/(.+)", seen)
+    if match is None:
+        return None
+    source, name = match.groups()
+    for ending in ("/artifacts", "/artifacts/performance"):
+        if decoded.endswith(ending):
+            return source, _unescaped(name.removesuffix(ending)), True
+    return source, _unescaped(name), False
+
+
+def _unescaped(text: str) -> str:
+    """As Go's ``url.PathUnescape``, and as it is where that fails."""
+    return text if re.search(r"%(?![0-9A-Fa-f]{2})", text) else unquote(text)
 
 
 def text_property(value: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from lading.errors import IntegrityError, NotFound, UsageError
 from lading.http_client import HttpClient, status_error
@@ -219,7 +220,7 @@ class _Model(NamedTuple):
                 f"model {printable(self.name)!r} has no version {printable(name)!r}", hint=near_hint(name, versions)
             )
         if name not in live:
-            newest = f"; the newest live one is {SCHEME}://{self.name}/{live[-1]}" if live else ""
+            newest = f"; the newest live one is {_newest(self.name, live[-1])}" if live else ""
             raise NotFound(
                 f"version {printable(name)!r} of {printable(self.name)!r} is archived",
                 hint=f"set its state to live to deliver it{printable(newest)}",
@@ -279,6 +280,10 @@ def _mapping(value: object, where: str, shown: str) -> dict[str, Any]:
         if not isinstance(key, str):
             raise _wrong(f"{where} has the key {key!r}, which is not text", shown, "put it in quotes")
     return value
+
+
+def _newest(model: str, version: str) -> str:
+    return f"{SCHEME}://{quote(model, safe='')}/{quote(version, safe='')}"
 
 
 def _digest(text: object, where: str, shown: str) -> Digest:
