@@ -32,10 +32,25 @@ MODEL = "/git/model.git"
 UPLOAD_PACK = f"{MODEL}/git-upload-pack"
 
 
+# As git asks for, where a proxy drops that, and where one asks for the version between.
+ANY_VERSION = pytest.mark.parametrize(
+    "protocol", [None, "", "version=1"], ids=["version 2", "version 0", "version 1"], indirect=True
+)
+
+
 @pytest.fixture
-def origin(server, tmp_path):
+def protocol(request):
+    """What the server hears of the version that is asked for, if not what was sent."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+def origin(server, tmp_path, protocol):
     (tmp_path / "git").mkdir()
-    return GitServer(server, tmp_path / "git")
+    origin = GitServer(server, tmp_path / "git")
+    if protocol is not None:
+        origin.protocol = lambda asked: protocol
+    return origin
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +70,15 @@ def destination(tmp_path):
     return tmp_path / "destination"
 
 
+def packet(line):
+    return b"%04x" % (len(line) + 4) + line
+
+
 def asks_for_a_pack(request) -> bool:
-    return b"command=fetch" in request.body
+    return b"command=fetch" in request.body or b"side-band-64k" in request.body
 
 
+@ANY_VERSION
 def test_exactly_the_files_of_the_default_branch_come(model, destination, pull):
     manifest = pull(model.url, destination)
     assert read_tree(destination) == FILES
@@ -77,6 +97,7 @@ def test_a_server_that_leaves_nothing_out_gives_the_same(model, server, destinat
     assert packs == (3 if filters == "true" else 1)
 
 
+@ANY_VERSION
 def test_a_server_that_leaves_files_out_and_does_not_give_them_alone_gives_all_at_once(
     model, server, destination, pull
 ):
@@ -91,6 +112,7 @@ def test_a_server_that_leaves_files_out_and_does_not_give_them_alone_gives_all_a
     assert read_tree(destination) == FILES
 
 
+@ANY_VERSION
 @pytest.mark.parametrize("annotated", [False, True])
 def test_a_ref_is_a_branch_a_tag_or_a_commit_and_the_commit_is_the_pin(model, tmp_path, pull, annotated):
     first = model.commit({"version": b"1"}, branch="feature/one")
@@ -110,6 +132,7 @@ def test_a_scheme_may_be_written_in_capitals(model, destination, pull):
     assert read_tree(destination) == FILES
 
 
+@ANY_VERSION
 def test_a_branch_comes_before_a_tag_of_the_same_name(model, destination, pull):
     model.commit({"version": b"tag"}, branch="other")
     model.tag("same")
@@ -118,6 +141,7 @@ def test_a_branch_comes_before_a_tag_of_the_same_name(model, destination, pull):
     assert (destination / "version").read_bytes() == b"branch"
 
 
+@ANY_VERSION
 @pytest.mark.parametrize(
     ("ref", "hint"),
     [
@@ -134,6 +158,7 @@ def test_a_ref_that_is_not_there_is_not_found(model, destination, pull, ref, hin
     assert not destination.exists()
 
 
+@ANY_VERSION
 def test_a_repository_that_is_not_there_or_empty_is_not_found(origin, destination, pull):
     empty = origin.create("empty.git")
     with pytest.raises(NotFound, match="no commit"):
@@ -147,11 +172,41 @@ def test_what_does_not_speak_git_is_told_apart(server, model, destination, pull)
     server.put("/page/info/refs", b"<html>")
     with pytest.raises(NotFound, match="not a git repository"):
         pull(f"git+{server.url}/page", destination)
-    old = b"001e# service=git-upload-pack\n0000" + b"0000"
     headers = {"Content-Type": "application/x-git-upload-pack-advertisement"}
-    server.misbehave(f"{MODEL}/info/refs", Fault(lambda *_: Answer(200, headers, old)))
-    with pytest.raises(Unsupported, match="version 2"):
-        pull(model.url, destination)
+    for greeting, says in (
+        (b"abc", "as a git server does"),
+        (b"a" * 40 + b" HEAD\0side-band-64k ofs-delta\n", "single commits"),
+        (b"a" * 40 + b" HEAD\0shallow multi_ack\n", "single commits"),
+        (b"a" * 40 + b" HEAD\0shallow side-band-64k object-format=sha256\n", "not by sha1"),
+    ):
+        told = b"001e# service=git-upload-pack\n0000" + packet(greeting) + b"0000"
+        server.misbehave(f"{MODEL}/info/refs", Fault(lambda *_, told=told: Answer(200, headers, told)))
+        with pytest.raises(Unsupported, match=says):
+            pull(model.url, destination)
+    assert not destination.exists()
+
+
+@pytest.mark.parametrize("protocol", ["", "version=1"], indirect=True)
+def test_a_commit_that_an_older_server_does_not_give_is_explained(model, tmp_path, pull, protocol):
+    first = model.commit({"version": b"1"})
+    second = model.commit({"version": b"2"})
+    git("update-ref", "refs/heads/main", first, cwd=model.bare)
+    with pytest.raises(NotFound, match=f"does not give the commit {second}") as caught:
+        pull(f"{model.url}@{second}", tmp_path / "refused")
+    assert "Git-Protocol" in caught.value.hint
+    assert not (tmp_path / "refused").exists()
+    git("update-ref", "refs/heads/main", second, cwd=model.bare)
+    for commit, version in ((first, b"1"), (second, b"2")):
+        pull(f"{model.url}@{commit}", tmp_path / commit)
+        assert (tmp_path / commit / "version").read_bytes() == version
+
+
+@pytest.mark.parametrize("protocol", [""], indirect=True)
+def test_an_older_server_is_asked_for_large_files_alone_where_it_gives_them(model, server, destination, pull, protocol):
+    model.configure("uploadpack.allowAnySHA1InWant", "true")
+    pull(model.url, destination)
+    assert read_tree(destination) == FILES
+    assert len([request for request in server.requests if asks_for_a_pack(request)]) == 3
 
 
 @pytest.mark.parametrize(
@@ -196,6 +251,7 @@ def test_patterns_choose_files_and_a_single_archive_is_unpacked(model, tmp_path,
     assert read_tree(tmp_path / "unpacked") == FILES
 
 
+@ANY_VERSION
 def test_what_is_delivered_already_is_not_fetched_again(model, server, destination, pull, events):
     pull(model.url, destination)
     server.requests.clear()
@@ -250,6 +306,7 @@ def test_a_user_and_password_come_from_the_uri_or_from_variables(
     assert open_source(ModelURI.parse(uri), session.settings, session.http).credential_kind == kind
 
 
+@ANY_VERSION
 @pytest.mark.parametrize("variables", [{}, {"GIT_USERNAME": USER, "GIT_PASSWORD": "wrong"}])
 def test_a_private_repository_is_refused_without_them(origin, model, destination, pull, variables):
     origin.private = True
@@ -284,6 +341,7 @@ def test_a_repository_that_has_moved_on_its_host_is_followed(origin, model, serv
     assert read_tree(destination) == FILES
 
 
+@ANY_VERSION
 def test_links_are_delivered_as_the_files_that_they_lead_to(model, destination, pull):
     for link, target in {
         "link.json": "config.json",

@@ -39,13 +39,13 @@ SITE = """
       auth_basic_user_file {folder}/users;
       location ~ /info/lfs/ {{ proxy_pass {lfs}; }}
       location /lfs-objects/ {{ auth_basic off; proxy_pass {lfs}; }}
-      location /git/ {{
+      location ~ ^/(git|dropped)/ {{
         fastcgi_pass unix:{folder}/fcgi;
         fastcgi_buffering off;
         fastcgi_param SCRIPT_FILENAME {backend};
         fastcgi_param GIT_PROJECT_ROOT {folder}/git;
         fastcgi_param GIT_HTTP_EXPORT_ALL "";
-        fastcgi_param GIT_PROTOCOL $http_git_protocol;
+        fastcgi_param GIT_PROTOCOL $git_protocol;
         fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding;
         fastcgi_param PATH_INFO $git_path;
         fastcgi_param QUERY_STRING $query_string;
@@ -56,7 +56,8 @@ SITE = """
         fastcgi_param REMOTE_ADDR $remote_addr;
       }}
     }}
-    map $uri $git_path {{ ~^/git(?<rest>/.*)$ $rest; }}
+    map $uri $git_path {{ ~^/[a-z]+(?<rest>/.*)$ $rest; }}
+    map $uri $git_protocol {{ ~^/git/ $http_git_protocol; default ""; }}
 """
 
 
@@ -91,6 +92,8 @@ def host(program, tmp_path_factory):
         (folder / "git").mkdir()
         origin = GitServer(server, folder / "git")
         origin.objects_url = f"https://127.0.0.1:{port}/lfs-objects"
+        # With the header Git-Protocol, and without it.
+        server.routes["/dropped/"] = server.routes["/git/"]
         origin.create()
         (folder / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
         site = SITE.format(port=port, folder=folder, certificate=certificate, key=key, lfs=server.url, backend=BACKEND)
@@ -124,8 +127,9 @@ def destination(tmp_path):
     return tmp_path / "destination"
 
 
+@pytest.mark.parametrize("place", ["git", "dropped"])
 @pytest.mark.parametrize("filters", ["true", "false"])
-def test_lading_delivers_what_git_and_git_lfs_check_out(host, commit, destination, tmp_path, pull, filters):
+def test_lading_delivers_what_git_and_git_lfs_check_out(host, commit, destination, tmp_path, pull, filters, place):
     host.git("config", "uploadpack.allowFilter", filters, cwd=host.folder / "git/model.git")
     host.git(
         "clone",
@@ -138,13 +142,22 @@ def test_lading_delivers_what_git_and_git_lfs_check_out(host, commit, destinatio
     )
     expected = facts(tmp_path / "clone")
     expected = {path: fact for path, fact in expected.items() if not path.startswith(".git/")}
-    manifest = pull(host.url, destination, network=host.network, variables=ALLOWED)
+    url = host.url.replace("/git/", f"/{place}/")
+    manifest = pull(url, destination, network=host.network, variables=ALLOWED)
     assert told(manifest) == told(whole_manifest(destination)) == expected
     assert {path: (destination / path).read_bytes() for path in LARGE} == LARGE
-    assert manifest.resolved == f"git+{host.url}@{commit}"
+    assert manifest.resolved == f"git+{url}@{commit}"
     verified = {file.path: [digest.algorithm for digest in file.verified] for file in manifest.files}
     assert verified["weights/large.bin"] == ["sha256"]
     assert verified["plain/big"] == ["git-sha1"]
+
+
+@pytest.mark.parametrize("place", ["git", "dropped"])
+def test_each_place_speaks_its_version_of_the_protocol(host, commit, place):
+    url = f"{host.with_user().replace('/git/', f'/{place}/')}"
+    environment = host.environment | {"GIT_TRACE_PACKET": "1"}
+    done = subprocess.run(["git", "ls-remote", url], env=environment, capture_output=True, check=True)
+    assert (b"version 2" in done.stderr) is (place == "git")
 
 
 def test_a_tag_and_a_folder_of_it_come(host, commit, destination, pull):

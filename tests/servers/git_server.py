@@ -104,6 +104,8 @@ class GitServer:
         self.server = server
         self.folder = folder
         self.private = False
+        # What a proxy makes of the header Git-Protocol.
+        self.protocol = lambda asked: asked
         self.lfs: dict[str, bytes] = {}
         self.lfs_ranges = True
         self.lfs_answer = lambda answer: answer
@@ -147,7 +149,7 @@ class GitServer:
             "CONTENT_TYPE": request.headers.get("content-type", ""),
             "CONTENT_LENGTH": str(len(request.body)),
             "HTTP_CONTENT_ENCODING": request.headers.get("content-encoding", ""),
-            "GIT_PROTOCOL": request.headers.get("git-protocol", ""),
+            "GIT_PROTOCOL": self.protocol(request.headers.get("git-protocol", "")),
             "REMOTE_USER": USER,
             "REMOTE_ADDR": "127.0.0.1",
         }

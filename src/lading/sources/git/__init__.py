@@ -1,7 +1,7 @@
 """A git repository over HTTP, one commit of it: its files, and the Git LFS objects that they stand for.
 
 source   the URI, the listing, reading
-wire     protocol version 2: what a ref stands for, and a pack of objects
+wire     git's protocol: what a ref stands for, and a pack of objects
 pack     objects out of a pack, in bounded memory
 tree     a commit's files, links followed
 lfs      large files, which live beside the repository

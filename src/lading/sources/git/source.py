@@ -180,7 +180,14 @@ class GitSource:
         try:
             self._http.retry.call(attempt, what=self._shown)
         except Refused as error:
-            raise NotFound(f"{self._shown}: the server does not give the commit {commit.hex()}") from error
+            hint = (
+                "its server speaks git's older protocol, which may give only what branches and tags lead to: "
+                "does a proxy drop the header Git-Protocol?"
+            )
+            raise NotFound(
+                f"{self._shown}: the server does not give the commit {commit.hex()}",
+                hint=hint if self._server.is_old else "",
+            ) from error
 
     def _held(self) -> Objects:
         if self._objects is None:
