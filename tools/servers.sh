@@ -71,6 +71,11 @@ if [ ! -x .servers/bin/fake-gcs-server ]; then
   GOBIN="$PWD/.servers/bin" go install github.com/fsouza/fake-gcs-server@v1.56.1
 fi
 
+# What the router of Kubeflow's catalog makes of a path.
+if [ ! -x .servers/bin/catalog-routes ]; then
+  GOBIN="$PWD/.servers/bin" go install -C tests/real/catalog_routes .
+fi
+
 # A small HDFS cluster: 79 MB; what maven needs to fetch it, another 200, goes again.
 if ! cmp -s tests/real/hadoop/pom.xml .servers/hadoop/installed; then
   rm -rf .servers/hadoop

@@ -228,7 +228,7 @@ def routed_to(path: str) -> tuple[str, str, bool] | None:
     """
     decoded = unquote(path)
     seen = decoded if quote(decoded, safe="/$&+,:;=@") == path else path
-    match = re.search(r"/sources/([^/]+)/models/(.+)", seen)
+    match = re.search(r"/sources/([^/]+)/models/(.+)", seen, re.DOTALL)
     if match is None:
         return None
     source, name = match.groups()
