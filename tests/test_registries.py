@@ -257,7 +257,7 @@ def test_a_wrong_catalog_is_refused_and_nothing_is_delivered(
 
 
 @pytest.mark.parametrize(
-    "uri", ["s33://b/m", "ftp://u:se-cret@h/m", "runs:/a/b", "pvc://claim/m", "gss://b", "S3A3://b"]
+    "uri", ["s33://b/m", "ftp://u:se-cret@h/m", "run:/a/b", "gss://b", "S3A3://b", "model:/iris/1"]
 )
 def test_a_uri_of_a_registry_that_nothing_reads_is_told_as_its_entry(catalog: Callable[[str], Pull], uri: str) -> None:
     with pytest.raises(Unsupported) as caught:
@@ -266,6 +266,15 @@ def test_a_uri_of_a_registry_that_nothing_reads_is_told_as_its_entry(catalog: Ca
     # How a URI should be written is no advice for whoever wrote none.
     assert caught.value.hint.startswith("change it in that registry")
     assert "se-cret" not in caught.value.message
+
+
+@pytest.mark.parametrize(("uri", "why"), [("pvc://claim/m", "KServe mounts it"), ("dbfs:/models/m", "only Databricks")])
+def test_a_uri_of_a_registry_that_is_refused_by_name_keeps_its_reason(
+    catalog: Callable[[str], Pull], uri: str, why: str
+) -> None:
+    with pytest.raises(Unsupported, match=r"^registry catalog, version 'v' of 'm': lading does not read ") as caught:
+        catalog(f"models: {{m: {{versions: {{v: {{uri: '{uri}'}}}}}}}}")("model-registry://m")
+    assert why in caught.value.hint
 
 
 def test_a_uri_of_a_registry_that_is_wrong_is_told_as_its_entry(catalog: Callable[[str], Pull]) -> None:

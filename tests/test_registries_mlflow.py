@@ -314,10 +314,11 @@ def test_a_logged_model_is_looked_for_on_every_page(run, ask):
         ("models:/iris", Unsupported, "names no version"),
         ("models:/there/1", Unsupported, "from name to name without end"),
         ("runs:/local/model", NotAllowed, "of this machine"),
+        ("runs:/circle/model", Unsupported, "its artifacts in another one"),
     ],
 )
 def test_a_version_that_leads_nowhere_is_told_by_its_own_name(run, entry, new_session, location, kind, says):
-    run.runs |= {"empty": "", "local": "/var/run/secrets", "pending": "s3://bucket/x"}
+    run.runs |= {"circle": "runs:/circle", "empty": "", "local": "/var/run/secrets", "pending": "s3://bucket/x"}
     run.logged["m-80"] = ("s3://bucket/y", "LOGGED_MODEL_PENDING")
     run.logged_by["m-80"] = ("pending", "pending")
     run.add("there", {}, location=location)

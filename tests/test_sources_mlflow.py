@@ -459,7 +459,12 @@ def test_a_logged_model_of_that_name_is_what_the_run_has(disk, bring, destinatio
 
 @pytest.mark.parametrize(
     ("location", "error"),
-    [("/etc", NotAllowed), ("file:///var/run/secrets", NotAllowed), ("models:/iris/1", Unsupported)],
+    [
+        ("/etc", NotAllowed),
+        ("file:///var/run/secrets", NotAllowed),
+        ("models:/iris/1", Unsupported),
+        (f"runs:/{RUN}", Unsupported),
+    ],
 )
 def test_a_run_leads_to_no_file_of_this_machine_and_to_no_name(disk, bring, destination, location, error):
     disk.runs[RUN] = location

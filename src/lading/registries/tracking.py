@@ -142,4 +142,7 @@ def unready(entity: Mapping[str, Any]) -> str:
 def _below(uri: str, path: str) -> str:
     """``path`` below ``uri``, before its query (mlflow.utils.uri.append_to_uri_path)."""
     root = ModelURI.parse(uri)
+    if root.scheme.lower() == "runs":
+        # As for MLflow's client: whoever followed it might never come to an end.
+        raise Unsupported(f"a run is said to have its artifacts in another one, {printable(root.redacted())}")
     return str(root._replace(path=f"{root.path.rstrip('/')}/{path}")) if path else uri

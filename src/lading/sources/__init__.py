@@ -157,7 +157,7 @@ def refuse_unknown(uri: ModelURI, *, hint: str = "") -> None:
     if uri.scheme.lower() not in _SCHEMES.keys() | _SPELLINGS:
         raise Unsupported(
             f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})",
-            hint=hint or _hint(uri.scheme),
+            hint=_REFUSED.get(uri.scheme.lower()) or hint or _hint(uri.scheme),
         )
 
 
@@ -170,8 +170,6 @@ def meant(path: str) -> str:
 
 def _hint(scheme: str) -> str:
     """What there is in the place of a scheme that is not known."""
-    if scheme.lower() in _REFUSED:
-        return _REFUSED[scheme.lower()]
     begins = list(_begins())
     near = did_you_mean(scheme.lower(), [begin.partition(":")[0] for begin in begins])
     return near or f"known are local paths, {', '.join(begins[:-1])} and {begins[-1]}"
