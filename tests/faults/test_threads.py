@@ -21,6 +21,7 @@ from lading.deliver import deliver
 from lading.errors import Unavailable
 from lading.finding import Request
 from lading.otlp import sending
+from lading.settings import Network
 from lading.settings.agent import AgentSettings, Delivery
 from lading.settings.store import StoreSettings
 from lading.settings.traces import Traces
@@ -160,7 +161,7 @@ def _refuse(_: threading.Thread) -> None:
 def test_a_trace_without_a_thread_is_told_and_the_delivery_goes_on(allow) -> None:
     heard: list[told.Event] = []
     allow(0)
-    with sending(Traces("http://127.0.0.1:1"), heard.append, {}):
+    with sending(Traces("http://127.0.0.1:1"), heard.append, {}, Network()):
         pass
     [event] = heard
     assert isinstance(event, told.NotTraced)
