@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import lading
-from lading.settings import Settings
+from lading.settings.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from lading.deliver import deliver
+from lading.delivery.request import Request
 from lading.events import Event, Listener, ignore
-from lading.finding import Request, Session
-from lading.manifest import Digest, Manifest
-from lading.settings import Limits, Settings
+from lading.model.digest import Digest
+from lading.model.manifest import Manifest
+from lading.session import Session
+from lading.settings.limits import Limits
+from lading.settings.settings import Settings
 from lading.settings.variables import Variables
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import FaultyServer

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from lading.addresses import Addresses
 from lading.errors import Unavailable
-from lading.http_client import HttpClient
+from lading.network.addresses import Addresses
+from lading.network.client import HttpClient
 from lading.retry import Retry
-from lading.settings import Limits, Network
+from lading.settings.limits import Limits, Network
 from servers.dead_addresses import Resolver, silent
 from servers.faulty_http import Answer, FaultyServer
 
@@ -135,7 +135,7 @@ def test_with_little_time_every_address_still_gets_some_of_it(port, resolve):
 
 
 def test_the_other_family_has_its_turn_second(port, resolve, monkeypatch):
-    monkeypatch.setattr("lading.addresses._START_S", 60.0)
+    monkeypatch.setattr("lading.network.addresses._START_S", 60.0)
     resolve(NOWHERE, "100::2", "100::3", LIVE, "127.0.0.2")
     tried = [address.place[0] for address in Addresses(5.0)._in_order("hub.example", port)]
     assert tried == [NOWHERE, LIVE, "100::2", "127.0.0.2", "100::3"]

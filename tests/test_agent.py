@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lading.agent.agent import Agent
-from lading.agent.turn import Turn
-from lading.agent.update import Outcome
+from lading.agent.cycle import Turn
+from lading.agent.loop import Agent
+from lading.agent.reconcile import Outcome
 from lading.deliver import deliver
+from lading.delivery.request import Request
 from lading.errors import Interrupted, Unsupported, UsageError
 from lading.events import Delivered, Evicted, Failed, NotReconfigured, Placed, Progress, Reconfigured, Switched, ignore
-from lading.finding import Request, Session
-from lading.settings import Settings
+from lading.session import Session
 from lading.settings.agent import Delivery
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store import Store
+from lading.store.store import Store
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import ALWAYS, ANYWHERE, anything, reads, status
 from servers.trees import read_tree, write_tree
@@ -449,7 +450,7 @@ def test_a_signal_ends_the_agent_whatever_the_loop_is_at(world, monkeypatch, bus
     def signal(*_):
         raise Interrupted("stopped by a signal")
 
-    monkeypatch.setattr(f"lading.agent.agent.{busy_with}", signal)
+    monkeypatch.setattr(f"lading.agent.loop.{busy_with}", signal)
     with pytest.raises(Interrupted):
         world.pass_s(agent, 600)
 
@@ -462,8 +463,8 @@ def test_a_turn_that_cannot_be_stopped_is_left_behind(world, monkeypatch):
         stuck.wait(30)
         return Outcome("updated", None)
 
-    monkeypatch.setattr("lading.agent.agent.update", hang)
-    monkeypatch.setattr("lading.agent.agent._PATIENCE_S", 0.05)
+    monkeypatch.setattr("lading.agent.loop.update", hang)
+    monkeypatch.setattr("lading.agent.loop._PATIENCE_S", 0.05)
     world.write(world.delivery("one"))
     agent = world.agent()
     agent.tick()
@@ -494,7 +495,7 @@ def test_deliveries_at_a_time_share_the_rate_and_the_memory(world, monkeypatch):
             super().__init__(settings, *others, sessions=sessions)
             made.append((sessions, settings.limits.max_rate_bytes_s))
 
-    monkeypatch.setattr("lading.agent.agent.Session", Noted)
+    monkeypatch.setattr("lading.agent.loop.Session", Noted)
     world.environ["LADING_MAX_RATE"] = "1000000"
     world.write(world.delivery("one"))
     world.turn(world.agent())

@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from lading.agent.metrics import METRICS
-from lading.settings import Settings
 from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, read_agent
+from lading.settings.settings import Settings
 from lading.settings.store import read_store
 from lading.settings.variables import Variables
 

@@ -15,11 +15,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lading.agent import endpoint as endpoint_module
-from lading.agent.endpoint import Endpoint
-from lading.agent.hints import Hints
+from lading.agent import http_server as endpoint_module
+from lading.agent.http_server import Endpoint
 from lading.agent.metrics import METRICS, Metrics
 from lading.agent.status import Status
+from lading.agent.webhooks import Hints
 from lading.errors import UsageError
 from lading.events import Evicted, Failed, Listed, Progress, Retried
 from lading.settings.agent import AgentSettings, Delivery

@@ -4,9 +4,10 @@ import hashlib
 
 import pytest
 
-from lading.agent.update import update
+from lading.agent.reconcile import update
+from lading.delivery.request import Request
+from lading.delivery.resolve import find
 from lading.errors import IntegrityError, NotFound, Unavailable, UsageError
-from lading.finding import Request, find
 from lading.settings.agent import Delivery
 from lading.settings.registries import RegistryEntry
 from servers.fake_hub import FakeHub

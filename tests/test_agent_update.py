@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lading import registries
+from lading.agent.history import read_record
 from lading.agent.policy import is_canary
-from lading.agent.record import read_record
-from lading.agent.update import refuse_unreadable, update
+from lading.agent.reconcile import refuse_unreadable, update
 from lading.agent.versions import Versions
 from lading.errors import (
     IntegrityError,
@@ -24,10 +23,11 @@ from lading.errors import (
     UsageError,
 )
 from lading.events import Loaded, Postponed, RolledBack, Switched
+from lading.registries import federation
 from lading.settings.agent import Canary, Delivery, OnChange
 from lading.settings.registries import RegistryEntry
 from lading.settings.store import StoreSettings
-from lading.store import Store
+from lading.store.store import Store
 from servers.fake_v2 import BROKEN, MUTE, FakeV2
 from servers.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, redirect, reset, status
 from servers.trees import read_tree, write_tree
@@ -189,7 +189,7 @@ def test_what_changes_while_it_is_delivered_is_taken_by_the_next_turn(world):
 
 
 def test_with_nothing_in_place_and_no_registry_to_ask_a_store_remembers(world, tmp_path, monkeypatch):
-    monkeypatch.setitem(registries._KINDS, "told", "servers.told_registry:ToldRegistry")
+    monkeypatch.setitem(federation._KINDS, "told", "servers.told_registry:ToldRegistry")
 
     def saying(told: str) -> None:
         entry = RegistryEntry("prod", "told", {"models_told": {"iris": told}})
@@ -210,7 +210,8 @@ def test_with_nothing_in_place_and_no_registry_to_ask_a_store_remembers(world, t
 
 
 def test_a_pinned_model_is_not_asked_for_again(world, new_session):
-    from lading.finding import Request, find
+    from lading.delivery.request import Request
+    from lading.delivery.resolve import find
 
     pin = find(Request(str(world.origin), world.destination), new_session()).listed.pin
     world.turn(uri=pin)

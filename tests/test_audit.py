@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import lading
-from lading.audit import audit, require_clean
+from lading.destination.audit import audit, require_clean
 from lading.errors import IntegrityError, NotFound
-from lading.manifest import FILE_NAME
-from lading.settings import Settings
+from lading.model.paths import FILE_NAME
+from lading.settings.settings import Settings
 
 
 @pytest.fixture

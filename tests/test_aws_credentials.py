@@ -12,13 +12,13 @@ import botocore.session
 import pytest
 from botocore.credentials import ContainerProvider, InstanceMetadataFetcher
 
-from lading.aws.credentials import AwsCredentials, xml_text
-from lading.credentials import AwsKeys, Secret
+from lading.auth.aws import AwsCredentials, xml_text
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
-from lading.http_client import HttpClient
+from lading.network.client import HttpClient
 from lading.retry import Retry
-from lading.settings import Limits, Network
+from lading.secret import AwsKeys, Secret
 from lading.settings.aws import read_aws
+from lading.settings.limits import Limits, Network
 from lading.settings.variables import Variables
 from servers.faulty_http import Answer, FaultyServer, Request
 

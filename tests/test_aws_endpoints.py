@@ -10,15 +10,15 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from lading.aws.credentials import AwsCredentials
-from lading.aws.endpoints import sts_url
+from lading.auth.aws import AwsCredentials
+from lading.auth.aws_endpoints import sts_url
 from lading.errors import Unsupported, UsageError
 from lading.events import ignore
-from lading.finding import Session
-from lading.settings import Settings
+from lading.model.uri import ModelURI
+from lading.session import Session
 from lading.settings.aws import read_aws, read_s3
+from lading.settings.settings import Settings
 from lading.sources.s3 import S3Source
-from lading.uri import ModelURI
 
 # What its files say about services, read once: a client takes half a second without it.
 LOADER = botocore.session.Session().get_component("data_loader")

@@ -10,8 +10,8 @@ from botocore.credentials import Credentials
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lading.aws.signature import sign
-from lading.credentials import AwsKeys, Secret
+from lading.auth.aws_signature import sign
+from lading.secret import AwsKeys, Secret
 
 MOMENT = datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC)
 

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from lading.azure.credentials import AccountKey, AzureCredentials, Sas
-from lading.credentials import Token
+from lading.auth.azure import AccountKey, AzureCredentials, Sas
 from lading.errors import NotAllowed, Unavailable, UsageError
 from lading.events import ignore
-from lading.finding import Session
-from lading.settings import Limits, Network, Settings
+from lading.secret import Token
+from lading.session import Session
 from lading.settings.azure import read_azure
+from lading.settings.limits import Limits, Network
+from lading.settings.settings import Settings
 from lading.settings.variables import Variables
 from servers.certificates import Authority
 from servers.fake_azure import ACCOUNT, KEY, NOWHERE, TENANT, FakeAzure, FakeEntra

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lading.azure.signature import sign
-from lading.credentials import Secret
+from lading.auth.azure_signature import sign
 from lading.errors import UsageError
+from lading.secret import Secret
 from servers.fake_azure import ACCOUNT, KEY, official_signature
 from servers.faulty_http import Request
 

@@ -10,9 +10,9 @@ from jsonschema import Draft202012Validator
 
 from command_line import CATALOG
 from lading.errors import IntegrityError, LadingError, NotFound, UsageError
-from lading.registries import resolve
+from lading.model.uri import ModelURI
+from lading.registries.federation import resolve
 from lading.settings.registries import RegistryEntry
-from lading.uri import ModelURI
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "catalog.schema.json").read_text())
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lading.certificates import not_trusted
 from lading.errors import NotAllowed, UsageError
-from lading.http_client import HttpClient
-from lading.origin import Origin
+from lading.model.origin import Origin
+from lading.network.certificates import not_trusted
+from lading.network.client import HttpClient
 from lading.retry import Retry
-from lading.settings import Limits, Network
+from lading.settings.limits import Limits, Network
 from servers.certificate_cases import BELIEVED, REFUSED, Case
 from servers.certificates import Authority, signed
 from servers.faulty_http import Answer, FaultyServer

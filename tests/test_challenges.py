@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lading.challenges import Challenge, parse_challenges
+from lading.network.challenges import Challenge, parse_challenges
 
 TOKENS = st.text("abcXYZ019!#$%&'*+.^_`|~-", min_size=1, max_size=8)
 VALUES = TOKENS | st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=12)

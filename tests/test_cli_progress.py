@@ -14,9 +14,9 @@ import pytest
 
 from command_line import ENVIRONMENT, LADING, Slow, contents, lading, serve, write_model
 from lading.cli.reporters import JsonReporter, LineReporter
-from lading.cli.words import sentence
 from lading.events import Backslashes, NotRecorded, Progress, Recorded, Resolved, Resumed, Retried, Unverified, Waiting
-from lading.measures import count, duration, size
+from lading.telemetry.messages import sentence
+from lading.text.units import count, duration, size
 
 MIB = 1 << 20
 

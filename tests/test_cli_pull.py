@@ -5,7 +5,7 @@ import pytest
 
 import lading as library
 from command_line import CATALOG, EXAMPLES, contents, lading, serve, sha256, write_model
-from lading.settings import Settings
+from lading.settings.settings import Settings
 
 CHAMPION = "model-registry://iris@champion"
 

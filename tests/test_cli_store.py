@@ -7,7 +7,7 @@ import pytest
 
 from command_line import lading, write_model
 from lading.settings.store import StoreSettings
-from lading.store import Store
+from lading.store.store import Store
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import yaml
 
 from command_line import lading
 from lading.errors import LadingError, UsageError
-from lading.settings import Limits, Settings
 from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, read_agent
+from lading.settings.limits import Limits
 from lading.settings.registries import KINDS, RegistryEntry
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
 from lading.settings.variables import OWN, not_understood
 

@@ -8,11 +8,11 @@ import jsonschema
 import pytest
 import yaml
 
-from lading.registries.reference import SCHEMES
-from lading.settings import Settings
+from lading.model.reference import SCHEMES
 from lading.settings.agent import read_agent
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.sources import _SCHEMES, _SPELLINGS
+from lading.sources.schemes import _SCHEMES, _SPELLINGS
 from servers.kserve import init_container, job_container, matching, merged, validate
 
 DEPLOY = Path(__file__).parents[1] / "deploy"

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from lading.disk import _unescaped, disk_error, free_bytes, is_mount_point, nearest, sync_file_system, write_whole
 from lading.errors import LadingError
+from lading.system.disk import (
+    _unescaped,
+    disk_error,
+    free_bytes,
+    is_mount_point,
+    nearest,
+    sync_file_system,
+    write_whole,
+)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from lading.documents import read_json, read_xml
+from lading.text.json_xml import read_json, read_xml
 
 
 def test_a_document_is_read() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lading.errors import Interrupted
-from lading.spans import Span
-from lading.transfer.follower import Follower
+from lading.model.byte_range import Span
+from lading.transfer.growing_file import Follower
 from servers.trees import MIB
 
 SPAN_BYTES = 32 * MIB

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
+from lading.auth.google import GoogleCredentials
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
-from lading.google.credentials import GoogleCredentials
-from lading.http_client import HttpClient
+from lading.network.client import HttpClient
 from lading.retry import Retry
-from lading.settings import Limits, Network
 from lading.settings.google import read_google
+from lading.settings.limits import Limits, Network
 from lading.settings.variables import Variables
 from servers.fake_google import ACCOUNT, FakeGoogle
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, FaultyServer, anything, redirect, status
@@ -314,7 +314,7 @@ def test_no_credential_goes_where_only_the_document_says_that_google_is(google, 
     ],
 )
 def test_every_endpoint_that_google_has_given_out_is_believed(google, of, url):
-    from lading.google.credentials import _Fields
+    from lading.auth.google import _Fields
 
     assert _Fields({"token_uri": url}, "key.json").url_at_google("token_uri", "") == url
 

@@ -6,16 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lading.transfer.governor import (
-    SPAN_BYTES,
-    Bounds,
-    Governor,
-    bounds,
-    cpu_limit,
-    memory_limit_bytes,
-    spare_threads,
-    thread_limits,
-)
+from lading.system.cgroup import SPAN_BYTES, Bounds, bounds, cpu_limit, memory_limit_bytes, spare_threads, thread_limits
+from lading.transfer.concurrency import Governor
 
 MIB = 1 << 20
 CPUS = len(os.sched_getaffinity(0))

@@ -24,12 +24,12 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_client import HttpClient, leads_to, status_error
-from lading.http_dial import _excludes
-from lading.http_wire import Head
-from lading.origin import Origin, split_url
+from lading.model.origin import Origin, split_url
+from lading.network.client import HttpClient, leads_to, status_error
+from lading.network.dial import _excludes
+from lading.network.wire import Head
 from lading.retry import Retry
-from lading.settings import Limits, Network
+from lading.settings.limits import Limits, Network
 from servers import faulty_http
 from servers.dead_addresses import Resolver
 from servers.faulty_http import ALWAYS, Answer, FaultyServer, cut, stall

@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from lading.errors import Stalled, Unavailable
-from lading.http_tls import TlsSocket
-from lading.http_wire import Connection
+from lading.network.tls import TlsSocket
+from lading.network.wire import Connection
 
 AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("peer")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.errors import LadingError, Stalled, Unavailable
-from lading.http_wire import MAX_HEADERS, Connection, Malformed
+from lading.network.wire import MAX_HEADERS, Connection, Malformed
 
 
 @contextmanager

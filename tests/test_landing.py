@@ -16,11 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, OriginChanged, Unavailable, UsageError
-from lading.manifest import HEX_DIGITS, Digest, File
-from lading.spans import Span
+from lading.model.byte_range import Span
+from lading.model.checks import choose_checks
+from lading.model.checksums import SequentialHash, new_hash
+from lading.model.digest import HEX_DIGITS, Digest
+from lading.model.manifest import File
 from lading.transfer.journal import Journal, Landed, read_journal
-from lading.transfer.landing import Landing, SpanSink
-from lading.verify import SequentialHash, choose_checks, new_hash
+from lading.transfer.staged_file import Landing, SpanSink
 
 DATA = random.Random(7).randbytes(10_000)
 # Of parts, git names nothing.
@@ -388,7 +390,7 @@ NOTE_BYTES = 1500
 
 @pytest.fixture
 def _notes_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lading.transfer.landing._NOTE_BYTES", NOTE_BYTES)
+    monkeypatch.setattr("lading.transfer.staged_file._NOTE_BYTES", NOTE_BYTES)
 
 
 def noted(folder: Path) -> dict[int, int]:

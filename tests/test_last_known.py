@@ -7,8 +7,8 @@ import pytest
 from command_line import lading
 from lading import events as told
 from lading.errors import LadingError, Unavailable, UsageError
-from lading.settings import Settings
 from lading.settings.registries import RegistryEntry
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
 from servers.fake_kubeflow import FakeKubeflow
 from servers.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, status
@@ -126,7 +126,7 @@ def test_a_registry_that_refuses_has_answered(origin, registry, tmp_path, pull_b
 
 
 def test_what_was_evicted_is_not_known_any_more(origin, registry, tmp_path, pull_by):
-    from lading.store import Store
+    from lading.store.store import Store
 
     pull_by(tmp_path / "a")
     store = Store(StoreSettings(path=str(tmp_path / "store")))

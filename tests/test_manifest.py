@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
-from lading.manifest import HEX_DIGITS, Digest, File, GeneratedFile, Manifest, exact_pattern, safe_path
+from lading.model.digest import HEX_DIGITS, Digest
+from lading.model.manifest import File, GeneratedFile, Manifest
+from lading.model.paths import safe_path
+from lading.model.pattern import exact_pattern
 
 SEGMENTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20).filter(
     lambda text: text not in (".", "..", ".lading", ".lading.manifest")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lading
-from lading.near import did_you_mean, known_hint, near_hint
-from lading.uri import printable
+from lading.text.printable import printable
+from lading.text.suggest import did_you_mean, known_hint, near_hint
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from lading.auth.oauth import parse_token, request_token, signed_jwt
 from lading.errors import NotAllowed, Unavailable, Unsupported, UsageError
-from lading.http_client import HttpClient
-from lading.oauth import parse_token, request_token, signed_jwt
+from lading.network.client import HttpClient
 from lading.retry import Retry
-from lading.settings import Limits, Network
+from lading.settings.limits import Limits, Network
 from servers.faulty_http import ALWAYS, Answer, anything, status
 
 

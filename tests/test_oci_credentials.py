@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from lading.credentials import Secret
-from lading.oci.credentials import find_login
-from lading.settings import Settings
+from lading.auth.docker_config import find_login
+from lading.model.uri import ModelURI
+from lading.secret import Secret
 from lading.settings.oci import Oci, read_oci
+from lading.settings.settings import Settings
 from lading.settings.variables import Variables
-from lading.uri import ModelURI
 
 USER = {"username": "user", "password": "password"}
 

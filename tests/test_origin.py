@@ -5,13 +5,14 @@ import threading
 import pytest
 
 from lading.errors import UsageError
-from lading.http_client import HttpClient
-from lading.origin import endpoint_origin, split_url
+from lading.model.origin import endpoint_origin, split_url
+from lading.model.uri import ModelURI
+from lading.network.client import HttpClient
 from lading.retry import Retry
-from lading.settings import Limits, Network, Settings
+from lading.settings.limits import Limits, Network
+from lading.settings.settings import Settings
 from lading.settings.variables import Variables
-from lading.sources import open_source
-from lading.uri import ModelURI
+from lading.sources.schemes import open_source
 
 
 def test_an_endpoint_has_an_origin() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, Unsupported
-from lading.paging import Listing, Page
+from lading.network.paging import Listing, Page
 
 
 def listing(most: int = 1000) -> Listing[str]:

@@ -13,15 +13,19 @@ from pathlib import Path
 import pytest
 
 import lading
-from lading import place
-from lading.disk import exchange
+from lading.destination import publish
+from lading.destination.workspace import Workspace, open_workspace
 from lading.errors import IntegrityError, Interrupted, LadingError, UsageError
 from lading.events import ignore
-from lading.manifest import FILE_NAME, WORKSPACE_NAME, Digest, File, Manifest
+from lading.model.checksums import new_hash
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.paths import FILE_NAME, WORKSPACE_NAME
 from lading.retry import SystemClock
-from lading.settings import Limits, Settings
-from lading.verify import new_hash
-from lading.workspace import Patience, Workspace, open_workspace
+from lading.settings.limits import Limits
+from lading.settings.settings import Settings
+from lading.system.disk import exchange
+from lading.system.flock import Patience
 from servers.killer import run_and_kill_at
 from servers.trees import read_tree, write_tree
 
@@ -286,7 +290,7 @@ def test_a_publication_that_a_signal_ends_is_finished_by_the_next_run(
             lading.pull(str(archive), destination, settings=SETTINGS)
     assert not (destination / FILE_NAME).exists()
     with open_workspace(destination, Patience(SystemClock(), threading.Event(), ignore)) as workspace:
-        place.recover(workspace)
+        publish.recover(workspace)
         workspace.dissolve()
     assert read_tree(destination) == {**FOREIGN, **NEW}
     assert (destination / FILE_NAME).exists()
@@ -312,7 +316,7 @@ def test_a_plan_of_publication_whose_files_are_gone_gives_no_manifest(folder: Pa
     shutil.copy(folder / "other" / FILE_NAME, destination / WORKSPACE_NAME / "next.json")
     workspace = Workspace(destination)
     with pytest.raises(IntegrityError, match="cannot be finished"):
-        place.recover(workspace)
+        publish.recover(workspace)
     assert not (destination / FILE_NAME).exists()
     lading.pull(str(source), destination, settings=SETTINGS)
     assert read_tree(destination) == {**OLD, **FOREIGN}
@@ -334,7 +338,7 @@ def test_a_manifest_is_never_there_before_the_look_at_the_files_of_an_interrupte
 
     monkeypatch.setattr(os, "rename", spy)
     with pytest.raises(IntegrityError):
-        place.recover(Workspace(destination))
+        publish.recover(Workspace(destination))
     assert str(destination / FILE_NAME) not in renamed
 
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 import lading
 from lading.errors import IntegrityError, NotFound, Unsupported, UsageError
-from lading.manifest import FILE_NAME, Manifest
-from lading.registries.reference import Reference, parse_reference
-from lading.settings import Settings
+from lading.model.manifest import Manifest
+from lading.model.paths import FILE_NAME
+from lading.model.reference import Reference, parse_reference
+from lading.model.uri import ModelURI
 from lading.settings.registries import RegistryEntry
-from lading.uri import ModelURI
+from lading.settings.settings import Settings
 
 KNOWN = {"prod", "a/b"}
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from command_line import lading, sha256
-from lading import registries
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, UsageError
 from lading.events import PassedOver
-from lading.manifest import FILE_NAME
-from lading.registries import NoSuchModel, explain, resolve
-from lading.settings import Settings
+from lading.model.paths import FILE_NAME
+from lading.model.uri import ModelURI
+from lading.registries import federation
+from lading.registries.federation import candidates_for, resolve
+from lading.registries.registry import NoSuchModel
 from lading.settings.registries import RegistryEntry
-from lading.uri import ModelURI
+from lading.settings.settings import Settings
 from servers.told_registry import ToldRegistry
 
 URI = "model-registry://iris"
@@ -23,7 +24,7 @@ URI = "model-registry://iris"
 @pytest.fixture(autouse=True)
 def asked(monkeypatch) -> list[str]:
     """The names of the registries that were asked."""
-    monkeypatch.setitem(registries._KINDS, "told", "servers.told_registry:ToldRegistry")
+    monkeypatch.setitem(federation._KINDS, "told", "servers.told_registry:ToldRegistry")
     monkeypatch.setattr(ToldRegistry, "asked", [])
     return ToldRegistry.asked
 
@@ -127,7 +128,7 @@ def test_which_registry_a_uri_means(new_session, asked, uri, outcome):
     "uri", ["mlflow://iris/1", "mlflow://tracking/iris", "mlflow://mlflow:5000/iris/1", "models:/iris/1"]
 )
 def test_names_of_mlflow_are_asked_of_mlflow_alone(monkeypatch, new_session, uri):
-    monkeypatch.setitem(registries._KINDS, "mlflow", "servers.told_registry:ToldRegistry")
+    monkeypatch.setitem(federation._KINDS, "mlflow", "servers.told_registry:ToldRegistry")
     assert settle(uri, *ENTRIES, new_session=new_session) == "tracking:s3://tracking"
     assert settle(uri, *ENTRIES[:2], new_session=new_session) == "UsageError"
 
@@ -148,7 +149,7 @@ def test_an_explanation_asks_everybody_and_says_why_somebody_was_not(new_session
     entries = (told("a", DOWN), told("b", HAS), told("c", REFUSES), told("d", {"iris": "s3://other"}), told("e"))
     others = (told("f", HAS, models=["llm"]),)
     session = new_session(registries=(*entries, *others))
-    found = {each.registry: each for each in explain(ModelURI.parse(URI), session.settings, session.http)}
+    found = {each.registry: each for each in candidates_for(ModelURI.parse(URI), session.settings, session.http)}
     assert list(found) == ["a", "b", "c", "d", "e", "f"]
     assert isinstance(found["a"].error, Unavailable)
     assert str(found["b"].resolution.uri) == "s3://b/iris"

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from lading import registries
 from lading.errors import (
     IntegrityError,
     LadingError,
@@ -19,13 +18,15 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.registries import NoSuchModel, Resolution
-from lading.settings import Network, Settings
+from lading.model.uri import ModelURI
+from lading.registries import federation
+from lading.registries.registry import NoSuchModel, Resolution
 from lading.settings.aws import read_aws, read_s3
 from lading.settings.credentials import CredentialRule
+from lading.settings.limits import Network
 from lading.settings.registries import RegistryEntry
+from lading.settings.settings import Settings
 from lading.settings.variables import Variables
-from lading.uri import ModelURI
 from servers.fake_kubeflow import (
     API,
     CATALOG_API,
@@ -54,7 +55,7 @@ def resolve(kubeflow, new_session):
     def call(name: str, *, namespaces=(), variables=None, kind="kubeflow", **options) -> Resolution:
         entry = RegistryEntry("kf", kind, {"url": kubeflow.url, **options}, namespaces=tuple(namespaces))
         session = new_session(registries=(entry,), variables=variables or {})
-        return registries.resolve(ModelURI.parse(f"model-registry://{name}"), session.settings, session.http)
+        return federation.resolve(ModelURI.parse(f"model-registry://{name}"), session.settings, session.http)
 
     return call
 
@@ -139,7 +140,7 @@ def test_a_uri_asks_one_registry_for_one_version(
     session = new_session(registries=settings.registries, network=settings.network)
 
     def resolved() -> Resolution:
-        return registries.resolve(ModelURI.parse(f"model-registry://{uri}"), session.settings, session.http)
+        return federation.resolve(ModelURI.parse(f"model-registry://{uri}"), session.settings, session.http)
 
     if not isinstance(host, str):
         with pytest.raises(host):
@@ -162,9 +163,9 @@ def test_a_login_goes_to_a_namespace_that_is_named_and_to_none_that_a_pattern_fi
             if url == "http://prod.test:9000":
                 # Nor unencrypted to a host that is not near.
                 with pytest.raises(UsageError, match="unencrypted"):
-                    registries.resolve(uri, session.settings, session.http)
+                    federation.resolve(uri, session.settings, session.http)
             else:
-                registries.resolve(uri, session.settings, session.http)
+                federation.resolve(uri, session.settings, session.http)
     bearing = {request.headers["host"] for request in kubeflow.server.requests if "authorization" in request.headers}
     assert bearing == {"prod.svc:9000", "model-registry-service.team-a.svc.cluster.local:9000"}
     assert "model-registry-service.lab-3.svc.cluster.local:9000" in str(kubeflow.server.requests)
@@ -651,7 +652,7 @@ def test_a_registry_that_is_not_there_is_unavailable(resolve, kubeflow):
 @pytest.mark.parametrize("path", ["/registered_models", "/registered_models/1/versions", "/model_versions/2/artifacts"])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_list_that_does_not_end_is_refused(kubeflow, resolve, server, monkeypatch, path, fresh):
-    monkeypatch.setattr("lading.paging._MOST_BARREN_PAGES", 5)
+    monkeypatch.setattr("lading.network.paging._MOST_BARREN_PAGES", 5)
     kubeflow.register("größe", "v1", "s3://b/p")
     pages = iter(range(1000))
 

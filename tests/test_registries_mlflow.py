@@ -6,15 +6,16 @@ from itertools import count
 import pytest
 import yaml
 
+from lading.delivery.request import Request as Wanted
+from lading.delivery.resolve import find
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import PassedOver
-from lading.finding import Request as Wanted
-from lading.finding import find
-from lading.manifest import Digest
-from lading.registries import Deployment, NoSuchModel, explain, open_registry, resolve
-from lading.settings import Settings
+from lading.model.digest import Digest
+from lading.model.uri import ModelURI
+from lading.registries.federation import candidates_for, open_registry, resolve
+from lading.registries.registry import Deployment, NoSuchModel
 from lading.settings.registries import RegistryEntry
-from lading.uri import ModelURI
+from lading.settings.settings import Settings
 from servers.fake_mlflow import API, PROXY, WRONG_HOST, FakeMlflow
 from servers.faulty_http import Answer, FaultyServer, anything, reset, stall, status
 from servers.trees import read_tree
@@ -148,7 +149,7 @@ def test_a_model_with_nothing_to_deliver_says_why(mlflow, ask):
 
 def test_the_explanation_names_what_was_passed_over(mlflow, entry, new_session):
     session = new_session(registries=(entry(),))
-    (candidate,) = explain(ModelURI.parse("mlflow://iris"), session.settings, session.http)
+    (candidate,) = candidates_for(ModelURI.parse("mlflow://iris"), session.settings, session.http)
     assert candidate.resolution.considered == (
         ("6", "is not ready (PENDING_REGISTRATION)"),
         ("5", "is not ready (FAILED_REGISTRATION: no such run)"),

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import pytest
 
-from lading import registries
 from lading.errors import UsageError
 from lading.events import AlreadyDelivered, Delivered, NotRecorded, Recorded
-from lading.settings import Limits
+from lading.model.uri import ModelURI
+from lading.registries import deployments, federation
+from lading.settings.limits import Limits
 from lading.settings.registries import RegistryEntry
-from lading.uri import ModelURI
 from servers.fake_kubeflow import API, FakeKubeflow
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, reset, stall, status
 from servers.told_registry import ToldRegistry
@@ -214,7 +214,7 @@ class Defective(ToldRegistry):
 
 @pytest.fixture
 def defective(monkeypatch, tmp_path) -> RegistryEntry:
-    monkeypatch.setitem(registries._KINDS, "defective", f"{__name__}:Defective")
+    monkeypatch.setitem(federation._KINDS, "defective", f"{__name__}:Defective")
     monkeypatch.setattr(Defective, "patience", [])
     origin = write_tree(tmp_path / "origin", FILES)
     return RegistryEntry("kf", "defective", {"models_told": {"iris": str(origin)}, "record": True})
@@ -245,16 +245,16 @@ def test_a_delivery_that_fails_is_not_told(kubeflow, deliver, tmp_path):
 
 
 def test_the_registry_of_a_namespace_is_told_itself(kubeflow, new_session, tmp_path):
-    from lading.manifest import Manifest
-    from lading.settings import Network
+    from lading.model.manifest import Manifest
+    from lading.settings.limits import Network
 
     kubeflow.register("iris", "v1", "s3://b/p")
     entry = RegistryEntry("kf", "kubeflow", {"url": "http://kf:80", "record": True}, namespaces=("team-a",))
     session = new_session(registries=(entry,), network=Network(http_proxy=kubeflow.url), variables=WHERE)
     uri = ModelURI.parse("model-registry://iris?namespace=team-a")
-    found = registries.resolve(uri, session.settings, session.http)
+    found = federation.resolve(uri, session.settings, session.http)
     told = []
-    registries.record(found, Manifest(()), "/mnt", session.settings, session.http, told.append)
+    deployments.record(found, Manifest(()), "/mnt", session.settings, session.http, told.append)
     assert told == [Recorded("kf", "team-a", "shop")]
     assert {request.headers["host"] for request in kubeflow.server.requests} == {
         "model-registry-service.team-a.svc.cluster.local"

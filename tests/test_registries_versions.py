@@ -2,11 +2,11 @@
 
 import pytest
 
-from lading import registries
 from lading.errors import Unavailable, Unsupported
-from lading.registries import NoSuchModel
+from lading.model.uri import ModelURI
+from lading.registries import federation
+from lading.registries.registry import NoSuchModel
 from lading.settings.registries import RegistryEntry
-from lading.uri import ModelURI
 from servers.fake_kubeflow import FakeKubeflow
 from servers.fake_mlflow import FakeMlflow
 from servers.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, status
@@ -16,7 +16,7 @@ from servers.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, status
 def versions(new_session):
     def ask(*entries: RegistryEntry, name: str = "iris"):
         session = new_session(registries=entries)
-        return registries.versions(ModelURI.parse(f"model-registry://{name}"), session.settings, session.http)
+        return federation.versions(ModelURI.parse(f"model-registry://{name}"), session.settings, session.http)
 
     return ask
 

@@ -11,11 +11,13 @@ import pytest
 import lading
 from command_line import write_model
 from lading import events as told
-from lading.audit import audit
+from lading.destination.audit import audit
 from lading.errors import DeadlineExceeded
-from lading.manifest import Digest, File, Layer, Manifest
-from lading.reuse import is_delivered, unchanged
-from lading.settings import Limits, VerifyMode
+from lading.model.checks import VerifyMode
+from lading.model.compare import is_delivered, unchanged
+from lading.model.digest import Digest
+from lading.model.manifest import File, Layer, Manifest
+from lading.settings.limits import Limits
 from lading.settings.store import StoreSettings
 from servers.faulty_http import MODIFIED, Answer
 from servers.real_s3 import s3_anonymous

@@ -2,10 +2,11 @@
 
 import pytest
 
+from lading.delivery.request import Request
+from lading.delivery.resolve import find
+from lading.delivery.space import need_of
 from lading.errors import LadingError
-from lading.finding import Request, find
-from lading.room import need_of
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from lading.settings.store import StoreSettings
 from servers.faulty_http import ALWAYS, status
 from servers.real_s3 import s3_anonymous

@@ -54,7 +54,7 @@ def users_of(*names: str) -> set[str]:
 
 def test_the_rules_look_at_the_whole_tree() -> None:
     assert {"deliver.py", "transfer/scheduler.py", "sources/s3.py", "cli/main.py"} <= set(map(name_of, MODULES))
-    assert users_of("os") >= {"settings/__init__.py", "disk.py"}
+    assert users_of("os") >= {"settings/settings.py", "system/disk.py"}
 
 
 def test_the_drawing_of_the_layers_is_what_the_check_holds() -> None:
@@ -65,7 +65,7 @@ def test_the_drawing_of_the_layers_is_what_the_check_holds() -> None:
 
 
 def test_only_settings_reads_the_environment() -> None:
-    assert users_of("os.environ", "os.environb", "os.getenv", "os.putenv", "os.unsetenv") == {"settings/__init__.py"}
+    assert users_of("os.environ", "os.environb", "os.getenv", "os.putenv", "os.unsetenv") == {"settings/settings.py"}
 
 
 def test_only_transfer_the_agent_and_the_sender_of_traces_start_threads() -> None:
@@ -84,7 +84,7 @@ def test_only_transfer_the_agent_and_the_sender_of_traces_start_threads() -> Non
     )
     assert "transfer/scheduler.py" in starters
     # A probe must be answered while a delivery takes hours, and so in a thread of its own; so has each delivery.
-    servers = ("cli/demo", "agent/endpoint.py", "agent/turn.py", "otlp.py")
+    servers = ("cli/demo", "agent/http_server.py", "agent/cycle.py", "telemetry/otlp.py")
     assert {name for name in starters if not name.startswith(("transfer/", *servers))} == set()
 
 
@@ -100,9 +100,9 @@ def test_there_is_one_http_client_and_one_place_that_opens_sockets() -> None:
     # The endpoint of the agent handles sockets that have come to it.
     assert users_of("socket.create_connection", "socket.socket") <= {
         "addresses.py",
-        "http_dial.py",
-        "http_wire.py",
-        "agent/endpoint.py",
+        "network/dial.py",
+        "network/wire.py",
+        "agent/http_server.py",
     }
 
 
@@ -146,4 +146,6 @@ def test_a_delivery_of_a_folder_loads_no_other_source(tmp_path: Path) -> None:
     (tmp_path / "source" / "a").write_text("a")
     loaded = loaded_by(f"import lading; lading.pull({str(tmp_path / 'source')!r}, {str(tmp_path / 'dest')!r})")
     assert "lading.sources.local" in loaded
-    assert not {"lading.sources.s3", "lading.sources.http", "lading.unpack", "awscrt", "yaml", "botocore"} & loaded
+    assert (
+        not {"lading.sources.s3", "lading.sources.http", "lading.unpack.archive", "awscrt", "yaml", "botocore"} & loaded
+    )

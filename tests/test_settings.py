@@ -6,20 +6,21 @@ from typing import Any
 
 import pytest
 
-from lading.credentials import Secret
+from lading.auth.docker_config import find_login
 from lading.errors import NotFound, Unsupported, UsageError
-from lading.oci.credentials import find_login
-from lading.registries import _KINDS
-from lading.settings import Limits, Settings, parse_verify
+from lading.model.uri import ModelURI
+from lading.registries.federation import _KINDS
+from lading.secret import Secret
 from lading.settings.aws import read_aws, read_s3
 from lading.settings.git import read_git
 from lading.settings.http import read_headers
 from lading.settings.huggingface import read_hugging_face
+from lading.settings.limits import Limits
 from lading.settings.modelscope import read_modelscope
 from lading.settings.oci import read_oci
 from lading.settings.registries import KINDS, RegistryEntry
+from lading.settings.settings import Settings, parse_verify
 from lading.settings.variables import Variables, is_for
-from lading.uri import ModelURI
 
 Env = dict[str, str]
 

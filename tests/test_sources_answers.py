@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
-from lading.http_client import Answer
-from lading.http_wire import Head
-from lading.manifest import HEX_DIGITS, Digest
-from lading.sources.answers import (
+from lading.model.byte_range import Span
+from lading.model.digest import HEX_DIGITS, Digest
+from lading.network.client import Answer
+from lading.network.headers import (
     check_answer,
     content_coding,
     content_range,
@@ -25,7 +25,7 @@ from lading.sources.answers import (
     md5_of_etag,
     range_header,
 )
-from lading.spans import Span
+from lading.network.wire import Head
 
 DATA = b"some bytes"
 CRC = zlib.crc32(DATA).to_bytes(4, "big")

@@ -4,12 +4,12 @@ import pytest
 
 from lading.errors import Unsupported, UsageError
 from lading.events import ignore
-from lading.finding import Session
-from lading.settings import Settings
-from lading.sources import open_source
+from lading.model.uri import ModelURI
+from lading.session import Session
+from lading.settings.settings import Settings
 from lading.sources.azure import AzureBlobSource, AzureFilesSource
 from lading.sources.http import HttpSource
-from lading.uri import ModelURI
+from lading.sources.schemes import open_source
 
 EMULATOR = "http://127.0.0.1:10000/devstoreaccount1"
 

@@ -10,10 +10,11 @@ import pytest
 
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import ignore
-from lading.finding import Session
-from lading.settings import Limits, Settings
+from lading.model.uri import ModelURI
+from lading.session import Session
+from lading.settings.limits import Limits
+from lading.settings.settings import Settings
 from lading.sources.gcs import GcsSource
-from lading.uri import ModelURI
 from servers.fake_gcs import FakeGcs
 from servers.fake_google import FakeGoogle
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, Fault, FaultyServer, anything, status, wrong_byte

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lading.disk import scratch_file
 from lading.errors import IntegrityError, LadingError, NotFound, Unavailable, Unsupported
-from lading.manifest import File, Manifest
-from lading.settings import Limits
+from lading.model.manifest import File, Manifest
+from lading.settings.limits import Limits
 from lading.sources.git.lfs import Pointer, configured_url, parse_pointer
+from lading.sources.git.objects import CommitTree
 from lading.sources.git.pack import BLOB, COMMIT, TREE, Objects, PackReader
-from lading.sources.git.tree import CommitTree
+from lading.system.disk import scratch_file
 
 OFS_DELTA, REF_DELTA = 6, 7
 BASE = b"the quick brown fox " * 10

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lading.disk import memory_file
 from lading.errors import NotFound, Unsupported, UsageError
 from lading.events import ignore
-from lading.finding import Session
-from lading.settings import Settings
+from lading.model.uri import ModelURI
+from lading.session import Session
 from lading.settings.hdfs import STORAGE_KEYS, Hdfs, read_hdfs
+from lading.settings.settings import Settings
 from lading.settings.variables import _OF_HDFS, Variables
 from lading.sources.hdfs import HdfsSource
-from lading.uri import ModelURI
+from lading.system.disk import memory_file
 
 CONFIGURED = {"HDFS_NAMENODE": "https://nn1:9871;https://nn2:9871"}
 
@@ -149,7 +149,7 @@ def test_a_folder_that_is_named_must_be_there_and_name_a_namenode(tmp_path: Path
 
 def test_kerberos_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gssapi", None)
-    monkeypatch.setattr("lading.kerberos._gssapi", __import__("lading.kerberos").kerberos._gssapi.__wrapped__)
+    monkeypatch.setattr("lading.auth.kerberos._gssapi", __import__("lading.auth.kerberos").kerberos._gssapi.__wrapped__)
     with pytest.raises(Unsupported) as caught:
         source("hdfs://x", **CONFIGURED, HDFS_KERBEROS_PRINCIPAL="me@R", HDFS_KERBEROS_KEYTAB="BQI=")
     assert caught.value.hint == "pip install 'lading[kerberos]'"

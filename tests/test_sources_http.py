@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, Unsupported, UsageError
-from lading.settings import Settings
 from lading.settings.http import read_headers
+from lading.settings.settings import Settings
 from lading.settings.variables import Variables
 from lading.sources.http import file_name
 from servers.faulty_http import Answer, redirect, status

@@ -7,13 +7,13 @@ from urllib.parse import unquote
 import pytest
 
 from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
-from lading.manifest import Digest
-from lading.settings import Settings
+from lading.model.byte_range import Span
+from lading.model.digest import Digest
+from lading.model.uri import ModelURI
 from lading.settings.huggingface import read_hugging_face
+from lading.settings.settings import Settings
 from lading.settings.variables import Variables
 from lading.sources.huggingface import HuggingFaceSource, _parse
-from lading.spans import Span
-from lading.uri import ModelURI
 from servers.fake_hub import LFS_BYTES, FakeHub
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, FaultyServer, anything, reset, status
 from servers.trees import content, read_tree, whole_manifest

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, Interrupted
-from lading.http_wire import Head
+from lading.network.wire import Head
 from lading.sources.listing import next_link, nothing_below
 
 

@@ -10,11 +10,13 @@ import pytest
 
 import lading
 from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
-from lading.manifest import FILE_NAME, Digest, File, Manifest
-from lading.settings import Settings
+from lading.model.byte_range import Span
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.paths import FILE_NAME
+from lading.model.uri import ModelURI
+from lading.settings.settings import Settings
 from lading.sources.local import LocalSource
-from lading.spans import Span
-from lading.uri import ModelURI
 
 HTTP = None  # a local source never asks it
 

@@ -7,7 +7,7 @@ import pytest
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.events import AlreadyDelivered
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from lading.settings.registries import RegistryEntry
 from servers.destination import Destination
 from servers.fake_mlflow import BUCKET, PRESIGNED, PROXY, SERVER_INFO, FakeMlflow

@@ -5,12 +5,12 @@ import hashlib
 import pytest
 
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unsupported, UsageError
-from lading.manifest import Digest
-from lading.settings import Settings
+from lading.model.digest import Digest
+from lading.model.uri import ModelURI
 from lading.settings.modelscope import read_modelscope
+from lading.settings.settings import Settings
 from lading.sources import modelscope
 from lading.sources.modelscope import ModelScopeSource
-from lading.uri import ModelURI
 from servers.fake_hub import LFS_BYTES
 from servers.fake_modelscope import FakeModelScope
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, Fault, FaultyServer, anything, cut, status, wrong_byte

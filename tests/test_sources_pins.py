@@ -2,11 +2,12 @@
 
 import pytest
 
-from lading import sources
+from lading.delivery.request import Request
+from lading.delivery.resolve import find
 from lading.events import Listed
-from lading.finding import Request, find
-from lading.manifest import File, Manifest
-from lading.uri import ModelURI
+from lading.model.manifest import File, Manifest
+from lading.model.uri import ModelURI
+from lading.sources import schemes
 from servers.trees import read_tree
 
 
@@ -29,7 +30,7 @@ class Channel:
 
 @pytest.fixture(autouse=True)
 def _channels(monkeypatch):
-    monkeypatch.setitem(sources._SCHEMES, "channel", f"{__name__}:Channel")
+    monkeypatch.setitem(schemes._SCHEMES, "channel", f"{__name__}:Channel")
 
 
 def test_what_a_channel_stands_for_is_told_and_recorded(pull, events, tmp_path):

@@ -7,10 +7,10 @@ import pytest
 
 from lading.errors import UsageError
 from lading.events import ignore
-from lading.finding import Session
-from lading.settings import Settings
+from lading.model.uri import ModelURI
+from lading.session import Session
+from lading.settings.settings import Settings
 from lading.sources.s3 import S3Source
-from lading.uri import ModelURI
 
 
 def address(uri: str, **environment: str) -> str:

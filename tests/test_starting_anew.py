@@ -4,7 +4,7 @@ import pytest
 
 from lading import events as told
 from lading.errors import DeadlineExceeded, Interrupted, LadingError, Unavailable
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from servers.faulty_http import ALWAYS, cut, stall
 from servers.trees import MIB, content, read_tree
 

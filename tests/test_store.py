@@ -13,16 +13,18 @@ import pytest
 
 from lading import events as told
 from lading.deliver import deliver, deliver_to_store
-from lading.disk import free_bytes
+from lading.delivery.request import Request
 from lading.errors import DeadlineExceeded, IntegrityError, NoSpace, NotAllowed, Unavailable, Unsupported, UsageError
-from lading.finding import Request
-from lading.manifest import Digest, File, Layer, Manifest
-from lading.settings import Limits, Settings
+from lading.model.digest import Digest
+from lading.model.manifest import File, Layer, Manifest
+from lading.settings.limits import Limits
 from lading.settings.registries import RegistryEntry
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store import Store
 from lading.store.eviction import give_way, make_room, prune, sweep
 from lading.store.inspection import verify
+from lading.store.store import Store
+from lading.system.disk import free_bytes
 from servers.faulty_http import claimed_size
 from servers.real_s3 import s3_anonymous
 from servers.trees import content, read_tree, whole_manifest, write_tree

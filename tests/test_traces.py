@@ -12,10 +12,10 @@ from command_line import CATALOG, ENVIRONMENT, LADING, contents, write_model
 from lading import events
 from lading.cli.main import main
 from lading.errors import Interrupted, LadingError, NotFound
-from lading.otlp import sending
-from lading.settings import Network
+from lading.settings.limits import Network
 from lading.settings.traces import Traces
-from lading.traces import Trace, traced
+from lading.telemetry.otlp import sending
+from lading.telemetry.trace import Trace, traced
 from servers.certificate_cases import BELIEVED
 from servers.fake_otlp import FakeOtlp
 from servers.faulty_http import ALWAYS, FaultyServer, anything, status
@@ -82,7 +82,7 @@ def test_a_delivery_is_a_span_and_its_steps_are_the_spans_in_it(run, collector, 
         "lading.retries": 0,
         "lading.digest": told.step("publish").attributes["lading.digest"],
     }
-    assert told.step("list").attributes == {"lading.uri": uri, "lading.files": 1, "lading.size_bytes": 5000}
+    assert told.step("list").attributes == {"lading.model.uri": uri, "lading.files": 1, "lading.size_bytes": 5000}
     assert told.step("transfer").attributes["lading.done_bytes"] == 5000
     assert told.step("publish").attributes["lading.destination"] == str(tmp_path / "dest")
     assert told.resource["service.name"] == "lading"
@@ -103,7 +103,7 @@ def test_several_models_are_one_trace(run, collector, tmp_path):
     assert run("init", *pairs)[0] == 0
     told = collector.trace()
     assert told.steps == ["list", "list", "transfer", "publish", "publish"]
-    assert [step.attributes["lading.uri"] for step in told.children[:2]] == [
+    assert [step.attributes["lading.model.uri"] for step in told.children[:2]] == [
         str(tmp_path / "one"),
         str(tmp_path / "two"),
     ]
@@ -253,7 +253,7 @@ def test_who_does_not_ask_for_it_loads_nothing_for_it(origin, tmp_path):
     *loaded, threads = done.stdout.split()
     assert "lading.deliver" in loaded
     assert not {name for name in loaded if name.startswith("opentelemetry")} | (
-        {"lading.otlp", "lading.traces"} & set(loaded)
+        {"lading.telemetry.otlp", "lading.telemetry.trace"} & set(loaded)
     )
     assert threads == "1"
 
@@ -274,7 +274,7 @@ def test_who_does_not_ask_for_it_loads_nothing_for_it(origin, tmp_path):
     ],
 )
 def test_a_collector_that_cannot_be_told_is_one_warning(run, origin, tmp_path, monkeypatch, variables, why):
-    monkeypatch.setattr("lading.otlp._SEND_S", 0.3)
+    monkeypatch.setattr("lading.telemetry.otlp._SEND_S", 0.3)
     code, said = run("pull", origin, tmp_path / "dest", **variables)
     (warning,) = [line for line in said.splitlines() if "warning" in line]
     assert code == 0
@@ -306,7 +306,7 @@ def test_headers_go_to_a_near_collector_and_spans_without_them_to_any(run, colle
 
 @pytest.mark.parametrize("answer", [400, 401, 404, 503])
 def test_a_collector_that_refuses_is_one_warning(run, collector, origin, tmp_path, monkeypatch, answer):
-    monkeypatch.setattr("lading.otlp._SEND_S", 0.3)
+    monkeypatch.setattr("lading.telemetry.otlp._SEND_S", 0.3)
     collector.server.misbehave("/v1/traces", status(answer, MARK.encode(), on=anything, times=ALWAYS))
     code, said = run("pull", origin, tmp_path / "dest")
     assert code == 0
@@ -315,7 +315,7 @@ def test_a_collector_that_refuses_is_one_warning(run, collector, origin, tmp_pat
 
 
 def test_a_collector_that_does_not_answer_is_not_waited_for(run, collector, origin, tmp_path, monkeypatch):
-    monkeypatch.setattr("lading.otlp._PATIENCE_S", 0.5)
+    monkeypatch.setattr("lading.telemetry.otlp._PATIENCE_S", 0.5)
     collector.server.routes["/v1/traces"] = lambda _: collector.server.closing.wait(20)
     code, said = run("pull", origin, tmp_path / "dest")
     assert code == 0
@@ -333,7 +333,7 @@ def test_without_the_extra_one_warning_says_how_to_install_it(run, collector, or
 
 
 def test_a_delivery_that_fails_ends_with_its_own_error(run, collector, tmp_path, monkeypatch):
-    monkeypatch.setattr("lading.otlp._SEND_S", 0.3)
+    monkeypatch.setattr("lading.telemetry.otlp._SEND_S", 0.3)
     code, said = run("pull", tmp_path / "missing", tmp_path / "dest", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
     assert code == 3
     assert [line.partition(":")[0] for line in said.splitlines()][:2] == ["warning", "error[not-found]"]

@@ -8,13 +8,13 @@ import json
 import pytest
 
 from lading.errors import LadingError, UsageError
-from lading.origin import split_url
+from lading.model.origin import split_url
+from lading.model.uri import ModelURI
 from lading.registries.service import Service
-from lading.settings import Network
+from lading.settings.limits import Network
 from lading.settings.registries import RegistryEntry, read_registries
 from lading.settings.variables import Variables
-from lading.sources import open_source
-from lading.uri import ModelURI
+from lading.sources.schemes import open_source
 from servers.fake_google import FakeGoogle
 from servers.faulty_http import Answer, FaultyServer
 

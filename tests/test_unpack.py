@@ -28,15 +28,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lading
-import lading.layers as layers_module
+import lading.unpack.layers as layers_module
 import lading.unpack.tar as tar_module
 import lading.unpack.tree as tree_module
 import lading.unpack.zip as zip_module
 from lading.errors import IntegrityError, LadingError, Unsupported
 from lading.events import Backslashes, Event
-from lading.layers import Layers
-from lading.manifest import FILE_NAME, WORKSPACE_NAME, File, Layer, Manifest
-from lading.settings import Limits, Settings
+from lading.model.manifest import File, Layer, Manifest
+from lading.model.paths import FILE_NAME, WORKSPACE_NAME
+from lading.settings.limits import Limits
+from lading.settings.settings import Settings
+from lading.unpack.layers import Layers
 
 LIMITS = Limits()
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lading.errors import UsageError
-from lading.uri import ModelURI, printable, redact
+from lading.model.uri import ModelURI, redact
+from lading.text.printable import printable
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 URI_LIKE = st.builds(

@@ -3,8 +3,8 @@
 import pytest
 
 from lading.errors import OriginChanged
-from lading.manifest import File, Manifest
-from lading.validators import Contradictions, entity_tag, is_same, is_weak
+from lading.model.manifest import File, Manifest
+from lading.model.validator import Contradictions, entity_tag, is_same, is_weak
 
 
 @pytest.mark.parametrize(

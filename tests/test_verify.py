@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, Unsupported
-from lading.manifest import HEX_DIGITS, Digest
-from lading.settings import VerifyMode
-from lading.verify import SequentialHash, choose_checks, combined_crc, is_crc, mismatch, new_hash, running_crc
+from lading.model.checks import VerifyMode, choose_checks, mismatch
+from lading.model.checksums import SequentialHash, combined_crc, is_crc, new_hash, running_crc
+from lading.model.digest import HEX_DIGITS, Digest
 
 CHECK = b"123456789"
 GIT_CHECK = "e2e107ac61ac259b87c544f6e7a4eb03422c6c21"

@@ -10,7 +10,7 @@ import pytest
 
 from command_line import LADING, lading
 from lading import errors, events
-from lading.cli.words import sentence
+from lading.telemetry.messages import sentence
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import ALWAYS, ANYWHERE, anything, stall, status
 from servers.trees import content

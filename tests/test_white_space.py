@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lading.disk import read_secret_file
+from lading.auth.docker_config import find_login
 from lading.errors import UsageError
-from lading.http_client import HttpClient
-from lading.oci.credentials import find_login
-from lading.origin import split_url
+from lading.model.origin import split_url
+from lading.model.uri import ModelURI
+from lading.network.client import HttpClient
 from lading.registries.login import Clients, open_login
 from lading.retry import Retry
-from lading.settings import Limits, Network, Settings
 from lading.settings.aws import read_aws, read_s3
 from lading.settings.azure import read_azure
 from lading.settings.git import read_git
@@ -23,12 +22,14 @@ from lading.settings.google import read_google
 from lading.settings.hdfs import read_hdfs
 from lading.settings.http import read_headers
 from lading.settings.huggingface import read_hugging_face
+from lading.settings.limits import Limits, Network
 from lading.settings.modelscope import read_modelscope
 from lading.settings.oci import DOCUMENT as DOCKER_DOCUMENT
 from lading.settings.oci import read_oci
 from lading.settings.registries import RegistryEntry
+from lading.settings.settings import Settings
 from lading.settings.variables import Variables
-from lading.uri import ModelURI
+from lading.system.disk import read_secret_file
 
 AROUND = {
     "a line's end": "{}\n",

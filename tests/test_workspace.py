@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 import lading
+from lading.destination.workspace import Workspace, open_workspace, read_manifest
 from lading.errors import DeadlineExceeded, Interrupted, LadingError, NoSpace, UsageError
 from lading.events import Event, Waiting, ignore
-from lading.manifest import FILE_NAME, WORKSPACE_NAME
+from lading.model.paths import FILE_NAME, WORKSPACE_NAME
 from lading.retry import SystemClock
-from lading.settings import Limits, Settings
-from lading.workspace import Patience, Workspace, open_workspace, read_manifest, remove_tree
+from lading.settings.limits import Limits
+from lading.settings.settings import Settings
+from lading.system.flock import Patience
+from lading.system.folders import remove_tree
 from servers.trees import read_tree, write_tree
 
 SETTINGS = Settings()

@@ -3,7 +3,7 @@
 import pytest
 
 from lading.errors import UsageError
-from lading.yaml_file import parse_yaml
+from lading.text.strict_yaml import parse_yaml
 
 
 def test_a_mapping_is_read() -> None:

@@ -13,13 +13,15 @@ from pathlib import Path
 
 from kserve_storage.logging import logger
 from kserve_storage.storage_errors import raise_storage_error
-from lading.cli.words import sentence
 from lading.deliver import deliver
+from lading.delivery.request import Request
 from lading.errors import LadingError
 from lading.events import Event, Progress
-from lading.finding import Request, Session
-from lading.settings import Settings
-from lading.uri import printable, redact
+from lading.model.uri import redact
+from lading.session import Session
+from lading.settings.settings import Settings
+from lading.telemetry.messages import sentence
+from lading.text.printable import printable
 
 # Where KServe mounts models: what is to come from there is there already, or comes by another way.
 MODEL_MOUNT_DIRS = "/mnt/models"

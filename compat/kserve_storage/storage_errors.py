@@ -4,7 +4,8 @@ from typing import NoReturn
 
 from kserve_storage.logging import logger
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable
-from lading.uri import printable, redact
+from lading.model.uri import redact
+from lading.text.printable import printable
 
 
 def raise_storage_error(protocol: str, uri: str, error: Exception, resource_name: str = "") -> NoReturn:

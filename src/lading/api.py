@@ -5,10 +5,14 @@ from os import PathLike
 from pathlib import Path
 
 from lading.deliver import deliver
+from lading.delivery.request import Request
+from lading.delivery.resolve import find
 from lading.events import Listener, ignore
-from lading.finding import Request, Session, find
-from lading.manifest import Digest, Manifest
-from lading.settings import Settings, VerifyMode
+from lading.model.checks import VerifyMode
+from lading.model.digest import Digest
+from lading.model.manifest import Manifest
+from lading.session import Session
+from lading.settings.settings import Settings
 
 
 def pull(

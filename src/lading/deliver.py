@@ -13,15 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from lading import last_known, registries
-from lading.bring import Wanted, bring
+from lading.delivery import offline
+from lading.delivery.request import Request, question_of
+from lading.delivery.resolve import find, list_files, resolve
+from lading.delivery.stage import Wanted, bring
 from lading.errors import NotAllowed, OriginChanged, Unavailable, UsageError
 from lading.events import Retried
-from lading.finding import Request, Session, find, list_files, question_of, resolve
-from lading.manifest import Manifest
-from lading.sources import OnThisMachine, Source
-from lading.uri import printable
-from lading.validators import Contradictions
+from lading.model.manifest import Manifest
+from lading.model.validator import Contradictions
+from lading.registries.deployments import record
+from lading.session import Session
+from lading.sources.source import OnThisMachine, Source
+from lading.text.printable import printable
 
 T = TypeVar("T")
 
@@ -63,25 +66,25 @@ def _patiently(attempt: Callable[[Contradictions], T], session: Session) -> T:
 
 def _deliver_as_listed(requests: Sequence[Request], session: Session, contradictions: Contradictions) -> list[Manifest]:
     wanted: list[Wanted] = []
-    known: list[tuple[Path, last_known.Known]] = []
+    known: list[tuple[Path, offline.Known]] = []
     for request in requests:
         question = question_of(request, session.settings)
         try:
             resolution = resolve(question, session)
         except Unavailable as error:
-            known.append((request.destination, last_known.recall(request, question, session, error)))
+            known.append((request.destination, offline.recall(request, question, session, error)))
             continue
         finding = list_files(request, question, resolution, session)
         finding = finding._replace(listed=contradictions.settled(finding.listed))
         _refuse_overlap(finding.source, request.destination, session)
         wanted.append(Wanted(finding, request.destination))
     done = _bring(wanted, session) if wanted else {}
-    done |= {destination: last_known.serve(each, destination, session) for destination, each in known}
+    done |= {destination: offline.serve(each, destination, session) for destination, each in known}
     return [done[request.destination] for request in requests]
 
 
 def _keep_as_listed(uri: str, name: str, session: Session, contradictions: Contradictions) -> Manifest:
-    from lading.share import keep
+    from lading.delivery.from_store import keep
 
     finding = find(Request(uri, Path(session.settings.store.path)), session)
     finding = finding._replace(listed=contradictions.settled(finding.listed))
@@ -92,16 +95,14 @@ def _keep_as_listed(uri: str, name: str, session: Session, contradictions: Contr
 def _bring(wanted: Sequence[Wanted], session: Session) -> dict[Path, Manifest]:
     if session.settings.store.path:
         # Here, and not above: most deliveries have none.
-        from lading.share import share
+        from lading.delivery.from_store import share
 
         manifests = share(wanted, session)
     else:
         manifests = bring(wanted, session)
     for finding, destination, _ in wanted:
         manifest = manifests[destination]
-        registries.record(
-            finding.resolution, manifest, str(destination), session.settings, session.http, session.listener
-        )
+        record(finding.resolution, manifest, str(destination), session.settings, session.http, session.listener)
     return manifests
 
 

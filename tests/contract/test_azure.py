@@ -7,13 +7,13 @@ from base64 import b64encode
 import pytest
 
 from lading.deliver import deliver
+from lading.delivery.request import Request
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import Unverified
-from lading.finding import Request
-from lading.manifest import Digest
-from lading.settings import Limits, Network
+from lading.model.digest import Digest
+from lading.model.uri import ModelURI
 from lading.settings.credentials import CredentialRule
-from lading.uri import ModelURI
+from lading.settings.limits import Limits, Network
 from servers.certificates import Authority
 from servers.destination import Destination
 from servers.fake_azure import (

@@ -5,10 +5,10 @@ import base64
 import pytest
 
 from lading.errors import NotAllowed
-from lading.settings import Network
+from lading.model.uri import ModelURI
 from lading.settings.credentials import CredentialRule
+from lading.settings.limits import Network
 from lading.settings.registries import RegistryEntry
-from lading.uri import ModelURI
 from servers.certificates import Authority
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import Answer, FaultyServer

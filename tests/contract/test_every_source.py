@@ -13,7 +13,8 @@ from test_same_faults import SCENES, Scene
 
 from lading.cli.main import main
 from lading.errors import LadingError
-from lading.settings import Network, Settings
+from lading.settings.limits import Network
+from lading.settings.settings import Settings
 from servers.certificates import Authority
 from servers.fake_azure import tunnel
 from servers.faulty_http import ALWAYS, ANYWHERE, Answer, Fault, FaultyServer, cut

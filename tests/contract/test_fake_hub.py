@@ -3,8 +3,8 @@
 import huggingface_hub as hub_client
 import pytest
 
+from lading.model.uri import ModelURI
 from lading.sources.huggingface import _parse
-from lading.uri import ModelURI
 from servers.fake_hub import LFS_BYTES, FakeHub
 from servers.faulty_http import FaultyServer
 from servers.trees import content, read_tree

@@ -13,10 +13,11 @@ from openapi_schema_validator import OAS30Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
-from lading.registries import Deployment, Resolution, open_registry
-from lading.registries.reference import Reference
+from lading.model.reference import Reference
+from lading.model.uri import ModelURI
+from lading.registries.federation import open_registry
+from lading.registries.registry import Deployment, Resolution
 from lading.settings.registries import RegistryEntry
-from lading.uri import ModelURI
 from servers.fake_kubeflow import API, V1, FakeKubeflow
 from servers.faulty_http import Answer, FaultyServer, Request
 

@@ -7,11 +7,12 @@ import pytest
 
 from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.events import AlreadyDelivered
-from lading.settings import Limits, Settings
-from lading.sources import open_source
+from lading.model.uri import ModelURI
+from lading.settings.limits import Limits
+from lading.settings.settings import Settings
 from lading.sources.git import GitSource
 from lading.sources.http import HttpSource
-from lading.uri import ModelURI
+from lading.sources.schemes import open_source
 from servers.certificates import Authority
 from servers.faulty_http import ALWAYS, Answer, Fault, FaultyServer, probes
 from servers.git_server import PASSWORD, USER, GitServer, git, new_repository

@@ -369,7 +369,7 @@ def test_a_client_certificate_comes_from_the_mounted_secret(mutual, destination,
 
 
 def test_a_client_certificate_comes_from_the_storage_json_and_is_on_no_disk(mutual, tmp_path, destination, pull):
-    from lading.settings import Settings
+    from lading.settings.settings import Settings
 
     spec = {name: base64_of(str(mutual / name)) for name in ("TLS_CERT", "TLS_KEY", "TLS_CA")}
     spec |= {"type": "webhdfs", "HDFS_NAMENODE": (mutual / "HDFS_NAMENODE").read_text(), "N_THREADS": "8"}

@@ -8,12 +8,12 @@ from urllib.parse import parse_qs
 import pytest
 from backports import zstd
 
+from lading.delivery.request import Request as Asked
+from lading.delivery.resolve import find
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import OfAnotherMachine
-from lading.finding import Request as Asked
-from lading.finding import find
-from lading.manifest import Digest
-from lading.settings import Limits, Network
+from lading.model.digest import Digest
+from lading.settings.limits import Limits, Network
 from servers.certificates import Authority
 from servers.fake_oci import (
     IMAGE_CONFIG,
@@ -793,7 +793,7 @@ def test_a_configuration_that_is_none_is_said_and_not_quoted(registry, bring, te
 def test_storage_json_and_credentials_for_a_prefix(registry, bring):
     registry.put_files(FILES)
     registry.authorize = basic_only
-    from lading.settings import Settings
+    from lading.settings.settings import Settings
 
     spec = json.dumps({"type": "oci", "username": "user", "password": "password", "insecure": True})
     variables = Settings.load({"STORAGE_CONFIG": spec}).variables

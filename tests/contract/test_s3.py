@@ -7,8 +7,8 @@ import pytest
 
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unsupported
 from lading.events import Unverified
-from lading.manifest import Digest
-from lading.verify import new_hash
+from lading.model.checksums import new_hash
+from lading.model.digest import Digest
 from servers.fake_s3 import FakeS3, composite
 from servers.faulty_http import ALWAYS, FaultyServer, wrong_byte
 from servers.real_s3 import BUCKET, client, moto, rclone, s3_anonymous, s3_settings

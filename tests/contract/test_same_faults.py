@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 import pytest
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
-from lading.settings import Limits, Network
+from lading.settings.limits import Limits, Network
 from lading.settings.registries import RegistryEntry
 from servers.destination import OLD_MODEL, Destination
 from servers.fake_azure import FakeAzure, azure_settings

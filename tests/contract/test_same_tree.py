@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from lading.settings import Limits, Network
+from lading.settings.limits import Limits, Network
 from lading.settings.registries import RegistryEntry
 from servers.certificates import Authority
 from servers.fake_azure import FakeAzure, azure_settings

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from lading.errors import IntegrityError, LadingError, Unsupported
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from lading.settings.registries import RegistryEntry
 from servers.fake_azure import FakeAzure, azure_settings
 from servers.fake_gcs import FakeGcs

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from servers.fake_s3 import S3Object
 from servers.real_s3 import s3_anonymous
 from servers.trees import MIB, content

@@ -6,7 +6,7 @@ import pytest
 
 from lading.errors import OriginChanged
 from lading.events import Listed
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from servers.faulty_http import ALWAYS, LATER, MODIFIED, Fault, status
 from servers.trees import content, write_tree
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lading.errors import LadingError, OriginChanged
 from lading.events import Resumed
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from servers.fake_gcs import FakeGcs
 from servers.faulty_http import ALWAYS, Answer, Fault, FaultyServer, Resource, anything, cut, status
 from servers.real_s3 import s3_anonymous

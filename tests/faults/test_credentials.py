@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lading.errors import NotAllowed
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from servers.faulty_http import Answer
 from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, s3_settings
 from servers.trees import content

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from lading.deliver import deliver
-from lading.disk import free_bytes
+from lading.delivery.request import Request
 from lading.errors import NoSpace, NotAllowed
-from lading.finding import Request
+from lading.system.disk import free_bytes
 from servers.faulty_http import claimed_size, framed
 from servers.trees import MIB, content, read_tree, told, write_tree
 

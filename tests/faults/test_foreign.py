@@ -10,13 +10,13 @@ import pytest
 
 import lading
 from lading import events as told
-from lading.audit import audit
+from lading.destination.audit import audit
 from lading.errors import LadingError, NotAllowed, UsageError
-from lading.settings import Settings
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store import Store
 from lading.store.eviction import tidy
 from lading.store.pointers import References
+from lading.store.store import Store
 from servers.killer import run_and_kill_at
 from servers.trees import read_tree, write_tree
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from lading.errors import LadingError, NotAllowed, Unsupported, UsageError
-from lading.settings import Network
+from lading.settings.limits import Network
 from servers.certificates import Authority
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import FaultyServer, anything, redirect

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from lading.measures import size
+from lading.text.units import size
 from servers.fake_s3 import S3Object
 from servers.faulty_http import ALWAYS, anything, reads, redirect, stall, status
 from servers.trees import MIB, content

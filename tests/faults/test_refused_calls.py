@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 import lading
-from lading import disk, place
 from lading import events as told
+from lading.destination import publish
 from lading.errors import LadingError
-from lading.settings import Settings
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
+from lading.system import disk
 from servers.trees import read_tree, write_tree
 
 OLD = {"config.json": b"old", "same": b"same", "gone/x": b"x"}
@@ -41,7 +42,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
         if name == "rename of folders":
             monkeypatch.setattr(os, "rename", refusing(number, lambda at: os.path.isdir(str(at)), os.rename))
         elif name == "exchange":
-            monkeypatch.setattr(place, "exchange", lambda *_: False)
+            monkeypatch.setattr(publish, "exchange", lambda *_: False)
         elif name == "syncfs":
             monkeypatch.setattr(disk, "_libc", lambda: _NoSync(number))
         elif name == "everything":

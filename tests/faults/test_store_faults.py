@@ -17,14 +17,15 @@ import pytest
 import lading
 from lading import events as told
 from lading.deliver import deliver
+from lading.delivery.request import Request
 from lading.errors import IntegrityError, NoSpace, NotAllowed
-from lading.finding import Request
-from lading.manifest import Digest
-from lading.settings import Limits, Settings
+from lading.model.digest import Digest
+from lading.settings.limits import Limits
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store import Store
 from lading.store.eviction import prune, sweep
 from lading.store.inspection import verify
+from lading.store.store import Store
 from servers.killer import run_and_kill_at
 from servers.trees import MIB, content, read_tree, whole_manifest, write_tree
 

@@ -13,18 +13,18 @@ import pytest
 
 import lading
 from lading import events as told
-from lading.agent.endpoint import Endpoint
+from lading.agent.cycle import Turn
+from lading.agent.http_server import Endpoint
 from lading.agent.metrics import Metrics
 from lading.agent.status import Status
-from lading.agent.turn import Turn
 from lading.deliver import deliver
+from lading.delivery.request import Request
 from lading.errors import Unavailable
-from lading.finding import Request
-from lading.otlp import sending
-from lading.settings import Network
 from lading.settings.agent import AgentSettings, Delivery
+from lading.settings.limits import Network
 from lading.settings.store import StoreSettings
 from lading.settings.traces import Traces
+from lading.telemetry.otlp import sending
 from servers.killer import run_and_kill_at
 from servers.trees import MIB, content, read_tree, write_tree
 

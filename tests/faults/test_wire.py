@@ -8,10 +8,12 @@ from time import time
 import pytest
 
 from lading.deliver import deliver
+from lading.delivery.request import Request
 from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, Stalled, Unavailable, Unsupported
 from lading.events import Progress, Resumed, Retried, ignore
-from lading.finding import Request, Session
-from lading.settings import Limits, Settings
+from lading.session import Session
+from lading.settings.limits import Limits
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
 from servers.faulty_http import (
     ALWAYS,

@@ -27,8 +27,8 @@ from azure.storage.blob import (
 
 from lading.errors import NotAllowed, NotFound
 from lading.events import Event, Listed
-from lading.manifest import Digest
-from lading.settings import Limits, Network
+from lading.model.digest import Digest
+from lading.settings.limits import Limits, Network
 from servers.fake_azure import NOWHERE
 from servers.trees import MIB, content, facts, paths, read_tree, told, whole_manifest, write_contract_tree
 

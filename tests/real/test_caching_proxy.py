@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from lading.settings.store import StoreSettings
 from servers.fake_s3 import FakeS3
 from servers.nginx import free_port, nginx

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from oras.client import OrasClient
 
 from lading.errors import NotAllowed, NotFound
-from lading.settings import Limits, Network
+from lading.settings.limits import Limits, Network
 from servers.certificates import Authority
 from servers.fake_oci import IMAGE_CONFIG, LAYER, MANIFEST, digest_of, tar
 from servers.faulty_http import Answer, FaultyServer

@@ -7,8 +7,8 @@ import pytest
 
 from lading import events as told
 from lading.settings.store import StoreSettings
-from lading.store import Store
 from lading.store.inspection import verify
+from lading.store.store import Store
 from servers.trees import MIB, content, read_tree, whole_manifest
 
 MODEL = {f"weights-{number}.bin": content(16 * MIB, seed=number) for number in range(4)}

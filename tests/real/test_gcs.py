@@ -17,7 +17,7 @@ from google.cloud import storage
 
 from lading.errors import NotFound, Unsupported
 from lading.events import Listed
-from lading.settings import Limits
+from lading.settings.limits import Limits
 from servers.trees import MIB, content, facts, read_tree, told, whole_manifest, write_contract_tree
 
 MODEL = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lading.errors import NotAllowed, NotFound
-from lading.settings import Network
+from lading.settings.limits import Network
 from servers.certificates import Authority
 from servers.faulty_http import FaultyServer
 from servers.git_server import ENVIRONMENT, PASSWORD, USER, GitServer

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 import lading
-from lading.manifest import HEX_DIGITS
+from lading.model.digest import HEX_DIGITS
 from servers.certificate_cases import BELIEVED
 from servers.fake_kubeflow import FakeKubeflow
 from servers.fake_mlflow import FakeMlflow

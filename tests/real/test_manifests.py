@@ -154,7 +154,7 @@ def test_a_proxy_is_told_to_every_container(kustomize):
 
 
 def test_the_configuration_of_registries_is_one_that_lading_reads(kustomize):
-    from lading.settings import Settings
+    from lading.settings.settings import Settings
 
     container = containers(kustomize(DEPLOY / "overlays/registry"))["model-registry-storage-initializer"]
     settings = Settings.load(

@@ -22,8 +22,9 @@ import pytest
 
 from lading.errors import NotAllowed, NotFound, Unsupported, UsageError
 from lading.events import AlreadyDelivered, Recorded
-from lading.settings import Limits, Network, Settings
+from lading.settings.limits import Limits, Network
 from lading.settings.registries import RegistryEntry
+from lading.settings.settings import Settings
 from servers.fake_mlflow import API, PRESIGNED, PROXY, SERVER_INFO, FakeMlflow
 from servers.faulty_http import FaultyServer
 from servers.real_mlflow import mlflow_client, mlflow_server, wait_for

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from lading.errors import NotAllowed, NotFound, Unsupported, UsageError
-from lading.settings import Network
+from lading.settings.limits import Network
 from servers.certificates import Authority
 from servers.nginx import free_port, nginx
 from servers.trees import MIB, content, read_tree, write_tree

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lading.agent.endpoint import Endpoint
+from lading.agent.http_server import Endpoint
 from lading.agent.metrics import Metrics
 from lading.agent.status import Status
 from lading.settings.agent import AgentSettings, Delivery

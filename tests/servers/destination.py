@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from lading.manifest import Manifest
+from lading.model.manifest import Manifest
 from servers.trees import read_tree, whole_manifest
 
 OLD_MODEL = {"config.json": b"old", "old/weights.bin": b"old weights", "model.bin": b"the old model"}

@@ -23,7 +23,7 @@ from xml.sax.saxutils import escape
 from azure.core.pipeline.transport import HttpRequest
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
-from lading.settings import Network
+from lading.settings.limits import Network
 from servers.faulty_http import MODIFIED, Answer, FaultyServer, Request, Resource
 
 ACCOUNT = "lading"

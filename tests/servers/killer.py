@@ -7,7 +7,8 @@ import threading
 import warnings
 from collections.abc import Callable
 
-from lading import place, store
+from lading.destination import publish
+from lading.store import store
 
 
 class Killer:
@@ -46,7 +47,7 @@ def run_and_kill_at(number: int, action: Callable[[], object], *, creating: bool
             killer = Killer(number)
             for name in ("rename", "replace", "unlink", "remove", "rmdir", "mkdir", "link", "chmod", "fsync"):
                 setattr(os, name, killer.wrap(getattr(os, name)))
-            place.exchange = killer.wrap(place.exchange)
+            publish.exchange = killer.wrap(publish.exchange)
             store.place_file = killer.wrap(store.place_file)
             if creating:
                 os.open = killer.wrap_open(os.open)

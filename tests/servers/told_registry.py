@@ -2,10 +2,11 @@
 
 from typing import ClassVar
 
-from lading import errors, registries
-from lading.manifest import Digest
-from lading.registries import Resolution
-from lading.uri import ModelURI
+from lading import errors
+from lading.model.digest import Digest
+from lading.model.uri import ModelURI
+from lading.registries import registry
+from lading.registries.registry import Resolution
 
 
 class ToldRegistry:
@@ -21,7 +22,7 @@ class ToldRegistry:
         self.asked.append(self.name)
         told = self._models.get(reference.model, "!NoSuchModel")
         if isinstance(told, str) and told.startswith("!"):
-            kind = getattr(registries, told[1:], None) or getattr(errors, told[1:])
+            kind = getattr(registry, told[1:], None) or getattr(errors, told[1:])
             raise kind(f"{self.name} says {told}")
         told = told if isinstance(told, dict) else {"uri": told}
         digests = {"": Digest.parse(told["digest"])} if "digest" in told else {}

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
-from lading.manifest import Manifest
-from lading.workspace import read_manifest
+from lading.destination.workspace import read_manifest
+from lading.model.manifest import Manifest
 
 MIB = 1 << 20
 SMALL_FILES = 3000

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from lading import __version__
 from lading.agent.status import State, Status
 from lading.errors import LadingError
-from lading.measures import count, duration, size
 from lading.settings.store import StoreSettings
-from lading.uri import printable
+from lading.text.printable import printable
+from lading.text.units import count, duration, size
 
 _STYLE = """
 :root{color-scheme:light dark;--line:#8884;--good:#1a7f37;--bad:#c62828;--soon:#9a6700}
@@ -50,7 +50,7 @@ def stored(settings: StoreSettings) -> list[Stored] | None:
     """What the store holds, the one used last first; None without a store, or if it cannot be read now."""
     if not settings.path:
         return None
-    from lading.store import Store
+    from lading.store.store import Store
 
     try:
         models = Store(settings).models()[:_MOST_STORED]

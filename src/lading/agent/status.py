@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 from lading import events
 from lading.agent.metrics import Metrics
 from lading.errors import IntegrityError
+from lading.model.uri import redact
 from lading.settings.agent import Delivery
-from lading.uri import redact
 
 Doing = Literal["waiting", "asking", "delivering", "switching", "loading"]
 

@@ -25,13 +25,16 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lading.deliver import deliver
-from lading.disk import disk_error, sync_folder
+from lading.delivery.request import Request
+from lading.destination.workspace import read_manifest
 from lading.errors import IntegrityError, Unsupported, UsageError
-from lading.finding import Request, Session
-from lading.manifest import FILE_NAME, Manifest
+from lading.model.manifest import Manifest
+from lading.model.paths import FILE_NAME
+from lading.session import Session
 from lading.settings.agent import Delivery
-from lading.uri import printable
-from lading.workspace import read_manifest, remove_tree
+from lading.system.disk import disk_error, sync_folder
+from lading.system.folders import remove_tree
+from lading.text.printable import printable
 
 _KEY_DIGITS = 16
 

@@ -16,14 +16,14 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lading.agent.agent import Agent
+    from lading.agent.loop import Agent
     from lading.cli import output
     from lading.cli.reporters import reporter_of
     from lading.errors import Interrupted, UsageError
-    from lading.otlp import sending
-    from lading.settings import Settings, config_path
+    from lading.settings.settings import Settings, config_path
     from lading.settings.traces import read_traces
-    from lading.uri import printable
+    from lading.telemetry.otlp import sending
+    from lading.text.printable import printable
 
     output.use_format(arguments.log_format)
 

@@ -17,9 +17,10 @@ from lading.cli.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lading.finding import Finding, Session
-    from lading.room import Need
-    from lading.settings import Settings
+    from lading.delivery.resolve import Finding
+    from lading.delivery.space import Need
+    from lading.session import Session
+    from lading.settings.settings import Settings
 
 
 def add_to(commands: Commands) -> None:
@@ -39,8 +40,8 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from lading.cli.output import hint_for, show, show_json
     from lading.errors import LadingError
-    from lading.measures import size
-    from lading.uri import printable
+    from lading.text.printable import printable
+    from lading.text.units import size
 
     try:
         answer = _check(arguments)
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = _impatient(load_settings(arguments))
     request = request_for(arguments, arguments.uri, arguments.destination)
-    from lading.finding import find
+    from lading.delivery.resolve import find
 
     with silent_session(settings) as session:
         finding = find(request, session)
@@ -85,8 +86,8 @@ def _impatient(settings: "Settings") -> "Settings":
 
 def _read_a_byte(finding: "Finding", session: "Session") -> None:
     """A listing may be allowed where reading is not."""
-    from lading.spans import Span
-    from lading.uri import printable
+    from lading.model.byte_range import Span
+    from lading.text.printable import printable
 
     file = next(
         (file for file in finding.listed.files if file.size_bytes and file.ranged and file.content is None), None
@@ -99,10 +100,10 @@ def _room_for(finding: "Finding", destination: "Path", settings: "Settings") -> 
     """What it needs, and has; raises what would keep a delivery from being written."""
     from pathlib import Path
 
+    from lading.delivery.space import need_of
     from lading.errors import NoSpace
-    from lading.measures import size
-    from lading.room import need_of
-    from lading.uri import printable
+    from lading.text.printable import printable
+    from lading.text.units import size
 
     _refuse_unwritable(destination)
     store = Path(settings.store.path)
@@ -121,9 +122,9 @@ def _room_for(finding: "Finding", destination: "Path", settings: "Settings") -> 
 def _refuse_unwritable(place: "Path") -> None:
     import os
 
-    from lading.disk import nearest
     from lading.errors import NotAllowed, UsageError
-    from lading.uri import printable
+    from lading.system.disk import nearest
+    from lading.text.printable import printable
 
     folder = nearest(place)
     if not folder.is_dir():

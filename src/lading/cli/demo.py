@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from lading.cli.demo_story import tell
     from lading.errors import UsageError
-    from lading.uri import printable
+    from lading.text.printable import printable
 
     examples = Path(arguments.examples).absolute()
     if not (examples / "catalog.yaml").is_file() or not (examples / "iris/v2").is_dir():

@@ -16,8 +16,9 @@ from typing import NoReturn
 from lading.cli.demo_origin import flip_a_byte, open_origin
 from lading.cli.output import show
 from lading.errors import IntegrityError, LadingError
-from lading.manifest import FILE_NAME, WORKSPACE_NAME, Manifest
-from lading.measures import count, duration, size
+from lading.model.manifest import Manifest
+from lading.model.paths import FILE_NAME, WORKSPACE_NAME
+from lading.text.units import count, duration, size
 
 _CHAMPION = "model-registry://iris@champion"
 _CHALLENGER = "model-registry://iris@challenger"

@@ -9,7 +9,7 @@ from lading.cli.options import Commands, silent_session
 
 if TYPE_CHECKING:
     from lading.events import Listener
-    from lading.settings import Settings
+    from lading.settings.settings import Settings
 
 _MOST_SHOWN = 500
 
@@ -30,9 +30,9 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from lading.cli.output import show
     from lading.errors import LadingError, Unavailable
-    from lading.settings import Settings
     from lading.settings.agent import AgentSettings, read_agent
-    from lading.uri import printable
+    from lading.settings.settings import Settings
+    from lading.text.printable import printable
 
     try:
         settings = Settings.load(arguments.environ)
@@ -66,11 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
 @contextmanager
 def telling(settings: "Settings", pairs: Sequence[str], port: int) -> "Iterator[Listener]":
     """Say at ``port`` how a delivery of ``pairs`` goes, as an agent does, while the block runs; gives who must hear of it."""
-    from lading.agent.endpoint import Endpoint
+    from lading.agent.http_server import Endpoint
     from lading.agent.metrics import Metrics
     from lading.agent.status import Status
+    from lading.model.uri import redact
     from lading.settings.agent import Delivery, read_agent
-    from lading.uri import redact
 
     own = read_agent(settings)._replace(port=port, mlflow_secret_file="")
     status = Status(Metrics())

@@ -23,8 +23,8 @@ from lading.cli.pull import deliver_aloud
 from lading.errors import LadingError, UsageError
 
 if TYPE_CHECKING:
-    from lading.finding import Request
-    from lading.manifest import Manifest
+    from lading.delivery.request import Request
+    from lading.model.manifest import Manifest
 
 # The kubelet keeps 4096 bytes.
 _MOST_BYTES = 4096
@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 def failed(arguments: argparse.Namespace, error: LadingError) -> None:
     """Leave the reason where Kubernetes looks for it."""
     from lading.cli.output import hint_for
-    from lading.settings import termination_log
-    from lading.uri import printable
+    from lading.settings.settings import termination_log
+    from lading.text.printable import printable
 
     hint = f" ({hint_for(error)})" if hint_for(error) else ""
     _write(termination_log(arguments.environ), printable(f"error[{error.code}]: {error.message}{hint}"))

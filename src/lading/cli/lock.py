@@ -4,7 +4,7 @@ import argparse
 
 from lading.cli.options import URI_HELP, Commands, add_choice_options, load_settings, silent_session
 
-DEFAULT_FILE = "lading.lock"
+DEFAULT_FILE = "lading.delivery.lockfile"
 
 
 def add_to(commands: Commands) -> None:
@@ -24,27 +24,29 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
     from pathlib import Path
 
-    from lading import lock
     from lading.cli.output import show
-    from lading.disk import disk_error, write_whole
+    from lading.delivery import lockfile
+    from lading.delivery.request import Request
+    from lading.delivery.resolve import find
     from lading.errors import NotFound
-    from lading.finding import Request, find
-    from lading.measures import count
-    from lading.uri import printable, redact
+    from lading.model.uri import redact
+    from lading.system.disk import disk_error, write_whole
+    from lading.text.printable import printable
+    from lading.text.units import count
 
     path = Path(arguments.output)
     try:
-        entries = lock.read_lock(path)
+        entries = lockfile.read_lock(path)
     except NotFound:
         entries = {}
     # What is locked here is what the URIs stand for now, and not what another lock file says.
     with silent_session(settings._replace(lock="")) as session:
         for uri in arguments.uris:
             listed = find(Request(uri, Path()), session).listed
-            entries[redact(uri)] = lock.entry(listed)
+            entries[redact(uri)] = lockfile.entry(listed)
             show(f"{redact(uri)} is {listed.pin}")
     try:
-        write_whole(path, [lock.dumps(entries)])
+        write_whole(path, [lockfile.dumps(entries)])
     except OSError as error:
         raise disk_error(error, path) from error
     show(f"{printable(str(path))} locks {count(len(entries), 'model')} now")

@@ -13,8 +13,9 @@ from typing import Any, NoReturn, TextIO
 from lading import __version__
 from lading.cli import agent, check, demo, health, init, lock, pull, resolve, store, verify
 from lading.errors import Interrupted, LadingError, defect
-from lading.near import did_you_mean
-from lading.uri import printable, redact
+from lading.model.uri import redact
+from lading.text.printable import printable
+from lading.text.suggest import did_you_mean
 
 _COMMANDS = (pull, resolve, check, verify, lock, init, store, agent, health, demo)
 

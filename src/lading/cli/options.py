@@ -4,8 +4,9 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lading.finding import Request, Session
-    from lading.settings import Settings
+    from lading.delivery.request import Request
+    from lading.session import Session
+    from lading.settings.settings import Settings
 
 Commands = Any  # argparse's subparsers action has no public name
 
@@ -49,8 +50,8 @@ def add_output_options(command: argparse.ArgumentParser, json_help: str) -> None
 def load_settings(arguments: argparse.Namespace) -> "Settings":
     """Settings from the environment with the command line on top; also sets how errors are printed."""
     from lading.cli import output
-    from lading.settings import Settings
     from lading.settings.registries import RegistryEntry
+    from lading.settings.settings import Settings
     from lading.settings.variables import parse_rate
 
     output.use_format(arguments.log_format)
@@ -77,8 +78,8 @@ def warn_of_variables(settings: "Settings") -> None:
     No error: the environment is everybody's, and a lading of before may meet the variables of the next.
     """
     from lading.cli import output
-    from lading.near import did_you_mean
     from lading.settings.variables import OWN, not_understood
+    from lading.text.suggest import did_you_mean
 
     for name in not_understood(settings.variables):
         hint = did_you_mean(name, OWN, after="LADING_") or "docs/configuration.md lists them"
@@ -89,8 +90,8 @@ def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> "R
     """One delivery as the command line asks for it."""
     from pathlib import Path
 
-    from lading.finding import Request
-    from lading.manifest import Digest
+    from lading.delivery.request import Request
+    from lading.model.digest import Digest
 
     if not destination:
         from lading.errors import UsageError
@@ -102,6 +103,6 @@ def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> "R
 def silent_session(settings: "Settings") -> "Session":
     """A session that tells nothing, for commands whose answer is their output."""
     from lading.events import ignore
-    from lading.finding import Session
+    from lading.session import Session
 
     return Session(settings, ignore)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from lading.errors import Interrupted, LadingError, Unavailable
-from lading.uri import printable
+from lading.text.printable import printable
 
 _format = "text"
 
@@ -28,7 +28,7 @@ def show(text: str) -> None:
     except BrokenPipeError:
         return
     except OSError as error:
-        from lading.disk import disk_error
+        from lading.system.disk import disk_error
 
         raise disk_error(error, "standard output") from error
 

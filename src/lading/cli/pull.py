@@ -16,10 +16,10 @@ from lading.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from lading.delivery.request import Request
     from lading.events import Event, Listener
-    from lading.finding import Request
-    from lading.manifest import Manifest
-    from lading.settings import Settings
+    from lading.model.manifest import Manifest
+    from lading.settings.settings import Settings
 
 
 def add_to(commands: Commands) -> None:
@@ -52,7 +52,7 @@ def deliver_aloud(
     """Bring what is asked for, and say how it goes; ``hear`` is told the same."""
     from lading.cli.reporters import reporter, tracing
     from lading.deliver import deliver
-    from lading.finding import Session
+    from lading.session import Session
 
     with reporter() as report, tracing(settings, [request.uri for request in requests], report) as tell:
 

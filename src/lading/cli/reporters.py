@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from lading import events
 from lading.cli.output import log_json, say, uses_json
-from lading.cli.words import progress_parts, sentence
-from lading.uri import printable
+from lading.telemetry.messages import progress_parts, sentence
+from lading.text.printable import printable
 
 if TYPE_CHECKING:
-    from lading.settings import Settings
+    from lading.settings.settings import Settings
 
 _LINE_EVERY_S = 10.0
 _USUAL_COLUMNS = 80
@@ -44,8 +44,8 @@ def tracing(settings: "Settings", uris: Sequence[str], listener: events.Listener
         yield listener
         return
     # Here, and not above: few deliveries are traced.
-    from lading.otlp import sending
-    from lading.traces import traced
+    from lading.telemetry.otlp import sending
+    from lading.telemetry.trace import traced
 
     parent = read_parent(settings.variables)
     with sending(wanted, listener, parent, settings.network) as send, traced(send, uris, listener) as heard:

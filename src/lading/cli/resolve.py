@@ -16,10 +16,10 @@ from lading.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lading.finding import Finding
-    from lading.manifest import File
-    from lading.registries import Candidate
-    from lading.room import Need
+    from lading.delivery.resolve import Finding
+    from lading.delivery.space import Need
+    from lading.model.manifest import File
+    from lading.registries.federation import Candidate
 
 _SHOWN_FILES = 20
 _SHOWN_DIGITS = 12
@@ -48,24 +48,25 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
     request = request_for(arguments, arguments.uri, arguments.destination)
     from lading.cli.output import show, show_json
-    from lading.finding import list_files, question_of, resolve
-    from lading.registries import settle
-    from lading.room import need_of
+    from lading.delivery.request import question_of
+    from lading.delivery.resolve import list_files, resolve
+    from lading.delivery.space import need_of
+    from lading.registries.federation import settle
 
     explanation: dict[str, Any] = {}
     with silent_session(settings) as session:
         question = question_of(request, settings)
         candidates: list[Candidate] = []
         if arguments.explain:
-            from lading.cli import explained
-            from lading.registries import explain
-            from lading.uri import printable
+            from lading.cli import explain
+            from lading.registries.federation import candidates_for
+            from lading.text.printable import printable
 
-            candidates = explain(question.uri, settings, session.http)
-            explanation = explained.report(candidates)
+            candidates = candidates_for(question.uri, settings, session.http)
+            explanation = explain.report(candidates)
             if not arguments.json:
                 # Before the listing, which may be what fails.
-                show("\n".join((*map(printable, explained.lines(candidates)), "")))
+                show("\n".join((*map(printable, explain.lines(candidates)), "")))
         # Each registry is asked once, and what was explained is what is listed.
         resolution = settle(question.uri, candidates) if candidates else resolve(question, session)
         finding = list_files(request, question, resolution, session)
@@ -109,8 +110,8 @@ def _digests(finding: "Finding", file: "File") -> list[str]:
 
 
 def _facts(finding: "Finding", need: "Need") -> Iterator[str]:
-    from lading.measures import size
-    from lading.uri import printable
+    from lading.text.printable import printable
+    from lading.text.units import size
 
     listed = finding.listed
     fits = "yes" if need.fits else "no"
@@ -131,8 +132,8 @@ def _facts(finding: "Finding", need: "Need") -> Iterator[str]:
 
 
 def _files(finding: "Finding") -> Iterator[str]:
-    from lading.measures import size
-    from lading.uri import printable
+    from lading.text.printable import printable
+    from lading.text.units import size
 
     files = finding.listed.files
     shown = files[:_SHOWN_FILES]

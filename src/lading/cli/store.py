@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lading.cli.options import Commands, add_output_options
 
 if TYPE_CHECKING:
-    from lading.store import Model, Store
+    from lading.store.store import Model, Store
 
 _SHOWN_DIGITS = 12
 _MODEL_HELP = "the first digits of its key, or the URI that it was asked for with"
@@ -43,9 +43,9 @@ def add_to(commands: Commands) -> None:
 
 def ls(arguments: argparse.Namespace) -> int:
     from lading.cli.output import show, show_json
-    from lading.disk import free_bytes
-    from lading.measures import count, size
-    from lading.uri import printable
+    from lading.system.disk import free_bytes
+    from lading.text.printable import printable
+    from lading.text.units import count, size
 
     with _open(arguments, writing=False) as store:
         models = [(model, store.own_bytes(model.key)) for model in store.models()]
@@ -67,9 +67,9 @@ def ls(arguments: argparse.Namespace) -> int:
 
 def prune(arguments: argparse.Namespace) -> int:
     from lading.cli.output import show, show_json
-    from lading.measures import size
     from lading.store.eviction import prune, sweep
-    from lading.uri import printable
+    from lading.text.printable import printable
+    from lading.text.units import size
 
     with _open(arguments) as store:
         gone = prune(store)
@@ -89,9 +89,9 @@ def prune(arguments: argparse.Namespace) -> int:
 def verify(arguments: argparse.Namespace) -> int:
     from lading.cli.output import show, show_json
     from lading.errors import IntegrityError
-    from lading.measures import count, size
     from lading.store.inspection import verify
-    from lading.uri import printable
+    from lading.text.printable import printable
+    from lading.text.units import count, size
 
     with _open(arguments) as store:
         found = verify(store)
@@ -124,8 +124,8 @@ def path(arguments: argparse.Namespace) -> int:
 def rm(arguments: argparse.Namespace) -> int:
     from lading.cli.output import show, show_json
     from lading.errors import UsageError
-    from lading.measures import size
-    from lading.uri import printable
+    from lading.text.printable import printable
+    from lading.text.units import size
 
     with _open(arguments) as store:
         model = _chosen(store, arguments.model)
@@ -144,7 +144,7 @@ def rm(arguments: argparse.Namespace) -> int:
 
 def keep(arguments: argparse.Namespace) -> int:
     from lading.cli.output import show, show_json
-    from lading.uri import printable
+    from lading.text.printable import printable
 
     with _open(arguments) as store:
         model = _chosen(store, arguments.model)
@@ -159,8 +159,8 @@ def keep(arguments: argparse.Namespace) -> int:
 def unkeep(arguments: argparse.Namespace) -> int:
     from lading.cli.output import show, show_json
     from lading.errors import NotFound
-    from lading.near import near_hint
-    from lading.uri import printable
+    from lading.text.printable import printable
+    from lading.text.suggest import near_hint
 
     with _open(arguments) as store:
         names = {name: key for key, names in store.references.by_key().items() for name in names}
@@ -180,11 +180,11 @@ def _open(arguments: argparse.Namespace, *, writing: bool = True) -> "Iterator[S
     import os
 
     from lading.cli import output
-    from lading.disk import disk_error
     from lading.errors import NotAllowed, NotFound, UsageError
-    from lading.settings import Settings
-    from lading.store import Store
-    from lading.uri import printable
+    from lading.settings.settings import Settings
+    from lading.store.store import Store
+    from lading.system.disk import disk_error
+    from lading.text.printable import printable
 
     output.use_format(arguments.log_format)
     settings = Settings.load(arguments.environ)
@@ -207,8 +207,9 @@ def _open(arguments: argparse.Namespace, *, writing: bool = True) -> "Iterator[S
 def _chosen(store: "Store", wanted: str) -> "Model":
     """The one model that is meant."""
     from lading.errors import NotFound, UsageError
-    from lading.near import near_hint
-    from lading.uri import printable, redact
+    from lading.model.uri import redact
+    from lading.text.printable import printable
+    from lading.text.suggest import near_hint
 
     models = store.models()
     shown = redact(wanted)

@@ -19,10 +19,10 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from lading.audit import audit, require_clean
     from lading.cli.output import show, show_json, use_format
-    from lading.measures import count, size
-    from lading.uri import printable
+    from lading.destination.audit import audit, require_clean
+    from lading.text.printable import printable
+    from lading.text.units import count, size
 
     use_format(arguments.log_format)
     result = audit(Path(arguments.destination))

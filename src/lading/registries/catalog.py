@@ -25,17 +25,19 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from lading.errors import IntegrityError, NotFound, UsageError
-from lading.http_client import HttpClient, status_error
-from lading.manifest import STRONG, Digest, why_unsafe
-from lading.near import did_you_mean, known_hint, near_hint
-from lading.registries import NoSuchModel, Resolution
-from lading.registries.reference import SCHEME, SCHEMES, Reference
-from lading.settings import Settings
+from lading.model.checksums import new_hash
+from lading.model.digest import STRONG, Digest
+from lading.model.paths import why_unsafe
+from lading.model.reference import SCHEME, SCHEMES, Reference
+from lading.model.uri import ModelURI, redact
+from lading.network.client import HttpClient, status_error
+from lading.registries.registry import NoSuchModel, Resolution
 from lading.settings.registries import RegistryEntry, check_entry
 from lading.settings.section import errors_name, refuse_unknown
-from lading.uri import ModelURI, printable, redact
-from lading.verify import new_hash
-from lading.yaml_file import parse_yaml, read_yaml
+from lading.settings.settings import Settings
+from lading.text.printable import printable
+from lading.text.strict_yaml import parse_yaml, read_yaml
+from lading.text.suggest import did_you_mean, known_hint, near_hint
 
 _STATES = ("live", "archived")
 _KEYS = ("models", "include")

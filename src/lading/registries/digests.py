@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError
-from lading.manifest import Digest, safe_path
-from lading.uri import printable
+from lading.model.digest import Digest
+from lading.model.paths import safe_path
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
 
 
 def recorded_digests(where: str, *recorded: Mapping[str, Any]) -> dict[str, Digest]:

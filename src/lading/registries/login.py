@@ -13,21 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, quote_plus, urlsplit
 
-from lading.aws.credentials import AwsCredentials
-from lading.aws.signature import sign
-from lading.credentials import Token, basic
-from lading.documents import read_json
+from lading.auth.aws import AwsCredentials
+from lading.auth.aws_signature import sign
+from lading.auth.oauth import request_token
+from lading.auth.renewal import Renewing
 from lading.errors import NotAllowed, Unsupported
-from lading.http_client import Headers, HttpClient, status_error
-from lading.oauth import request_token
-from lading.origin import Origin, split_url
-from lading.renewal import Renewing
-from lading.settings import Settings
+from lading.model.origin import Origin, split_url
+from lading.network.client import Headers, HttpClient, status_error
+from lading.secret import Token, basic
 from lading.settings.aws import read_aws
 from lading.settings.registries import RegistryEntry
+from lading.settings.settings import Settings
 from lading.settings.storage import read_value
 from lading.settings.variables import exact
-from lading.uri import printable
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
 
 _LIMIT_BYTES = 256 * 1024
 _CLIENT = ("client_id", "client_secret")

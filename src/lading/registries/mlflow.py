@@ -15,21 +15,22 @@ from itertools import chain, islice
 from typing import Any
 
 from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageError
-from lading.http_client import HttpClient
-from lading.http_wire import Head
-from lading.manifest import GeneratedFile
-from lading.near import near_hint
-from lading.origin import split_url
-from lading.paging import Listing, Page
-from lading.registries import Deployment, NoSuchModel, Resolution
+from lading.model.manifest import GeneratedFile
+from lading.model.origin import split_url
+from lading.model.reference import Reference, parse_reference
+from lading.model.uri import ModelURI
+from lading.network.client import HttpClient
+from lading.network.paging import Listing, Page
+from lading.network.wire import Head
 from lading.registries.digests import recorded_digests
-from lading.registries.reference import Reference, parse_reference
+from lading.registries.registry import Deployment, NoSuchModel, Resolution
 from lading.registries.service import Service
 from lading.registries.tracking import API, Tracking, artifact_uri, items, part, unready, wrong_form
-from lading.settings import Settings
 from lading.settings.registries import RegistryEntry, check_entry
+from lading.settings.settings import Settings
 from lading.settings.storage import read_value
-from lading.uri import ModelURI, printable
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 # Which registry a source should ask for artifacts; a host may be that of several, one for each workspace.
 REGISTRY_VARIABLE = "LADING_REGISTRY"

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
-from lading.documents import read_json
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
-from lading.http_client import Answer, Headers, HttpClient, leads_to, status_error
-from lading.http_wire import Head
-from lading.origin import Origin, split_url
+from lading.model.origin import Origin, split_url
+from lading.model.reference import SCHEMES
+from lading.model.uri import ModelURI, redact
+from lading.network.client import Answer, Headers, HttpClient, leads_to, status_error
+from lading.network.wire import Head
 from lading.registries.login import Clients, open_login
-from lading.registries.reference import SCHEMES
-from lading.settings import Settings
 from lading.settings.registries import RegistryEntry, check_entry
-from lading.uri import ModelURI, printable, redact
+from lading.settings.settings import Settings
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
 
 _LIMIT_BYTES = 32 << 20
 

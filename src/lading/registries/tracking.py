@@ -11,10 +11,11 @@ from itertools import chain
 from typing import Any
 
 from lading.errors import NotFound, Unsupported
-from lading.paging import Listing, Page
-from lading.registries import NoSuchModel
+from lading.model.uri import ModelURI
+from lading.network.paging import Listing, Page
+from lading.registries.registry import NoSuchModel
 from lading.registries.service import Service
-from lading.uri import ModelURI, printable
+from lading.text.printable import printable
 
 API = "/api/2.0/mlflow"
 _READY = ("READY", "LOGGED_MODEL_READY")

@@ -19,10 +19,12 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from lading.errors import UsageError
-from lading.settings import Settings, VerifyMode, parse_verify
+from lading.model.checks import VerifyMode
+from lading.model.uri import ModelURI
 from lading.settings.ranges import parse_range
 from lading.settings.section import errors_name, read_section, shown
-from lading.uri import ModelURI, printable
+from lading.settings.settings import Settings, parse_verify
+from lading.text.printable import printable
 
 PORT = 9090
 Layout = Literal["link", "numbered", "folder"]

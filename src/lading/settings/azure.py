@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from lading.credentials import Secret
+from lading.model.uri import ModelURI
+from lading.secret import Secret
 from lading.settings.variables import Variables
-from lading.uri import ModelURI
 
 INSTANCE_METADATA_URL = "http://169.254.169.254"
 

@@ -5,11 +5,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lading.errors import UsageError
-from lading.origin import host_and_port
+from lading.model.origin import host_and_port
+from lading.model.uri import ModelURI
 from lading.settings.section import errors_name, refuse_unknown
 from lading.settings.storage import check_value, rule_values
 from lading.settings.variables import Variables
-from lading.uri import ModelURI, printable
+from lading.text.printable import printable
 
 _EXAMPLE = "{prefix: s3://team-a/, folder: /etc/lading/team-a}"
 

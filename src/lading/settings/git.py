@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from lading.credentials import Secret
+from lading.secret import Secret
 from lading.settings.variables import Variables, is_for, why_withheld
 
 # The keys of storage JSON of type git, and the variable that each stands for.

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from lading.credentials import Secret
+from lading.secret import Secret
 from lading.settings.variables import Variables
 
 # The key of KServe's secret for Google, whose text is the JSON of the credentials itself.

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from lading.credentials import Secret
-from lading.disk import memory_file, read_secret_file
-from lading.documents import read_json
 from lading.errors import UsageError
+from lading.secret import Secret
 from lading.settings.variables import Variables, exact, is_true
-from lading.uri import printable
+from lading.system.disk import memory_file, read_secret_file
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
 
 _DEFAULT_FOLDER = "/var/secrets/kserve-hdfscreds"
 

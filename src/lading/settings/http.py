@@ -1,10 +1,10 @@
 """HTTP: the variables of KServe, and its Secret of the kind https."""
 
-from lading.credentials import basic
-from lading.documents import read_json
 from lading.errors import UsageError
+from lading.secret import basic
 from lading.settings.variables import Variables, exact
-from lading.uri import printable
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
 
 # The keys of storage JSON of type https, and the variable that each stands for: the names of KServe's Secret
 # (https://kserve.github.io/website/docs/model-serving/storage/providers/uri).

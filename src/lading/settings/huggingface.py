@@ -5,7 +5,7 @@ https://huggingface.co/docs/huggingface_hub/package_reference/environment_variab
 
 from typing import NamedTuple
 
-from lading.credentials import Secret
+from lading.secret import Secret
 from lading.settings.variables import Variables, exact
 
 STORAGE_KEYS = {"token": "HF_TOKEN", "endpoint": "HF_ENDPOINT"}

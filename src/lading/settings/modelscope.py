@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from lading.credentials import Secret
+from lading.secret import Secret
 from lading.settings.variables import Variables, exact
 
 STORAGE_KEYS = {"token": "MODELSCOPE_API_TOKEN", "endpoint": "MODELSCOPE_ENDPOINT"}

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from lading.credentials import Secret
+from lading.secret import Secret
 from lading.settings.variables import Variables
 
 # The key of a Kubernetes Secret of type kubernetes.io/dockerconfigjson, whose text is the configuration itself.

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from lading.errors import UsageError
-from lading.uri import printable
+from lading.text.printable import printable
 
 # https://semver.org, with the "v" that tags have, and with the minor and patch number left out.
 _VERSION = re.compile(

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from lading.errors import Unsupported, UsageError
-from lading.manifest import why_unsafe
-from lading.near import known_hint
-from lading.origin import split_url
+from lading.model.origin import split_url
+from lading.model.paths import why_unsafe
 from lading.settings.credentials import check_rule
 from lading.settings.mlflow import mlflow_options
 from lading.settings.section import refuse_unknown
 from lading.settings.storage import check_value
 from lading.settings.variables import Variables, is_true
-from lading.uri import printable
+from lading.text.printable import printable
+from lading.text.suggest import known_hint
 
 # What every registry with a server may be told.
 _SERVED = ("url", "login", "tls", "connect_s", "stall_s", "attempts", "folders", "record")

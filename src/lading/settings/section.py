@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lading.errors import LadingError, UsageError
-from lading.near import did_you_mean, known_hint
-from lading.uri import printable
+from lading.text.printable import printable
+from lading.text.suggest import did_you_mean, known_hint
 
 _MOST_SHOWN = 80
 

@@ -6,11 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lading.disk import disk_error, read_secret_file
-from lading.documents import read_json
 from lading.errors import UsageError
 from lading.settings.variables import Variables
-from lading.uri import printable
+from lading.system.disk import disk_error, read_secret_file
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
 
 # For each type of storage JSON, the module that knows what its keys stand for.  KServe's own reads s3,
 # hdfs and webhdfs; a JSON without a type is of S3.

@@ -8,10 +8,10 @@ loads only the families it uses.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from lading.credentials import Secret
 from lading.errors import UsageError
-from lading.origin import host_and_port
-from lading.uri import printable
+from lading.model.origin import host_and_port
+from lading.secret import Secret
+from lading.text.printable import printable
 
 # lading's own; docs/configuration.md says what each means.
 OWN = (

@@ -14,10 +14,8 @@ from typing import NoReturn
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
-from lading.azure.credentials import AccountKey, AzureCredentials, Credential, Sas
-from lading.azure.signature import sign
-from lading.credentials import Token
-from lading.documents import read_xml
+from lading.auth.azure import AccountKey, AzureCredentials, Credential, Sas
+from lading.auth.azure_signature import sign
 from lading.errors import (
     IntegrityError,
     LadingError,
@@ -28,20 +26,24 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_client import Answer, Headers, HttpClient, status_error
-from lading.http_wire import Head
-from lading.manifest import Digest, File, Manifest
-from lading.near import near_hint
-from lading.origin import host_and_port, split_url
-from lading.paging import CONTRADICTS, Page
-from lading.settings import Settings
+from lading.model.byte_range import Span
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.origin import host_and_port, split_url
+from lading.model.uri import ModelURI
+from lading.model.validator import entity_tag
+from lading.network.client import Answer, Headers, HttpClient, status_error
+from lading.network.headers import check_answer, declared_digests, if_match, range_header
+from lading.network.paging import CONTRADICTS, Page
+from lading.network.wire import Head
+from lading.secret import Token
 from lading.settings.azure import read_azure, service_url
-from lading.sources import Sink
-from lading.sources.answers import check_answer, declared_digests, if_match, range_header
+from lading.settings.settings import Settings
 from lading.sources.listing import is_one_name, listing
-from lading.spans import Span
-from lading.uri import ModelURI, printable
-from lading.validators import entity_tag
+from lading.sources.source import Sink
+from lading.text.json_xml import read_xml
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 # The first version in which Azure Files takes bearer tokens and keeps dots at the end of names; Azurite knows it.
 # https://learn.microsoft.com/rest/api/storageservices/previous-azure-storage-service-versions

@@ -10,8 +10,7 @@ from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
-from lading.credentials import Token
-from lading.documents import read_json
+from lading.auth.google import METADATA, GoogleCredentials
 from lading.errors import (
     LadingError,
     NotAllowed,
@@ -21,15 +20,12 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.google.credentials import METADATA, GoogleCredentials
-from lading.http_client import Answer, HttpClient, status_error
-from lading.manifest import File, Manifest
-from lading.origin import endpoint_origin, split_url
-from lading.paging import Page
-from lading.settings import Settings
-from lading.settings.google import read_gcs, read_google
-from lading.sources import Sink
-from lading.sources.answers import (
+from lading.model.byte_range import Span
+from lading.model.manifest import File, Manifest
+from lading.model.origin import endpoint_origin, split_url
+from lading.model.uri import ModelURI
+from lading.network.client import Answer, HttpClient, status_error
+from lading.network.headers import (
     base64_digest,
     check_answer,
     content_coding,
@@ -37,9 +33,14 @@ from lading.sources.answers import (
     decode_into,
     range_header,
 )
+from lading.network.paging import Page
+from lading.secret import Token
+from lading.settings.google import read_gcs, read_google
+from lading.settings.settings import Settings
 from lading.sources.listing import listing, nothing_below
-from lading.spans import Span
-from lading.uri import ModelURI, printable
+from lading.sources.source import Sink
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
 
 _LIST_LIMIT_BYTES = 64 << 20
 # https://cloud.google.com/storage/docs/buckets#naming

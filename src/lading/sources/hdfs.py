@@ -13,8 +13,7 @@ from itertools import chain
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
-from lading.challenges import parse_challenges
-from lading.documents import read_json
+from lading.auth.kerberos import Kerberos
 from lading.errors import (
     IntegrityError,
     LadingError,
@@ -25,19 +24,23 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_client import Answer, HttpClient, status_error
-from lading.kerberos import Kerberos
-from lading.manifest import Digest, File, Manifest
-from lading.near import near_hint
-from lading.origin import host_and_port, split_url
-from lading.paging import CONTRADICTS, Page
-from lading.settings import Network, Settings
+from lading.model.byte_range import Span
+from lading.model.checksums import HDFS_CHUNK_BYTES
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.origin import host_and_port, split_url
+from lading.model.uri import ModelURI
+from lading.network.challenges import parse_challenges
+from lading.network.client import Answer, HttpClient, status_error
+from lading.network.paging import CONTRADICTS, Page
 from lading.settings.hdfs import Hdfs, read_hdfs
-from lading.sources import Sink
+from lading.settings.limits import Network
+from lading.settings.settings import Settings
 from lading.sources.listing import is_one_name, listing
-from lading.spans import Span
-from lading.uri import ModelURI, printable
-from lading.verify import HDFS_CHUNK_BYTES
+from lading.sources.source import Sink
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 _LIST_LIMIT_BYTES = 64 << 20
 _MOST_FOLDERS = 100_000

@@ -7,16 +7,14 @@ import re
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from lading.credentials import basic
 from lading.errors import NotAllowed, OriginChanged, UsageError
-from lading.http_client import Answer, Headers, HttpClient, status_error
-from lading.http_wire import Head
-from lading.manifest import File, Manifest
-from lading.origin import split_url
-from lading.settings import Settings
-from lading.settings.http import read_headers
-from lading.sources import Sink
-from lading.sources.answers import (
+from lading.model.byte_range import Span
+from lading.model.manifest import File, Manifest
+from lading.model.origin import split_url
+from lading.model.uri import ModelURI, redact
+from lading.model.validator import entity_tag, is_weak
+from lading.network.client import Answer, Headers, HttpClient, status_error
+from lading.network.headers import (
     check_answer,
     content_coding,
     content_range,
@@ -25,9 +23,11 @@ from lading.sources.answers import (
     if_match,
     range_header,
 )
-from lading.spans import Span
-from lading.uri import ModelURI, redact
-from lading.validators import entity_tag, is_weak
+from lading.network.wire import Head
+from lading.secret import basic
+from lading.settings.http import read_headers
+from lading.settings.settings import Settings
+from lading.sources.source import Sink
 
 _MODIFIED = "modified "
 # RFC 6266, 4.1: behind the type, each parameter with a token or a quoted string.

@@ -17,24 +17,27 @@ from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from lading.credentials import Secret
-from lading.disk import read_secret_file
-from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
-from lading.http_client import HttpClient, status_error
-from lading.http_wire import Head
-from lading.manifest import Digest, File, Manifest, why_unsafe
-from lading.near import near_hint
-from lading.origin import endpoint_origin
-from lading.paging import Page
-from lading.settings import Settings
+from lading.model.byte_range import Span
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.origin import endpoint_origin
+from lading.model.paths import why_unsafe
+from lading.model.uri import ModelURI, redact
+from lading.network.client import HttpClient, status_error
+from lading.network.headers import check_answer, range_header
+from lading.network.paging import Page
+from lading.network.redirects import Redirects
+from lading.network.wire import Head
+from lading.secret import Secret
 from lading.settings.huggingface import HuggingFace, read_hugging_face
-from lading.sources import Sink
-from lading.sources.answers import check_answer, range_header
+from lading.settings.settings import Settings
 from lading.sources.listing import listing, next_link
-from lading.sources.redirects import Redirects
-from lading.spans import Span
-from lading.uri import ModelURI, printable, redact
+from lading.sources.source import Sink
+from lading.system.disk import read_secret_file
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 _TEXT = r"[^\ud800-\udfff]"

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterable
 
 from lading.errors import IntegrityError, LadingError, NotFound
-from lading.http_wire import Head
-from lading.near import near_hint
-from lading.paging import CONTRADICTS, Entry, Listing
-from lading.settings import Limits
+from lading.network.paging import CONTRADICTS, Entry, Listing
+from lading.network.wire import Head
+from lading.settings.limits import Limits
+from lading.text.suggest import near_hint
 
 # RFC 8288, 3: links with their parameters, apart by commas and semicolons outside of <…> and of quotes.
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\""

@@ -12,15 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-from lading.disk import disk_error
 from lading.errors import LadingError, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
-from lading.http_client import HttpClient
-from lading.manifest import RESERVED_NAMES, File, Manifest
-from lading.near import near_hint
-from lading.settings import Settings
-from lading.sources import Sink, meant
-from lading.spans import Span
-from lading.uri import ModelURI, printable
+from lading.model.byte_range import Span
+from lading.model.manifest import File, Manifest
+from lading.model.paths import RESERVED_NAMES
+from lading.model.uri import ModelURI
+from lading.network.client import HttpClient
+from lading.settings.settings import Settings
+from lading.sources.schemes import meant
+from lading.sources.source import Sink
+from lading.system.disk import disk_error
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 _BUFFER_BYTES = 256 * 1024
 

@@ -27,22 +27,25 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_client import Answer, Headers, HttpClient, status_error
-from lading.http_wire import Head
-from lading.manifest import File, Manifest, why_unsafe
-from lading.near import near_hint
-from lading.origin import split_url
-from lading.paging import Page
+from lading.model.byte_range import Span
+from lading.model.manifest import File, Manifest
+from lading.model.origin import split_url
+from lading.model.paths import why_unsafe
+from lading.model.uri import ModelURI
+from lading.model.validator import entity_tag
+from lading.network.client import Answer, Headers, HttpClient, status_error
+from lading.network.headers import check_answer, content_range, declared_digests, md5_of_etag, range_header
+from lading.network.paging import Page
+from lading.network.wire import Head
 from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowRegistry, MlflowServer, artifacts_url
 from lading.registries.tracking import Tracking
-from lading.settings import Settings
 from lading.settings.registries import RegistryEntry
-from lading.sources import Sink, Source, open_source
-from lading.sources.answers import check_answer, content_range, declared_digests, md5_of_etag, range_header
+from lading.settings.settings import Settings
 from lading.sources.listing import is_one_name, listing
-from lading.spans import Span
-from lading.uri import ModelURI, printable
-from lading.validators import entity_tag
+from lading.sources.schemes import open_source
+from lading.sources.source import Sink, Source
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"

@@ -9,21 +9,23 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
-from lading.documents import read_json
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
-from lading.http_client import HttpClient, status_error
-from lading.http_wire import Head
-from lading.manifest import Digest, File, Manifest
-from lading.near import near_hint
-from lading.origin import endpoint_origin
-from lading.settings import Settings
+from lading.model.byte_range import Span
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.origin import endpoint_origin
+from lading.model.uri import ModelURI, redact
+from lading.model.validator import entity_tag
+from lading.network.client import HttpClient, status_error
+from lading.network.headers import check_answer, range_header
+from lading.network.redirects import Redirects
+from lading.network.wire import Head
 from lading.settings.modelscope import read_modelscope
-from lading.sources import Sink
-from lading.sources.answers import check_answer, range_header
-from lading.sources.redirects import Redirects
-from lading.spans import Span
-from lading.uri import ModelURI, printable, redact
-from lading.validators import entity_tag
+from lading.settings.settings import Settings
+from lading.sources.source import Sink
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _LOCATION = re.compile(rf"(?P<id>{_NAME}/{_NAME})(?::(?P<revision>[^\ud800-\udfff]+))?")

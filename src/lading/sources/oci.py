@@ -13,22 +13,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from lading.documents import read_json
+from lading.auth.docker_config import DOCKER_HUB, canonical_host, find_login
+from lading.auth.oci import Authorization
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import OfAnotherMachine
-from lading.http_client import Answer, HttpClient, status_error
-from lading.manifest import Digest, File, Layer, Manifest
-from lading.near import near_hint
-from lading.oci.authorization import Authorization
-from lading.oci.credentials import DOCKER_HUB, canonical_host, find_login
-from lading.origin import split_url
-from lading.settings import Settings
+from lading.model.byte_range import Span
+from lading.model.checksums import new_hash
+from lading.model.digest import Digest
+from lading.model.manifest import File, Layer, Manifest
+from lading.model.origin import split_url
+from lading.model.uri import ModelURI
+from lading.network.client import Answer, HttpClient, status_error
+from lading.network.headers import check_answer, range_header
 from lading.settings.oci import read_oci
-from lading.sources import Sink
-from lading.sources.answers import check_answer, range_header
-from lading.spans import Span
-from lading.uri import ModelURI, printable
-from lading.verify import new_hash
+from lading.settings.settings import Settings
+from lading.sources.source import Sink
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 # Both limits are those of most registries and clients.
 _MANIFEST_LIMIT_BYTES = 4 << 20

@@ -12,12 +12,10 @@ from functools import partial
 from typing import NoReturn
 from urllib.parse import quote, unquote_plus, urlsplit
 
-from lading.aws.credentials import AwsCredentials, xml_text
-from lading.aws.endpoints import EXPRESS, Address, at_aws, s3_address
-from lading.aws.session import DirectoryBucketSession
-from lading.aws.signature import sign
-from lading.credentials import AwsKeys
-from lading.documents import read_xml
+from lading.auth.aws import AwsCredentials, xml_text
+from lading.auth.aws_endpoints import EXPRESS, Address, at_aws, s3_address
+from lading.auth.aws_session import DirectoryBucketSession
+from lading.auth.aws_signature import sign
 from lading.errors import (
     IntegrityError,
     LadingError,
@@ -27,25 +25,22 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.http_client import Answer, HttpClient, status_error
-from lading.http_wire import Head
-from lading.manifest import Digest, File, Manifest
-from lading.paging import CONTRADICTS, Page
-from lading.settings import Settings
+from lading.model.byte_range import Span
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.uri import ModelURI, redact
+from lading.model.validator import entity_tag
+from lading.network.client import Answer, HttpClient, status_error
+from lading.network.headers import base64_digest, check_answer, declared_digests, if_match, md5_of_etag, range_header
+from lading.network.paging import CONTRADICTS, Page
+from lading.network.wire import Head
+from lading.secret import AwsKeys
 from lading.settings.aws import read_aws, read_s3
-from lading.sources import Sink
-from lading.sources.answers import (
-    base64_digest,
-    check_answer,
-    declared_digests,
-    if_match,
-    md5_of_etag,
-    range_header,
-)
+from lading.settings.settings import Settings
 from lading.sources.listing import listing, nothing_below
-from lading.spans import Span
-from lading.uri import ModelURI, printable, redact
-from lading.validators import entity_tag
+from lading.sources.source import Sink
+from lading.text.json_xml import read_xml
+from lading.text.printable import printable
 
 _DEFAULT_REGION = "us-east-1"
 _LIST_LIMIT_BYTES = 64 << 20

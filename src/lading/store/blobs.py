@@ -8,12 +8,13 @@ import secrets
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from lading.disk import set_mode
 from lading.errors import Unsupported
-from lading.manifest import Digest, File
+from lading.model.checksums import new_hash
+from lading.model.digest import Digest
+from lading.model.manifest import File
 from lading.store.files import entries
-from lading.uri import printable
-from lading.verify import new_hash
+from lading.system.disk import set_mode
+from lading.text.printable import printable
 
 ADDRESS = "sha256"
 _READ_BYTES = 1 << 20

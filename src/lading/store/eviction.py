@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lading.disk import free_bytes, sync_file_system
+from lading.destination.workspace import Workspace, best_effort
 from lading.errors import NoSpace
 from lading.events import Evicted
-from lading.measures import size
-from lading.store import Store
 from lading.store.files import entries, files_below
-from lading.uri import printable
-from lading.workspace import Workspace, best_effort, remove_tree
+from lading.store.store import Store
+from lading.system.disk import free_bytes, sync_file_system
+from lading.system.folders import remove_tree
+from lading.text.printable import printable
+from lading.text.units import size
 
 _DAY_S = 24 * 3600.0
 # Fetched bytes wait so long for somebody who goes on; less where their space is needed.

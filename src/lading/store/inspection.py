@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-from lading.audit import is_as_delivered
-from lading.manifest import FILE_NAME, Manifest
-from lading.store import Store
+from lading.destination.audit import is_as_delivered
+from lading.model.manifest import Manifest
+from lading.model.paths import FILE_NAME
+from lading.store.store import Store
 
 
 class Rotten(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lading.store.files import entries
-from lading.workspace import LOCK_MODE
+from lading.system.flock import LOCK_MODE
 
 _TRUSTED_S = 3600.0
 

@@ -13,10 +13,10 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lading.disk import write_whole
 from lading.errors import IntegrityError, Unsupported
-from lading.manifest import Manifest
+from lading.model.manifest import Manifest
 from lading.store.files import entries
+from lading.system.disk import write_whole
 
 
 class Pointer(NamedTuple):

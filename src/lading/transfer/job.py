@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from lading.manifest import Digest, File, Layer, Manifest
-from lading.settings import VerifyMode
-from lading.sources import DeclaresDigests, Source
-from lading.transfer.follower import Follower
+from lading.model.checks import VerifyMode
+from lading.model.digest import Digest
+from lading.model.manifest import File, Layer, Manifest
+from lading.sources.source import DeclaresDigests, Source
+from lading.transfer.growing_file import Follower
 from lading.transfer.journal import Journal
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from lading.disk import disk_error
 from lading.errors import LadingError
+from lading.system.disk import disk_error
 
 
 class Landed(NamedTuple):

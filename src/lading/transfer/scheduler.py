@@ -13,20 +13,24 @@ from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
 
-from lading.disk import disk_error
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, OriginChanged
 from lading.events import Event, FewThreads, Listener, Progress, Resumed, Retried, Unverified
-from lading.manifest import Digest, File, Layer, Manifest
+from lading.model.byte_range import Span
+from lading.model.checks import choose_checks
+from lading.model.checksums import combined_crc
+from lading.model.digest import Digest
+from lading.model.manifest import File, Layer, Manifest
 from lading.retry import Retry
-from lading.spans import Span
-from lading.transfer.follower import Follower
-from lading.transfer.governor import FILE_WORK_BYTES, Bounds, Governor, no_thread, start_thread, thread_limits
+from lading.system.cgroup import Bounds, thread_limits
+from lading.system.disk import disk_error
+from lading.system.threads import no_thread, start_thread
+from lading.text.printable import printable
+from lading.transfer.concurrency import FILE_WORK_BYTES, Governor
+from lading.transfer.growing_file import Follower
 from lading.transfer.job import Job, Unpacker
-from lading.transfer.landing import OWN_CRC, Landing, SpanSink
-from lading.transfer.tasks import Tasks
+from lading.transfer.staged_file import OWN_CRC, Landing, SpanSink
+from lading.transfer.task_queue import Tasks
 from lading.transfer.throttle import Throttle
-from lading.uri import printable
-from lading.verify import choose_checks, combined_crc
 
 _LOOK_EVERY_S = 0.05
 # All threads together, since SIGTERM must end the process well within 5 s.

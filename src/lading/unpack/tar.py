@@ -13,8 +13,8 @@ from typing import IO, Any, cast
 from isal import igzip, isal_zlib
 
 from lading.errors import Unsupported
+from lading.text.printable import printable
 from lading.unpack.tree import Readable, TreeWriter
-from lading.uri import printable
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -14,12 +14,15 @@ from typing import IO, Protocol
 
 from isal import isal_zlib
 
-from lading.disk import set_mode
 from lading.errors import IntegrityError
 from lading.events import Listener, ignore
-from lading.manifest import Digest, File, exact_pattern, shown_path, why_unsafe
-from lading.settings import Limits
-from lading.uri import printable
+from lading.model.digest import Digest
+from lading.model.manifest import File
+from lading.model.paths import shown_path, why_unsafe
+from lading.model.pattern import exact_pattern
+from lading.settings.limits import Limits
+from lading.system.disk import set_mode
+from lading.text.printable import printable
 
 _COPY_BYTES = 1 << 20
 # https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts

@@ -13,8 +13,8 @@ from isal import isal_zlib
 
 from lading.errors import Unsupported
 from lading.events import Backslashes
+from lading.text.printable import printable
 from lading.unpack.tree import Archive, TreeWriter
-from lading.uri import printable
 
 # What the libraries raise of their own; isal types its error as an instance.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, cast(type[Exception], isal_zlib.error))

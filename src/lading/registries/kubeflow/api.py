@@ -7,11 +7,11 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from lading.documents import read_json
 from lading.errors import NotFound, Unsupported
-from lading.paging import Listing, Page
+from lading.network.paging import Listing, Page
 from lading.registries.service import Service
-from lading.uri import printable
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
 
 Entity = Mapping[str, Any]
 

@@ -6,11 +6,12 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from lading.errors import IntegrityError, LadingError, NotFound, Unsupported, UsageError
-from lading.near import near_hint
-from lading.origin import split_url
+from lading.model.origin import split_url
+from lading.model.uri import ModelURI, redact
 from lading.registries.kubeflow.api import Entity, properties, text
 from lading.registries.service import Service
-from lading.uri import ModelURI, printable, redact
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 # Kubeflow's own client leaves the state of what it registers UNKNOWN, which is the default.
 _USABLE = ("LIVE", "UNKNOWN")

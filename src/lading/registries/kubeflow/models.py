@@ -19,20 +19,20 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from lading.errors import NotFound, Unsupported, UsageError
-from lading.http_client import HttpClient
-from lading.near import near_hint
-from lading.registries import Deployment, NoSuchModel, Resolution
+from lading.model.reference import SCHEME, Reference
+from lading.network.client import HttpClient
 from lading.registries.digests import recorded_digests
 from lading.registries.kubeflow.api import Api, Entity, entity, identifier, number, properties, text
 from lading.registries.kubeflow.artifacts import choose, facts, labels, located
 from lading.registries.kubeflow.serving import record
-from lading.registries.reference import SCHEME, Reference
+from lading.registries.registry import Deployment, NoSuchModel, Resolution
 from lading.registries.service import Service
-from lading.settings import Settings
 from lading.settings.registries import RegistryEntry
+from lading.settings.settings import Settings
 from lading.settings.storage import rule_values
 from lading.settings.variables import Variables
-from lading.uri import printable
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
 
 # Old servers have only the first, new ones both, and those to come only the second:
 # https://github.com/kubeflow/hub/issues/2992.  What is asked for here is the same in both.

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from lading.errors import LadingError, NotFound, Unsupported
-from lading.registries import Deployment, Resolution
 from lading.registries.kubeflow.api import Api, Entity, entity, identifier, text
 from lading.registries.kubeflow.artifacts import facts
+from lading.registries.registry import Deployment, Resolution
 
 
 def record(api: Api, resolution: Resolution, deployment: Deployment) -> None:

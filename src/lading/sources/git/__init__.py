@@ -7,6 +7,6 @@ tree     a commit's files, links followed
 lfs      large files, which live beside the repository
 """
 
-from lading.sources.git.source import GitSource
+from lading.sources.git.repository import GitSource
 
 __all__ = ["GitSource"]

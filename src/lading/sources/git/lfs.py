@@ -14,16 +14,18 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
-from lading.documents import read_json
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
-from lading.http_client import Headers, HttpClient, status_error
-from lading.http_wire import Head
-from lading.manifest import Digest, File
-from lading.origin import split_url
-from lading.sources import Sink
-from lading.sources.answers import check_answer, range_header
-from lading.spans import Span
-from lading.uri import printable, redact
+from lading.model.byte_range import Span
+from lading.model.digest import Digest
+from lading.model.manifest import File
+from lading.model.origin import split_url
+from lading.model.uri import redact
+from lading.network.client import Headers, HttpClient, status_error
+from lading.network.headers import check_answer, range_header
+from lading.network.wire import Head
+from lading.sources.source import Sink
+from lading.text.json_xml import read_json
+from lading.text.printable import printable
 
 # The specification: a pointer is shorter than this.
 POINTER_BYTES = 1024

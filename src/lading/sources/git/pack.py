@@ -13,9 +13,9 @@ import zlib
 from collections.abc import Callable, Generator
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
-from lading.disk import disk_error
 from lading.errors import IntegrityError, Unavailable, Unsupported
-from lading.settings import Limits
+from lading.settings.limits import Limits
+from lading.system.disk import disk_error
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

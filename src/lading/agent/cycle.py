@@ -1,0 +1,75 @@
+"""One turn on its way, in a thread of its own: the loop goes on meanwhile, and can stop it."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from lading.agent.reconcile import Outcome
+from lading.errors import Interrupted, LadingError, defect
+from lading.session import Session
+from lading.settings.agent import Delivery, share_a_place
+from lading.system.disk import disk_error
+from lading.system.threads import no_thread, start_thread
+
+_STOP_AGAIN_S = 0.2
+
+
+class Turn:
+    """The turn of one delivery, from when it is made on.  ``ended`` is called in its thread when it has ended.
+
+    ``outcome`` or ``error`` says then how.  The thread is a daemon, as those of a transfer are: what hangs in a
+    file system must not keep the process from ending, and may be left at any point, as a kill leaves it.
+    """
+
+    def __init__(
+        self, delivery: Delivery, session: Session, take: Callable[[], Outcome], ended: Callable[[], None]
+    ) -> None:
+        self.delivery = delivery
+        self.outcome: Outcome | None = None
+        self.error: LadingError | Interrupted | None = None
+        self.is_stopped = False
+        self._session, self._take, self._ended = session, take, ended
+        self._thread = threading.Thread(target=self._run, name=f"lading-turn-{delivery.name}", daemon=True)
+
+    def begin(self) -> None:
+        """Begin it; without a thread for it, it has failed and is tried again later."""
+        if not start_thread(self._thread):
+            self.error = no_thread("for this delivery")
+            self._ended()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and its thread with it."""
+        over = self.outcome is not None or self.error is not None
+        if over and self._thread.is_alive():
+            self._thread.join()
+        return over
+
+    def excludes(self, delivery: Delivery) -> bool:
+        """Whether the delivery must wait for the end of this turn."""
+        return self.delivery.name == delivery.name or share_a_place(self.delivery, delivery)
+
+    def stop(self) -> None:
+        """Let it end soon, with ``Interrupted``.  Call again until it is over: a transfer that fails begins anew."""
+        self.is_stopped = True
+        self._session.retry.stop.set()
+        self._session.http.interrupt()
+
+    def wait(self, until_s: float) -> None:
+        """Stop it, and wait for its end until ``until_s`` at the latest, by ``time.monotonic``."""
+        while self._thread.is_alive() and time.monotonic() < until_s:
+            self.stop()
+            self._thread.join(_STOP_AGAIN_S)
+
+    def _run(self) -> None:
+        try:
+            with self._session:
+                self.outcome = self._take()
+        except (LadingError, Interrupted) as error:
+            self.error = error
+        except OSError as error:
+            self.error = disk_error(error, error.filename or self.delivery.destination)
+        except Exception as error:  # noqa: BLE001 - one delivery's defect must not end all others
+            self.error = defect(error)
+        finally:
+            self._ended()

@@ -1,0 +1,279 @@
+"""The HTTP server for probes, metrics, the page and hints.
+
+    GET /healthz   200 while the process answers
+    GET /startupz  200 once every delivery had its first turn
+    GET /readyz    200 while every delivery has a verified version in place, else 503 and their names
+    GET /metrics   Prometheus' text format
+    GET /          the status page
+    POST /hooks/mlflow   a hint
+
+Nothing that comes in names a URI or a path.  Probes are open, since a kubelet sends no credentials with
+them; the rest wants the token, if one is configured.  A request has few seconds, few bytes and one of few
+threads.  When all are taken, the connection that is oldest is ended for a new one, so that slow clients keep no
+probe out.
+"""
+
+import contextlib
+import errno
+import hmac
+import http.server
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Self
+
+from lading.agent import page
+from lading.agent.metrics import CONTENT_TYPE
+from lading.agent.status import Status
+from lading.errors import LadingError, UsageError
+from lading.settings.agent import AgentSettings
+from lading.settings.store import StoreSettings
+from lading.system.disk import read_secret_file
+from lading.system.threads import no_thread, start_thread
+from lading.text.printable import printable
+
+if TYPE_CHECKING:
+    import ssl
+
+_MOST_AT_A_TIME = 16
+_MOST_S = 10.0
+_MAKE_ROOM_S = 1.0
+_STALL_S = 5.0
+_LIMIT_BYTES = 1 << 20
+_LOOK_EVERY_S = 0.5
+_PLAIN = "text/plain; charset=utf-8"
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+Hint = Callable[[Mapping[str, str], bytes], bool]
+
+
+class Endpoint:
+    """Listens from when it is made, answers within its ``with`` block; ``port`` is the one that it has."""
+
+    def __init__(
+        self, settings: AgentSettings, status: Status, *, store: Callable[[], StoreSettings], hint: Hint
+    ) -> None:
+        try:
+            self._server = _Server((settings.listen, settings.port), _Handler, settings, status, store, hint)
+        except OSError as error:
+            raise _cannot_listen(error, settings) from error
+        self.port: int = self._server.server_address[1]
+        host = f"[{settings.listen}]" if ":" in settings.listen else settings.listen
+        self.url = f"{'https' if settings.certificate else 'http'}://{host}:{self.port}/"
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_LOOK_EVERY_S,), name="lading-endpoint", daemon=True
+        )
+        if not start_thread(self._thread):
+            self._server.server_close()
+            raise no_thread("to answer probes with")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _cannot_listen(error: OSError, settings: AgentSettings) -> UsageError:
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(
+            f"port {settings.port} of {printable(settings.listen)} is taken",
+            hint="set agent.port in lading.yaml, or --health-port of lading init, to a free one",
+        )
+    return UsageError(
+        f"cannot listen at {printable(settings.listen)}:{settings.port}: {error.strerror or error}",
+        hint="agent.listen must be an address of this machine, and a port below 1024 may need root",
+    )
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[socketserver.BaseRequestHandler],
+        settings: AgentSettings,
+        status: Status,
+        store: Callable[[], StoreSettings],
+        hint: Hint,
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.settings, self.status, self.store, self.hint = settings, status, store, hint
+        self._free = threading.Condition()
+        # The oldest first, each with a second handle: TLS takes the first one away.
+        self._open: dict[socket.socket, tuple[float, socket.socket]] = {}
+        self._context: ssl.SSLContext | None = None
+        self._stamps: object = None
+        if settings.certificate:
+            self.tls()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._free:
+            if not self._has_room():
+                self._end_oldest()
+                # Its thread notices at once, unless it is at work.
+                self._free.wait_for(self._has_room, _MAKE_ROOM_S)
+            full = not self._has_room()
+            if not full:
+                self._open[request] = time.monotonic() + _MOST_S, request.dup()
+        if full:
+            request.settimeout(0.1)
+            if not self.settings.certificate:
+                with contextlib.suppress(OSError):
+                    request.sendall(_FULL)
+            super().shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def _has_room(self) -> bool:
+        return len(self._open) < _MOST_AT_A_TIME
+
+    def _end_oldest(self) -> None:
+        request = next(iter(self._open))
+        # To the end: if its thread is at work, another's turn is next.
+        self._open[request] = self._open.pop(request)
+        _end(self._open[request][1])
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._free:
+            _, handle = self._open.pop(request, (0.0, None))
+            if handle is not None:
+                handle.close()
+                self._free.notify()
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End what takes too long: a client that sends a byte now and then would hold a thread for ever."""
+        now_s = time.monotonic()
+        with self._free:
+            for until_s, handle in self._open.values():
+                if until_s < now_s:
+                    _end(handle)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away, or speaks no HTTP, is no news."""
+
+    def tls(self) -> "ssl.SSLContext":
+        """The context for the certificate as it is now: a rotated one holds from the next connection on."""
+        import ssl
+
+        from lading.network.tls import load_certificate, stamp
+
+        files = self.settings.certificate, self.settings.key
+        stamps = tuple(map(stamp, files))
+        if self._context is None or stamps != self._stamps:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            try:
+                load_certificate(context, "the certificate", *files)
+            except UsageError:
+                if self._context is None:
+                    raise
+            else:
+                self._context, self._stamps = context, stamps
+        return self._context
+
+
+def _end(handle: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        handle.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """One request."""
+
+    server: _Server
+    timeout = _STALL_S
+    server_version, sys_version = "lading", ""
+
+    def setup(self) -> None:
+        if self.server.settings.certificate:
+            self.request.settimeout(_STALL_S)
+            self.request = self.server.tls().wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        finally:
+            if self.server.settings.certificate:
+                # The server closes only the socket that it knows.
+                self.request.close()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        status = self.server.status
+        if path == "/healthz":
+            self._answer(HTTPStatus.OK, "ok\n")
+        elif path == "/startupz":
+            self._probe(status.is_started, [state.name for state in status.states() if not state.checked_s])
+        elif path == "/readyz":
+            self._probe(status.is_ready, [state.name for state in status.states() if not state.ready])
+        elif path not in ("/", "/metrics"):
+            self._answer(HTTPStatus.NOT_FOUND, "not found\n")
+        elif not self._is_allowed():
+            self._answer(HTTPStatus.UNAUTHORIZED, "a token is needed\n", headers=[("WWW-Authenticate", "Bearer")])
+        elif path == "/metrics":
+            self._answer(HTTPStatus.OK, status.metrics.text(), CONTENT_TYPE)
+        else:
+            text = page.render(status, page.stored(self.server.store()), time.time())
+            self._answer(HTTPStatus.OK, text, "text/html; charset=utf-8", [("Content-Security-Policy", page.POLICY)])
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if self.path != "/hooks/mlflow":
+            self._answer(HTTPStatus.NOT_FOUND, "not found\n")
+        elif not (length.isascii() and length.isdigit() and len(length) < 10):
+            self._answer(HTTPStatus.LENGTH_REQUIRED, "a length is needed\n")
+        elif int(length) > _LIMIT_BYTES:
+            self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long\n")
+        else:
+            body = self.rfile.read(int(length))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            believed = len(body) == int(length) and self.server.hint(headers, body)
+            # Whatever is wrong with it: nobody is told what.
+            self._answer(HTTPStatus.OK if believed else HTTPStatus.FORBIDDEN, "thanks\n" if believed else "refused\n")
+
+    def _probe(self, good: bool, lacking: list[str]) -> None:
+        if good:
+            self._answer(HTTPStatus.OK, "ok\n")
+        else:
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, f"waiting for {', '.join(lacking)}\n")
+
+    def _is_allowed(self) -> bool:
+        if not self.server.settings.token_file:
+            return True
+        try:
+            # Read each time: it may have been rotated.
+            token = read_secret_file(self.server.settings.token_file)
+        except LadingError:
+            return False
+        given = self.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        return bool(token) and hmac.compare_digest(f"Bearer {token}".encode(), given)
+
+    def _answer(
+        self, status: HTTPStatus, text: str, kind: str = _PLAIN, headers: list[tuple[str, str]] | None = None
+    ) -> None:
+        body = text.encode("utf-8", "replace")
+        self.send_response(status)
+        about = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        for name, value in (*about, ("X-Content-Type-Options", "nosniff"), *(headers or ())):
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Probes come every few seconds: what matters is in the log already."""

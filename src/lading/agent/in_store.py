@@ -1,0 +1,82 @@
+"""What a delivery without a destination keeps: one version, in the store alone.
+
+The reference ``agent/NAME`` of the store keeps it from being evicted, and says what it is; it changes in one
+step.  Beside it, ``agent/NAME.json`` of the store is the record of the delivery.
+"""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+
+from lading.deliver import deliver_to_store
+from lading.model.manifest import Manifest
+from lading.session import Session
+from lading.settings.agent import Delivery
+from lading.settings.settings import Settings
+from lading.store.files import entries
+from lading.store.pointers import Pointer
+from lading.store.store import Store
+
+_KEEPER = "agent/"
+
+
+class Kept:
+    """The version of one delivery, as ``Versions`` has those that stand at a destination."""
+
+    def __init__(self, delivery: Delivery, settings: Settings) -> None:
+        self._store = Store(settings.store)
+        self._name = _KEEPER + delivery.name
+        self._patterns = settings.patterns
+        self.root = self._store.root
+        self.record = _records(self._store) / f"{delivery.name}.json"
+
+    def key(self, pin: str) -> str:
+        """The name of the version with this pin."""
+        return _key(pin, self._patterns)
+
+    def current(self) -> str:
+        """The key of the version that is kept, or "" if none is."""
+        kept = self._kept()
+        return _key(kept.facts.pin, kept.facts.patterns) if kept else ""
+
+    def manifest(self, key: str) -> Manifest | None:
+        """The manifest of the version that is kept, if it is this one, and whole."""
+        kept = self._kept()
+        if kept is None or key != _key(kept.facts.pin, kept.facts.patterns):
+            return None
+        stored = self._store.find(kept.key)
+        return kept.facts._replace(files=stored.files, archives=stored.archives) if stored else None
+
+    def fetch(self, uri: str, key: str, session: Session) -> str:
+        """Bring ``uri`` into the store and keep it; returns the key of what came."""
+        return self.key(deliver_to_store(uri, self._name, session).pin)
+
+    def switch(self, key: str) -> None:
+        """Nothing: what was fetched is kept in the place of the version before."""
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Nothing: the store evicts what nobody keeps."""
+
+    def _kept(self) -> Pointer | None:
+        kept = self._store.references.kept(self._name)
+        return kept if kept and self._store.has(kept.key) else None
+
+
+def let_go(store: Store, declared: Collection[str]) -> None:
+    """Keep nothing any more for deliveries other than these."""
+    for names in store.references.by_key().values():
+        for name in names:
+            if name.startswith(_KEEPER) and name.removeprefix(_KEEPER) not in declared:
+                store.references.let_go(name)
+    for place in entries(_records(store)):
+        # What is being written has another ending.
+        if place.suffix == ".json" and place.stem not in declared:
+            place.unlink(missing_ok=True)
+
+
+def _records(store: Store) -> Path:
+    return store.root / "agent"
+
+
+def _key(pin: str, patterns: tuple[str, ...]) -> str:
+    return hashlib.sha256("\n".join((pin, *patterns)).encode("utf-8", "surrogateescape")).hexdigest()

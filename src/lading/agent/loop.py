@@ -1,0 +1,333 @@
+"""The loop: deliveries have their turns, each when its time has come, and the configuration as it is now."""
+
+import hashlib
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from lading import __version__, events
+from lading.agent.cycle import Turn
+from lading.agent.http_server import Endpoint
+from lading.agent.in_store import let_go
+from lading.agent.metrics import Metrics
+from lading.agent.reconcile import Outcome, in_place, refuse_unreadable, update
+from lading.agent.status import Doing, Status
+from lading.agent.webhooks import Hints
+from lading.errors import Interrupted, LadingError
+from lading.model.manifest import Manifest
+from lading.retry import Clock, SystemClock
+from lading.session import Session
+from lading.settings.agent import AgentSettings, Delivery, read_agent
+from lading.settings.section import errors_name
+from lading.settings.settings import Settings, config_path
+from lading.settings.store import StoreSettings
+from lading.store.eviction import prune
+from lading.store.store import Store
+from lading.system.disk import disk_error
+from lading.telemetry.otlp import Send
+from lading.telemetry.trace import Trace
+from lading.text.printable import printable
+
+# How soon a changed configuration and a hint are noticed.
+_LOOK_EVERY_S = 5.0
+_LOOK_AT_STORE_S = 300.0
+# All turns together, since SIGTERM must end the process well within 5 s.
+_PATIENCE_S = 2.0
+# What says the same with every turn, or nothing that the switch does not.
+_UNSAID = (events.Resolved, events.Listed, events.AlreadyDelivered)
+_NEVER = float("inf")
+
+
+class _Plan(NamedTuple):
+    """When a delivery is asked for next, by the clock; while that is asked, never."""
+
+    delivery: Delivery
+    due_s: float
+
+
+class Agent:
+    """Keeps what the configuration declares current, until it is stopped.
+
+    Raises what is wrong with the first configuration; one that is wrong later is told, and the one before
+    holds.  ``load`` reads the settings anew.  ``listen`` gives the listener for a turn of the delivery with this
+    name, which may be called from any thread, and that of the agent itself for "".  ``send`` takes the traces of
+    turns, from any thread too.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Settings],
+        listen: Callable[[str], events.Listener],
+        environ: Mapping[str, str] | None = None,
+        *,
+        clock: Clock = SystemClock(),
+        unix_time: Callable[[], float] = time.time,
+        host: str = "",
+        send: Send = lambda _: None,
+    ) -> None:
+        self._load, self._path, self._send = load, config_path(environ), send
+        self._listen, self._clock, self._unix_time = listen, clock, unix_time
+        self._host = host or socket.gethostname()
+        self._seen = self._stamp()
+        self._settings = load()
+        self.settings = _declared(self._settings)
+        self.metrics = Metrics()
+        self.status = Status(self.metrics)
+        self.hints = Hints(self.settings.mlflow_secret_file, unix_time, self.metrics)
+        self._hinted = threading.Event()
+        # Set by whatever the loop must not sleep over.
+        self._wake = threading.Event()
+        self._plans: dict[str, _Plan] = {}
+        self._turns: list[Turn] = []
+        self._looked_s = clock.now()
+        self._postponed: dict[str, str] = {}
+        self._store_due_s = clock.now()
+        self.metrics.set("lading_build_info", 1.0, version=__version__)
+        self._use(self.settings)
+
+    def endpoint(self) -> Endpoint:
+        """The HTTP server for this agent; it listens from now on, and answers in its ``with`` block."""
+        return Endpoint(self.settings, self.status, store=lambda: self._settings.store, hint=self.hint)
+
+    def hint(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Take a webhook; if it is believed, every delivery's turn comes now."""
+        believed = self.hints.accept(headers, body)
+        if believed:
+            self._hinted.set()
+            self._wake.set()
+        return believed
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> int:
+        """Take turns until ``stop`` says so or a delivery wants the process to end; returns the exit code.
+
+        However it ends, no turn goes on that can be stopped.
+        """
+        try:
+            while not stop():
+                code = self.tick()
+                if code:
+                    return code
+                self._clock.wait(self._wake, self._until_next_s())
+            return 0
+        finally:
+            until_s = time.monotonic() + _PATIENCE_S
+            for turn in self._turns:
+                turn.stop()
+            for turn in self._turns:
+                turn.wait(until_s)
+
+    def tick(self) -> int:
+        """Look at all that may have changed, and begin what is due; an exit code, if the process is to end."""
+        self._wake.clear()
+        self._reconfigure()
+        self._looked_s = self._clock.now()
+        if self._hinted.is_set():
+            self._hinted.clear()
+            self._plans = {name: plan._replace(due_s=self._looked_s) for name, plan in self._plans.items()}
+        code = self._finish()
+        if not code:
+            self._begin()
+            self._look_at_store()
+        return code
+
+    def _until_next_s(self) -> float:
+        # What was due and has not begun waits for a turn to end.
+        due_s = min((plan.due_s for plan in self._plans.values() if plan.due_s > self._looked_s), default=_NEVER)
+        return max(0.0, min(due_s - self._clock.now(), _LOOK_EVERY_S))
+
+    # ---- turns ----------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Begin what is due, the one that has waited longest first, as many at a time as may be."""
+        for plan in sorted(self._plans.values(), key=lambda plan: plan.due_s):
+            if plan.due_s > self._looked_s or len(self._turns) >= self.settings.parallel:
+                return
+            delivery = plan.delivery
+            if not any(turn.excludes(delivery) for turn in self._turns):
+                self._plans[delivery.name] = plan._replace(due_s=_NEVER)
+                turn = self._turn(delivery)
+                self._turns.append(turn)
+                turn.begin()
+
+    def _turn(self, delivery: Delivery) -> Turn:
+        listener, trace = self._listen(delivery.name), Trace([delivery.uri], delivery.name)
+
+        def tell(event: events.Event) -> None:
+            if turn.is_stopped and not isinstance(event, events.Evicted):
+                return
+            trace.hear(event)
+            self.status.hear(delivery.name, event)
+            if not isinstance(event, _UNSAID) and not self._is_said(event):
+                listener(event)
+
+        def doing(word: Doing) -> None:
+            if not turn.is_stopped:
+                self.status.change(delivery.name, doing=word)
+
+        beside = min(self.settings.parallel, len(self._plans))
+        settings = delivery.settings(self._settings)
+        rate = settings.limits.max_rate_bytes_s / beside
+        settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
+        session = Session(settings, tell, self._clock, sessions=beside)
+        take = partial(update, delivery, session, unix_time=self._unix_time, host=self._host, doing=doing)
+        turn = Turn(delivery, session, trace.sent(self._send)(take), self._wake.set)
+        return turn
+
+    def _finish(self) -> int:
+        """Note how turns have ended; an exit code, if one of them wants the process to end."""
+        code = 0
+        over = [turn for turn in self._turns if turn.is_over]
+        self._turns = [turn for turn in self._turns if turn not in over]
+        for turn in self._turns:
+            if turn.is_stopped:
+                turn.stop()
+        for turn in over:
+            plan = self._plans.get(turn.delivery.name)
+            if plan and plan.due_s == _NEVER:
+                # Unless a hint has come meanwhile, or another configuration.
+                next_in_s = 0.0 if turn.is_stopped else _next_in_s(turn.delivery)
+                self._plans[turn.delivery.name] = plan._replace(due_s=self._clock.now() + next_in_s)
+            if turn.is_stopped:
+                continue
+            if turn.outcome:
+                self._ended(turn.delivery, turn.outcome)
+                code = code or turn.outcome.exit_code
+            elif turn.error:
+                self._failed(turn.delivery, turn.error)
+        return code
+
+    def _ended(self, delivery: Delivery, outcome: Outcome) -> None:
+        self.metrics.add("lading_polls_total", delivery=delivery.name, outcome=outcome.word)
+        current = outcome.word in ("unchanged", "updated")
+        if current:
+            self._postponed.pop(delivery.name, None)
+        if outcome.word == "updated":
+            self._store_due_s = self._clock.now()
+        self._show(delivery, outcome.manifest, outcome.since_s, waits=outcome.waits, code="", error="", hint="")
+        if current:
+            self.status.change(delivery.name, succeeded_s=self._unix_time())
+
+    def _failed(self, delivery: Delivery, error: LadingError | Interrupted) -> None:
+        self.metrics.add("lading_polls_total", delivery=delivery.name, outcome="failed")
+        failed = events.Failed(delivery.name, error.code, error.message, error.hint)
+        self.status.hear(delivery.name, failed)
+        self._listen(delivery.name)(failed)
+        try:
+            there, since_s = in_place(delivery, delivery.settings(self._settings))
+        except (LadingError, OSError):
+            there, since_s = None, 0.0
+        self._show(delivery, there, since_s, code=error.code, error=error.message, hint=error.hint)
+
+    def _show(self, delivery: Delivery, there: Manifest | None, since_s: float, **others: str) -> None:
+        """What is in place after a turn, whoever put it there: perhaps an earlier process."""
+        self.status.change(
+            delivery.name,
+            ready=there is not None,
+            doing="waiting",
+            version=printable(there.version) if there else "",
+            pin=there.pin if there else "",
+            files=len(there.files) if there else 0,
+            size_bytes=there.size_bytes if there else 0,
+            since_s=since_s,
+            checked_s=self._unix_time(),
+            done_bytes=0,
+            total_bytes=0,
+            **others,
+        )
+
+    def _is_said(self, event: events.Event) -> bool:
+        """Whether the log says it already: a version may wait for days."""
+        if not isinstance(event, events.Postponed):
+            return False
+        said = self._postponed.get(event.delivery) == event.version
+        self._postponed[event.delivery] = event.version
+        return said
+
+    # ---- the configuration ----------------------------------------------------------------
+
+    def _stamp(self) -> bytes:
+        """What changes when the file does: of a ConfigMap only links change, so its content is read."""
+        try:
+            return hashlib.sha256(self._path.read_bytes()).digest()
+        except OSError:
+            return b""
+
+    def _reconfigure(self) -> None:
+        seen = self._stamp()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            settings = self._load()
+            own = _declared(settings)
+        except LadingError as error:
+            self.metrics.set("lading_configuration_ok", 0.0)
+            self.status.configuration_error = error.message
+            self._listen("")(events.NotReconfigured(error.message, error.hint))
+            return
+        left, self._settings = self._settings, settings
+        self._use(own)
+        if left.store.path not in ("", settings.store.path):
+            self._look_into(left.store, ())
+        self._listen("")(events.Reconfigured(len(own.deliveries)))
+
+    def _use(self, own: AgentSettings) -> None:
+        """Go on with these deliveries: what is new or has changed has its turn now."""
+        self.metrics.set("lading_configuration_ok", 1.0)
+        self.status.configuration_error = ""
+        self.status.configure(own.deliveries)
+        now_s = self._clock.now()
+        plans = {}
+        for delivery in own.deliveries:
+            was = self._plans.get(delivery.name)
+            plans[delivery.name] = was if was and was.delivery == delivery else _Plan(delivery, now_s)
+        self._plans = plans
+        for turn in self._turns:
+            if turn.delivery not in own.deliveries:
+                turn.stop()
+        # What is no longer declared is let go there.
+        self._store_due_s = now_s
+
+    # ---- the store ------------------------------------------------------------------------
+
+    def _look_at_store(self) -> None:
+        """Let go now and then what is no longer declared, keep the marks of the store, and note what it holds."""
+        if not self._settings.store.path or self._clock.now() < self._store_due_s:
+            return
+        self._store_due_s = self._clock.now() + _LOOK_AT_STORE_S
+        declared = [plan.delivery.name for plan in self._plans.values() if not plan.delivery.destination]
+        self._look_into(self._settings.store, declared)
+
+    def _look_into(self, settings: StoreSettings, declared: Collection[str]) -> None:
+        try:
+            store = Store(settings, self._hear_store)
+            if store.writable:
+                let_go(store, declared)
+                prune(store)
+            self.metrics.set("lading_store_models", len(store.models()))
+            self.metrics.set("lading_store_bytes", store.used_bytes())
+        except (LadingError, OSError) as error:
+            said = error if isinstance(error, LadingError) else disk_error(error, settings.path)
+            self._listen("")(events.Failed("", said.code, f"the store: {said.message}", said.hint))
+
+    def _hear_store(self, event: events.Event) -> None:
+        self.status.hear("", event)
+        self._listen("")(event)
+
+
+def _declared(settings: Settings) -> AgentSettings:
+    """What is to be kept current; raises what the configuration alone tells to be impossible."""
+    own = read_agent(settings)
+    with errors_name(settings.file):
+        for delivery in own.deliveries:
+            refuse_unreadable(delivery)
+    return own
+
+
+def _next_in_s(delivery: Delivery) -> float:
+    """Seconds to the next turn: jitter keeps a fleet from asking as one."""
+    return delivery.every_s * (1 + delivery.jitter * random.uniform(-1, 1))  # noqa: S311 - not a secret

@@ -1,0 +1,308 @@
+"""One turn of one delivery.
+
+    ask       what is it now?                                    (deliver.find)
+    choose    may it be taken, and now?                          (policy, record)
+    deliver   the new version beside the one in place, verified  (deliver)
+    switch    one rename                                         (versions, kept)
+    tell      the model server loads it, and is ready            (server)
+    forget    versions that are no longer kept
+
+A server that does not take a version gets the one before again, and the version is left alone for a
+while.  A process may be killed anywhere: the next turn sees on disk what is in place and in the record
+what the server has taken, and goes on from there.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from lading.agent.history import Record, Refusal, read_record, write_record
+from lading.agent.in_store import Kept
+from lading.agent.model_server import Server
+from lading.agent.policy import held_s, in_range, refused_s
+from lading.agent.status import Doing
+from lading.agent.versions import Versions
+from lading.delivery.request import Request
+from lading.delivery.resolve import find, find_other
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, UsageError
+from lading.events import Loaded, Postponed, RolledBack, Switched
+from lading.model.manifest import Manifest
+from lading.model.pin import split_pin
+from lading.model.reference import SCHEMES, exact_reference
+from lading.model.uri import ModelURI
+from lading.registries import federation
+from lading.session import Session
+from lading.settings.agent import Delivery
+from lading.settings.section import errors_name
+from lading.settings.settings import Settings
+from lading.sources.schemes import refuse_unknown
+from lading.text.printable import printable
+from lading.text.units import duration
+
+Word = Literal["unchanged", "updated", "postponed", "refused"]
+_MOST_TRIED = 20
+
+
+class Outcome(NamedTuple):
+    """How a turn ended; ``manifest`` is what is in place.
+
+    ``waits`` says why a known newer version is not in place, ``exit_code`` that the agent shall end.
+    """
+
+    word: Word
+    manifest: Manifest | None
+    since_s: float = 0.0
+    waits: str = ""
+    exit_code: int = 0
+
+
+def update(
+    delivery: Delivery,
+    session: Session,
+    *,
+    unix_time: Callable[[], float],
+    host: str,
+    doing: Callable[[Doing], None],
+) -> Outcome:
+    """Take this delivery's turn; raises what keeps it from being current."""
+    return _Turn(delivery, session, unix_time, host, doing).take()
+
+
+def in_place(delivery: Delivery, settings: Settings) -> tuple[Manifest | None, float]:
+    """The manifest of what is in place, and since when (Unix time)."""
+    versions = _versions(delivery, settings)
+    current = versions.current()
+    return versions.manifest(current), _since_s(read_record(versions.record), current)
+
+
+def _versions(delivery: Delivery, settings: Settings) -> Versions | Kept:
+    return Versions(delivery) if delivery.destination else Kept(delivery, settings)
+
+
+def refuse_unreadable(delivery: Delivery) -> None:
+    """Raise for a delivery that no turn could bring, as far as it alone tells."""
+    with errors_name(f"delivery {delivery.name}"):
+        uri = split_pin(ModelURI.parse(delivery.uri))[0]
+        if uri.scheme.lower() in SCHEMES:
+            return
+        refuse_unknown(uri)
+        if delivery.range:
+            raise UsageError(
+                f"{uri.redacted()} is not a name in a registry, and a range of versions is asked for",
+                hint="only a registry can say which versions there are",
+            )
+
+
+class _End(NamedTuple):
+    """How a part of a turn ended, and why a known newer version is not in place."""
+
+    word: Word
+    waits: str = ""
+
+
+class _Turn:
+    def __init__(
+        self,
+        delivery: Delivery,
+        session: Session,
+        unix_time: Callable[[], float],
+        host: str,
+        doing: Callable[[Doing], None],
+    ) -> None:
+        self._delivery, self._session, self._host, self._doing = delivery, session, host, doing
+        self._unix_time = unix_time
+        self._versions = _versions(delivery, session.settings)
+        self._record = read_record(self._versions.record)
+        self._server = Server(delivery.on_change, session) if delivery.on_change else None
+        self._exit_code = 0
+
+    def take(self) -> Outcome:
+        there = self._versions.manifest(self._versions.current())
+        self._doing("asking")
+        end = self._renew(there)
+        end = self._load() or end
+        if end.word != "unchanged":
+            self._prune()
+        current = self._versions.current()
+        since_s = _since_s(self._record, current)
+        return Outcome(end.word, self._versions.manifest(current), since_s, end.waits, self._exit_code)
+
+    def _renew(self, there: Manifest | None) -> _End:
+        """Put in place what is wanted now."""
+        try:
+            found = self._ask(there)
+        except Unavailable:
+            may_recall = self._session.settings.offline == "last-known" and self._delivery.destination
+            if there is not None or not may_recall or self._delivery.range:
+                raise
+            self._recall()
+            return _End("updated")
+        if found is None:
+            return _End("unchanged")
+        listed, uri = found
+        key = self._versions.key(listed.pin)
+        if there is not None and key == self._versions.current():
+            return _End("unchanged")
+        waits = self._why_not_now(key, listed, there)
+        if waits:
+            return _End("postponed", waits)
+        self._bring(key, listed, uri, there)
+        return _End("updated")
+
+    def _ask(self, there: Manifest | None) -> tuple[Manifest, ModelURI] | None:
+        """What is to be in place, as it is listed now, and the URI that was asked for it; None if it is in place."""
+        if there is not None and self._versions.key(there.pin) != self._versions.current():
+            # Other files of it are wanted now.
+            there = None
+        uri = ModelURI.parse(self._delivery.uri)
+        if not self._delivery.range:
+            return self._listed(uri, there)
+        settings, http = self._session.settings, self._session.http
+        known = federation.versions(uri, settings, http)
+        for name in in_range(self._delivery.range, known.names)[:_MOST_TRIED]:
+            exact = exact_reference(known.registry, known.model, name, uri)
+            try:
+                return self._listed(exact, there)
+            except NotFound:
+                # Archived, or not yet there in full: the next one below.
+                continue
+        raise NotFound(
+            f"no live version of {uri.redacted()} is in the range {printable(self._delivery.range)}",
+            hint=f"it has {', '.join(map(printable, known.names[:5]))}" if known.names else "it has no version",
+        )
+
+    def _listed(self, uri: ModelURI, there: Manifest | None) -> tuple[Manifest, ModelURI] | None:
+        request = Request(str(uri), self._versions.root)
+        found = find_other(request, there, self._session) if there is not None else find(request, self._session)
+        return (found.listed, uri) if found else None
+
+    def _why_not_now(self, key: str, listed: Manifest, there: Manifest | None) -> str:
+        """Why a version is not taken now, or ""."""
+        now_s = self._unix_time()
+        record = self._record.seeing(key, now_s)
+        if record is not self._record:
+            self._remember(record)
+        why = ""
+        refusal = self._record.refused.get(key)
+        held = held_s(self._delivery, self._host, self._record.seen[key], now_s)
+        if refusal is not None and now_s < refusal.until_s:
+            why = f"it was refused ({refusal.why}), and is tried again in {duration(refusal.until_s - now_s)}"
+        elif there is None:
+            # With nothing in place a pod would never be ready: anything is better.
+            return ""
+        elif held:
+            why = f"it is held for {duration(held)} more"
+        elif self._server is not None and not self._server.is_there():
+            why = "the model server does not answer, and could not be told"
+        if why:
+            if there is None:
+                raise Unavailable(f"{_name(listed)} is not taken: {why}", hint="see the log of the model server")
+            self._session.listener(Postponed(self._delivery.name, _name(listed), why))
+        return why
+
+    def _recall(self) -> None:
+        """With nothing in place, and nobody to ask: what a store remembers of the name."""
+        key = self._versions.fetch(self._delivery.uri, self._versions.key(""), self._session)
+        there = self._versions.manifest(key)
+        self._versions.switch(key)
+        name = _name(there) if there else key
+        self._remember(self._record.placed(key, name, self._unix_time()))
+        self._session.listener(Switched(self._delivery.name, name, ""))
+
+    def _bring(self, key: str, listed: Manifest, uri: ModelURI, there: Manifest | None) -> None:
+        """Deliver a version beside the one in place, and put it there."""
+        self._doing("delivering")
+        try:
+            came = self._versions.fetch(str(uri), key, self._session)
+        except IntegrityError as error:
+            # Not with every turn: it may be a terabyte that does not verify.
+            self._refuse(key, error.message)
+            raise
+        if came != key and self._delivery.layout != "folder":
+            raise Unavailable(f"{uri.redacted()} changed while it was delivered", hint="the next turn looks again")
+        self._doing("switching")
+        self._versions.switch(key)
+        self._remember(self._record.placed(key, _name(listed), self._unix_time()))
+        self._session.listener(Switched(self._delivery.name, _name(listed), _name(there) if there else ""))
+
+    def _load(self) -> _End | None:
+        """Let the server take what is in place, if it has not; how the turn ends, if that is not well."""
+        key = self._versions.current()
+        if self._server is None or key == self._record.loaded:
+            return None
+        if not self._server.is_there():
+            # It starts later than this, and takes what is in place then.
+            return None
+        refusal = self._record.refused.get(key)
+        if refusal is not None and self._unix_time() < refusal.until_s:
+            return _End("postponed", f"the server refused it ({refusal.why}), and nothing else is in place")
+        manifest = self._versions.manifest(key)
+        name = _name(manifest) if manifest else key
+        self._doing("loading")
+        started_s = self._session.clock.now()
+        try:
+            self._server.tell(self._facts(key, name))
+        except LadingError as error:
+            away = isinstance(error, Unavailable) and self._delivery.on_change and not self._delivery.on_change.load
+            if away or isinstance(error, NotAllowed):
+                # Whoever is called is away, or does not know us, which says nothing about the version: the next
+                # turn tells it.
+                raise
+            return self._roll_back(key, name, error)
+        self._remember(self._record._replace(loaded=key))
+        self._session.listener(Loaded(self._delivery.name, name, self._session.clock.now() - started_s))
+        self._exit_code = self._delivery.on_change.exit if self._delivery.on_change else 0
+        return None
+
+    def _roll_back(self, key: str, name: str, error: LadingError) -> _End:
+        """Put back what the server had, and let it take that again."""
+        why = f"{error.message}: {error.hint}" if error.hint else error.message
+        before = self._record.loaded
+        manifest = self._versions.manifest(before) if self._delivery.layout != "folder" else None
+        again_s = self._refuse(key, why)
+        if manifest is None or self._server is None:
+            raise error
+        self._versions.switch(before)
+        self._remember(self._record.placed(before, _name(manifest), self._unix_time()))
+        self._session.listener(RolledBack(self._delivery.name, name, _name(manifest), why, again_s))
+        try:
+            self._server.tell(self._facts(before, _name(manifest)))
+        except LadingError:
+            # Whatever it has taken: the next turn tells it again what is in place.
+            self._remember(self._record._replace(loaded=""))
+        return _End("refused", f"{name} was refused: {why}")
+
+    def _refuse(self, key: str, why: str) -> float:
+        """Leave a version alone for a while; returns for how long."""
+        was = self._record.refused.get(key)
+        times = was.times + 1 if was else 1
+        again_s = refused_s(times)
+        self._remember(self._record.refusing(key, Refusal(times, self._unix_time() + again_s, why)))
+        return again_s
+
+    def _prune(self) -> None:
+        """Keep the version in place, the one that the server has, and the last ones before."""
+        others = [past.key for past in self._record.history if past.key not in ("", self._versions.current())]
+        self._versions.prune({self._record.loaded, *others[: self._delivery.keep]})
+
+    def _facts(self, key: str, name: str) -> dict[str, str]:
+        """What a server is told that has no protocol for it."""
+        manifest = self._versions.manifest(key)
+        pin = manifest.pin if manifest else ""
+        about = {"delivery": self._delivery.name, "version": name, "pin": pin}
+        return {**about, "destination": self._delivery.destination}
+
+    def _remember(self, record: Record) -> None:
+        self._record = record
+        write_record(self._versions.record, record)
+
+
+def _since_s(record: Record, key: str) -> float:
+    return next((past.since_s for past in record.history if past.key == key), 0.0)
+
+
+def _name(manifest: Manifest) -> str:
+    """What people call this version: the registry's name for it, or the beginning of its pin."""
+    if manifest.version:
+        return printable(manifest.version)
+    pin = split_pin(ModelURI.parse(manifest.pin))[1]
+    return str(pin)[:19] if pin else "a version"

@@ -1,1 +1,0 @@
-"""Amazon Web Services' way to prove who asks: credentials and request signatures."""

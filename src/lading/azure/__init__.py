@@ -1,1 +1,0 @@
-"""Microsoft Azure's way to prove who asks: credentials and request signatures."""

@@ -1,0 +1,72 @@
+"""What every registry said to a name: for ``lading resolve --explain``."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+from lading.registries.federation import Candidate
+from lading.registries.registry import Resolution
+
+
+def lines(candidates: Sequence[Candidate]) -> Iterator[str]:
+    """One line for each registry and each version that it looked at, and for each contradiction."""
+    taken = _taken(candidates)
+    for each in candidates:
+        if each.resolution is not None:
+            mark = "taken" if each is taken else "not taken: another registry comes first"
+            yield f"registry {each.registry}: {_named(each.resolution)} at {each.resolution.uri.redacted()} ({mark})"
+            for version, why in each.resolution.considered:
+                yield f"  version {version}: {why}"
+        elif each.error is not None:
+            yield f"registry {each.registry}: {each.error.message} ({each.error.code})"
+        else:
+            yield f"registry {each.registry}: not asked, {each.why}"
+    for first, second in conflicts(candidates):
+        yield f"conflict: {first} and {second} have different models of this name"
+
+
+def report(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """The same for scripts."""
+    taken = _taken(candidates)
+    return {
+        "candidates": [
+            {
+                "registry": each.registry,
+                "taken": each is taken,
+                "version": each.resolution.version if each.resolution else None,
+                "uri": each.resolution.uri.redacted() if each.resolution else None,
+                "digests": {path: str(digest) for path, digest in each.resolution.digests.items()}
+                if each.resolution
+                else {},
+                "considered": [list(pair) for pair in each.resolution.considered] if each.resolution else [],
+                "error": {"code": each.error.code, "message": each.error.message} if each.error else None,
+                "why": each.why,
+            }
+            for each in candidates
+        ],
+        "conflicts": [list(pair) for pair in conflicts(candidates)],
+    }
+
+
+def conflicts(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
+    """The pairs of registries whose answers cannot both be right."""
+    answers = [(each.registry, each.resolution) for each in candidates if each.resolution is not None]
+    return [(one, other) for (one, first), (other, second) in combinations(answers, 2) if _differ(first, second)]
+
+
+def _differ(first: Resolution, second: Resolution) -> bool:
+    """By their digests, if both record some of the same files; else by where they lead."""
+    both = first.digests.keys() & second.digests.keys()
+    if both:
+        return any(first.digests[path] != second.digests[path] for path in both)
+    return first.uri.identity() != second.uri.identity()
+
+
+def _taken(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The one that decides, if it knows the name."""
+    decisive = next((each for each in candidates if each.decides), None)
+    return decisive if decisive and decisive.resolution else None
+
+
+def _named(resolution: Resolution) -> str:
+    return f"{resolution.model}/{resolution.version}"

@@ -1,0 +1,1 @@
+"""The steps of a delivery, between its request and its published folder."""

@@ -1,0 +1,98 @@
+"""What a name stood for when its registry last answered: used when it does not, if the settings allow it.
+
+Delivered from the store, or as it is in the destination.  Nothing is fetched, and nothing is resolved again.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lading.delivery.request import Question, Request
+from lading.delivery.stage import untouched_in
+from lading.destination.workspace import Workspace
+from lading.errors import Unavailable
+from lading.events import AlreadyDelivered, LastKnown
+from lading.model.manifest import Manifest
+from lading.session import Session
+from lading.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from lading.store.store import Store
+
+
+class Known(NamedTuple):
+    """What was delivered before.  ``store`` has it under ``key``; without one it is in the destination already."""
+
+    manifest: Manifest
+    store: "Store | None"
+    key: str
+
+
+def recall(request: Request, question: Question, session: Session, error: Unavailable) -> Known:
+    """What the name stood for; raises ``error``, why it cannot be asked now, if nothing may or can be recalled."""
+    settings = session.settings
+    if settings.offline != "last-known":
+        raise error
+    asked = question.identity(settings)
+    known = _of_the_store(asked, request, settings) or _of_the_destination(asked, request, session)
+    if known is None:
+        hint = f"{error.hint}; " if error.hint else ""
+        hint += "nothing that was delivered for this name before is in a store or in the destination"
+        raise error.but(hint=hint) from error
+    manifest = known.manifest
+    session.listener(LastKnown(manifest.requested, manifest.resolved, manifest.last_known, error.message))
+    return known
+
+
+def serve(known: Known, destination: Path, session: Session) -> Manifest:
+    """Bring what was recalled to the destination; returns its manifest, which says so."""
+    if known.store is None:
+        session.listener(AlreadyDelivered(str(destination)))
+        return known.manifest
+    from lading.delivery.from_store import in_words, place_out
+
+    with in_words(known.store), known.store.lease(known.key):
+        manifest = place_out(known.store, known.key, known.manifest, destination, session)
+    return manifest._replace(last_known=known.manifest.last_known)
+
+
+def _of_the_store(asked: str, request: Request, settings: Settings) -> Known | None:
+    if not settings.store.path:
+        return None
+    from lading.delivery.from_store import in_words
+    from lading.store.store import Store
+
+    store = Store(settings.store)
+    with in_words(store):
+        recalled = store.answers.recall(asked)
+        stored = store.find(recalled.key) if recalled else None
+    if recalled is None or stored is None:
+        return None
+    manifest = recalled.facts._replace(
+        files=stored.files, archives=stored.archives, last_known=_moment(recalled.known_at_s)
+    )
+    return Known(manifest, store, recalled.key) if _suffices(manifest, request, settings) else None
+
+
+def _of_the_destination(asked: str, request: Request, session: Session) -> Known | None:
+    workspace = Workspace(request.destination)
+    old = workspace.delivered()
+    if old is None or old.asked != asked or not _suffices(old, request, session.settings):
+        return None
+    if not all(map(untouched_in(request.destination, session), old.files)):
+        return None
+    since = old.last_known or _moment(workspace.manifest.stat().st_mtime)
+    return Known(old._replace(last_known=since), None, "")
+
+
+def _suffices(manifest: Manifest, request: Request, settings: Settings) -> bool:
+    """Whether it was verified as it is asked for now."""
+    # What came out of an archive was verified with it.
+    origins = manifest.archives or manifest.files
+    if settings.verify == "strict" and not all(file.verified for file in origins):
+        return False
+    return request.digest is None or (len(origins) == 1 and request.digest in origins[0].verified)
+
+
+def _moment(time_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_s))

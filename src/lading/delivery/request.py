@@ -1,0 +1,47 @@
+"""What is asked for: a URI, a destination, and what the lock file and the pin make of them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from lading.delivery.lockfile import locked
+from lading.errors import UsageError
+from lading.model.digest import Digest
+from lading.model.pin import split_pin
+from lading.model.uri import ModelURI
+from lading.settings.confidential import read_confidential
+from lading.settings.settings import Settings
+
+
+class Request(NamedTuple):
+    """One delivery that is asked for.  ``digest`` is what a model of one file must have."""
+
+    uri: str
+    destination: Path
+    digest: Digest | None = None
+
+
+class Question(NamedTuple):
+    """A request as it is put to a registry: the lock file's URI for it, if there is one, and the pin it must have."""
+
+    requested: ModelURI
+    uri: ModelURI
+    pin: Digest | None
+
+    def identity(self, settings: Settings) -> str:
+        """A digest of what is asked for: the URI, its pin, and which files of the model are wanted."""
+        asked = [self.uri.identity(), str(self.pin), settings.allow, settings.ignore]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def question_of(request: Request, settings: Settings) -> Question:
+    """What is asked for; ``NotFound`` where a lock file is in force and does not have it."""
+    if settings.store.path and read_confidential(settings.variables):
+        raise UsageError(
+            "an encrypted model is not put into a store, which others read",
+            hint="unset LADING_STORE, or the store in the configuration, for it",
+        )
+    requested = ModelURI.parse(request.uri)
+    uri, pin = split_pin(locked(requested, Path(settings.lock)) if settings.lock else requested)
+    return Question(requested, uri, pin)

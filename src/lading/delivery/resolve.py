@@ -1,0 +1,180 @@
+"""What a request stands for: resolved and listed, before a byte of the model is moved."""
+
+from typing import NamedTuple
+
+from lading.delivery.request import Question, Request, question_of
+from lading.errors import IntegrityError, NotFound, UsageError
+from lading.events import Listed, Resolved
+from lading.model.digest import Digest
+from lading.model.manifest import File, Layer, Manifest
+from lading.model.paths import shown_path
+from lading.model.pin import pin_of, pinned, split_pin
+from lading.model.reference import exact_reference
+from lading.model.uri import ModelURI
+from lading.registries import federation
+from lading.registries.registry import Resolution
+from lading.session import Session
+from lading.settings.confidential import read_confidential
+from lading.settings.section import errors_name
+from lading.settings.settings import Settings
+from lading.sources.schemes import open_source, refuse_unknown
+from lading.sources.source import FindsPin, Pins, Source
+from lading.text.printable import printable
+
+# Known by name, as KServe does, and not by content: many model formats are zip files that must
+# stay whole (.pt, .keras, .nemo).
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip")
+
+
+class Finding(NamedTuple):
+    """What a URI stands for, before a byte is moved.  ``vouched`` are digests by path that must hold."""
+
+    resolution: Resolution
+    source: Source
+    listed: Manifest
+    vouched: dict[str, tuple[Digest, ...]]
+
+    @property
+    def needed_bytes(self) -> int:
+        """What the destination's file system must have free; what an archive unpacks to is at least its size."""
+        return self.listed.size_bytes
+
+
+def find(request: Request, session: Session) -> Finding:
+    """Resolve and list, and choose the files that are wanted."""
+    question = question_of(request, session.settings)
+    return list_files(request, question, resolve(question, session), session)
+
+
+def find_other(request: Request, there: Manifest, session: Session) -> Finding | None:
+    """As ``find``; None where it is known without a listing that what was delivered as ``there`` is what there is now."""
+    question = question_of(request, session.settings)
+    pin = split_pin(ModelURI.parse(there.pin))[1]
+    if pin is not None and pin == question.pin:
+        # What is pinned can change no more.
+        return None
+    resolution = resolve(question, session)
+    if question.pin is None and pin is not None and _is_still(request, question, resolution, there, pin, session):
+        return None
+    return list_files(request, question, resolution, session)
+
+
+def _is_still(
+    request: Request, question: Question, resolution: Resolution, there: Manifest, pin: Digest, session: Session
+) -> bool:
+    """Whether the registry names the same version with no other digests, and the source has what it had."""
+    if resolution.registry:
+        exact = exact_reference(resolution.registry, resolution.model, resolution.version, question.uri)
+        if pinned(exact, pin).redacted() != there.pin or not _was_checked(resolution, there, session.settings):
+            return False
+    source = _open(request, resolution, session)
+    found = source.find_pin() if isinstance(source, FindsPin) else None
+    return found is not None and found.redacted() == there.resolved
+
+
+def _was_checked(resolution: Resolution, there: Manifest, settings: Settings) -> bool:
+    """Whether what was delivered was checked against each digest that the registry records of what is wanted."""
+    checked = {file.path: file.verified for file in (*there.files, *there.archives)}
+    recorded = Manifest(tuple(File(path, None) for path in resolution.digests if path))
+    wanted = recorded.select(settings.allow, settings.ignore).by_path()
+    return all(
+        digest in checked.get(path, ())
+        if path
+        # Of the only file.
+        else any(digest in digests for digests in checked.values())
+        for path, digest in resolution.digests.items()
+        if not path or path in wanted
+    )
+
+
+def resolve(question: Question, session: Session) -> Resolution:
+    """Ask the registries; any URI that is no name stands for itself."""
+    resolution = federation.resolve(question.uri, session.settings, session.http, session.listener)
+    if resolution.registry:
+        shown = question.requested.redacted(), resolution.uri.redacted()
+        session.listener(Resolved(*shown, resolution.registry, resolution.version))
+    return resolution
+
+
+def list_files(request: Request, question: Question, resolution: Resolution, session: Session) -> Finding:
+    """Ask the source for its files, and choose those that are wanted."""
+    settings = session.settings
+    source = _open(request, resolution, session)
+    everything = source.list().with_generated(resolution.generated)
+    exact = source.pin if isinstance(source, Pins) else resolution.uri
+    shown = exact.redacted()
+    pin = pin_of(everything, resolution.digests)
+    if question.pin not in (None, pin):
+        raise IntegrityError(
+            f"{question.uri.redacted()} is no longer what was pinned: it is {pin} now",
+            hint="its files, their sizes or digests have changed; resolve it again to see what it is",
+        )
+    if resolution.registry:
+        exact = exact_reference(resolution.registry, resolution.model, resolution.version, question.uri)
+    listed = everything.select(settings.allow, settings.ignore)
+    if not listed.files:
+        raise NotFound(
+            f"no file of {shown} is selected, of {len(everything.files)}",
+            hint=f"the patterns leave out, for example, {shown_path(everything.files[0].path)}",
+        )
+    listed = _as_archive(listed).with_generated(federation.metadata_file(resolution, settings))
+    listed.refuse_faults()
+    session.listener(Listed(shown, len(listed.files), listed.size_bytes))
+    listed = _described(listed, question, resolution, settings)
+    listed = listed._replace(resolved=shown, pin=pinned(exact, pin).redacted())
+    return Finding(resolution, source, listed, _vouched(request, resolution, everything))
+
+
+def _described(listed: Manifest, question: Question, resolution: Resolution, settings: Settings) -> Manifest:
+    """The listing with what was asked for, and what a registry says of it."""
+    confidential = read_confidential(settings.variables)
+    return listed._replace(
+        requested=question.requested.redacted(),
+        origin=resolution.uri.identity(),
+        registry=resolution.registry,
+        version=resolution.version,
+        opened_by=confidential.resource if confidential else "",
+        metadata=resolution.metadata,
+        asked=question.identity(settings) if resolution.registry else "",
+        patterns=settings.patterns,
+    )
+
+
+def _open(request: Request, resolution: Resolution, session: Session) -> Source:
+    settings = session.settings._replace(scratch=str(request.destination))
+    if not resolution.registry:
+        return open_source(resolution.uri, settings, session.http)
+    version = f"version {resolution.version!r} of " if resolution.version else ""
+    with errors_name(f"registry {resolution.registry}, {version}{resolution.model!r}"):
+        # Whoever asks for a name did not write the URI behind it.
+        refuse_unknown(resolution.uri, hint="change it in that registry; docs/sources.md lists what lading reads")
+        return open_source(resolution.uri, settings.for_registry(resolution.variables), session.http)
+
+
+def _as_archive(listed: Manifest) -> Manifest:
+    """The listing, whose only file, if it is an archive, is delivered as the tree in it."""
+    first = next(iter(listed.files), None)
+    if first is None or len(listed.files) > 1 or not first.path.lower().endswith(ARCHIVES):
+        return listed
+    return listed._replace(files=(first._replace(layer=first.layer or Layer()),))
+
+
+def _vouched(request: Request, resolution: Resolution, everything: Manifest) -> dict[str, tuple[Digest, ...]]:
+    """Digests by path, of the user and of the registry."""
+    digests: dict[str, tuple[Digest, ...]] = {path: (digest,) for path, digest in resolution.digests.items() if path}
+    lacking = sorted(digests.keys() - everything.by_path().keys())
+    if lacking:
+        raise IntegrityError(
+            f"{resolution.uri.redacted()} lacks {printable(lacking[0])!r}, whose digest the registry records",
+            hint="the origin is not the model that was registered",
+        )
+    whole = [digest for digest in (request.digest, resolution.digests.get("")) if digest is not None]
+    if whole and len(everything.files) != 1:
+        raise UsageError(
+            f"one digest is given for the {len(everything.files)} files of {resolution.uri.redacted()}",
+            hint="a digest for the whole needs a model of one file; a catalog can record one for each file",
+        )
+    for digest in whole:
+        path = everything.files[0].path
+        digests[path] = (*digests.get(path, ()), digest)
+    return digests

@@ -1,0 +1,1 @@
+"""The folder that a server reads: how it is owned, written, published and checked."""

@@ -1,0 +1,167 @@
+"""Does a folder still hold what was delivered to it?  ``verify`` reads every byte, ``Untouched`` what has another time."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from stat import S_ISREG
+from typing import NamedTuple
+
+from lading.destination.workspace import read_manifest
+from lading.errors import IntegrityError, NotFound
+from lading.events import Listener, Rehashing
+from lading.model.checksums import new_hash
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.paths import FILE_NAME, OF_A_VOLUME, RESERVED_NAMES
+from lading.system.disk import disk_error
+from lading.text.printable import printable
+
+_READ_BYTES = 1 << 20
+
+
+class Audit(NamedTuple):
+    """Paths that differ from the manifest; all three empty means that the folder is as delivered."""
+
+    manifest: Manifest
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.missing or self.extra or self.changed)
+
+
+def audit(destination: Path) -> Audit:
+    """Compare a delivered folder with its manifest, by size and by the strongest digest known of each file."""
+    manifest = read_manifest(destination / FILE_NAME)
+    if manifest is None:
+        raise NotFound(
+            f"{printable(str(destination))} has no {FILE_NAME}",
+            hint="it was not delivered by lading, or its delivery was interrupted; pull again",
+        )
+    missing, changed = [], []
+    for file in manifest.files:
+        try:
+            if not is_as_delivered(destination / file.path, file):
+                changed.append(file.path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            missing.append(file.path)
+        except OSError as error:
+            raise disk_error(error, destination / file.path) from error
+    return Audit(manifest, tuple(missing), tuple(extra(destination, manifest)), tuple(changed))
+
+
+def require_clean(audit: Audit) -> None:
+    """Raise ``IntegrityError``, naming every file that is wrong, unless the audit is clean."""
+    if audit.is_clean:
+        return
+    wrong = [
+        f"{kind} {printable(path)}"
+        for kind, paths in (("missing", audit.missing), ("extra", audit.extra), ("changed", audit.changed))
+        for path in paths
+    ]
+    # A pull leaves alone what it did not bring.
+    hint = "pull again"
+    if audit.extra:
+        hint += "; with --remove-strays, all that is not of this model goes"
+    raise IntegrityError("; ".join(wrong), hint=hint)
+
+
+class Untouched:
+    """Whether a file of a destination is what was delivered: by size and time, or else by its digest.
+
+    A copy may have other times, and an older lading noted none: then the file is hashed again, and only here.
+    ``hashed`` are those that were, by path, and whether they are what they were.  ``check`` raises when there is
+    no time left for that.
+    """
+
+    def __init__(self, destination: Path, listener: Listener, check: Callable[[], None]) -> None:
+        self._destination, self._listener, self._check = destination, listener, check
+        self._root = os.path.realpath(destination)
+        self.hashed: dict[str, bool] = {}
+
+    def __call__(self, file: File) -> bool:
+        status = _status(self._root, file.path)
+        if status is None or status.st_size != file.size_bytes:
+            return False
+        if status.st_mtime_ns == file.mtime_ns:
+            return True
+        if file.path not in self.hashed:
+            if not self.hashed:
+                self._listener(Rehashing(str(self._destination)))
+            try:
+                self.hashed[file.path] = is_as_delivered(Path(self._root, file.path), file, self._check)
+            except OSError:
+                # Who may not read it may still replace it.
+                self.hashed[file.path] = False
+        return self.hashed[file.path]
+
+    @property
+    def changed(self) -> list[str]:
+        """Those that are not what they were."""
+        return sorted(path for path, same in self.hashed.items() if not same)
+
+
+def sized(destination: Path) -> Callable[[File], bool]:
+    """The same by size alone: for an estimate, which nothing is hashed for."""
+    root = os.path.realpath(destination)
+
+    def has_size(file: File) -> bool:
+        status = _status(root, file.path)
+        return status is not None and status.st_size == file.size_bytes
+
+    return has_size
+
+
+def _status(root: str, path: str) -> os.stat_result | None:
+    place = os.path.join(root, path)
+    try:
+        status = os.lstat(place)
+    except OSError:
+        return None
+    # What a link leads to, someone put there: it was not delivered.
+    return status if S_ISREG(status.st_mode) and os.path.realpath(place) == place else None
+
+
+def is_as_delivered(place: Path, file: File, check: Callable[[], None] = lambda: None) -> bool:
+    """Whether ``place`` has the file's size and the strongest of its digests; ``OSError`` if it cannot be read."""
+    known: list[Digest] = [digest for digest in (file.digest, file.address, *file.verified) if digest is not None]
+    status = place.lstat()
+    # A pipe of no bytes would be as long as an empty file, and opening it would wait for ever.
+    if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
+        return False
+    if not known:
+        return False
+    strongest = max(known, key=lambda digest: digest.strength)
+    running = new_hash(strongest.algorithm, file.size_bytes)
+    buffer = memoryview(bytearray(_READ_BYTES))
+    with place.open("rb", buffering=0) as content:
+        while count := content.readinto(buffer):
+            check()
+            running.update(buffer[:count])
+    return running.hexdigest() == strongest.value
+
+
+def extra(destination: Path, manifest: Manifest) -> list[str]:
+    """Files in a destination that are neither of its model nor below another delivery's destination.
+
+    A folder that cannot be read stands for what may be in it.
+    """
+    known = manifest.by_path()
+    found = []
+    unreadable: list[OSError] = []
+    for folder, folders, names in os.walk(destination, onerror=unreadable.append):
+        below = os.path.relpath(folder, destination)
+        prefix = "" if below == "." else f"{below}/"
+        if not prefix:
+            folders[:] = [name for name in folders if name not in (*RESERVED_NAMES, OF_A_VOLUME)]
+        elif any(name in RESERVED_NAMES for name in (*folders, *names)):
+            folders.clear()
+            continue
+        # What a link to a folder leads to is not looked at: it is itself what is extra.
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        found += [path for name in (*names, *links) if (path := f"{prefix}{name}") not in known]
+    # Unless it went meanwhile.
+    found += [os.path.relpath(error.filename, destination) for error in unreadable if os.path.lexists(error.filename)]
+    return sorted(path for path in found if path not in RESERVED_NAMES)

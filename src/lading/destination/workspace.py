@@ -1,0 +1,201 @@
+"""The folder that lading owns while it delivers, and the lock that gives it to one process.
+
+    DEST/
+      .lading.manifest the manifest of what is here; absent while DEST is not one whole model
+      .lading/         there only while a delivery is under way, or after one was interrupted
+        lock           held (flock) by the process that delivers
+        journal        how far spans have landed                            (transfer.journal)
+        journal.next   the same, while it is written anew                   (transfer.journal)
+        stage/…        files at their final relative paths, not yet whole
+        tree/…         what archives unpack to                              (layers)
+        opened         an encrypted file, while it is opened                (confidential)
+        next.json      the sealed manifest: from here on only renames are left, and the next
+                       run finishes them                                    (place)
+        old.json       the manifest that next.json replaces
+        again.json     the manifest with other times of the same files          (place)
+    .DEST.lading       the new folder, then the old one, while the two are exchanged  (place)
+
+Nothing here downloads, and nothing here gives a file its final name.
+
+Whoever else may write to the destination may write here.  A link in the place of the workspace is
+refused, one within it is removed before anything else, and what ``dissolve`` removes is never behind
+one.  Who exchanges folders for links just while a delivery runs can still lead it to write, or give
+names, elsewhere, as far as the process may: a destination is not to be shared with somebody like that.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
+from lading.events import Listener, NotRemoved
+from lading.model.manifest import Manifest
+from lading.model.paths import FILE_NAME, WORKSPACE_NAME
+from lading.system.disk import disk_error
+from lading.system.flock import Patience, acquire, is_still_the_lock, open_folder
+from lading.system.folders import remove_tree
+from lading.text.printable import printable
+
+_NAMES = ("stage", "tree", "journal", "journal.next", "opened", "next.json", "old.json", "again.json", "lock")
+
+
+class Workspace:
+    """Paths of one destination's workspace.  ``given`` is the destination as it was asked for."""
+
+    def __init__(self, destination: Path) -> None:
+        self.given = destination
+        # Absolute, so that a change of the working folder moves nothing.
+        self.destination = Path(os.path.abspath(destination))
+        self.folder = self.destination / WORKSPACE_NAME
+        self.lock = self.folder / "lock"
+        self.journal = self.folder / "journal"
+        self.stage = self.folder / "stage"
+        self.tree = self.folder / "tree"
+        self.next = self.folder / "next.json"
+        self.old = self.folder / "old.json"
+        self.again = self.folder / "again.json"
+        self.manifest = self.destination / FILE_NAME
+        self.beside = self.destination.parent / f".{self.destination.name}.lading"
+
+    def delivered(self) -> Manifest | None:
+        """The manifest of what is in the destination; None if there is none that can be read."""
+        try:
+            return read_manifest(self.manifest)
+        except (IntegrityError, Unsupported):
+            return None
+
+    def discard_stage(self) -> None:
+        """Forget the bytes of earlier attempts."""
+        self._remove("stage", "tree", "journal")
+
+    def prune_stage(self, keep: Collection[str]) -> None:
+        """Remove staged files that are not in ``keep``: strays of an attempt at something else."""
+        for folder, _, names in os.walk(self.stage, topdown=False):
+            for name in names:
+                place = os.path.join(folder, name)
+                if os.path.relpath(place, self.stage) not in keep:
+                    os.unlink(place)
+            # An empty folder would stand in the way of a file that has its name now.
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+    def dissolve(self) -> None:
+        """Remove the workspace; the lock goes last, so that nobody starts before all is gone."""
+        # By name: what somebody else has put here stays.
+        self._remove(*_NAMES)
+        # A process that waited may have made its own lock here since.
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _remove(self, *names: str) -> None:
+        """Remove these of the workspace's files and folders."""
+        with contextlib.suppress(FileNotFoundError), open_folder(self.folder) as here:
+            for name in names:
+                try:
+                    if stat.S_ISDIR(os.lstat(name, dir_fd=here).st_mode):
+                        remove_tree(self.folder / name, here)
+                    else:
+                        os.unlink(name, dir_fd=here)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise disk_error(error, self.folder / name) from error
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest in this file, or None where there is no file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{printable(str(path))} is not a manifest", hint="pull again") from error
+    except OSError as error:
+        raise disk_error(error, path) from error
+    return Manifest.loads(text)
+
+
+@contextlib.contextmanager
+def best_effort(place: Path, listener: Listener) -> Iterator[None]:
+    """Tell what cannot be removed within the block, and go on: whether the model is in place is what counts."""
+    try:
+        yield
+    except LadingError as error:
+        listener(NotRemoved(str(place), error.message, error.hint))
+    except OSError as error:
+        told = disk_error(error, error.filename or place)
+        listener(NotRemoved(str(place), told.message, told.hint))
+
+
+@contextlib.contextmanager
+def open_workspace(destination: Path, patience: Patience) -> Iterator[Workspace]:
+    """Make the destination and its workspace, and hold its lock; waits while another process does.
+
+    flock(2) is courtesy between processes of one machine.  Where it is not supported, or lies (some
+    network file systems), two processes may fetch the same bytes; each still publishes whole files.
+    """
+    workspace = Workspace(destination)
+    if workspace.destination == workspace.destination.parent:
+        raise UsageError("the destination is the root folder")
+    places = (workspace.folder, *workspace.folder.parents)
+    made = [place for place in places if not os.path.lexists(place)]
+    try:
+        descriptor = acquire(workspace.lock, str(workspace.destination), patience)
+    except BaseException:
+        _remove_empty(made)
+        raise
+    try:
+        _remove_links(workspace)
+        yield workspace
+    except BaseException:
+        # After a publication the workspace may be another process's already.
+        if is_still_the_lock(descriptor, workspace.lock):
+            # What cannot be tidied now the next run tidies; why this one ended is what matters.
+            with contextlib.suppress(OSError, LadingError):
+                _tidy(workspace, made)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove_links(workspace: Workspace) -> None:
+    """Remove what is neither a file nor a folder: lading makes nothing else there."""
+    try:
+        with open_folder(workspace.folder) as here:
+            for _, folders, names, at in os.fwalk(dir_fd=here):
+                for name in (*folders, *names):
+                    with contextlib.suppress(FileNotFoundError):
+                        mode = os.lstat(name, dir_fd=at).st_mode
+                        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                            os.unlink(name, dir_fd=at)
+    except OSError as error:
+        raise disk_error(error, workspace.folder) from error
+
+
+def _tidy(workspace: Workspace, made: Sequence[Path]) -> None:
+    """Leave only what a next run can use; ``made`` are the folders that were not there, the innermost first."""
+    if not workspace.next.exists():
+        # A tree cannot be resumed, unless its publication has begun.
+        remove_tree(workspace.tree)
+    if not _holds_bytes(workspace):
+        # Nothing was gained: leave the place as it was found.
+        workspace.dissolve()
+        _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those of these folders, the innermost first, that nothing is in."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _holds_bytes(workspace: Workspace) -> bool:
+    if workspace.next.exists():
+        return True
+    # Without it nobody goes on with them: they came out of a store.
+    return workspace.journal.exists() and any(
+        os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(workspace.stage) for name in names
+    )

@@ -1,1 +1,0 @@
-"""Google Cloud: who a request is from."""

@@ -1,0 +1,73 @@
+"""Which of a file's known digests a delivery checks."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from lading.errors import IntegrityError, Unsupported
+from lading.model.digest import Digest
+
+VerifyMode = Literal["auto", "strict", "off"]
+VERIFY_MODES: tuple[VerifyMode, ...] = ("auto", "strict", "off")
+# From cheap to dear per byte (figures: docs/adr/0001): the cheapest that an origin vouches for is checked.
+_BY_COST = (
+    "crc32",
+    "crc32c",
+    "crc64nvme",
+    "hdfs-crc32",
+    "hdfs-crc32c",
+    "sha1",
+    "git-sha1",
+    "md5",
+    "sha512",
+    "sha384",
+    "sha256",
+)
+
+
+def choose_checks(
+    declared: Sequence[Digest], vouched: Sequence[Digest], mode: VerifyMode, path: str
+) -> tuple[Digest, ...]:
+    """The digests that the bytes of a file are checked against.
+
+    ``vouched`` come from the user or the registry and are always checked.  Of the ``declared``
+    ones, which come from the origin, the cheapest is, unless ``mode`` is off.  Raises
+    ``IntegrityError`` when two of a kind contradict each other, and in strict mode when there is none.
+    """
+    known: dict[tuple[str, bool], Digest] = {}
+    for digest in (*vouched, *declared):
+        kind = (digest.algorithm, bool(digest.part_sizes_bytes))
+        if known.setdefault(kind, digest) != digest and not digest.part_sizes_bytes:
+            raise IntegrityError(
+                f"{path}: the origin declares {digest}, but {known[kind]} is expected",
+                hint="this is not the file that was named; look at the registry and at the origin",
+            )
+    checks = list(dict.fromkeys(vouched))
+    if mode != "off":
+        cheapest = sorted(declared, key=lambda digest: _BY_COST.index(digest.algorithm))[:1]
+        checks += [digest for digest in cheapest if digest not in checks]
+    if mode == "strict" and not checks:
+        raise Unsupported(
+            f"nobody vouches for {path}: its origin declares no digest",
+            hint="give one by --digest or in the catalog, or use --verify=auto",
+        )
+    return tuple(checks)
+
+
+def mismatch(
+    path: str, expected: Digest, found: Digest, *, by: str = "", again: bool = False, final: bool = False
+) -> IntegrityError:
+    """The error of a file whose bytes are not the ones that were promised.
+
+    ``by`` names what alone promises them, if it may be wrong itself; ``again`` says that a second read brought the
+    same bytes, ``final`` that there is none.
+    """
+    hint = "the origin's copy is damaged or was replaced; nothing was delivered"
+    if by and (again or final):
+        other = "" if expected.algorithm == "sha256" else ", or give its SHA-256 by --digest or in a catalog"
+        hint = (
+            f"the origin's copy is damaged, or {by} is no digest of it: if the file is right, use --verify=off{other}"
+        )
+    twice = " each time it is read" if by and again else ""
+    return IntegrityError(
+        f"{path} has {found}{twice}, but {expected} is expected" + (f" by {by}" if by else ""), hint=hint
+    )

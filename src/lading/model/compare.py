@@ -1,0 +1,69 @@
+"""What a destination already holds of a listing.  Decisions only; the caller says what is on disk."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from lading.model.checks import VerifyMode
+from lading.model.digest import STRONG, Digest
+from lading.model.manifest import File, Manifest
+
+# Whether the destination has this file as it was delivered.
+Holds = Callable[[File], bool]
+Vouched = Mapping[str, Sequence[Digest]]
+
+
+def unchanged(listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> dict[str, File]:
+    """The files of ``old`` that are the listed ones, by path, with their present validators.
+
+    A file is the same if it comes from the same place with the same validator, or was verified
+    against a strong digest that is expected of it now too; and if the destination still has it.
+    """
+    before = old.by_path() if old.opened_by == listed.opened_by else {}
+    same_origin = old.origin == listed.origin
+    return {
+        file.path: File(
+            file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified, address=was.address
+        )
+        for file in listed.files
+        if file.layer is None
+        and (was := before.get(file.path)) is not None
+        and _is_same(file, was, same_origin, vouched.get(file.path, ()), verify)
+        and holds(was)
+    }
+
+
+def is_delivered(listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> bool:
+    """Whether the destination holds exactly what is listed, unpacked and opened or not, under the same name."""
+    if _name(old) != _name(listed):
+        return False
+    archives = {archive.path: archive for archive in old.archives}
+    # Which files are encrypted, only the last delivery knows.
+    opened = archives.keys() if listed.opened_by else ()
+    layers = {file.path: file for file in listed.files if file.layer is not None or file.path in opened}
+    if layers.keys() != archives.keys() or not all(
+        _is_same(layer, archives[path], True, vouched.get(path, ()), verify) for path, layer in layers.items()
+    ):
+        return False
+    plain = listed.by_path().keys() - layers.keys()
+    if unchanged(listed, old, vouched, verify, holds).keys() != plain:
+        return False
+    if not layers:
+        return plain == old.by_path().keys()
+    if old.patterns != listed.patterns:
+        # Others may choose other files of a layer, and only its tree tells.
+        return False
+    # What came out of a layer has no validator of its own.
+    return plain == {file.path for file in old.files if file.validator} and all(map(holds, old.files))
+
+
+def _name(manifest: Manifest) -> tuple[str, ...]:
+    return manifest.origin, manifest.registry, manifest.version, manifest.opened_by
+
+
+def _is_same(file: File, was: File, same_origin: bool, vouched: Sequence[Digest], verify: VerifyMode) -> bool:
+    if file.size_bytes != was.size_bytes or not set(vouched) <= set(was.verified):
+        return False
+    if verify == "strict" and not was.verified:
+        return False
+    if same_origin and file.validator and file.validator == was.validator:
+        return True
+    return any(digest in was.verified for digest in (*vouched, *file.declared) if digest.algorithm in STRONG)

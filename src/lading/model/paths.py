@@ -1,0 +1,52 @@
+"""Paths of files below a model's root, and the names that lading keeps for itself."""
+
+import re
+
+from lading.errors import IntegrityError
+from lading.text.printable import printable
+
+# JSON, but not by its name: KServe's XGBoost server takes any file that ends in .json for its model.
+FILE_NAME = ".lading.manifest"
+WORKSPACE_NAME = ".lading"
+RESERVED_NAMES = (FILE_NAME, WORKSPACE_NAME)
+# What mkfs makes at the root of a volume: neither a model's nor a stray.
+OF_A_VOLUME = "lost+found"
+# A path with nothing in it to look at twice: almost all of them.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})*")
+
+
+def shown_path(path: str) -> str:
+    """``path`` as it may be printed, also if it is no Unicode."""
+    return printable(path.encode("utf-8", "backslashreplace").decode())
+
+
+def safe_path(path: str) -> str:
+    """``path`` itself, if it names a file below the model's root and nowhere else.
+
+    A listing is a stranger's input: a name that would leave the destination, or stand where
+    lading keeps its own files, is refused and never repaired.
+    """
+    if why := why_unsafe(path):
+        raise IntegrityError(f"the origin lists the name {shown_path(path)!r}, which {why}")
+    return path
+
+
+def why_unsafe(path: str) -> str:
+    """What is wrong with ``path`` as the name of a file below the model's root, or ""."""
+    if _PLAIN_PATH.fullmatch(path):
+        return ""
+    segments = path.split("/")
+    if path.startswith("/"):
+        return "begins with a slash below the model's own folder"
+    if ".." in segments or "." in segments or "" in segments:
+        return "has an empty, '.' or '..' segment"
+    if "\0" in path:
+        return "holds a NUL character"
+    if segments[0] in RESERVED_NAMES:
+        return "is a name that lading keeps for itself"
+    try:
+        if max(len(segment.encode()) for segment in segments) > 255:
+            return "has a segment longer than 255 bytes"
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return ""

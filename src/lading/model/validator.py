@@ -1,0 +1,79 @@
+"""Validators: what names the version of a file, how two of them compare, and what to do where they contradict each other.
+
+Decisions only.  RFC 9110, 8.8 is about those of HTTP; any other text that is always the same for one version is one, too.
+"""
+
+import re
+from collections import Counter
+
+from lading.errors import OriginChanged
+from lading.model.manifest import Manifest
+
+# RFC 9110, 8.8.3; some servers leave out the quotes, here or there.
+_ENTITY_TAG = re.compile(r'([Ww]/)?+"*+([!#-~]+?)"*')
+_WEAK = "W/"
+_IN_ONE_STREAM = 2
+
+
+def entity_tag(text: str) -> str:
+    """An ETag in the form of RFC 9110, ``"…"`` or ``W/"…"``, quoted or not; "" for what is none, or empty."""
+    match = _ENTITY_TAG.fullmatch(text.strip())
+    return f'{_WEAK if match[1] else ""}"{match[2]}"' if match else ""
+
+
+def is_weak(validator: str) -> bool:
+    """Whether two versions whose bytes differ may share this validator (RFC 9110, 8.8.1)."""
+    return validator.startswith(_WEAK)
+
+
+def is_same(one: str, other: str) -> bool:
+    """The weak comparison of RFC 9110, 8.8.3.2: whether both name one version, by a weak validator or a strong one."""
+    return one.removeprefix(_WEAK) == other.removeprefix(_WEAK)
+
+
+class Contradictions:
+    """What is known, in one delivery, of origins whose answers have another validator than their listing.
+
+    An object that was replaced looks the same at first; a second listing tells: it names the new version then.
+    From an origin that contradicts itself, every file is read by what its answers say: they must agree with each
+    other.  Where not even they do, a file is read in one stream, since one answer is one version.
+    """
+
+    def __init__(self) -> None:
+        self._failed: dict[str, OriginChanged] = {}
+        self._refuted: set[tuple[str, str, str]] = set()
+        self._levels: Counter[str] = Counter()
+
+    def note(self, error: OriginChanged) -> None:
+        """An answer was not of the version that was listed."""
+        self._failed[error.origin] = error
+        self._refuted.add((error.origin, error.path, error.listed))
+
+    def settled(self, listed: Manifest) -> Manifest:
+        """What is listed now, with how its files are to be read."""
+        error = self._failed.pop(listed.origin, None)
+        if error is not None and (self._levels[listed.origin] or not self._was_replaced(error, listed)):
+            self._levels[listed.origin] += 1
+        level = self._levels[listed.origin]
+        if not level:
+            return listed
+        files = (
+            file._replace(answers_differ=True, ranged=file.ranged and level < _IN_ONE_STREAM) for file in listed.files
+        )
+        return listed._replace(files=tuple(files))
+
+    def explain(self, error: OriginChanged) -> None:
+        """Let an error that ends the delivery say so, if nothing was replaced."""
+        if self._levels[error.origin]:
+            error.message += ", or so it seems: its origin contradicts itself"
+            error.hint = "its listing and its answers differ each time: look at the server, and at proxies before it"
+
+    def _was_replaced(self, error: OriginChanged, listed: Manifest) -> bool:
+        """Whether the listing names another version now: the one that the answer had, and none that was refuted."""
+        now = next((file for file in listed.files if file.path == error.path), None)
+        if now is None:
+            return True
+        validator = now.validator or ""
+        if (error.origin, error.path, validator) in self._refuted:
+            return False
+        return not error.answered or is_same(validator, error.answered)

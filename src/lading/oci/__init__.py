@@ -1,1 +1,0 @@
-"""OCI registries: whose credentials (``credentials``), and what a registry is shown of them (``authorization``)."""

@@ -1,0 +1,59 @@
+"""Telling a registry what was delivered, and where."""
+
+from lading.errors import LadingError, UsageError, defect
+from lading.events import Listener, NotRecorded, Recorded, ignore
+from lading.model.manifest import Manifest
+from lading.network.client import HttpClient
+from lading.registries.federation import entry_of, open_registry
+from lading.registries.registry import Deployment, Records, Resolution
+from lading.settings.settings import Settings
+from lading.settings.variables import is_true
+from lading.text.printable import printable
+
+# Recording comes after the delivery, but before the end of the process that a pod waits for.
+_RECORDING_PATIENCE_S = 5.0
+
+
+def record(
+    resolution: Resolution,
+    manifest: Manifest,
+    destination: str,
+    settings: Settings,
+    http: HttpClient,
+    listener: Listener = ignore,
+) -> None:
+    """Tell the registry that resolved it what was delivered where, if its entry says ``record: true``.
+
+    The model is in place by now: whatever fails here is told to the listener, and that is all.
+    """
+    entry = entry_of(resolution, settings)
+    if entry is None or "record" not in entry.options:
+        return
+    try:
+        if not is_true(str(entry.options["record"]), f"record of registry {printable(entry.name)}"):
+            return
+        deployment = _deployment(manifest, destination, settings)
+        limits = settings.limits._replace(
+            connect_s=min(settings.limits.connect_s, _RECORDING_PATIENCE_S),
+            stall_s=min(settings.limits.stall_s, _RECORDING_PATIENCE_S),
+        )
+        brief = http.reaching(settings.network, limits, http.retry._replace(attempts=1))
+        registry = open_registry(entry, settings._replace(limits=limits), brief)
+        if not isinstance(registry, Records):
+            raise UsageError(f"a registry of the kind {printable(entry.kind)} records nothing")
+        registry.record(resolution, deployment)
+    except Exception as error:  # noqa: BLE001 - a delivery that is done must not fail by what comes after it
+        told = error if isinstance(error, LadingError) else defect(error)
+        listener(NotRecorded(entry.name, f"{told.message} ({told.hint})" if told.hint else told.message))
+    else:
+        listener(Recorded(entry.name, deployment.environment, deployment.service))
+
+
+def _deployment(manifest: Manifest, destination: str, settings: Settings) -> Deployment:
+    environment, service = (settings.variables.get(name, "") for name in ("POD_NAMESPACE", "INFERENCE_SERVICE_NAME"))
+    if not environment or not service:
+        raise UsageError(
+            "it is not said for which service this is delivered",
+            hint="set POD_NAMESPACE and INFERENCE_SERVICE_NAME, as docs/registries.md shows",
+        )
+    return Deployment(environment, service, destination, str(manifest.digest), len(manifest.files), manifest.size_bytes)

@@ -1,0 +1,48 @@
+"""What the deliveries of one run share: settings, listener, HTTP client, clock, and one way to stop."""
+
+from threading import Event
+from typing import Self
+
+from lading.events import Listener
+from lading.network.client import HttpClient
+from lading.retry import Clock, Retry, SystemClock
+from lading.settings.settings import Settings
+from lading.system.cgroup import bounds
+
+
+class Session:
+    """What deliveries share: settings, a listener, one HTTP client, one clock, one way to stop.
+
+    Its connections are closed at the end of its ``with`` block.
+
+    ``sessions`` is how many of them this process has at a time: they share its memory.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listener: Listener,
+        clock: Clock = SystemClock(),
+        *,
+        sessions: int = 1,
+    ) -> None:
+        limits = settings.limits
+        self.started_s = clock.now()
+        deadline_s = self.started_s + limits.deadline_s if limits.deadline_s else None
+        self.settings = settings
+        self.listener = listener
+        self.clock = clock
+        self.retry = Retry(Event(), limits.attempts, deadline_s=deadline_s, clock=clock, listener=listener)
+        self.bounds = bounds(limits.workers, sessions=sessions)
+        self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes)
+
+    @property
+    def seconds(self) -> float:
+        """How long this has taken so far: resolving, listing and every retry of them included."""
+        return round(self.clock.now() - self.started_s, 3)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()

@@ -1,0 +1,32 @@
+"""Limits of a delivery, and how the network is reached."""
+
+from typing import NamedTuple
+
+
+class Limits(NamedTuple):
+    """Bounds of one run.  Zero means "none" for the deadline and the rate, and "found by the transfer" for workers."""
+
+    deadline_s: float = 0.0
+    stall_s: float = 20.0
+    connect_s: float = 10.0
+    attempts: int = 6
+    workers: int = 0
+    max_rate_bytes_s: float = 0.0
+    # A guard against archive bombs, far above any model: the largest open ones are about 1.5 TB.
+    unpack_bytes: int = 4 << 40
+    unpack_members: int = 1_000_000
+
+
+class Network(NamedTuple):
+    """How to reach any host: certificates and proxies.
+
+    The client's own certificate and key are files of PEM text, loaded anew when they are rotated.
+    """
+
+    ca_files: tuple[str, ...] = ()
+    verify_tls: bool = True
+    client_certificate: str = ""
+    client_key: str = ""
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: tuple[str, ...] = ()

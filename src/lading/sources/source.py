@@ -1,0 +1,85 @@
+"""The contract of a source, and the optional abilities of some."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from lading.model.byte_range import Span
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.uri import ModelURI
+
+
+class Sink(Protocol):
+    """Takes what a source reads."""
+
+    def version(self, validator: str) -> None:
+        """The validator that came with the answer, "" for none; called before the first piece.
+
+        Raises ``OriginChanged`` where its bytes may not stand beside those that were read before.
+        """
+        ...
+
+    def told(self, declared: Sequence[Digest]) -> None:
+        """Digests of the whole file that came with the answer; called before the first piece, if at all."""
+        ...
+
+    def write(self, piece: memoryview) -> None:
+        """The next bytes, in order.  ``piece`` is valid until this returns: the source reuses its buffer."""
+        ...
+
+
+class Source(Protocol):
+    """One model at one place.
+
+    Both methods raise the errors of ``lading.errors``, translated by type or status, never by
+    words in a message, and may be called from any thread.
+    """
+
+    credential_kind: str
+    """What signs or authorises the requests, in words: ``environment``, ``anonymous``, …"""
+
+    def list(self) -> Manifest:
+        """Every file with its size and validator.  ``NotFound`` if there is none, with names that are near."""
+        ...
+
+    def read(self, file: File, span: Span, sink: Sink) -> None:
+        """Push the bytes of ``span`` of exactly the version of ``file`` that was listed.
+
+        One attempt.  Raises ``OriginChanged`` when the version is another one: a source whose answers name
+        theirs tells it to the sink, which judges it; any other makes sure by itself.
+        """
+        ...
+
+
+@runtime_checkable
+class DeclaresDigests(Protocol):
+    """A source that must be asked for digests, since neither its listing nor a range tells them."""
+
+    def digests(self, file: File) -> Sequence[Digest]:
+        """What the origin declares for this file; costs a request."""
+        ...
+
+
+@runtime_checkable
+class Pins(Protocol):
+    """A source whose URI may name a channel (a tag, a branch): listing finds out what that stands for."""
+
+    pin: ModelURI
+    """Exactly what was listed, as a URI; known once ``list`` has returned."""
+
+
+@runtime_checkable
+class FindsPin(Protocol):
+    """A source that can tell what its URI stands for at much less cost than a listing has."""
+
+    def find_pin(self) -> ModelURI | None:
+        """The pin that a listing would find now; None where only a listing can tell."""
+        ...
+
+
+@runtime_checkable
+class OnThisMachine(Protocol):
+    """A source whose files are on this machine, below ``root``."""
+
+    root: Path

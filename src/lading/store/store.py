@@ -1,0 +1,451 @@
+"""The store: models and their files on a node, shared by deliveries, each fetched once.
+
+    STORE/                        version 1
+      format                      {"format": 1}
+      models/KEY/…                one model as it was delivered, with its .lading.manifest; never changed
+      incoming/KEY/…              the same while it is fetched: a destination like any other, with its
+                                  workspace, lock and journal; renamed to models/KEY when it is whole
+      incoming/KEY.removed.…      a model that is being evicted
+      blobs/sha256/ab/HEX-CRC     every file of every model once, by its SHA-256 (and its CRC-32): a further
+                                  name of the file below models/
+      origins/ORIGIN/KEY          empty: which models are of one origin; in ORIGIN.unverified those fetched with ``off``
+      asked/QUESTION              a KEY: what was last delivered for this question, should its registry go away
+      uses/KEY                    empty: its time is that of the last use
+      references/NAME             a KEY: a model that somebody keeps, whatever its last use; with facts as in ``asked``
+      agent/NAME.json             what the agent remembers of a delivery that ends here
+      locks/KEY                   held (flock) by the process that fetches this model
+      leases/KEY.…                held (flock) by a process that needs this model now
+      quarantine/KEY.…            what had rotted, for a week
+      swept                       empty: its time is that of the last sweep
+
+KEY is a SHA-256 over all that was listed and asked: the same question finds the same model, and one whose
+origin has changed is another model.  Files are shared by hard links within the store: that two revisions
+share 45 of 50 shards costs nothing, and a blob with only one name left is unused.  Everything is
+complete when it gets its name; a process that is killed leaves only what is in ``incoming``.  Locks and
+leases save work, and never decide what is right.
+
+What is to go, and how what is there is looked at: ``eviction`` and ``inspection``.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from lading.destination.workspace import read_manifest
+from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
+from lading.events import Listener, ignore
+from lading.model.checks import VerifyMode
+from lading.model.compare import Vouched, unchanged
+from lading.model.digest import STRONG
+from lading.model.manifest import File, Manifest
+from lading.model.paths import FILE_NAME
+from lading.settings.settings import Settings
+from lading.settings.store import StoreSettings
+from lading.store.blobs import ADDRESS, Blobs, link
+from lading.store.files import entries, files_below, has_size, modified_at_s, remove_links, remove_unheld, touch
+from lading.store.leases import Leases
+from lading.store.pointers import Answers, Pointers, References
+from lading.system.disk import clones, disk_error, place_file, write_whole
+from lading.system.folders import remove_tree
+from lading.text.printable import printable
+
+FORMAT = 1
+_REMOVED = ".removed."
+_FOLDERS = (
+    *("models", "incoming", "blobs", "origins", "asked", "uses", "references", "agent", "locks", "leases"),
+    "quarantine",
+)
+# All that may be where a store begins; a new ext4 volume is not quite empty.
+_LAYOUT = (*_FOLDERS, "format", "swept", "lost+found")
+# Of one origin; older revisions have less and less in common with what is fetched now.
+_MOST_REVISIONS = 8
+
+
+class Vanished(Unavailable):
+    """A model went from the store while it was needed."""
+
+
+class Model(NamedTuple):
+    """One model of the store, as its manifest tells it.  ``used_at_s`` is Unix time; ``references`` are who keeps it."""
+
+    key: str
+    folder: Path
+    requested: str
+    resolved: str
+    pin: str
+    files: int
+    size_bytes: int
+    used_at_s: float
+    references: tuple[str, ...]
+    leased: bool
+
+
+class Out(NamedTuple):
+    """How a model came out of the store: files by each way (``reflink``, ``link``, ``copy``)."""
+
+    ways: dict[str, int]
+    size_bytes: int
+
+
+class Store:
+    """The store at ``settings.path``, made if it is not there.  Safe for any number of processes.
+
+    Where ``writable`` is false, this process may only read it: then it may call nothing that says so.
+    Methods raise ``OSError``; who calls them turns it to words with ``disk_error``.  ``listener`` hears of
+    every model that this process evicts.
+    """
+
+    address = ADDRESS
+    """The algorithm that every file is kept by."""
+
+    def __init__(self, settings: StoreSettings, listener: Listener = ignore) -> None:
+        self.settings = settings
+        self.listener = listener
+        self.root = Path(os.path.abspath(settings.path))
+        self.models_folder = self.root / "models"
+        self.incoming_folder = self.root / "incoming"
+        self.blobs = Blobs(self.root / "blobs" / ADDRESS)
+        self._uses = Pointers(self.root / "uses")
+        self.answers = Answers(self.root / "asked")
+        self.references = References(self.root / "references")
+        self.leases = Leases(self.root / "leases", locks=settings.locks)
+        try:
+            self.writable = self._open()
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"the store {printable(str(self.root))} is not a folder") from error
+        except OSError as error:
+            raise disk_error(error, error.filename or self.root) from error
+
+    def _open(self) -> bool:
+        """Make what is lacking; false if this process may only read."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        writable = os.access(self.root, os.W_OK | os.X_OK)
+        place = self.root / "format"
+        if not place.exists():
+            self._begin(place, writable=writable)
+        self._check_format(place)
+        if writable:
+            self._refuse_links()
+            folders = (self.models_folder, self.incoming_folder, self.blobs.folder, self.leases.folder)
+            for folder in (*folders, self._uses.folder, self.answers.folder, self.references.folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        return writable
+
+    def _refuse_links(self) -> None:
+        """What is removed here is the store's own, as long as none of its folders leads elsewhere."""
+        for name in _FOLDERS:
+            if (self.root / name).is_symlink():
+                raise UsageError(
+                    f"in the store {printable(str(self.root))}, {name} is a symbolic link, which is not followed",
+                    hint="remove it, and see who else may write there",
+                )
+
+    def _begin(self, place: Path, *, writable: bool) -> None:
+        shown = printable(str(self.root))
+        strangers = sorted(name for name in os.listdir(self.root) if name not in _LAYOUT and name[0] != ".")
+        if strangers:
+            raise UsageError(
+                f"{shown} is not a store: it holds {printable(strangers[0])}",
+                hint="give the store a folder of its own",
+            )
+        if not writable:
+            raise NotAllowed(
+                f"there is no store in {shown}, and none can be made",
+                hint=f"it must be writable by user {os.geteuid()}",
+            )
+        # The first thing that is there: another process that begins now finds it, or only what it knows.
+        write_whole(place, [json.dumps({"format": FORMAT}), "\n"])
+
+    def _check_format(self, place: Path) -> None:
+        try:
+            found = json.loads(place.read_text(encoding="utf-8"))["format"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise IntegrityError(f"{printable(str(self.root))} is not a store of lading") from error
+        if found != FORMAT:
+            raise Unsupported(
+                f"the store {printable(str(self.root))} has the format {found!r}; this lading knows {FORMAT}",
+                hint="use the lading that wrote it, or another folder",
+            )
+
+    # ---- finding and keeping --------------------------------------------------------------
+
+    def key(self, listed: Manifest, vouched: Vouched, settings: Settings) -> str:
+        """The name of the model that this listing is, for who asks so.
+
+        A file that neither a validator nor a strong digest pins is never the one that was listed before: its
+        model has a name that is given once.
+        """
+        running = hashlib.sha256(f"{listed.origin}\n{settings.verify}\n".encode())
+        if any(file.layer for file in listed.files):
+            # Chosen from what comes out of it, and not from what is listed.
+            running.update(json.dumps([settings.allow, settings.ignore]).encode())
+        for file in listed.files:
+            expected = (*vouched.get(file.path, ()), *file.declared)
+            told = " ".join(sorted(map(str, expected)))
+            line = f"{file.path}\0{file.size_bytes}\0{file.validator}\0{file.layer}\0{told}\n"
+            running.update(line.encode("utf-8", "surrogateescape"))
+            if file.validator is None and not any(digest.algorithm in STRONG for digest in expected):
+                running.update(secrets.token_bytes(16))
+        return running.hexdigest()
+
+    def folder(self, key: str) -> Path:
+        """Where the model with this key is."""
+        return self.models_folder / key
+
+    def has(self, key: str) -> bool:
+        """Whether there is a model under this key."""
+        return (self.folder(key) / FILE_NAME).exists()
+
+    def keys(self) -> list[str]:
+        """The key of every model."""
+        return os.listdir(self.models_folder)
+
+    def find(self, key: str) -> Manifest | None:
+        """What is in the store under this key."""
+        return self._manifest(self.folder(key))
+
+    def _manifest(self, folder: Path) -> Manifest | None:
+        try:
+            return read_manifest(folder / FILE_NAME)
+        except (IntegrityError, Unsupported):
+            return None
+
+    def incoming(self, key: str, *, alone: bool = False) -> Path:
+        """Where the model with this key is fetched to: one folder for all; without locks, or ``alone``, one for each."""
+        return self.incoming_folder / (f"{key}.{secrets.token_hex(8)}" if alone or not self.settings.locks else key)
+
+    def lock(self, key: str) -> Path:
+        """The file that a process holds while it fetches the model with this key."""
+        return self.root / "locks" / key
+
+    def staged_bytes(self, key: str) -> int:
+        """How far the process is that fetches this model: what is on the disk of it."""
+        return sum(min(status.st_size, status.st_blocks * 512) for status in files_below(self.incoming_folder / key))
+
+    def supply(self, listed: Manifest, vouched: Vouched, verify: VerifyMode, stage: Path) -> dict[str, File]:
+        """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
+        remove_links(stage)
+        held = self.held(listed, vouched, verify)
+        return {path: file for path, (place, file) in held.items() if link(place, stage / path)}
+
+    def held(self, listed: Manifest, vouched: Vouched, verify: VerifyMode) -> dict[str, tuple[Path, File]]:
+        """What the store has of ``listed``, by path: where, and as it was verified."""
+        found: dict[str, tuple[Path, File]] = {}
+        for older in islice(self._of_origin(listed.origin, verify), _MOST_REVISIONS):
+            manifest = self.find(older)
+            if manifest is not None:
+                root = self.folder(older)
+                same = unchanged(listed, manifest, vouched, verify, partial(_has, root))
+                found = {path: (root / path, file) for path, file in same.items()} | found
+        for file in listed.files:
+            if file.path not in found and file.layer is None:
+                blob = self.blobs.find(file, vouched.get(file.path, ()))
+                if blob is not None:
+                    found[file.path] = blob
+        return found
+
+    def commit(self, key: str, folder: Path, manifest: Manifest, verify: VerifyMode) -> None:
+        """Name a model that is whole in ``folder``; if another process was first, its model stays."""
+        kept = tuple(self.blobs.keep(file, folder / file.path) for file in manifest.files)
+        write_whole(folder / FILE_NAME, manifest._replace(files=kept).lines())
+        origin = self._origins(manifest.origin)[verify == "off"]
+        origin.mkdir(parents=True, exist_ok=True)
+        (origin / key).touch()
+        self.use(key)
+        target = self.folder(key)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if self.find(key) is not None:
+                remove_tree(folder)
+                return
+            self.put_aside(key)
+            folder.rename(target)
+
+    def use(self, key: str) -> None:
+        """Note that the model is used now."""
+        touch(self._uses.folder / key)
+
+    def _origins(self, origin: str) -> tuple[Path, Path]:
+        """Where models of an origin are noted, and where those are that were fetched without verifying."""
+        return self.root / "origins" / origin, self.root / "origins" / f"{origin}.unverified"
+
+    def _of_origin(self, origin: str, verify: VerifyMode) -> list[str]:
+        """Keys of models of the same origin that do for ``verify``, the one used last first."""
+        folders = self._origins(origin)[: 2 if verify == "off" else 1]
+        keys = [place.name for folder in folders for place in entries(folder)]
+        return sorted(keys, key=self.used_at_s, reverse=True)
+
+    def used_at_s(self, key: str) -> float:
+        """When the model was last used; 0.0 if nobody knows."""
+        return modified_at_s(self._uses.folder / key)
+
+    # ---- placing --------------------------------------------------------------------------
+
+    def shares_with(self, folder: Path) -> bool:
+        """Whether files that are placed in ``folder`` take no space."""
+        if folder.stat().st_dev != self.root.stat().st_dev:
+            return False
+        return self.settings.hard_links or not self.writable or clones(self.root)
+
+    def place(self, key: str, files: Iterable[File], stage: Path) -> Out:
+        """Put these files of a model below ``stage``: by reflink, else by link where the settings allow it, else by copy.
+
+        ``Vanished`` when they have been evicted meanwhile, or are not what they were.  Call with a lease.
+        """
+        ways: dict[str, int] = {}
+        size_bytes = 0
+        root = self.folder(key)
+        if self.writable:
+            self.use(key)
+        for file in files:
+            source, target = root / file.path, stage / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not has_size(source, file.size_bytes):
+                if self.writable and self.has(key):
+                    self.put_aside(key)
+                raise Vanished(f"{printable(file.path)} is no longer in the store", retry_after_s=0.0)
+            try:
+                way = place_file(source, target, links=self.settings.hard_links)
+            except FileNotFoundError as error:
+                raise Vanished(f"{printable(file.path)} is no longer in the store", retry_after_s=0.0) from error
+            ways[way] = ways.get(way, 0) + 1
+            size_bytes += file.size_bytes or 0
+        return Out(ways, size_bytes)
+
+    def lease(self, key: str) -> contextlib.AbstractContextManager[None]:
+        """Keep a model from being evicted while the block runs, or the process lives."""
+        return self.leases.hold(key) if self.writable else contextlib.nullcontext()
+
+    # ---- what is there, and taking it away ------------------------------------------------------
+
+    def models(self) -> list[Model]:
+        """Every model, the one used last first.  Reads the head of each manifest, and no file's name."""
+        held = self.leases.held()
+        references = self.references.by_key()
+        found = []
+        for folder in entries(self.models_folder):
+            key, facts = folder.name, _facts(folder / FILE_NAME)
+            if facts is not None:
+                names = tuple(sorted(references.get(key, ())))
+                found.append(Model(key, folder, *facts, self.used_at_s(key), names, key in held))
+        return sorted(found, key=lambda model: model.used_at_s, reverse=True)
+
+    def own_bytes(self, key: str) -> int:
+        """What would be free without this model: files that no other has, and no destination shares."""
+        # One name here, one among the blobs.
+        own = {status.st_ino: status.st_size for status in files_below(self.folder(key)) if status.st_nlink <= 2}
+        return sum(own.values()) - (self.folder(key) / FILE_NAME).stat().st_size
+
+    def used_bytes(self) -> int:
+        """What the store's files take, each counted once."""
+        folders = (self.root / "blobs", self.incoming_folder, self.root / "quarantine")
+        sizes = {status.st_ino: status.st_blocks * 512 for folder in folders for status in files_below(folder)}
+        return sum(sizes.values())
+
+    def remove(self, key: str) -> int:
+        """Take a model away with what only it had; returns the bytes of that."""
+        # Under another name first: nobody finds it half removed, and ``eviction.tidy`` removes what a kill leaves of it.
+        doomed = self.incoming_folder / f"{key}{_REMOVED}{secrets.token_hex(4)}"
+        try:
+            self.folder(key).rename(doomed)
+        except FileNotFoundError:
+            return 0
+        return self.dissolve(doomed)
+
+    def is_half_removed(self, place: Path) -> bool:
+        """Whether this, among what is being fetched, is what a killed process left of a removal."""
+        return _REMOVED in place.name
+
+    def dissolve(self, doomed: Path) -> int:
+        """Remove what ``remove`` has renamed; returns the bytes that only this had.
+
+        Another process may be at it: both come to the same end.
+        """
+        key, manifest = doomed.name.partition(_REMOVED)[0], self._manifest(doomed)
+        freed = 0
+        if manifest is not None:
+            for origin in self._origins(manifest.origin):
+                (origin / key).unlink(missing_ok=True)
+            for file in manifest.files:
+                with contextlib.suppress(FileNotFoundError):
+                    status = (doomed / file.path).stat()
+                    if status.st_nlink <= 2:
+                        # While the folder is there, so that a kill leaves no blob that nobody remembers.
+                        self.blobs.drop(file)
+                        freed += status.st_size
+        if not self.has(key):
+            (self._uses.folder / key).unlink(missing_ok=True)
+        remove_tree(doomed)
+        return freed
+
+    def remove_dangling(self, before_s: float) -> None:
+        """Remove what leads to no model, if it is older than that Unix time; and locks that nobody holds."""
+        keys = set(self.keys())
+        origins = entries(self.root / "origins")
+        for pointers in (self._uses, self.answers, self.references, *map(Pointers, origins)):
+            pointers.remove_dangling(keys, before_s)
+        for origin in origins:
+            with contextlib.suppress(OSError):
+                # Only if it is empty.
+                origin.rmdir()
+        for place in entries(self.root / "locks"):
+            remove_unheld(place)
+
+    def swept_at_s(self) -> float:
+        """When the last sweep ended, in Unix time; 0.0 if there was none."""
+        return modified_at_s(self.root / "swept")
+
+    def note_sweep(self) -> None:
+        """Note that a sweep ends now."""
+        touch(self.root / "swept")
+
+    def quarantined(self) -> list[Path]:
+        """What was put aside."""
+        return entries(self.root / "quarantine")
+
+    def put_aside(self, key: str) -> None:
+        """Take a model out of use that is not what it was; its bytes stay for a while."""
+        target = self.root / "quarantine" / f"{key}.{secrets.token_hex(4)}"
+        target.parent.mkdir(exist_ok=True)
+        folder = self.folder(key)
+        with contextlib.suppress(FileNotFoundError):
+            manifest = self._manifest(folder)
+            folder.rename(target)
+            with contextlib.suppress(OSError):
+                # Counts from now on, where times can be set.
+                os.utime(target)
+            for file in manifest.files if manifest else ():
+                # What is not whole would be supplied again.
+                if not has_size(target / file.path, file.size_bytes):
+                    self.blobs.drop(file)
+
+
+def _has(root: Path, file: File) -> bool:
+    return has_size(root / file.path, file.size_bytes)
+
+
+def _facts(place: Path) -> tuple[str, str, str, int, int] | None:
+    """What a manifest tells above its files; None if there is none that can be read."""
+    head = ""
+    try:
+        with place.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith(' "files": ['):
+                    break
+                head += line
+        facts = json.loads(head.rstrip(",\n") + "}")
+        requested, resolved, pin = (str(facts[name]) for name in ("requested", "resolved", "pin"))
+        return requested, resolved, pin, int(facts["total_files"]), int(facts["total_bytes"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        return None

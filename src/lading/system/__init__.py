@@ -1,0 +1,1 @@
+"""What lading asks of Linux beyond the standard library's calls."""

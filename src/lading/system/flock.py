@@ -1,0 +1,115 @@
+"""Locks between the processes of a machine, by flock(2)."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
+
+from lading.errors import Interrupted, UsageError
+from lading.events import Listener, Waiting
+from lading.retry import Clock
+from lading.system.disk import disk_error
+from lading.text.printable import printable
+
+_LOOK_AGAIN_S = 0.5
+_MOST_VANISHED = 100
+# Never to be read: flock(2) takes any descriptor, and who may not write is not to have one.
+LOCK_MODE = 0o222
+
+
+class Patience(NamedTuple):
+    """How to wait for another process: ``check`` raises when there is no time left to wait."""
+
+    clock: Clock
+    stop: Event
+    listener: Listener
+    check: Callable[[], None] = lambda: None
+
+
+@contextlib.contextmanager
+def open_folder(folder: Path) -> Iterator[int]:
+    """A descriptor of a folder that is lading's own, while the block runs; a link in its place is refused."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        if folder.is_symlink():
+            raise _link(folder) from None
+        raise
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _link(place: Path) -> UsageError:
+    return UsageError(
+        f"{printable(str(place))} is a symbolic link, which is not followed",
+        hint="remove it, and see who else may write there",
+    )
+
+
+@contextlib.contextmanager
+def holding(place: Path, patience: Patience) -> Iterator[None]:
+    """Hold the lock file ``place``, which goes when the block ends; waits while another process holds it."""
+    descriptor = acquire(place, place.name, patience)
+    try:
+        yield
+    finally:
+        if is_still_the_lock(descriptor, place):
+            place.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def acquire(place: Path, shown: str, patience: Patience) -> int:
+    """Take the lock file ``place``, made where there is none; returns its descriptor.  ``shown`` names it in messages."""
+    told = False
+    vanished = 0
+    while True:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with open_folder(place.parent) as folder:
+                descriptor = os.open(
+                    place.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, LOCK_MODE, dir_fd=folder
+                )
+        except FileNotFoundError as error:
+            # The process before took its workspace away between the two calls; or nothing can be
+            # made here, as below /proc.
+            vanished += 1
+            if vanished > _MOST_VANISHED:
+                raise disk_error(error, shown) from error
+            continue
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{printable(shown)} is not a folder") from error
+        except OSError as error:
+            raise (
+                _link(place) if error.errno == errno.ELOOP and place.is_symlink() else disk_error(error, shown)
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            if not told:
+                patience.listener(Waiting(shown))
+                told = True
+            if patience.clock.wait(patience.stop, _LOOK_AGAIN_S):
+                raise Interrupted("stopped while waiting for another process") from None
+            patience.check()
+            continue
+        except OSError:
+            return descriptor
+        if is_still_the_lock(descriptor, place):
+            return descriptor
+        # It was removed, or went away with an exchanged folder, while this process waited.
+        os.close(descriptor)
+
+
+def is_still_the_lock(descriptor: int, path: Path) -> bool:
+    """Whether the lock file at ``path`` is still the one that ``descriptor`` is open on."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except OSError:
+        return False

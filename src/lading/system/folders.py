@@ -1,0 +1,74 @@
+"""Removing and moving whole folders."""
+
+import contextlib
+import os
+import shutil
+import stat
+from pathlib import Path
+from types import TracebackType
+
+from lading.system.disk import disk_error
+
+
+def move_into(source: Path, target: Path) -> None:
+    """Give everything in ``source`` its name in ``target``; folders that are not there move whole."""
+    with os.scandir(source) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        place = target / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if place.is_dir() and not place.is_symlink():
+                move_into(Path(entry.path), place)
+                continue
+            if place.exists() or place.is_symlink():
+                place.unlink()
+            _move_folder(Path(entry.path), place)
+            continue
+        if place.is_dir() and not place.is_symlink():
+            # The new model has a file where the old one has a folder.
+            remove_tree(place)
+        os.rename(entry.path, place)
+
+
+def _move_folder(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except OSError:
+        # Where a folder is only a prefix of names, as in object storage, it may not be moved, or only if it is small.
+        os.mkdir(target)
+        move_into(source, target)
+
+
+def remove_tree(folder: Path, within: int | None = None) -> None:
+    """Remove a folder that lading made, and of a link in its place the link; a missing one is fine.
+
+    ``within`` is a descriptor of the folder that it is in.
+    """
+    place = folder if within is None else Path(folder.name)
+
+    def fail(_: object, path: str, raised: tuple[type[BaseException], BaseException, TracebackType]) -> None:
+        error = raised[1]
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            # The error itself names only the last part of a path that is walked step by step.
+            raise disk_error(error, path if within is None else folder.parent / path) from error
+        raise error
+
+    while True:
+        try:
+            if stat.S_ISLNK(os.lstat(place, dir_fd=within).st_mode):
+                os.unlink(place, dir_fd=within)
+            else:
+                shutil.rmtree(place, onerror=fail, dir_fd=within)
+        except (FileNotFoundError, NotADirectoryError):
+            if not _is_there(place, within):
+                return
+            # Another process removes it too; what that one had not reached yet is still there.
+        except OSError as error:
+            raise disk_error(error, folder) from error
+
+
+def _is_there(place: Path, within: int | None) -> bool:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(place, dir_fd=within)
+        return True
+    return False

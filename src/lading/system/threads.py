@@ -1,0 +1,21 @@
+"""Starting threads where their number may be limited."""
+
+import threading
+
+from lading.errors import Unavailable
+from lading.system.cgroup import thread_limits
+
+
+def start_thread(thread: threading.Thread) -> bool:
+    """Start a thread; false where the system refuses one more."""
+    try:
+        thread.start()
+    except RuntimeError:
+        # All that Python says of EAGAIN (pthread_create(3)).
+        return False
+    return True
+
+
+def no_thread(what: str) -> Unavailable:
+    """The error of a thread that cannot be started, and without which nothing goes on."""
+    return Unavailable(f"the system refuses a thread {what}", hint=f"raise its limit: {thread_limits()}")

@@ -1,0 +1,1 @@
+"""What a delivery tells: messages, and traces by OpenTelemetry's protocol."""

@@ -1,0 +1,1 @@
+"""Text of strangers, read strictly and printed safely."""

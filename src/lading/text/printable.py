@@ -1,0 +1,16 @@
+"""Text from outside, made safe to print."""
+
+import re
+
+# Also the second set of control characters, and what reverses or breaks the direction of a line.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters escaped, so that a stranger's name cannot steer a terminal."""
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

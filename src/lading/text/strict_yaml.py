@@ -1,0 +1,79 @@
+"""Reading a YAML file that people write: one mapping, no key twice, no objects."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lading.errors import NotAllowed, NotFound, UsageError
+from lading.text.printable import printable
+
+_MOST_DEPTH = 100
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]  # PyYAML's C loader is chosen at run time
+    """PyYAML's safe loader, except that a key given twice is an error: the second would win unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in this file (empty for an empty file); raises an error that names the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError as error:
+        raise UsageError(f"{printable(str(path))} is a folder, not a file") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"there is no file {printable(str(path))}") from error
+    except PermissionError as error:
+        raise NotAllowed(f"{printable(str(path))} cannot be read") from error
+    except OSError as error:
+        raise UsageError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{printable(str(path))} is not UTF-8 text") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """The mapping in ``text`` (empty for an empty one); errors name the line of ``name``."""
+    try:
+        _check_depth(text)
+        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"{printable(name)}, line {line}: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{printable(name)} is not YAML") from error
+    except (ValueError, KeyError, AttributeError, OverflowError) as error:
+        # PyYAML's own constructors raise these: the date 2026-02-30, !!bool perhaps.
+        raise UsageError(
+            f"{printable(name)} holds a value that cannot be read ({printable(str(error))[:80]})",
+            hint="a text that looks like a date or a number is put in quotes",
+        ) from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise UsageError(f"{printable(name)} does not hold a mapping with text keys", hint="write lines of key: value")
+    return data
+
+
+def _check_depth(text: str) -> None:
+    """Raise for a document that is nested too deeply: the C loader calls itself for each level, and ends the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_DEPTH:
+            raise yaml.YAMLError

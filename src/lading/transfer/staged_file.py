@@ -1,0 +1,414 @@
+"""One file on its way in: its staged bytes, its digests, and the moment it counts as whole."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from lading.errors import OriginChanged, Unavailable
+from lading.model.byte_range import Span, missing
+from lading.model.checks import mismatch
+from lading.model.checksums import SequentialHash, combined_crc, is_crc, running_crc
+from lading.model.digest import STRONG, Digest
+from lading.model.manifest import File
+from lading.model.validator import is_same, is_weak
+from lading.system.disk import disk_error, start_writeback
+from lading.text.printable import printable
+from lading.transfer.growing_file import Follower
+from lading.transfer.journal import Journal, Landed
+
+_READ_BACK_BYTES = 1 << 20
+_WRITE_BACK_BYTES = 8 << 20
+# What a kill may cost each worker; a line of the journal is 100 bytes.
+_NOTE_BYTES = 4 << 20
+OWN_CRC = "crc32"
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+ChooseChecks = Callable[[Sequence[Digest]], tuple[Digest, ...]]
+
+
+class Landing:
+    """A file that is being staged at ``place``.
+
+    Spans land in any order.  CRCs are kept per span and combined at the end; a digest that needs
+    the bytes in order takes each piece in passing when it is the next one, and otherwise reads it
+    back from the page cache as soon as the gap before it is closed.
+    """
+
+    def __init__(
+        self,
+        file: File,
+        place: str,
+        journal: Journal,
+        choose: ChooseChecks,
+        *,
+        address: str = "",
+        retold: bool = True,
+        vouched: Sequence[Digest] = (),
+    ) -> None:
+        """``address`` is the algorithm of a digest that is wanted whether anybody declares it or not.
+
+        ``vouched`` are those of the digests to check that somebody else than the origin declares.
+        ``retold`` says that a run which resumes knows what to check, though it asks for a part of the file only.
+        """
+        self.file = file
+        self.place = place
+        # Without a validator, parts of two answers could be parts of two versions.
+        self.splits = file.ranged and file.validator is not None
+        # The validator of every answer; where answers differ from the listing, the first one's.
+        self._pinned = "" if file.answers_differ else file.validator or ""
+        self.outstanding = 0
+        self.follower: Follower | None = None
+        self.refetched = False
+        self.journal = journal
+        self._choose = choose
+        self._vouched = vouched
+        self._wrong: tuple[Digest, Digest] | None = None
+        self._address = address
+        self._retold = self._noting = retold
+        self._checks: tuple[Digest, ...] | None = None
+        self._sequential: list[SequentialHash] = []
+        self.crcs: list[str] = [OWN_CRC]
+        self._landed: dict[int, tuple[int, dict[str, int]]] = {}
+        self._lock = threading.Lock()
+        self._hashing = threading.Lock()
+        self._staged_bytes = 0
+        try:
+            try:
+                # New, as almost all are: nothing in it to look at.
+                self.descriptor = os.open(place, _OPEN_FLAGS | os.O_EXCL, 0o666)
+            except FileExistsError:
+                self.descriptor, self._staged_bytes = _open_staged(place)
+        except OSError as error:
+            raise disk_error(error, place) from error
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def answered(self, validator: str, *, whole: bool) -> bool:
+        """Take an answer with this validator, or raise ``OriginChanged``; whether parts of others may follow its bytes.
+
+        ``whole`` says that it is all of the file, and that nothing else of it is here.  Parts are put together
+        only under one strong validator (RFC 9110, 15.3.7.3).  One answer is one version, whatever it is called,
+        unless it is called another one (8.8.3.2, the weak comparison).
+        """
+        strong = validator if self.splits and not is_weak(validator) else ""
+        with self._lock:
+            if self.file.answers_differ:
+                self._pinned = self._pinned or strong
+            pinned = self._pinned
+        if strong and strong == pinned:
+            return True
+        # A reader that follows has taken the beginning already: nothing can begin again under it.
+        if whole and self.follower is None and (not validator or not pinned or is_same(validator, pinned)):
+            return False
+        changed = OriginChanged(f"{printable(self.file.path)} changed while it was read")
+        changed.answered = validator
+        raise changed
+
+    def told(self, declared: Sequence[Digest]) -> None:
+        """Decide what to check; the first call counts, since a digest cannot begin in the middle.
+
+        Not safe from several threads: of a file with several spans, call it before any is read.
+        """
+        if self._checks is not None:
+            return
+        self._checks = self._choose((*self.file.declared, *declared))
+        self._noting = self._retold or not declared
+        self.crcs += [check.algorithm for check in self._checks if is_crc(check) and check.algorithm != OWN_CRC]
+        wanted = [check for check in self._checks if not is_crc(check)]
+        if self._address and not any(_is_whole(check, self._address) for check in wanted):
+            wanted.append(Digest(self._address, ""))
+        self._sequential = [SequentialHash(check, self.file.size_bytes) for check in wanted]
+
+    def recover(self, most_bytes: int) -> list[Span]:
+        """Take over what an earlier run landed, after checking it; returns the spans still to fetch."""
+        size = self.file.size_bytes
+        if size is None:
+            # What an attempt left that knew the size would stay behind a shorter file's end.
+            os.ftruncate(self.descriptor, 0)
+            return [Span(0, None)]
+        earlier = self.journal.earlier.pop(self.file.path, [])
+        covered, pinned = 0, ""
+        for landed in sorted(earlier, key=lambda landed: (landed.start, -landed.end)):
+            if (landed.size_bytes, landed.listed) != (size, self.file.validator):
+                continue
+            if pinned not in ("", landed.answered):
+                # Of another version, or so it was called.
+                continue
+            if landed.start < covered:
+                # CRCs of spans that overlap cannot be put together.
+                continue
+            crcs = self._read_back_crcs(landed.start, landed.end)
+            if crcs.get(OWN_CRC) == landed.crc32:
+                self._landed[landed.start] = (landed.end, crcs)
+                covered, pinned = landed.end, landed.answered
+        if not self.splits and self.landed_bytes() != size:
+            self._landed.clear()
+        if self._landed and pinned != self._pinned:
+            # An earlier run found out what answers are called: what is still to come must be called the same.
+            self._pinned, self.file = pinned, self.file._replace(answers_differ=True)
+        # Bytes behind the end would be delivered too, and no digest would see them.
+        kept_bytes = size if self._landed else 0
+        if self._staged_bytes > kept_bytes:
+            os.ftruncate(self.descriptor, kept_bytes)
+        self._catch_up()
+        return missing(size, self.landed_ranges(), most_bytes if self.splits else max(size, 1))
+
+    def landed_bytes(self) -> int:
+        return sum(end - start for start, end in self.landed_ranges())
+
+    def hashed_bytes(self) -> int:
+        """Up to where no digest will read the staged bytes back."""
+        return min((sequential.position for sequential in self._sequential), default=self.file.size_bytes or 0)
+
+    def write(self, span_start: int, at: int, piece: memoryview) -> None:
+        """Put bytes of a span where they belong, and through every digest whose turn it is."""
+        left = piece
+        offset = at
+        while left:
+            try:
+                count = os.pwrite(self.descriptor, left, offset)
+            except OSError as error:
+                raise disk_error(error, self.place) from error
+            left, offset = left[count:], offset + count
+        # Only the thread whose span is the next one finds its own position here.  If another one
+        # is hashing just now, this piece is read back later.
+        if any(sequential.position == at for sequential in self._sequential) and self._hashing.acquire(blocking=False):
+            try:
+                for sequential in self._sequential:
+                    if sequential.position == at:
+                        sequential.update(piece)
+            finally:
+                self._hashing.release()
+        if self.follower is not None:
+            self.follower.arrived(span_start, offset)
+
+    def note(self, start: int, end: int, crc32: int) -> None:
+        """Let a next run take over what has landed of the span that begins at ``start``."""
+        size, validator = self.file.size_bytes, self.file.validator
+        # Of what is not told again nothing is taken over: the next run would deliver it unverified.
+        if size is None or not validator or not self._noting or self._followed:
+            return
+        if self._pinned not in ("", validator):
+            validator += f"\n{self._pinned}"
+        if self.splits or end - start == size:
+            self.journal.append(Landed(self.file.path, size, validator, start, end, crc32))
+
+    def finish_span(self, start: int, end: int, crcs: dict[str, int]) -> None:
+        """Count a whole span as landed."""
+        with self._lock:
+            self._landed[start] = (end, crcs)
+        if end - start >= _WRITE_BACK_BYTES and not self._followed:
+            start_writeback(self.descriptor, start, end - start)
+        self._catch_up()
+
+    def restart(self) -> None:
+        """Forget everything, for a second try at a file whose digest was wrong."""
+        with self._lock:
+            self._landed.clear()
+            size = self.file.size_bytes
+            self._sequential = [SequentialHash(sequential.wanted, size) for sequential in self._sequential]
+            os.ftruncate(self.descriptor, 0)
+
+    def forget(self) -> None:
+        """Forget what is to be checked, too: the next answer tells what belongs to its own version."""
+        self._checks = None
+        self._sequential = []
+        self.crcs = [OWN_CRC]
+
+    def seal(self) -> File:
+        """The file as delivered; raises ``IntegrityError`` when it is not what was promised."""
+        self.told(())
+        self._catch_up()
+        spans = [(start, end, crcs) for start, (end, crcs) in sorted(self._landed.items())]
+        # Up to the first gap: what is not there must not be taken for zeros.
+        size = self._frontier(0)
+        if self.file.size_bytes not in (None, size):
+            raise Unavailable(f"{printable(self.file.path)} ends after {size} of {self.file.size_bytes} bytes")
+
+        def whole(name: str) -> Digest:
+            return combined_crc(name, ((crcs[name], end - start) for start, end, crcs in spans))
+
+        checks = self._checks or ()
+        found = [(check, whole(check.algorithm)) for check in checks if is_crc(check)]
+        found += [(sequential.wanted, sequential.digest()) for sequential in self._sequential]
+        wrong = self._judged(found)
+        address = next((each for _, each in found if _is_whole(each, self._address)), None)
+        return self.file._replace(
+            size_bytes=size,
+            declared=(),
+            digest=whole(OWN_CRC),
+            verified=tuple(check for check in checks if check not in wrong),
+            locator="",
+            content=None,
+            address=address,
+        )
+
+    def _judged(self, found: Sequence[tuple[Digest, Digest]]) -> list[Digest]:
+        """Raise if one of the digests is another one than expected; returns those that are none of this file.
+
+        Where one that cannot be forged is right, one that is wrong is not about these bytes, whoever declares it.
+        """
+        wrong = [(wanted, each) for wanted, each in found if wanted.value and each != wanted]
+        proven = any(wanted == each and wanted.algorithm in STRONG for wanted, each in found)
+        for wanted, each in wrong:
+            by = "" if wanted in self._vouched else self._declared_by(wanted)
+            if proven and by:
+                continue
+            again, self._wrong = self._wrong == (wanted, each), (wanted, each)
+            final = self.follower is not None
+            raise mismatch(printable(self.file.path), wanted, each, by=by, again=again, final=final)
+        return [wanted for wanted, _ in wrong]
+
+    def _declared_by(self, digest: Digest) -> str:
+        """What of the origin declares a digest: an ETag may be one, and may be any text that has as many digits."""
+        is_etag = digest.algorithm == "md5" and is_same(f'"{digest.value}"', self.file.validator or "")
+        return "its ETag" if is_etag else "what its origin declares"
+
+    def landed_ranges(self) -> list[tuple[int, int]]:
+        """First byte and end of each span that has landed."""
+        return [(start, end) for start, (end, _) in self._landed.items()]
+
+    @property
+    def _followed(self) -> bool:
+        """Whether what has landed is read and given back: there is nothing that a next run could take over."""
+        return self.follower is not None and self.follower.begun
+
+    def _frontier(self, position: int) -> int:
+        """The end of the unbroken run of landed spans that begins at or before ``position``."""
+        for start, (end, _) in sorted(self._landed.items()):
+            if start > position:
+                break
+            position = max(position, end)
+        return position
+
+    def _behind(self) -> bool:
+        with self._lock:
+            return any(self._frontier(each.position) > each.position for each in self._sequential)
+
+    def _catch_up(self) -> None:
+        """Feed the sequential digests what landed out of turn, up to the first gap.
+
+        Whoever closes a gap does it; a thread that finds another at work leaves it to that one,
+        which looks again after it has let go.
+        """
+        while self._sequential and self._behind() and self._hashing.acquire(blocking=False):
+            try:
+                buffer = memoryview(bytearray(_READ_BACK_BYTES))
+                for sequential in self._sequential:
+                    with self._lock:
+                        frontier = self._frontier(sequential.position)
+                    while sequential.position < frontier:
+                        wanted = min(len(buffer), frontier - sequential.position)
+                        count = self._read_back(buffer[:wanted], sequential.position)
+                        sequential.update(buffer[:count])
+            finally:
+                self._hashing.release()
+
+    def _read_back(self, buffer: memoryview, at: int) -> int:
+        try:
+            count = os.preadv(self.descriptor, [buffer], at)
+        except OSError as error:
+            raise disk_error(error, self.place) from error
+        if count == 0:
+            raise Unavailable(f"{printable(self.place)} was cut short by something else")
+        return count
+
+    def _read_back_crcs(self, start: int, end: int) -> dict[str, int]:
+        """CRCs of staged bytes; empty when the stage holds fewer."""
+        running = {name: running_crc(name) for name in self.crcs}
+        crcs = dict.fromkeys(running, 0)
+        buffer = memoryview(bytearray(_READ_BACK_BYTES))
+        while start < end:
+            try:
+                count = self._read_back(buffer[: min(len(buffer), end - start)], start)
+            except Unavailable:
+                return {}
+            for name, function in running.items():
+                crcs[name] = function(buffer[:count], crcs[name])
+            start += count
+        return crcs
+
+
+def _open_staged(place: str) -> tuple[int, int]:
+    """The file that an earlier run left at ``place``, and its size."""
+    descriptor = os.open(place, _OPEN_FLAGS, 0o666)
+    status = os.fstat(descriptor)
+    if status.st_nlink == 1:
+        return descriptor, status.st_size
+    # A link that an interrupted publication made: writing would change the old model.
+    os.close(descriptor)
+    os.unlink(place)
+    return os.open(place, _OPEN_FLAGS | os.O_EXCL, 0o666), 0
+
+
+def _is_whole(digest: Digest, algorithm: str) -> bool:
+    return digest.algorithm == algorithm and not digest.part_sizes_bytes
+
+
+class SpanSink:
+    """What a source pushes one span into.  It outlives a failed attempt: the next one continues at ``at``."""
+
+    def __init__(self, landing: Landing, span: Span, check: Callable[[], None], count: Callable[[int], None]) -> None:
+        self.landing = landing
+        self.span = span
+        self.at = span.start
+        # Whether parts may follow what has come: a source that tells no versions makes sure of that itself.
+        self.goes_on = landing.splits
+        self._noted = span.start
+        self._check = check
+        self._count = count
+        self._running: list[tuple[str, Callable[[memoryview, int], int]]] = []
+        self._crcs: dict[str, int] = {}
+
+    @property
+    def rest(self) -> Span:
+        """What is still to come."""
+        return Span(self.at, self.span.end)
+
+    def version(self, validator: str) -> None:
+        whole = self.rest == Span(0, self.landing.file.size_bytes)
+        self.goes_on = self.landing.answered(validator, whole=whole)
+
+    def told(self, declared: Sequence[Digest]) -> None:
+        self.landing.told(declared)
+
+    def write(self, piece: memoryview) -> None:
+        self._check()
+        if self.span.end is not None and self.at + len(piece) > self.span.end:
+            raise Unavailable(f"{printable(self.landing.file.path)}: the origin sends more than was asked for")
+        if not self._running:
+            self.landing.told(())
+            self._running = [(name, running_crc(name)) for name in self.landing.crcs]
+            self._crcs = dict.fromkeys(self.landing.crcs, 0)
+        self.landing.write(self.span.start, self.at, piece)
+        for name, function in self._running:
+            self._crcs[name] = function(piece, self._crcs[name])
+        self.at += len(piece)
+        if self.at - self._noted >= _NOTE_BYTES:
+            self.note()
+        self._count(len(piece))
+
+    def rewind(self) -> None:
+        """Begin again: without a strong validator, the rest of another answer may belong to another version."""
+        self._count(self.span.start - self.at)
+        self.at = self._noted = self.span.start
+        self._running = []
+        self.landing.restart()
+        self.landing.forget()
+
+    def note(self) -> None:
+        """Let a next run go on from here, should this one not come to the span's end."""
+        if self.at > self._noted and (self.goes_on or self.at == self.landing.file.size_bytes):
+            self._noted = self.at
+            self.landing.note(self.span.start, self.at, self._crcs[OWN_CRC])
+
+    def finish(self) -> None:
+        """The whole span is here."""
+        if self.span.end is not None and self.at < self.span.end:
+            raise Unavailable(
+                f"{printable(self.landing.file.path)}: the origin sent {self.at - self.span.start} bytes of {self.span}"
+            )
+        if self.at > self.span.start:
+            self.note()
+            self.landing.finish_span(self.span.start, self.at, self._crcs)

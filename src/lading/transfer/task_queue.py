@@ -1,0 +1,94 @@
+"""The queue of a transfer: what to do next, when to wait, and when all is done."""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from lading.model.byte_range import Span
+from lading.transfer.growing_file import Follower
+
+Task = Callable[[], None]
+
+
+class _Held(NamedTuple):
+    """A span that is fetched only when the reader of its file is near."""
+
+    follower: Follower
+    span: Span
+    task: Task
+
+
+class Tasks:
+    """Files to begin, and spans of files that are begun; spans go first, so that few files are open.
+
+    ``left`` counts what must be finished before the transfer is over.  ``changed`` is notified
+    whenever a worker or a reader that waits should look again.
+    """
+
+    def __init__(self, files: Iterable[Task]) -> None:
+        self.changed = threading.Condition()
+        self._files = deque(files)
+        self._spans: deque[Task] = deque()
+        self._held: list[_Held] = []
+        self._stopped = False
+        self.left = len(self._files)
+
+    def add_spans(self, tasks: Iterable[Task]) -> None:
+        with self.changed:
+            self._spans.extend(tasks)
+            self.changed.notify_all()
+
+    def hold_spans(self, follower: Follower, tasks: Iterable[tuple[Span, Task]]) -> None:
+        """Spans of one file, to be taken as ``follower`` admits them."""
+        with self.changed:
+            self._held += [_Held(follower, span, task) for span, task in tasks]
+            self.changed.notify_all()
+
+    def add_work(self) -> None:
+        """One more thing must be finished."""
+        with self.changed:
+            self.left += 1
+
+    def finish(self) -> None:
+        """One thing is finished."""
+        with self.changed:
+            self.left -= 1
+            if not self.left:
+                self.changed.notify_all()
+
+    def stop(self) -> None:
+        """Nobody gets a task from now on."""
+        with self.changed:
+            self._stopped = True
+            self.changed.notify_all()
+
+    def take(self, may_work: Callable[[], bool]) -> Task | None:
+        """The next task, for a worker that may work just now; waits while there is none for it.
+
+        None when all is done, or stopped.
+        """
+        while not self._stopped:
+            if may_work() and (task := self._ready()) is not None:
+                return task
+            with self.changed:
+                if may_work() and (task := self._ready()) is not None:
+                    return task
+                if not self.left or self._stopped:
+                    return None
+                self.changed.wait()
+        return None
+
+    def _ready(self) -> Task | None:
+        # A deque is popped without a lock: thousands of small files would queue for it.
+        with contextlib.suppress(IndexError):
+            return self._spans.popleft()
+        if self._held:
+            with self.changed:
+                for index, held in enumerate(self._held):
+                    if held.follower.admits(held.span):
+                        return self._held.pop(index).task
+        with contextlib.suppress(IndexError):
+            return self._files.popleft()
+        return None
