@@ -17,7 +17,7 @@ from lading.cli.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lading.delivery.resolve import Finding
+    from lading.delivery.resolve import ResolvedModel
     from lading.delivery.space import Need
     from lading.session import Session
     from lading.settings.settings import Settings
@@ -84,7 +84,7 @@ def _impatient(settings: "Settings") -> "Settings":
     return settings._replace(limits=limits._replace(attempts=min(limits.attempts, 2), stall_s=min(limits.stall_s, 5.0)))
 
 
-def _read_a_byte(finding: "Finding", session: "Session") -> None:
+def _read_a_byte(finding: "ResolvedModel", session: "Session") -> None:
     """A listing may be allowed where reading is not."""
     from lading.model.byte_range import Span
     from lading.text.printable import printable
@@ -96,7 +96,7 @@ def _read_a_byte(finding: "Finding", session: "Session") -> None:
         session.retry.call(lambda: finding.source.read(file, Span(0, 1), _Nowhere()), what=printable(file.path))
 
 
-def _room_for(finding: "Finding", destination: "Path", settings: "Settings") -> "Need":
+def _room_for(finding: "ResolvedModel", destination: "Path", settings: "Settings") -> "Need":
     """What it needs, and has; raises what would keep a delivery from being written."""
     from pathlib import Path
 

@@ -16,7 +16,7 @@ from lading.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lading.delivery.resolve import Finding
+    from lading.delivery.resolve import ResolvedModel
     from lading.delivery.space import Need
     from lading.model.manifest import File
     from lading.registries.federation import Candidate
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report(finding: "Finding", need: "Need") -> dict[str, Any]:
+def _report(finding: "ResolvedModel", need: "Need") -> dict[str, Any]:
     listed = finding.listed
     return {
         "requested": listed.requested,
@@ -105,11 +105,11 @@ def _report(finding: "Finding", need: "Need") -> dict[str, Any]:
     }
 
 
-def _digests(finding: "Finding", file: "File") -> list[str]:
+def _digests(finding: "ResolvedModel", file: "File") -> list[str]:
     return [str(digest) for digest in dict.fromkeys((*finding.vouched.get(file.path, ()), *file.declared))]
 
 
-def _facts(finding: "Finding", need: "Need") -> Iterator[str]:
+def _facts(finding: "ResolvedModel", need: "Need") -> Iterator[str]:
     from lading.text.printable import printable
     from lading.text.units import size
 
@@ -131,7 +131,7 @@ def _facts(finding: "Finding", need: "Need") -> Iterator[str]:
             yield f"{name:10}  {printable(value)}"
 
 
-def _files(finding: "Finding") -> Iterator[str]:
+def _files(finding: "ResolvedModel") -> Iterator[str]:
     from lading.text.printable import printable
     from lading.text.units import size
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
-from lading.delivery.resolve import Finding
+from lading.delivery.resolve import ResolvedModel
 from lading.delivery.space import require_free
 from lading.delivery.stage import (
     Opened,
@@ -79,7 +79,7 @@ def share(wanted: Sequence[Wanted], session: Session) -> dict[Path, Manifest]:
     return done | placed
 
 
-def keep(finding: Finding, name: str, session: Session) -> Manifest:
+def keep(finding: ResolvedModel, name: str, session: Session) -> Manifest:
     """Bring a finding to the store alone, which keeps it under ``name`` in the place of what that kept before."""
     store = Store(session.settings.store, session.listener)
     if not store.writable:
@@ -104,7 +104,7 @@ def keep(finding: Finding, name: str, session: Session) -> Manifest:
     return kept
 
 
-def _key(store: Store, finding: Finding, session: Session) -> str:
+def _key(store: Store, finding: ResolvedModel, session: Session) -> str:
     return store.key(finding.listed, finding.vouched, session.settings)
 
 
@@ -126,7 +126,7 @@ def in_words(store: Store) -> Iterator[None]:
 
 
 def _having(
-    store: Store, wanted: Mapping[str, Finding], copied_bytes: int, session: Session, use: Callable[[], T]
+    store: Store, wanted: Mapping[str, ResolvedModel], copied_bytes: int, session: Session, use: Callable[[], T]
 ) -> tuple[T, bool]:
     """What ``use`` returns while the store has the wanted models and nobody evicts them; whether any was fetched.
 
@@ -217,7 +217,7 @@ def _publish(store: Store, staged: Sequence[Staged], session: Session) -> dict[P
 
 
 def _fill(
-    store: Store, wanted: Mapping[str, Finding], folders: Mapping[str, Path], copied_bytes: int, session: Session
+    store: Store, wanted: Mapping[str, ResolvedModel], folders: Mapping[str, Path], copied_bytes: int, session: Session
 ) -> bool:
     """Fetch what the store lacks of the wanted models, by key; false if it has them all."""
     with ExitStack() as stack:

@@ -26,7 +26,7 @@ from lading.text.printable import printable
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip")
 
 
-class Finding(NamedTuple):
+class ResolvedModel(NamedTuple):
     """What a URI stands for, before a byte is moved.  ``vouched`` are digests by path that must hold."""
 
     resolution: Resolution
@@ -40,13 +40,13 @@ class Finding(NamedTuple):
         return self.listed.size_bytes
 
 
-def find(request: Request, session: Session) -> Finding:
+def find(request: Request, session: Session) -> ResolvedModel:
     """Resolve and list, and choose the files that are wanted."""
     question = question_of(request, session.settings)
     return list_files(request, question, resolve(question, session), session)
 
 
-def find_other(request: Request, there: Manifest, session: Session) -> Finding | None:
+def find_other(request: Request, there: Manifest, session: Session) -> ResolvedModel | None:
     """As ``find``; None where it is known without a listing that what was delivered as ``there`` is what there is now."""
     question = question_of(request, session.settings)
     pin = split_pin(ModelURI.parse(there.pin))[1]
@@ -96,7 +96,7 @@ def resolve(question: Question, session: Session) -> Resolution:
     return resolution
 
 
-def list_files(request: Request, question: Question, resolution: Resolution, session: Session) -> Finding:
+def list_files(request: Request, question: Question, resolution: Resolution, session: Session) -> ResolvedModel:
     """Ask the source for its files, and choose those that are wanted."""
     settings = session.settings
     source = _open(request, resolution, session)
@@ -122,7 +122,7 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
     listed = _described(listed, question, resolution, settings)
     listed = listed._replace(resolved=shown, pin=pinned(exact, pin).redacted())
-    return Finding(resolution, source, listed, _vouched(request, resolution, everything))
+    return ResolvedModel(resolution, source, listed, _vouched(request, resolution, everything))
 
 
 def _described(listed: Manifest, question: Question, resolution: Resolution, settings: Settings) -> Manifest:

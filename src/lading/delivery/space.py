@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lading.delivery.resolve import Finding
+from lading.delivery.resolve import ResolvedModel
 from lading.destination.audit import sized
 from lading.destination.workspace import Workspace
 from lading.errors import NoSpace
@@ -30,7 +30,7 @@ class Need(NamedTuple):
         return self.needed_bytes <= self.free_bytes
 
 
-def lacking_bytes(finding: Finding, present: Iterable[File], earlier: Iterable[Landed]) -> int:
+def lacking_bytes(finding: ResolvedModel, present: Iterable[File], earlier: Iterable[Landed]) -> int:
     """What is still to be written of a model, as far as anybody knows.
 
     ``present`` files are there already, and of the others what ``earlier`` runs have staged.
@@ -62,7 +62,7 @@ def require_free(folder: Path, size_bytes: int) -> None:
         )
 
 
-def need_of(finding: Finding, destination: Path, settings: Settings) -> Need:
+def need_of(finding: ResolvedModel, destination: Path, settings: Settings) -> Need:
     """What a delivery needs where it leaves the least, beyond what is there already of it; hashes nothing."""
     workspace, origin = Workspace(destination), finding.listed.origin
     kept = _kept_in(destination, finding, settings)
@@ -76,7 +76,7 @@ def need_of(finding: Finding, destination: Path, settings: Settings) -> Need:
         raise disk_error(error, error.filename or settings.store.path) from error
 
 
-def _kept_in(destination: Path, finding: Finding, settings: Settings) -> dict[str, File] | None:
+def _kept_in(destination: Path, finding: ResolvedModel, settings: Settings) -> dict[str, File] | None:
     """The files of a finding that its destination has; None where it holds exactly that already."""
     old = Workspace(destination).delivered() if destination.is_dir() else None
     if old is None:
@@ -85,7 +85,7 @@ def _kept_in(destination: Path, finding: Finding, settings: Settings) -> dict[st
     return None if is_delivered(*asked) else unchanged(*asked)
 
 
-def _by_the_store(finding: Finding, there: Need, settings: Settings) -> list[Need]:
+def _by_the_store(finding: ResolvedModel, there: Need, settings: Settings) -> list[Need]:
     # Here, and not above: most deliveries have none.
     from lading.store.eviction import evictable_bytes
     from lading.store.store import Store

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from lading.delivery.resolve import ARCHIVES, Finding
+from lading.delivery.resolve import ARCHIVES, ResolvedModel
 from lading.delivery.space import lacking_bytes, require_free, usable
 from lading.destination.audit import Untouched, extra
 from lading.destination.publish import note_times, recover
@@ -63,7 +63,7 @@ _ANEW = "it starts anew, since nothing that has landed can be used again"
 class Wanted(NamedTuple):
     """What was found and the folder that it is to go to; ``key`` is its name in the store, where there is one."""
 
-    finding: Finding
+    finding: ResolvedModel
     destination: Path
     key: str = ""
 
@@ -203,7 +203,7 @@ def delivered_event(destination: Path, manifest: Manifest) -> Delivered:
     return Delivered(str(destination), len(manifest.files), manifest.size_bytes, manifest.seconds, str(manifest.digest))
 
 
-def is_in_place(finding: Finding, old: Manifest, holds: Holds, session: Session) -> bool:
+def is_in_place(finding: ResolvedModel, old: Manifest, holds: Holds, session: Session) -> bool:
     """Whether the destination holds exactly what was found; ``old`` is its manifest."""
     return compare.is_delivered(finding.listed, old, finding.vouched, session.settings.verify, holds)
 
