@@ -160,7 +160,7 @@ def again(bucket, pull, tmp_path, events):
         bucket.server.asked_bytes = 0
         events.clear()
         pull("s3://models/m", folder, **{**s3_anonymous(bucket.server.url), **settings})
-        return bucket.server.asked_bytes, [e for e in events if isinstance(e, told.Rehashing | told.Altered)]
+        return bucket.server.asked_bytes, [e for e in events if isinstance(e, told.Rehashing | told.Modified)]
 
     deliver()
     return deliver
@@ -185,7 +185,7 @@ def test_a_file_that_was_changed_is_fetched_again_and_no_other(again, tmp_path: 
         (model / "mine").touch()
     fetched, heard = again()
     assert fetched == 4
-    assert heard == [told.Rehashing(str(model)), told.Altered(str(model), 1, "a.bin")]
+    assert heard == [told.Rehashing(str(model)), told.Modified(str(model), 1, "a.bin")]
     assert audit(model).changed == ()
     assert again() == (0, [])
 

@@ -71,7 +71,7 @@ class Rehashing(NamedTuple):
     destination: str
 
 
-class Altered(NamedTuple):
+class Modified(NamedTuple):
     """Files of the destination are not what was delivered any more; they are fetched again."""
 
     destination: str
@@ -311,7 +311,7 @@ Event = (
     | Foreign
     | NotRemoved
     | Rehashing
-    | Altered
+    | Modified
     | Waiting
     | WaitingForStore
     | PastStore

@@ -28,10 +28,10 @@ from lading.destination.workspace import Workspace, best_effort, open_workspace
 from lading.errors import DeadlineExceeded, Interrupted, LadingError, Unavailable
 from lading.events import (
     AlreadyDelivered,
-    Altered,
     Delivered,
     Foreign,
     Listener,
+    Modified,
     StartedAnew,
     StraysRemoved,
     Supplied,
@@ -145,7 +145,7 @@ def stage(
                 if old is not None:
                     kept = unchanged(finding.listed, old, finding.vouched, session.settings.verify, untouched)
                 if changed := untouched.changed:
-                    session.listener(Altered(str(destination), len(changed), changed[0]))
+                    session.listener(Modified(str(destination), len(changed), changed[0]))
                 deliveries.append(_begin(each, kept, session, store, stack))
         _check_space(deliveries, store, copied_bytes)
         opener = _opener(session) if deliveries else None

@@ -35,7 +35,7 @@ def sentence(event: events.Event) -> str:
             return f"warning: left at {event.place}, since it cannot be removed: {why}"
         case events.Rehashing():
             return f"{event.destination} was written to or copied since it was delivered: hashing what may have changed"
-        case events.Altered():
+        case events.Modified():
             example = _some(event.example, event.files)
             return f"changed in {event.destination} since it was delivered, and fetched again: {example}"
         case events.Waiting():
