@@ -22,8 +22,8 @@ def uri(request, server) -> str:
     return server.put("/model.bin", MODEL, **WAYS[request.param])
 
 
-def anew(events) -> list[told.StartedAnew]:
-    return [event for event in events if isinstance(event, told.StartedAnew)]
+def anew(events) -> list[told.Restarted]:
+    return [event for event in events if isinstance(event, told.Restarted)]
 
 
 @pytest.fixture
@@ -99,4 +99,4 @@ def test_another_version_starts_anew(server, pull, tmp_path, events):
     server.behave()
     server.put("/model.bin", MODEL[::-1], etag='"v2"')
     pull(uri, tmp_path / "model")
-    assert anew(events) == [told.StartedAnew(str(tmp_path / "model"), "")]
+    assert anew(events) == [told.Restarted(str(tmp_path / "model"), "")]

@@ -115,7 +115,7 @@ class FewThreads(NamedTuple):
     limits: str
 
 
-class StartedAnew(NamedTuple):
+class Restarted(NamedTuple):
     """Nothing that an earlier attempt left can be used again; ``why`` is "" where it is not known."""
 
     destination: str
@@ -317,7 +317,7 @@ Event = (
     | PastStore
     | LastKnown
     | FewThreads
-    | StartedAnew
+    | Restarted
     | Resumed
     | Progress
     | Retried

@@ -32,7 +32,7 @@ from lading.events import (
     Foreign,
     Listener,
     Modified,
-    StartedAnew,
+    Restarted,
     StraysRemoved,
     Supplied,
     Unpacking,
@@ -220,7 +220,7 @@ def _begin(
     remove_tree(workspace.tree)
     if _has_bytes(workspace, missing.files) and not any(usable(missing.files, _earlier(journal))):
         why = "" if any(map(_can_go_on, missing.files)) else _NO_MIDDLE
-        session.listener(StartedAnew(str(destination), why))
+        session.listener(Restarted(str(destination), why))
     if journal.earlier:
         workspace.prune_stage(missing.by_path().keys())
     else:

@@ -55,7 +55,7 @@ def sentence(event: events.Event) -> str:
         case events.FewThreads():
             workers = count(event.workers, "worker")
             return f"warning: {workers}, since the system refuses more threads ({event.limits})"
-        case events.StartedAnew():
+        case events.Restarted():
             why = f": {event.why}" if event.why else ""
             return f"starting anew, since nothing that an earlier run left can be used{why}"
         case events.Resumed():
