@@ -113,7 +113,7 @@ def test_a_model_elsewhere_that_shares_45_of_50_shards_by_digest_fetches_five(
 def assert_five_were_fetched(server, folder, events, store):
     assert read_tree(folder / "new") == NEWER
     assert server.asked_bytes == sum(len(NEWER[path]) for path in CHANGED)
-    assert [event.files for event in events if isinstance(event, told.Supplied)] == [45]
+    assert [event.files for event in events if isinstance(event, told.ReusedFromStore)] == [45]
     assert len(blobs(store)) == 55
     assert verify(store).rotten == ()
     assert (folder / "store/models").exists()

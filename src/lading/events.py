@@ -149,7 +149,7 @@ class Retried(NamedTuple):
     attempts: int = 0
 
 
-class Supplied(NamedTuple):
+class ReusedFromStore(NamedTuple):
     """Files that the store has already; they are not fetched."""
 
     files: int
@@ -321,7 +321,7 @@ Event = (
     | Resumed
     | Progress
     | Retried
-    | Supplied
+    | ReusedFromStore
     | Placed
     | Evicted
     | Unverified

@@ -111,7 +111,7 @@ class Status:
                 self._move(name, event)
             case events.Retried():
                 self.metrics.add("lading_retries_total", delivery=name)
-            case events.Supplied():
+            case events.ReusedFromStore():
                 self.metrics.add("lading_store_supplied_files_total", event.files, delivery=name)
                 self.metrics.add("lading_store_supplied_bytes_total", event.size_bytes, delivery=name)
             case events.Placed():

@@ -33,8 +33,8 @@ from lading.events import (
     Listener,
     Modified,
     Restarted,
+    ReusedFromStore,
     StraysRemoved,
-    Supplied,
     Unpacking,
     ignore,
 )
@@ -230,7 +230,7 @@ def _begin(
         supplied = store.supply(missing, finding.vouched, verify, workspace.stage)
         missing = _without(missing, supplied)
         if supplied:
-            session.listener(Supplied(len(supplied), sum(file.size_bytes or 0 for file in supplied.values())))
+            session.listener(ReusedFromStore(len(supplied), sum(file.size_bytes or 0 for file in supplied.values())))
     unpacker = _unpacker(finding.listed, workspace.tree, session)
     address = store.address if store is not None else ""
     job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpacker, address=address)

@@ -71,7 +71,7 @@ def sentence(event: events.Event) -> str:
         case events.Unverified():
             whose = f"{event.uri}: " if event.uri else ""
             return f"{whose}not verified, since the origin declares no digest: {_some(event.example, event.files)}"
-        case events.Supplied():
+        case events.ReusedFromStore():
             return f"{count(event.files, 'file')} already in the store, {size(event.size_bytes)}"
         case events.Placed():
             return f"placed from the store into {event.destination}: {event.ways}, in {duration(event.seconds)}"

@@ -135,7 +135,7 @@ class Trace:
         match event:
             case events.Retried():
                 self._add("lading.retries", 1)
-            case events.Supplied():
+            case events.ReusedFromStore():
                 self._add("lading.supplied_bytes", event.size_bytes)
             case events.Progress():
                 before = self._progress[1] if self._progress else None
