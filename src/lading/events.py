@@ -93,7 +93,7 @@ class WaitingForStore(NamedTuple):
     total_bytes: int
 
 
-class PastStore(NamedTuple):
+class StoreBypassed(NamedTuple):
     """The store may not be written: what it lacks is fetched to the destination alone."""
 
     store: str
@@ -314,7 +314,7 @@ Event = (
     | Modified
     | Waiting
     | WaitingForStore
-    | PastStore
+    | StoreBypassed
     | LastKnown
     | FewThreads
     | Restarted

@@ -349,7 +349,7 @@ def test_a_store_that_may_only_be_read_gives_what_it_has_and_the_rest_is_fetched
     assert read_tree(tmp_path / "b") == {"a.bin": b"in the store"}
     pull(server.put("/c.bin", b"elsewhere"), tmp_path / "c", store=by)
     assert read_tree(tmp_path / "c") == {"c.bin": b"elsewhere"}
-    assert any(isinstance(event, told.PastStore) for event in events)
+    assert any(isinstance(event, told.StoreBypassed) for event in events)
     assert len(Store(by).models()) == 1
     with pytest.raises(NotAllowed):
         pull(uri, tmp_path / "d", store=by._replace(path=str(disk.path / "other")))
@@ -404,7 +404,7 @@ def test_the_store_of_another_user_is_read(folder):
         (folder / "theirs/new").mkdir()
         write_tree(folder / "theirs/new", {"c.bin": b"not in the store"})
         lading.pull(str(folder / "theirs/new"), folder / "theirs/c", settings=settings, listener=heard.append)
-        assert any(isinstance(event, told.PastStore) for event in heard)
+        assert any(isinstance(event, told.StoreBypassed) for event in heard)
 
     assert run_and_kill_at(1 << 60, as_somebody_else)
     assert read_tree(folder / "theirs") == {

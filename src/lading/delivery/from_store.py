@@ -30,7 +30,7 @@ from lading.delivery.stage import (
 from lading.destination.publish import note_times
 from lading.destination.workspace import Workspace, best_effort
 from lading.errors import LadingError, NoSpace, NotAllowed
-from lading.events import AlreadyDelivered, PastStore, Placed, Retried, WaitingForStore, ignore
+from lading.events import AlreadyDelivered, Placed, Retried, StoreBypassed, WaitingForStore, ignore
 from lading.model.compare import Holds
 from lading.model.manifest import Manifest
 from lading.session import Session
@@ -196,7 +196,7 @@ def _share_what_is_there(store: Store, wanted: Sequence[Wanted], session: Sessio
 def _stage_past(store: Store, opened: Sequence[Opened], session: Session) -> list[Staged]:
     if not opened:
         return []
-    session.listener(PastStore(str(store.root)))
+    session.listener(StoreBypassed(str(store.root)))
     return stage(opened, session)
 
 

@@ -43,7 +43,7 @@ def sentence(event: events.Event) -> str:
         case events.WaitingForStore():
             far = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
             return f"waiting: another process fetches {event.uri} into the store, {far} so far"
-        case events.PastStore():
+        case events.StoreBypassed():
             return (
                 f"the store {event.store} is read-only here: files that it does not have go straight to the destination"
             )
