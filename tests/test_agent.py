@@ -15,7 +15,17 @@ from lading.agent.reconcile import Outcome
 from lading.deliver import deliver
 from lading.delivery.request import Request
 from lading.errors import Interrupted, Unsupported, UsageError
-from lading.events import Delivered, Evicted, Failed, NotReconfigured, Placed, Progress, Reconfigured, Switched, ignore
+from lading.events import (
+    Delivered,
+    Evicted,
+    Failed,
+    Materialized,
+    NotReconfigured,
+    Progress,
+    Reconfigured,
+    Switched,
+    ignore,
+)
 from lading.session import Session
 from lading.settings.agent import Delivery
 from lading.settings.settings import Settings
@@ -549,7 +559,7 @@ def test_without_a_destination_a_model_is_kept_in_the_store_verified(world, stor
     place = {"name": "one", "uri": str(world.folder / "origin-one"), "destination": str(world.folder / "models/one")}
     world.write(place, store={"path": str(store.root)})
     world.turn(world.agent())
-    assert len(world.told(Placed)) == 1
+    assert len(world.told(Materialized)) == 1
     assert not world.told(Progress)
 
 

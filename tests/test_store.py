@@ -252,7 +252,7 @@ def test_a_hard_link_is_made_only_where_the_settings_say_that_nobody_can_write(s
 
 def test_it_is_told_how_a_model_was_placed(server, tmp_path, pull_by, events):
     pull_by(server.put("/model.bin", b"model"), tmp_path / "model")
-    [placed] = [event for event in events if isinstance(event, told.Placed)]
+    [placed] = [event for event in events if isinstance(event, told.Materialized)]
     assert placed.ways in ("1 by copy", "1 by reflink")
     assert placed.size_bytes == 5
 

@@ -381,7 +381,7 @@ def test_waiting_is_a_step_that_ends_with_the_next_news():
         tell(events.Listed("/model", 1, 5))
         tell(events.WaitingForStore("/model", 1, 5))
         tell(events.WaitingForStore("/model", 3, 5))
-        tell(events.Placed("/dest", "1 by link", 5, 0.0))
+        tell(events.Materialized("/dest", "1 by link", 5, 0.0))
         tell(events.Delivered("/dest", 1, 5, 0.1, "sha256:00"))
     assert [step.name for step in sent[0].children] == ["list", "wait", "place", "publish"]
     assert sent[0].attributes["lading.store_hit"]

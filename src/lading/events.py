@@ -156,7 +156,7 @@ class ReusedFromStore(NamedTuple):
     size_bytes: int
 
 
-class Placed(NamedTuple):
+class Materialized(NamedTuple):
     """A model came out of the store; ``ways`` says how, in words: "3 by reflink"."""
 
     destination: str
@@ -322,7 +322,7 @@ Event = (
     | Progress
     | Retried
     | ReusedFromStore
-    | Placed
+    | Materialized
     | Evicted
     | Unverified
     | Unpacking

@@ -400,7 +400,10 @@ def test_the_store_of_another_user_is_read(folder):
         os.setgid(65534)
         os.setuid(65534)
         lading.pull(str(source), folder / "theirs/b", settings=settings, listener=heard.append)
-        assert [event.ways for event in heard if isinstance(event, told.Placed)] in (["1 by copy"], ["1 by reflink"])
+        assert [event.ways for event in heard if isinstance(event, told.Materialized)] in (
+            ["1 by copy"],
+            ["1 by reflink"],
+        )
         (folder / "theirs/new").mkdir()
         write_tree(folder / "theirs/new", {"c.bin": b"not in the store"})
         lading.pull(str(folder / "theirs/new"), folder / "theirs/c", settings=settings, listener=heard.append)

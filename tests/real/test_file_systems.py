@@ -72,7 +72,7 @@ def test_a_reflink_takes_no_space_and_what_a_reader_writes_stays_with_it(kind, n
     pull_by(place / "second", by)
     assert server.asked_bytes == 0
     assert used_bytes(place) < filled + MODEL_BYTES // 10
-    assert {event.ways for event in events if isinstance(event, told.Placed)} == {"4 by reflink"}
+    assert {event.ways for event in events if isinstance(event, told.Materialized)} == {"4 by reflink"}
     whole_manifest(place / "second")
     with (place / "second/weights-0.bin").open("r+b") as file:
         file.write(b"altered")
@@ -90,7 +90,7 @@ def test_a_link_takes_no_space_where_it_may_be_made_and_a_copy_does(new_volume, 
     assert not Store(by._replace(hard_links=False)).shares_with(place)
     pull_by(place / "copied", by._replace(hard_links=False))
     assert used_bytes(place) > filled + MODEL_BYTES * 9 // 10
-    ways = [event.ways for event in events if isinstance(event, told.Placed)]
+    ways = [event.ways for event in events if isinstance(event, told.Materialized)]
     assert ways == ["4 by link", "4 by link", "4 by copy"]
     whole_manifest(place / "again")
 
@@ -99,7 +99,7 @@ def test_between_two_file_systems_files_are_copied(new_volume, pull_by, events):
     there, here = new_volume("xfs"), new_volume("ext4")
     pull_by(here / "model", StoreSettings(path=str(there / "store"), hard_links=True))
     whole_manifest(here / "model")
-    [placed] = [event for event in events if isinstance(event, told.Placed)]
+    [placed] = [event for event in events if isinstance(event, told.Materialized)]
     assert placed.ways == "4 by copy"
 
 

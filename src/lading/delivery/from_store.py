@@ -30,7 +30,7 @@ from lading.delivery.stage import (
 from lading.destination.publish import note_times
 from lading.destination.workspace import Workspace, best_effort
 from lading.errors import LadingError, NoSpace, NotAllowed
-from lading.events import AlreadyDelivered, Placed, Retried, StoreBypassed, WaitingForStore, ignore
+from lading.events import AlreadyDelivered, Materialized, Retried, StoreBypassed, WaitingForStore, ignore
 from lading.model.compare import Holds
 from lading.model.manifest import Manifest
 from lading.session import Session
@@ -334,7 +334,7 @@ def _stage_out(store: Store, key: str, listed: Manifest, workspace: Workspace, s
         for folder in stored.folders:
             (workspace.stage / folder).mkdir(parents=True, exist_ok=True)
         ways = ", ".join(f"{files} by {way}" for way, files in sorted(out.ways.items()))
-        session.listener(Placed(str(destination), ways, out.size_bytes, round(time.monotonic() - placing_s, 3)))
+        session.listener(Materialized(str(destination), ways, out.size_bytes, round(time.monotonic() - placing_s, 3)))
         return Staged(workspace, workspace.stage, manifest)
 
 

@@ -73,7 +73,7 @@ def sentence(event: events.Event) -> str:
             return f"{whose}not verified, since the origin declares no digest: {_some(event.example, event.files)}"
         case events.ReusedFromStore():
             return f"{count(event.files, 'file')} already in the store, {size(event.size_bytes)}"
-        case events.Placed():
+        case events.Materialized():
             return f"placed from the store into {event.destination}: {event.ways}, in {duration(event.seconds)}"
         case events.Evicted():
             return f"evicted {event.uri} from the store, {size(event.freed_bytes)}: {event.why}"

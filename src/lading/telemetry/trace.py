@@ -32,7 +32,7 @@ _ENDS: dict[type[events.Event], str] = {
     events.Resolved: "resolve",
     events.Listed: "list",
     events.Opened: "open",
-    events.Placed: "place",
+    events.Materialized: "place",
     events.Delivered: "publish",
     events.AlreadyDelivered: "compare",
     events.Recorded: "record",
@@ -146,7 +146,7 @@ class Trace:
                 facts = {"lading.registry": event.registry, "lading.version": _text(event.version)}
             case events.Listed():
                 facts = {"lading.resolved": _text(event.uri)}
-            case events.Placed():
+            case events.Materialized():
                 self._facts["lading.store_hit"] = not self._facts["lading.received_bytes"]
             case events.Delivered():
                 self._add("lading.files", event.files)
@@ -168,7 +168,7 @@ class Trace:
         return "resolve" if uri and uri.scheme.lower() in SCHEMES else "list"
 
     def _end_step(self, event: events.Event, now_ns: int) -> None:
-        took_s = event.seconds if isinstance(event, events.Placed) else 0.0
+        took_s = event.seconds if isinstance(event, events.Materialized) else 0.0
         self._settle(now_ns - int(took_s * 1e9))
         error = _NO_ERROR
         if isinstance(event, events.RolledBack):
