@@ -49,7 +49,7 @@ class StraysRemoved(NamedTuple):
     example: str
 
 
-class Foreign(NamedTuple):
+class StraysFound(NamedTuple):
     """The destination holds something besides its model, which stays."""
 
     destination: str
@@ -308,7 +308,7 @@ Event = (
     | OfAnotherMachine
     | AlreadyDelivered
     | StraysRemoved
-    | Foreign
+    | StraysFound
     | NotRemoved
     | Rehashing
     | Modified

@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_read_is_warned_of_unless_it_is_of_every_volume(
     def deliver() -> None:
         heard: list[told.Event] = []
         lading.pull(str(source), destination, listener=heard.append)
-        assert [event.example for event in heard if isinstance(event, told.Foreign)] == shown
+        assert [event.example for event in heard if isinstance(event, told.StraysFound)] == shown
         assert list(audit(destination).extra) == shown
         if shown:
             with pytest.raises(NotAllowed, match=str(destination / name)):

@@ -29,11 +29,11 @@ from lading.errors import DeadlineExceeded, Interrupted, LadingError, Unavailabl
 from lading.events import (
     AlreadyDelivered,
     Delivered,
-    Foreign,
     Listener,
     Modified,
     Restarted,
     ReusedFromStore,
+    StraysFound,
     StraysRemoved,
     Unpacking,
     ignore,
@@ -195,7 +195,7 @@ def untouched_in(destination: Path, session: Session) -> Untouched:
 def tell_foreign(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:
     """Say what the destination holds besides its model: a server that reads the folder sees it, too."""
     if foreign := extra(workspace.destination, manifest):
-        listener(Foreign(str(workspace.given), len(foreign), foreign[0]))
+        listener(StraysFound(str(workspace.given), len(foreign), foreign[0]))
 
 
 def delivered_event(destination: Path, manifest: Manifest) -> Delivered:

@@ -25,7 +25,7 @@ def sentence(event: events.Event) -> str:
             return f"{event.destination} already holds it; nothing to do"
         case events.StraysRemoved():
             return f"removed from {event.destination} what lading did not bring: {_some(event.example, event.strays)}"
-        case events.Foreign():
+        case events.StraysFound():
             return (
                 f"warning: {event.destination} also holds what lading did not bring: "
                 f"{_some(event.example, event.files)} (--remove-strays removes all that is not of this model)"
