@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lading.delivery.resolve import ARCHIVES, ResolvedModel
 from lading.delivery.space import lacking_bytes, require_free, usable
-from lading.destination.audit import Untouched, extra
+from lading.destination.audit import ChangeDetector, extra
 from lading.destination.publish import note_times, recover
 from lading.destination.publish import publish as publish_tree
 from lading.destination.strays import remove_strays
@@ -187,9 +187,9 @@ def patience_of(session: Session) -> Patience:
     return Patience(session.clock, retry.stop, session.listener, partial(retry.check, "waiting for another process"))
 
 
-def untouched_in(destination: Path, session: Session) -> Untouched:
+def untouched_in(destination: Path, session: Session) -> ChangeDetector:
     """What tells whether files of this destination are still what was delivered."""
-    return Untouched(destination, session.listener, partial(session.retry.check, "hashing what may have changed"))
+    return ChangeDetector(destination, session.listener, partial(session.retry.check, "hashing what may have changed"))
 
 
 def tell_foreign(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:

@@ -1,4 +1,4 @@
-"""Does a folder still hold what was delivered to it?  ``verify`` reads every byte, ``Untouched`` what has another time."""
+"""Does a folder still hold what was delivered to it?  ``verify`` reads every byte, ``ChangeDetector`` what has another time."""
 
 import os
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def require_clean(audit: Audit) -> None:
     raise IntegrityError("; ".join(wrong), hint=hint)
 
 
-class Untouched:
+class ChangeDetector:
     """Whether a file of a destination is what was delivered: by size and time, or else by its digest.
 
     A copy may have other times, and an older lading noted none: then the file is hashed again, and only here.
