@@ -33,7 +33,7 @@ _CONNECT_S = 5.0
 _STALL_S = 30.0
 
 
-class Opener:
+class Decrypter:
     """Opens files with the key of one resource.  Making one asks for the key: before a byte is fetched."""
 
     def __init__(self, settings: Confidential, http: HttpClient, listener: Listener, check: Callable[[], None]) -> None:

@@ -52,7 +52,7 @@ from lading.transfer.scheduler import transfer
 
 if TYPE_CHECKING:
     # Loaded where there is one, or where it is asked for.
-    from lading.delivery.decrypt import Opener
+    from lading.delivery.decrypt import Decrypter
     from lading.store.store import Store
 
 
@@ -334,14 +334,14 @@ def _unpacker(listed: Manifest, tree: Path, session: Session) -> Unpacker | None
     return Layers(tree, settings.limits, lambda found: found.select(settings.allow, settings.ignore), session.listener)
 
 
-def _opener(session: Session) -> "Opener | None":
+def _opener(session: Session) -> "Decrypter | None":
     """What opens encrypted files; None unless that is asked for."""
     settings = read_confidential(session.settings.variables)
     if settings is None:
         return None
-    from lading.delivery.decrypt import Opener
+    from lading.delivery.decrypt import Decrypter
 
-    return Opener(settings, session.http, session.listener, partial(session.retry.check, "opening"))
+    return Decrypter(settings, session.http, session.listener, partial(session.retry.check, "opening"))
 
 
 def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
