@@ -11,7 +11,7 @@ import pytest
 
 from lading.errors import Interrupted
 from lading.model.byte_range import Span
-from lading.transfer.growing_file import Follower
+from lading.transfer.growing_file import GrowingFile
 from servers.trees import MIB
 
 SPAN_BYTES = 32 * MIB
@@ -26,7 +26,7 @@ class Landing:
         os.truncate(self.place, size_bytes)
         self.changed = threading.Condition()
         self.stopped = False
-        self.follower = Follower(
+        self.follower = GrowingFile(
             str(self.place), size_bytes, self.changed, self._check, lambda: size_bytes if hashed is None else hashed
         )
         self.left = [Span(start, start + SPAN_BYTES) for start in range(0, size_bytes, SPAN_BYTES)]

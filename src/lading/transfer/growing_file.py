@@ -30,7 +30,7 @@ _PUNCH_BYTES = 8 << 20
 _LOOK_AGAIN_S = 0.5
 
 
-class Follower:
+class GrowingFile:
     """A file of ``size_bytes`` at ``place`` whose readers wait, on ``changed``, until bytes have arrived.
 
     ``check`` raises when the transfer is over.  ``hashed`` tells up to where no digest needs the
@@ -170,7 +170,7 @@ class Follower:
 class _Reader(io.RawIOBase):
     """One position in what lands."""
 
-    def __init__(self, follower: Follower) -> None:
+    def __init__(self, follower: GrowingFile) -> None:
         super().__init__()
         self.position = 0
         self._follower = follower

@@ -8,14 +8,14 @@ from lading.model.checks import VerifyMode
 from lading.model.digest import Digest
 from lading.model.manifest import File, Layer, Manifest
 from lading.sources.source import DeclaresDigests, Source
-from lading.transfer.growing_file import Follower
+from lading.transfer.growing_file import GrowingFile
 from lading.transfer.journal import Journal
 
 
 class Unpacker(Protocol):
     """Makes a tree of archives."""
 
-    def add(self, file: File, archive: Follower) -> None:
+    def add(self, file: File, archive: GrowingFile) -> None:
         """Unpack the next one."""
         ...
 
@@ -55,6 +55,6 @@ class Job:
         self.unpacker = unpacker
         self.address = address
         self.layers = sorted((file for file in listed.files if file.layer), key=lambda file: file.layer or Layer())
-        self.followers: dict[str, Follower] = {}
+        self.followers: dict[str, GrowingFile] = {}
         self.sealed: list[File] = []
         self.unpacked: Manifest | None = None

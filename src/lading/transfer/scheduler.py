@@ -26,7 +26,7 @@ from lading.system.disk import disk_error
 from lading.system.threads import no_thread, start_thread
 from lading.text.printable import printable
 from lading.transfer.concurrency import FILE_WORK_BYTES, Governor
-from lading.transfer.growing_file import Follower
+from lading.transfer.growing_file import GrowingFile
 from lading.transfer.job import Job, Unpacker
 from lading.transfer.staged_file import OWN_CRC, Landing, SpanSink
 from lading.transfer.task_queue import Tasks
@@ -279,9 +279,9 @@ class Transfer:
             self._tasks.add_spans(others)
         first()
 
-    def _follow(self, job: Job, landing: Landing, size_bytes: int) -> Follower:
+    def _follow(self, job: Job, landing: Landing, size_bytes: int) -> GrowingFile:
         """Let a layer be unpacked, from what has landed of it on."""
-        follower = Follower(
+        follower = GrowingFile(
             landing.place,
             size_bytes,
             self._tasks.changed,
@@ -304,7 +304,7 @@ class Transfer:
         job.unpacked = unpacker.finish()
         self._tasks.finish()
 
-    def _follower(self, job: Job, file: File) -> Follower:
+    def _follower(self, job: Job, file: File) -> GrowingFile:
         with self._tasks.changed:
             while file.path not in job.followers:
                 self._check()

@@ -13,7 +13,7 @@ from lading.model.manifest import File
 from lading.model.validator import is_same, is_weak
 from lading.system.disk import disk_error, start_writeback
 from lading.text.printable import printable
-from lading.transfer.growing_file import Follower
+from lading.transfer.growing_file import GrowingFile
 from lading.transfer.journal import Journal, Landed
 
 _READ_BACK_BYTES = 1 << 20
@@ -57,7 +57,7 @@ class Landing:
         # The validator of every answer; where answers differ from the listing, the first one's.
         self._pinned = "" if file.answers_differ else file.validator or ""
         self.outstanding = 0
-        self.follower: Follower | None = None
+        self.follower: GrowingFile | None = None
         self.refetched = False
         self.journal = journal
         self._choose = choose
