@@ -17,7 +17,7 @@ from servers.trees import MIB
 SPAN_BYTES = 32 * MIB
 
 
-class Landing:
+class StagedFile:
     """A file of which every MiB begins with its own number; it lands span by span, and is sparse but for that."""
 
     def __init__(self, folder: Path, size_bytes: int, hashed: int | None = None) -> None:
@@ -56,13 +56,13 @@ class Landing:
 
 
 @pytest.fixture
-def landing(tmp_path: Path) -> Iterator[Landing]:
-    made = Landing(tmp_path, 1024 * MIB)
+def landing(tmp_path: Path) -> Iterator[StagedFile]:
+    made = StagedFile(tmp_path, 1024 * MIB)
     with made.follower:
         yield made
 
 
-def test_what_is_near_a_reader_is_admitted_and_nothing_else(landing: Landing) -> None:
+def test_what_is_near_a_reader_is_admitted_and_nothing_else(landing: StagedFile) -> None:
     first, second = landing.follower.open(), landing.follower.open()
     landing.follower.read_in_order()
     second.seek(512 * MIB)
@@ -73,13 +73,13 @@ def test_what_is_near_a_reader_is_admitted_and_nothing_else(landing: Landing) ->
     assert 0 in [span.start for span in landing.admitted()]  # behind the only reader: a digest still needs it
 
 
-def test_before_it_reads_in_order_a_reader_has_only_the_span_it_is_in(landing: Landing) -> None:
+def test_before_it_reads_in_order_a_reader_has_only_the_span_it_is_in(landing: StagedFile) -> None:
     reader = landing.follower.open()
     reader.seek(-10, os.SEEK_END)
     assert landing.admitted() == [Span(992 * MIB, 1024 * MIB)]
 
 
-def test_only_what_all_readers_have_passed_is_forgotten(landing: Landing) -> None:
+def test_only_what_all_readers_have_passed_is_forgotten(landing: StagedFile) -> None:
     landing.land_all()
     first, second = landing.follower.open(), landing.follower.open()
     landing.follower.read_in_order()
@@ -97,7 +97,7 @@ def test_only_what_all_readers_have_passed_is_forgotten(landing: Landing) -> Non
 
 
 def test_what_a_digest_still_needs_is_not_forgotten(tmp_path: Path) -> None:
-    landing = Landing(tmp_path, 256 * MIB, hashed=64 * MIB)
+    landing = StagedFile(tmp_path, 256 * MIB, hashed=64 * MIB)
     landing.land_all()
     with landing.follower, landing.follower.open() as reader:
         landing.follower.read_in_order()
@@ -110,7 +110,7 @@ def test_what_a_digest_still_needs_is_not_forgotten(tmp_path: Path) -> None:
             assert file.read(8) == bytes(8)
 
 
-def test_a_reader_that_waits_is_told_that_the_transfer_is_over(landing: Landing) -> None:
+def test_a_reader_that_waits_is_told_that_the_transfer_is_over(landing: StagedFile) -> None:
     reader = landing.follower.open()
     landing.stopped = True
     with pytest.raises(Interrupted):
@@ -118,7 +118,7 @@ def test_a_reader_that_waits_is_told_that_the_transfer_is_over(landing: Landing)
 
 
 def test_it_is_gone_in_the_end_and_holds_nothing_back(tmp_path: Path) -> None:
-    landing = Landing(tmp_path, 1024 * MIB)
+    landing = StagedFile(tmp_path, 1024 * MIB)
     with landing.follower:
         pass
     assert not landing.place.exists()
@@ -129,7 +129,7 @@ def test_it_is_gone_in_the_end_and_holds_nothing_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_members_that_are_read_beside_each_other_all_arrive(tmp_path: Path, readers: int, seed: int) -> None:
     dice = random.Random(seed)
-    landing = Landing(tmp_path, 768 * MIB)
+    landing = StagedFile(tmp_path, 768 * MIB)
     bounds = sorted(dice.sample(range(1, 768), 6))
     members = iter(pairwise([0, *bounds, 768]))
     lock = threading.Lock()

@@ -22,7 +22,7 @@ from lading.model.checksums import SequentialHash, new_hash
 from lading.model.digest import HEX_DIGITS, Digest
 from lading.model.manifest import File
 from lading.transfer.journal import Journal, Landed, read_journal
-from lading.transfer.staged_file import Landing, SpanSink
+from lading.transfer.staged_file import SpanSink, StagedFile
 
 DATA = random.Random(7).randbytes(10_000)
 # Of parts, git names nothing.
@@ -54,10 +54,10 @@ def landing_of(
     vouched: Sequence[Digest] = (),
     origin: str = "o",
     retold: bool = True,
-) -> Iterator[Landing]:
+) -> Iterator[StagedFile]:
     file = file or File("f", len(DATA), "v1")
     with closing(Journal(folder / "journal", origin)) as journal:
-        landing = Landing(
+        landing = StagedFile(
             file,
             str(folder / "staged"),
             journal,
@@ -69,7 +69,7 @@ def landing_of(
             yield landing
 
 
-def land(landing: Landing, span: Span, data: bytes = DATA, piece_bytes: int = 700) -> SpanSink:
+def land(landing: StagedFile, span: Span, data: bytes = DATA, piece_bytes: int = 700) -> SpanSink:
     sink = SpanSink(landing, span, lambda: None, lambda count: None)
     end = len(data) if span.end is None else span.end
     for at in range(span.start, end, piece_bytes):
@@ -402,7 +402,7 @@ def bytes_of(spans: Iterable[tuple[int, int | None]]) -> set[int]:
     return {at for start, end in spans for at in range(start, len(DATA) if end is None else end)}
 
 
-def part(landing: Landing, span: Span, end: int, piece_bytes: int = 700) -> SpanSink:
+def part(landing: StagedFile, span: Span, end: int, piece_bytes: int = 700) -> SpanSink:
     """A span that came up to ``end`` only."""
     sink = SpanSink(landing, span, lambda: None, lambda count: None)
     for at in range(span.start, end, piece_bytes):

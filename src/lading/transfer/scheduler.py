@@ -28,7 +28,7 @@ from lading.text.printable import printable
 from lading.transfer.concurrency import FILE_WORK_BYTES, Governor
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.job import Job, Unpacker
-from lading.transfer.staged_file import OWN_CRC, Landing, SpanSink
+from lading.transfer.staged_file import OWN_CRC, SpanSink, StagedFile
 from lading.transfer.task_queue import Tasks
 from lading.transfer.throttle import Throttle
 
@@ -109,7 +109,7 @@ class Transfer:
         self._reads_late = False
         self._error: BaseException | None = None
         self._folders: set[str] = set()
-        self._landings: set[Landing] = set()
+        self._landings: set[StagedFile] = set()
         # By thread, so that counting a piece needs no lock: thousands of small files would queue for it.
         self._bytes: dict[int, int] = {}
         self._resumed_bytes = 0
@@ -231,7 +231,7 @@ class Transfer:
         vouched = job.vouched.get(file.path, ())
         retold = bool(job.verify == "off" or job.ask_digests or file.declared or vouched)
         place = self._place(job, file)
-        landing = Landing(file, place, job.journal, choose, address=address, retold=retold, vouched=vouched)
+        landing = StagedFile(file, place, job.journal, choose, address=address, retold=retold, vouched=vouched)
         self._landings.add(landing)
         resumes = file.path in job.journal.earlier
         whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.span_bytes
@@ -263,7 +263,7 @@ class Transfer:
         if last and self._resumed_bytes:
             self._listener(Resumed(self._resumed_bytes))
 
-    def _fetch(self, job: Job, landing: Landing, spans: Sequence[Span]) -> None:
+    def _fetch(self, job: Job, landing: StagedFile, spans: Sequence[Span]) -> None:
         if not spans:
             self._seal(job, landing)
             return
@@ -279,7 +279,7 @@ class Transfer:
             self._tasks.add_spans(others)
         first()
 
-    def _follow(self, job: Job, landing: Landing, size_bytes: int) -> GrowingFile:
+    def _follow(self, job: Job, landing: StagedFile, size_bytes: int) -> GrowingFile:
         """Let a layer be unpacked, from what has landed of it on."""
         follower = GrowingFile(
             landing.place,
@@ -311,7 +311,7 @@ class Transfer:
                 self._tasks.changed.wait(_LOOK_EVERY_S)
         return job.followers[file.path]
 
-    def _span(self, job: Job, landing: Landing, span: Span) -> None:
+    def _span(self, job: Job, landing: StagedFile, span: Span) -> None:
         sink = SpanSink(landing, span, self._check, self._came)
 
         def attempt() -> None:
@@ -334,7 +334,7 @@ class Transfer:
         if last:
             self._seal(job, landing)
 
-    def _seal(self, job: Job, landing: Landing) -> None:
+    def _seal(self, job: Job, landing: StagedFile) -> None:
         try:
             sealed = landing.seal()
         except IntegrityError as error:

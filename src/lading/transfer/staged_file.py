@@ -26,7 +26,7 @@ _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 ChooseChecks = Callable[[Sequence[Digest]], tuple[Digest, ...]]
 
 
-class Landing:
+class StagedFile:
     """A file that is being staged at ``place``.
 
     Spans land in any order.  CRCs are kept per span and combined at the end; a digest that needs
@@ -349,7 +349,9 @@ def _is_whole(digest: Digest, algorithm: str) -> bool:
 class SpanSink:
     """What a source pushes one span into.  It outlives a failed attempt: the next one continues at ``at``."""
 
-    def __init__(self, landing: Landing, span: Span, check: Callable[[], None], count: Callable[[int], None]) -> None:
+    def __init__(
+        self, landing: StagedFile, span: Span, check: Callable[[], None], count: Callable[[int], None]
+    ) -> None:
         self.landing = landing
         self.span = span
         self.at = span.start
