@@ -22,7 +22,7 @@ from lading.model.checksums import SequentialHash, new_hash
 from lading.model.digest import HEX_DIGITS, Digest
 from lading.model.manifest import File
 from lading.transfer.journal import Journal, Landed, read_journal
-from lading.transfer.staged_file import SpanSink, StagedFile
+from lading.transfer.staged_file import RangeWriter, StagedFile
 
 DATA = random.Random(7).randbytes(10_000)
 # Of parts, git names nothing.
@@ -69,8 +69,8 @@ def landing_of(
             yield landing
 
 
-def land(landing: StagedFile, span: Span, data: bytes = DATA, piece_bytes: int = 700) -> SpanSink:
-    sink = SpanSink(landing, span, lambda: None, lambda count: None)
+def land(landing: StagedFile, span: Span, data: bytes = DATA, piece_bytes: int = 700) -> RangeWriter:
+    sink = RangeWriter(landing, span, lambda: None, lambda count: None)
     end = len(data) if span.end is None else span.end
     for at in range(span.start, end, piece_bytes):
         sink.write(memoryview(data)[at : min(at + piece_bytes, end)])
@@ -402,9 +402,9 @@ def bytes_of(spans: Iterable[tuple[int, int | None]]) -> set[int]:
     return {at for start, end in spans for at in range(start, len(DATA) if end is None else end)}
 
 
-def part(landing: StagedFile, span: Span, end: int, piece_bytes: int = 700) -> SpanSink:
+def part(landing: StagedFile, span: Span, end: int, piece_bytes: int = 700) -> RangeWriter:
     """A span that came up to ``end`` only."""
-    sink = SpanSink(landing, span, lambda: None, lambda count: None)
+    sink = RangeWriter(landing, span, lambda: None, lambda count: None)
     for at in range(span.start, end, piece_bytes):
         sink.write(memoryview(DATA)[at : min(at + piece_bytes, end)])
     return sink
@@ -524,7 +524,7 @@ def test_what_only_the_answer_vouches_for_is_not_taken_over_unverified(
 
 def test_more_bytes_than_asked_for_are_refused_before_they_are_written(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
-        sink = SpanSink(landing, Span(0, 10), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, Span(0, 10), lambda: None, lambda count: None)
         sink.write(memoryview(b"12345"))
         with pytest.raises(Unavailable, match="more than was asked for"):
             sink.write(memoryview(b"123456"))
@@ -534,7 +534,7 @@ def test_more_bytes_than_asked_for_are_refused_before_they_are_written(tmp_path:
 
 def test_fewer_bytes_than_asked_for_are_no_span(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
-        sink = SpanSink(landing, Span(100, 200), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, Span(100, 200), lambda: None, lambda count: None)
         sink.write(memoryview(DATA)[100:150])
         with pytest.raises(Unavailable, match="sent 50 bytes"):
             sink.finish()
@@ -546,7 +546,7 @@ def test_a_second_attempt_goes_on_where_the_first_one_broke(tmp_path: Path) -> N
     counted: list[int] = []
     with landing_of(tmp_path, vouched=[digest_of("sha256"), digest_of("crc32c")]) as landing:
         landing.told(())
-        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, counted.append)
+        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, counted.append)
         sink.write(memoryview(DATA)[:4000])
         assert sink.rest == Span(4000, len(DATA))
         sink.write(memoryview(DATA)[4000:])
@@ -558,7 +558,7 @@ def test_a_second_attempt_goes_on_where_the_first_one_broke(tmp_path: Path) -> N
 def test_a_rewound_span_counts_its_bytes_once(tmp_path: Path) -> None:
     counted: list[int] = []
     with landing_of(tmp_path, File("f", len(DATA), None), [digest_of("sha256")]) as landing:
-        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, counted.append)
+        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, counted.append)
         sink.write(memoryview(bytes(4000)))
         sink.rewind()
         assert sink.at == 0
@@ -615,7 +615,7 @@ def test_parts_are_put_together_under_one_strong_validator_alone(
 def test_what_an_earlier_run_found_answers_to_be_called_holds_for_the_rest(tmp_path: Path) -> None:
     listed = File("f", len(DATA), STRONG)
     with landing_of(tmp_path, listed._replace(answers_differ=True)) as landing:
-        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
         sink.version(OTHER)
         sink.write(memoryview(DATA)[:4000])
         sink.note()
@@ -644,7 +644,7 @@ def test_of_what_earlier_runs_noted_only_what_was_called_the_same_is_put_togethe
 
 def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_path: Path) -> None:
     with landing_of(tmp_path, File("f", len(DATA), STRONG)) as landing:
-        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
         sink.version(WEAK)
         sink.write(memoryview(DATA)[:9000])
         sink.note()
@@ -656,7 +656,7 @@ def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_p
 
 def test_of_another_answer_its_own_digest_is_checked(tmp_path: Path) -> None:
     with landing_of(tmp_path, File("f", len(DATA), None)) as landing:
-        sink = SpanSink(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
         sink.told([digest_of("crc32c", b"of an older version")])
         sink.write(memoryview(DATA)[:4000])
         sink.rewind()

@@ -28,7 +28,7 @@ from lading.text.printable import printable
 from lading.transfer.concurrency import FILE_WORK_BYTES, Governor
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.job import Job, Unpacker
-from lading.transfer.staged_file import OWN_CRC, SpanSink, StagedFile
+from lading.transfer.staged_file import OWN_CRC, RangeWriter, StagedFile
 from lading.transfer.task_queue import Tasks
 from lading.transfer.throttle import Throttle
 
@@ -312,7 +312,7 @@ class Transfer:
         return job.followers[file.path]
 
     def _span(self, job: Job, landing: StagedFile, span: Span) -> None:
-        sink = SpanSink(landing, span, self._check, self._came)
+        sink = RangeWriter(landing, span, self._check, self._came)
 
         def attempt() -> None:
             if sink.at > span.start and not sink.goes_on:

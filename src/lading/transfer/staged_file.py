@@ -346,7 +346,7 @@ def _is_whole(digest: Digest, algorithm: str) -> bool:
     return digest.algorithm == algorithm and not digest.part_sizes_bytes
 
 
-class SpanSink:
+class RangeWriter:
     """What a source pushes one span into.  It outlives a failed attempt: the next one continues at ``at``."""
 
     def __init__(
