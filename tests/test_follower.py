@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lading.errors import Interrupted
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.transfer.growing_file import GrowingFile
 from servers.trees import MIB
 
@@ -29,16 +29,16 @@ class StagedFile:
         self.follower = GrowingFile(
             str(self.place), size_bytes, self.changed, self._check, lambda: size_bytes if hashed is None else hashed
         )
-        self.left = [Span(start, start + SPAN_BYTES) for start in range(0, size_bytes, SPAN_BYTES)]
+        self.left = [ByteRange(start, start + SPAN_BYTES) for start in range(0, size_bytes, SPAN_BYTES)]
 
     def _check(self) -> None:
         if self.stopped:
             raise Interrupted("stopped")
 
-    def admitted(self) -> list[Span]:
+    def admitted(self) -> list[ByteRange]:
         return [span for span in self.left if self.follower.admits(span)]
 
-    def land(self, span: Span) -> None:
+    def land(self, span: ByteRange) -> None:
         self.left.remove(span)
         with self.place.open("rb+") as file:
             for start in range(span.start, span.end, MIB):
@@ -76,7 +76,7 @@ def test_what_is_near_a_reader_is_admitted_and_nothing_else(landing: StagedFile)
 def test_before_it_reads_in_order_a_reader_has_only_the_span_it_is_in(landing: StagedFile) -> None:
     reader = landing.follower.open()
     reader.seek(-10, os.SEEK_END)
-    assert landing.admitted() == [Span(992 * MIB, 1024 * MIB)]
+    assert landing.admitted() == [ByteRange(992 * MIB, 1024 * MIB)]
 
 
 def test_only_what_all_readers_have_passed_is_forgotten(landing: StagedFile) -> None:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, OriginChanged, Unavailable, UsageError
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
 from lading.model.checksums import SequentialHash, new_hash
 from lading.model.digest import HEX_DIGITS, Digest
@@ -69,7 +69,7 @@ def landing_of(
             yield landing
 
 
-def land(landing: StagedFile, span: Span, data: bytes = DATA, piece_bytes: int = 700) -> RangeWriter:
+def land(landing: StagedFile, span: ByteRange, data: bytes = DATA, piece_bytes: int = 700) -> RangeWriter:
     sink = RangeWriter(landing, span, lambda: None, lambda count: None)
     end = len(data) if span.end is None else span.end
     for at in range(span.start, end, piece_bytes):
@@ -78,9 +78,9 @@ def land(landing: StagedFile, span: Span, data: bytes = DATA, piece_bytes: int =
     return sink
 
 
-def spans_of(cuts: Sequence[int]) -> list[Span]:
+def spans_of(cuts: Sequence[int]) -> list[ByteRange]:
     edges = [0, *sorted(set(cuts)), len(DATA)]
-    return [Span(start, end) for start, end in pairwise(edges)]
+    return [ByteRange(start, end) for start, end in pairwise(edges)]
 
 
 @settings(deadline=None, max_examples=150)
@@ -100,7 +100,7 @@ def test_digests_are_right_whatever_the_order_of_the_spans(
     spans = spans_of(cuts)
     shuffle.shuffle(spans)
     with tempfile.TemporaryDirectory() as folder, landing_of(Path(folder), vouched=vouched) as landing:
-        assert landing.recover(len(DATA)) == [Span(0, len(DATA))]
+        assert landing.recover(len(DATA)) == [ByteRange(0, len(DATA))]
         landing.told(())
         for span in spans:
             land(landing, span)
@@ -131,12 +131,12 @@ def test_threads_that_land_spans_at_once_hash_every_byte_once_and_in_order(tmp_p
     wanted = digest_of("sha256", data)
     with landing_of(tmp_path, File("f", len(data), "v"), [wanted]) as landing:
         landing.told(())
-        spans = [Span(at, min(at + 50_000, len(data))) for at in range(0, len(data), 50_000)]
+        spans = [ByteRange(at, min(at + 50_000, len(data))) for at in range(0, len(data), 50_000)]
         random.Random(5).shuffle(spans)
         shares = [spans[n::8] for n in range(8)]
         start = threading.Barrier(8)
 
-        def work(share: list[Span]) -> None:
+        def work(share: list[ByteRange]) -> None:
             start.wait()
             for span in share:
                 land(landing, span, data, 9000)
@@ -151,8 +151,8 @@ def test_threads_that_land_spans_at_once_hash_every_byte_once_and_in_order(tmp_p
 
 def test_a_file_with_a_gap_is_never_sealed(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
-        land(landing, Span(0, 3000))
-        land(landing, Span(6000, len(DATA)))
+        land(landing, ByteRange(0, 3000))
+        land(landing, ByteRange(6000, len(DATA)))
         with pytest.raises((Unavailable, IntegrityError)):
             landing.seal()
 
@@ -161,15 +161,15 @@ def test_a_file_with_a_gap_is_never_sealed(tmp_path: Path) -> None:
 def test_a_file_that_ends_early_is_never_sealed(tmp_path: Path, until: int) -> None:
     with landing_of(tmp_path) as landing:
         if until:
-            land(landing, Span(0, until))
+            land(landing, ByteRange(0, until))
         with pytest.raises(Unavailable, match="ends after"):
             landing.seal()
 
 
 def test_a_file_of_unknown_size_ends_where_it_ends(tmp_path: Path) -> None:
     with landing_of(tmp_path, File("f", None, None, ranged=False), [digest_of("sha1")]) as landing:
-        assert landing.recover(100) == [Span(0, None)]
-        land(landing, Span(0, None))
+        assert landing.recover(100) == [ByteRange(0, None)]
+        land(landing, ByteRange(0, None))
         sealed = landing.seal()
     assert sealed.size_bytes == len(DATA)
     assert sealed.digest == digest_of("crc32")
@@ -178,8 +178,8 @@ def test_a_file_of_unknown_size_ends_where_it_ends(tmp_path: Path) -> None:
 def test_a_file_of_unknown_size_keeps_nothing_of_an_attempt_that_knew_it(tmp_path: Path) -> None:
     (tmp_path / "staged").write_bytes(DATA + DATA)
     with landing_of(tmp_path, File("f", None, None, ranged=False)) as landing:
-        assert landing.recover(100) == [Span(0, None)]
-        land(landing, Span(0, None))
+        assert landing.recover(100) == [ByteRange(0, None)]
+        land(landing, ByteRange(0, None))
         landing.seal()
     assert (tmp_path / "staged").read_bytes() == DATA
 
@@ -195,14 +195,14 @@ def test_only_the_first_declaration_counts(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
         landing.told([digest_of("sha1")])
         landing.told([digest_of("md5", b"something else")])
-        land(landing, Span(0, len(DATA)))
+        land(landing, ByteRange(0, len(DATA)))
         assert landing.seal().verified == (digest_of("sha1"),)
 
 
 def test_nothing_that_the_source_alone_knows_is_in_the_sealed_file(tmp_path: Path) -> None:
     file = File("f", len(DATA), "v", declared=(digest_of("md5"),), locator="/secret/place")
     with landing_of(tmp_path, file) as landing:
-        land(landing, Span(0, len(DATA)))
+        land(landing, ByteRange(0, len(DATA)))
         sealed = landing.seal()
     assert sealed.locator == ""
     assert sealed.declared == ()
@@ -212,7 +212,7 @@ def test_nothing_that_the_source_alone_knows_is_in_the_sealed_file(tmp_path: Pat
 # ---- resume --------------------------------------------------------------------------------
 
 
-def interrupted(folder: Path, *spans: Span, file: File | None = None) -> None:
+def interrupted(folder: Path, *spans: ByteRange, file: File | None = None) -> None:
     with landing_of(folder, file) as landing:
         landing.recover(len(DATA))
         for span in spans:
@@ -283,7 +283,7 @@ def test_a_link_in_the_stage_is_never_written_through(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_is_longer_than_the_file_is_cut(tmp_path: Path) -> None:
-    interrupted(tmp_path, Span(0, 4000))
+    interrupted(tmp_path, ByteRange(0, 4000))
     with open(tmp_path / "staged", "r+b") as staged:
         staged.seek(len(DATA) + 50)
         staged.write(b"what was here before")
@@ -304,7 +304,7 @@ def test_another_version_starts_from_nothing(tmp_path: Path, now: File) -> None:
     with landing_of(tmp_path, now) as landing:
         landing.told(())
         [whole] = landing.recover(len(DATA))
-        assert whole == Span(0, now.size_bytes)
+        assert whole == ByteRange(0, now.size_bytes)
         assert landing.landed_bytes() == 0
 
 
@@ -312,16 +312,16 @@ def test_another_origin_starts_from_nothing(tmp_path: Path) -> None:
     interrupted(tmp_path, *spans_of([5000]))
     with landing_of(tmp_path, origin="elsewhere") as landing:
         landing.told(())
-        assert landing.recover(len(DATA)) == [Span(0, len(DATA))]
+        assert landing.recover(len(DATA)) == [ByteRange(0, len(DATA))]
 
 
 def test_a_file_without_ranges_resumes_only_when_it_is_whole(tmp_path: Path) -> None:
     file = File("f", len(DATA), "v1", ranged=False)
-    interrupted(tmp_path, Span(0, 5000))
+    interrupted(tmp_path, ByteRange(0, 5000))
     with landing_of(tmp_path, file) as landing:
         landing.told(())
-        assert landing.recover(1000) == [Span(0, len(DATA))]
-        land(landing, Span(0, len(DATA)))
+        assert landing.recover(1000) == [ByteRange(0, len(DATA))]
+        land(landing, ByteRange(0, len(DATA)))
     with landing_of(tmp_path, file) as landing:
         landing.told(())
         assert landing.recover(1000) == []
@@ -331,8 +331,8 @@ def test_a_file_without_ranges_resumes_only_when_it_is_whole(tmp_path: Path) -> 
 def test_a_file_without_a_validator_is_not_split_and_not_noted(tmp_path: Path) -> None:
     file = File("f", len(DATA), None)
     with landing_of(tmp_path, file) as landing:
-        assert landing.recover(1000) == [Span(0, len(DATA))]
-        land(landing, Span(0, len(DATA)))
+        assert landing.recover(1000) == [ByteRange(0, len(DATA))]
+        land(landing, ByteRange(0, len(DATA)))
     with landing_of(tmp_path, file) as landing:
         assert landing.journal.earlier == {}
 
@@ -353,24 +353,24 @@ def test_spans_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path)
 
 
 def test_a_journal_that_lies_about_a_span_costs_its_transfer_only(tmp_path: Path) -> None:
-    interrupted(tmp_path, Span(0, 5000))
+    interrupted(tmp_path, ByteRange(0, 5000))
     journal = Journal(tmp_path / "journal", "o")
     journal.append(Landed("f", len(DATA), "v1", 5000, 10_000, 12345))
     journal.close()
     with landing_of(tmp_path) as landing:
         landing.told(())
-        assert landing.recover(len(DATA)) == [Span(5000, 10_000)]
+        assert landing.recover(len(DATA)) == [ByteRange(5000, 10_000)]
 
 
 def test_restarting_forgets_every_byte(tmp_path: Path) -> None:
     with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
         landing.told(())
-        land(landing, Span(0, len(DATA)), bytes(len(DATA)))
+        land(landing, ByteRange(0, len(DATA)), bytes(len(DATA)))
         with pytest.raises(IntegrityError):
             landing.seal()
         landing.restart()
         assert landing.landed_bytes() == 0
-        land(landing, Span(0, len(DATA)))
+        land(landing, ByteRange(0, len(DATA)))
         assert landing.seal().verified == (digest_of("sha256"),)
 
 
@@ -379,7 +379,7 @@ def test_a_link_to_the_old_model_is_replaced_before_the_first_byte(tmp_path: Pat
     os.link(tmp_path / "old", tmp_path / "staged")
     with landing_of(tmp_path) as landing:
         landing.recover(len(DATA))
-        land(landing, Span(0, len(DATA)))
+        land(landing, ByteRange(0, len(DATA)))
     assert (tmp_path / "old").read_bytes() == b"old model"
 
 
@@ -402,7 +402,7 @@ def bytes_of(spans: Iterable[tuple[int, int | None]]) -> set[int]:
     return {at for start, end in spans for at in range(start, len(DATA) if end is None else end)}
 
 
-def part(landing: StagedFile, span: Span, end: int, piece_bytes: int = 700) -> RangeWriter:
+def part(landing: StagedFile, span: ByteRange, end: int, piece_bytes: int = 700) -> RangeWriter:
     """A span that came up to ``end`` only."""
     sink = RangeWriter(landing, span, lambda: None, lambda count: None)
     for at in range(span.start, end, piece_bytes):
@@ -413,7 +413,7 @@ def part(landing: StagedFile, span: Span, end: int, piece_bytes: int = 700) -> R
 @pytest.mark.usefixtures("_notes_often")
 def test_a_span_is_noted_every_few_pieces_and_once_at_its_end(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
-        land(landing, Span(100, 6000), piece_bytes=500)
+        land(landing, ByteRange(100, 6000), piece_bytes=500)
     ends = [landed.end for landed in read_journal(tmp_path / "journal", "o")]
     assert ends == [1600, 3100, 4600, 6000]
 
@@ -456,7 +456,7 @@ def test_whatever_runs_are_killed_at_the_next_fetches_what_is_not_noted_and_litt
 @pytest.mark.parametrize("end", [1, 699, 700, 5999])
 def test_a_span_that_is_given_up_is_noted_to_its_last_byte(tmp_path: Path, end: int) -> None:
     with landing_of(tmp_path) as landing:
-        sink = part(landing, Span(0, 6000), end)
+        sink = part(landing, ByteRange(0, 6000), end)
         sink.note()
         sink.note()
     assert list(read_journal(tmp_path / "journal", "o")) == [
@@ -464,16 +464,16 @@ def test_a_span_that_is_given_up_is_noted_to_its_last_byte(tmp_path: Path, end: 
     ]
     with landing_of(tmp_path) as landing:
         landing.told(())
-        assert landing.recover(len(DATA)) == [Span(end, len(DATA))]
+        assert landing.recover(len(DATA)) == [ByteRange(end, len(DATA))]
 
 
 def test_bytes_that_are_not_noted_are_not_believed(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
-        part(landing, Span(0, 6000), 3000).note()
-        part(landing, Span(6000, len(DATA)), 9000)
+        part(landing, ByteRange(0, 6000), 3000).note()
+        part(landing, ByteRange(6000, len(DATA)), 9000)
     with landing_of(tmp_path) as landing:
         landing.told(())
-        assert landing.recover(len(DATA)) == [Span(3000, len(DATA))]
+        assert landing.recover(len(DATA)) == [ByteRange(3000, len(DATA))]
 
 
 @pytest.mark.usefixtures("_notes_often")
@@ -482,14 +482,14 @@ def test_of_a_file_that_was_fetched_a_second_time_the_second_time_counts(tmp_pat
     wrong[10] ^= 1
     with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
         landing.told(())
-        land(landing, Span(0, len(DATA)), bytes(wrong))
+        land(landing, ByteRange(0, len(DATA)), bytes(wrong))
         with pytest.raises(IntegrityError):
             landing.seal()
         landing.restart()
-        part(landing, Span(0, len(DATA)), 4000).note()
+        part(landing, ByteRange(0, len(DATA)), 4000).note()
     with landing_of(tmp_path) as landing:
         landing.told(())
-        assert landing.recover(len(DATA)) == [Span(4000, len(DATA))]
+        assert landing.recover(len(DATA)) == [ByteRange(4000, len(DATA))]
 
 
 @pytest.mark.usefixtures("_notes_often")
@@ -498,7 +498,7 @@ def test_of_a_file_that_was_fetched_a_second_time_the_second_time_counts(tmp_pat
 )
 def test_of_what_cannot_be_continued_no_part_is_noted(tmp_path: Path, file: File) -> None:
     with landing_of(tmp_path, file) as landing:
-        sink = part(landing, Span(0, file.size_bytes), 5000)
+        sink = part(landing, ByteRange(0, file.size_bytes), 5000)
         sink.note()
         sink.rewind()
         sink.write(memoryview(DATA)[:4000])
@@ -515,7 +515,7 @@ def test_what_only_the_answer_vouches_for_is_not_taken_over_unverified(
 ) -> None:
     with landing_of(tmp_path, retold=retold) as landing:
         landing.told([digest_of("md5")] if told else [])
-        land(landing, Span(0, len(DATA)))
+        land(landing, ByteRange(0, len(DATA)))
     assert bool(noted(tmp_path)) == is_noted
 
 
@@ -524,7 +524,7 @@ def test_what_only_the_answer_vouches_for_is_not_taken_over_unverified(
 
 def test_more_bytes_than_asked_for_are_refused_before_they_are_written(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
-        sink = RangeWriter(landing, Span(0, 10), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, ByteRange(0, 10), lambda: None, lambda count: None)
         sink.write(memoryview(b"12345"))
         with pytest.raises(Unavailable, match="more than was asked for"):
             sink.write(memoryview(b"123456"))
@@ -534,21 +534,21 @@ def test_more_bytes_than_asked_for_are_refused_before_they_are_written(tmp_path:
 
 def test_fewer_bytes_than_asked_for_are_no_span(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
-        sink = RangeWriter(landing, Span(100, 200), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, ByteRange(100, 200), lambda: None, lambda count: None)
         sink.write(memoryview(DATA)[100:150])
         with pytest.raises(Unavailable, match="sent 50 bytes"):
             sink.finish()
         assert landing.landed_bytes() == 0
-        assert sink.rest == Span(150, 200)
+        assert sink.rest == ByteRange(150, 200)
 
 
 def test_a_second_attempt_goes_on_where_the_first_one_broke(tmp_path: Path) -> None:
     counted: list[int] = []
     with landing_of(tmp_path, vouched=[digest_of("sha256"), digest_of("crc32c")]) as landing:
         landing.told(())
-        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, counted.append)
+        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, counted.append)
         sink.write(memoryview(DATA)[:4000])
-        assert sink.rest == Span(4000, len(DATA))
+        assert sink.rest == ByteRange(4000, len(DATA))
         sink.write(memoryview(DATA)[4000:])
         sink.finish()
         assert len(landing.seal().verified) == 2
@@ -558,7 +558,7 @@ def test_a_second_attempt_goes_on_where_the_first_one_broke(tmp_path: Path) -> N
 def test_a_rewound_span_counts_its_bytes_once(tmp_path: Path) -> None:
     counted: list[int] = []
     with landing_of(tmp_path, File("f", len(DATA), None), [digest_of("sha256")]) as landing:
-        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, counted.append)
+        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, counted.append)
         sink.write(memoryview(bytes(4000)))
         sink.rewind()
         assert sink.at == 0
@@ -615,14 +615,14 @@ def test_parts_are_put_together_under_one_strong_validator_alone(
 def test_what_an_earlier_run_found_answers_to_be_called_holds_for_the_rest(tmp_path: Path) -> None:
     listed = File("f", len(DATA), STRONG)
     with landing_of(tmp_path, listed._replace(answers_differ=True)) as landing:
-        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
         sink.version(OTHER)
         sink.write(memoryview(DATA)[:4000])
         sink.note()
     [landed] = read_journal(tmp_path / "journal", "o")
     assert (landed.listed, landed.answered) == (STRONG, OTHER)
     with landing_of(tmp_path, listed) as landing:
-        assert landing.recover(len(DATA)) == [Span(4000, len(DATA))]
+        assert landing.recover(len(DATA)) == [ByteRange(4000, len(DATA))]
         # If-Match would ask for what the listing says.
         assert landing.file.answers_differ
         with pytest.raises(OriginChanged):
@@ -639,12 +639,12 @@ def test_of_what_earlier_runs_noted_only_what_was_called_the_same_is_put_togethe
     journal.close()
     with landing_of(tmp_path) as landing:
         landing.told(())
-        assert landing.recover(len(DATA)) == [Span(2000, 8000)]
+        assert landing.recover(len(DATA)) == [ByteRange(2000, 8000)]
 
 
 def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_path: Path) -> None:
     with landing_of(tmp_path, File("f", len(DATA), STRONG)) as landing:
-        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
         sink.version(WEAK)
         sink.write(memoryview(DATA)[:9000])
         sink.note()
@@ -656,7 +656,7 @@ def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_p
 
 def test_of_another_answer_its_own_digest_is_checked(tmp_path: Path) -> None:
     with landing_of(tmp_path, File("f", len(DATA), None)) as landing:
-        sink = RangeWriter(landing, Span(0, len(DATA)), lambda: None, lambda count: None)
+        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
         sink.told([digest_of("crc32c", b"of an older version")])
         sink.write(memoryview(DATA)[:4000])
         sink.rewind()
@@ -672,12 +672,12 @@ def test_of_another_answer_its_own_digest_is_checked(tmp_path: Path) -> None:
 def sealed_twice(folder: Path, file: File, declared: Sequence[Digest], vouched: Sequence[Digest], again: bytes) -> File:
     with landing_of(folder, file, vouched) as landing:
         landing.told(declared)
-        land(landing, Span(0, len(DATA)))
+        land(landing, ByteRange(0, len(DATA)))
         try:
             return landing.seal()
         except IntegrityError:
             landing.restart()
-            land(landing, Span(0, len(DATA)), again)
+            land(landing, ByteRange(0, len(DATA)), again)
             return landing.seal()
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import HEX_DIGITS, Digest
 from lading.network.client import Answer
 from lading.network.headers import (
@@ -167,38 +167,38 @@ def head(status: int, **headers: str) -> Head:
 @pytest.mark.parametrize(
     ("answer", "span", "size", "error"),
     [
-        (head(200, content_length="100"), Span(0, 100), 100, None),
-        (head(200), Span(0, 100), 100, None),
-        (head(200), Span(0, None), None, None),
-        (head(200, content_length="5"), Span(0, None), None, None),
-        (head(206, content_range="bytes 0-99/100"), Span(0, 100), 100, None),
-        (head(206, content_range="bytes 10-19/100"), Span(10, 20), 100, None),
-        (head(206, content_range="bytes 10-19/*"), Span(10, 20), 100, None),
+        (head(200, content_length="100"), ByteRange(0, 100), 100, None),
+        (head(200), ByteRange(0, 100), 100, None),
+        (head(200), ByteRange(0, None), None, None),
+        (head(200, content_length="5"), ByteRange(0, None), None, None),
+        (head(206, content_range="bytes 0-99/100"), ByteRange(0, 100), 100, None),
+        (head(206, content_range="bytes 10-19/100"), ByteRange(10, 20), 100, None),
+        (head(206, content_range="bytes 10-19/*"), ByteRange(10, 20), 100, None),
         # The whole file where a part was asked for.
-        (head(200, content_length="100"), Span(10, 20), 100, Unavailable),
-        (head(200, content_length="100"), Span(0, 20), 100, Unavailable),
-        (head(200, content_length="10"), Span(10, 20), 100, Unavailable),
+        (head(200, content_length="100"), ByteRange(10, 20), 100, Unavailable),
+        (head(200, content_length="100"), ByteRange(0, 20), 100, Unavailable),
+        (head(200, content_length="10"), ByteRange(10, 20), 100, Unavailable),
         # Another size.
-        (head(200, content_length="101"), Span(0, 100), 100, OriginChanged),
-        (head(206, content_range="bytes 10-19/101"), Span(10, 20), 100, OriginChanged),
+        (head(200, content_length="101"), ByteRange(0, 100), 100, OriginChanged),
+        (head(206, content_range="bytes 10-19/101"), ByteRange(10, 20), 100, OriginChanged),
         # Another part, or one without a name.
-        (head(206, content_range="bytes 10-20/100"), Span(10, 20), 100, Unavailable),
-        (head(206, content_range="bytes 0-9/100"), Span(10, 20), 100, Unavailable),
-        (head(206, content_range="bytes 10-18/100"), Span(10, 20), 100, Unavailable),
-        (head(206), Span(10, 20), 100, Unavailable),
-        (head(206, content_range="bytes */100"), Span(10, 20), 100, Unavailable),
+        (head(206, content_range="bytes 10-20/100"), ByteRange(10, 20), 100, Unavailable),
+        (head(206, content_range="bytes 0-9/100"), ByteRange(10, 20), 100, Unavailable),
+        (head(206, content_range="bytes 10-18/100"), ByteRange(10, 20), 100, Unavailable),
+        (head(206), ByteRange(10, 20), 100, Unavailable),
+        (head(206, content_range="bytes */100"), ByteRange(10, 20), 100, Unavailable),
         # Other answers.
-        (head(412), Span(10, 20), 100, OriginChanged),
-        (head(416, content_range="bytes */5"), Span(10, 20), 100, OriginChanged),
-        (head(404), Span(10, 20), 100, NotFound),
-        (head(403), Span(10, 20), 100, NotAllowed),
-        (head(503), Span(10, 20), 100, Unavailable),
-        (head(304), Span(10, 20), 100, LadingError),
-        (head(204), Span(10, 20), 100, LadingError),
+        (head(412), ByteRange(10, 20), 100, OriginChanged),
+        (head(416, content_range="bytes */5"), ByteRange(10, 20), 100, OriginChanged),
+        (head(404), ByteRange(10, 20), 100, NotFound),
+        (head(403), ByteRange(10, 20), 100, NotAllowed),
+        (head(503), ByteRange(10, 20), 100, Unavailable),
+        (head(304), ByteRange(10, 20), 100, LadingError),
+        (head(204), ByteRange(10, 20), 100, LadingError),
     ],
 )
 def test_only_the_bytes_that_were_asked_for_are_taken(
-    answer: Head, span: Span, size: int | None, error: type[LadingError] | None
+    answer: Head, span: ByteRange, size: int | None, error: type[LadingError] | None
 ) -> None:
     if error is None:
         check_answer(answer, span, size, "what")
@@ -210,16 +210,16 @@ def test_only_the_bytes_that_were_asked_for_are_taken(
 @pytest.mark.parametrize(
     ("span", "size", "asked"),
     [
-        (Span(0, 10), 10, None),
-        (Span(0, 0), 0, None),
-        (Span(0, None), None, None),
-        (Span(0, 9), 10, "bytes=0-8"),
-        (Span(1, 10), 10, "bytes=1-9"),
-        (Span(0, 10), None, "bytes=0-9"),
-        (Span(5, None), None, "bytes=5-"),
+        (ByteRange(0, 10), 10, None),
+        (ByteRange(0, 0), 0, None),
+        (ByteRange(0, None), None, None),
+        (ByteRange(0, 9), 10, "bytes=0-8"),
+        (ByteRange(1, 10), 10, "bytes=1-9"),
+        (ByteRange(0, 10), None, "bytes=0-9"),
+        (ByteRange(5, None), None, "bytes=5-"),
     ],
 )
-def test_a_range_is_asked_for_unless_it_is_the_whole_file(span: Span, size: int | None, asked: str | None) -> None:
+def test_a_range_is_asked_for_unless_it_is_the_whole_file(span: ByteRange, size: int | None, asked: str | None) -> None:
     assert range_header(span, size) == ([("Range", asked)] if asked else [])
 
 

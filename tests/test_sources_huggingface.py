@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.uri import ModelURI
 from lading.settings.huggingface import read_hugging_face
@@ -432,7 +432,7 @@ def test_a_file_that_is_too_large_for_http_is_told_so(hub, model, new_session, c
     cdn.misbehave(ANYWHERE, status(400, on=anything, times=ALWAYS))
     for size, hint in ((400 * 10**9, "Xet"), (10**9, "")):
         with pytest.raises(Unsupported, match="400 Bad Request") as caught:
-            source.read(file._replace(size_bytes=size), Span(0, 100), None)
+            source.read(file._replace(size_bytes=size), ByteRange(0, 100), None)
         assert hint in caught.value.hint
         assert bool(hint) == bool(caught.value.hint)
 

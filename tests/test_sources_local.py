@@ -10,7 +10,7 @@ import pytest
 
 import lading
 from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.model.paths import FILE_NAME
@@ -188,7 +188,7 @@ def test_a_span_is_exactly_its_bytes(model: Path, start: int, end: int) -> None:
     (model / "a").write_bytes(content)
     here = source(model)
     sink = Collected()
-    here.read(here.list().by_path()["a"], Span(start, end), sink)
+    here.read(here.list().by_path()["a"], ByteRange(start, end), sink)
     assert sink.data == content[start:end]
 
 
@@ -209,7 +209,7 @@ def test_a_file_that_changes_between_listing_and_reading_is_noticed(
     file = here.list().by_path()["a"]
     change(model / "a")
     with pytest.raises(OriginChanged):
-        here.read(file, Span(0, 1_000_000), Collected())
+        here.read(file, ByteRange(0, 1_000_000), Collected())
 
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(model: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(model: Path) -> None:
             writer.write(b"changed")
 
     with pytest.raises(OriginChanged, match="changed while it was read"):
-        here.read(file, Span(0, 1_000_000), Collected(change))
+        here.read(file, ByteRange(0, 1_000_000), Collected(change))
 
 
 def test_a_file_that_vanishes_is_noticed(model: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_file_that_vanishes_is_noticed(model: Path) -> None:
     file = here.list().by_path()["a"]
     (model / "a").unlink()
     with pytest.raises(OriginChanged, match="vanished"):
-        here.read(file, Span(0, 1), Collected())
+        here.read(file, ByteRange(0, 1), Collected())
 
 
 def test_a_file_that_becomes_a_folder_is_noticed(model: Path) -> None:
@@ -239,14 +239,14 @@ def test_a_file_that_becomes_a_folder_is_noticed(model: Path) -> None:
     (model / "a").unlink()
     (model / "a").mkdir()
     with pytest.raises(LadingError):
-        here.read(file, Span(0, 1), Collected())
+        here.read(file, ByteRange(0, 1), Collected())
 
 
 def test_a_listing_that_promises_more_than_there_is_is_not_believed(model: Path) -> None:
     here = source(model)
     file: File = here.list().by_path()["a"]
     with pytest.raises(Unavailable, match="ends after 1000000 of 1000005"):
-        here.read(file, Span(0, 1_000_005), Collected())
+        here.read(file, ByteRange(0, 1_000_005), Collected())
 
 
 @pytest.mark.parametrize("destination", ["", "below", "d", "../model", ".."])

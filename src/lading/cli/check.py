@@ -86,14 +86,14 @@ def _impatient(settings: "Settings") -> "Settings":
 
 def _read_a_byte(finding: "ResolvedModel", session: "Session") -> None:
     """A listing may be allowed where reading is not."""
-    from lading.model.byte_range import Span
+    from lading.model.byte_range import ByteRange
     from lading.text.printable import printable
 
     file = next(
         (file for file in finding.listed.files if file.size_bytes and file.ranged and file.content is None), None
     )
     if file is not None:
-        session.retry.call(lambda: finding.source.read(file, Span(0, 1), _Nowhere()), what=printable(file.path))
+        session.retry.call(lambda: finding.source.read(file, ByteRange(0, 1), _Nowhere()), what=printable(file.path))
 
 
 def _room_for(finding: "ResolvedModel", destination: "Path", settings: "Settings") -> "Need":

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 
-class Span(NamedTuple):
+class ByteRange(NamedTuple):
     """The bytes ``start`` up to, not including, ``end``; ``end`` None means "as far as it goes"."""
 
     start: int
@@ -14,14 +14,14 @@ class Span(NamedTuple):
         return f"bytes {self.start}-{'' if self.end is None else self.end - 1}"
 
 
-def split(start: int, end: int, most_bytes: int) -> list[Span]:
+def split(start: int, end: int, most_bytes: int) -> list[ByteRange]:
     """Consecutive spans of at most ``most_bytes`` that cover ``start`` to ``end``."""
-    return [Span(at, min(at + most_bytes, end)) for at in range(start, end, most_bytes)]
+    return [ByteRange(at, min(at + most_bytes, end)) for at in range(start, end, most_bytes)]
 
 
-def missing(size_bytes: int, done: Iterable[tuple[int, int]], most_bytes: int) -> list[Span]:
+def missing(size_bytes: int, done: Iterable[tuple[int, int]], most_bytes: int) -> list[ByteRange]:
     """Spans of at most ``most_bytes`` that cover what ``done`` (start, end pairs in any order) leaves out."""
-    spans: list[Span] = []
+    spans: list[ByteRange] = []
     at = 0
     for start, end in sorted(done):
         if start > at:

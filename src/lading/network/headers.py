@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from lading.errors import IntegrityError, OriginChanged, Unavailable, Unsupported
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import HEX_DIGITS, Digest
 from lading.model.manifest import File
 from lading.model.uri import redact
@@ -113,14 +113,14 @@ def content_range(head: Head) -> tuple[int, int, int | None] | None:
     return (int(first), int(last) + 1, size) if first else (0, 0, size)
 
 
-def range_header(span: Span, size_bytes: int | None) -> list[tuple[str, str]]:
+def range_header(span: ByteRange, size_bytes: int | None) -> list[tuple[str, str]]:
     """What asks for ``span`` of a file of this size (RFC 9110, 14.2): no header where that is all of it."""
-    if span == Span(0, size_bytes):
+    if span == ByteRange(0, size_bytes):
         return []
     return [("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}")]
 
 
-def check_answer(head: Head, span: Span, size_bytes: int | None, what: str) -> None:
+def check_answer(head: Head, span: ByteRange, size_bytes: int | None, what: str) -> None:
     """Raise unless the body that follows is ``span`` of a file of this size.
 
     A 200 to a request for a range is the whole file, and is never taken for the range, unless it
@@ -129,7 +129,7 @@ def check_answer(head: Head, span: Span, size_bytes: int | None, what: str) -> N
     found = content_range(head)
     # A part with the status of the whole: "rclone serve s3" does that.  The header says which it is.
     if head.status == 200 and found is None:
-        if span != Span(0, size_bytes):
+        if span != ByteRange(0, size_bytes):
             raise Unavailable(f"{what}: the server sends the whole file where {span} were asked for")
         length = head.get("content-length")
         if size_bytes is not None and length.isdigit() and int(length) != size_bytes:

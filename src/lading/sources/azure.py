@@ -26,7 +26,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.model.origin import host_and_port, split_url
@@ -160,7 +160,7 @@ class _AzureSource(ABC):
             raise refused if isinstance(refused, NotAllowed) else self._nothing_found(refused)
         return listed
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         pinned = if_match(file) if self._takes_if_match else []
         with self._open("GET", file.locator, [*pinned, *range_header(span, file.size_bytes)]) as answer:
             check_answer(answer.head, span, file.size_bytes, self._shown_name(file.locator))

@@ -20,7 +20,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.manifest import File, Manifest
 from lading.model.origin import endpoint_origin, split_url
 from lading.model.uri import ModelURI
@@ -107,7 +107,7 @@ class GcsSource:
             raise refusal or nothing_below(self._shown, self._name, self._names_in)
         return Manifest.listed(files)
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         # Of its bytes, once decoded, nobody knows the number.
         is_encoded = file.size_bytes is None
         asked = ("Accept-Encoding", "gzip") if is_encoded else _PLAIN

@@ -24,7 +24,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.checksums import HDFS_CHUNK_BYTES
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
@@ -97,8 +97,8 @@ class HdfsSource:
             raise NotFound(f"{self._shown} has no files", hint=self._near(root))
         return Manifest.listed(files)
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
-        if self._wants_digests and span == Span(0, file.size_bytes):
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+        if self._wants_digests and span == ByteRange(0, file.size_bytes):
             sink.told(self.digests(file))
         length = (span.end or 0) - span.start
         with self._open("OPEN", file.locator, offset=str(span.start), length=str(length)) as answer:

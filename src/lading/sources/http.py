@@ -8,7 +8,7 @@ from contextlib import suppress
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from lading.errors import NotAllowed, OriginChanged, UsageError
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.manifest import File, Manifest
 from lading.model.origin import split_url
 from lading.model.uri import ModelURI, redact
@@ -145,7 +145,7 @@ class HttpSource:
             )
         return name
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         headers = [*self._headers, *range_header(span, file.size_bytes), *if_match(file)]
         validator = file.validator or ""
         if validator.startswith(_MODIFIED) and not file.answers_differ:
@@ -153,7 +153,7 @@ class HttpSource:
         with self._http.open("GET", self._url, headers) as answer:
             head = answer.head
             if _is_encoded(head):
-                if head.status != 200 or span != Span(0, file.size_bytes):
+                if head.status != 200 or span != ByteRange(0, file.size_bytes):
                     raise OriginChanged(f"{self._shown} is sent encoded now")
                 sink.version(_validator(head) or "")
                 decode_into(answer, sink.write)

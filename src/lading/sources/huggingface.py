@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.model.origin import endpoint_origin
@@ -117,7 +117,7 @@ class HuggingFaceSource:
         below = f"/{self._where.path}" if self._where.path else ""
         return ModelURI.parse(f"hf://{self._repository}@{self._commit}{below}")
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         headers = [("Accept-Encoding", "identity"), *range_header(span, file.size_bytes)]
         with self._redirects.open(file, self._resolve_url(file.locator), headers, self._headers) as answer:
             head = answer.head

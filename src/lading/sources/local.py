@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from lading.errors import LadingError, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.manifest import File, Manifest
 from lading.model.paths import RESERVED_NAMES
 from lading.model.uri import ModelURI
@@ -56,7 +56,7 @@ class LocalSource:
             raise NotFound(f"{printable(str(self.root))} is an empty folder")
         return manifest
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         buffer = self._buffer()
         try:
             descriptor = os.open(file.locator, os.O_RDONLY | os.O_CLOEXEC)

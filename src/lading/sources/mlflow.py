@@ -27,7 +27,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.manifest import File, Manifest
 from lading.model.origin import split_url
 from lading.model.paths import why_unsafe
@@ -107,14 +107,14 @@ class MlflowSource:
         self._be_patient()
         return Manifest.listed(file._replace(ranged=False) for file in files)
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         shown = printable(file.locator)
         with self._open(file, range_header(span, file.size_bytes)) as answer:
             head = answer.head
             check_answer(head, span, file.size_bytes, shown)
             # Nothing else pins the version: the proxy passes over If-Match.
             sink.version(entity_tag(head.get("etag")))
-            if span == Span(0, file.size_bytes):
+            if span == ByteRange(0, file.size_bytes):
                 by_etag = md5_of_etag(head, file.validator or "") if self._direct else ()
                 sink.told([*declared_digests(head, whole=True)] or [*by_etag])
             answer.read_into(sink.write)

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.model.origin import endpoint_origin
@@ -82,7 +82,7 @@ class ModelScopeSource:
             raise NotFound(f"{self._shown} has no files")
         return Manifest.listed(files)
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         headers = [("Accept-Encoding", "identity"), *range_header(span, file.size_bytes)]
         what = f"{self._shown} ({printable(file.path)})"
         with self._redirects.open(file, f"{self._api}/repo?{file.locator}", headers, self._headers) as answer:

@@ -17,7 +17,7 @@ from lading.auth.docker_config import DOCKER_HUB, canonical_host, find_login
 from lading.auth.oci import Authorization
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import OfAnotherMachine
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.checksums import new_hash
 from lading.model.digest import Digest
 from lading.model.manifest import File, Layer, Manifest
@@ -164,7 +164,7 @@ class OciSource:
     def _pin_at(self, digest: Digest) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{digest}")
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         what = self._shown_file(file)
         headers = [_PLAIN, *range_header(span, file.size_bytes)]
         with self._open(f"/blobs/{file.locator}", headers, what) as answer:

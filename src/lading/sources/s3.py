@@ -25,7 +25,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.model.uri import ModelURI, redact
@@ -145,9 +145,9 @@ class S3Source:
             if key == self._key:
                 yield File(name, size, etag, locator=key)
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         headers = range_header(span, file.size_bytes)
-        whole = span == Span(0, file.size_bytes)
+        whole = span == ByteRange(0, file.size_bytes)
         if whole and self._wants_digests:
             headers.append(_ASK_FOR_CHECKSUM)
         with self._open("GET", file.locator, [*headers, *if_match(file)]) as answer:

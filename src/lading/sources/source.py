@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.model.uri import ModelURI
@@ -43,7 +43,7 @@ class Source(Protocol):
         """Every file with its size and validator.  ``NotFound`` if there is none, with names that are near."""
         ...
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         """Push the bytes of ``span`` of exactly the version of ``file`` that was listed.
 
         One attempt.  Raises ``OriginChanged`` when the version is another one: a source whose answers name

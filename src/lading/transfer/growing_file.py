@@ -17,7 +17,7 @@ from itertools import takewhile
 from threading import Condition
 from typing import IO, TYPE_CHECKING, Self
 
-from lading.model.byte_range import Span, joined
+from lading.model.byte_range import ByteRange, joined
 from lading.system.disk import disk_error, punch_hole
 from lading.system.threads import start_thread
 
@@ -118,7 +118,7 @@ class GrowingFile:
             self._arrived = joined(self._arrived, start, end)
             self._changed.notify_all()
 
-    def admits(self, span: Span) -> bool:
+    def admits(self, span: ByteRange) -> bool:
         """Whether this span may be fetched now: it is one that is read, or soon will be."""
         end = self.size_bytes if span.end is None else span.end
         places = [reader.position for reader in self._readers] or [0]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, OriginChanged
 from lading.events import Event, FewThreads, Listener, Progress, Resumed, Retried, Unverified
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
 from lading.model.checksums import combined_crc
 from lading.model.digest import Digest
@@ -263,7 +263,7 @@ class Transfer:
         if last and self._resumed_bytes:
             self._listener(Resumed(self._resumed_bytes))
 
-    def _fetch(self, job: Job, landing: StagedFile, spans: Sequence[Span]) -> None:
+    def _fetch(self, job: Job, landing: StagedFile, spans: Sequence[ByteRange]) -> None:
         if not spans:
             self._seal(job, landing)
             return
@@ -311,7 +311,7 @@ class Transfer:
                 self._tasks.changed.wait(_LOOK_EVERY_S)
         return job.followers[file.path]
 
-    def _span(self, job: Job, landing: StagedFile, span: Span) -> None:
+    def _span(self, job: Job, landing: StagedFile, span: ByteRange) -> None:
         sink = RangeWriter(landing, span, self._check, self._came)
 
         def attempt() -> None:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from lading.errors import OriginChanged, Unavailable
-from lading.model.byte_range import Span, missing
+from lading.model.byte_range import ByteRange, missing
 from lading.model.checks import mismatch
 from lading.model.checksums import SequentialHash, combined_crc, is_crc, running_crc
 from lading.model.digest import STRONG, Digest
@@ -120,13 +120,13 @@ class StagedFile:
             wanted.append(Digest(self._address, ""))
         self._sequential = [SequentialHash(check, self.file.size_bytes) for check in wanted]
 
-    def recover(self, most_bytes: int) -> list[Span]:
+    def recover(self, most_bytes: int) -> list[ByteRange]:
         """Take over what an earlier run landed, after checking it; returns the spans still to fetch."""
         size = self.file.size_bytes
         if size is None:
             # What an attempt left that knew the size would stay behind a shorter file's end.
             os.ftruncate(self.descriptor, 0)
-            return [Span(0, None)]
+            return [ByteRange(0, None)]
         earlier = self.journal.earlier.pop(self.file.path, [])
         covered, pinned = 0, ""
         for landed in sorted(earlier, key=lambda landed: (landed.start, -landed.end)):
@@ -350,7 +350,7 @@ class RangeWriter:
     """What a source pushes one span into.  It outlives a failed attempt: the next one continues at ``at``."""
 
     def __init__(
-        self, landing: StagedFile, span: Span, check: Callable[[], None], count: Callable[[int], None]
+        self, landing: StagedFile, span: ByteRange, check: Callable[[], None], count: Callable[[int], None]
     ) -> None:
         self.landing = landing
         self.span = span
@@ -364,12 +364,12 @@ class RangeWriter:
         self._crcs: dict[str, int] = {}
 
     @property
-    def rest(self) -> Span:
+    def rest(self) -> ByteRange:
         """What is still to come."""
-        return Span(self.at, self.span.end)
+        return ByteRange(self.at, self.span.end)
 
     def version(self, validator: str) -> None:
-        whole = self.rest == Span(0, self.landing.file.size_bytes)
+        whole = self.rest == ByteRange(0, self.landing.file.size_bytes)
         self.goes_on = self.landing.answered(validator, whole=whole)
 
     def told(self, declared: Sequence[Digest]) -> None:

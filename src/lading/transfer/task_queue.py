@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.transfer.growing_file import GrowingFile
 
 Task = Callable[[], None]
@@ -16,7 +16,7 @@ class _Held(NamedTuple):
     """A span that is fetched only when the reader of its file is near."""
 
     follower: GrowingFile
-    span: Span
+    span: ByteRange
     task: Task
 
 
@@ -40,7 +40,7 @@ class Tasks:
             self._spans.extend(tasks)
             self.changed.notify_all()
 
-    def hold_spans(self, follower: GrowingFile, tasks: Iterable[tuple[Span, Task]]) -> None:
+    def hold_spans(self, follower: GrowingFile, tasks: Iterable[tuple[ByteRange, Task]]) -> None:
         """Spans of one file, to be taken as ``follower`` admits them."""
         with self.changed:
             self._held += [_Held(follower, span, task) for span, task in tasks]

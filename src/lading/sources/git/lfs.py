@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.manifest import File
 from lading.model.origin import split_url
@@ -106,7 +106,7 @@ class LfsServer:
 
         return self._http.retry.call(attempt, what=self._what(path))
 
-    def read(self, file: File, pointer: Pointer, span: Span, sink: Sink) -> None:
+    def read(self, file: File, pointer: Pointer, span: ByteRange, sink: Sink) -> None:
         """Push the bytes of ``span``; one attempt."""
         link, is_new = self._link(pointer, file.path)
         headers = [*link.headers, *range_header(span, pointer.size_bytes)]

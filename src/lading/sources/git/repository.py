@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
-from lading.model.byte_range import Span
+from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.model.origin import Origin, split_url
@@ -109,7 +109,7 @@ class GitSource:
     def _pin_at(self, commit: bytes) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{commit.hex()}")
 
-    def read(self, file: File, span: Span, sink: Sink) -> None:
+    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         pointer = self._pointers.get(file.path)
         if pointer is not None and self._lfs is not None:
             self._lfs.read(file, pointer, span, sink)
