@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lading.errors import LadingError, NoSpace
-from lading.transfer.journal import Journal, Landed, read_journal
+from lading.transfer.journal import Journal, Received, read_journal
 
-NOTE = Landed("a", 10, "v", 0, 10, 1)
+NOTE = Received("a", 10, "v", 0, 10, 1)
 
 
 def test_a_missing_journal_is_empty(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from lading.model.checks import choose_checks
 from lading.model.checksums import SequentialHash, new_hash
 from lading.model.digest import HEX_DIGITS, Digest
 from lading.model.manifest import File
-from lading.transfer.journal import Journal, Landed, read_journal
+from lading.transfer.journal import Journal, Received, read_journal
 from lading.transfer.staged_file import RangeWriter, StagedFile
 
 DATA = random.Random(7).randbytes(10_000)
@@ -342,7 +342,7 @@ def test_spans_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path)
     interrupted(tmp_path, *spans_of([5000]))
     journal = Journal(tmp_path / "journal", "o")
     for start, end in ((2000, 7000), (0, 3000), (9000, 10_000)):
-        journal.append(Landed("f", len(DATA), "v1", start, end, zlib.crc32(DATA[start:end])))
+        journal.append(Received("f", len(DATA), "v1", start, end, zlib.crc32(DATA[start:end])))
     journal.close()
     with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
         landing.told(())
@@ -355,7 +355,7 @@ def test_spans_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path)
 def test_a_journal_that_lies_about_a_span_costs_its_transfer_only(tmp_path: Path) -> None:
     interrupted(tmp_path, ByteRange(0, 5000))
     journal = Journal(tmp_path / "journal", "o")
-    journal.append(Landed("f", len(DATA), "v1", 5000, 10_000, 12345))
+    journal.append(Received("f", len(DATA), "v1", 5000, 10_000, 12345))
     journal.close()
     with landing_of(tmp_path) as landing:
         landing.told(())
@@ -460,7 +460,7 @@ def test_a_span_that_is_given_up_is_noted_to_its_last_byte(tmp_path: Path, end: 
         sink.note()
         sink.note()
     assert list(read_journal(tmp_path / "journal", "o")) == [
-        Landed("f", len(DATA), "v1", 0, end, zlib.crc32(DATA[:end])),
+        Received("f", len(DATA), "v1", 0, end, zlib.crc32(DATA[:end])),
     ]
     with landing_of(tmp_path) as landing:
         landing.told(())
@@ -635,7 +635,7 @@ def test_of_what_earlier_runs_noted_only_what_was_called_the_same_is_put_togethe
     journal = Journal(tmp_path / "journal", "o")
     for start, validator in ((0, f"v1\n{OTHER}"), (5000, "v1"), (8000, f"v1\n{OTHER}")):
         end = start + 2000
-        journal.append(Landed("f", len(DATA), validator, start, end, zlib.crc32(DATA[start:end])))
+        journal.append(Received("f", len(DATA), validator, start, end, zlib.crc32(DATA[start:end])))
     journal.close()
     with landing_of(tmp_path) as landing:
         landing.told(())

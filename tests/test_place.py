@@ -359,12 +359,12 @@ def test_bytes_of_the_old_model_are_never_written_through_a_link_that_a_kill_lef
     with open_workspace(destination, Patience(SystemClock(), threading.Event(), ignore)) as workspace:
         from hashlib import sha256
 
-        from lading.transfer.journal import Journal, Landed
+        from lading.transfer.journal import Journal, Received
 
         journal = Journal(workspace.journal, sha256(manifest.resolved.encode()).hexdigest())
         file = manifest.by_path()["config.json"]
         assert file.validator is not None
-        journal.append(Landed("config.json", 4, file.validator, 0, 4, 1))
+        journal.append(Received("config.json", 4, file.validator, 0, 4, 1))
         journal.close()
     lading.pull(str(source), destination, settings=SETTINGS)
     assert watched.read_bytes() == OLD["config.json"]

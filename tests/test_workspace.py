@@ -297,11 +297,11 @@ def test_a_folder_that_becomes_a_file_between_two_attempts_is_delivered(tmp_path
     listed = lading.resolve(str(source), settings=SETTINGS)
     from hashlib import sha256
 
-    from lading.transfer.journal import Journal, Landed
+    from lading.transfer.journal import Journal, Received
 
     journal = Journal(workspace.journal, sha256(listed.resolved.encode()).hexdigest())
     file = listed.by_path()["x/y"]
-    journal.append(Landed("x/y", 11, str(file.validator), 0, 11, 0))
+    journal.append(Received("x/y", 11, str(file.validator), 0, 11, 0))
     journal.close()
     (source / "x" / "y").unlink()
     (source / "x").rmdir()

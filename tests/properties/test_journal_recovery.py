@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lading.transfer.journal import Journal, Landed, read_journal
+from lading.transfer.journal import Journal, Received, read_journal
 
 ORIGIN = "the origin"
 
@@ -15,14 +15,14 @@ PATHS = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=20)
 
 
 @st.composite
-def landed(draw: st.DrawFn) -> Landed:
+def landed(draw: st.DrawFn) -> Received:
     size = draw(st.integers(1, 2**45))
     start = draw(st.integers(0, size - 1))
     end = draw(st.integers(start + 1, size))
-    return Landed(draw(PATHS), size, draw(st.text(max_size=30)), start, end, draw(st.integers(0, 2**32 - 1)))
+    return Received(draw(PATHS), size, draw(st.text(max_size=30)), start, end, draw(st.integers(0, 2**32 - 1)))
 
 
-def written(folder: str, notes: list[Landed], origin: str = ORIGIN) -> Path:
+def written(folder: str, notes: list[Received], origin: str = ORIGIN) -> Path:
     path = Path(folder) / "journal"
     journal = Journal(path, origin)
     for note in notes:
@@ -33,7 +33,7 @@ def written(folder: str, notes: list[Landed], origin: str = ORIGIN) -> Path:
 
 @settings(deadline=None)
 @given(st.lists(landed(), max_size=8))
-def test_a_journal_is_read_back_as_it_was_written(notes: list[Landed]) -> None:
+def test_a_journal_is_read_back_as_it_was_written(notes: list[Received]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = written(folder, notes)
         assert list(read_journal(path, ORIGIN)) == notes
@@ -41,14 +41,14 @@ def test_a_journal_is_read_back_as_it_was_written(notes: list[Landed]) -> None:
         last = {(note.path, note.start): note for note in notes}.values()
         again = Journal(path, ORIGIN)
         assert sorted(note for spans in again.earlier.values() for note in spans) == sorted(last)
-        again.append(Landed("more", 5, "v", 0, 5, 7))
+        again.append(Received("more", 5, "v", 0, 5, 7))
         again.close()
-        assert sorted(read_journal(path, ORIGIN)) == sorted([*last, Landed("more", 5, "v", 0, 5, 7)])
+        assert sorted(read_journal(path, ORIGIN)) == sorted([*last, Received("more", 5, "v", 0, 5, 7)])
 
 
 @settings(deadline=None)
 @given(st.lists(landed(), min_size=1, max_size=6), st.data())
-def test_a_journal_cut_anywhere_yields_the_first_of_its_lines(notes: list[Landed], data: st.DataObject) -> None:
+def test_a_journal_cut_anywhere_yields_the_first_of_its_lines(notes: list[Received], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = written(folder, notes)
         whole = path.read_bytes()
@@ -67,7 +67,7 @@ def test_a_journal_cut_anywhere_yields_the_first_of_its_lines(notes: list[Landed
     st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=20)), max_size=5),
 )
 def test_a_journal_that_is_damaged_anywhere_yields_untouched_lines_up_to_the_damage_and_never_raises(
-    notes: list[Landed], damage: list[tuple[int, bytes]]
+    notes: list[Received], damage: list[tuple[int, bytes]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = written(folder, notes)
@@ -105,6 +105,6 @@ def test_any_bytes_at_all_are_a_journal_of_nothing(content: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.lists(landed(), min_size=1, max_size=3), st.text(max_size=10))
-def test_the_journal_of_another_origin_says_nothing(notes: list[Landed], origin: str) -> None:
+def test_the_journal_of_another_origin_says_nothing(notes: list[Received], origin: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         assert list(read_journal(written(folder, notes, "x" + origin), origin)) == []

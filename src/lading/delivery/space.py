@@ -15,7 +15,7 @@ from lading.settings.settings import Settings
 from lading.system.disk import clones, disk_error, free_bytes, nearest
 from lading.text.printable import printable
 from lading.text.units import size
-from lading.transfer.journal import Landed, read_journal
+from lading.transfer.journal import Received, read_journal
 
 
 class Need(NamedTuple):
@@ -30,7 +30,7 @@ class Need(NamedTuple):
         return self.needed_bytes <= self.free_bytes
 
 
-def lacking_bytes(finding: ResolvedModel, present: Iterable[File], earlier: Iterable[Landed]) -> int:
+def lacking_bytes(finding: ResolvedModel, present: Iterable[File], earlier: Iterable[Received]) -> int:
     """What is still to be written of a model, as far as anybody knows.
 
     ``present`` files are there already, and of the others what ``earlier`` runs have staged.
@@ -43,7 +43,7 @@ def lacking_bytes(finding: ResolvedModel, present: Iterable[File], earlier: Iter
     return max(finding.needed_bytes - sum(there.values()) - staged, 0)
 
 
-def usable(files: Iterable[File], earlier: Iterable[Landed]) -> Iterator[Landed]:
+def usable(files: Iterable[File], earlier: Iterable[Received]) -> Iterator[Received]:
     """What a run can go on with, of what ``earlier`` ones have staged of these files."""
     fetched = {file.path: file for file in files}
     for landed in earlier:

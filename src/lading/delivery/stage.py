@@ -47,7 +47,7 @@ from lading.system.disk import disk_error
 from lading.system.flock import Patience
 from lading.system.folders import move_into, remove_tree
 from lading.transfer.job import Job, Unpacker
-from lading.transfer.journal import Journal, Landed, read_journal
+from lading.transfer.journal import Journal, Received, read_journal
 from lading.transfer.scheduler import transfer
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def _lacking_bytes(delivery: _Delivery) -> int:
     return lacking_bytes(delivery.opened.wanted.finding, present, _earlier(delivery.job.journal))
 
 
-def _earlier(journal: Journal) -> Iterable[Landed]:
+def _earlier(journal: Journal) -> Iterable[Received]:
     return chain.from_iterable(journal.earlier.values())
 
 

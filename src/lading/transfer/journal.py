@@ -17,7 +17,7 @@ from lading.errors import LadingError
 from lading.system.disk import disk_error
 
 
-class Landed(NamedTuple):
+class Received(NamedTuple):
     """A span of a file, or its beginning, that is in the stage, pinned to the version it was read from.
 
     Where its answer had another ``validator`` than the listing, both are there, on a line each.
@@ -48,10 +48,10 @@ class Journal:
     """
 
     def __init__(self, path: Path, origin: str) -> None:
-        spans: dict[tuple[str, int], Landed] = {}
+        spans: dict[tuple[str, int], Received] = {}
         for landed in read_journal(path, origin):
             spans[landed.path, landed.start] = landed
-        self.earlier: dict[str, list[Landed]] = {}
+        self.earlier: dict[str, list[Received]] = {}
         for landed in spans.values():
             self.earlier.setdefault(landed.path, []).append(landed)
         self._path = path
@@ -71,7 +71,7 @@ class Journal:
         except OSError as error:
             raise disk_error(error, path) from error
 
-    def append(self, landed: Landed) -> None:
+    def append(self, landed: Received) -> None:
         """Note what has landed.  It counts from the next ``flush`` on: a kill before that costs its transfer only."""
         self._notes.append(landed)
 
@@ -92,7 +92,7 @@ class Journal:
             self._file.close()
 
 
-def read_journal(path: Path, origin: str) -> Iterator[Landed]:
+def read_journal(path: Path, origin: str) -> Iterator[Received]:
     """What an earlier run noted for this origin; a torn or foreign journal ends where it stops making sense."""
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError), path.open("rb") as lines:
         # Line by line: that of a terabyte would not fit beside everything else in 64 MiB.
@@ -100,12 +100,12 @@ def read_journal(path: Path, origin: str) -> Iterator[Landed]:
         if not isinstance(header, dict) or header.get("journal") != 1 or header.get("origin") != origin:
             return
         for line in lines:
-            landed = Landed(*json.loads(line))
+            landed = Received(*json.loads(line))
             if not _makes_sense(landed):
                 return
             yield landed
 
 
-def _makes_sense(landed: Landed) -> bool:
+def _makes_sense(landed: Received) -> bool:
     kinds = zip(landed, (str, int, str, int, int, int), strict=True)
     return all(type(value) is kind for value, kind in kinds) and (0 <= landed.start < landed.end <= landed.size_bytes)

@@ -14,7 +14,7 @@ from lading.model.validator import is_same, is_weak
 from lading.system.disk import disk_error, start_writeback
 from lading.text.printable import printable
 from lading.transfer.growing_file import GrowingFile
-from lading.transfer.journal import Journal, Landed
+from lading.transfer.journal import Journal, Received
 
 _READ_BACK_BYTES = 1 << 20
 _WRITE_BACK_BYTES = 8 << 20
@@ -192,7 +192,7 @@ class StagedFile:
         if self._pinned not in ("", validator):
             validator += f"\n{self._pinned}"
         if self.splits or end - start == size:
-            self.journal.append(Landed(self.file.path, size, validator, start, end, crc32))
+            self.journal.append(Received(self.file.path, size, validator, start, end, crc32))
 
     def finish_span(self, start: int, end: int, crcs: dict[str, int]) -> None:
         """Count a whole span as landed."""
