@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from lading.auth.aws_endpoints import sts_url
-from lading.auth.renewal import Renewing
+from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import endpoint_origin
 from lading.network.client import HttpClient, status_error
@@ -34,7 +34,7 @@ class AwsCredentials:
         self.region = region or self._profile.get("region", "")
         shared = profile_endpoints(self._profile)
         self.endpoints = settings.endpoints.or_else(shared._replace(s3="", sts="") if settings.ignores_urls else shared)
-        self._renewing = Renewing(self._fetch, http.retry.clock.now)
+        self._renewing = RefreshingCredential(self._fetch, http.retry.clock.now)
 
     def keys(self) -> AwsKeys | None:
         """The keys to sign with now; None when no provider is configured."""

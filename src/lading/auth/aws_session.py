@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from lading.auth.aws import AwsCredentials, xml_text
 from lading.auth.aws_endpoints import Address
 from lading.auth.aws_signature import sign
-from lading.auth.renewal import Renewing
+from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed
 from lading.network.client import HttpClient, status_error
 from lading.secret import AwsKeys, Secret, unix_time
@@ -26,7 +26,7 @@ class DirectoryBucketSession:
         self._credentials = credentials
         self._http = http
         self._address = address
-        self._renewing = Renewing(self._created, http.retry.clock.now)
+        self._renewing = RefreshingCredential(self._created, http.retry.clock.now)
 
     def keys(self) -> AwsKeys | None:
         """The keys to sign with now; None when no provider is configured."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from lading.auth.oauth import parse_token, request_token
-from lading.auth.renewal import Renewing
+from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import endpoint_origin
 from lading.network.client import HttpClient, status_error
@@ -68,7 +68,7 @@ class AzureCredentials:
             (found for cloud, found in _AUTHORITIES.items() if host.endswith(cloud)), _AUTHORITY
         )
         self._authority = (authority if "://" in authority else f"https://{authority}").rstrip("/")
-        self._renewing: Renewing[Credential] = Renewing(self._fetch, http.retry.clock.now)
+        self._renewing: RefreshingCredential[Credential] = RefreshingCredential(self._fetch, http.retry.clock.now)
         self._accepted: set[Credential] = set()
 
     def get(self) -> Credential | None:
@@ -98,7 +98,7 @@ class AzureCredentials:
         except (NotAllowed, NotFound, Unavailable, Unsupported):
             return False
         self._as_machine = True
-        self._renewing = Renewing(self._fetch, self._http.retry.clock.now)
+        self._renewing = RefreshingCredential(self._fetch, self._http.retry.clock.now)
         return True
 
     def _fetch(self) -> Credential | None:

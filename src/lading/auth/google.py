@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from lading.auth.oauth import parse_token, request_token, signed_jwt
-from lading.auth.renewal import Renewing
+from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import split_url
 from lading.network.client import HttpClient, status_error
@@ -48,7 +48,7 @@ class GoogleCredentials:
     def __init__(self, settings: Google, http: HttpClient) -> None:
         self._settings = settings
         self._http = http
-        self._renewing = Renewing(self._fetch, http.retry.clock.now)
+        self._renewing = RefreshingCredential(self._fetch, http.retry.clock.now)
         self._proven: Token | None = None
         self.unanswered = False
         """Whether there seems to be a metadata server that does not answer now."""

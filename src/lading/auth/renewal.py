@@ -27,7 +27,7 @@ class Ending(Protocol):
 T = TypeVar("T", bound=Ending)
 
 
-class Renewing(Generic[T]):
+class RefreshingCredential(Generic[T]):
     """What ``fetch`` gave last; ``fetch`` returns None when nothing is configured.
 
     ``now`` gives seconds on a clock that never goes back.

@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 from lading.auth.aws import AwsCredentials
 from lading.auth.aws_signature import sign
 from lading.auth.oauth import request_token
-from lading.auth.renewal import Renewing
+from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed, Unsupported
 from lading.model.origin import Origin, split_url
 from lading.network.client import Headers, HttpClient, status_error
@@ -121,7 +121,7 @@ class _Oidc:
         self._options = options
         self._read = read
         self._clients = clients
-        self._renewing: Renewing[Token] = Renewing(self._fetch, clients.own.retry.clock.now)
+        self._renewing: RefreshingCredential[Token] = RefreshingCredential(self._fetch, clients.own.retry.clock.now)
         self._sent: Token | None = None
 
     def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
