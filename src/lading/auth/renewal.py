@@ -14,7 +14,7 @@ _RENEW_BEFORE_S = 300.0
 _ASK_AGAIN_S = 10.0
 
 
-class Ending(Protocol):
+class Expiring(Protocol):
     """What is renewed: who gave it, and until when it holds (Unix time; None: for ever)."""
 
     @property
@@ -24,7 +24,7 @@ class Ending(Protocol):
     def expires_at_s(self) -> float | None: ...
 
 
-T = TypeVar("T", bound=Ending)
+T = TypeVar("T", bound=Expiring)
 
 
 class RefreshingCredential(Generic[T]):
