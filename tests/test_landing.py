@@ -53,7 +53,7 @@ def landing_of(
     file: File | None = None,
     vouched: Sequence[Digest] = (),
     origin: str = "o",
-    retold: bool = True,
+    digests_on_resume: bool = True,
 ) -> Iterator[StagedFile]:
     file = file or File("f", len(DATA), "v1")
     with closing(Journal(folder / "journal", origin)) as journal:
@@ -62,7 +62,7 @@ def landing_of(
             str(folder / "staged"),
             journal,
             lambda declared: choose_checks(declared, vouched, "auto", file.path),
-            retold=retold,
+            digests_on_resume=digests_on_resume,
             vouched=vouched,
         )
         with closing(landing):
@@ -511,9 +511,9 @@ def test_of_what_cannot_be_continued_no_part_is_noted(tmp_path: Path, file: File
     ("told", "retold", "is_noted"), [(True, False, False), (True, True, True), (False, False, True)]
 )
 def test_what_only_the_answer_vouches_for_is_not_taken_over_unverified(
-    tmp_path: Path, told: bool, retold: bool, is_noted: bool
+    tmp_path: Path, told: bool, digests_on_resume: bool, is_noted: bool
 ) -> None:
-    with landing_of(tmp_path, retold=retold) as landing:
+    with landing_of(tmp_path, digests_on_resume=digests_on_resume) as landing:
         landing.told([digest_of("md5")] if told else [])
         land(landing, ByteRange(0, len(DATA)))
     assert bool(noted(tmp_path)) == is_noted

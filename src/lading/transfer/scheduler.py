@@ -229,9 +229,11 @@ class Transfer:
         # What is delivered as the tree in it is kept as the files of that tree.
         address = "" if file.layer else job.address
         vouched = job.vouched.get(file.path, ())
-        retold = bool(job.verify == "off" or job.ask_digests or file.declared or vouched)
+        digests_on_resume = bool(job.verify == "off" or job.ask_digests or file.declared or vouched)
         place = self._place(job, file)
-        landing = StagedFile(file, place, job.journal, choose, address=address, retold=retold, vouched=vouched)
+        landing = StagedFile(
+            file, place, job.journal, choose, address=address, digests_on_resume=digests_on_resume, vouched=vouched
+        )
         self._landings.add(landing)
         resumes = file.path in job.journal.earlier
         whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.span_bytes

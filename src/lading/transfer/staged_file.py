@@ -42,7 +42,7 @@ class StagedFile:
         choose: ChooseChecks,
         *,
         address: str = "",
-        retold: bool = True,
+        digests_on_resume: bool = True,
         vouched: Sequence[Digest] = (),
     ) -> None:
         """``address`` is the algorithm of a digest that is wanted whether anybody declares it or not.
@@ -64,7 +64,7 @@ class StagedFile:
         self._vouched = vouched
         self._wrong: tuple[Digest, Digest] | None = None
         self._address = address
-        self._retold = self._noting = retold
+        self._retold = self._noting = digests_on_resume
         self._checks: tuple[Digest, ...] | None = None
         self._sequential: list[SequentialHash] = []
         self.crcs: list[str] = [OWN_CRC]
