@@ -91,7 +91,7 @@ class World:
         until_s = self.clock.now() + seconds
         agent.run(stop=lambda: self.clock.now() >= until_s)
 
-    def told(self, kind) -> list:
+    def on_digests(self, kind) -> list:
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -115,7 +115,7 @@ def test_a_failure_of_one_delivery_is_told_and_the_others_go_on(world):
     world.write(bad, world.delivery("good"))
     agent = world.agent()
     world.turn(agent)
-    assert [event.code for event in world.told(Failed)] == ["not-found"]
+    assert [event.code for event in world.on_digests(Failed)] == ["not-found"]
     assert {state.name: state.ready for state in agent.status.states()} == {"bad": False, "good": True}
     assert agent.status.is_started
     assert not agent.status.is_ready
@@ -144,7 +144,7 @@ def test_a_changed_configuration_holds_from_the_next_look_on(world):
     world.turn(agent)
     world.write(world.delivery("one"), world.delivery("two"))
     world.turn(agent)
-    assert [event.deliveries for event in world.told(Reconfigured)] == [2]
+    assert [event.deliveries for event in world.on_digests(Reconfigured)] == [2]
     assert read_tree(world.folder / "models" / "two") == {"answer": b"two"}
     world.write(world.delivery("two"))
     world.turn(agent)
@@ -179,7 +179,7 @@ def test_a_broken_configuration_leaves_the_one_before(world, text):
     world.turn(agent)
     world.config.write_text(text) if text else world.config.unlink()
     world.pass_s(agent, 600)
-    assert len(world.told(NotReconfigured)) == 1
+    assert len(world.on_digests(NotReconfigured)) == 1
     assert [state.name for state in agent.status.states()] == ["one"]
     assert "lading_configuration_ok 0" in agent.metrics.text()
     assert agent.status.configuration_error
@@ -316,8 +316,8 @@ def test_a_day_of_polls_rotations_and_outages_leaks_nothing(world, server):
         # The one in place and the one before it.
         assert len(list((models / f".{name}.versions").glob("*/answer"))) == 2
     assert kept(Store(StoreSettings(path=str(world.folder / "store"))))["agent/warm"] == b"24"
-    assert len(world.told(Switched)) >= 49
-    assert {event.code for event in world.told(Failed)} == {"unavailable"}
+    assert len(world.on_digests(Switched)) >= 49
+    assert {event.code for event in world.on_digests(Failed)} == {"unavailable"}
     assert late[0] <= early[0] + 2
     assert late[1] <= early[1] + 1
     assert late[2] < early[2] + (8 << 20)
@@ -425,7 +425,7 @@ def test_what_is_no_longer_declared_so_is_stopped_and_its_place_waits_for_that(w
     assert read_tree(world.folder / "models" / "slow") == {"answer": b"renamed"}
     assert [state.name for state in agent.status.states()] == ["renamed"]
     assert 'delivery="slow"' not in agent.metrics.text()
-    assert not world.told(Failed)
+    assert not world.on_digests(Failed)
     assert not gate.go_on.is_set()
 
 
@@ -442,7 +442,7 @@ def test_the_end_of_the_agent_ends_every_turn_and_the_next_process_resumes(world
     with pytest.raises(Interrupted):
         agent.run(stop=signal)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lading-t")]
-    assert not world.told(Failed)
+    assert not world.on_digests(Failed)
     gate.go_on.set()
     world.turn(world.agent())
     assert (world.folder / "models/b/model.bin").exists()
@@ -548,19 +548,19 @@ def test_without_a_destination_a_model_is_kept_in_the_store_verified(world, stor
     assert all(file.verified or file.size_bytes for model in store.models() for file in store.find(model.key).files)
     assert not (world.folder / "models").exists()
     assert 'lading_ready{delivery="one"} 1' in agent.metrics.text()
-    assert [event.files for event in world.told(Delivered)] == [1, 1]
+    assert [event.files for event in world.on_digests(Delivered)] == [1, 1]
     # Nothing has changed, and a next process sees it.
     world.turn(world.agent())
     world.pass_s(agent, 300)
-    assert len(world.told(Switched)) == 2
-    assert len(world.told(Delivered)) == 2
+    assert len(world.on_digests(Switched)) == 2
+    assert len(world.on_digests(Delivered)) == 2
     # Whoever delivers it here fetches nothing.
     world.events.clear()
     place = {"name": "one", "uri": str(world.folder / "origin-one"), "destination": str(world.folder / "models/one")}
     world.write(place, store={"path": str(store.root)})
     world.turn(world.agent())
-    assert len(world.told(Materialized)) == 1
-    assert not world.told(Progress)
+    assert len(world.on_digests(Materialized)) == 1
+    assert not world.on_digests(Progress)
 
 
 def test_a_newer_version_takes_the_place_of_the_one_before_which_may_go_then(world, stored):
@@ -572,7 +572,7 @@ def test_a_newer_version_takes_the_place_of_the_one_before_which_may_go_then(wor
     world.pass_s(agent, 600)
     assert kept(store) == {"agent/one": b"another"}
     assert len(store.models()) == 1
-    assert [event.why for event in world.told(Evicted)] == ["used longest ago"]
+    assert [event.why for event in world.on_digests(Evicted)] == ["used longest ago"]
     assert "lading_store_evictions_total 1\n" in agent.metrics.text()
     assert agent.status.is_ready
 
@@ -658,7 +658,7 @@ def test_the_marks_of_the_store_are_kept_though_nothing_is_delivered(world, stor
     world.pass_s(agent, 10)
     assert kept(store) == {"agent/one": b"one"}
     assert len(store.models()) == 1
-    assert len(world.told(Evicted)) == 2
+    assert len(world.on_digests(Evicted)) == 2
     assert "lading_store_evictions_total 2\n" in agent.metrics.text()
     assert "lading_store_models 1\n" in agent.metrics.text()
 
@@ -668,7 +668,10 @@ def test_a_store_that_cannot_be_looked_at_is_told_and_ends_nothing(world, stored
     agent = world.agent()
     (store.root / "format").write_text("{}")
     world.turn(agent)
-    assert {(event.delivery, event.code) for event in world.told(Failed)} == {("", "integrity"), ("one", "integrity")}
+    assert {(event.delivery, event.code) for event in world.on_digests(Failed)} == {
+        ("", "integrity"),
+        ("one", "integrity"),
+    }
     assert not agent.status.is_ready
     (store.root / "format").unlink()
     world.pass_s(agent, 120)
@@ -685,7 +688,7 @@ def test_age_evicts_what_nobody_declares(world, stored):
     assert len(store.models()) == 1
     stored(more=[world.delivery("other")], max_age_s=3600)
     world.pass_s(agent, 600)
-    assert [event.why for event in world.told(Evicted)] == ["not used for so long"]
+    assert [event.why for event in world.on_digests(Evicted)] == ["not used for so long"]
 
 
 def test_a_defect_in_a_turn_is_its_error_and_tells_its_place():

@@ -69,7 +69,7 @@ class World:
         folders = Versions(self.delivery).root.glob("*/answer")
         return sorted(place.read_bytes() for place in folders)
 
-    def told(self, kind):
+    def on_digests(self, kind):
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -97,7 +97,7 @@ def test_a_new_version_takes_the_place_of_the_old_one_by_one_link(world):
     assert not os.path.isabs(first)
     assert outcome.manifest is not None
     assert outcome.since_s == world.unix_s
-    assert [event.before[:6] for event in world.told(Switched)] == ["", "sha256"]
+    assert [event.before[:6] for event in world.on_digests(Switched)] == ["", "sha256"]
 
 
 def test_old_versions_are_kept_as_many_as_were_asked_for(world):
@@ -289,7 +289,7 @@ def test_the_server_loads_what_is_in_place_once(world, v2):
     world.turn()
     world.turn()
     assert (v2.loads, v2.serving) == ([b"one", b"two"], b"two")
-    assert len(world.told(Loaded)) == 2
+    assert len(world.on_digests(Loaded)) == 2
 
 
 def test_what_a_server_cannot_load_is_put_back_and_left_alone(world, v2):
@@ -298,12 +298,12 @@ def test_what_a_server_cannot_load_is_put_back_and_left_alone(world, v2):
     outcome = world.turn()
     assert (outcome.word, world.answer, v2.serving) == ("refused", b"one", b"one")
     assert v2.loads == [b"one", BROKEN, b"one"]
-    event = world.told(RolledBack)[0]
+    event = world.on_digests(RolledBack)[0]
     assert "cannot be read" in event.why
     assert "\x1b" not in event.why
     # A next process knows it, too, and nothing is asked of the server meanwhile.
     assert world.turn().word == "postponed"
-    assert "was refused" in world.told(Postponed)[0].why
+    assert "was refused" in world.on_digests(Postponed)[0].why
     world.unix_s += 301
     assert world.turn().word == "refused"
     assert "10 min" in world.turn().waits
@@ -473,7 +473,7 @@ def test_a_token_that_is_refused_says_nothing_about_the_version(world, server, t
     server._faults.clear()
     world.turn()
     assert world.answer == b"two"
-    assert not world.told(RolledBack)
+    assert not world.on_digests(RolledBack)
 
 
 @pytest.mark.parametrize("kind", ["load", "post"])
@@ -538,7 +538,7 @@ def test_a_load_that_is_stopped_is_no_refusal(world, v2, new_session, monkeypatc
     monkeypatch.setattr(v2, "_load", load)
     world.turn()
     assert (world.answer, v2.serving) == (b"two", b"two")
-    assert not world.told(RolledBack)
+    assert not world.on_digests(RolledBack)
 
 
 def test_in_the_store_alone_what_does_not_verify_is_not_fetched_with_every_turn(world, server, tmp_path):

@@ -101,7 +101,7 @@ def test_digests_are_right_whatever_the_order_of_the_spans(
     shuffle.shuffle(spans)
     with tempfile.TemporaryDirectory() as folder, landing_of(Path(folder), vouched=vouched) as landing:
         assert landing.recover(len(DATA)) == [ByteRange(0, len(DATA))]
-        landing.told(())
+        landing.on_digests(())
         for span in spans:
             land(landing, span)
         sealed = landing.seal()
@@ -119,7 +119,7 @@ def test_one_wrong_byte_is_found_by_every_digest(tmp_path: Path, algorithm: str,
     wrong = bytearray(DATA)
     wrong[5000] ^= 1
     with landing_of(tmp_path, vouched=[wanted]) as landing:
-        landing.told(())
+        landing.on_digests(())
         for span in reversed(spans_of([3000, 6000])):
             land(landing, span, bytes(wrong))
         with pytest.raises(IntegrityError, match="is expected"):
@@ -130,7 +130,7 @@ def test_threads_that_land_spans_at_once_hash_every_byte_once_and_in_order(tmp_p
     data = random.Random(3).randbytes(2_000_000)
     wanted = digest_of("sha256", data)
     with landing_of(tmp_path, File("f", len(data), "v"), [wanted]) as landing:
-        landing.told(())
+        landing.on_digests(())
         spans = [ByteRange(at, min(at + 50_000, len(data))) for at in range(0, len(data), 50_000)]
         random.Random(5).shuffle(spans)
         shares = [spans[n::8] for n in range(8)]
@@ -193,8 +193,8 @@ def test_an_empty_file_is_sealed_with_the_digest_of_nothing(tmp_path: Path) -> N
 
 def test_only_the_first_declaration_counts(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
-        landing.told([digest_of("sha1")])
-        landing.told([digest_of("md5", b"something else")])
+        landing.on_digests([digest_of("sha1")])
+        landing.on_digests([digest_of("md5", b"something else")])
         land(landing, ByteRange(0, len(DATA)))
         assert landing.seal().verified == (digest_of("sha1"),)
 
@@ -230,7 +230,7 @@ def test_a_second_run_fetches_only_what_is_missing_and_the_result_is_the_same(
         folder = Path(name)
         interrupted(folder, *landed)
         with landing_of(folder, vouched=[digest_of("sha256"), digest_of("crc64nvme")]) as landing:
-            landing.told(())
+            landing.on_digests(())
             missing = landing.recover(1000)
             have = {at for span in landed for at in range(span.start, span.end or 0)}
             assert {at for span in missing for at in range(span.start, span.end or 0)} == set(range(len(DATA))) - have
@@ -253,7 +253,7 @@ def test_staged_bytes_that_changed_since_are_fetched_again(flips: list[tuple[int
         changed = {n for n, span in enumerate(spans) if staged[span.start : span.end] != DATA[span.start : span.end]}
         (folder / "staged").write_bytes(staged)
         with landing_of(folder) as landing:
-            landing.told(())
+            landing.on_digests(())
             missing = landing.recover(2000)
             assert missing == [spans[n] for n in sorted(changed)]
             for span in missing:
@@ -267,7 +267,7 @@ def test_a_stage_cut_short_by_a_power_cut_is_filled_up(tmp_path: Path, length: i
     interrupted(tmp_path, *spans_of([2000, 4000]))
     os.truncate(tmp_path / "staged", length)
     with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
-        landing.told(())
+        landing.on_digests(())
         for span in landing.recover(2000):
             land(landing, span)
         landing.seal()
@@ -288,7 +288,7 @@ def test_a_stage_that_is_longer_than_the_file_is_cut(tmp_path: Path) -> None:
         staged.seek(len(DATA) + 50)
         staged.write(b"what was here before")
     with landing_of(tmp_path) as landing:
-        landing.told(())
+        landing.on_digests(())
         for span in landing.recover(len(DATA)):
             land(landing, span)
         assert landing.seal().size_bytes == len(DATA)
@@ -302,7 +302,7 @@ def test_a_stage_that_is_longer_than_the_file_is_cut(tmp_path: Path) -> None:
 def test_another_version_starts_from_nothing(tmp_path: Path, now: File) -> None:
     interrupted(tmp_path, *spans_of([5000]))
     with landing_of(tmp_path, now) as landing:
-        landing.told(())
+        landing.on_digests(())
         [whole] = landing.recover(len(DATA))
         assert whole == ByteRange(0, now.size_bytes)
         assert landing.landed_bytes() == 0
@@ -311,7 +311,7 @@ def test_another_version_starts_from_nothing(tmp_path: Path, now: File) -> None:
 def test_another_origin_starts_from_nothing(tmp_path: Path) -> None:
     interrupted(tmp_path, *spans_of([5000]))
     with landing_of(tmp_path, origin="elsewhere") as landing:
-        landing.told(())
+        landing.on_digests(())
         assert landing.recover(len(DATA)) == [ByteRange(0, len(DATA))]
 
 
@@ -319,11 +319,11 @@ def test_a_file_without_ranges_resumes_only_when_it_is_whole(tmp_path: Path) -> 
     file = File("f", len(DATA), "v1", ranged=False)
     interrupted(tmp_path, ByteRange(0, 5000))
     with landing_of(tmp_path, file) as landing:
-        landing.told(())
+        landing.on_digests(())
         assert landing.recover(1000) == [ByteRange(0, len(DATA))]
         land(landing, ByteRange(0, len(DATA)))
     with landing_of(tmp_path, file) as landing:
-        landing.told(())
+        landing.on_digests(())
         assert landing.recover(1000) == []
         assert landing.seal().digest == digest_of("crc32")
 
@@ -345,7 +345,7 @@ def test_spans_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path)
         journal.append(Received("f", len(DATA), "v1", start, end, zlib.crc32(DATA[start:end])))
     journal.close()
     with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
-        landing.told(())
+        landing.on_digests(())
         for span in landing.recover(1000):
             land(landing, span)
         assert landing.seal().digest == digest_of("crc32")
@@ -358,13 +358,13 @@ def test_a_journal_that_lies_about_a_span_costs_its_transfer_only(tmp_path: Path
     journal.append(Received("f", len(DATA), "v1", 5000, 10_000, 12345))
     journal.close()
     with landing_of(tmp_path) as landing:
-        landing.told(())
+        landing.on_digests(())
         assert landing.recover(len(DATA)) == [ByteRange(5000, 10_000)]
 
 
 def test_restarting_forgets_every_byte(tmp_path: Path) -> None:
     with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
-        landing.told(())
+        landing.on_digests(())
         land(landing, ByteRange(0, len(DATA)), bytes(len(DATA)))
         with pytest.raises(IntegrityError):
             landing.seal()
@@ -429,7 +429,7 @@ def test_whatever_runs_are_killed_at_the_next_fetches_what_is_not_noted_and_litt
         for _ in range(data.draw(st.integers(1, 4), "runs")):
             before = noted(folder)
             with landing_of(folder, vouched=wanted) as landing:
-                landing.told(())
+                landing.on_digests(())
                 todo = landing.recover(4000)
                 assert bytes_of(todo) == bytes_of([(0, len(DATA))]) - bytes_of(before.items())
                 came = [(span.start, data.draw(st.integers(span.start, span.end or 0), "end")) for span in todo]
@@ -446,7 +446,7 @@ def test_whatever_runs_are_killed_at_the_next_fetches_what_is_not_noted_and_litt
             staged[at : at + 1] = bytes(each ^ 1 for each in staged[at : at + 1])
         (folder / "staged").write_bytes(staged)
         with landing_of(folder, vouched=wanted) as landing:
-            landing.told(())
+            landing.on_digests(())
             for span in landing.recover(4000):
                 land(landing, span)
             assert landing.seal().digest == digest_of("crc32")
@@ -463,7 +463,7 @@ def test_a_span_that_is_given_up_is_noted_to_its_last_byte(tmp_path: Path, end: 
         Received("f", len(DATA), "v1", 0, end, zlib.crc32(DATA[:end])),
     ]
     with landing_of(tmp_path) as landing:
-        landing.told(())
+        landing.on_digests(())
         assert landing.recover(len(DATA)) == [ByteRange(end, len(DATA))]
 
 
@@ -472,7 +472,7 @@ def test_bytes_that_are_not_noted_are_not_believed(tmp_path: Path) -> None:
         part(landing, ByteRange(0, 6000), 3000).note()
         part(landing, ByteRange(6000, len(DATA)), 9000)
     with landing_of(tmp_path) as landing:
-        landing.told(())
+        landing.on_digests(())
         assert landing.recover(len(DATA)) == [ByteRange(3000, len(DATA))]
 
 
@@ -481,14 +481,14 @@ def test_of_a_file_that_was_fetched_a_second_time_the_second_time_counts(tmp_pat
     wrong = bytearray(DATA)
     wrong[10] ^= 1
     with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
-        landing.told(())
+        landing.on_digests(())
         land(landing, ByteRange(0, len(DATA)), bytes(wrong))
         with pytest.raises(IntegrityError):
             landing.seal()
         landing.restart()
         part(landing, ByteRange(0, len(DATA)), 4000).note()
     with landing_of(tmp_path) as landing:
-        landing.told(())
+        landing.on_digests(())
         assert landing.recover(len(DATA)) == [ByteRange(4000, len(DATA))]
 
 
@@ -514,7 +514,7 @@ def test_what_only_the_answer_vouches_for_is_not_taken_over_unverified(
     tmp_path: Path, told: bool, digests_on_resume: bool, is_noted: bool
 ) -> None:
     with landing_of(tmp_path, digests_on_resume=digests_on_resume) as landing:
-        landing.told([digest_of("md5")] if told else [])
+        landing.on_digests([digest_of("md5")] if told else [])
         land(landing, ByteRange(0, len(DATA)))
     assert bool(noted(tmp_path)) == is_noted
 
@@ -545,7 +545,7 @@ def test_fewer_bytes_than_asked_for_are_no_span(tmp_path: Path) -> None:
 def test_a_second_attempt_goes_on_where_the_first_one_broke(tmp_path: Path) -> None:
     counted: list[int] = []
     with landing_of(tmp_path, vouched=[digest_of("sha256"), digest_of("crc32c")]) as landing:
-        landing.told(())
+        landing.on_digests(())
         sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, counted.append)
         sink.write(memoryview(DATA)[:4000])
         assert sink.rest == ByteRange(4000, len(DATA))
@@ -638,7 +638,7 @@ def test_of_what_earlier_runs_noted_only_what_was_called_the_same_is_put_togethe
         journal.append(Received("f", len(DATA), validator, start, end, zlib.crc32(DATA[start:end])))
     journal.close()
     with landing_of(tmp_path) as landing:
-        landing.told(())
+        landing.on_digests(())
         assert landing.recover(len(DATA)) == [ByteRange(2000, 8000)]
 
 
@@ -657,10 +657,10 @@ def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_p
 def test_of_another_answer_its_own_digest_is_checked(tmp_path: Path) -> None:
     with landing_of(tmp_path, File("f", len(DATA), None)) as landing:
         sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
-        sink.told([digest_of("crc32c", b"of an older version")])
+        sink.on_digests([digest_of("crc32c", b"of an older version")])
         sink.write(memoryview(DATA)[:4000])
         sink.rewind()
-        sink.told([digest_of("sha1")])
+        sink.on_digests([digest_of("sha1")])
         sink.write(memoryview(DATA))
         sink.finish()
         assert landing.seal().verified == (digest_of("sha1"),)
@@ -671,7 +671,7 @@ def test_of_another_answer_its_own_digest_is_checked(tmp_path: Path) -> None:
 
 def sealed_twice(folder: Path, file: File, declared: Sequence[Digest], vouched: Sequence[Digest], again: bytes) -> File:
     with landing_of(folder, file, vouched) as landing:
-        landing.told(declared)
+        landing.on_digests(declared)
         land(landing, ByteRange(0, len(DATA)))
         try:
             return landing.seal()

@@ -32,7 +32,7 @@ class Collected:
         self.happening = happening
         self.data = bytearray()
 
-    def told(self, declared: Sequence[Digest]) -> None:
+    def on_digests(self, declared: Sequence[Digest]) -> None:
         raise AssertionError("a local source declares nothing")
 
     def write(self, piece: memoryview) -> None:

@@ -139,7 +139,7 @@ class _Nowhere:
     def version(self, validator: str) -> None:
         """Nothing was read before."""
 
-    def told(self, declared: object) -> None:
+    def on_digests(self, declared: object) -> None:
         """Nothing is checked here."""
 
     def write(self, piece: memoryview) -> None:

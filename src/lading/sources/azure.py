@@ -166,7 +166,7 @@ class _AzureSource(ABC):
             check_answer(answer.head, span, file.size_bytes, self._shown_name(file.locator))
             sink.version(entity_tag(answer.head.get("etag")))
             if answer.head.status == 200:
-                sink.told(_md5(answer.head.get("content-md5")))
+                sink.on_digests(_md5(answer.head.get("content-md5")))
             answer.read_into(sink.write)
 
     @abstractmethod

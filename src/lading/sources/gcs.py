@@ -133,7 +133,7 @@ class GcsSource:
                 raise status_error(head, what)
             sink.version(head.get("x-goog-generation"))
             if not is_encoded:
-                sink.told(tuple(declared_digests(head, whole=head.status == 200)))
+                sink.on_digests(tuple(declared_digests(head, whole=head.status == 200)))
             if coding == "gzip":
                 decode_into(answer, sink.write)
             else:

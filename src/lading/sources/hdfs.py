@@ -99,7 +99,7 @@ class HdfsSource:
 
     def read(self, file: File, span: ByteRange, sink: Sink) -> None:
         if self._wants_digests and span == ByteRange(0, file.size_bytes):
-            sink.told(self.digests(file))
+            sink.on_digests(self.digests(file))
         length = (span.end or 0) - span.start
         with self._open("OPEN", file.locator, offset=str(span.start), length=str(length)) as answer:
             told = answer.head.get("content-length")

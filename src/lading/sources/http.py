@@ -160,7 +160,7 @@ class HttpSource:
                 return
             check_answer(head, span, file.size_bytes, self._shown)
             sink.version(_validator(head) or "")
-            sink.told(tuple(declared_digests(head, whole=head.status == 200)))
+            sink.on_digests(tuple(declared_digests(head, whole=head.status == 200)))
             answer.read_into(sink.write)
 
 

@@ -116,7 +116,7 @@ class MlflowSource:
             sink.version(entity_tag(head.get("etag")))
             if span == ByteRange(0, file.size_bytes):
                 by_etag = md5_of_etag(head, file.validator or "") if self._direct else ()
-                sink.told([*declared_digests(head, whole=True)] or [*by_etag])
+                sink.on_digests([*declared_digests(head, whole=True)] or [*by_etag])
             answer.read_into(sink.write)
 
     def _below(self) -> Iterator[File]:

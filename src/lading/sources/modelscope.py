@@ -95,7 +95,7 @@ class ModelScopeSource:
                 if file.declared:
                     sink.version(linked)
                 else:
-                    sink.told((Digest("sha256", linked),))
+                    sink.on_digests((Digest("sha256", linked),))
             answer.read_into(sink.write)
 
     def _walk(self) -> Sequence[_Entry]:

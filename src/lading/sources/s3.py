@@ -156,7 +156,7 @@ class S3Source:
             # If-Match is enough for S3; some servers that speak its protocol ignore it.
             sink.version(entity_tag(head.get("etag")))
             if whole:
-                sink.told(self._declared(file, head))
+                sink.on_digests(self._declared(file, head))
             answer.read_into(sink.write)
 
     def digests(self, file: File) -> Sequence[Digest]:

@@ -20,7 +20,7 @@ class Sink(Protocol):
         """
         ...
 
-    def told(self, declared: Sequence[Digest]) -> None:
+    def on_digests(self, declared: Sequence[Digest]) -> None:
         """Digests of the whole file that came with the answer; called before the first piece, if at all."""
         ...
 

@@ -241,12 +241,12 @@ class Transfer:
             # An answer with a part of the file does not tell the digest of the whole.
             ask = partial(job.ask_digests, file)
             with _about(job, file):
-                landing.told(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
+                landing.on_digests(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
         if file.size_bytes == 0 and not file.declared:
             # There is one empty file only: the listed size vouches for all of it.
-            landing.told((combined_crc(OWN_CRC, ()),))
+            landing.on_digests((combined_crc(OWN_CRC, ()),))
         if resumes or not whole:
-            landing.told(())
+            landing.on_digests(())
         spans = landing.recover(self._bounds.span_bytes)
         if file.layer is not None and landing.splits and file.size_bytes:
             with self._tasks.changed:

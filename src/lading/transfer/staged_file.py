@@ -105,7 +105,7 @@ class StagedFile:
         changed.answered = validator
         raise changed
 
-    def told(self, declared: Sequence[Digest]) -> None:
+    def on_digests(self, declared: Sequence[Digest]) -> None:
         """Decide what to check; the first call counts, since a digest cannot begin in the middle.
 
         Not safe from several threads: of a file with several spans, call it before any is read.
@@ -218,7 +218,7 @@ class StagedFile:
 
     def seal(self) -> File:
         """The file as delivered; raises ``IntegrityError`` when it is not what was promised."""
-        self.told(())
+        self.on_digests(())
         self._catch_up()
         spans = [(start, end, crcs) for start, (end, crcs) in sorted(self._landed.items())]
         # Up to the first gap: what is not there must not be taken for zeros.
@@ -372,15 +372,15 @@ class RangeWriter:
         whole = self.rest == ByteRange(0, self.landing.file.size_bytes)
         self.goes_on = self.landing.answered(validator, whole=whole)
 
-    def told(self, declared: Sequence[Digest]) -> None:
-        self.landing.told(declared)
+    def on_digests(self, declared: Sequence[Digest]) -> None:
+        self.landing.on_digests(declared)
 
     def write(self, piece: memoryview) -> None:
         self._check()
         if self.span.end is not None and self.at + len(piece) > self.span.end:
             raise Unavailable(f"{printable(self.landing.file.path)}: the origin sends more than was asked for")
         if not self._running:
-            self.landing.told(())
+            self.landing.on_digests(())
             self._running = [(name, running_crc(name)) for name in self.landing.crcs]
             self._crcs = dict.fromkeys(self.landing.crcs, 0)
         self.landing.write(self.span.start, self.at, piece)
