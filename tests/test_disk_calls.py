@@ -10,9 +10,9 @@ from lading.errors import LadingError
 from lading.system.disk import (
     _unescaped,
     disk_error,
+    existing_ancestor,
     free_bytes,
     is_mount_point,
-    nearest,
     sync_file_system,
     write_whole,
 )
@@ -61,8 +61,8 @@ def test_free_space_is_that_of_the_nearest_folder_that_is_there(tmp_path: Path) 
     (tmp_path / "file").touch()
     assert free_bytes(tmp_path / "file" / "below") > 0
     (tmp_path / "loose").symlink_to("nowhere")
-    assert nearest(tmp_path / "loose" / "below") == tmp_path
-    for ask in (nearest, free_bytes):
+    assert existing_ancestor(tmp_path / "loose" / "below") == tmp_path
+    for ask in (existing_ancestor, free_bytes):
         with pytest.raises(LadingError, match="too long"):
             ask(tmp_path / ("n" * 300))
 

@@ -123,10 +123,10 @@ def _refuse_unwritable(place: "Path") -> None:
     import os
 
     from lading.errors import NotAllowed, UsageError
-    from lading.system.disk import nearest
+    from lading.system.disk import existing_ancestor
     from lading.text.printable import printable
 
-    folder = nearest(place)
+    folder = existing_ancestor(place)
     if not folder.is_dir():
         raise UsageError(f"{printable(str(folder))} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -36,7 +36,7 @@ from lading.model.manifest import Manifest
 from lading.session import Session
 from lading.store.eviction import Full, give_way, holders, is_due, make_room, prune, tidy
 from lading.store.store import Store, Vanished
-from lading.system.disk import disk_error, nearest
+from lading.system.disk import disk_error, existing_ancestor
 from lading.system.flock import Patience, holding
 from lading.system.folders import remove_tree
 from lading.text.printable import printable
@@ -355,7 +355,7 @@ def _stored(store: Store, key: str) -> Manifest:
 
 def _there(store: Store, error: LadingError, destination: Path) -> LadingError:
     """The same error, which says so if it is another file system than the store's that is full."""
-    if isinstance(error, NoSpace) and nearest(destination).stat().st_dev != store.root.stat().st_dev:
+    if isinstance(error, NoSpace) and existing_ancestor(destination).stat().st_dev != store.root.stat().st_dev:
         return _NoSpaceThere(error.message, hint=error.hint)
     return error
 
@@ -372,7 +372,7 @@ def _check_room(store: Store, wanted: Sequence[Wanted]) -> int:
     folders: dict[int, Path] = {}
     own = store.root.stat().st_dev
     for finding, destination, _ in wanted:
-        folder = nearest(destination)
+        folder = existing_ancestor(destination)
         if not store.shares_with(folder):
             device = folder.stat().st_dev
             folders[device] = folder

@@ -12,7 +12,7 @@ from lading.errors import NoSpace
 from lading.model.compare import is_delivered, unchanged
 from lading.model.manifest import File
 from lading.settings.settings import Settings
-from lading.system.disk import clones, disk_error, free_bytes, nearest
+from lading.system.disk import clones, disk_error, existing_ancestor, free_bytes
 from lading.text.printable import printable
 from lading.text.units import size
 from lading.transfer.journal import Received, read_journal
@@ -90,14 +90,14 @@ def _by_the_store(finding: ResolvedModel, there: Need, settings: Settings) -> li
     from lading.store.eviction import evictable_bytes
     from lading.store.store import Store
 
-    root, near = Path(settings.store.path).absolute(), nearest(there.place)
-    here = os.stat(nearest(root)).st_dev == os.stat(near).st_dev
+    root, near = Path(settings.store.path).absolute(), existing_ancestor(there.place)
+    here = os.stat(existing_ancestor(root)).st_dev == os.stat(near).st_dev
     held: list[tuple[Path, File]] = []
     lacking = finding.needed_bytes
     # A question is no reason to make a folder for one.
     store = Store(settings.store) if root.exists() else None
     if store is None:
-        shared = here and (settings.store.hard_links or clones(nearest(root)))
+        shared = here and (settings.store.hard_links or clones(existing_ancestor(root)))
     else:
         key = store.key(finding.listed, finding.vouched, settings)
         model = store.find(key)

@@ -80,7 +80,7 @@ def scratch_file(near: str) -> IO[bytes]:
     import tempfile
 
     try:
-        return tempfile.TemporaryFile(dir=nearest(Path(near)), buffering=0)
+        return tempfile.TemporaryFile(dir=existing_ancestor(Path(near)), buffering=0)
     except (OSError, LadingError):
         try:
             return tempfile.TemporaryFile(buffering=0)
@@ -107,13 +107,13 @@ def memory_file(content: bytes) -> str:
 def free_bytes(path: Path) -> int:
     """Bytes that this user may still write on the file system of ``path``, or of its nearest parent."""
     try:
-        found = os.statvfs(nearest(path))
+        found = os.statvfs(existing_ancestor(path))
     except OSError as error:
         raise disk_error(error, path) from error
     return found.f_bavail * found.f_frsize
 
 
-def nearest(path: Path) -> Path:
+def existing_ancestor(path: Path) -> Path:
     """``path``, or the first folder above it that is there."""
     place = path.absolute()
     while True:
