@@ -48,7 +48,7 @@ def run_and_kill_at(number: int, action: Callable[[], object], *, creating: bool
             for name in ("rename", "replace", "unlink", "remove", "rmdir", "mkdir", "link", "chmod", "fsync"):
                 setattr(os, name, killer.wrap(getattr(os, name)))
             publish.exchange = killer.wrap(publish.exchange)
-            store.place_file = killer.wrap(store.place_file)
+            store.materialize_file = killer.wrap(store.materialize_file)
             if creating:
                 os.open = killer.wrap_open(os.open)
             action()

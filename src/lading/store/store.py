@@ -53,7 +53,7 @@ from lading.store.blobs import ADDRESS, Blobs, link
 from lading.store.files import entries, files_below, has_size, modified_at_s, remove_links, remove_unheld, touch
 from lading.store.leases import Leases
 from lading.store.pointers import Answers, Pointers, References
-from lading.system.disk import clones, disk_error, place_file, write_whole
+from lading.system.disk import clones, disk_error, materialize_file, write_whole
 from lading.system.folders import remove_tree
 from lading.text.printable import printable
 
@@ -316,7 +316,7 @@ class Store:
                     self.put_aside(key)
                 raise Vanished(f"{printable(file.path)} is no longer in the store", retry_after_s=0.0)
             try:
-                way = place_file(source, target, links=self.settings.hard_links)
+                way = materialize_file(source, target, links=self.settings.hard_links)
             except FileNotFoundError as error:
                 raise Vanished(f"{printable(file.path)} is no longer in the store", retry_after_s=0.0) from error
             ways[way] = ways.get(way, 0) + 1

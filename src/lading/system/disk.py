@@ -146,7 +146,7 @@ def _unescaped(mount_point: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount_point)
 
 
-def place_file(source: Path, target: Path, *, links: bool) -> str:
+def materialize_file(source: Path, target: Path, *, links: bool) -> str:
     """Make ``target`` a file with the bytes of ``source``, in the cheapest way there is; returns which.
 
     ``reflink`` shares the blocks until one of the two is written (ioctl_ficlone(2)), ``link`` is a further name

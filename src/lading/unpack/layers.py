@@ -19,7 +19,7 @@ from lading.events import Listener, NotExecutable, ignore
 from lading.model.manifest import File, Layer, Manifest
 from lading.model.paths import WORKSPACE_NAME
 from lading.settings.limits import Limits
-from lading.system.disk import disk_error, link, place_file, set_mode
+from lading.system.disk import disk_error, link, materialize_file, set_mode
 from lading.system.folders import move_into, remove_tree
 from lading.text.printable import printable
 from lading.unpack.archive import unpack
@@ -181,7 +181,7 @@ class Layers:
             if link(place, further):
                 return
             self._spent.bytes(self._archive, known.size_bytes or 0)
-            place_file(place, further, links=False)
+            materialize_file(place, further, links=False)
         except FileExistsError as error:
             raise self._both(os.path.relpath(further, self._tree)) from error
         set_mode(further, stat.S_IMODE(place.stat().st_mode))
