@@ -294,7 +294,7 @@ def _in_place(wanted: Wanted, session: Session) -> Manifest | None:
     return old
 
 
-def place_out(store: Store, key: str, listed: Manifest, destination: Path, session: Session) -> Manifest:
+def materialize(store: Store, key: str, listed: Manifest, destination: Path, session: Session) -> Manifest:
     """Bring a model of the store to its destination, as what was ``listed``; ``Vanished`` if it is not there any more."""
     with ExitStack() as stack:
         with _at(store, destination):

@@ -49,10 +49,10 @@ def serve(known: Known, destination: Path, session: Session) -> Manifest:
     if known.store is None:
         session.listener(AlreadyDelivered(str(destination)))
         return known.manifest
-    from lading.delivery.from_store import in_words, place_out
+    from lading.delivery.from_store import in_words, materialize
 
     with in_words(known.store), known.store.lease(known.key):
-        manifest = place_out(known.store, known.key, known.manifest, destination, session)
+        manifest = materialize(known.store, known.key, known.manifest, destination, session)
     return manifest._replace(last_known=known.manifest.last_known)
 
 
