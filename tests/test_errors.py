@@ -10,11 +10,11 @@ from lading.retry import Retry
 
 def test_an_error_in_other_words_is_of_its_kind_and_as_retryable_and_the_first_one_stays():
     first = Stalled("nothing came", hint="wait", retry_after_s=3.0)
-    other = first.but(message="a host: nothing came")
+    other = first.rephrased(message="a host: nothing came")
     assert (type(other), str(other), other.hint, other.retry_after_s) == (Stalled, "a host: nothing came", "wait", 3.0)
     assert str(first) == "nothing came"
     other.retryable = False
-    last = other.but(hint="look at the host")
+    last = other.rephrased(hint="look at the host")
     assert (str(last), last.hint, last.retryable) == ("a host: nothing came", "look at the host", False)
     assert Unavailable.retryable
     assert first.retryable

@@ -41,7 +41,7 @@ class LadingError(Exception):
     def __str__(self) -> str:
         return self.message
 
-    def but(self, *, message: str = "", hint: str = "") -> "LadingError":
+    def rephrased(self, *, message: str = "", hint: str = "") -> "LadingError":
         """The same failure in other words, to be raised from this one."""
         other = type(self)(message or self.message, hint=hint or self.hint, retry_after_s=self.retry_after_s)
         # It may have been tried often enough already.

@@ -116,7 +116,7 @@ class AzureCredentials:
             try:
                 return self._managed_identity(local, settings.client_id)
             except (NotAllowed, Unavailable) as error:
-                raise error.but(
+                raise error.rephrased(
                     hint="with AZURE_CLIENT_ID alone this machine is asked for that identity; "
                     "others need AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE"
                 ) from error

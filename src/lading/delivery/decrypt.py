@@ -89,7 +89,7 @@ class Decrypter:
                 size, digest = self._decrypt(envelope, reader, writer)
             os.replace(scratch, target)
         except LadingError as error:
-            raise error.but(message=f"{printable(file.path)}: {error.message}") from error
+            raise error.rephrased(message=f"{printable(file.path)}: {error.message}") from error
         finally:
             scratch.unlink(missing_ok=True)
         if target != source:
@@ -191,10 +191,10 @@ def _key(settings: Confidential, http: HttpClient) -> bytes:
     try:
         head, body = direct.fetch("GET", settings.url, what=what, limit_bytes=_MOST_KEY_BYTES, redirects=0)
     except Unavailable as error:
-        raise error.but(message=f"{what}: {error.message}") from error
+        raise error.rephrased(message=f"{what}: {error.message}") from error
     if head.status != 200:
         refusal = status_error(head, f"{what}, asked for {settings.resource},")
-        raise refusal.but(hint="does the resource exist, and is this workload allowed to have it?")
+        raise refusal.rephrased(hint="does the resource exist, and is this workload allowed to have it?")
     try:
         text = body.decode("ascii").strip()
     except UnicodeDecodeError:

@@ -38,7 +38,7 @@ def recall(request: Request, question: Question, session: Session, error: Unavai
     if known is None:
         hint = f"{error.hint}; " if error.hint else ""
         hint += "nothing that was delivered for this name before is in a store or in the destination"
-        raise error.but(hint=hint) from error
+        raise error.rephrased(hint=hint) from error
     manifest = known.manifest
     session.listener(LastKnown(manifest.requested, manifest.resolved, manifest.last_known, error.message))
     return known

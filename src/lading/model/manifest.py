@@ -184,7 +184,7 @@ class Manifest(NamedTuple):
         others = ", ".join(file.shown for file, _ in shown[1:]) + (" and more" if len(faults) > len(shown) else "")
         patterns = " ".join(f"--ignore {quote(exact_pattern(file.path))}" for file, _ in shown)
         rest = f"{patterns} delivers the rest" if len(faults) == len(shown) else f"leave them all out, as by {patterns}"
-        raise error.but(
+        raise error.rephrased(
             message=f"{error.message}; neither can be delivered: {others}" if others else "",
             hint="; ".join(filter(None, (error.hint, rest))),
         )

@@ -272,7 +272,7 @@ class HttpClient:
                 if peer and connection.heard_tls:
                     raise wants_tls(peer, named) from error
                 if peer and isinstance(error, Unavailable) and closed:
-                    raise error.but(hint=f"if it speaks only TLS, {named} should begin with https://") from error
+                    raise error.rephrased(hint=f"if it speaks only TLS, {named} should begin with https://") from error
                 raise
 
     def _plain_peer(self, origin: Origin) -> tuple[str, str]:

@@ -77,7 +77,7 @@ class Service:
                 raise Unavailable(f"{shown}: {error.message}", hint="look at the url of this registry") from error
             except LadingError as error:
                 # A host's name says little where several registries are asked.
-                raise error.but(message=f"{shown}: {error.message}") from error
+                raise error.rephrased(message=f"{shown}: {error.message}") from error
 
         signed = self._login.signed(method, url, headers, body)
         head, answer = ask(signed)

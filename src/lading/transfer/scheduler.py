@@ -345,7 +345,7 @@ class Transfer:
                 Path(landing.place).unlink(missing_ok=True)
                 if len(self._jobs) > 1:
                     # Several may have a file of this name.
-                    raise error.but(message=f"{job.listed.resolved}: {error.message}") from error
+                    raise error.rephrased(message=f"{job.listed.resolved}: {error.message}") from error
                 raise
             landing.refetched = True
             self._listener(Retried(printable(landing.file.path), error.message, 0.0))

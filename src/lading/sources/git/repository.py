@@ -104,7 +104,7 @@ class GitSource:
         try:
             self._server.greet()
         except (NotAllowed, NotFound) as error:
-            raise error.but(hint=self._withheld) from error
+            raise error.rephrased(hint=self._withheld) from error
 
     def _pin_at(self, commit: bytes) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{commit.hex()}")
