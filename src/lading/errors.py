@@ -134,7 +134,7 @@ class Interrupted(BaseException):
         self.hint = hint
 
 
-def defect(error: BaseException) -> LadingError:
+def internal_error(error: BaseException) -> LadingError:
     """What can be said of an error that nobody foresaw: where lading was, innermost first.
 
     Its own message is left out: it could hold anything, a secret included.

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from lading.agent.reconcile import Outcome
-from lading.errors import Interrupted, LadingError, defect
+from lading.errors import Interrupted, LadingError, internal_error
 from lading.session import Session
 from lading.settings.agent import Delivery, share_a_place
 from lading.system.disk import disk_error
@@ -70,6 +70,6 @@ class Turn:
         except OSError as error:
             self.error = disk_error(error, error.filename or self.delivery.destination)
         except Exception as error:  # noqa: BLE001 - one delivery's defect must not end all others
-            self.error = defect(error)
+            self.error = internal_error(error)
         finally:
             self._ended()

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO
 
 from lading import __version__
 from lading.cli import agent, check, demo, health, init, lock, pull, resolve, store, verify
-from lading.errors import Interrupted, LadingError, defect
+from lading.errors import Interrupted, LadingError, internal_error
 from lading.model.uri import redact
 from lading.text.printable import printable
 from lading.text.suggest import did_you_mean
@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
         hint = str(error) or "run it again to resume"
         return _fail(arguments, Interrupted("stopped from the keyboard", hint=hint), 130)
     except Exception as error:  # noqa: BLE001 - the last place that can say anything
-        return _fail(arguments, defect(error), LadingError.exit_code)
+        return _fail(arguments, internal_error(error), LadingError.exit_code)
 
 
 def _open_streams() -> None:

@@ -1,6 +1,6 @@
 """Telling a registry what was delivered, and where."""
 
-from lading.errors import LadingError, UsageError, defect
+from lading.errors import LadingError, UsageError, internal_error
 from lading.events import Listener, NotRecorded, Recorded, ignore
 from lading.model.manifest import Manifest
 from lading.network.client import HttpClient
@@ -43,7 +43,7 @@ def record(
             raise UsageError(f"a registry of the kind {printable(entry.kind)} records nothing")
         registry.record(resolution, deployment)
     except Exception as error:  # noqa: BLE001 - a delivery that is done must not fail by what comes after it
-        told = error if isinstance(error, LadingError) else defect(error)
+        told = error if isinstance(error, LadingError) else internal_error(error)
         listener(NotRecorded(entry.name, f"{told.message} ({told.hint})" if told.hint else told.message))
     else:
         listener(Recorded(entry.name, deployment.environment, deployment.service))
