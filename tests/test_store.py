@@ -21,7 +21,7 @@ from lading.settings.limits import Limits
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store.eviction import give_way, make_room, prune, sweep
+from lading.store.eviction import evict_one, make_room, prune, sweep
 from lading.store.inspection import verify
 from lading.store.store import Store
 from lading.system.disk import free_bytes
@@ -434,7 +434,7 @@ def test_who_keeps_a_model_may_say_what_it_is_to_him(three, store):
 def test_whatever_evicts_a_model_tells_it(three, store):
     heard: list[told.Event] = []
     hearing = Store(store.settings._replace(high="0", low="0"), heard.append)
-    assert give_way(hearing)
+    assert evict_one(hearing)
     prune(hearing)
     assert [event.why for event in heard] == ["room is needed", "used longest ago", "used longest ago"]
     assert all(isinstance(event, told.Evicted) and event.freed_bytes == 65536 for event in heard)

@@ -34,7 +34,7 @@ from lading.events import AlreadyDelivered, Materialized, Retried, StoreBypassed
 from lading.model.compare import Holds
 from lading.model.manifest import Manifest
 from lading.session import Session
-from lading.store.eviction import Full, give_way, holders, is_due, make_room, prune, tidy
+from lading.store.eviction import Full, evict_one, holders, is_due, make_room, prune, tidy
 from lading.store.store import Store, Vanished
 from lading.system.disk import disk_error, existing_ancestor
 from lading.system.flock import Patience, holding
@@ -156,7 +156,7 @@ def _having(
                 raise
             except NoSpace as error:
                 # Somebody else has written meanwhile.  What was staged stays for the next try.
-                if not left or not give_way(store):
+                if not left or not evict_one(store):
                     raise NoSpace(error.message, hint=f"{error.hint}; {holders(store)}") from error
                 session.listener(Retried("the model", error.message, 0.0))
         if fetched or is_due(store):

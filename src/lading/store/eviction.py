@@ -97,7 +97,7 @@ def is_due(store: Store) -> bool:
     return store.swept_at_s() < time.time() - _DAY_S
 
 
-def give_way(store: Store) -> bool:
+def evict_one(store: Store) -> bool:
     """Evict the model used longest ago; false if none may go."""
     for key in _candidates(store):
         _evict(store, key, "room is needed")
