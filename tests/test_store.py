@@ -21,7 +21,7 @@ from lading.settings.limits import Limits
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store.eviction import evict_one, make_room, prune, sweep
+from lading.store.eviction import ensure_free, evict_one, prune, sweep
 from lading.store.inspection import verify
 from lading.store.store import Store
 from lading.system.disk import free_bytes
@@ -529,7 +529,7 @@ def test_what_killed_processes_left_goes_with_a_sweep(three, store):
 
 
 def test_room_is_made_of_what_nobody_needs_first(three, store):
-    make_room(store, 0)
+    ensure_free(store, 0)
     assert left(store) == three
 
 

@@ -34,7 +34,7 @@ from lading.events import AlreadyDelivered, Materialized, Retried, StoreBypassed
 from lading.model.compare import Holds
 from lading.model.manifest import Manifest
 from lading.session import Session
-from lading.store.eviction import Full, evict_one, holders, is_due, make_room, prune, tidy
+from lading.store.eviction import Full, ensure_free, evict_one, holders, is_due, prune, tidy
 from lading.store.store import Store, Vanished
 from lading.system.disk import disk_error, existing_ancestor
 from lading.system.flock import Patience, holding
@@ -233,7 +233,7 @@ def _fill(
                 stack.callback(remove_tree, folders[key])
         lacking = {key: finding for key, finding in wanted.items() if not store.has(key)}
         if not lacking:
-            make_room(store, copied_bytes)
+            ensure_free(store, copied_bytes)
             return False
         wanted_here = [Wanted(finding, folders[key], key) for key, finding in lacking.items()]
         brought = bring(wanted_here, session, store, copied_bytes=copied_bytes)

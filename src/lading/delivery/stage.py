@@ -244,9 +244,9 @@ def _without(listed: Manifest, present: Mapping[str, File]) -> Manifest:
 def _check_space(deliveries: Sequence[_Delivery], store: "Store | None", copied_bytes: int) -> None:
     """Refuse what cannot fit before the first byte; several models on one file system add up."""
     if store is not None:
-        from lading.store.eviction import make_room
+        from lading.store.eviction import ensure_free
 
-        make_room(store, copied_bytes + sum(map(_lacking_bytes, deliveries)))
+        ensure_free(store, copied_bytes + sum(map(_lacking_bytes, deliveries)))
         return
     needed: dict[int, int] = defaultdict(int)
     folders: dict[int, Path] = {}

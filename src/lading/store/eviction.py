@@ -105,7 +105,7 @@ def evict_one(store: Store) -> bool:
     return False
 
 
-def make_room(store: Store, needed_bytes: int) -> None:
+def ensure_free(store: Store, needed_bytes: int) -> None:
     """Evict until so many bytes are free; ``Full`` says what holds the space, and then nothing went."""
     if free_bytes(store.root) >= needed_bytes:
         return
