@@ -412,7 +412,7 @@ def test_what_is_kept_or_needed_now_stays(three, store):
         assert left(store) == three[:2]
         prune(limited(store, high="0", low="0", locks=False))
         assert left(store) == three[:2]
-    store.references.let_go("by hand")
+    store.references.release("by hand")
     prune(limited(store, high="0", low="0"))
     assert left(store) == []
 
@@ -427,7 +427,7 @@ def test_who_keeps_a_model_may_say_what_it_is_to_him(three, store):
     assert answer.facts.files == ()
     # Nothing is known of what somebody keeps without saying it, nor of what nobody keeps.
     assert store.references.kept("by hand") is None
-    store.references.let_go("by me")
+    store.references.release("by me")
     assert store.references.kept("by me") is None
 
 

@@ -62,12 +62,12 @@ class Kept:
         return kept if kept and self._store.has(kept.key) else None
 
 
-def let_go(store: Store, declared: Collection[str]) -> None:
+def release(store: Store, declared: Collection[str]) -> None:
     """Keep nothing any more for deliveries other than these."""
     for names in store.references.by_key().values():
         for name in names:
             if name.startswith(_KEEPER) and name.removeprefix(_KEEPER) not in declared:
-                store.references.let_go(name)
+                store.references.release(name)
     for place in entries(_records(store)):
         # What is being written has another ending.
         if place.suffix == ".json" and place.stem not in declared:

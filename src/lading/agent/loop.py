@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lading import __version__, events
 from lading.agent.cycle import Turn
 from lading.agent.http_server import Endpoint
-from lading.agent.in_store import let_go
+from lading.agent.in_store import release
 from lading.agent.metrics import Metrics
 from lading.agent.reconcile import Outcome, in_place, refuse_unreadable, update
 from lading.agent.status import Doing, Status
@@ -306,7 +306,7 @@ class Agent:
         try:
             store = Store(settings, self._hear_store)
             if store.writable:
-                let_go(store, declared)
+                release(store, declared)
                 prune(store)
             self.metrics.set("lading_store_models", len(store.models()))
             self.metrics.set("lading_store_bytes", store.used_bytes())

@@ -166,7 +166,7 @@ def unkeep(arguments: argparse.Namespace) -> int:
         names = {name: key for key, names in store.references.by_key().items() for name in names}
         if arguments.name not in names:
             raise NotFound(f"nothing is kept as {printable(arguments.name)}", hint=near_hint(arguments.name, names))
-        store.references.let_go(arguments.name)
+        store.references.release(arguments.name)
     if arguments.json:
         show_json({"key": names[arguments.name], "name": arguments.name})
     else:

@@ -72,7 +72,7 @@ class References(Pointers):
         facts = {"facts": _without_files(delivered)} if delivered else {}
         write_whole(self._place(name), [json.dumps({"name": name, "key": key, **facts}), "\n"])
 
-    def let_go(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Keep nothing under this name any more."""
         self._place(name).unlink(missing_ok=True)
 
