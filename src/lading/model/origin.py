@@ -53,14 +53,14 @@ class Origin(NamedTuple):
         The one rule for passwords, tokens, headers and SAS, for what is sent and for credentials that are
         the answer: http is for this machine and for the network of the cluster.  What only signs is not asked about.
         """
-        if self.scheme == "http" and not _is_near(self.name):
+        if self.scheme == "http" and not _is_private_host(self.name):
             raise UsageError(
                 f"{what} would travel unencrypted: {printable(str(self))}",
                 hint=hint or "use https, or a service within the cluster",
             )
 
 
-def _is_near(host: str) -> bool:
+def _is_private_host(host: str) -> bool:
     """Whether the host is this machine, or within a network of one's own."""
     import ipaddress
     import socket
