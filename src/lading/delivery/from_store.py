@@ -64,7 +64,7 @@ def share(wanted: Sequence[Wanted], session: Session) -> dict[Path, Manifest]:
     None appears before all are there; returns the sealed manifests by destination.
     """
     store = Store(session.settings.store, session.listener)
-    with in_words(store):
+    with as_lading_errors(store):
         done = {each.destination: there for each in wanted if (there := _in_place(each, session)) is not None}
         keyed = [each._replace(key=_key(store, each.finding, session)) for each in wanted]
         pending = [each for each in keyed if each.destination not in done]
@@ -95,7 +95,7 @@ def keep(finding: ResolvedModel, name: str, session: Session) -> Manifest:
         store.references.keep(name, key, kept)
         return kept
 
-    with in_words(store):
+    with as_lading_errors(store):
         tidy(store)
         kept, fetched = _having(store, {key: finding}, 0, session, refer)
         if fetched:
@@ -117,7 +117,7 @@ def _note(store: Store, key: str, listed: Manifest) -> None:
 
 
 @contextlib.contextmanager
-def in_words(store: Store) -> Iterator[None]:
+def as_lading_errors(store: Store) -> Iterator[None]:
     """Turn what the system refuses into lading's own errors."""
     try:
         yield
@@ -144,7 +144,7 @@ def _having(
                 stack.callback(remove_tree, folder)
         for left in reversed(range(_MOST_TRIES)):
             try:
-                with in_words(store):
+                with as_lading_errors(store):
                     fetched |= _fill(store, wanted, folders, copied_bytes, session)
                 used = use()
                 break

@@ -49,9 +49,9 @@ def serve(known: Known, destination: Path, session: Session) -> Manifest:
     if known.store is None:
         session.listener(AlreadyDelivered(str(destination)))
         return known.manifest
-    from lading.delivery.from_store import in_words, materialize
+    from lading.delivery.from_store import as_lading_errors, materialize
 
-    with in_words(known.store), known.store.lease(known.key):
+    with as_lading_errors(known.store), known.store.lease(known.key):
         manifest = materialize(known.store, known.key, known.manifest, destination, session)
     return manifest._replace(last_known=known.manifest.last_known)
 
@@ -59,11 +59,11 @@ def serve(known: Known, destination: Path, session: Session) -> Manifest:
 def _of_the_store(asked: str, request: Request, settings: Settings) -> Known | None:
     if not settings.store.path:
         return None
-    from lading.delivery.from_store import in_words
+    from lading.delivery.from_store import as_lading_errors
     from lading.store.store import Store
 
     store = Store(settings.store)
-    with in_words(store):
+    with as_lading_errors(store):
         recalled = store.answers.recall(asked)
         stored = store.find(recalled.key) if recalled else None
     if recalled is None or stored is None:
