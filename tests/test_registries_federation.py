@@ -34,7 +34,7 @@ def told(name: str, has: dict[str, object] | None = None, *, kind: str = "told",
     return RegistryEntry(name, kind, {"models_told": has or {}, **about}, **answers)
 
 
-def settle(uri: str, *entries: RegistryEntry, new_session) -> str:
+def first_answer(uri: str, *entries: RegistryEntry, new_session) -> str:
     """Where the name leads; the name of the error if it leads nowhere."""
     session = new_session(registries=entries)
     try:
@@ -77,12 +77,12 @@ OLD = {"iris": "!NotFound"}
     ],
 )
 def test_who_answers_for_a_name(new_session, asked, entries, outcome, who):
-    assert settle(URI, *entries, new_session=new_session) == outcome
+    assert first_answer(URI, *entries, new_session=new_session) == outcome
     assert asked == who
 
 
 def test_passing_over_a_registry_is_said_aloud(new_session, events):
-    settle(URI, told("a", DOWN), told("b", HAS), new_session=new_session)
+    first_answer(URI, told("a", DOWN), told("b", HAS), new_session=new_session)
     assert PassedOver("a", "a says !Unavailable") in events
 
 
@@ -120,7 +120,7 @@ ENTRIES = (
 )
 def test_which_registry_a_uri_means(new_session, asked, uri, outcome):
     entries = [entry for entry in ENTRIES if entry.kind == "told"]
-    assert settle(uri, *entries, new_session=new_session) == outcome
+    assert first_answer(uri, *entries, new_session=new_session) == outcome
     assert set(asked) <= {"prod", "lab"}
 
 
@@ -129,12 +129,12 @@ def test_which_registry_a_uri_means(new_session, asked, uri, outcome):
 )
 def test_names_of_mlflow_are_asked_of_mlflow_alone(monkeypatch, new_session, uri):
     monkeypatch.setitem(federation._KINDS, "mlflow", "servers.told_registry:ToldRegistry")
-    assert settle(uri, *ENTRIES, new_session=new_session) == "tracking:s3://tracking"
-    assert settle(uri, *ENTRIES[:2], new_session=new_session) == "UsageError"
+    assert first_answer(uri, *ENTRIES, new_session=new_session) == "tracking:s3://tracking"
+    assert first_answer(uri, *ENTRIES[:2], new_session=new_session) == "UsageError"
 
 
 def test_a_uri_that_is_no_name_stands_for_itself(new_session, asked):
-    assert settle("s3://bucket/iris", told("a", HAS), new_session=new_session) == ":s3://bucket/iris"
+    assert first_answer("s3://bucket/iris", told("a", HAS), new_session=new_session) == ":s3://bucket/iris"
     assert asked == []
 
 

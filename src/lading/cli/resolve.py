@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lading.delivery.request import question_of
     from lading.delivery.resolve import list_files, resolve
     from lading.delivery.space import need_of
-    from lading.registries.federation import settle
+    from lading.registries.federation import first_answer
 
     explanation: dict[str, Any] = {}
     with silent_session(settings) as session:
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
                 # Before the listing, which may be what fails.
                 show("\n".join((*map(printable, explain.lines(candidates)), "")))
         # Each registry is asked once, and what was explained is what is listed.
-        resolution = settle(question.uri, candidates) if candidates else resolve(question, session)
+        resolution = first_answer(question.uri, candidates) if candidates else resolve(question, session)
         finding = list_files(request, question, resolution, session)
     need = need_of(finding, request.destination, settings)
     if arguments.json:

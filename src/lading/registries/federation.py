@@ -71,10 +71,10 @@ def resolve(uri: ModelURI, settings: Settings, http: HttpClient, listener: Liste
     if uri.scheme.lower() not in SCHEMES:
         return Resolution(uri)
     reference, asked, _ = _chosen(uri, settings)
-    return settle(uri, _answers(reference, asked, settings, http), listener)
+    return first_answer(uri, _answers(reference, asked, settings, http), listener)
 
 
-def settle(uri: ModelURI, candidates: Iterable[Candidate], listener: Listener = ignore) -> Resolution:
+def first_answer(uri: ModelURI, candidates: Iterable[Candidate], listener: Listener = ignore) -> Resolution:
     """What the name ``uri`` stands for, by what registries say in their order; takes no more than that needs."""
     told: list[LadingError] = []
     names: list[str] = []
