@@ -138,7 +138,7 @@ class Settings(NamedTuple):
             # Of S3 alone: STS is sent the web identity's token.
             values = {_S3_ONLY.get(name, name): value for name, value in values.items()}
         settings = self.with_variables(values)
-        return settings._replace(variables=settings.variables.bound())
+        return settings._replace(variables=settings.variables.without_unscoped_logins())
 
     def rotating(self) -> tuple[Variables, ...]:
         """What the rules for credentials say now: it changes when a mounted secret is rotated."""

@@ -106,7 +106,7 @@ class Variables(Mapping[str, str]):
         gone = {name for key in values for name in _BELONGINGS.get(key, ())}
         return Variables({name: text for name, text in self._values.items() if name not in gone} | dict(values))
 
-    def bound(self) -> "Variables":
+    def without_unscoped_logins(self) -> "Variables":
         """These without the logins that do not say for which host they are: for a URI that somebody else chose."""
         open_to_any = (host for host, names in _HOSTED.items() if self.first(*names) and not self.get(host))
         return self.overlaid(dict.fromkeys(open_to_any, _NOBODY))
