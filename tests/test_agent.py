@@ -448,7 +448,7 @@ def test_the_end_of_the_agent_ends_every_turn_and_the_next_process_resumes(world
     assert (world.folder / "models/b/model.bin").exists()
 
 
-@pytest.mark.parametrize("busy_with", ["prune", "let_go", "in_place", "read_agent"])
+@pytest.mark.parametrize("busy_with", ["prune", "release", "in_place", "read_agent"])
 def test_a_signal_ends_the_agent_whatever_the_loop_is_at(world, monkeypatch, busy_with):
     # The handler raises it in the main thread, and no second signal is heard.
     world.write(world.delivery("one"), store={"path": str(world.folder / "store")})
@@ -697,4 +697,4 @@ def test_a_defect_in_a_turn_is_its_error_and_tells_its_place():
     turn.begin()
     assert over.wait(30)
     assert turn.is_over
-    assert re.fullmatch(r"KeyError at agent/turn\.py:\d+", turn.error.message)
+    assert re.fullmatch(r"KeyError at agent/cycle\.py:\d+", turn.error.message)

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 
-from lading.errors import LadingError, Stalled, Unavailable, defect
+from lading.errors import LadingError, Stalled, Unavailable, internal_error
 from lading.retry import Retry
 
 
@@ -24,7 +24,7 @@ def of(failing) -> LadingError:
     try:
         Retry(threading.Event()).call(failing, what="it")
     except (ValueError, RecursionError) as error:
-        return defect(error)
+        return internal_error(error)
     raise AssertionError("it did not fail")
 
 
@@ -49,4 +49,4 @@ def test_its_places_are_innermost_first_and_few():
 
 
 def test_a_defect_outside_of_lading_has_no_place():
-    assert defect(KeyError("secret")).message == "KeyError"
+    assert internal_error(KeyError("secret")).message == "KeyError"

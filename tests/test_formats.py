@@ -77,8 +77,8 @@ def test_an_error_of_each_form(tmp_path: Path) -> None:
 
 
 def test_the_lock_file(model: Path, tmp_path: Path) -> None:
-    assert lading("lock", model, "-o", tmp_path / "lading.delivery.lockfile").code == 0
-    check("lading.delivery.lockfile", (tmp_path / "lading.delivery.lockfile").read_text(), tmp_path)
+    assert lading("lock", model, "-o", tmp_path / "lading.lock").code == 0
+    check("lading.lock", (tmp_path / "lading.lock").read_text(), tmp_path)
 
 
 def test_the_folders_of_a_store(model: Path, tmp_path: Path) -> None:

@@ -508,7 +508,7 @@ def test_of_what_cannot_be_continued_no_part_is_noted(tmp_path: Path, file: File
 
 @pytest.mark.usefixtures("_notes_often")
 @pytest.mark.parametrize(
-    ("told", "retold", "is_noted"), [(True, False, False), (True, True, True), (False, False, True)]
+    ("told", "digests_on_resume", "is_noted"), [(True, False, False), (True, True, True), (False, False, True)]
 )
 def test_what_only_the_answer_vouches_for_is_not_taken_over_unverified(
     tmp_path: Path, told: bool, digests_on_resume: bool, is_noted: bool

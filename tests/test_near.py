@@ -81,4 +81,4 @@ def test_only_near_makes_up_what_was_perhaps_meant() -> None:
     root = Path(lading.__file__).parent
     writers = {str(module.relative_to(root)) for module in root.rglob("*.py") if "did you mean" in module.read_text()}
     # A path is no URI, and a mapping's key is no key that it lacks: neither can be offered for itself.
-    assert writers == {"near.py", "sources/__init__.py", "registries/catalog.py"}
+    assert writers == {"text/suggest.py", "sources/schemes.py", "registries/catalog.py"}

@@ -106,11 +106,11 @@ def test_the_pin_of_a_name_names_its_registry_and_version(model):
 def test_a_lock_file_brings_what_was_locked_and_refuses_anything_else(model):
     locked = lading("lock", "model-registry://iris", "./model", "--catalog", "catalog.yaml", cwd=model)
     assert locked.code == 0, locked.err
-    kept = json.loads((model / "lading.delivery.lockfile").read_text())
+    kept = json.loads((model / "lading.lock").read_text())
     assert list(kept["models"]) == ["./model", "model-registry://iris"]
     assert kept["models"]["model-registry://iris"]["version"] == "v1"
     assert kept["models"]["./model"]["bytes"] == 3
-    assert pull(model, "model-registry://iris", "--locked", "lading.delivery.lockfile").code == 0
+    assert pull(model, "model-registry://iris", "--locked", "lading.lock").code == 0
     # A newer version does not slip in.
     (model / "new").mkdir()
     (model / "new" / "a.bin").write_bytes(b"new")
@@ -126,27 +126,27 @@ def test_a_lock_file_brings_what_was_locked_and_refuses_anything_else(model):
         "model-registry://iris",
         "dest",
         cwd=model,
-        environ={"LADING_LOCK": "lading.delivery.lockfile", "LADING_CATALOG": "catalog.yaml"},
+        environ={"LADING_LOCK": "lading.lock", "LADING_CATALOG": "catalog.yaml"},
     )
     assert again.code == 0, again.err
     assert (model / "dest" / "a.bin").read_bytes() == b"one"
     (model / "model" / "a.bin").write_bytes(b"two")
-    assert pull(model, "model-registry://iris", "--locked", "lading.delivery.lockfile").code == IntegrityError.exit_code
+    assert pull(model, "model-registry://iris", "--locked", "lading.lock").code == IntegrityError.exit_code
     # What is not in it is not brought.
-    missing = pull(model, "model-registry://iri", "--locked", "lading.delivery.lockfile")
+    missing = pull(model, "model-registry://iri", "--locked", "lading.lock")
     assert missing.code == 3
     assert "did you mean model-registry://iris" in missing.err
 
 
 def test_locking_again_keeps_the_other_entries_and_moves_its_own(model):
     lading("lock", "./model", cwd=model)
-    before = json.loads((model / "lading.delivery.lockfile").read_text())["models"]
+    before = json.loads((model / "lading.lock").read_text())["models"]
     (model / "model" / "a.bin").write_bytes(b"three")
     lading("lock", "model-registry://iris", "--catalog", "catalog.yaml", cwd=model)
-    both = json.loads((model / "lading.delivery.lockfile").read_text())["models"]
+    both = json.loads((model / "lading.lock").read_text())["models"]
     assert both["./model"] == before["./model"]
     lading("lock", "./model", cwd=model)
-    assert json.loads((model / "lading.delivery.lockfile").read_text())["models"]["./model"] != before["./model"]
+    assert json.loads((model / "lading.lock").read_text())["models"]["./model"] != before["./model"]
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_locking_again_keeps_the_other_entries_and_moves_its_own(model):
     ],
 )
 def test_a_file_that_is_no_lock_is_refused(model, text, code):
-    (model / "lading.delivery.lockfile").write_text(text)
-    found = pull(model, "./model", "--locked", "lading.delivery.lockfile")
+    (model / "lading.lock").write_text(text)
+    found = pull(model, "./model", "--locked", "lading.lock")
     assert found.code == code
     assert not (model / "dest").exists()
 
@@ -170,12 +170,7 @@ def test_a_file_that_is_no_lock_is_refused(model, text, code):
 def test_a_lock_file_holds_no_secret_and_a_signed_url_is_given_again(model, server):
     uri = server.put("/model.bin", b"content") + "?X-Amz-Signature=s3cret"
     assert lading("lock", uri, cwd=model).code == 0
-    assert "s3cret" not in (model / "lading.delivery.lockfile").read_text()
-    assert (
-        lading("pull", uri.replace("s3cret", "an0ther"), "dest", "--locked", "lading.delivery.lockfile", cwd=model).code
-        == 0
-    )
+    assert "s3cret" not in (model / "lading.lock").read_text()
+    assert lading("pull", uri.replace("s3cret", "an0ther"), "dest", "--locked", "lading.lock", cwd=model).code == 0
     server.put("/model.bin", b"changed", etag='"v2"')
-    assert (
-        lading("pull", uri, "dest", "--locked", "lading.delivery.lockfile", cwd=model).code == IntegrityError.exit_code
-    )
+    assert lading("pull", uri, "dest", "--locked", "lading.lock", cwd=model).code == IntegrityError.exit_code

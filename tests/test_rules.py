@@ -84,7 +84,7 @@ def test_only_transfer_the_agent_and_the_sender_of_traces_start_threads() -> Non
     )
     assert "transfer/scheduler.py" in starters
     # A probe must be answered while a delivery takes hours, and so in a thread of its own; so has each delivery.
-    servers = ("cli/demo", "agent/http_server.py", "agent/cycle.py", "telemetry/otlp.py")
+    servers = ("cli/demo", "agent/http_server.py", "agent/cycle.py", "telemetry/otlp.py", "system/threads.py")
     assert {name for name in starters if not name.startswith(("transfer/", *servers))} == set()
 
 
@@ -99,7 +99,7 @@ def test_there_is_one_http_client_and_one_place_that_opens_sockets() -> None:
     assert users_of("http.client", "urllib.request", "requests", "httpx", "urllib3", "aiohttp") == set()
     # The endpoint of the agent handles sockets that have come to it.
     assert users_of("socket.create_connection", "socket.socket") <= {
-        "addresses.py",
+        "network/addresses.py",
         "network/dial.py",
         "network/wire.py",
         "agent/http_server.py",
@@ -131,7 +131,7 @@ def loaded_by(code: str) -> set[str]:
     [
         "import lading",
         "import lading.cli.main; lading.cli.main.parser()",
-        "from lading.settings import Settings; Settings.load()",
+        "from lading.settings.settings import Settings; Settings.load()",
         "import lading; lading.pull; lading.resolve",
     ],
 )

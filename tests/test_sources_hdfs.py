@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lading.auth import kerberos
 from lading.errors import NotFound, Unsupported, UsageError
 from lading.events import ignore
 from lading.model.uri import ModelURI
@@ -149,7 +150,7 @@ def test_a_folder_that_is_named_must_be_there_and_name_a_namenode(tmp_path: Path
 
 def test_kerberos_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gssapi", None)
-    monkeypatch.setattr("lading.auth.kerberos._gssapi", __import__("lading.auth.kerberos").kerberos._gssapi.__wrapped__)
+    monkeypatch.setattr("lading.auth.kerberos._gssapi", kerberos._gssapi.__wrapped__)
     with pytest.raises(Unsupported) as caught:
         source("hdfs://x", **CONFIGURED, HDFS_KERBEROS_PRINCIPAL="me@R", HDFS_KERBEROS_KEYTAB="BQI=")
     assert caught.value.hint == "pip install 'lading[kerberos]'"

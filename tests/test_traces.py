@@ -82,7 +82,7 @@ def test_a_delivery_is_a_span_and_its_steps_are_the_spans_in_it(run, collector, 
         "lading.retries": 0,
         "lading.digest": told.step("publish").attributes["lading.digest"],
     }
-    assert told.step("list").attributes == {"lading.model.uri": uri, "lading.files": 1, "lading.size_bytes": 5000}
+    assert told.step("list").attributes == {"lading.uri": uri, "lading.files": 1, "lading.size_bytes": 5000}
     assert told.step("transfer").attributes["lading.done_bytes"] == 5000
     assert told.step("publish").attributes["lading.destination"] == str(tmp_path / "dest")
     assert told.resource["service.name"] == "lading"
@@ -103,7 +103,7 @@ def test_several_models_are_one_trace(run, collector, tmp_path):
     assert run("init", *pairs)[0] == 0
     told = collector.trace()
     assert told.steps == ["list", "list", "transfer", "publish", "publish"]
-    assert [step.attributes["lading.model.uri"] for step in told.children[:2]] == [
+    assert [step.attributes["lading.uri"] for step in told.children[:2]] == [
         str(tmp_path / "one"),
         str(tmp_path / "two"),
     ]

@@ -68,7 +68,7 @@ def store(tmp_path) -> Store:
 # Many for the price of one: each is forked from a process that has loaded lading.
 CROWD = """
 import os, sys
-import lading.cli.reporters, lading.deliver, lading.share, lading.sources.s3
+import lading.cli.reporters, lading.deliver, lading.delivery.from_store, lading.sources.s3
 from lading.cli.main import main
 uri, folder, number = sys.argv[1:]
 children = {}

@@ -4,7 +4,7 @@ import argparse
 
 from lading.cli.options import URI_HELP, Commands, add_choice_options, load_settings, silent_session
 
-DEFAULT_FILE = "lading.delivery.lockfile"
+DEFAULT_FILE = "lading.lock"
 
 
 def add_to(commands: Commands) -> None:
