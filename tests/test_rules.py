@@ -64,6 +64,17 @@ def test_the_drawing_of_the_layers_is_what_the_check_holds() -> None:
     assert ["__main__", *drawn] == contract["layers"]
 
 
+def test_sources_do_not_know_each_other() -> None:
+    shared = {"lading.sources.source", "lading.sources.schemes", "lading.sources.listing"}
+    siblings = {f"lading.sources.{path.stem}" for path in (ROOT / "sources").iterdir()} - shared
+    assert "lading.sources.git" in siblings
+    for module in MODULES:
+        if name_of(module).startswith("sources/") and name_of(module) != "sources/schemes.py":
+            own = f"lading.sources.{module.relative_to(ROOT / 'sources').parts[0].removesuffix('.py')}"
+            used = {".".join(name.split(".")[:3]) for name in used_names(module)}
+            assert used & siblings <= {own}, name_of(module)
+
+
 def test_only_settings_reads_the_environment() -> None:
     assert users_of("os.environ", "os.environb", "os.getenv", "os.putenv", "os.unsetenv") == {"settings/settings.py"}
 

@@ -30,7 +30,7 @@ class Channel:
 
 @pytest.fixture(autouse=True)
 def _channels(monkeypatch):
-    monkeypatch.setitem(schemes._SCHEMES, "channel", f"{__name__}:Channel")
+    monkeypatch.setitem(schemes.SCHEMES, "channel", f"{__name__}:Channel")
 
 
 def test_what_a_channel_stands_for_is_told_and_recorded(pull, events, tmp_path):

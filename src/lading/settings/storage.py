@@ -7,25 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lading.errors import UsageError
+from lading.settings.families import STORAGE_TYPES
 from lading.settings.variables import Variables
 from lading.system.disk import disk_error, read_secret_file
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
-
-# For each type of storage JSON, the module that knows what its keys stand for.  KServe's own reads s3,
-# hdfs and webhdfs; a JSON without a type is of S3.
-_FAMILIES = {
-    "azure": "lading.settings.azure",
-    "s3": "lading.settings.aws",
-    "hdfs": "lading.settings.hdfs",
-    "webhdfs": "lading.settings.hdfs",
-    "git": "lading.settings.git",
-    "https": "lading.settings.http",
-    "hf": "lading.settings.huggingface",
-    "modelscope": "lading.settings.modelscope",
-    "gs": "lading.settings.google",
-    "oci": "lading.settings.oci",
-}
 
 
 def with_storage_json(variables: Variables) -> Variables:
@@ -49,9 +35,11 @@ def with_storage_json(variables: Variables) -> Variables:
 
 
 def _keys(kind: str, name: str) -> Mapping[str, str]:
-    module = _FAMILIES.get(kind)
+    module = STORAGE_TYPES.get(kind)
     if module is None:
-        raise UsageError(f"{name} is of the unknown type {printable(kind)!r}", hint=f"known: {', '.join(_FAMILIES)}")
+        raise UsageError(
+            f"{name} is of the unknown type {printable(kind)!r}", hint=f"known: {', '.join(STORAGE_TYPES)}"
+        )
     keys: Mapping[str, str] = import_module(module).STORAGE_KEYS
     return keys
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from lading.errors import UsageError
 from lading.model.origin import host_and_port
 from lading.secret import Secret
+from lading.settings.families import DEPENDENTS, HOSTED
 from lading.text.printable import printable
 
 # lading's own; docs/configuration.md says what each means.
@@ -35,48 +36,10 @@ _OF_A_SERVICE = re.compile(
     r"LADING_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
-_OF_HDFS = tuple(
-    f"HDFS_{name}"
-    for name in (
-        *("DELEGATION_TOKEN", "HEADERS", "KERBEROS_KEYTAB", "KERBEROS_PRINCIPAL", "ROOTPATH", "USER_PROXY"),
-        *("TLS_CA", "TLS_CERT", "TLS_KEY", "TLS_SKIP_VERIFY"),
-    )
-)
-_AZURE_IDENTITY = ("AZURE_CLIENT_ID", "AZ_CLIENT_ID", "AZURE_ACCESS_TOKEN")
-_AZURE_ACCOUNT = ("AZURE_ACCOUNT_NAME", "AZ_ACCOUNT_NAME")
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# With HOME: the folders in which a token's file is looked for.
-_OF_HUGGING_FACE = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME", "HOME")
-
-# Logins that go to whatever host a URI names, unless this variable says for which one they are.
-_HOSTED = {"GIT_HOST": ("GIT_USERNAME", "GIT_PASSWORD"), "OCI_HOST": ("OCI_USERNAME", "OCI_PASSWORD")}
 # The host of a login that is for none.
 _NOBODY = "-"
-
-# What belongs to another variable, and goes when a new value of that one comes without it: a session
-# token from elsewhere would make these keys wrong, and a host from elsewhere must not get this one's token.
-_BELONGINGS = _HOSTED | {
-    "GIT_PASSWORD": ("GIT_HOST",),
-    "OCI_PASSWORD": ("OCI_HOST",),
-    "https-host": ("headers", "https-username", "https-password"),
-    "HF_ENDPOINT": _OF_HUGGING_FACE,
-    "MODELSCOPE_ENDPOINT": ("MODELSCOPE_API_TOKEN",),
-    "HDFS_NAMENODE": _OF_HDFS,
-    "HDFS_SECRET_DIR": ("HDFS_NAMENODE", *_OF_HDFS),
-    "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
-    "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"),
-    "AWS_ENDPOINT_URL_S3": ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",),
-    # An identity and a token come before a key, a key is for one account, and a secret is of one identity.
-    "AZURE_STORAGE_ACCESS_KEY": ("AZURE_STORAGE_SAS_TOKEN", *_AZURE_IDENTITY, *_AZURE_ACCOUNT),
-    "AZURE_STORAGE_SAS_TOKEN": ("AZURE_STORAGE_ACCESS_KEY", *_AZURE_IDENTITY, *_AZURE_ACCOUNT),
-    "AZURE_CLIENT_ID": ("AZURE_CLIENT_SECRET", "AZ_CLIENT_SECRET", "AZURE_ACCESS_TOKEN"),
-    "AZ_CLIENT_ID": ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_ACCESS_TOKEN"),
-    "AZ_CLIENT_SECRET": ("AZURE_CLIENT_SECRET",),
-    "AZ_TENANT_ID": ("AZURE_TENANT_ID",),
-    "AZURE_ACCESS_TOKEN": ("AZURE_CLIENT_ID", "AZ_CLIENT_ID", "AZURE_ACCESS_EXPIRES_ON_SECONDS"),
-}
 
 
 class Variables(Mapping[str, str]):
@@ -103,12 +66,12 @@ class Variables(Mapping[str, str]):
         """These variables with ``values`` in the place of, or beside, what they name."""
         if not values:
             return self
-        gone = {name for key in values for name in _BELONGINGS.get(key, ())}
+        gone = {name for key in values for name in DEPENDENTS.get(key, ())}
         return Variables({name: text for name, text in self._values.items() if name not in gone} | dict(values))
 
     def without_unscoped_logins(self) -> "Variables":
         """These without the logins that do not say for which host they are: for a URI that somebody else chose."""
-        open_to_any = (host for host, names in _HOSTED.items() if self.first(*names) and not self.get(host))
+        open_to_any = (host for host, names in HOSTED.items() if self.first(*names) and not self.get(host))
         return self.overlaid(dict.fromkeys(open_to_any, _NOBODY))
 
     def secret(self, *names: str) -> Secret | None:

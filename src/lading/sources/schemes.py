@@ -1,9 +1,4 @@
-"""Sources: where files live.  The contract, and the table of schemes.
-
-A source lists and reads; it does nothing else.  Retries, threads, hashing, selection, caching
-and progress exist once, around it.  A new source is one file here, one line in ``_SCHEMES`` and
-one contract test.
-"""
+"""Which source reads a URI: by its scheme, and of https by its host."""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -13,6 +8,7 @@ from lading.model.origin import host_and_port
 from lading.model.reference import SCHEMES as NAMES
 from lading.model.uri import ALIASES, AZURE_CLOUDS, HADOOP_AZURE, ModelURI, redact
 from lading.network.client import HttpClient
+from lading.settings.families import SCHEMES
 from lading.settings.settings import Settings
 from lading.sources.source import Source
 from lading.text.printable import printable
@@ -20,28 +16,6 @@ from lading.text.suggest import did_you_mean
 
 _Open = Callable[[ModelURI, Settings, HttpClient], Source]
 
-# Dotted names, so that opening one kind of source loads none of the others.
-_SCHEMES = {
-    "": "lading.sources.local:LocalSource",
-    "file": "lading.sources.local:LocalSource",
-    "git+http": "lading.sources.git:GitSource",
-    "git+https": "lading.sources.git:GitSource",
-    "http": "lading.sources.http:HttpSource",
-    "https": "lading.sources.http:HttpSource",
-    "oci": "lading.sources.oci:OciSource",
-    "oci+fetch": "lading.sources.oci:OciSource",
-    "oci+native": "lading.sources.oci:OciSource",
-    "s3": "lading.sources.s3:S3Source",
-    "hdfs": "lading.sources.hdfs:HdfsSource",
-    "webhdfs": "lading.sources.hdfs:HdfsSource",
-    "swebhdfs": "lading.sources.hdfs:HdfsSource",
-    "gs": "lading.sources.gcs:GcsSource",
-    "hf": "lading.sources.huggingface:HuggingFaceSource",
-    "modelscope": "lading.sources.modelscope:ModelScopeSource",
-    "ms": "lading.sources.modelscope:ModelScopeSource",
-    "mlflow-artifacts": "lading.sources.mlflow:MlflowSource",
-    "runs": "lading.sources.mlflow:open_run",
-}
 # Other spellings of places that the sources of other schemes read.
 _SPELLINGS = ALIASES.keys() | HADOOP_AZURE
 # What is met in names and configurations, and is read by no source.
@@ -76,7 +50,7 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
 
 def refuse_unknown(uri: ModelURI, *, hint: str = "") -> None:
     """Raise ``Unsupported`` for a scheme that is not known; ``hint`` where its user did not write it."""
-    if uri.scheme.lower() not in _SCHEMES.keys() | _SPELLINGS:
+    if uri.scheme.lower() not in SCHEMES.keys() | _SPELLINGS:
         raise Unsupported(
             f"lading does not read {printable(uri.scheme)}:// ({printable(uri.redacted())})",
             hint=_REFUSED.get(uri.scheme.lower()) or hint or _hint(uri.scheme),
@@ -99,8 +73,8 @@ def _hint(scheme: str) -> str:
 
 def _begins() -> Iterator[str]:
     """How URIs begin."""
-    # One of the sources' is known only to be refused in words of its own.
-    for scheme in (*_SCHEMES, *NAMES):
+    # One scheme is known only to be refused in words of its own.
+    for scheme in (*SCHEMES, *NAMES):
         if scheme not in ("", "oci+native"):
             yield f"{scheme}:/" if scheme in ("models", "runs") else f"{scheme}://"
 
@@ -120,5 +94,5 @@ def _place(uri: ModelURI, settings: Settings) -> str:
             if service:
                 return _AZURE_FILES if ".file." in service else _AZURE_BLOB
     if scheme == "https" and uri.path.endswith(".git"):
-        return _SCHEMES["git+https"]
-    return _SCHEMES[scheme]
+        return SCHEMES["git+https"]
+    return SCHEMES[scheme]

@@ -1,4 +1,8 @@
-"""The contract of a source, and the optional abilities of some."""
+"""The contract of a source, and the optional abilities of some.
+
+A source lists and reads; it does nothing else.  Retries, threads, hashing, selection, caching and progress
+exist once, around it.  CONTRIBUTING.md walks through adding one.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
