@@ -10,9 +10,10 @@ import yaml
 
 from lading.model.reference import SCHEMES
 from lading.settings.agent import read_agent
+from lading.settings.families import SCHEMES as READ
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.sources.schemes import _SPELLINGS, SCHEMES
+from lading.sources.schemes import _SPELLINGS
 from servers.kserve import init_container, job_container, matching, merged, validate
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -54,7 +55,7 @@ def test_the_container_is_what_kserve_expects_and_what_a_restricted_namespace_ta
 URIS = [
     *(
         f"{scheme}://a/b"
-        for scheme in sorted(SCHEMES.keys() | _SPELLINGS)
+        for scheme in sorted(READ.keys() | _SPELLINGS)
         if scheme and not scheme.startswith(("oci", "file", "mlflow", "runs"))
     ),
     *(f"{scheme}://a/b" for scheme in SCHEMES if scheme != "models"),
