@@ -14,9 +14,10 @@ from lading.errors import NotFound, Unsupported, UsageError
 from lading.events import ignore
 from lading.model.uri import ModelURI
 from lading.session import Session
+from lading.settings.families import DEPENDENTS
 from lading.settings.hdfs import STORAGE_KEYS, Hdfs, read_hdfs
 from lading.settings.settings import Settings
-from lading.settings.variables import _OF_HDFS, Variables
+from lading.settings.variables import Variables
 from lading.sources.hdfs import HdfsSource
 from lading.system.disk import memory_file
 
@@ -138,7 +139,7 @@ def test_credentials_are_never_put_together_from_two_places(tmp_path: Path) -> N
 
 
 def test_whatever_belongs_to_a_namenode_goes_with_it() -> None:
-    assert {*_OF_HDFS, "HDFS_NAMENODE"} == set(STORAGE_KEYS.values())
+    assert {*DEPENDENTS["HDFS_NAMENODE"], "HDFS_NAMENODE"} == set(STORAGE_KEYS.values())
 
 
 def test_a_folder_that_is_named_must_be_there_and_name_a_namenode(tmp_path: Path) -> None:

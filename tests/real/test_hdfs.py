@@ -276,7 +276,7 @@ def test_without_credentials_the_cluster_refuses_and_the_hint_says_what_to_set(k
 def test_a_delegation_token_takes_the_place_of_kerberos(kdc, secure, tmp_path, program):
     asked = f"{secure}/webhdfs/v1/?op=GETDELEGATIONTOKEN&renewer=iris"
     code = (
-        "import sys, json, urllib.request; from lading.kerberos import Kerberos\n"
+        "import sys, json, urllib.request; from lading.auth.kerberos import Kerberos\n"
         f"header = Kerberos('iris@{REALM}', '{kdc[1]}/iris.keytab').authorization('localhost')\n"
         f"request = urllib.request.Request('{asked}', headers=dict([header]))\n"
         "print(json.load(urllib.request.urlopen(request))['Token']['urlString'])"

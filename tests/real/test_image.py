@@ -185,7 +185,7 @@ def test_every_module_of_lading_can_be_imported_in_it(image):
 
 def test_every_digest_can_be_computed_in_it(image):
     code = (
-        "from lading.manifest import HEX_DIGITS, Digest; from lading.verify import SequentialHash;"
+        "from lading.model.digest import HEX_DIGITS, Digest; from lading.model.checksums import SequentialHash;"
         "wanted = [Digest(name, '0' * digits) for name, digits in HEX_DIGITS.items()];"
         "hashes = [SequentialHash(each, 1) for each in wanted];"
         "[each.update(memoryview(b'x')) for each in hashes]; [print(each.digest().algorithm) for each in hashes]"
@@ -196,8 +196,8 @@ def test_every_digest_can_be_computed_in_it(image):
 
 def test_it_speaks_no_older_tls_than_1_2_and_knows_names_of_the_hosts_file_first(image):
     code = (
-        "import socket; from lading.http_dial import _new_tls_context; from lading.settings import Network;"
-        "context = _new_tls_context(Network());"
+        "import socket; from lading.network.certificates import new_context; from lading.settings.limits import Network;"
+        "context = new_context(Network());"
         "print(context.minimum_version.name, len(context.get_ca_certs()) > 100, socket.gethostbyname('model.test'))"
     )
     run = ("run", "--rm", *ENGINE, "--network", "none", "--add-host", "model.test:127.0.0.9")
