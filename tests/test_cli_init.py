@@ -31,6 +31,20 @@ def test_several_pairs_are_delivered(models, tmp_path):
     assert [manifest["resolved"] for manifest in outcome.json] == [str(model) for model in models]
 
 
+@pytest.mark.parametrize("prefix", ["store+", "token+"])
+def test_a_prefix_that_only_chose_the_container_is_no_part_of_the_uri(models, tmp_path, prefix):
+    outcome = lading("init", f"{prefix}file://{models[0]}", tmp_path / "a", "--json")
+    assert outcome.code == 0, outcome.err
+    assert contents(tmp_path / "a") == contents(models[0])
+    assert [manifest["resolved"] for manifest in outcome.json] == [f"file://{models[0]}"]
+
+
+def test_any_other_prefix_is_part_of_the_scheme(models, tmp_path):
+    for prefix in ("shop+", "store+token+", "Store+"):
+        outcome = lading("init", f"{prefix}file://{models[0]}", tmp_path / "a")
+        assert outcome.code == 8, outcome.err
+
+
 def test_folders_that_are_missing_on_the_way_are_made(models, tmp_path):
     assert lading("init", models[0], tmp_path / "mnt/models/deep").code == 0
     assert contents(tmp_path / "mnt/models/deep") == contents(models[0])

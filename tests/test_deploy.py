@@ -21,13 +21,26 @@ BASE = [
     yaml.safe_load((DEPLOY / f"base/{name}.yaml").read_text()) for name in ("default", "model-registry", "local-model")
 ]
 BY_NAME = {one["metadata"]["name"]: one for one in BASE}
+# Each beside the base, for the URIs with its prefix.
+CHOSEN = {
+    "store+": yaml.safe_load((DEPLOY / "overlays/store/store.yaml").read_text()),
+    "token+": yaml.safe_load((DEPLOY / "overlays/registry/registry.yaml").read_text()),
+}
+EXAMPLES = [thing for path in sorted((DEPLOY / "examples").iterdir()) for thing in yaml.safe_load_all(path.read_text())]
+SERVICES = {
+    f"{thing['metadata']['name']}-{number}": thing
+    for number, thing in enumerate(EXAMPLES)
+    if thing["kind"] == "InferenceService"
+}
 
 
 def example(name):
     return yaml.safe_load((DEPLOY / f"examples/{name}.yaml").read_text())
 
 
-@pytest.mark.parametrize("thing", [*BASE, example("local-model-cache")], ids=lambda thing: thing["metadata"]["name"])
+@pytest.mark.parametrize(
+    "thing", [*BASE, *CHOSEN.values(), example("local-model-cache")], ids=lambda thing: thing["metadata"]["name"]
+)
 def test_kserve_takes_it(thing):
     validate(thing)
 
@@ -38,7 +51,7 @@ def test_what_kserve_does_not_know_is_seen():
         validate(wrong)
 
 
-@pytest.mark.parametrize("one", BASE, ids=BY_NAME)
+@pytest.mark.parametrize("one", [*BASE, *CHOSEN.values()], ids=lambda one: one["metadata"]["name"])
 def test_the_container_is_what_kserve_expects_and_what_a_restricted_namespace_takes(one):
     container = one["spec"]["container"]
     assert container["name"] == "storage-initializer"
@@ -74,7 +87,7 @@ def test_no_manifest_names_an_image_that_a_stranger_could_offer():
 
 
 def test_no_limit_of_ephemeral_storage_evicts_a_pod_with_a_large_model():
-    for one in BASE:
+    for one in (*BASE, *CHOSEN.values()):
         assert "ephemeral-storage" not in one["spec"]["container"]["resources"]["limits"]
 
 
@@ -82,6 +95,35 @@ def test_no_limit_of_ephemeral_storage_evicts_a_pod_with_a_large_model():
 def test_for_every_uri_there_is_one_container_and_no_choice(uri):
     assert len(matching(BASE, uri)) == 1
     assert matching(BASE, uri, "localModelDownloadJob") == ["local-model"]
+
+
+@pytest.mark.parametrize("prefix", CHOSEN)
+@pytest.mark.parametrize("uri", [*URIS, "oci://registry/model"])
+def test_a_container_that_mounts_a_volume_is_chosen_by_its_prefix_alone(prefix, uri):
+    everything = [*BASE, *CHOSEN.values()]
+    # Whoever does not ask for it has what the base has, and needs no volume.
+    assert matching(everything, uri) == matching(BASE, uri)
+    assert matching(everything, prefix + uri) == [CHOSEN[prefix]["metadata"]["name"]]
+
+
+def test_nothing_that_applies_to_all_services_mounts_what_a_pod_may_lack():
+    for one in BASE:
+        assert "volumeMounts" not in one["spec"]["container"]
+    for path in (DEPLOY / "overlays").glob("*/kustomization.yaml"):
+        for patch in yaml.safe_load(path.read_text()).get("patches", []):
+            assert "volumeMounts" not in patch["patch"]
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+def test_an_example_meets_the_restricted_standard_and_has_every_volume_that_is_mounted(service):
+    # KServe's own container sets all the others itself.
+    predictor = service["spec"]["predictor"]
+    assert predictor["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    uri = predictor["model"].get("storageUri") or predictor["storageUris"][0]["uri"]
+    everything = {one["metadata"]["name"]: one for one in (*BASE, *CHOSEN.values())}
+    (name,) = matching(list(everything.values()), uri)
+    mounts = everything[name]["spec"]["container"].get("volumeMounts", [])
+    assert {mount["name"] for mount in mounts} <= {volume["name"] for volume in predictor.get("volumes", [])}
 
 
 def test_names_and_places_have_different_containers():

@@ -148,24 +148,18 @@ def test_a_download_job_into_what_others_left(kubelet, s3):
         assert read_tree(kubelet.volume("/mnt/models")) == MODEL
 
 
-def test_a_name_in_a_registry_that_asks_for_the_service_accounts_token(kubelet, s3, server, tmp_path):
+def test_a_name_in_a_registry_that_asks_for_the_pods_token(kubelet, s3, server):
     registry = FakeKubeflow(server)
     registry.token = "of-the-pod"
-    registry.register("iris", "1", "s3://models/iris")
-    account = tmp_path / "account"
-    write_tree(account, {"token": b"of-the-pod"})
-    kubelet.folders["/var/run/secrets/kubernetes.io/serviceaccount"] = account
-    text = (DEPLOY / "overlays/registry/registries.yaml").read_text()
-    config = next(one["value"] for one in yaml.safe_load(text)[0]["value"] if one["name"] == "LADING_CONFIG_YAML")
-    config = config.replace("https://model-registry.kubeflow.svc:8443", server.url)
-    config = config.replace("/var/run/secrets/registry", "/var/run/secrets/kubernetes.io/serviceaccount")
-    service = example("registry-token")
-    service["spec"]["predictor"]["model"]["storageUri"] = "model-registry://prod/iris"
+    registry.register("iris", "champion", "s3://models/iris")
+    token = kubelet.volume("/var/run/secrets/registry")
+    write_tree(token, {"token": b"of-the-pod"})
+    chosen = yaml.safe_load((DEPLOY / "overlays/registry/registry.yaml").read_text())
+    configuration, _ = chosen["spec"]["container"]["env"]
+    configuration["value"] = configuration["value"].replace("https://model-registry.kubeflow.svc:8443", server.url)
+    chosen["spec"]["container"]["env"] = [configuration]
     kubelet.secrets = KEYS
-    container = init_container(
-        storage("model-registry", LADING_CONFIG_YAML=config), service, (*secret(**KEYS), endpoint(s3))
-    )
-    code, err = kubelet.run(container)
+    code, err = kubelet.run(init_container(chosen, example("registry-token"), (*secret(**KEYS), endpoint(s3))))
     assert code == 0, err
     assert read_tree(kubelet.volume("/mnt/models")) == MODEL
 

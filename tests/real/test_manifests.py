@@ -87,7 +87,8 @@ def test_what_kustomize_makes_is_taken_by_kserve(kustomize, name):
     for thing in of_kserve(things):
         validate(thing)
     found = containers(things)
-    assert found.keys() == {"default", "model-registry-storage-initializer", "local-model"}
+    own = {"overlays/store": {"lading-store"}, "overlays/registry": {"lading-registry"}}.get(name, set())
+    assert found.keys() == {"default", "model-registry-storage-initializer", "local-model"} | own
     assert {container["image"] for container in found.values()} == {NO_IMAGE}
 
 
@@ -102,12 +103,18 @@ def test_before_0_16_kserve_gets_no_field_that_it_does_not_know(kustomize, helm)
 
 def test_the_store_is_where_the_agent_fills_it(kustomize):
     settings = yaml.safe_load((DEPLOY / "agent/lading.yaml").read_text())
-    for name, container in containers(kustomize(DEPLOY / "overlays/store")).items():
-        if name != "local-model":
-            (mount,) = container["volumeMounts"]
-            assert mount["readOnly"]
-            assert variables(container)["LADING_STORE"] == settings["store"]["path"]
-            assert settings["store"]["path"].startswith(f"{mount['mountPath']}/")
+    container = containers(kustomize(DEPLOY / "overlays/store"))["lading-store"]
+    (mount,) = container["volumeMounts"]
+    assert mount["readOnly"]
+    assert variables(container)["LADING_STORE"] == settings["store"]["path"]
+    assert settings["store"]["path"].startswith(f"{mount['mountPath']}/")
+
+
+@pytest.mark.parametrize("name", ["store", "registry"])
+def test_an_overlay_that_mounts_a_volume_leaves_everything_else_as_it_is(kustomize, name):
+    assert kustomize(DEPLOY / "base") == [
+        thing for thing in kustomize(DEPLOY / "overlays" / name) if not thing["metadata"]["name"].startswith("lading-")
+    ]
 
 
 def test_the_agent_finds_its_configuration_and_the_images_name_is_set_in_one_place(kustomize, edited):
@@ -156,7 +163,7 @@ def test_a_proxy_is_told_to_every_container(kustomize):
 def test_the_configuration_of_registries_is_one_that_lading_reads(kustomize):
     from lading.settings.settings import Settings
 
-    container = containers(kustomize(DEPLOY / "overlays/registry"))["model-registry-storage-initializer"]
+    container = containers(kustomize(DEPLOY / "overlays/registry"))["lading-registry"]
     settings = Settings.load(
         {name: text for name, text in variables(container).items() if text} | {"MLFLOW_TRACKING_TOKEN": "t"}
     )
@@ -164,14 +171,6 @@ def test_the_configuration_of_registries_is_one_that_lading_reads(kustomize):
     token = settings.registries[0].options["login"]["token"]["file"]
     # Not the pod's default token, which is good for the API server, too.
     assert any(token.startswith(f"{mount['mountPath']}/") for mount in container["volumeMounts"])
-
-
-@pytest.mark.parametrize(("overlay", "example"), [("registry", "registry-token"), ("store", "store")])
-def test_a_volume_that_is_mounted_is_one_of_the_pod(kustomize, overlay, example):
-    container = containers(kustomize(DEPLOY / "overlays" / overlay))["model-registry-storage-initializer"]
-    *_, service = yaml.safe_load_all((DEPLOY / f"examples/{example}.yaml").read_text())
-    volumes = {volume["name"] for volume in service["spec"]["predictor"]["volumes"]}
-    assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
 
 
 def test_the_chart_makes_what_the_base_makes(kustomize, helm):

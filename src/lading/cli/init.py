@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # The kubelet keeps 4096 bytes.
 _MOST_BYTES = 4096
+# By such a prefix KServe finds the container of deploy/overlays/store or registry; the model's URI is what follows.
+_CHOICES = ("store+", "token+")
 
 
 def add_to(commands: Commands) -> None:
@@ -36,7 +38,9 @@ def add_to(commands: Commands) -> None:
         help="deliver one or more models as KServe's storage initializer",
         description="Deliver each SRC to the DEST after it; none appears before all have landed.",
     )
-    command.add_argument("pairs", metavar="SRC DEST", nargs="+", help="a URI and the folder for it")
+    command.add_argument(
+        "pairs", type=_without_choice, metavar="SRC DEST", nargs="+", help="a URI and the folder for it"
+    )
     add_choice_options(command)
     add_verify_options(command)
     add_transfer_options(command)
@@ -80,6 +84,14 @@ def failed(arguments: argparse.Namespace, error: LadingError) -> None:
 
     hint = f" ({hint_for(error)})" if hint_for(error) else ""
     _write(termination_log(arguments.environ), printable(f"error[{error.code}]: {error.message}{hint}"))
+
+
+def _without_choice(text: str) -> str:
+    """The URI, without the prefix that chose the container."""
+    for choice in _CHOICES:
+        if text.startswith(choice):
+            return text.removeprefix(choice)
+    return text
 
 
 def _requests(arguments: argparse.Namespace) -> "list[Request]":
