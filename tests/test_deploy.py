@@ -139,11 +139,9 @@ def test_the_container_of_an_inference_service_has_what_both_sides_say():
     container = init_container(BY_NAME["default"], example("inference-service"), (keys,))
     assert container["image"] == "image-not-set.invalid/lading"
     assert container["args"] == ["s3://models/iris", "/mnt/models"]
-    assert container["env"][:2] == [keys, {"name": "LADING_VERIFY", "value": "auto"}]
+    assert container["env"][:2] == [{"name": "LADING_VERIFY", "value": "auto"}, keys]
     assert {"HF_XET_HIGH_PERFORMANCE"} <= {one["name"] for one in container["env"]}
-    assert container["volumeMounts"] == [
-        {"name": "kserve-provision-location", "mountPath": "/mnt/models", "readOnly": False}
-    ]
+    assert container["volumeMounts"] == [{"name": "kserve-provision-location", "mountPath": "/mnt/models"}]
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
@@ -151,7 +149,7 @@ def test_the_container_of_an_inference_service_has_what_both_sides_say():
 def test_several_models_lie_below_one_volume():
     container = init_container(BY_NAME["default"], example("several-models"))
     assert container["args"] == ["s3://models/llm", "/mnt/models", "s3://models/adapters/law", "/mnt/adapters/law"]
-    assert container["volumeMounts"] == [{"name": "mnt", "mountPath": "/mnt", "readOnly": False}]
+    assert container["volumeMounts"] == [{"name": "mnt", "mountPath": "/mnt"}]
     assert BY_NAME["default"]["spec"]["supportsMultiModelDownload"]
 
 

@@ -239,7 +239,7 @@ class FaultyServer:
     was asked for of files with an ETag.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", address: str = "127.0.0.1") -> None:
         self.requests: list[Request] = []
         self.asked_bytes = 0
         self.resources: dict[str, Resource] = {}
@@ -253,7 +253,7 @@ class FaultyServer:
         self._connections = 0
         self.connections_made = 0
         self.sent_bytes = 0
-        self._server = _Listener(("127.0.0.1", 0), _Handler)
+        self._server = _Listener((address, 0), _Handler)
         self._server.owner, self._server.tls = self, tls
         self.url = f"{'https' if tls else 'http'}://{host}:{self._server.server_address[1]}"
 

@@ -34,17 +34,24 @@ class OwnNetwork:
     @contextmanager
     def within(self) -> Iterator[None]:
         """This thread, for as long, makes its sockets there."""
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        other = os.open(self.path, os.O_RDONLY)
+        with entered(self.path):
+            yield
+
+
+@contextmanager
+def entered(path: str) -> Iterator[None]:
+    """This thread is, for as long, in the network namespace that a path below /proc stands for."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    other = os.open(path, os.O_RDONLY)
+    try:
+        _set_network(other)
         try:
-            _set_network(other)
-            try:
-                yield
-            finally:
-                _set_network(own)
+            yield
         finally:
-            os.close(own)
-            os.close(other)
+            _set_network(own)
+    finally:
+        os.close(own)
+        os.close(other)
 
 
 def _set_network(namespace: int) -> None:
