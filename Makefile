@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test test-servers bench bench-image demo lock budget dependencies image clean
+.PHONY: help setup check format test test-servers test-cluster bench bench-image demo lock budget dependencies image clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
 	@echo "make test     all tests that need no more than Python packages"
 	@echo "make test-servers   the tests against real servers, which it installs (as root on Debian)"
+	@echo "make test-cluster   the tests in a cluster of Kubernetes, which it builds and starts (as root on Debian, with Go)"
 	@echo "make check    format, lint, types, import contracts"
 	@echo "make budget   import time of the default install"
 	@echo "make dependencies   what lading needs at run time: why, how large, under which licence"
@@ -45,6 +46,12 @@ test: $(READY)
 test-servers: $(READY)
 	tools/servers.sh
 	$(BIN)/pytest tests/real
+
+# In namespaces of its own: nothing of the machine's network is used or changed.
+test-cluster: $(READY)
+	tools/servers.sh
+	tools/cluster.sh
+	$(BIN)/pytest tests/cluster
 
 budget: $(READY)
 	$(BIN)/python tools/budget.py

@@ -84,18 +84,27 @@ class FakeClock:
         return stop.is_set()
 
 
-def _is_real(config) -> bool:
-    return any("real" in Path(argument.partition("::")[0]).parts for argument in config.args)
+# What is run when it is named, and what installs what it needs.
+_APART = {
+    "real": "whose servers are no Python packages (make test-servers)",
+    "cluster": "which starts Kubernetes (make test-cluster)",
+}
+
+
+def _is_asked_for(config, name) -> bool:
+    return any(name in Path(argument.partition("::")[0]).parts for argument in config.args)
 
 
 def pytest_ignore_collect(collection_path, config):
-    return True if collection_path.name == "real" and not _is_real(config) else None
+    name = collection_path.name
+    return True if name in _APART and not _is_asked_for(config, name) else None
 
 
 def pytest_terminal_summary(terminalreporter, config):
     """Nothing is left out silently."""
-    if not _is_real(config):
-        terminalreporter.write_line("not run: tests/real, whose servers are no Python packages (make test-servers)")
+    for name, why in _APART.items():
+        if not _is_asked_for(config, name):
+            terminalreporter.write_line(f"not run: tests/{name}, {why}")
 
 
 @pytest.fixture

@@ -306,6 +306,11 @@ class FaultyServer:
         with self._news:
             return self._news.wait_for(lambda: len(self.requests_for(path)) >= count, timeout_s)
 
+    def wait_for_sent(self, size_bytes: int, timeout_s: float) -> bool:
+        """Wait until bodies of so many bytes have been sent."""
+        with self._news:
+            return self._news.wait_for(lambda: self.sent_bytes >= size_bytes, timeout_s)
+
     def wait_until_alone(self, timeout_s: float) -> bool:
         """Wait until every connection has ended, and so the last request of a killed process is over."""
         # Whoever is answered now was accepted behind every connection that was made before.
@@ -339,6 +344,7 @@ class FaultyServer:
         """Called for each piece that has been sent."""
         with self._lock:
             self.sent_bytes += size_bytes
+            self._news.notify_all()
             total = self.sent_bytes
             if self.pace_bytes_s < math.inf:
                 # One after the other, so that the bound holds for all answers together.

@@ -84,7 +84,8 @@ def _matches(form: Object, uri: str) -> bool:
 class KServe:
     """What is made in a namespace that has ``objects``: Secrets, ServiceAccounts, and caches of models.
 
-    ``image`` is the one of the ConfigMap; ``server`` is the container that a runtime brings.
+    ``image``, ``insecure_oci`` and ``ca_bundle`` (the name of a ConfigMap) are those of KServe's own ConfigMap; ``server``
+    is the container that a runtime brings.
     """
 
     def __init__(
@@ -93,10 +94,14 @@ class KServe:
         objects: list[Object] = [],  # noqa: B006, is never written to
         image: str = _IMAGE,
         server: Object = {},  # noqa: B006
+        *,
+        insecure_oci: bool = False,
+        ca_bundle: str = "",
     ) -> None:
-        self._storage = {one["metadata"]["name"]: one for one in storage}
+        self.storage = {one["metadata"]["name"]: one for one in storage}
         self._objects = {(one["kind"], one["metadata"]["name"]): one for one in objects}
         self._image, self._server = image, {"name": "kserve-container", **server}
+        self._insecure_oci, self._ca_bundle = insecure_oci, ca_bundle
 
     def pods(self, service: Object) -> dict[str, Object]:
         """The templates of the pods by the names of their Deployments."""
@@ -118,8 +123,8 @@ class KServe:
     def job(self, cache: Object, node: str) -> Object:
         """The Job that downloads a LocalModelCache to a node: KServe merges nothing into its container."""
         spec = cache["spec"]
-        (name,) = matching(list(self._storage.values()), spec["sourceModelUri"], "localModelDownloadJob")
-        container = job_container(self._storage[name], cache)
+        (name,) = matching(list(self.storage.values()), spec["sourceModelUri"], "localModelDownloadJob")
+        container = job_container(self.storage[name], cache)
         if "storage" in spec:
             container["env"] = [
                 *container.get("env", []),
@@ -162,18 +167,32 @@ class KServe:
         self, pairs: list[tuple[str, str]], pod: Object, chosen: str | None, volume: str | None
     ) -> tuple[Object, Object]:
         """By the ClusterStorageContainer that the first URI matches."""
-        names = matching(list(self._storage.values()), pairs[0][0])
+        names = matching(list(self.storage.values()), pairs[0][0])
         assert chosen in (None, *names), f"{chosen} does not take {pairs[0][0]}"
         credentials, mounts, volumes = self._credentials(pod["serviceAccountName"])
         container = _container(self._image, pairs, volume)
         model_mount = dict(container["volumeMounts"][0])
-        container = merged(container, self._storage[chosen or names[0]]["spec"]["container"])
+        container = merged(container, self.storage[chosen or names[0]]["spec"]["container"])
         _add(container, [*credentials, *_hints()])
         container["volumeMounts"] += mounts
         pod["volumes"] += volumes
+        if self._ca_bundle:
+            self._add_authorities(container, pod)
         # A volume that the container mounts comes after the model's.
         pod["volumes"].sort(key=lambda one: one in volumes)
         return container, {**model_mount, "readOnly": True}
+
+    def _add_authorities(self, container: Object, pod: Object) -> None:
+        place = "/etc/ssl/custom-certs"
+        _add(
+            container,
+            [
+                {"name": "CA_BUNDLE_CONFIGMAP_NAME", "value": self._ca_bundle},
+                {"name": "CA_BUNDLE_VOLUME_MOUNT_POINT", "value": place},
+            ],
+        )
+        container["volumeMounts"].append({"name": self._ca_bundle, "mountPath": place, "readOnly": True})
+        pod["volumes"].append({"name": self._ca_bundle, "configMap": {"name": self._ca_bundle}})
 
     def _from_configuration(self, uri: str, env: list[Object]) -> tuple[Object, Object]:
         """By the ConfigMap: no ClusterStorageContainer matches what stands for the URI until then."""
@@ -184,8 +203,10 @@ class KServe:
     def _of_oci(self, uri: str, pod: Object) -> tuple[Object, Object]:
         volume = "kserve-oci-fetch-docker-config"
         container = _container(self._image, [(uri.replace("oci+fetch", "oci", 1), _MODELS)], "mnt-models")
+        if self._insecure_oci:
+            _add(container, [{"name": "KSERVE_OCI_INSECURE_REGISTRY", "value": "true"}])
         for secret in pod.get("imagePullSecrets", [])[:1]:
-            container["env"] = [{"name": "KSERVE_OCI_DOCKER_CONFIG", "value": "/mnt/oci-fetch-auth/config.json"}]
+            _add(container, [{"name": "KSERVE_OCI_DOCKER_CONFIG", "value": "/mnt/oci-fetch-auth/config.json"}])
             container["volumeMounts"].insert(0, {"name": volume, "mountPath": "/mnt/oci-fetch-auth", "readOnly": True})
             items = [{"key": ".dockerconfigjson", "path": "config.json"}]
             pod["volumes"].append(

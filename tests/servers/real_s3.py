@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,15 +51,20 @@ def client(endpoint: str):
 
 
 @contextmanager
-def rclone(folder: Path) -> Iterator[str]:
-    """The endpoint of ``rclone serve s3``: each folder in ``folder`` is a bucket."""
+def rclone(
+    folder: Path, address: str = "127.0.0.1", within: Callable[..., list[str]] = lambda *command: [*command]
+) -> Iterator[str]:
+    """The endpoint of ``rclone serve s3``: each folder in ``folder`` is a bucket.
+
+    ``within`` makes the command that is run of the one that is meant, as for a network namespace.
+    """
     keys = f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}"
-    command = ["rclone", "serve", "s3", "--config", "", "--addr", "127.0.0.1:0", "--auth-key", keys, str(folder)]
+    command = within("rclone", "serve", "s3", "--config", "", "--addr", f"{address}:0", "--auth-key", keys, str(folder))
     env = os.environ | {"PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
     try:
         assert process.stderr is not None
-        found = next(match for line in process.stderr if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        found = next(match for line in process.stderr if (match := re.search(rf"http://{address}:\d+", line)))
         yield found[0]
     finally:
         process.terminate()

@@ -1,0 +1,162 @@
+"""The cluster, what is in it, and servers that only its pods reach: ``make test-cluster`` installs what this needs.
+
+Whatever is missing is an error here, never a skip.
+"""
+
+import hashlib
+import re
+
+import images
+import pytest
+import yaml
+from api import Api, Object, Refused, named
+from names import Names
+from place import Place
+from single_node import ADDRESS, HERE, Cluster
+
+from servers.faulty_http import FaultyServer
+from servers.image import build
+from servers.kserve import KServe
+from servers.real_s3 import rclone
+
+CRDS = HERE.parent / "servers/kserve_crds"
+DEPLOY = HERE.parents[1] / "deploy"
+
+
+def pytest_collection_modifyitems(items):
+    """The first test of all builds the image."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def api(cluster):
+    return Api(cluster)
+
+
+@pytest.fixture(scope="session")
+def names(cluster, api):
+    def address_of(name: str, namespace: str) -> str | None:
+        try:
+            return api.get(named("Service", name, namespace))["spec"]["clusterIP"]
+        except Refused:
+            return None
+
+    with Names(cluster.socket_for_names(), address_of) as names:
+        yield names
+
+
+@pytest.fixture(scope="session")
+def node(cluster, api, names, tmp_path_factory):
+    """The node, ready, with the images and KServe's kinds of objects."""
+    image = build(tmp_path_factory.mktemp("image") / "sources", "localhost/lading:tested")
+    images.bring(cluster, image, tmp_path_factory.mktemp("images"))
+    for path in sorted(CRDS.iterdir()):
+        api.apply(yaml.safe_load(path.read_text()))
+    return api.until(named("Node", "node1"), is_ready)
+
+
+def is_ready(thing: Object) -> bool:
+    conditions = thing.get("status", {}).get("conditions", [])
+    return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+
+
+@pytest.fixture(scope="session")
+def publish(api):
+    """Gives a server of this process the name and the port of a service."""
+
+    def publish(name: str, namespace: str, port: int, url: str) -> str:
+        api.apply(named("Namespace", namespace))
+        about = {"name": name, "namespace": namespace}
+        ports = [{"name": "http", "port": int(url.rpartition(":")[2]), "protocol": "TCP"}]
+        api.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": about,
+                "spec": {"ports": [{"name": "http", "port": port, "targetPort": ports[0]["port"]}]},
+            },
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {**about, "labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [ADDRESS]}],
+                "ports": ports,
+            },
+        )
+        return f"{name}.{namespace}.svc:{port}"
+
+    return publish
+
+
+@pytest.fixture(scope="session")
+def buckets(cluster, publish, tmp_path_factory):
+    """The folder whose folders are buckets of s3.minio.svc:9000, which checks signatures."""
+    folder = tmp_path_factory.mktemp("buckets")
+    (folder / "models").mkdir()
+    with rclone(folder, ADDRESS, cluster.command) as url:
+        publish("s3", "minio", 9000, url)
+        yield folder
+
+
+@pytest.fixture
+def server(cluster):
+    """A server that only pods reach, and that fails when it is told to."""
+    with cluster.within():
+        server = FaultyServer(host=ADDRESS, address=ADDRESS)
+    with server:
+        yield server
+
+
+@pytest.fixture
+def place(node, api, cluster, request):
+    """A namespace that enforces the restricted standard, for one test."""
+    with Place(cluster, api, name_for(request)) as place:
+        yield place
+
+
+@pytest.fixture
+def open_place(node, api, cluster, request):
+    """The same, of the baseline standard."""
+    with Place(cluster, api, name_for(request), {"pod-security.kubernetes.io/enforce": "baseline"}) as place:
+        yield place
+
+
+def name_for(request) -> str:
+    """A test's namespace: readable, and its own."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    return f"{words[:40].strip('-')}-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:4]}"
+
+
+@pytest.fixture(scope="session")
+def storage():
+    """The containers of the base, with lading's image."""
+
+    def storage(*folders: str) -> list[Object]:
+        found = []
+        for path in (path for folder in ("base", *folders) for path in sorted((DEPLOY / folder).glob("*.yaml"))):
+            for thing in yaml.safe_load_all(path.read_text()):
+                if thing.get("kind") == "ClusterStorageContainer":
+                    thing["spec"]["container"]["image"] = images.LADING
+                    found.append(thing)
+        return found
+
+    return storage
+
+
+@pytest.fixture
+def kserve(storage, place):
+    """KServe as it is installed, in the test's namespace."""
+
+    def kserve(*objects: Object, folders: tuple[str, ...] = (), **server) -> KServe:
+        return KServe(storage(*folders), list(objects), image=images.LADING, server=place.model_server(**server))
+
+    return kserve

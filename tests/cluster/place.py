@@ -1,0 +1,104 @@
+"""A namespace of one test: pods are started in it, watched and asked."""
+
+import http.client
+import json
+from contextlib import suppress
+from typing import Any, Self
+
+import images
+from api import Api, Object, Refused, named
+from single_node import Cluster
+
+# As KServe's runtimes have it; that the pod has a seccomp profile is the service's matter.
+_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "privileged": False,
+    "runAsNonRoot": True,
+}
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
+
+
+class Place:
+    def __init__(self, cluster: Cluster, api: Api, name: str, labels: dict[str, str] = RESTRICTED) -> None:
+        self.cluster, self.api, self.name = cluster, api, name
+        space = named("Namespace", name)
+        space["metadata"]["labels"] = labels
+        api.apply(space)
+        # Pods are refused until it is there.
+        api.until(named("ServiceAccount", "default", name), bool)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Everything in it goes while the next test runs."""
+        for pod in self.api.all(named("Pod", "", self.name)):
+            with suppress(Refused):
+                self.api.delete(pod, gracePeriodSeconds=0)
+        self.api.delete(named("Namespace", self.name))
+
+    def model_server(self, **about: Any) -> Object:
+        """The container that a runtime brings."""
+        probe = {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 10}
+        return {
+            "image": images.SERVER,
+            "env": [{"name": "MODEL_NAME", "value": "iris"}],
+            "readinessProbe": probe,
+            "securityContext": _SECURITY,
+            **about,
+        }
+
+    def apply(self, *things: Object) -> list[str]:
+        """Objects of this namespace, wherever they say that they are."""
+        return self.api.apply(*({**one, "metadata": {**one["metadata"], "namespace": self.name}} for one in things))
+
+    def start(self, name: str, template: Object, **spec: Any) -> Object:
+        """A pod of a Deployment's template; whoever gives none of its end is asked for at once."""
+        about = {**template["metadata"], "name": name, "namespace": self.name}
+        pod = {"terminationGracePeriodSeconds": 2, **template["spec"], **spec}
+        thing = {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": pod}
+        self.api.apply(thing)
+        return named("Pod", name, self.name)
+
+    def ready(self, pod: Object, timeout_s: float = 120) -> Object:
+        """The pod once its server answers; a storage initializer that fails is an error here."""
+
+        def is_ready(thing: Object) -> bool:
+            ended = last_end(thing)
+            assert not ended or ended["exitCode"] == 0, ended
+            conditions = thing.get("status", {}).get("conditions", [])
+            return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+
+        return self.api.until(pod, is_ready, timeout_s)
+
+    def failed(self, pod: Object, timeout_s: float = 120) -> Object:
+        """How the storage initializer ended, when it first did."""
+        return last_end(self.api.until(pod, last_end, timeout_s))
+
+    def ask(self, pod: Object, path: str, question: Object | None = None) -> Any:
+        """What the pod's server answers."""
+        client = http.client.HTTPConnection(pod["status"]["podIP"], 8080, timeout=30)
+        with self.cluster.within():
+            client.connect()
+        client.request("POST" if question else "GET", path, json.dumps(question) if question else None)
+        answer = client.getresponse()
+        body = answer.read()
+        client.close()
+        assert answer.status == 200, body
+        return json.loads(body)
+
+    def describe(self, pod: Object) -> str:
+        return self.cluster.kubectl("describe", "pod", "-n", self.name, pod["metadata"]["name"])
+
+    def log(self, pod: Object, container: str = "storage-initializer", *options: str) -> str:
+        return self.cluster.kubectl("logs", "-n", self.name, pod["metadata"]["name"], "-c", container, *options)
+
+
+def last_end(pod: Object, name: str = "storage-initializer") -> Object:
+    """How the storage initializer ended last, or nothing."""
+    for status in pod.get("status", {}).get("initContainerStatuses", []):
+        if status["name"] == name:
+            return status["state"].get("terminated") or status["lastState"].get("terminated") or {}
+    return {}

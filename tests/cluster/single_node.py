@@ -1,0 +1,330 @@
+"""A single-node cluster of Kubernetes in namespaces of its own: network, mounts, processes, and so their end.
+
+    folder/
+      plan.json          what node.py starts, in order
+      pki/               one authority, and a certificate for each part
+      etcd/ kubelet/ containerd/ run/
+      changed/           what the parts wrote to /var and /run
+      log/               a file for each part
+
+Nothing of it is seen outside: pods reach servers whose sockets were made ``within()``, and nothing else.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import trustme
+import yaml
+
+from servers.own_network import entered
+
+HERE = Path(__file__).parent
+SERVERS = HERE.parents[1] / ".servers" / "cluster"
+VERSION = "1.35.4"
+ADDRESS = "10.98.0.1"
+PODS = "10.97.0.0/24"
+SERVICES = "10.96.0.0/16"
+API = f"https://{ADDRESS}:6443"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Cluster:
+    """A context manager.  Needs root, and what tools/cluster.sh installs."""
+
+    def __init__(self, folder: Path, groups: str = f"lading-cluster-{os.getpid()}") -> None:
+        self._folder = folder
+        self.binary = SERVERS / f"kubernetes-{VERSION}"
+        self._groups = groups
+        self.pki = folder / "pki"
+        self.socket = folder / "run" / "containerd.sock"
+
+    def __enter__(self) -> Self:
+        assert self.binary.exists(), "Kubernetes is not built: run make test-cluster"
+        for name in ("etcd", "kubelet", "containerd", "run", "pki", "net.d"):
+            (self._folder / name).mkdir()
+        self._write_certificates()
+        self._write_plan()
+        for hierarchy in _hierarchies():
+            (hierarchy / self._groups).mkdir(exist_ok=True)
+        command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
+        command += ["--mount-proc", sys.executable, str(HERE / "node.py"), str(self._folder / "plan.json")]
+        self._errors = (self._folder / "errors").open("wb")
+        environment = {"PATH": _PATH}
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment, start_new_session=True
+        )
+        if self._process.stdout.readline() != "ready\n":
+            self._take_down()
+            raise AssertionError((self._folder / "errors").read_text())
+        self.parent = self._process.pid
+        (self._first,) = map(int, _children(self.parent))
+        self._end = os.pidfd_open(self._first)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._take_down()
+        self.wait_until_gone()
+        os.close(self._end)
+
+    def _take_down(self) -> None:
+        for child in _children(self._process.pid):
+            os.kill(int(child), signal.SIGKILL)
+        self._process.communicate()
+        self._errors.close()
+        for hierarchy in _hierarchies():
+            _remove_groups(hierarchy / self._groups)
+        shutil.rmtree(self._folder / "containerd")
+
+    def wait_until_gone(self) -> None:
+        """Until no process is left: the first one of a namespace ends after all others."""
+        select.select([self._end], [], [])
+
+    def processes(self) -> list[int]:
+        """All that run in the cluster, as the machine counts them."""
+        space = os.readlink(f"/proc/{self._first}/ns/pid")
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _namespace(path) == space]
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """This thread, for as long, makes its sockets in the cluster's network."""
+        with entered(f"/proc/{self._first}/ns/net"):
+            yield
+
+    def socket_for_names(self) -> socket.socket:
+        """Where the pods' resolvers ask."""
+        with self.within():
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((ADDRESS, 53))
+        return sock
+
+    def command(self, *command: object) -> list[str]:
+        """The command that does this in the cluster's namespaces."""
+        enter = ["nsenter", "--target", str(self._first), "--net", "--mount", "--pid", "--wdns=/", "--"]
+        return [*enter, *map(str, command)]
+
+    def run(self, *command: object) -> str:
+        return self._said(self.command(*command))
+
+    def _said(self, command: list[str]) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def kubectl_command(self, *arguments: object) -> list[str]:
+        return self.command(self.binary, "kubectl", "--kubeconfig", self.pki / "admin.kubeconfig", *arguments)
+
+    def kubectl(self, *arguments: object) -> str:
+        return self._said(self.kubectl_command(*arguments))
+
+    def ctr(self, *arguments: object) -> str:
+        return self.run("ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments)
+
+    def log(self, part: str) -> str:
+        return (self._folder / "log" / part).read_text(errors="replace")
+
+    def _write_certificates(self) -> None:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.pki / "ca.crt")
+        self._write(self.pki / "ca.key", authority.private_key_pem.bytes())
+        who = {
+            "admin": ("kubernetes-admin", "system:masters"),
+            "controllers": ("system:kube-controller-manager", "system:masters"),
+            "scheduler": ("system:kube-scheduler", "system:kube-scheduler"),
+            "proxy": ("system:kube-proxy", "system:node-proxier"),
+            "kubelet": ("system:node:node1", "system:nodes"),
+            "apiserver": ("kube-apiserver", "system:masters"),
+        }
+        names = ("node1", "localhost", "127.0.0.1", ADDRESS, "10.96.0.1", "kubernetes.default.svc")
+        for name, (common, organization) in who.items():
+            leaf = authority.issue_cert(*names, common_name=common, organization_name=organization)
+            self._write(self.pki / f"{name}.crt", leaf.cert_chain_pems[0].bytes())
+            self._write(self.pki / f"{name}.key", leaf.private_key_pem.bytes())
+            self._write(self.pki / f"{name}.kubeconfig", json.dumps(self._kubeconfig(name)).encode())
+
+    def _write(self, path: Path, data: bytes) -> None:
+        path.touch(mode=0o600)
+        path.write_bytes(data)
+
+    def _kubeconfig(self, name: str) -> dict:
+        files = {"client-certificate": f"{self.pki}/{name}.crt", "client-key": f"{self.pki}/{name}.key"}
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {"server": API, "certificate-authority": f"{self.pki}/ca.crt"}}],
+            "users": [{"name": "u", "user": files}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "c",
+        }
+
+    def _write_plan(self) -> None:
+        own, pki = self._folder, self.pki
+        (own / "resolv.conf").write_text(f"nameserver {ADDRESS}\n")
+        (own / "net.d" / "pods.conflist").write_text(json.dumps(self._pod_network()))
+        (own / "containerd.toml").write_text(self._containerd())
+        (own / "kubelet.yaml").write_text(yaml.safe_dump(self._kubelet()))
+        (own / "proxy.yaml").write_text(yaml.safe_dump(self._proxy()))
+        own_login = [f"--{kind}={pki}/controllers.kubeconfig" for kind in _LOGINS]
+        parts = {
+            "etcd": ["--data-dir", f"{own}/etcd", "--unsafe-no-fsync", "--listen-peer-urls", "http://127.0.0.1:2380"],
+            "containerd": ["containerd", "--config", f"{own}/containerd.toml"],
+            "kube-apiserver": [
+                "--etcd-servers=http://127.0.0.1:2379",
+                f"--advertise-address={ADDRESS}",
+                f"--service-cluster-ip-range={SERVICES}",
+                "--authorization-mode=Node,RBAC",
+                "--enable-admission-plugins=NodeRestriction",
+                "--allow-privileged=true",
+                f"--client-ca-file={pki}/ca.crt",
+                f"--tls-cert-file={pki}/apiserver.crt",
+                f"--tls-private-key-file={pki}/apiserver.key",
+                f"--kubelet-client-certificate={pki}/apiserver.crt",
+                f"--kubelet-client-key={pki}/apiserver.key",
+                f"--kubelet-certificate-authority={pki}/ca.crt",
+                "--kubelet-preferred-address-types=InternalIP",
+                "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+                f"--service-account-key-file={pki}/apiserver.key",
+                f"--service-account-signing-key-file={pki}/apiserver.key",
+            ],
+            "kube-controller-manager": [
+                *own_login,
+                f"--service-account-private-key-file={pki}/apiserver.key",
+                f"--root-ca-file={pki}/ca.crt",
+                f"--cluster-signing-cert-file={pki}/ca.crt",
+                f"--cluster-signing-key-file={pki}/ca.key",
+                "--use-service-account-credentials",
+                "--leader-elect=false",
+            ],
+            "kube-scheduler": [
+                *(one.replace("controllers", "scheduler") for one in own_login),
+                "--leader-elect=false",
+            ],
+            "kubelet": [
+                f"--config={own}/kubelet.yaml",
+                f"--kubeconfig={pki}/kubelet.kubeconfig",
+                "--hostname-override=node1",
+                f"--node-ip={ADDRESS}",
+                f"--root-dir={own}/kubelet",
+                f"--cert-dir={own}/pki",
+            ],
+            "kube-proxy": [f"--config={own}/proxy.yaml", "--hostname-override=node1"],
+        }
+        commands = {
+            name: options if name == "containerd" else [str(self.binary), name, *options]
+            for name, options in parts.items()
+        }
+        plan = {"address": ADDRESS, "ready": f"{API}/readyz", "parts": commands}
+        (own / "plan.json").write_text(json.dumps(plan, indent=1))
+
+    def _pod_network(self) -> dict:
+        ranges = {"type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]}
+        bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": ranges}
+        return {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge]}
+
+    def _containerd(self) -> str:
+        own = self._folder
+        return f"""
+version = 2
+root = "{own}/containerd"
+state = "/run/lading-cluster"
+[grpc]
+  address = "{self.socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "localhost/pause:1"
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "{own}/net.d"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{own}/registries"
+"""
+
+    def _kubelet(self) -> dict:
+        return {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "address": ADDRESS,
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                "x509": {"clientCAFile": f"{self.pki}/ca.crt"},
+            },
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": f"{self.pki}/kubelet.crt",
+            "tlsPrivateKeyFile": f"{self.pki}/kubelet.key",
+            "containerRuntimeEndpoint": f"unix://{self.socket}",
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{self._groups}",
+            # Hybrid cgroups, and machines that may not lower a process's oom_score_adj.
+            "failCgroupV1": False,
+            "oomScoreAdj": 0,
+            "failSwapOn": False,
+            "clusterDNS": [ADDRESS],
+            "clusterDomain": "cluster.local",
+            "resolvConf": f"{self._folder}/resolv.conf",
+            "makeIPTablesUtilChains": False,
+            # The disk is the machine's, and others fill it.
+            "imageGCHighThresholdPercent": 100,
+            "imageGCLowThresholdPercent": 99,
+            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "syncFrequency": "10s",
+            "registryPullQPS": 0,
+        }
+
+    def _proxy(self) -> dict:
+        return {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "clientConnection": {"kubeconfig": f"{self.pki}/proxy.kubeconfig"},
+            "clusterCIDR": PODS,
+            "mode": "iptables",
+            "oomScoreAdj": 0,
+            "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        }
+
+
+_LOGINS = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
+
+
+def _children(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def _namespace(process: Path) -> str:
+    try:
+        return os.readlink(process / "ns/pid")
+    except OSError:
+        return ""
+
+
+def _hierarchies() -> list[Path]:
+    """Where control groups are: one tree, or one for each controller."""
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():
+        return [root]
+    return [folder for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink()]
+
+
+def _remove_groups(folder: Path) -> None:
+    if folder.exists():
+        for parent, _, _ in os.walk(folder, topdown=False):
+            os.rmdir(parent)

@@ -1,0 +1,338 @@
+"""Every wiring of docs/in-the-cluster.md with a kubelet: the pods that KServe makes, real servers, a server that predicts."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import images
+import pytest
+from place import SECCOMP, last_end
+from single_node import ADDRESS
+
+from servers.certificates import Authority
+from servers.fake_kubeflow import API as REGISTRY
+from servers.fake_kubeflow import FakeKubeflow
+from servers.fake_oci import FakeRegistry, basic_only
+from servers.faulty_http import ALWAYS, Answer, FaultyServer, status
+from servers.kserve import KServe
+from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from servers.trees import content, write_tree
+
+IRIS = {"weights.json": b"[1.0, 2.0, 3.0, 4.0]", "data/a.bin": content(300_000)}
+LAW = {"adapter.bin": content(70_000, seed=1)}
+QUESTION = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": [[1, 1, 1, 1], [0, 0, 0, 2]]}]}
+PREDICTION = [10.0, 8.0]
+
+
+@pytest.fixture(scope="session")
+def s3(buckets):
+    write_tree(buckets / "models/iris", IRIS)
+    write_tree(buckets / "models/law", LAW)
+
+
+def secret(name, data, **annotations):
+    about = {"name": name, "annotations": {f"serving.kserve.io/{key}": value for key, value in annotations.items()}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": data}
+
+
+def account(name, *secrets, **about):
+    references = [{"name": one["metadata"]["name"]} for one in secrets]
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}, "secrets": references, **about}
+
+
+KEYS = secret(
+    "s3",
+    {"AWS_ACCESS_KEY_ID": ACCESS_KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY},
+    **{"s3-endpoint": "s3.minio.svc:9000", "s3-usehttps": "0", "s3-region": "us-east-1"},
+)
+MODELS = account("models", KEYS)
+STORED = secret(
+    "storage-config",
+    {
+        "minio": json.dumps(
+            {
+                "type": "s3",
+                "bucket": "models",
+                "access_key_id": ACCESS_KEY_ID,
+                "secret_access_key": SECRET_ACCESS_KEY,
+                "endpoint_url": "http://s3.minio.svc:9000",
+                "region": "us-east-1",
+            }
+        )
+    },
+)
+
+
+def service(uri=None, **predictor):
+    model = {"modelFormat": {"name": "sklearn"}} | ({"storageUri": uri} if uri else {})
+    spec = {"predictor": {"serviceAccountName": "models", "securityContext": SECCOMP, "model": model, **predictor}}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "iris"},
+        "spec": spec,
+    }
+
+
+def started(place, kserve, thing, *objects):
+    """The pods of a service, once each is ready."""
+    place.apply(*objects)
+    pods = [place.start(name, template) for name, template in kserve.pods(thing).items()]
+    return [place.ready(pod) for pod in pods]
+
+
+def told(pod):
+    """What the storage initializer said in the pod's status."""
+    return json.loads(last_end(pod)["message"])
+
+
+def digests(*trees):
+    return {f"{root}/{path}": hashlib.sha256(data).hexdigest() for root, tree in trees for path, data in tree.items()}
+
+
+def predicts(place, pod):
+    answer = place.ask(pod, "/v2/models/iris/infer", QUESTION)
+    return answer["outputs"][0]["data"]
+
+
+def test_keys_of_a_service_account_against_a_server_that_checks_signatures(place, kserve, s3):
+    (pod,) = started(place, kserve(KEYS, MODELS), service("s3://models/iris"), KEYS, MODELS)
+    assert place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
+    assert predicts(place, pod) == PREDICTION
+    said = told(pod)
+    assert (said["uri"], said["files"], said["bytes"]) == ("s3://models/iris", 2, sum(map(len, IRIS.values())))
+
+
+def test_the_container_has_no_privileges(place, kserve, s3, cluster):
+    (pod,) = started(place, kserve(KEYS, MODELS), service("s3://models/iris"), KEYS, MODELS)
+    owner = cluster.kubectl("exec", "-n", place.name, "iris-predictor", "--", "/usr/bin/python3", "-c", _WHO)
+    assert owner.split() == ["1000", "0", "2", "1"]
+    assert pod["spec"]["initContainers"][0]["securityContext"]["readOnlyRootFilesystem"]
+
+
+# User id, effective capabilities, mode of seccomp, and that no privileges can be gained.
+_WHO = """
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+import os
+print(os.getuid(), int(status["CapEff"], 16), status["Seccomp"].strip(), status["NoNewPrivs"].strip())
+"""
+
+
+def test_several_models_lie_below_their_common_parent(place, kserve, s3):
+    uris = [
+        {"uri": "s3://models/iris", "mountPath": "/mnt/models"},
+        {"uri": "s3://models/law", "mountPath": "/mnt/adapters/law"},
+    ]
+    (pod,) = started(place, kserve(KEYS, MODELS), service(storageUris=uris), KEYS, MODELS)
+    assert place.ask(pod, "/files") == digests(("/mnt/models", IRIS), ("/mnt/adapters/law", LAW))
+    assert [one["uri"] for one in told(pod)] == ["s3://models/iris", "s3://models/law"]
+
+
+def test_headers_for_one_host(place, kserve, server, publish):
+    host = publish("files", place.name, 8000, server.url)
+    server.put("/weights.json", IRIS["weights.json"])
+    without = {"on": lambda request: request.headers.get("x-api-key") != "example", "times": ALWAYS}
+    server.misbehave("/weights.json", status(401, **without))
+    headers = secret("https", {"https-host": host, "headers": '{"x-api-key": "example"}'})
+    models = account("models", headers)
+    (pod,) = started(place, kserve(headers, models), service(f"http://{host}/weights.json"), headers, models)
+    assert predicts(place, pod) == PREDICTION
+
+
+def test_a_private_authority_that_kserve_mounts(place, storage, cluster, publish, tmp_path):
+    authority = Authority(tmp_path)
+    name = f"files.{place.name}.svc"
+    with cluster.within():
+        server = FaultyServer(authority.server_context(name), host=ADDRESS, address=ADDRESS)
+    with server:
+        host = publish("files", place.name, 8443, server.url)
+        server.put("/weights.json", IRIS["weights.json"])
+        bundle = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "global-ca-bundle"}}
+        bundle["data"] = {"cabundle.crt": Path(authority.bundle).read_text()}
+        kserve = KServe(storage(), [MODELS], server=place.model_server(), ca_bundle="global-ca-bundle")
+        (pod,) = started(place, kserve, service(f"https://{host}/weights.json"), KEYS, MODELS, bundle)
+        assert predicts(place, pod) == PREDICTION
+
+
+def test_a_registry_asks_who_comes_by_the_pods_token(place, kserve, s3, server, publish, api):
+    """It lets in whom the API server knows for its own audience: a TokenReview."""
+    registry = FakeKubeflow(server)
+    registry.register("iris", "champion", "s3://models/iris")
+    reviewed = []
+    known = server.routes[f"{REGISTRY}/"]
+
+    def answer(request):
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+        spec = {"token": token, "audiences": ["model-registry"]}
+        status = api.post("/apis/authentication.k8s.io/v1/tokenreviews", {**review, "spec": spec})["status"]
+        reviewed.append(status.get("user", {}).get("username"))
+        return known(request) if status.get("authenticated") else Answer(401)
+
+    for root in [root for root in server.routes if "model_registry" in root]:
+        server.routes[root] = answer
+    host = publish("model-registry", "kubeflow", 8080, server.url)
+    made = kserve(KEYS, MODELS, folders=("overlays/registry",))
+    for one in made.storage.values():
+        for variable in one["spec"]["container"].get("env", []):
+            if variable["name"] == "LADING_CONFIG_YAML":
+                variable["value"] = variable["value"].replace(
+                    "https://model-registry.kubeflow.svc:8443", f"http://{host}"
+                )
+    thing = service("token+model-registry://prod/iris@champion")
+    projected = {"serviceAccountToken": {"path": "token", "audience": "model-registry", "expirationSeconds": 3600}}
+    thing["spec"]["predictor"]["volumes"] = [{"name": "registry-token", "projected": {"sources": [projected]}}]
+    (pod,) = started(place, made, thing, KEYS, MODELS)
+    assert set(reviewed) == {f"system:serviceaccount:{place.name}:models"}
+    assert place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
+    assert told(pod)["registry"] == "prod"
+
+
+def test_the_pods_default_token_is_not_taken_by_that_registry(api, place):
+    """What the API server gives every pod is for itself alone."""
+    path = f"/api/v1/namespaces/{place.name}/serviceaccounts/default/token"
+    token = api.post(path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+    spec = {"token": token["status"]["token"], "audiences": ["model-registry"]}
+    status = api.post("/apis/authentication.k8s.io/v1/tokenreviews", {**review, "spec": spec})["status"]
+    assert not status.get("authenticated")
+
+
+# ---- what KServe starts from its ConfigMap, with no security context -------------------------------
+
+
+def test_a_storage_key(open_place, s3):
+    thing = service()
+    thing["spec"]["predictor"]["model"]["storage"] = {"key": "minio", "path": "iris"}
+    kserve = KServe([], [STORED, MODELS], image=images.LADING, server=open_place.model_server())
+    (pod,) = started(open_place, kserve, thing, KEYS, MODELS, STORED)
+    assert predicts(open_place, pod) == PREDICTION
+
+
+def test_oci_fetch_with_a_pull_secret(open_place, cluster, publish, tmp_path):
+    with cluster.within():
+        server = FaultyServer(host=ADDRESS, address=ADDRESS)
+    with server:
+        registry = FakeRegistry(server, "models/iris")
+        registry.authorize = basic_only
+        registry.put_files(IRIS)
+        host = publish("registry", open_place.name, 5000, server.url)
+        login = base64.b64encode(b"user:password").decode()
+        pull = secret("pull", {".dockerconfigjson": json.dumps({"auths": {host: {"auth": login}}})})
+        pull["type"] = "kubernetes.io/dockerconfigjson"
+        kserve = KServe([], [pull, MODELS], image=images.LADING, server=open_place.model_server(), insecure_oci=True)
+        thing = service(f"oci+fetch://{host}/models/iris:latest", imagePullSecrets=[{"name": "pull"}])
+        (pod,) = started(open_place, kserve, thing, KEYS, MODELS, pull)
+        assert predicts(open_place, pod) == PREDICTION
+
+
+def llm(**spec):
+    template = {"serviceAccountName": "models", "containers": [{"name": "main"}]}
+    spec = {"model": {"uri": "s3://models/iris", "name": "m"}, "template": template, **spec}
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha2",
+        "kind": "LLMInferenceService",
+        "metadata": {"name": "llm"},
+        "spec": spec,
+    }
+
+
+@pytest.fixture
+def llms(open_place, s3):
+    """KServe's LLMInferenceServices, whose server is ours."""
+
+    def llms(thing):
+        for workload in (thing["spec"], thing["spec"].get("prefill")):
+            if workload:
+                (container,) = workload["template"]["containers"]
+                container |= open_place.model_server()
+        kserve = KServe([], [KEYS, MODELS], image=images.LADING)
+        return started(open_place, kserve, thing, KEYS, MODELS, account("llm-kserve", KEYS))
+
+    return llms
+
+
+def test_an_llm(open_place, llms):
+    (pod,) = llms(llm())
+    assert open_place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
+
+
+def test_an_llm_with_prefill_has_the_model_in_both_pods(open_place, llms):
+    prefill = {"template": {"serviceAccountName": "models", "containers": [{"name": "main"}]}}
+    for pod in llms(llm(prefill=prefill)):
+        assert open_place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
+
+
+def test_an_llm_with_an_adapter(open_place, llms):
+    adapters = {"adapters": [{"name": "law", "uri": "s3://models/law"}]}
+    (pod,) = llms(llm(model={"uri": "s3://models/iris", "name": "m", "lora": adapters}))
+    assert open_place.ask(pod, "/files") == digests(("/mnt/models", IRIS), ("/mnt/lora/law", LAW))
+
+
+def test_an_llm_gets_variables_by_its_own_init_container_and_values_by_annotations(open_place, llms):
+    """Since KServe 0.20: the way to lading's settings, as no ClusterStorageContainer is for it."""
+    path = "metadata.annotations['models.example.com/only']"
+    variables = [{"name": "STORAGE_ALLOW_PATTERNS", "valueFrom": {"fieldRef": {"fieldPath": path}}}]
+    template = {
+        "serviceAccountName": "models",
+        "containers": [{"name": "main"}],
+        "initContainers": [{"name": "storage-initializer", "env": variables}],
+    }
+    (pod,) = llms(llm(template=template, annotations={"models.example.com/only": "weights.json"}))
+    assert open_place.ask(pod, "/files").keys() == {"/mnt/models/weights.json"}
+    assert pod["metadata"]["annotations"] == {"models.example.com/only": "weights.json"}
+
+
+# ---- a cache of models on nodes -------------------------------------------------------------------
+
+
+def test_a_download_job_fills_the_folder_of_a_node_and_pods_read_it(open_place, s3, storage, api, cluster):
+    folder = f"/var/lib/{open_place.name}"
+    cluster.run("install", "-d", "-m", "0777", folder)
+    stored = secret("storage-config", {"models": STORED["stringData"]["minio"]})
+    cache = {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "LocalModelCache",
+        "metadata": {"name": "llm"},
+        "spec": {
+            "sourceModelUri": "s3://models/iris",
+            "modelSize": "1Gi",
+            "nodeGroups": ["gpu"],
+            "storage": {"key": "models"},
+        },
+    }
+    open_place.apply(stored, KEYS, MODELS, *local_volume(open_place.name, "llm-gpu", folder))
+    kserve = KServe(storage(), [cache], image=images.LADING)
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "llm-node1", "namespace": open_place.name}}
+    api.apply({**job, "spec": kserve.job(cache, "node1")})
+    api.until(job, lambda thing: thing.get("status", {}).get("succeeded"))
+    main = {"name": "main", **open_place.model_server()}
+    template = {"serviceAccountName": "models", "containers": [main]}
+    pods = kserve.pods(llm(template=template))
+    pod = open_place.ready(open_place.start("llm-kserve", pods["llm-kserve"]))
+    assert open_place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
+
+
+def local_volume(namespace, name, folder):
+    """A folder of the node, as a claim: yaml of deploy/examples/store.yaml has the same shape."""
+    wanted = {"storageClassName": namespace, "accessModes": ["ReadWriteOnce"]}
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}]
+    yield {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{namespace}-{name}"},
+        "spec": {
+            **wanted,
+            "capacity": {"storage": "1Gi"},
+            "local": {"path": folder},
+            "claimRef": {"namespace": namespace, "name": name},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+        },
+    }
+    yield {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {**wanted, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": f"{namespace}-{name}"},
+    }
