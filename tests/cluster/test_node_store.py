@@ -9,9 +9,10 @@ import images
 import pytest
 import yaml
 from api import named
-from place import RESTRICTED, Place
+from place import RESTRICTED, SECCOMP, Place
 from test_wirings import IRIS, KEYS, MODELS, digests, service, started
 
+from servers.kserve import KServe
 from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from servers.trees import write_tree
 
@@ -85,6 +86,21 @@ def test_a_pod_of_a_restricted_namespace_is_served_from_the_store_of_its_node(ap
     assert "placed from the store" in place.log(pod)
     (mount,) = [one for one in pod["spec"]["initContainers"][0]["volumeMounts"] if one["name"] == "lading-store"]
     assert mount["readOnly"]
+
+
+def test_an_llm_of_a_restricted_namespace_is_served_from_the_store_too(api, place, agent):
+    thing = yaml.safe_load((DEPLOY / "examples/llm-inference-service.yaml").read_text())
+    thing["spec"]["model"]["uri"] = "s3://models/iris"
+    thing["spec"]["template"]["securityContext"] = SECCOMP
+    volume, claim, _ = yaml.safe_load_all((DEPLOY / "examples/store.yaml").read_text())
+    volume["metadata"]["name"] = f"store-{place.name}"
+    volume["spec"]["claimRef"]["namespace"] = place.name
+    claim["spec"]["volumeName"] = volume["metadata"]["name"]
+    api.apply(volume)
+    made = KServe([], [KEYS, MODELS], image=images.LADING, server=place.model_server())
+    (pod,) = started(place, made, thing, KEYS, MODELS, claim)
+    assert place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
+    assert "placed from the store" in place.log(pod)
 
 
 def test_a_new_version_of_the_daemonset_keeps_what_is_in_the_store(api, cluster, agent, manifests):

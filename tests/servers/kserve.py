@@ -228,7 +228,7 @@ class KServe:
     def _of_llm(self, spec: Object, workload: Object) -> Object:
         """The base model, and adapters below a parent that all have."""
         template = dict(workload.get("template", {}))
-        (server,) = template.pop("containers")
+        (server,) = template.pop("containers", [self._server])
         pod = {"serviceAccountName": "default", **template, "volumes": list(template.get("volumes", []))}
         about = {"annotations": workload.get("annotations", {}), "labels": {}}
         uri = spec["model"]["uri"]
