@@ -11,7 +11,7 @@ import pytest
 import yaml
 from api import Api, Object, Refused, named
 from names import Names
-from place import Place
+from place import TIMELINES, Place
 from single_node import ADDRESS, HERE, Cluster
 
 from servers.faulty_http import FaultyServer
@@ -28,6 +28,17 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.timeout(900))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """A timeline of each pod: benchmarks/results/cluster.md keeps those of one run."""
+    names = ("scheduled", "started", "delivered", "ready")
+    if TIMELINES:
+        terminalreporter.section("seconds since a pod was asked for")
+        terminalreporter.write_line(f"| pod | {' | '.join(names)} |")
+        terminalreporter.write_line("|---|" + "---|" * len(names))
+    for pod, seen in TIMELINES:
+        terminalreporter.write_line(f"| {pod} | {' | '.join(f'{seen[name]:.1f}' for name in names if name in seen)} |")
 
 
 @pytest.fixture(scope="session")

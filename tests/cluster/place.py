@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from contextlib import suppress
 from typing import Any, Self
 
@@ -18,11 +19,14 @@ _SECURITY = {
 }
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
 SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
+# Of each pod that became ready, when it was what, in seconds since it was asked for.
+TIMELINES: list[tuple[str, dict[str, float]]] = []
 
 
 class Place:
     def __init__(self, cluster: Cluster, api: Api, name: str, labels: dict[str, str] = RESTRICTED) -> None:
         self.cluster, self.api, self.name = cluster, api, name
+        self._asked: dict[str, float] = {}
         space = named("Namespace", name)
         space["metadata"]["labels"] = labels
         api.apply(space)
@@ -59,19 +63,24 @@ class Place:
         about = {**template["metadata"], "name": name, "namespace": self.name}
         pod = {"terminationGracePeriodSeconds": 2, **template["spec"], **spec}
         thing = {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": pod}
+        self._asked[name] = time.monotonic()
         self.api.apply(thing)
         return named("Pod", name, self.name)
 
     def ready(self, pod: Object, timeout_s: float = 120) -> Object:
         """The pod once its server answers; a storage initializer that fails is an error here."""
+        seen: dict[str, float] = {}
 
         def is_ready(thing: Object) -> bool:
             ended = last_end(thing)
             assert not ended or ended["exitCode"] == 0, ended
-            conditions = thing.get("status", {}).get("conditions", [])
-            return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+            for stage in stages(thing):
+                seen.setdefault(stage, time.monotonic() - self._asked[pod["metadata"]["name"]])
+            return "ready" in seen
 
-        return self.api.until(pod, is_ready, timeout_s)
+        found = self.api.until(pod, is_ready, timeout_s)
+        TIMELINES.append((f"{self.name}/{pod['metadata']['name']}", seen))
+        return found
 
     def failed(self, pod: Object, timeout_s: float = 120) -> Object:
         """How the storage initializer ended, when it first did."""
@@ -89,11 +98,14 @@ class Place:
         assert answer.status == 200, body
         return json.loads(body)
 
+    def kubectl(self, *arguments: str) -> str:
+        return self.cluster.kubectl("--namespace", self.name, *arguments)
+
     def describe(self, pod: Object) -> str:
-        return self.cluster.kubectl("describe", "pod", "-n", self.name, pod["metadata"]["name"])
+        return self.kubectl("describe", "pod", pod["metadata"]["name"])
 
     def log(self, pod: Object, container: str = "storage-initializer", *options: str) -> str:
-        return self.cluster.kubectl("logs", "-n", self.name, pod["metadata"]["name"], "-c", container, *options)
+        return self.kubectl("logs", pod["metadata"]["name"], "-c", container, *options)
 
 
 def last_end(pod: Object, name: str = "storage-initializer") -> Object:
@@ -102,3 +114,16 @@ def last_end(pod: Object, name: str = "storage-initializer") -> Object:
         if status["name"] == name:
             return status["state"].get("terminated") or status["lastState"].get("terminated") or {}
     return {}
+
+
+def stages(pod: Object) -> list[str]:
+    """What has happened to a pod so far."""
+    status = pod.get("status", {})
+    true = {one["type"] for one in status.get("conditions", []) if one["status"] == "True"}
+    first = next(iter(status.get("initContainerStatuses", [])), {"state": {}})["state"]
+    return [
+        *(["scheduled"] if "PodScheduled" in true else []),
+        *(["started"] if {"running", "terminated"} & first.keys() else []),
+        *(["delivered"] if "Initialized" in true else []),
+        *(["ready"] if "Ready" in true else []),
+    ]
