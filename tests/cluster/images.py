@@ -10,6 +10,7 @@ from pathlib import Path
 
 from single_node import HERE, SERVERS, Cluster
 
+from servers.fake_oci import FakeRegistry
 from servers.image import podman
 
 LADING = "localhost/lading:cluster"
@@ -32,6 +33,17 @@ def bring(cluster: Cluster, image: str, folder: Path) -> None:
     cluster.ctr("images", "import", archive)
     cluster.ctr("images", "import", _pause(folder / "pause.tar"))
     archive.unlink()
+
+
+def push(registry: FakeRegistry, folder: Path) -> None:
+    """lading's image as its tag 1."""
+    _done(podman("save", "--quiet", "--format", "oci-dir", "--output", folder, LADING))
+    blobs = folder / "blobs/sha256"
+    (found,) = json.loads((folder / "index.json").read_text())["manifests"]
+    manifest = json.loads((blobs / found["digest"].partition(":")[2]).read_text())
+    for part in (manifest["config"], *manifest["layers"]):
+        registry.put_blob((blobs / part["digest"].partition(":")[2]).read_bytes(), part["mediaType"])
+    registry.put_manifest("1", manifest)
 
 
 def _done(process) -> None:

@@ -126,6 +126,12 @@ class Cluster:
     def kubectl(self, *arguments: object) -> str:
         return self._said(self.kubectl_command(*arguments))
 
+    def trust_plain_http(self, registry: str) -> None:
+        """Images of this host and port come without TLS."""
+        folder = self._folder / "registries" / registry
+        folder.mkdir(parents=True)
+        (folder / "hosts.toml").write_text(f'server = "http://{registry}"\n')
+
     def ctr(self, *arguments: object) -> str:
         return self.run("ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments)
 

@@ -177,6 +177,27 @@ def test_a_container_that_is_killed_half_way_resumes_in_the_same_volume(place, s
     assert place.ask(ready, "/files") == digests(("/mnt/models", {**IRIS, "big.bin": BIG}))
 
 
+def test_a_node_that_is_out_of_processes_half_way_slows_a_delivery_and_does_not_end_it(
+    place, start, bucket, api, cluster
+):
+    pod = half_way(bucket, place, start)
+    process = process_of(cluster, api, pod)
+    group = re.search(
+        r"^\d+:(?:pids)?:(/\S*lading-cluster\S*)$", Path(f"/proc/{process}/cgroup").read_text(), re.MULTILINE
+    )[1]
+    (limit,) = [
+        root / group.lstrip("/") / "pids.max" for root in _roots() if (root / group.lstrip("/") / "pids.max").exists()
+    ]
+    limit.write_text("1")
+    bucket.server.pace_bytes_s = float("inf")
+    ready = place.ready(pod)
+    assert ready["status"]["initContainerStatuses"][0]["restartCount"] == 0
+
+
+def _roots():
+    return (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
+
+
 def test_a_pod_that_is_deleted_half_way_ends_at_once_and_another_begins_anew(place, start, bucket, api):
     pod = half_way(bucket, place, start)
     api.delete(pod)

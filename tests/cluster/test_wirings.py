@@ -7,18 +7,23 @@ from pathlib import Path
 
 import images
 import pytest
+import yaml
 from place import SECCOMP, last_end
 from single_node import ADDRESS
 
 from servers.certificates import Authority
+from servers.fake_hub import FakeHub
 from servers.fake_kubeflow import API as REGISTRY
 from servers.fake_kubeflow import FakeKubeflow
+from servers.fake_mlflow import FakeMlflow
 from servers.fake_oci import FakeRegistry, basic_only
 from servers.faulty_http import ALWAYS, Answer, FaultyServer, status
+from servers.git_server import GitServer
 from servers.kserve import KServe
 from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from servers.trees import content, write_tree
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 IRIS = {"weights.json": b"[1.0, 2.0, 3.0, 4.0]", "data/a.bin": content(300_000)}
 LAW = {"adapter.bin": content(70_000, seed=1)}
 QUESTION = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": [[1, 1, 1, 1], [0, 0, 0, 2]]}]}
@@ -197,6 +202,89 @@ def test_the_pods_default_token_is_not_taken_by_that_registry(api, place):
     spec = {"token": token["status"]["token"], "audiences": ["model-registry"]}
     status = api.post("/apis/authentication.k8s.io/v1/tokenreviews", {**review, "spec": spec})["status"]
     assert not status.get("authenticated")
+
+
+# ---- other origins, by variables of the ClusterStorageContainer -------------------------------------
+
+
+@pytest.fixture
+def with_variables(place, storage):
+    """KServe with these variables in each ClusterStorageContainer."""
+
+    def with_variables(*objects, **variables):
+        containers = storage()
+        for one in containers:
+            own = [{"name": name, "value": value} for name, value in variables.items()]
+            one["spec"]["container"]["env"] = own
+        return KServe(containers, list(objects), image=images.LADING, server=place.model_server())
+
+    return with_variables
+
+
+def test_a_private_repository_of_a_hub(place, with_variables, server, publish):
+    hub = FakeHub(server)
+    hub.repository("example/iris", private=True, readers=frozenset({"hf_example"})).commit(IRIS)
+    login = secret("hf", {"HF_TOKEN": "hf_example"})
+    models = account("models", login)
+    host = publish("hub", place.name, 80, server.url)
+    hub.next_host = f"http://{host}"
+    made = with_variables(login, models, HF_ENDPOINT=f"http://{host}")
+    (pod,) = started(place, made, service("hf://example/iris:main"), login, models)
+    assert predicts(place, pod) == PREDICTION
+
+
+def test_a_version_of_mlflow(place, with_variables, server, publish):
+    mlflow = FakeMlflow(server)
+    mlflow.add("iris", IRIS)
+    host = publish("mlflow", place.name, 5000, server.url)
+    made = with_variables(MODELS, MLFLOW_TRACKING_URI=f"http://{host}")
+    (pod,) = started(place, made, service("models:/iris/1"), KEYS, MODELS)
+    assert predicts(place, pod) == PREDICTION
+
+
+def test_a_repository_of_git(place, with_variables, server, publish, tmp_path):
+    repository = GitServer(server, tmp_path).create()
+    repository.commit(IRIS)
+    host = publish("git", place.name, 80, server.url)
+    (pod,) = started(place, with_variables(MODELS), service(f"git+http://{host}/git/model.git"), KEYS, MODELS)
+    assert predicts(place, pod) == PREDICTION
+
+
+def test_a_proxy(place, kserve, server, publish):
+    """deploy/overlays/proxy: it is asked for a host that nobody else knows."""
+    host = publish("proxy", place.name, 3128, server.url)
+    server.put("/weights.json", IRIS["weights.json"])
+    made = kserve(KEYS, MODELS)
+    (patch,) = yaml.safe_load((DEPLOY / "overlays/proxy/kustomization.yaml").read_text())["patches"]
+    variables = [one["value"] for one in yaml.safe_load(patch["patch"])]
+    for one in variables:
+        one["value"] = one["value"].replace("proxy.example.com:3128", host)
+    for one in made.storage.values():
+        one["spec"]["container"].setdefault("env", []).extend(variables)
+    (pod,) = started(place, made, service("http://models.example.com/weights.json"), KEYS, MODELS)
+    assert predicts(place, pod) == PREDICTION
+    assert {request.target for request in server.requests} == {"http://models.example.com/weights.json"}
+
+
+def test_the_image_from_a_private_registry(place, kserve, s3, cluster, tmp_path):
+    """`imagePullSecrets` of the ServiceAccount: a ClusterStorageContainer has none."""
+    with cluster.within():
+        server = FaultyServer(host=ADDRESS, address=ADDRESS)
+    with server:
+        registry = FakeRegistry(server, "team/lading")
+        registry.authorize = basic_only
+        images.push(registry, tmp_path / "image")
+        cluster.trust_plain_http(registry.host)
+        login = base64.b64encode(b"user:password").decode()
+        pull = secret("pull", {".dockerconfigjson": json.dumps({"auths": {registry.host: {"auth": login}}})})
+        pull["type"] = "kubernetes.io/dockerconfigjson"
+        models = account("models", KEYS, imagePullSecrets=[{"name": "pull"}])
+        made = kserve(KEYS, models)
+        for one in made.storage.values():
+            one["spec"]["container"]["image"] = f"{registry.host}/team/lading:1"
+        (pod,) = started(place, made, service("s3://models/iris"), KEYS, pull, models)
+        assert predicts(place, pod) == PREDICTION
+        assert pod["status"]["initContainerStatuses"][0]["imageID"].startswith(f"{registry.host}/team/lading@sha256:")
 
 
 # ---- what KServe starts from its ConfigMap, with no security context -------------------------------
