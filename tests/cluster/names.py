@@ -4,6 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Self
 
 _SUFFIX = ".svc.cluster.local"
@@ -24,7 +25,9 @@ class Names:
         return self
 
     def __exit__(self, *_) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
+        # It is not connected, which is an error, and wakes who waits there all the same.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def wait_for_question(self, count: int, timeout_s: float) -> bool:

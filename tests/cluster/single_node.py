@@ -69,6 +69,7 @@ class Cluster:
         self.parent = self._process.pid
         (self._first,) = map(int, _children(self.parent))
         self._end = os.pidfd_open(self._first)
+        self._space = _namespace(Path(f"/proc/{self._first}"))
         return self
 
     def __exit__(self, *_) -> None:
@@ -91,8 +92,7 @@ class Cluster:
 
     def processes(self) -> list[int]:
         """All that run in the cluster, as the machine counts them."""
-        space = os.readlink(f"/proc/{self._first}/ns/pid")
-        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _namespace(path) == space]
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _namespace(path) == self._space]
 
     @contextmanager
     def within(self) -> Iterator[None]:
@@ -316,8 +316,9 @@ def _children(pid: int) -> list[str]:
 
 
 def _namespace(process: Path) -> str:
+    """That of a process's own processes; none of one that has ended, and that nobody has asked about yet."""
     try:
-        return os.readlink(process / "ns/pid")
+        return os.readlink(process / "ns/pid") if (process / "cmdline").read_bytes() else ""
     except OSError:
         return ""
 

@@ -100,7 +100,7 @@ class KServe:
     ) -> None:
         self.storage = {one["metadata"]["name"]: one for one in storage}
         self._objects = {(one["kind"], one["metadata"]["name"]): one for one in objects}
-        self._image, self._server = image, {"name": "kserve-container", **server}
+        self._image, self._server = image, {**server, "name": "kserve-container"}
         self._insecure_oci, self._ca_bundle = insecure_oci, ca_bundle
 
     def pods(self, service: Object) -> dict[str, Object]:
