@@ -4,6 +4,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache
 from http import HTTPStatus
 from http.client import HTTPSConnection
@@ -61,9 +62,10 @@ class Api:
     def until(self, kind: Object, is_so: Callable[[Object], object], timeout_s: float = 120) -> Object:
         """The object as it is when ``is_so`` first holds; while there is none, it is empty."""
         thing: Object = {}
-        for thing in self._states(kind, time.monotonic() + timeout_s):
-            if is_so(thing):
-                return thing
+        with closing(self._states(kind, time.monotonic() + timeout_s)) as states:
+            for thing in states:
+                if is_so(thing):
+                    return thing
         raise TimeoutError(f"{kind['metadata']['name']} after {timeout_s} s: {json.dumps(thing.get('status'))}")
 
     def until_gone(self, kind: Object, timeout_s: float = 120) -> None:
@@ -93,14 +95,14 @@ class Api:
             yield found["items"][0] if found["items"] else {}
             version = found["metadata"]["resourceVersion"]
             query = {**one, "watch": "1", "resourceVersion": version, "timeoutSeconds": str(max(1, int(left_s)))}
-            connection = self._connect(left_s + 10)
-            connection.request("GET", f"{self._folder(kind)}?{urlencode(query)}")
-            for line in connection.getresponse():
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    break
-                yield {} if event["type"] == "DELETED" else event["object"]
-            connection.close()
+            with closing(self._connect(left_s + 10)) as connection:
+                connection.request("GET", f"{self._folder(kind)}?{urlencode(query)}")
+                with connection.getresponse() as answer:
+                    for line in answer:
+                        event = json.loads(line)
+                        if event["type"] == "ERROR":
+                            break
+                        yield {} if event["type"] == "DELETED" else event["object"]
 
     def _ask(self, method: str, path: str, body: Object | None = None) -> tuple[Any, list[str]]:
         connection = self._connect(60)

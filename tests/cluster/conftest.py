@@ -5,6 +5,7 @@ Whatever is missing is an error here, never a skip.
 
 import hashlib
 import re
+import signal
 
 import images
 import pytest
@@ -43,6 +44,9 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
+    # Whoever ends the run, also from outside and where an interrupt was ignored: the cluster is taken down first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
@@ -113,7 +117,7 @@ def buckets(cluster, publish, tmp_path_factory):
     """The folder whose folders are buckets of s3.minio.svc:9000, which checks signatures."""
     folder = tmp_path_factory.mktemp("buckets")
     (folder / "models").mkdir()
-    with rclone(folder, ADDRESS, cluster.command) as url:
+    with rclone(folder, ADDRESS, cluster.client) as url:
         publish("s3", "minio", 9000, url)
         yield folder
 

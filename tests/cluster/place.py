@@ -40,7 +40,7 @@ class Place:
         """Everything in it goes while the next test runs."""
         for pod in self.api.all(named("Pod", "", self.name)):
             with suppress(Refused):
-                self.api.delete(pod, gracePeriodSeconds=0)
+                self.api.delete(named("Pod", pod["metadata"]["name"], self.name), gracePeriodSeconds=0)
         self.api.delete(named("Namespace", self.name))
 
     def model_server(self, **about: Any) -> Object:

@@ -107,8 +107,13 @@ class Cluster:
         sock.bind((ADDRESS, 53))
         return sock
 
+    def client(self, *command: object) -> list[str]:
+        """The command that does this in the cluster's network, and ends with this process."""
+        enter = ["setpriv", "--pdeathsig", "KILL", "nsenter", "--target", str(self._first), "--net", "--"]
+        return [*enter, *map(str, command)]
+
     def command(self, *command: object) -> list[str]:
-        """The command that does this in the cluster's namespaces."""
+        """The command that does this on the node, where /var and /run are its own."""
         enter = ["nsenter", "--target", str(self._first), "--net", "--mount", "--pid", "--wdns=/", "--"]
         return [*enter, *map(str, command)]
 
@@ -121,7 +126,7 @@ class Cluster:
         return done.stdout
 
     def kubectl_command(self, *arguments: object) -> list[str]:
-        return self.command(self.binary, "kubectl", "--kubeconfig", self.pki / "admin.kubeconfig", *arguments)
+        return self.client(self.binary, "kubectl", "--kubeconfig", self.pki / "admin.kubeconfig", *arguments)
 
     def kubectl(self, *arguments: object) -> str:
         return self._said(self.kubectl_command(*arguments))

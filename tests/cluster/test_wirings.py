@@ -52,6 +52,7 @@ KEYS = secret(
     **{"s3-endpoint": "s3.minio.svc:9000", "s3-usehttps": "0", "s3-region": "us-east-1"},
 )
 MODELS = account("models", KEYS)
+NOBODY = account("models")
 STORED = secret(
     "storage-config",
     {
@@ -155,15 +156,15 @@ def test_a_private_authority_that_kserve_mounts(place, storage, cluster, publish
         server.put("/weights.json", IRIS["weights.json"])
         bundle = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "global-ca-bundle"}}
         bundle["data"] = {"cabundle.crt": Path(authority.bundle).read_text()}
-        kserve = KServe(storage(), [MODELS], server=place.model_server(), ca_bundle="global-ca-bundle")
-        (pod,) = started(place, kserve, service(f"https://{host}/weights.json"), KEYS, MODELS, bundle)
+        kserve = KServe(storage(), [NOBODY], server=place.model_server(), ca_bundle="global-ca-bundle")
+        (pod,) = started(place, kserve, service(f"https://{host}/weights.json"), NOBODY, bundle)
         assert predicts(place, pod) == PREDICTION
 
 
 def test_a_registry_asks_who_comes_by_the_pods_token(place, kserve, s3, server, publish, api):
     """It lets in whom the API server knows for its own audience: a TokenReview."""
     registry = FakeKubeflow(server)
-    registry.register("iris", "champion", "s3://models/iris")
+    registry.register("iris", "v1", "s3://models/iris")
     reviewed = []
     known = server.routes[f"{REGISTRY}/"]
 
@@ -185,7 +186,7 @@ def test_a_registry_asks_who_comes_by_the_pods_token(place, kserve, s3, server, 
                 variable["value"] = variable["value"].replace(
                     "https://model-registry.kubeflow.svc:8443", f"http://{host}"
                 )
-    thing = service("token+model-registry://prod/iris@champion")
+    thing = service("token+model-registry://prod/iris/v1")
     projected = {"serviceAccountToken": {"path": "token", "audience": "model-registry", "expirationSeconds": 3600}}
     thing["spec"]["predictor"]["volumes"] = [{"name": "registry-token", "projected": {"sources": [projected]}}]
     (pod,) = started(place, made, thing, KEYS, MODELS)
@@ -237,8 +238,8 @@ def test_a_version_of_mlflow(place, with_variables, server, publish):
     mlflow = FakeMlflow(server)
     mlflow.add("iris", IRIS)
     host = publish("mlflow", place.name, 5000, server.url)
-    made = with_variables(MODELS, MLFLOW_TRACKING_URI=f"http://{host}")
-    (pod,) = started(place, made, service("models:/iris/1"), KEYS, MODELS)
+    made = with_variables(NOBODY, MLFLOW_TRACKING_URI=f"http://{host}")
+    (pod,) = started(place, made, service("models:/iris/1"), NOBODY)
     assert predicts(place, pod) == PREDICTION
 
 
@@ -246,7 +247,7 @@ def test_a_repository_of_git(place, with_variables, server, publish, tmp_path):
     repository = GitServer(server, tmp_path).create()
     repository.commit(IRIS)
     host = publish("git", place.name, 80, server.url)
-    (pod,) = started(place, with_variables(MODELS), service(f"git+http://{host}/git/model.git"), KEYS, MODELS)
+    (pod,) = started(place, with_variables(NOBODY), service(f"git+http://{host}/git/model.git"), NOBODY)
     assert predicts(place, pod) == PREDICTION
 
 
@@ -309,9 +310,11 @@ def test_oci_fetch_with_a_pull_secret(open_place, cluster, publish, tmp_path):
         login = base64.b64encode(b"user:password").decode()
         pull = secret("pull", {".dockerconfigjson": json.dumps({"auths": {host: {"auth": login}}})})
         pull["type"] = "kubernetes.io/dockerconfigjson"
-        kserve = KServe([], [pull, MODELS], image=images.LADING, server=open_place.model_server(), insecure_oci=True)
-        thing = service(f"oci+fetch://{host}/models/iris:latest", imagePullSecrets=[{"name": "pull"}])
-        (pod,) = started(open_place, kserve, thing, KEYS, MODELS, pull)
+        kserve = KServe([], [pull], image=images.LADING, server=open_place.model_server(), insecure_oci=True)
+        # KServe mounts the Secret for its owner alone, and a group is what others may have.
+        about = {"imagePullSecrets": [{"name": "pull"}], "securityContext": {**SECCOMP, "fsGroup": 1000}}
+        thing = service(f"oci+fetch://{host}/models/iris:latest", **about)
+        (pod,) = started(open_place, kserve, thing, NOBODY, pull)
         assert predicts(open_place, pod) == PREDICTION
 
 

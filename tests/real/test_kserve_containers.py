@@ -151,7 +151,7 @@ def test_a_download_job_into_what_others_left(kubelet, s3):
 def test_a_name_in_a_registry_that_asks_for_the_pods_token(kubelet, s3, server):
     registry = FakeKubeflow(server)
     registry.token = "of-the-pod"
-    registry.register("iris", "champion", "s3://models/iris")
+    registry.register("iris", "v1", "s3://models/iris")
     token = kubelet.volume("/var/run/secrets/registry")
     write_tree(token, {"token": b"of-the-pod"})
     chosen = yaml.safe_load((DEPLOY / "overlays/registry/registry.yaml").read_text())
@@ -159,7 +159,9 @@ def test_a_name_in_a_registry_that_asks_for_the_pods_token(kubelet, s3, server):
     configuration["value"] = configuration["value"].replace("https://model-registry.kubeflow.svc:8443", server.url)
     chosen["spec"]["container"]["env"] = [configuration]
     kubelet.secrets = KEYS
-    code, err = kubelet.run(init_container(chosen, example("registry-token"), (*secret(**KEYS), endpoint(s3))))
+    service = example("registry-token")
+    service["spec"]["predictor"]["model"]["storageUri"] = "token+model-registry://prod/iris/v1"
+    code, err = kubelet.run(init_container(chosen, service, (*secret(**KEYS), endpoint(s3))))
     assert code == 0, err
     assert read_tree(kubelet.volume("/mnt/models")) == MODEL
 
