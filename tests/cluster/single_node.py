@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -55,6 +55,10 @@ class Cluster:
         self._write_certificates()
         self._write_plan()
         for hierarchy in _hierarchies():
+            for left in hierarchy.glob("lading-cluster-*"):
+                # Of a run that was killed itself: whoever still has processes in them keeps them.
+                with suppress(OSError):
+                    _remove_groups(left)
             (hierarchy / self._groups).mkdir(exist_ok=True)
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
         command += ["--mount-proc", sys.executable, str(HERE / "node.py"), str(self._folder / "plan.json")]
@@ -69,7 +73,7 @@ class Cluster:
         self.parent = self._process.pid
         (self._first,) = map(int, _children(self.parent))
         self._end = os.pidfd_open(self._first)
-        self._space = _namespace(Path(f"/proc/{self._first}"))
+        self._space = os.readlink(f"/proc/{self._first}/ns/pid")
         return self
 
     def __exit__(self, *_) -> None:
@@ -91,8 +95,18 @@ class Cluster:
         select.select([self._end], [], [])
 
     def processes(self) -> list[int]:
-        """All that run in the cluster, as the machine counts them."""
-        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _namespace(path) == self._space]
+        """All that run in the cluster, as the machine counts them: the parts, and what is in containers."""
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
+
+    def _is_ours(self, process: Path) -> bool:
+        try:
+            # One that has ended, and that nobody has asked about yet, has no command.
+            running = (process / "cmdline").read_bytes()
+            return bool(running) and (
+                os.readlink(process / "ns/pid") == self._space or self._groups in (process / "cgroup").read_text()
+            )
+        except OSError:
+            return False
 
     @contextmanager
     def within(self) -> Iterator[None]:
@@ -135,7 +149,7 @@ class Cluster:
         """Images of this host and port come without TLS."""
         folder = self._folder / "registries" / registry
         folder.mkdir(parents=True)
-        (folder / "hosts.toml").write_text(f'server = "http://{registry}"\n')
+        (folder / "hosts.toml").write_text(f'[host."http://{registry}"]\n')
 
     def ctr(self, *arguments: object) -> str:
         return self.run("ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments)
@@ -296,6 +310,8 @@ state = "/run/lading-cluster"
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
             "syncFrequency": "10s",
             "registryPullQPS": 0,
+            # The same image comes by import, and in one test from a registry that asks for a login.
+            "imagePullCredentialsVerificationPolicy": "NeverVerify",
         }
 
     def _proxy(self) -> dict:
@@ -318,14 +334,6 @@ def _children(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-
-
-def _namespace(process: Path) -> str:
-    """That of a process's own processes; none of one that has ended, and that nobody has asked about yet."""
-    try:
-        return os.readlink(process / "ns/pid") if (process / "cmdline").read_bytes() else ""
-    except OSError:
-        return ""
 
 
 def _hierarchies() -> list[Path]:

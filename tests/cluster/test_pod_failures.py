@@ -10,6 +10,7 @@ from place import last_end
 from test_wirings import IRIS, KEYS, MODELS, digests, secret, service, told
 
 from servers.fake_s3 import FakeS3
+from servers.faulty_http import ALWAYS, wrong_byte
 from servers.trees import content
 
 PAGE = (Path(__file__).parents[2] / "docs/when-it-fails.md").read_text()
@@ -90,7 +91,7 @@ def test_a_registry_that_is_away(place, start, server):
 
 
 def test_a_damaged_model(place, start, bucket, server):
-    bucket.put("iris/weights.json", b"[1]", checksums={"x-amz-checksum-sha256": "A" * 43 + "="})
+    server.misbehave(bucket.path("iris/data/a.bin"), wrong_byte(100, times=ALWAYS))
     as_documented(place, start(), 6, "integrity")
 
 
@@ -158,8 +159,13 @@ def process_of(cluster, api, pod):
     """The machine's number of the storage initializer's process."""
     (status,) = api.get(pod)["status"]["initContainerStatuses"]
     name = status["containerID"].rpartition("/")[2]
-    found = [one for one in cluster.processes() if name in Path(f"/proc/{one}/cgroup").read_text()]
-    return found[0]
+    (process,) = [one for one in cluster.processes() if name in _groups(one)][:1]
+    return process
+
+
+def _groups(process):
+    """The control groups of a process, as /proc has them."""
+    return Path(f"/proc/{process}/cgroup").read_text()
 
 
 def test_a_container_that_is_killed_half_way_resumes_in_the_same_volume(place, start, bucket, api, cluster):
@@ -182,9 +188,7 @@ def test_a_node_that_is_out_of_processes_half_way_slows_a_delivery_and_does_not_
 ):
     pod = half_way(bucket, place, start)
     process = process_of(cluster, api, pod)
-    group = re.search(
-        r"^\d+:(?:pids)?:(/\S*lading-cluster\S*)$", Path(f"/proc/{process}/cgroup").read_text(), re.MULTILINE
-    )[1]
+    group = re.search(r"^\d+:(?:pids)?:(/\S*lading-cluster\S*)$", _groups(process), re.MULTILINE)[1]
     (limit,) = [
         root / group.lstrip("/") / "pids.max" for root in _roots() if (root / group.lstrip("/") / "pids.max").exists()
     ]
