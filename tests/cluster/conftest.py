@@ -11,6 +11,7 @@ import images
 import pytest
 import yaml
 from api import Api, Object, Refused, named
+from models import IRIS, LAW
 from names import Names
 from place import TIMELINES, Place
 from single_node import ADDRESS, HERE, Cluster
@@ -19,6 +20,7 @@ from servers.faulty_http import FaultyServer
 from servers.image import build
 from servers.kserve import KServe
 from servers.real_s3 import rclone
+from servers.trees import write_tree
 
 CRDS = HERE.parent / "servers/kserve_crds"
 DEPLOY = HERE.parents[1] / "deploy"
@@ -116,10 +118,16 @@ def publish(api):
 def buckets(cluster, publish, tmp_path_factory):
     """The folder whose folders are buckets of s3.minio.svc:9000, which checks signatures."""
     folder = tmp_path_factory.mktemp("buckets")
-    (folder / "models").mkdir()
+    write_tree(folder / "models/iris", IRIS)
+    write_tree(folder / "models/law", LAW)
     with rclone(folder, ADDRESS, cluster.client) as url:
         publish("s3", "minio", 9000, url)
         yield folder
+
+
+@pytest.fixture(scope="session")
+def s3(buckets):
+    """Has the models."""
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import images
 import pytest
 import yaml
 from api import named
+from models import IRIS
 from place import RESTRICTED, SECCOMP, Place
-from test_wirings import IRIS, KEYS, MODELS, digests, service, started
+from test_wirings import KEYS, MODELS, digests, service, started
 
+from servers.fake_s3 import FakeS3
 from servers.kserve import KServe
 from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
-from servers.trees import write_tree
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NO_IMAGE = "image-not-set.invalid/lading"
@@ -24,11 +25,6 @@ SETTINGS = {
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 AGENT = named("DaemonSet", "lading-agent", "lading", "apps/v1")
-
-
-@pytest.fixture(scope="module")
-def s3(buckets):
-    write_tree(buckets / "models/iris", IRIS)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +121,7 @@ def test_a_drain_leaves_the_store_and_takes_the_pods(api, cluster, agent, place,
     assert pods(api)
 
 
-def test_the_sidecar_brings_a_new_version_and_the_server_loads_it(api, node, cluster, s3, buckets):
+def test_the_sidecar_brings_a_new_version_and_the_server_loads_it(api, node, cluster, server, publish):
     """deploy/examples/agent-sidecar.yaml, with a bucket for its registry and a server that knows load and infer."""
     name = "sidecar"
     with Place(cluster, api, name, RESTRICTED) as place:
@@ -134,19 +130,21 @@ def test_the_sidecar_brings_a_new_version_and_the_server_loads_it(api, node, clu
         own["deliveries"][0] |= {"uri": "s3://models/changing", "every_s": 1}
         del own["registries"]
         configuration["data"]["lading.yaml"] = yaml.safe_dump(own)
-        write_tree(buckets / "models/changing", {"weights.json": b"[1.0]"})
+        bucket = FakeS3(server)
+        bucket.put("changing/weights.json", b"[1.0]")
+        variables = SETTINGS | {"AWS_ENDPOINT_URL": f"http://{publish('s3', name, 9000, server.url)}"}
         server, agent = pod["spec"]["containers"]
         server |= {"image": images.SERVER, "env": [{"name": "MODEL", "value": "/mnt/models/iris"}]}
         server["readinessProbe"] = {"httpGet": {"path": "/v2/health/live", "port": 8080}, "periodSeconds": 1}
         agent["image"] = images.LADING
         agent["readinessProbe"]["periodSeconds"] = 1
-        agent["env"] = [{"name": key, "value": value} for key, value in SETTINGS.items()]
+        agent["env"] = [{"name": key, "value": value} for key, value in variables.items()]
         assert place.apply(configuration) == []
         started = place.start("iris", pod)
         ready = place.ready(started)
         question = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [[2]]}]}
         assert place.ask(ready, "/v2/models/iris/infer", question)["outputs"][0]["data"] == [2.0]
-        write_tree(buckets / "models/changing", {"weights.json": b"[5.0]"})
+        bucket.put("changing/weights.json", b"[5.0]")
         wait_for_line(cluster.kubectl_command("logs", "-f", "-n", name, "iris", "-c", "server"), "loaded", 2)
         assert place.ask(ready, "/v2/models/iris/infer", question)["outputs"][0]["data"] == [10.0]
 

@@ -6,8 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from models import IRIS
 from place import last_end
-from test_wirings import IRIS, KEYS, MODELS, digests, secret, service, told
+from test_wirings import KEYS, MODELS, digests, secret, service, told
 
 from servers.fake_s3 import FakeS3
 from servers.faulty_http import ALWAYS, wrong_byte

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_wirings import KEYS, MODELS, PREDICTION, QUESTION, s3, service, started  # noqa: F401 - a fixture
+from test_wirings import KEYS, MODELS, PREDICTION, QUESTION, service, started
 
 PAGE = Path(__file__).parents[2] / "docs/walkthrough.md"
 POD = "iris-predictor"
@@ -25,7 +25,7 @@ def steady(text, place):
 
 
 @pytest.fixture
-def transcript(place, kserve, s3):  # noqa: F811
+def transcript(place, kserve, s3):
     """The commands and what they said, as a page has them."""
     thing = service("s3://models/iris")
     (pod,) = started(place, kserve(KEYS, MODELS), thing, KEYS, MODELS)

@@ -8,6 +8,7 @@ from pathlib import Path
 import images
 import pytest
 import yaml
+from models import IRIS, LAW
 from place import SECCOMP, last_end
 from single_node import ADDRESS
 
@@ -21,19 +22,10 @@ from servers.faulty_http import ALWAYS, Answer, FaultyServer, status
 from servers.git_server import GitServer
 from servers.kserve import KServe
 from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
-from servers.trees import content, write_tree
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-IRIS = {"weights.json": b"[1.0, 2.0, 3.0, 4.0]", "data/a.bin": content(300_000)}
-LAW = {"adapter.bin": content(70_000, seed=1)}
 QUESTION = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": [[1, 1, 1, 1], [0, 0, 0, 2]]}]}
 PREDICTION = [10.0, 8.0]
-
-
-@pytest.fixture(scope="session")
-def s3(buckets):
-    write_tree(buckets / "models/iris", IRIS)
-    write_tree(buckets / "models/law", LAW)
 
 
 def secret(name, data, **annotations):
