@@ -33,7 +33,7 @@ def transcript(place, kserve, s3):
     manifests = "---\n".join(yaml.safe_dump(one, sort_keys=False) for one in (KEYS, MODELS, thing))
     manifests = manifests.replace(KEYS["stringData"]["AWS_SECRET_ACCESS_KEY"], "…")
     commands = [
-        (f"kubectl get pod {POD} -o wide", place.kubectl("get", "pod", POD)),
+        (f"kubectl get pod {POD}", place.kubectl("get", "pod", POD)),
         (f"kubectl logs {POD} -c storage-initializer", place.log(pod)),
         (f"kubectl get pod {POD} -o '{status}'", place.kubectl("get", "pod", POD, "-o", status)),
     ]
