@@ -20,6 +20,7 @@ from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
 from lading.model.checksums import SequentialHash, new_hash
 from lading.model.digest import HEX_DIGITS, Digest
+from lading.model.listing import ListedFile
 from lading.model.manifest import File
 from lading.transfer.journal import Journal, Received, read_journal
 from lading.transfer.staged_file import RangeWriter, StagedFile
@@ -50,12 +51,12 @@ def digest_of(algorithm: str, data: bytes = DATA, parts: tuple[int, ...] = ()) -
 @contextmanager
 def landing_of(
     folder: Path,
-    file: File | None = None,
+    file: ListedFile | None = None,
     vouched: Sequence[Digest] = (),
     origin: str = "o",
     digests_on_resume: bool = True,
 ) -> Iterator[StagedFile]:
-    file = file or File("f", len(DATA), "v1")
+    file = file or ListedFile("f", len(DATA), "v1")
     with closing(Journal(folder / "journal", origin)) as journal:
         landing = StagedFile(
             file,
@@ -129,7 +130,7 @@ def test_one_wrong_byte_is_found_by_every_digest(tmp_path: Path, algorithm: str,
 def test_threads_that_land_spans_at_once_hash_every_byte_once_and_in_order(tmp_path: Path) -> None:
     data = random.Random(3).randbytes(2_000_000)
     wanted = digest_of("sha256", data)
-    with landing_of(tmp_path, File("f", len(data), "v"), [wanted]) as landing:
+    with landing_of(tmp_path, ListedFile("f", len(data), "v"), [wanted]) as landing:
         landing.on_digests(())
         spans = [ByteRange(at, min(at + 50_000, len(data))) for at in range(0, len(data), 50_000)]
         random.Random(5).shuffle(spans)
@@ -167,7 +168,7 @@ def test_a_file_that_ends_early_is_never_sealed(tmp_path: Path, until: int) -> N
 
 
 def test_a_file_of_unknown_size_ends_where_it_ends(tmp_path: Path) -> None:
-    with landing_of(tmp_path, File("f", None, None, ranged=False), [digest_of("sha1")]) as landing:
+    with landing_of(tmp_path, ListedFile("f", None, None, ranged=False), [digest_of("sha1")]) as landing:
         assert landing.recover(100) == [ByteRange(0, None)]
         land(landing, ByteRange(0, None))
         sealed = landing.seal()
@@ -177,7 +178,7 @@ def test_a_file_of_unknown_size_ends_where_it_ends(tmp_path: Path) -> None:
 
 def test_a_file_of_unknown_size_keeps_nothing_of_an_attempt_that_knew_it(tmp_path: Path) -> None:
     (tmp_path / "staged").write_bytes(DATA + DATA)
-    with landing_of(tmp_path, File("f", None, None, ranged=False)) as landing:
+    with landing_of(tmp_path, ListedFile("f", None, None, ranged=False)) as landing:
         assert landing.recover(100) == [ByteRange(0, None)]
         land(landing, ByteRange(0, None))
         landing.seal()
@@ -185,7 +186,7 @@ def test_a_file_of_unknown_size_keeps_nothing_of_an_attempt_that_knew_it(tmp_pat
 
 
 def test_an_empty_file_is_sealed_with_the_digest_of_nothing(tmp_path: Path) -> None:
-    with landing_of(tmp_path, File("f", 0, "v")) as landing:
+    with landing_of(tmp_path, ListedFile("f", 0, "v")) as landing:
         assert landing.recover(100) == []
         assert landing.seal().digest == digest_of("crc32", b"")
     assert (tmp_path / "staged").read_bytes() == b""
@@ -200,19 +201,18 @@ def test_only_the_first_declaration_counts(tmp_path: Path) -> None:
 
 
 def test_nothing_that_the_source_alone_knows_is_in_the_sealed_file(tmp_path: Path) -> None:
-    file = File("f", len(DATA), "v", declared=(digest_of("md5"),), locator="/secret/place")
+    file = ListedFile("f", len(DATA), "v", declared=(digest_of("md5"),), locator="/secret/place")
     with landing_of(tmp_path, file) as landing:
         land(landing, ByteRange(0, len(DATA)))
         sealed = landing.seal()
-    assert sealed.locator == ""
-    assert sealed.declared == ()
+    assert "/secret/place" not in repr(sealed)
     assert sealed.verified == (digest_of("md5"),)
 
 
 # ---- resume --------------------------------------------------------------------------------
 
 
-def interrupted(folder: Path, *spans: ByteRange, file: File | None = None) -> None:
+def interrupted(folder: Path, *spans: ByteRange, file: ListedFile | None = None) -> None:
     with landing_of(folder, file) as landing:
         landing.recover(len(DATA))
         for span in spans:
@@ -297,9 +297,14 @@ def test_a_stage_that_is_longer_than_the_file_is_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "now",
-    [File("f", len(DATA), "v2"), File("f", len(DATA) - 1, "v1"), File("f", len(DATA), None), File("f", None, "v1")],
+    [
+        ListedFile("f", len(DATA), "v2"),
+        ListedFile("f", len(DATA) - 1, "v1"),
+        ListedFile("f", len(DATA), None),
+        ListedFile("f", None, "v1"),
+    ],
 )
-def test_another_version_starts_from_nothing(tmp_path: Path, now: File) -> None:
+def test_another_version_starts_from_nothing(tmp_path: Path, now: ListedFile) -> None:
     interrupted(tmp_path, *spans_of([5000]))
     with landing_of(tmp_path, now) as landing:
         landing.on_digests(())
@@ -316,7 +321,7 @@ def test_another_origin_starts_from_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_without_ranges_resumes_only_when_it_is_whole(tmp_path: Path) -> None:
-    file = File("f", len(DATA), "v1", ranged=False)
+    file = ListedFile("f", len(DATA), "v1", ranged=False)
     interrupted(tmp_path, ByteRange(0, 5000))
     with landing_of(tmp_path, file) as landing:
         landing.on_digests(())
@@ -329,7 +334,7 @@ def test_a_file_without_ranges_resumes_only_when_it_is_whole(tmp_path: Path) -> 
 
 
 def test_a_file_without_a_validator_is_not_split_and_not_noted(tmp_path: Path) -> None:
-    file = File("f", len(DATA), None)
+    file = ListedFile("f", len(DATA), None)
     with landing_of(tmp_path, file) as landing:
         assert landing.recover(1000) == [ByteRange(0, len(DATA))]
         land(landing, ByteRange(0, len(DATA)))
@@ -494,9 +499,10 @@ def test_of_a_file_that_was_fetched_a_second_time_the_second_time_counts(tmp_pat
 
 @pytest.mark.usefixtures("_notes_often")
 @pytest.mark.parametrize(
-    "file", [File("f", len(DATA), None), File("f", len(DATA), "v1", ranged=False), File("f", None, "v1")]
+    "file",
+    [ListedFile("f", len(DATA), None), ListedFile("f", len(DATA), "v1", ranged=False), ListedFile("f", None, "v1")],
 )
-def test_of_what_cannot_be_continued_no_part_is_noted(tmp_path: Path, file: File) -> None:
+def test_of_what_cannot_be_continued_no_part_is_noted(tmp_path: Path, file: ListedFile) -> None:
     with landing_of(tmp_path, file) as landing:
         sink = part(landing, ByteRange(0, file.size_bytes), 5000)
         sink.note()
@@ -557,7 +563,7 @@ def test_a_second_attempt_goes_on_where_the_first_one_broke(tmp_path: Path) -> N
 
 def test_a_rewound_span_counts_its_bytes_once(tmp_path: Path) -> None:
     counted: list[int] = []
-    with landing_of(tmp_path, File("f", len(DATA), None), [digest_of("sha256")]) as landing:
+    with landing_of(tmp_path, ListedFile("f", len(DATA), None), [digest_of("sha256")]) as landing:
         sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, counted.append)
         sink.write(memoryview(bytes(4000)))
         sink.rewind()
@@ -577,30 +583,34 @@ STRONG, WEAK, OTHER = '"v1"', 'W/"v1"', '"v2"'
     ("file", "answers", "goes_on"),
     [
         # Whether the answer is whole, its validator, and whether parts may follow: None where it is refused.
-        (File("f", 9, STRONG), [(False, STRONG), (False, STRONG)], [True, True]),
-        (File("f", 9, STRONG), [(False, STRONG), (False, OTHER)], [True, None]),
-        (File("f", 9, STRONG), [(False, WEAK)], [None]),
-        (File("f", 9, STRONG), [(False, "")], [None]),
-        (File("f", 9, STRONG), [(True, STRONG)], [True]),
-        (File("f", 9, STRONG), [(True, WEAK), (True, ""), (True, OTHER)], [False, False, None]),
+        (ListedFile("f", 9, STRONG), [(False, STRONG), (False, STRONG)], [True, True]),
+        (ListedFile("f", 9, STRONG), [(False, STRONG), (False, OTHER)], [True, None]),
+        (ListedFile("f", 9, STRONG), [(False, WEAK)], [None]),
+        (ListedFile("f", 9, STRONG), [(False, "")], [None]),
+        (ListedFile("f", 9, STRONG), [(True, STRONG)], [True]),
+        (ListedFile("f", 9, STRONG), [(True, WEAK), (True, ""), (True, OTHER)], [False, False, None]),
         (
-            File("f", 9, WEAK),
+            ListedFile("f", 9, WEAK),
             [(True, WEAK), (True, STRONG), (False, WEAK), (False, STRONG)],
             [False, False, None, None],
         ),
-        (File("f", 9, None), [(True, STRONG), (True, OTHER), (True, "")], [False, False, False]),
-        (File("f", 9, STRONG, ranged=False), [(True, STRONG), (True, WEAK), (True, OTHER)], [False, False, None]),
+        (ListedFile("f", 9, None), [(True, STRONG), (True, OTHER), (True, "")], [False, False, False]),
+        (ListedFile("f", 9, STRONG, ranged=False), [(True, STRONG), (True, WEAK), (True, OTHER)], [False, False, None]),
         # Where answers differ from the listing, the first strong one names the version.
-        (File("f", 9, STRONG, answers_differ=True), [(False, OTHER), (False, OTHER)], [True, True]),
-        (File("f", 9, STRONG, answers_differ=True), [(False, OTHER), (False, STRONG)], [True, None]),
-        (File("f", 9, STRONG, answers_differ=True), [(False, 'W/"v2"'), (False, "")], [None, None]),
-        (File("f", 9, STRONG, answers_differ=True), [(True, 'W/"v2"'), (True, "")], [False, False]),
-        (File("f", 9, STRONG, answers_differ=True), [(False, OTHER), (True, WEAK)], [True, None]),
-        (File("f", 9, STRONG, answers_differ=True, ranged=False), [(True, OTHER), (True, STRONG)], [False, False]),
+        (ListedFile("f", 9, STRONG, answers_differ=True), [(False, OTHER), (False, OTHER)], [True, True]),
+        (ListedFile("f", 9, STRONG, answers_differ=True), [(False, OTHER), (False, STRONG)], [True, None]),
+        (ListedFile("f", 9, STRONG, answers_differ=True), [(False, 'W/"v2"'), (False, "")], [None, None]),
+        (ListedFile("f", 9, STRONG, answers_differ=True), [(True, 'W/"v2"'), (True, "")], [False, False]),
+        (ListedFile("f", 9, STRONG, answers_differ=True), [(False, OTHER), (True, WEAK)], [True, None]),
+        (
+            ListedFile("f", 9, STRONG, answers_differ=True, ranged=False),
+            [(True, OTHER), (True, STRONG)],
+            [False, False],
+        ),
     ],
 )
 def test_parts_are_put_together_under_one_strong_validator_alone(
-    tmp_path: Path, file: File, answers: list[tuple[bool, str]], goes_on: list[bool | None]
+    tmp_path: Path, file: ListedFile, answers: list[tuple[bool, str]], goes_on: list[bool | None]
 ) -> None:
     with landing_of(tmp_path, file) as landing:
         for (whole, validator), expected in zip(answers, goes_on, strict=True):
@@ -613,7 +623,7 @@ def test_parts_are_put_together_under_one_strong_validator_alone(
 
 
 def test_what_an_earlier_run_found_answers_to_be_called_holds_for_the_rest(tmp_path: Path) -> None:
-    listed = File("f", len(DATA), STRONG)
+    listed = ListedFile("f", len(DATA), STRONG)
     with landing_of(tmp_path, listed._replace(answers_differ=True)) as landing:
         sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
         sink.version(OTHER)
@@ -643,7 +653,7 @@ def test_of_what_earlier_runs_noted_only_what_was_called_the_same_is_put_togethe
 
 
 def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_path: Path) -> None:
-    with landing_of(tmp_path, File("f", len(DATA), STRONG)) as landing:
+    with landing_of(tmp_path, ListedFile("f", len(DATA), STRONG)) as landing:
         sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
         sink.version(WEAK)
         sink.write(memoryview(DATA)[:9000])
@@ -655,7 +665,7 @@ def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_p
 
 
 def test_of_another_answer_its_own_digest_is_checked(tmp_path: Path) -> None:
-    with landing_of(tmp_path, File("f", len(DATA), None)) as landing:
+    with landing_of(tmp_path, ListedFile("f", len(DATA), None)) as landing:
         sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
         sink.on_digests([digest_of("crc32c", b"of an older version")])
         sink.write(memoryview(DATA)[:4000])
@@ -669,7 +679,9 @@ def test_of_another_answer_its_own_digest_is_checked(tmp_path: Path) -> None:
 # ---- digests that are none -----------------------------------------------------------------
 
 
-def sealed_twice(folder: Path, file: File, declared: Sequence[Digest], vouched: Sequence[Digest], again: bytes) -> File:
+def sealed_twice(
+    folder: Path, file: ListedFile, declared: Sequence[Digest], vouched: Sequence[Digest], again: bytes
+) -> File:
     with landing_of(folder, file, vouched) as landing:
         landing.on_digests(declared)
         land(landing, ByteRange(0, len(DATA)))
@@ -682,7 +694,7 @@ def sealed_twice(folder: Path, file: File, declared: Sequence[Digest], vouched: 
 
 
 NONE = Digest("md5", "9810707c8811be7b187e0d2acabb0cad")
-TAGGED = File("f", len(DATA), f'"{NONE.value}"')
+TAGGED = ListedFile("f", len(DATA), f'"{NONE.value}"')
 ANOTHER = DATA[:-1] + b"?"
 
 
@@ -703,7 +715,7 @@ ANOTHER = DATA[:-1] + b"?"
     ],
 )
 def test_a_digest_that_the_same_bytes_do_not_have_twice_may_be_none(
-    tmp_path: Path, file: File, declared: list[Digest], again: bytes, said: str, hint: str
+    tmp_path: Path, file: ListedFile, declared: list[Digest], again: bytes, said: str, hint: str
 ) -> None:
     with pytest.raises(IntegrityError, match=said) as caught:
         sealed_twice(tmp_path, file, declared, [], again)

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
 from lading.model.digest import HEX_DIGITS, Digest
-from lading.model.manifest import File, GeneratedFile, Manifest
+from lading.model.listing import GeneratedFile, ListedFile, Listing
+from lading.model.manifest import File, Manifest
 from lading.model.paths import safe_path
 from lading.model.pattern import exact_pattern
 
+CRC = Digest("crc32", "0" * 8)
 SEGMENTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20).filter(
     lambda text: text not in (".", "..", ".lading", ".lading.manifest")
 )
@@ -35,8 +37,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
         File(
             path,
             draw(st.integers(0, 2**50)),
+            draw(digests()),
             draw(st.none() | st.text(max_size=20)),
-            digest=draw(digests()),
             verified=tuple(draw(st.lists(digests(), max_size=2))),
         )
         for path in draw(st.lists(PATHS, max_size=6, unique=True))
@@ -52,7 +54,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         version=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=5)),
         registry="r",
         metadata=draw(st.dictionaries(st.text("abc"), st.integers() | st.text("abc") | st.booleans(), max_size=3)),
-        archives=tuple(draw(st.lists(st.just(File("a.tar", 5, "v", digest=Digest("crc32", "0" * 8))), max_size=2))),
+        archives=tuple(draw(st.lists(st.just(File("a.tar", 5, CRC, "v")), max_size=2))),
         seconds=draw(st.floats(0, 1e6)),
     )
 
@@ -80,7 +82,7 @@ def test_a_manifest_that_was_damaged_is_refused_or_says_the_same(manifest: Manif
 
 
 def as_json(**changes: object) -> str:
-    manifest = Manifest.of([File("a", 1, "v", digest=Digest("crc32", "0" * 8))])
+    manifest = Manifest.of([File("a", 1, CRC, "v")])
     return json.dumps({**manifest.to_json(), **changes})
 
 
@@ -122,7 +124,7 @@ def test_another_format_is_unsupported_and_not_damaged() -> None:
 
 
 def test_a_composite_digest_stays_as_words() -> None:
-    file = File("a", 1, "v", digest=Digest("crc32", "0" * 8), verified=(Digest("sha1", "1" * 40, (1, 1)),))
+    file = File("a", 1, CRC, "v", verified=(Digest("sha1", "1" * 40, (1, 1)),))
     text = Manifest.of([file]).dumps()
     assert "of 2 parts" in text
     assert Manifest.loads(text).files[0].verified == ()
@@ -160,7 +162,9 @@ def test_a_name_that_leaves_or_is_not_the_models_is_refused(path: str) -> None:
     with pytest.raises(IntegrityError, match="the origin lists the name"):
         safe_path(path)
     with pytest.raises(IntegrityError):
-        Manifest.of([File(path, 1)])
+        Manifest.of([File(path, 1, CRC)])
+    with pytest.raises(IntegrityError):
+        Listing.of([ListedFile(path, 1)]).refuse_faults()
 
 
 @pytest.mark.parametrize(
@@ -223,11 +227,15 @@ def test_a_strange_name_is_shown_escaped() -> None:
     ],
 )
 def test_paths_that_stand_in_each_others_way_are_refused(paths: list[str], refused: bool) -> None:
-    files = [File(path, 1) for path in paths]
+    files = [File(path, 1, CRC) for path in paths]
+    listed = Listing.of(ListedFile(path, 1) for path in paths)
     if refused:
         with pytest.raises(IntegrityError):
             Manifest.of(files)
+        with pytest.raises(IntegrityError):
+            listed.refuse_faults()
     else:
+        listed.refuse_faults()
         assert [file.path for file in Manifest.of(files).files] == sorted(paths)
 
 
@@ -235,13 +243,13 @@ def test_the_identity_of_a_tree_is_its_names_sizes_and_digests() -> None:
     def tree(*files: File, **notes: object) -> str:
         return str(Manifest.of(files)._replace(**notes).digest)
 
-    one = File("a", 1, "v1", digest=Digest("crc32", "0" * 8))
+    one = File("a", 1, CRC, "v1")
     same = tree(one)
     assert tree(one._replace(validator="v2"), requested="elsewhere", seconds=5.0) == same
     assert tree(one._replace(size_bytes=2)) != same
     assert tree(one._replace(path="b")) != same
     assert tree(one._replace(digest=Digest("crc32", "1" * 8))) != same
-    assert tree(one, File("b", 1, digest=Digest("crc32", "0" * 8))) != same
+    assert tree(one, File("b", 1, CRC)) != same
 
 
 # ---- digests -------------------------------------------------------------------------------
@@ -299,13 +307,13 @@ SMALL_PATHS = st.lists(st.sampled_from(["a", "b", "ab", "a.b", "b.a"]), min_size
 def test_selection_is_what_a_plain_reading_of_the_patterns_gives(
     paths: list[str], allow: list[str], ignore: list[str]
 ) -> None:
-    manifest = Manifest(tuple(File(path, 1) for path in paths))
+    listed = Listing(tuple(ListedFile(path, 1) for path in paths))
 
     def hits(patterns: list[str], path: str) -> bool:
         return any(oracle(pattern + "*" * pattern.endswith("/"), path) for pattern in patterns)
 
     wanted = [path for path in paths if (not allow or hits(allow, path)) and not hits(ignore, path)]
-    assert [file.path for file in manifest.select(allow, ignore).files] == wanted
+    assert [file.path for file in listed.select(allow, ignore).files] == wanted
 
 
 @pytest.mark.parametrize(
@@ -321,8 +329,8 @@ def test_selection_is_what_a_plain_reading_of_the_patterns_gives(
     ],
 )
 def test_selection_examples(allow: list[str], ignore: list[str], left: list[str]) -> None:
-    manifest = Manifest.of(File(path, 1) for path in ("a.json", "b.bin", "w/c.bin", "w/d/e.json"))
-    assert [file.path for file in manifest.select(allow, ignore).files] == left
+    listed = Listing.of(ListedFile(path, 1) for path in ("a.json", "b.bin", "w/c.bin", "w/d/e.json"))
+    assert [file.path for file in listed.select(allow, ignore).files] == left
 
 
 @given(st.binary(max_size=60))
@@ -333,7 +341,7 @@ def test_reading_any_text_raises_nothing_but_ladings_errors(data: bytes) -> None
 
 def test_sizes_that_are_no_sizes_are_refused() -> None:
     for size in ("1", -1, 1.5, True, [1]):
-        manifest = Manifest((File("a", size, "v", digest=Digest("crc32", "0" * 8)),))
+        manifest = Manifest((File("a", size, CRC, "v"),))
         item = {"path": "a", "size": size, "digest": "crc32:00000000", "verified": [], "validator": "v"}
         with pytest.raises(IntegrityError):
             Manifest.loads(as_json(files=[item], digest=str(manifest.digest)))
@@ -342,7 +350,7 @@ def test_sizes_that_are_no_sizes_are_refused() -> None:
 @pytest.mark.parametrize("size", [-1, 2**63, 10**400])
 def test_what_an_origin_says_of_a_size_may_not_be_one(size: int) -> None:
     with pytest.raises(IntegrityError, match="'a' is said to have"):
-        Manifest.of([File("a", size)])
+        Listing.of([ListedFile("a", size)]).refuse_faults()
 
 
 def test_hex_is_lower_case_everywhere() -> None:
@@ -351,13 +359,17 @@ def test_hex_is_lower_case_everywhere() -> None:
 
 def test_a_generated_file_comes_beside_the_one_that_it_belongs_to_and_never_in_the_place_of_another() -> None:
     generated = [GeneratedFile("meta", b"text", beside="MLmodel")]
-    added = Manifest.of([File("MLmodel", 1)]).with_generated(generated).by_path()["meta"]
+    added = Listing.of([ListedFile("MLmodel", 1)]).with_generated(generated).by_path()["meta"]
     assert added.content == b"text"
     assert [str(digest) for digest in added.declared] == [f"sha256:{hashlib.sha256(b'text').hexdigest()}"]
-    for files in ([File("other", 1)], [File("MLmodel", 1), File("meta", 2)], [File("deep/MLmodel", 1)]):
-        assert Manifest.of(files).with_generated(generated) == Manifest.of(files)
+    for files in (
+        [ListedFile("other", 1)],
+        [ListedFile("MLmodel", 1), ListedFile("meta", 2)],
+        [ListedFile("deep/MLmodel", 1)],
+    ):
+        assert Listing.of(files).with_generated(generated) == Listing.of(files)
     with pytest.raises(IntegrityError, match="also the folder"):
-        Manifest.of([File("MLmodel", 1), File("meta/a", 2)]).with_generated(generated).refuse_faults()
+        Listing.of([ListedFile("MLmodel", 1), ListedFile("meta/a", 2)]).with_generated(generated).refuse_faults()
 
 
 # ---- what is wanted, before it is judged
@@ -371,7 +383,7 @@ ANY_PATHS = st.text(
 @given(ANY_PATHS)
 def test_the_exact_pattern_of_a_path_matches_it_and_can_be_typed(path: str) -> None:
     pattern = exact_pattern(path)
-    assert not Manifest.listed([File(path, 1)]).select((), [pattern]).files
+    assert not Listing.of([ListedFile(path, 1)]).select((), [pattern]).files
     assert pattern.isprintable()
     assert not pattern.startswith("-")
 
@@ -381,74 +393,76 @@ def test_the_exact_pattern_of_a_path_matches_it_and_can_be_typed(path: str) -> N
     st.text(st.sampled_from("ab/.*?[]"), min_size=1, max_size=6),
 )
 def test_the_exact_pattern_of_a_path_matches_no_other(path: str, other: str) -> None:
-    left = Manifest.listed([File(other, 1)]).select((), [exact_pattern(path)]).files
+    left = Listing.of([ListedFile(other, 1)]).select((), [exact_pattern(path)]).files
     assert bool(left) == (other != path and not (path.endswith("/") and other.startswith(path)))
 
 
 @given(st.sets(ANY_PATHS, max_size=8))
 def test_hints_lead_to_a_manifest_without_faults(paths: set[str]) -> None:
-    manifest = Manifest.listed([File(path, 1, locator=f"model/{path}") for path in paths])
+    listed = Listing.of([ListedFile(path, 1, locator=f"model/{path}") for path in paths])
     for _ in range(len(paths) + 1):
         try:
-            manifest.refuse_faults()
+            listed.refuse_faults()
         except IntegrityError as error:
             patterns = [
                 word for word in shlex.split(error.hint.partition("--")[2]) if word not in ("--ignore", "ignore")
             ]
-            fewer = manifest.select((), [word for word in patterns if word not in ("delivers", "the", "rest")])
-            assert len(fewer.files) < len(manifest.files)
-            manifest = fewer
+            fewer = listed.select((), [word for word in patterns if word not in ("delivers", "the", "rest")])
+            assert len(fewer.files) < len(listed.files)
+            listed = fewer
         else:
-            assert Manifest.of(manifest.files) == manifest
+            assert Manifest.of(File(file.path, 1, CRC) for file in listed.files).by_path() == {
+                file.path: File(file.path, 1, CRC) for file in listed.files
+            }
             return
-    raise AssertionError(manifest)
+    raise AssertionError(listed)
 
 
 @pytest.mark.parametrize(
     ("file", "names", "pattern"),
     [
-        (File("/tmp.log", 1, locator="llm//tmp.log"), "'llm//tmp.log', which begins with a slash", "/tmp.log"),
-        (File("../x", 1, locator="llm/../x"), "'llm/../x', which has an empty, '.' or '..' segment", "../x"),
-        (File("a//b", 1, locator="elsewhere"), "'a//b', which", "a//b"),
-        (File("\udcff*", 1), "'\\\\udcff*', which is not valid Unicode", "'?[*]'"),
-        (File("-\0", 1), "'-\\\\x00', which holds a NUL", "'[-]?'"),
-        (File("big", -5, locator="m/big"), "'m/big' is said to have -5 bytes", "big"),
-        (File("gone", None, refusal=Unsupported("gone is a pipe", hint="remove it")), "gone is a pipe", "gone"),
+        (ListedFile("/tmp.log", 1, locator="llm//tmp.log"), "'llm//tmp.log', which begins with a slash", "/tmp.log"),
+        (ListedFile("../x", 1, locator="llm/../x"), "'llm/../x', which has an empty, '.' or '..' segment", "../x"),
+        (ListedFile("a//b", 1, locator="elsewhere"), "'a//b', which", "a//b"),
+        (ListedFile("\udcff*", 1), "'\\\\udcff*', which is not valid Unicode", "'?[*]'"),
+        (ListedFile("-\0", 1), "'-\\\\x00', which holds a NUL", "'[-]?'"),
+        (ListedFile("big", -5, locator="m/big"), "'m/big' is said to have -5 bytes", "big"),
+        (ListedFile("gone", None, refusal=Unsupported("gone is a pipe", hint="remove it")), "gone is a pipe", "gone"),
     ],
 )
 def test_the_error_names_what_the_origin_has_and_the_hint_how_to_leave_it_out(
-    file: File, names: str, pattern: str
+    file: ListedFile, names: str, pattern: str
 ) -> None:
     with pytest.raises(LadingError) as caught:
-        Manifest.listed([file, File("config.json", 1)]).refuse_faults()
+        Listing.of([file, ListedFile("config.json", 1)]).refuse_faults()
     assert names in caught.value.message
     assert caught.value.hint.removeprefix("remove it; ") == f"--ignore {pattern} delivers the rest"
 
 
 def test_several_faults_are_named_together_and_many_are_counted() -> None:
-    strays = [File(f"/{number}", 1) for number in range(5)]
+    strays = [ListedFile(f"/{number}", 1) for number in range(5)]
     with pytest.raises(IntegrityError) as caught:
-        Manifest.listed(strays[:2]).refuse_faults()
+        Listing.of(strays[:2]).refuse_faults()
     assert caught.value.message.endswith("; neither can be delivered: /1")
     assert caught.value.hint == "--ignore /0 --ignore /1 delivers the rest"
     with pytest.raises(IntegrityError) as caught:
-        Manifest.listed(strays).refuse_faults()
+        Listing.of(strays).refuse_faults()
     assert caught.value.message.endswith("; neither can be delivered: /1, /2 and more")
     assert caught.value.hint == "leave them all out, as by --ignore /0 --ignore /1 --ignore /2"
 
 
 def test_of_a_file_that_is_also_a_folder_either_can_be_left_out() -> None:
-    manifest = Manifest.listed([File("onnx", 0, locator="m/onnx"), File("onnx/a", 1, locator="m/onnx/a")])
+    listed = Listing.of([ListedFile("onnx", 0, locator="m/onnx"), ListedFile("onnx/a", 1, locator="m/onnx/a")])
     with pytest.raises(IntegrityError, match="'m/onnx' is a file, and also the folder of 'm/onnx/a'") as caught:
-        manifest.refuse_faults()
+        listed.refuse_faults()
     assert "--ignore onnx delivers the rest" in caught.value.hint
     for ignore in ("onnx", "onnx/"):
-        manifest.select((), [ignore]).refuse_faults()
+        listed.select((), [ignore]).refuse_faults()
 
 
 def test_two_files_of_one_name_are_no_matter_of_patterns() -> None:
     with pytest.raises(IntegrityError, match="both called 'm/a'") as caught:
-        Manifest.listed([File("a", 1, locator="m/a"), File("a", 2, locator="m/a")]).refuse_faults()
+        Listing.of([ListedFile("a", 1, locator="m/a"), ListedFile("a", 2, locator="m/a")]).refuse_faults()
     assert "--ignore" not in caught.value.hint
 
 
@@ -470,5 +484,5 @@ def test_two_files_of_one_name_are_no_matter_of_patterns() -> None:
 def test_a_folder_that_was_not_looked_into_stays_where_something_in_it_could_be_wanted(
     allow: list[str], ignore: list[str], stays: bool
 ) -> None:
-    manifest = Manifest.listed([File("lost/", None, refusal=Unsupported("not to be read"))])
-    assert bool(manifest.select(allow, ignore).files) is stays
+    listed = Listing.of([ListedFile("lost/", None, refusal=Unsupported("not to be read"))])
+    assert bool(listed.select(allow, ignore).files) is stays

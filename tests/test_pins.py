@@ -8,7 +8,7 @@ import pytest
 from command_line import lading
 from lading.errors import IntegrityError
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.pin import pin_of, pinned, split_pin
 from lading.model.uri import ModelURI
 
@@ -39,7 +39,7 @@ def test_a_pin_is_put_on_any_uri_and_taken_off_again(text):
 
 def test_a_checksum_alone_is_no_pin():
     checksum = (Digest("crc32c", "0" * 8),)
-    one, other = (pin_of(Manifest.of([File("a", 1, version, checksum)]), {}) for version in ("v1", "v2"))
+    one, other = (pin_of(Listing.of([ListedFile("a", 1, version, checksum)]), {}) for version in ("v1", "v2"))
     assert one != other
 
 
@@ -50,18 +50,18 @@ def test_a_query_key_of_the_origins_own_is_not_a_pin(value):
 
 
 def test_a_pin_changes_with_every_name_size_digest_and_validator_and_with_nothing_else():
-    files = [File("a", 1, "v1"), File("b", 2, "v1", (MD5,)), File("c", 3, "v1", (SHA, MD5))]
-    pin = pin_of(Manifest.of(files), {})
-    assert pin == pin_of(Manifest.of(reversed(files)), {})
+    files = [ListedFile("a", 1, "v1"), ListedFile("b", 2, "v1", (MD5,)), ListedFile("c", 3, "v1", (SHA, MD5))]
+    pin = pin_of(Listing.of(files), {})
+    assert pin == pin_of(Listing.of(reversed(files)), {})
     # Where there is a digest, the name of the version at this origin says nothing more.
-    assert pin == pin_of(Manifest.of([files[0], files[1]._replace(validator="v2"), files[2]._replace(locator="x")]), {})
+    assert pin == pin_of(Listing.of([files[0], files[1]._replace(validator="v2"), files[2]._replace(locator="x")]), {})
     others = [
-        pin_of(Manifest.of(files[:2]), {}),
-        pin_of(Manifest.of([files[0]._replace(path="z"), *files[1:]]), {}),
-        pin_of(Manifest.of([files[0]._replace(size_bytes=9), *files[1:]]), {}),
-        pin_of(Manifest.of([files[0]._replace(validator="v2"), *files[1:]]), {}),
-        pin_of(Manifest.of([files[0], files[1]._replace(declared=()), files[2]]), {}),
-        pin_of(Manifest.of(files), {"a": SHA}),
+        pin_of(Listing.of(files[:2]), {}),
+        pin_of(Listing.of([files[0]._replace(path="z"), *files[1:]]), {}),
+        pin_of(Listing.of([files[0]._replace(size_bytes=9), *files[1:]]), {}),
+        pin_of(Listing.of([files[0]._replace(validator="v2"), *files[1:]]), {}),
+        pin_of(Listing.of([files[0], files[1]._replace(declared=()), files[2]]), {}),
+        pin_of(Listing.of(files), {"a": SHA}),
     ]
     assert len({pin, *others}) == len(others) + 1
 

@@ -327,7 +327,7 @@ def test_a_manifest_is_never_there_before_the_look_at_the_files_of_an_interrupte
 ) -> None:
     destination = folder / "model"
     (destination / WORKSPACE_NAME / "stage").mkdir(parents=True)
-    manifest = Manifest.of([File("lost.bin", 5, digest=Digest.parse("crc32:00000000"))])
+    manifest = Manifest.of([File("lost.bin", 5, Digest.parse("crc32:00000000"))])
     (destination / WORKSPACE_NAME / "next.json").write_text(manifest.dumps())
     renamed = []
     original = os.rename

@@ -419,7 +419,6 @@ def test_what_mlflows_client_adds_to_a_model_is_delivered_verified_and_pinned(ml
         written = (tmp_path / "model" / "registered_model_meta").read_bytes()
         assert yaml.safe_load(written) == {"model_name": name, "model_version": version}
         assert [str(digest) for digest in added.verified] == [str(added.validator)]
-        assert added.content is None
 
 
 def test_a_file_that_the_model_has_itself_stays_as_it_is(mlflow, entry, pull, tmp_path):

@@ -16,7 +16,8 @@ from lading.errors import DeadlineExceeded
 from lading.model.checks import VerifyMode
 from lading.model.compare import is_delivered, unchanged
 from lading.model.digest import Digest
-from lading.model.manifest import File, Layer, Manifest
+from lading.model.listing import Layer, ListedFile, Listing
+from lading.model.manifest import File, Manifest
 from lading.settings.limits import Limits
 from lading.settings.store import StoreSettings
 from servers.faulty_http import MODIFIED, Answer
@@ -32,13 +33,17 @@ def manifest(*files: File, resolved: str = "s3://b/m", **notes: object) -> Manif
     return Manifest.of(files)._replace(resolved=resolved, origin=resolved, **notes)
 
 
+def listing(*files: ListedFile, resolved: str = "s3://b/m", **notes: object) -> Listing:
+    return Listing.of(files)._replace(resolved=resolved, origin=resolved, **notes)
+
+
 def on_disk(size: int | None = 10):
     return lambda file: file.size_bytes == size
 
 
-OLD = File("f", 10, "v1", digest=Digest("crc32", "0" * 8), verified=(MD5,))
+OLD = File("f", 10, Digest("crc32", "0" * 8), "v1", verified=(MD5,))
 OLD_STRONG = OLD._replace(verified=(SHA,))
-NEW = File("f", 10, "v1")
+NEW = ListedFile("f", 10, "v1")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +72,7 @@ NEW = File("f", 10, "v1")
     ],
 )
 def test_a_file_is_kept_only_if_it_is_surely_the_listed_one(
-    new: File,
+    new: ListedFile,
     old: File,
     same_place: bool,
     vouched: tuple[Digest, ...],
@@ -76,7 +81,7 @@ def test_a_file_is_kept_only_if_it_is_surely_the_listed_one(
     kept: bool,
 ) -> None:
     before = manifest(old, resolved="s3://b/m" if same_place else "s3://b/elsewhere")
-    found = unchanged(manifest(new), before, {"f": vouched}, verify, on_disk(size))
+    found = unchanged(listing(new), before, {"f": vouched}, verify, on_disk(size))
     assert (found.keys() == {"f"}) is kept
     if kept:
         assert found["f"].digest == old.digest
@@ -85,52 +90,53 @@ def test_a_file_is_kept_only_if_it_is_surely_the_listed_one(
 
 
 def test_only_the_files_that_are_listed_now_are_kept() -> None:
-    before = manifest(OLD, File("gone", 10, "v1", digest=OLD.digest))
-    assert unchanged(manifest(NEW, File("new", 10, "v1")), before, {}, "auto", lambda _: True).keys() == {"f"}
+    before = manifest(OLD, File("gone", 10, OLD.digest, "v1"))
+    assert unchanged(listing(NEW, ListedFile("new", 10, "v1")), before, {}, "auto", lambda _: True).keys() == {"f"}
 
 
-ARCHIVE = File("m.tar", 100, "v1", digest=OLD.digest, verified=(MD5,), layer=Layer())
+ARCHIVE = ListedFile("m.tar", 100, "v1", layer=Layer())
 SECOND = ARCHIVE._replace(path="n.tar", layer=Layer(1))
+FETCHED = File("m.tar", 100, OLD.digest, "v1", verified=(MD5,))
 UNPACKED = OLD._replace(validator=None)
 
 
 @pytest.mark.parametrize(
     ("listed", "old", "delivered"),
     [
-        (manifest(NEW), manifest(OLD), True),
-        (manifest(NEW), manifest(OLD, File("g", 10, "v", digest=OLD.digest)), False),
-        (manifest(NEW, File("g", 10, "v")), manifest(OLD), False),
-        (manifest(NEW), manifest(OLD, resolved="s3://b/elsewhere"), False),
-        (manifest(NEW, version="2"), manifest(OLD, version="1"), False),
-        (manifest(NEW, registry="r"), manifest(OLD), False),
-        (manifest(NEW, metadata={"a": 1}), manifest(OLD), True),
+        (listing(NEW), manifest(OLD), True),
+        (listing(NEW), manifest(OLD, File("g", 10, OLD.digest, "v")), False),
+        (listing(NEW, ListedFile("g", 10, "v")), manifest(OLD), False),
+        (listing(NEW), manifest(OLD, resolved="s3://b/elsewhere"), False),
+        (listing(NEW, version="2"), manifest(OLD, version="1"), False),
+        (listing(NEW, registry="r"), manifest(OLD), False),
+        (listing(NEW, metadata={"a": 1}), manifest(OLD), True),
         # An archive, and the tree that came of it.
-        (manifest(ARCHIVE), manifest(UNPACKED, archives=(ARCHIVE,)), True),
-        (manifest(ARCHIVE._replace(validator="v2")), manifest(UNPACKED, archives=(ARCHIVE,)), False),
-        (manifest(ARCHIVE._replace(path="n.tar")), manifest(UNPACKED, archives=(ARCHIVE,)), False),
-        (manifest(ARCHIVE, File("more", 1, "v")), manifest(UNPACKED, archives=(ARCHIVE,)), False),
-        (manifest(NEW), manifest(UNPACKED, archives=(ARCHIVE,)), False),
+        (listing(ARCHIVE), manifest(UNPACKED, archives=(FETCHED,)), True),
+        (listing(ARCHIVE._replace(validator="v2")), manifest(UNPACKED, archives=(FETCHED,)), False),
+        (listing(ARCHIVE._replace(path="n.tar")), manifest(UNPACKED, archives=(FETCHED,)), False),
+        (listing(ARCHIVE, ListedFile("more", 1, "v")), manifest(UNPACKED, archives=(FETCHED,)), False),
+        (listing(NEW), manifest(UNPACKED, archives=(FETCHED,)), False),
         # Layers, and files beside them.
-        (manifest(ARCHIVE, NEW), manifest(UNPACKED._replace(path="t"), OLD, archives=(ARCHIVE,)), True),
-        (manifest(ARCHIVE, NEW), manifest(UNPACKED, archives=(ARCHIVE,)), False),
-        (manifest(ARCHIVE), manifest(UNPACKED._replace(path="t"), OLD, archives=(ARCHIVE,)), False),
-        (manifest(ARCHIVE, SECOND), manifest(UNPACKED, archives=(ARCHIVE,)), False),
-        (manifest(ARCHIVE, SECOND), manifest(UNPACKED, archives=(ARCHIVE, SECOND)), True),
+        (listing(ARCHIVE, NEW), manifest(UNPACKED._replace(path="t"), OLD, archives=(FETCHED,)), True),
+        (listing(ARCHIVE, NEW), manifest(UNPACKED, archives=(FETCHED,)), False),
+        (listing(ARCHIVE), manifest(UNPACKED._replace(path="t"), OLD, archives=(FETCHED,)), False),
+        (listing(ARCHIVE, SECOND), manifest(UNPACKED, archives=(FETCHED,)), False),
+        (listing(ARCHIVE, SECOND), manifest(UNPACKED, archives=(FETCHED, FETCHED._replace(path="n.tar"))), True),
         # Other patterns may choose other files of a layer; of plain files the listing tells.
-        (manifest(ARCHIVE, patterns=("+*.x",)), manifest(UNPACKED, archives=(ARCHIVE,)), False),
-        (manifest(ARCHIVE, patterns=("-b",)), manifest(UNPACKED, archives=(ARCHIVE,), patterns=("-b",)), True),
-        (manifest(NEW, patterns=("+f",)), manifest(OLD), True),
+        (listing(ARCHIVE, patterns=("+*.x",)), manifest(UNPACKED, archives=(FETCHED,)), False),
+        (listing(ARCHIVE, patterns=("-b",)), manifest(UNPACKED, archives=(FETCHED,), patterns=("-b",)), True),
+        (listing(NEW, patterns=("+f",)), manifest(OLD), True),
     ],
 )
 def test_a_destination_is_done_only_if_it_holds_exactly_the_listing(
-    listed: Manifest, old: Manifest, delivered: bool
+    listed: Listing, old: Manifest, delivered: bool
 ) -> None:
     assert is_delivered(listed, old, {}, "auto", lambda _: True) is delivered
 
 
 def test_a_file_that_vanished_from_the_destination_is_not_delivered() -> None:
-    assert not is_delivered(manifest(NEW), manifest(OLD), {}, "auto", on_disk(None))
-    assert not is_delivered(manifest(ARCHIVE), manifest(UNPACKED, archives=(ARCHIVE,)), {}, "auto", on_disk(9))
+    assert not is_delivered(listing(NEW), manifest(OLD), {}, "auto", on_disk(None))
+    assert not is_delivered(listing(ARCHIVE), manifest(UNPACKED, archives=(FETCHED,)), {}, "auto", on_disk(9))
 
 
 def test_another_file_behind_the_same_path_is_not_taken_for_the_one_that_is_there(server, tmp_path: Path) -> None:

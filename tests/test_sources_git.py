@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, LadingError, NotFound, Unavailable, Unsupported
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.settings.limits import Limits
 from lading.sources.git.lfs import Pointer, configured_url, parse_pointer
 from lading.sources.git.objects import CommitTree
@@ -166,7 +166,7 @@ def files_of(*trees: bytes, root: int = -1, blobs: tuple[bytes, ...] = (b"x",)) 
         pack(*(entry(TREE, each) for each in trees), *(entry(BLOB, each) for each in blobs), entry(COMMIT, commit))
     )
     found = list(CommitTree(objects, object_id(COMMIT, commit), LIMITS).files(""))
-    Manifest.listed(File(each.path, None, refusal=each.refusal) for each in found).refuse_faults()
+    Listing.of(ListedFile(each.path, None, refusal=each.refusal) for each in found).refuse_faults()
     return [each.path for each in found]
 
 

@@ -12,7 +12,7 @@ import lading
 from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.paths import FILE_NAME
 from lading.model.uri import ModelURI
 from lading.settings.settings import Settings
@@ -52,7 +52,7 @@ def model(tmp_path: Path) -> Path:
     return root
 
 
-def paths(manifest: Manifest) -> list[str]:
+def paths(manifest: Listing) -> list[str]:
     return [file.path for file in manifest.files]
 
 
@@ -244,7 +244,7 @@ def test_a_file_that_becomes_a_folder_is_noticed(model: Path) -> None:
 
 def test_a_listing_that_promises_more_than_there_is_is_not_believed(model: Path) -> None:
     here = source(model)
-    file: File = here.list().by_path()["a"]
+    file: ListedFile = here.list().by_path()["a"]
     with pytest.raises(Unavailable, match="ends after 1000000 of 1000005"):
         here.read(file, ByteRange(0, 1_000_005), Collected())
 

@@ -5,7 +5,7 @@ import pytest
 from lading.delivery.request import Request
 from lading.delivery.resolve import find
 from lading.events import Listed
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.uri import ModelURI
 from lading.sources import schemes
 from servers.trees import read_tree
@@ -20,9 +20,9 @@ class Channel:
     def __init__(self, uri, settings, http) -> None:
         self._uri = uri
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         self.pin = self._uri._replace(path=f"/model@{self.current}")
-        return Manifest.of([File("name", len(self.current), self.current)])
+        return Listing.of([ListedFile("name", len(self.current), self.current)])
 
     def read(self, file, span, sink) -> None:
         sink.write(memoryview(file.validator.encode())[span.start : span.end])

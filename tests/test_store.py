@@ -16,7 +16,8 @@ from lading.deliver import deliver, deliver_to_store
 from lading.delivery.request import Request
 from lading.errors import DeadlineExceeded, IntegrityError, NoSpace, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.model.digest import Digest
-from lading.model.manifest import File, Layer, Manifest
+from lading.model.listing import Layer, ListedFile, Listing
+from lading.model.manifest import File, Manifest
 from lading.settings.limits import Limits
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
@@ -184,8 +185,8 @@ def test_several_models_at_once_come_once_each(server, tmp_path, new_session, se
 
 
 def test_layers_of_which_other_files_are_wanted_are_another_model(store):
-    layers = Manifest((File("layer", 1, "v", layer=Layer()),), origin="o")
-    plain = Manifest((File("file", 1, "v"),), origin="o")
+    layers = Listing((ListedFile("layer", 1, "v", layer=Layer()),), origin="o")
+    plain = Listing((ListedFile("file", 1, "v"),), origin="o")
     asked = [Settings(), Settings(allow=("*.json",)), Settings(ignore=("*.json",))]
     assert len({store.key(layers, {}, settings) for settings in asked}) == 3
     assert len({store.key(plain, {}, settings) for settings in asked}) == 1
@@ -209,16 +210,16 @@ def test_digests_that_contradict_each_other_are_no_reason_to_take_a_file(store, 
     source = write_tree(tmp_path / "incoming", {"model.bin": b"model"})
     right = Digest("sha256", hashlib.sha256(b"model").hexdigest())
     wrong = Digest("sha256", "0" * 64)
-    file = File("model.bin", 5, "v", digest=Digest("crc32", "00000000"), verified=(right,))
+    file = File("model.bin", 5, Digest("crc32", "00000000"), "v", verified=(right,))
     store.commit("k" * 64, source, Manifest((file,), origin="o"), "auto")
-    listed = Manifest((File("model.bin", 5, "w", (wrong,)),), origin="elsewhere")
+    listed = Listing((ListedFile("model.bin", 5, "w", (wrong,)),), origin="elsewhere")
     md5 = Digest("md5", "0" * 32)
     for vouched in ((right,), (md5,), (right, md5)):
         assert store.supply(listed, {"model.bin": vouched}, "auto", tmp_path / "stage") == {}
-    longer = Manifest((File("model.bin", 6, "w", (right,)),), origin="elsewhere")
+    longer = Listing((ListedFile("model.bin", 6, "w", (right,)),), origin="elsewhere")
     assert store.supply(longer, {}, "auto", tmp_path / "stage") == {}
     assert read_tree(tmp_path / "stage") == {}
-    unsized = Manifest((File("model.bin", None, "w", (right,)),), origin="elsewhere")
+    unsized = Listing((ListedFile("model.bin", None, "w", (right,)),), origin="elsewhere")
     assert store.supply(unsized, {}, "strict", tmp_path / "stage")["model.bin"].size_bytes == 5
 
 

@@ -34,7 +34,8 @@ import lading.unpack.tree as tree_module
 import lading.unpack.zip as zip_module
 from lading.errors import IntegrityError, LadingError, Unsupported
 from lading.events import Backslashes, Event
-from lading.model.manifest import File, Layer, Manifest
+from lading.model.listing import Layer, ListedFile
+from lading.model.manifest import Manifest
 from lading.model.paths import FILE_NAME, WORKSPACE_NAME
 from lading.settings.limits import Limits
 from lading.settings.settings import Settings
@@ -72,7 +73,7 @@ class Whole:
 def unpack(name: str, tree: Path, limits: Limits, content: bytes | Path) -> Manifest:
     """A model that is this one archive."""
     layers = Layers(tree, limits)
-    layers.add(File(name, None, layer=Layer()), Whole(content))
+    layers.add(ListedFile(name, None, layer=Layer()), Whole(content))
     return layers.finish()
 
 
@@ -642,7 +643,7 @@ def layers_that_replace(ground: Path, count: int) -> None:
     first = [file(f"models/d{number:03}/f") for number in range(count)]
     layers = Layers(ground / f"layers-{count}", LIMITS)
     for number, members in enumerate([first, *([file(f"models/d{number:03}")] for number in range(count))]):
-        layers.add(File("layer", None, layer=Layer(number, "models")), Whole(tar_of(*members)))
+        layers.add(ListedFile("layer", None, layer=Layer(number, "models")), Whole(tar_of(*members)))
     layers.finish()
 
 
@@ -851,7 +852,7 @@ def test_backslashes_are_told_and_taken_as_unzip_takes_them(
 ) -> None:
     told: list[Event] = []
     layers = Layers(ground / "tree", LIMITS, listener=told.append)
-    layers.add(File("m.zip", None, layer=Layer()), Whole(zip_made_on(system, *names)))
+    layers.add(ListedFile("m.zip", None, layer=Layer()), Whole(zip_made_on(system, *names)))
     assert [each.path for each in layers.finish().files] == paths
     odd = [name for name in names if "\\" in name]
     (event,) = told
@@ -863,7 +864,7 @@ def test_backslashes_are_told_and_taken_as_unzip_takes_them(
 def test_nothing_is_told_of_names_without_backslashes(ground: Path) -> None:
     told: list[Event] = []
     layers = Layers(ground / "tree", LIMITS, listener=told.append)
-    layers.add(File("m.zip", None, layer=Layer()), Whole(zip_made_on(FAT, "m/a", "b")))
+    layers.add(ListedFile("m.zip", None, layer=Layer()), Whole(zip_made_on(FAT, "m/a", "b")))
     assert not told
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from lading.errors import OriginChanged
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.validator import Contradictions, entity_tag, is_same, is_weak
 
 
@@ -50,11 +50,11 @@ def test_two_etags_are_compared_as_rfc_9110_says(one: str, other: str, strong: b
     assert (one == other and not is_weak(one)) is strong
 
 
-def listed(validator: str | None) -> Manifest:
-    return Manifest.of([File("f", 9, validator), File("other", 9, "v")])._replace(origin="o")
+def listed(validator: str | None) -> Listing:
+    return Listing.of([ListedFile("f", 9, validator), ListedFile("other", 9, "v")])._replace(origin="o")
 
 
-def read_as(manifest: Manifest) -> str:
+def read_as(manifest: Listing) -> str:
     file = manifest.by_path()["f"]
     return "as listed" if not file.answers_differ else "as answered" if file.ranged else "in one stream"
 
@@ -99,5 +99,5 @@ def test_an_object_that_is_gone_was_no_contradiction() -> None:
     error = OriginChanged("f changed while it was read")
     error.origin, error.path, error.listed = "o", "f", "1"
     contradictions.note(error)
-    rest = Manifest.of([File("other", 9, "v")])._replace(origin="o")
+    rest = Listing.of([ListedFile("other", 9, "v")])._replace(origin="o")
     assert contradictions.settled(rest) == rest

@@ -10,6 +10,7 @@ from lading.delivery.resolve import find
 from lading.events import Listener, ignore
 from lading.model.checks import VerifyMode
 from lading.model.digest import Digest
+from lading.model.listing import Listing
 from lading.model.manifest import Manifest
 from lading.session import Session
 from lading.settings.settings import Settings
@@ -36,8 +37,8 @@ def pull(
         return deliver([request], session)[0]
 
 
-def resolve(uri: str, *, settings: Settings | None = None, listener: Listener = ignore) -> Manifest:
-    """What ``uri`` stands for now, by the patterns and the verification of ``settings``: the listed manifest.
+def resolve(uri: str, *, settings: Settings | None = None, listener: Listener = ignore) -> Listing:
+    """What ``uri`` stands for now, by the patterns and the verification of ``settings``: its files, and where they are.
 
     It has the resolved URI, version and pin.  Moves no file.
     """

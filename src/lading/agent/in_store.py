@@ -45,7 +45,7 @@ class Kept:
         if kept is None or key != _key(kept.facts.pin, kept.facts.patterns):
             return None
         stored = self._store.find(kept.key)
-        return kept.facts._replace(files=stored.files, archives=stored.archives) if stored else None
+        return kept.facts.with_files_of(stored) if stored else None
 
     def fetch(self, uri: str, key: str, session: Session) -> str:
         """Bring ``uri`` into the store and keep it; returns the key of what came."""

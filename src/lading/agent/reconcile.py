@@ -25,6 +25,7 @@ from lading.delivery.request import Request
 from lading.delivery.resolve import find, find_other
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, UsageError
 from lading.events import Loaded, Postponed, RolledBack, Switched
+from lading.model.listing import Listing
 from lading.model.manifest import Manifest
 from lading.model.pin import split_pin
 from lading.model.reference import SCHEMES, exact_reference
@@ -148,7 +149,7 @@ class _Turn:
         self._bring(key, listed, uri, there)
         return _End("updated")
 
-    def _ask(self, there: Manifest | None) -> tuple[Manifest, ModelURI] | None:
+    def _ask(self, there: Manifest | None) -> tuple[Listing, ModelURI] | None:
         """What is to be in place, as it is listed now, and the URI that was asked for it; None if it is in place."""
         if there is not None and self._versions.key(there.pin) != self._versions.current():
             # Other files of it are wanted now.
@@ -170,12 +171,12 @@ class _Turn:
             hint=f"it has {', '.join(map(printable, known.names[:5]))}" if known.names else "it has no version",
         )
 
-    def _listed(self, uri: ModelURI, there: Manifest | None) -> tuple[Manifest, ModelURI] | None:
+    def _listed(self, uri: ModelURI, there: Manifest | None) -> tuple[Listing, ModelURI] | None:
         request = Request(str(uri), self._versions.root)
         found = find_other(request, there, self._session) if there is not None else find(request, self._session)
         return (found.listed, uri) if found else None
 
-    def _why_not_now(self, key: str, listed: Manifest, there: Manifest | None) -> str:
+    def _why_not_now(self, key: str, listed: Listing, there: Manifest | None) -> str:
         """Why a version is not taken now, or ""."""
         now_s = self._unix_time()
         record = self._record.seeing(key, now_s)
@@ -208,7 +209,7 @@ class _Turn:
         self._remember(self._record.placed(key, name, self._unix_time()))
         self._session.listener(Switched(self._delivery.name, name, ""))
 
-    def _bring(self, key: str, listed: Manifest, uri: ModelURI, there: Manifest | None) -> None:
+    def _bring(self, key: str, listed: Listing, uri: ModelURI, there: Manifest | None) -> None:
         """Deliver a version beside the one in place, and put it there."""
         self._doing("delivering")
         try:
@@ -300,7 +301,7 @@ def _since_s(record: Record, key: str) -> float:
     return next((past.since_s for past in record.history if past.key == key), 0.0)
 
 
-def _name(manifest: Manifest) -> str:
+def _name(manifest: Listing | Manifest) -> str:
     """What people call this version: the registry's name for it, or the beginning of its pin."""
     if manifest.version:
         return printable(manifest.version)

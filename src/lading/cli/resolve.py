@@ -18,7 +18,7 @@ from lading.cli.options import (
 if TYPE_CHECKING:
     from lading.delivery.resolve import ResolvedModel
     from lading.delivery.space import Need
-    from lading.model.manifest import File
+    from lading.model.listing import ListedFile
     from lading.registries.federation import Candidate
 
 _SHOWN_FILES = 20
@@ -105,7 +105,7 @@ def _report(finding: "ResolvedModel", need: "Need") -> dict[str, Any]:
     }
 
 
-def _digests(finding: "ResolvedModel", file: "File") -> list[str]:
+def _digests(finding: "ResolvedModel", file: "ListedFile") -> list[str]:
     return [str(digest) for digest in dict.fromkeys((*finding.vouched.get(file.path, ()), *file.declared))]
 
 

@@ -94,7 +94,7 @@ class Decrypter:
             scratch.unlink(missing_ok=True)
         if target != source:
             source.unlink()
-        return File(target.relative_to(root).as_posix(), size, digest=digest)
+        return File(target.relative_to(root).as_posix(), size, digest)
 
     def _decrypt(self, envelope: Envelope, reader: IO[bytes], writer: IO[bytes]) -> tuple[int, Digest]:
         size, running = 0, hashlib.sha256()

@@ -32,6 +32,7 @@ from lading.destination.workspace import Workspace, best_effort
 from lading.errors import LadingError, NoSpace, NotAllowed
 from lading.events import AlreadyDelivered, Materialized, Retried, StoreBypassed, WaitingForStore, ignore
 from lading.model.compare import Holds
+from lading.model.listing import Listing
 from lading.model.manifest import Manifest
 from lading.session import Session
 from lading.store.eviction import Full, ensure_free, evict_one, holders, is_due, prune, tidy
@@ -91,7 +92,7 @@ def keep(finding: ResolvedModel, name: str, session: Session) -> Manifest:
 
     def refer() -> Manifest:
         stored = _stored(store, key)
-        kept = _as_listed(finding.listed, stored)._replace(seconds=stored.seconds)
+        kept = finding.listed.sealed().with_files_of(stored)._replace(seconds=stored.seconds)
         store.references.keep(name, key, kept)
         return kept
 
@@ -108,12 +109,12 @@ def _key(store: Store, finding: ResolvedModel, session: Session) -> str:
     return store.key(finding.listed, finding.vouched, session.settings)
 
 
-def _note(store: Store, key: str, listed: Manifest) -> None:
+def _note(store: Store, key: str, listed: Listing) -> None:
     """Note that a model was used, and what it was the answer to."""
     if store.has(key):
         store.use(key)
         if listed.asked:
-            store.answers.remember(listed, key)
+            store.answers.remember(listed.sealed(), key)
 
 
 @contextlib.contextmanager
@@ -170,7 +171,7 @@ def _place_all(store: Store, wanted: Sequence[Wanted], session: Session) -> dict
     """Bring these models of the store to their destinations: none appears before all are there."""
     with ExitStack() as stack:
         staged = [
-            _stage_out(store, each.wanted.key, each.wanted.finding.listed, each.workspace, session)
+            _stage_out(store, each.wanted.key, each.wanted.finding.listed.sealed(), each.workspace, session)
             for each in _open(store, wanted, session, stack)
         ]
         return _publish(store, staged, session)
@@ -187,7 +188,7 @@ def _share_what_is_there(store: Store, wanted: Sequence[Wanted], session: Sessio
         for each in there:
             finding, _, key = each.wanted
             try:
-                staged.append(_stage_out(store, key, finding.listed, each.workspace, session))
+                staged.append(_stage_out(store, key, finding.listed.sealed(), each.workspace, session))
             except Vanished:
                 staged += _stage_past(store, [each], session)
         return _publish(store, staged, session)
@@ -242,7 +243,7 @@ def _fill(
     return True
 
 
-def _patience(store: Store, key: str, listed: Manifest, session: Session) -> Patience:
+def _patience(store: Store, key: str, listed: Listing, session: Session) -> Patience:
     """How to wait for the process that fetches this model: saying every few seconds how far it is."""
     patience = patience_of(session)
     return patience._replace(listener=ignore, check=_Watch(store, key, listed, session, patience.check))
@@ -251,7 +252,7 @@ def _patience(store: Store, key: str, listed: Manifest, session: Session) -> Pat
 class _Watch:
     """Called again and again while another process fetches a model."""
 
-    def __init__(self, store: Store, key: str, listed: Manifest, session: Session, check: Callable[[], None]) -> None:
+    def __init__(self, store: Store, key: str, listed: Listing, session: Session, check: Callable[[], None]) -> None:
         self._store, self._key, self._listed, self._session, self._check = store, key, listed, session, check
         self._next_s = self._moved_s = session.clock.now()
         self._most_still_s = _MOST_STALLS * session.settings.limits.stall_s
@@ -294,12 +295,12 @@ def _in_place(wanted: Wanted, session: Session) -> Manifest | None:
     return old
 
 
-def materialize(store: Store, key: str, listed: Manifest, destination: Path, session: Session) -> Manifest:
-    """Bring a model of the store to its destination, as what was ``listed``; ``Vanished`` if it is not there any more."""
+def materialize(store: Store, key: str, facts: Manifest, destination: Path, session: Session) -> Manifest:
+    """Bring a model of the store to its destination, with these ``facts``; ``Vanished`` if it is not there any more."""
     with ExitStack() as stack:
         with _at(store, destination):
             workspace = workspace_of(destination, session, stack)
-        staged = _stage_out(store, key, listed, workspace, session)
+        staged = _stage_out(store, key, facts, workspace, session)
         return _publish(store, [staged], session)[destination]
 
 
@@ -314,13 +315,13 @@ def _at(store: Store, destination: Path) -> Iterator[None]:
         raise _there(store, error, destination) from error
 
 
-def _stage_out(store: Store, key: str, listed: Manifest, workspace: Workspace, session: Session) -> Staged:
+def _stage_out(store: Store, key: str, facts: Manifest, workspace: Workspace, session: Session) -> Staged:
     """Bring a model of the store to a workspace, as ``place_out`` does; it has no final name yet."""
     placing_s = time.monotonic()
     destination = workspace.given
     with _at(store, destination):
         stored = _stored(store, key)
-        manifest = _as_listed(listed, stored)
+        manifest = facts.with_files_of(stored)
         old = workspace.delivered()
         if old is not None and _is_same(manifest, old, untouched_in(destination, session)):
             # Another process was first.
@@ -336,11 +337,6 @@ def _stage_out(store: Store, key: str, listed: Manifest, workspace: Workspace, s
         ways = ", ".join(f"{files} by {way}" for way, files in sorted(out.ways.items()))
         session.listener(Materialized(str(destination), ways, out.size_bytes, round(time.monotonic() - placing_s, 3)))
         return Staged(workspace, workspace.stage, manifest)
-
-
-def _as_listed(listed: Manifest, stored: Manifest) -> Manifest:
-    """What the store has, as what was listed for this delivery."""
-    return listed._replace(files=stored.files, archives=stored.archives, folders=stored.folders)
 
 
 def _stored(store: Store, key: str) -> Manifest:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lading.errors import NotFound, UsageError
-from lading.model.manifest import Manifest
+from lading.model.listing import Listing
 from lading.model.pin import pinned, split_pin
 from lading.model.uri import ModelURI
 from lading.system.disk import disk_error
@@ -20,7 +20,7 @@ from lading.text.suggest import near_hint
 FORMAT = 1
 
 
-def entry(listed: Manifest) -> dict[str, Any]:
+def entry(listed: Listing) -> dict[str, Any]:
     """What the lock file keeps of one listing; all but the pin is for people."""
     return {
         "pin": listed.pin,

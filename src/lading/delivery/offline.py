@@ -68,9 +68,7 @@ def _of_the_store(asked: str, request: Request, settings: Settings) -> Known | N
         stored = store.find(recalled.key) if recalled else None
     if recalled is None or stored is None:
         return None
-    manifest = recalled.facts._replace(
-        files=stored.files, archives=stored.archives, last_known=_moment(recalled.known_at_s)
-    )
+    manifest = recalled.facts.with_files_of(stored)._replace(last_known=_moment(recalled.known_at_s))
     return Known(manifest, store, recalled.key) if _suffices(manifest, request, settings) else None
 
 

@@ -6,8 +6,10 @@ from lading.delivery.request import Question, Request, question_of
 from lading.errors import IntegrityError, NotFound, UsageError
 from lading.events import Listed, Resolved
 from lading.model.digest import Digest
-from lading.model.manifest import File, Layer, Manifest
+from lading.model.listing import Layer, Listing
+from lading.model.manifest import Manifest
 from lading.model.paths import shown_path
+from lading.model.pattern import chooser
 from lading.model.pin import pin_of, pinned, split_pin
 from lading.model.reference import exact_reference
 from lading.model.uri import ModelURI
@@ -31,7 +33,7 @@ class ResolvedModel(NamedTuple):
 
     resolution: Resolution
     source: Source
-    listed: Manifest
+    listed: Listing
     vouched: dict[str, tuple[Digest, ...]]
 
     @property
@@ -75,15 +77,14 @@ def _is_still(
 def _was_checked(resolution: Resolution, there: Manifest, settings: Settings) -> bool:
     """Whether what was delivered was checked against each digest that the registry records of what is wanted."""
     checked = {file.path: file.verified for file in (*there.files, *there.archives)}
-    recorded = Manifest(tuple(File(path, None) for path in resolution.digests if path))
-    wanted = recorded.select(settings.allow, settings.ignore).by_path()
+    is_wanted = chooser(settings.allow, settings.ignore)
     return all(
         digest in checked.get(path, ())
         if path
         # Of the only file.
         else any(digest in digests for digests in checked.values())
         for path, digest in resolution.digests.items()
-        if not path or path in wanted
+        if not path or is_wanted(path)
     )
 
 
@@ -125,7 +126,7 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
     return ResolvedModel(resolution, source, listed, _vouched(request, resolution, everything))
 
 
-def _described(listed: Manifest, question: Question, resolution: Resolution, settings: Settings) -> Manifest:
+def _described(listed: Listing, question: Question, resolution: Resolution, settings: Settings) -> Listing:
     """The listing with what was asked for, and what a registry says of it."""
     confidential = read_confidential(settings.variables)
     return listed._replace(
@@ -151,7 +152,7 @@ def _open(request: Request, resolution: Resolution, session: Session) -> Source:
         return open_source(resolution.uri, settings.for_registry(resolution.variables), session.http)
 
 
-def _as_archive(listed: Manifest) -> Manifest:
+def _as_archive(listed: Listing) -> Listing:
     """The listing, whose only file, if it is an archive, is delivered as the tree in it."""
     first = next(iter(listed.files), None)
     if first is None or len(listed.files) > 1 or not first.path.lower().endswith(ARCHIVES):
@@ -159,7 +160,7 @@ def _as_archive(listed: Manifest) -> Manifest:
     return listed._replace(files=(first._replace(layer=first.layer or Layer()),))
 
 
-def _vouched(request: Request, resolution: Resolution, everything: Manifest) -> dict[str, tuple[Digest, ...]]:
+def _vouched(request: Request, resolution: Resolution, everything: Listing) -> dict[str, tuple[Digest, ...]]:
     """Digests by path, of the user and of the registry."""
     digests: dict[str, tuple[Digest, ...]] = {path: (digest,) for path, digest in resolution.digests.items() if path}
     lacking = sorted(digests.keys() - everything.by_path().keys())

@@ -10,6 +10,7 @@ from lading.destination.audit import sized
 from lading.destination.workspace import Workspace
 from lading.errors import NoSpace
 from lading.model.compare import is_delivered, unchanged
+from lading.model.listing import ListedFile
 from lading.model.manifest import File
 from lading.settings.settings import Settings
 from lading.system.disk import clones, disk_error, existing_ancestor, free_bytes
@@ -35,7 +36,7 @@ def lacking_bytes(finding: ResolvedModel, present: Iterable[File], earlier: Iter
 
     ``present`` files are there already, and of the others what ``earlier`` runs have staged.
     """
-    there = {file.path: file.size_bytes or 0 for file in present}
+    there = {file.path: file.size_bytes for file in present}
     fetched = [file for file in finding.listed.files if file.path not in there]
     # Of the lines of one span the last one counts.
     spans = {(landed.path, landed.start): landed for landed in usable(fetched, earlier)}
@@ -43,7 +44,7 @@ def lacking_bytes(finding: ResolvedModel, present: Iterable[File], earlier: Iter
     return max(finding.needed_bytes - sum(there.values()) - staged, 0)
 
 
-def usable(files: Iterable[File], earlier: Iterable[Received]) -> Iterator[Received]:
+def usable(files: Iterable[ListedFile], earlier: Iterable[Received]) -> Iterator[Received]:
     """What a run can go on with, of what ``earlier`` ones have staged of these files."""
     fetched = {file.path: file for file in files}
     for landed in earlier:

@@ -40,7 +40,9 @@ from lading.events import (
 )
 from lading.model import compare
 from lading.model.compare import Holds, unchanged
+from lading.model.listing import ListedFile, Listing
 from lading.model.manifest import File, Manifest
+from lading.model.pattern import chooser
 from lading.session import Session
 from lading.settings.confidential import read_confidential
 from lading.system.disk import disk_error
@@ -214,7 +216,7 @@ def _begin(
     """Decide what is still to fetch, and take over what an earlier attempt staged and what the store has."""
     (finding, destination, _), workspace = opened
     listed, verify = finding.listed, session.settings.verify
-    missing = _without(listed, kept)
+    missing = listed.without(kept)
     journal = Journal(workspace.journal, origin=listed.origin)
     stack.callback(journal.close)
     remove_tree(workspace.tree)
@@ -228,17 +230,13 @@ def _begin(
     supplied: dict[str, File] = {}
     if store is not None:
         supplied = store.supply(missing, finding.vouched, verify, workspace.stage)
-        missing = _without(missing, supplied)
+        missing = missing.without(supplied)
         if supplied:
-            session.listener(ReusedFromStore(len(supplied), sum(file.size_bytes or 0 for file in supplied.values())))
+            session.listener(ReusedFromStore(len(supplied), sum(file.size_bytes for file in supplied.values())))
     unpacker = _unpacker(finding.listed, workspace.tree, session)
     address = store.address if store is not None else ""
     job = Job(finding.source, missing, workspace.stage, journal, verify, finding.vouched, unpacker, address=address)
     return _Delivery(opened, kept, supplied, job)
-
-
-def _without(listed: Manifest, present: Mapping[str, File]) -> Manifest:
-    return listed._replace(files=tuple(file for file in listed.files if file.path not in present))
 
 
 def _check_space(deliveries: Sequence[_Delivery], store: "Store | None", copied_bytes: int) -> None:
@@ -304,12 +302,12 @@ def _is_lost(deliveries: Sequence[_Delivery]) -> bool:
     return begun
 
 
-def _can_go_on(file: File) -> bool:
+def _can_go_on(file: ListedFile) -> bool:
     """Whether a run can go on where another one ended in the middle of this file."""
     return file.ranged and bool(file.validator) and file.size_bytes is not None
 
 
-def _has_bytes(workspace: Workspace, files: Iterable[File]) -> bool:
+def _has_bytes(workspace: Workspace, files: Iterable[ListedFile]) -> bool:
     """Whether any of these files is in the stage, in part or whole, and not as a link to what a store has."""
     for file in files if workspace.stage.exists() else ():
         with contextlib.suppress(OSError):
@@ -319,7 +317,7 @@ def _has_bytes(workspace: Workspace, files: Iterable[File]) -> bool:
     return False
 
 
-def _unpacker(listed: Manifest, tree: Path, session: Session) -> Unpacker | None:
+def _unpacker(listed: Listing, tree: Path, session: Session) -> Unpacker | None:
     layers = [file for file in listed.files if file.layer is not None]
     if not layers:
         return None
@@ -331,7 +329,7 @@ def _unpacker(listed: Manifest, tree: Path, session: Session) -> Unpacker | None
     if layers[0].path.lower().endswith(ARCHIVES):
         # Chosen itself, by its name.
         return Layers(tree, settings.limits, listener=session.listener)
-    return Layers(tree, settings.limits, lambda found: found.select(settings.allow, settings.ignore), session.listener)
+    return Layers(tree, settings.limits, chooser(settings.allow, settings.ignore), session.listener)
 
 
 def _opener(session: Session) -> "Decrypter | None":
@@ -348,7 +346,8 @@ def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
     """The folder to publish, and what is in it together with what the destination keeps."""
     workspace, unpacked = delivery.opened.workspace, delivery.job.unpacked
     present = (*delivery.kept.values(), *delivery.supplied.values())
-    plain = [*(file for file in sealed.files if file.layer is None), *present]
+    layers = {file.path for file in delivery.job.layers}
+    plain = [*(file for file in sealed.files if file.path not in layers), *present]
     if unpacked is None:
         return workspace.stage, sealed._replace(files=tuple(sorted(plain)))
     files = Manifest.of((*unpacked.files, *plain)).files
@@ -356,5 +355,5 @@ def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:
         move_into(workspace.stage, workspace.tree)
     except OSError as error:
         raise disk_error(error, error.filename or workspace.tree) from error
-    archives = tuple(file for file in sealed.files if file.layer is not None)
+    archives = tuple(file for file in sealed.files if file.path in layers)
     return workspace.tree, sealed._replace(files=files, archives=archives, folders=unpacked.folders)

@@ -10,7 +10,6 @@ from lading.destination.workspace import read_manifest
 from lading.errors import IntegrityError, NotFound
 from lading.events import Listener, Rehashing
 from lading.model.checksums import new_hash
-from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.model.paths import FILE_NAME, OF_A_VOLUME, RESERVED_NAMES
 from lading.system.disk import disk_error
@@ -126,12 +125,10 @@ def _status(root: str, path: str) -> os.stat_result | None:
 
 def is_as_delivered(place: Path, file: File, check: Callable[[], None] = lambda: None) -> bool:
     """Whether ``place`` has the file's size and the strongest of its digests; ``OSError`` if it cannot be read."""
-    known: list[Digest] = [digest for digest in (file.digest, file.address, *file.verified) if digest is not None]
+    known = [digest for digest in (file.digest, file.blob_digest, *file.verified) if digest is not None]
     status = place.lstat()
     # A pipe of no bytes would be as long as an empty file, and opening it would wait for ever.
     if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
-        return False
-    if not known:
         return False
     strongest = max(known, key=lambda digest: digest.strength)
     running = new_hash(strongest.algorithm, file.size_bytes)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lading.model.checks import VerifyMode
 from lading.model.digest import STRONG, Digest
+from lading.model.listing import ListedFile, Listing
 from lading.model.manifest import File, Manifest
 
 # Whether the destination has this file as it was delivered.
@@ -11,7 +12,7 @@ Holds = Callable[[File], bool]
 Vouched = Mapping[str, Sequence[Digest]]
 
 
-def unchanged(listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> dict[str, File]:
+def unchanged(listed: Listing, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> dict[str, File]:
     """The files of ``old`` that are the listed ones, by path, with their present validators.
 
     A file is the same if it comes from the same place with the same validator, or was verified
@@ -20,9 +21,7 @@ def unchanged(listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyM
     before = old.by_path() if old.opened_by == listed.opened_by else {}
     same_origin = old.origin == listed.origin
     return {
-        file.path: File(
-            file.path, was.size_bytes, file.validator, digest=was.digest, verified=was.verified, address=was.address
-        )
+        file.path: was._replace(validator=file.validator, mtime_ns=None)
         for file in listed.files
         if file.layer is None
         and (was := before.get(file.path)) is not None
@@ -31,7 +30,7 @@ def unchanged(listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyM
     }
 
 
-def is_delivered(listed: Manifest, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> bool:
+def is_delivered(listed: Listing, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> bool:
     """Whether the destination holds exactly what is listed, unpacked and opened or not, under the same name."""
     if _name(old) != _name(listed):
         return False
@@ -55,11 +54,11 @@ def is_delivered(listed: Manifest, old: Manifest, vouched: Vouched, verify: Veri
     return plain == {file.path for file in old.files if file.validator} and all(map(holds, old.files))
 
 
-def _name(manifest: Manifest) -> tuple[str, ...]:
+def _name(manifest: Listing | Manifest) -> tuple[str, ...]:
     return manifest.origin, manifest.registry, manifest.version, manifest.opened_by
 
 
-def _is_same(file: File, was: File, same_origin: bool, vouched: Sequence[Digest], verify: VerifyMode) -> bool:
+def _is_same(file: ListedFile, was: File, same_origin: bool, vouched: Sequence[Digest], verify: VerifyMode) -> bool:
     if file.size_bytes != was.size_bytes or not set(vouched) <= set(was.verified):
         return False
     if verify == "strict" and not was.verified:

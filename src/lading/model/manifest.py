@@ -1,125 +1,76 @@
-"""What a model is made of: digests, files, the manifest, and its JSON form.  No I/O.
-
-A *listed* manifest says what a source told: names, sizes, validators, perhaps digests.
-A *sealed* manifest says what was delivered: every size and digest is known.
-"""
+"""What was delivered: files, the manifest of all of them, and its JSON form.  No I/O."""
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
-from itertools import islice
-from shlex import quote
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
+from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.model.digest import Digest
-from lading.model.paths import FILE_NAME, safe_path, shown_path, why_unsafe
-from lading.model.pattern import exact_pattern, selects
+from lading.model.paths import FILE_NAME, name_faults, safe_path, shown_path
 
 # What a file system counts in (off_t).
-_MOST_BYTES = 2**63 - 1
-_MOST_FAULTS = 3
-
-
-class Layer(NamedTuple):
-    """What makes a file an archive of which the model's tree is made.
-
-    Layers are laid on each other by ``number``.  ``image_folder`` is for those of a container image:
-    only what is below that folder of the image belongs to the model, and whiteouts take effect
-    (https://github.com/opencontainers/image-spec/blob/main/layer.md).
-    """
-
-    number: int = 0
-    image_folder: str = ""
+MOST_BYTES = 2**63 - 1
 
 
 class File(NamedTuple):
-    """One file of a model.
+    """One file that was delivered, and verified as far as anything was known to verify it by.
 
-    ``path`` is relative to the model's root, with ``/``.  ``size_bytes`` is None while only the
-    end of the answer will tell.  ``validator`` names the exact version at the origin (an ETag, a
-    modification time).  ``declared`` are digests that the origin or the user vouches for;
-    ``digest`` is the one that lading computed, ``verified`` what the bytes were checked against.
-    ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
-    that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
-    ``answers_differ`` says that answers with the listed version have another validator than the listing.
-    ``content`` is all of a file that no source has, ``address`` the SHA-256 by which a store keeps it.
+    ``path`` is relative to the model's root, with ``/``.  ``digest`` is the one that lading computed,
+    ``verified`` what the bytes were checked against, ``blob_digest`` the SHA-256 by which a store keeps them.
+    ``validator`` names the exact version at the origin; what came out of an archive has none.
     ``mtime_ns`` is when the file in a destination was written, by its file system; it identifies nothing.
-    ``refusal`` is why a source cannot deliver what it lists here: an error only for who wants it.  A path that ends in a
-    slash is then a folder that was not looked into.
     """
 
     path: str
-    size_bytes: int | None
+    size_bytes: int
+    digest: Digest
     validator: str | None = None
-    declared: tuple[Digest, ...] = ()
-    digest: Digest | None = None
     verified: tuple[Digest, ...] = ()
-    locator: str = ""
-    ranged: bool = True
-    layer: Layer | None = None
-    content: bytes | None = None
-    address: Digest | None = None
+    blob_digest: Digest | None = None
     mtime_ns: int | None = None
-    answers_differ: bool = False
-    refusal: LadingError | None = None
 
     @property
     def shown(self) -> str:
-        """The whole name that the origin has, where the source's own name for the file is a path, too; printable."""
-        before = self.locator.removesuffix(self.path)
-        return shown_path(self.locator if before.endswith("/") and before != self.locator else self.path)
+        """Its path, printable."""
+        return shown_path(self.path)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "path": self.path,
             "size": self.size_bytes,
-            "digest": str(self.digest) if self.digest else None,
+            "digest": str(self.digest),
             "verified": [str(digest) for digest in self.verified],
             "validator": self.validator,
-            **({"address": str(self.address)} if self.address else {}),
+            **({"address": str(self.blob_digest)} if self.blob_digest else {}),
         }
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> "File":
         size, mtime_ns = item["size"], item.get("mtime_ns")
-        if type(size) is not int or size < 0:
+        if type(size) is not int or not 0 <= size <= MOST_BYTES:
             raise ValueError(size)
         if type(mtime_ns) not in (int, type(None)):
             raise ValueError(mtime_ns)
         return cls(
             path=safe_path(item["path"]),
             size_bytes=size,
+            digest=Digest.parse(item["digest"]),
             validator=item["validator"],
-            digest=Digest.parse(item["digest"]) if item["digest"] else None,
             # A composite cannot be computed again without its parts: it stays as words only.
             verified=tuple(Digest.parse(text) for text in item["verified"] if " " not in text),
-            address=Digest.parse(item["address"]) if item.get("address") else None,
+            blob_digest=Digest.parse(item["address"]) if item.get("address") else None,
             mtime_ns=mtime_ns,
         )
 
 
-class GeneratedFile(NamedTuple):
-    """A file that a registry adds to a model which has the file ``beside``, or to any, if that is ""."""
-
-    path: str
-    content: bytes
-    beside: str
-
-
 class Manifest(NamedTuple):
-    """Every file of one model, sorted by path, and where the model came from (URIs are redacted).
+    """Every file of one delivered model, sorted by path, and where it came from, as ``Listing`` says it.
 
-    ``resolved`` names exactly what was listed, if the source can pin it.  ``origin`` identifies the URI
-    that the source was opened with, a channel perhaps, without what is redacted for secrecy.
-    ``asked`` identifies the question: the requested URI and the patterns.  ``last_known`` says when it was
-    resolved, if that was not for this delivery since no registry could be asked.
-    ``patterns`` are those that chose the files: ``+`` before one that allows, ``-`` before one that ignores.
-    ``folders`` are the empty ones: only archives have them, and no digest covers them.
     ``archives`` are the files at the origin that files were unpacked from, or opened from with the key ``opened_by``.
+    ``folders`` are the empty ones: only archives have them, and no digest covers them.  ``last_known`` says when
+    the model was resolved, if that was not for this delivery since no registry could be asked.
     """
 
     files: tuple[File, ...]
@@ -139,60 +90,16 @@ class Manifest(NamedTuple):
     folders: tuple[str, ...] = ()
 
     @classmethod
-    def listed(cls, files: Iterable[File]) -> "Manifest":
-        """These files as a source tells of them: what is wrong with one matters only to who wants it."""
-        return cls(tuple(sorted(files, key=lambda file: file.path)))
-
-    @classmethod
     def of(cls, files: Iterable[File]) -> "Manifest":
-        """A manifest of these files; refuses sizes that are none, and paths that leave the root or stand in each other's way."""
-        manifest = cls.listed(files)
-        for _, error in manifest.faults():
+        """A manifest of these files; refuses paths that leave the root or stand in each other's way."""
+        manifest = cls(tuple(sorted(files, key=lambda file: file.path)))
+        for _, error in name_faults(manifest.files):
             raise error
         return manifest
 
-    def faults(self) -> Iterator[tuple[File, LadingError]]:
-        """Every file that cannot be delivered beside the others, and why."""
-        known = self.by_path()
-        twice = Counter(file.path for file in self.files) if len(known) < len(self.files) else {}
-        # By folder, the first file in it.
-        folders: dict[str, File] = {}
-        for file in self.files:
-            if file.refusal is not None:
-                yield file, file.refusal
-            elif why := why_unsafe(file.path):
-                yield file, IntegrityError(f"the origin lists the name {file.shown!r}, which {why}")
-            elif file.size_bytes is not None and not 0 <= file.size_bytes <= _MOST_BYTES:
-                yield file, IntegrityError(f"{file.shown!r} is said to have {str(file.size_bytes)[:40]} bytes")
-            elif twice and twice[file.path] > 1:
-                raise IntegrityError(f"two files are both called {file.shown!r}")
-            else:
-                parent = file.path.rpartition("/")[0]
-                while parent and parent not in folders:
-                    folders[parent] = file
-                    parent = parent.rpartition("/")[0]
-        for path in sorted(folders.keys() & known.keys()):
-            both = f"{known[path].shown!r} is a file, and also the folder of {folders[path].shown!r}"
-            yield known[path], IntegrityError(both, hint="a folder cannot hold both: the origin must lose one of them")
-
-    def refuse_faults(self) -> None:
-        """Raise for files that cannot be delivered; the hint is how to leave them out."""
-        faults = list(islice(self.faults(), _MOST_FAULTS + 1))
-        if not faults:
-            return
-        error, shown = faults[0][1], faults[:_MOST_FAULTS]
-        others = ", ".join(file.shown for file, _ in shown[1:]) + (" and more" if len(faults) > len(shown) else "")
-        patterns = " ".join(f"--ignore {quote(exact_pattern(file.path))}" for file, _ in shown)
-        rest = f"{patterns} delivers the rest" if len(faults) == len(shown) else f"leave them all out, as by {patterns}"
-        raise error.rephrased(
-            message=f"{error.message}; neither can be delivered: {others}" if others else "",
-            hint="; ".join(filter(None, (error.hint, rest))),
-        )
-
     @property
     def size_bytes(self) -> int:
-        """The sum of all known sizes."""
-        return sum(file.size_bytes or 0 for file in self.files)
+        return sum(file.size_bytes for file in self.files)
 
     @property
     def digest(self) -> Digest:
@@ -201,6 +108,10 @@ class Manifest(NamedTuple):
         for file in self.files:
             running.update(f"{file.path}\0{file.size_bytes}\0{file.digest}\n".encode())
         return Digest("sha256", running.hexdigest())
+
+    def with_files_of(self, other: "Manifest") -> "Manifest":
+        """What the ``other`` holds, with the facts of this one."""
+        return self._replace(files=other.files, archives=other.archives, folders=other.folders)
 
     def by_path(self) -> dict[str, File]:
         return {file.path: file for file in self.files}
@@ -212,35 +123,6 @@ class Manifest(NamedTuple):
             while (path := path.rpartition("/")[0]) and path not in found:
                 found.add(path)
         return found
-
-    def with_generated(self, generated: Iterable[GeneratedFile]) -> "Manifest":
-        """These files and those that belong to them; one that the origin has too stays as it is there."""
-        known, added = self.by_path(), []
-        for path, content, beside in generated:
-            if (not beside or beside in known) and path not in known:
-                digest = Digest("sha256", hashlib.sha256(content).hexdigest())
-                added.append(File(path, len(content), str(digest), (digest,), content=content))
-        return self._replace(files=Manifest.listed([*self.files, *added]).files) if added else self
-
-    def select(self, allow: Sequence[str], ignore: Sequence[str]) -> "Manifest":
-        """The files that match a pattern of ``allow`` (or all, if it is empty) and none of ``ignore``.
-
-        Patterns are those of ``fnmatch`` on the whole path, so that ``*`` crosses ``/``; a pattern
-        that ends in ``/`` means everything below that folder.  A layer stays: its name is no model's.
-        """
-        wanted = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in allow]
-        refused = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in ignore]
-        return self._replace(
-            files=tuple(
-                file
-                for file in self.files
-                if file.layer is not None
-                or (
-                    (not wanted or any(selects(pattern, file.path) for pattern in wanted))
-                    and not any(fnmatchcase(file.path, pattern) for pattern in refused)
-                )
-            ),
-        )
 
     def to_json(self) -> dict[str, Any]:
         return {**self._facts(), "files": [file.to_json() for file in self.files]}

@@ -1,8 +1,11 @@
 """Paths of files below a model's root, and the names that lading keeps for itself."""
 
 import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
-from lading.errors import IntegrityError
+from lading.errors import IntegrityError, LadingError
 from lading.text.printable import printable
 
 # JSON, but not by its name: KServe's XGBoost server takes any file that ends in .json for its model.
@@ -13,6 +16,19 @@ RESERVED_NAMES = (FILE_NAME, WORKSPACE_NAME)
 OF_A_VOLUME = "lost+found"
 # A path with nothing in it to look at twice: almost all of them.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})*")
+
+
+class Named(Protocol):
+    """A file by its path below the model's root; ``shown`` is how it is called in messages."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def shown(self) -> str: ...
+
+
+F = TypeVar("F", bound=Named)
 
 
 def shown_path(path: str) -> str:
@@ -50,3 +66,31 @@ def why_unsafe(path: str) -> str:
     except UnicodeEncodeError:
         return "is not valid Unicode"
     return ""
+
+
+def name_faults(
+    files: Sequence[F], other_fault: Callable[[F], LadingError | None] = lambda _: None
+) -> Iterator[tuple[F, LadingError]]:
+    """Every file that cannot have its path beside the others, or has an ``other_fault``, and why.
+
+    Raises ``IntegrityError`` where two have one path.
+    """
+    known = {file.path: file for file in files}
+    twice = Counter(file.path for file in files) if len(known) < len(files) else {}
+    # By folder, the first file in it.
+    folders: dict[str, F] = {}
+    for file in files:
+        if error := other_fault(file):
+            yield file, error
+        elif why := why_unsafe(file.path):
+            yield file, IntegrityError(f"the origin lists the name {file.shown!r}, which {why}")
+        elif twice and twice[file.path] > 1:
+            raise IntegrityError(f"two files are both called {file.shown!r}")
+        else:
+            parent = file.path.rpartition("/")[0]
+            while parent and parent not in folders:
+                folders[parent] = file
+                parent = parent.rpartition("/")[0]
+    for path in sorted(folders.keys() & known.keys()):
+        both = f"{known[path].shown!r} is a file, and also the folder of {folders[path].shown!r}"
+        yield known[path], IntegrityError(both, hint="a folder cannot hold both: the origin must lose one of them")

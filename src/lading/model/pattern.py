@@ -1,13 +1,31 @@
 """Patterns that choose files by path: ``--allow`` and ``--ignore``."""
 
 import re
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 # What stands for other characters in a pattern.
 _WILDCARD = re.compile(r"[*?[]")
 
 
-def selects(pattern: str, path: str) -> bool:
+def chooser(allow: Sequence[str], ignore: Sequence[str]) -> Callable[[str], bool]:
+    """What says of a path whether it matches a pattern of ``allow`` (or that is empty) and none of ``ignore``.
+
+    Patterns are those of ``fnmatch`` on the whole path, so that ``*`` crosses ``/``; a pattern
+    that ends in ``/`` means everything below that folder.
+    """
+    wanted = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in allow]
+    refused = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in ignore]
+
+    def is_wanted(path: str) -> bool:
+        return (not wanted or any(_selects(pattern, path) for pattern in wanted)) and not any(
+            fnmatchcase(path, pattern) for pattern in refused
+        )
+
+    return is_wanted
+
+
+def _selects(pattern: str, path: str) -> bool:
     """Whether the pattern matches the path or, of a folder that was not looked into, could match anything in it."""
     if not path.endswith("/"):
         return fnmatchcase(path, pattern)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.uri import ModelURI
 
 _KEY = "pin="
@@ -39,7 +39,7 @@ def pinned(uri: ModelURI, pin: Digest) -> ModelURI:
     return uri._replace(query=f"{uri.query}&{_KEY}{pin}" if uri.query else f"{_KEY}{pin}")
 
 
-def pin_of(listed: Manifest, recorded: Mapping[str, Digest]) -> Digest:
+def pin_of(listed: Listing, recorded: Mapping[str, Digest]) -> Digest:
     """The pin of what was listed; ``recorded`` are the registry's digests by path, "" for the only file."""
     running = hashlib.sha256()
     for file in listed.files:
@@ -49,7 +49,7 @@ def pin_of(listed: Manifest, recorded: Mapping[str, Digest]) -> Digest:
     return Digest("sha256", running.hexdigest())
 
 
-def _identity(file: File, recorded: list[Digest]) -> str:
+def _identity(file: ListedFile, recorded: list[Digest]) -> str:
     known = [digest for digest in (*recorded, *file.declared) if not digest.part_sizes_bytes]
     if not known:
         return file.validator or ""

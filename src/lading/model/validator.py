@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 from lading.errors import OriginChanged
-from lading.model.manifest import Manifest
+from lading.model.listing import Listing
 
 # RFC 9110, 8.8.3; some servers leave out the quotes, here or there.
 _ENTITY_TAG = re.compile(r'([Ww]/)?+"*+([!#-~]+?)"*')
@@ -49,7 +49,7 @@ class Contradictions:
         self._failed[error.origin] = error
         self._refuted.add((error.origin, error.path, error.listed))
 
-    def settled(self, listed: Manifest) -> Manifest:
+    def settled(self, listed: Listing) -> Listing:
         """What is listed now, with how its files are to be read."""
         error = self._failed.pop(listed.origin, None)
         if error is not None and (self._levels[listed.origin] or not self._was_replaced(error, listed)):
@@ -68,7 +68,7 @@ class Contradictions:
             error.message += ", or so it seems: its origin contradicts itself"
             error.hint = "its listing and its answers differ each time: look at the server, and at proxies before it"
 
-    def _was_replaced(self, error: OriginChanged, listed: Manifest) -> bool:
+    def _was_replaced(self, error: OriginChanged, listed: Listing) -> bool:
         """Whether the listing names another version now: the one that the answer had, and none that was refuted."""
         now = next((file for file in listed.files if file.path == error.path), None)
         if now is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from lading.errors import IntegrityError, OriginChanged, Unavailable, Unsupported
 from lading.model.byte_range import ByteRange
 from lading.model.digest import HEX_DIGITS, Digest
-from lading.model.manifest import File
+from lading.model.listing import ListedFile
 from lading.model.uri import redact
 from lading.model.validator import entity_tag, is_same
 from lading.network.client import Answer, status_error
@@ -63,7 +63,7 @@ def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
                 yield from base64_digest(algorithm, head.get(f"x-amz-checksum-{algorithm}"))
 
 
-def if_match(file: File) -> list[tuple[str, str]]:
+def if_match(file: ListedFile) -> list[tuple[str, str]]:
     """What asks for the listed version, where answers are known by its ETag.
 
     RFC 9110, 13.1.1: the comparison is a strong one, so that a weak ETag would never match.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lading.errors import Unavailable
-from lading.model.manifest import File
+from lading.model.listing import ListedFile
 from lading.model.origin import split_url
 from lading.network.client import Answer, Headers, HttpClient
 
@@ -24,7 +24,7 @@ class Redirects:
         self._signed: dict[str, str] = {}
 
     @contextmanager
-    def open(self, file: File, url: str, headers: Headers, credentials: Headers) -> Iterator[Answer]:
+    def open(self, file: ListedFile, url: str, headers: Headers, credentials: Headers) -> Iterator[Answer]:
         """The answer of whoever has the file; ``credentials`` go to the host of ``url`` only."""
         signed = self._signed.get(file.path)
         if signed is not None:

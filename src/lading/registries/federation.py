@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from lading.errors import LadingError, NotFound, Unavailable, Unsupported, UsageError
 from lading.events import Listener, PassedOver, ignore
-from lading.model.manifest import GeneratedFile
+from lading.model.listing import GeneratedFile
 from lading.model.origin import host_and_port
 from lading.model.reference import SCHEMES, Reference, parse_reference
 from lading.model.uri import ModelURI

@@ -15,7 +15,7 @@ from itertools import chain, islice
 from typing import Any
 
 from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageError
-from lading.model.manifest import GeneratedFile
+from lading.model.listing import GeneratedFile
 from lading.model.origin import split_url
 from lading.model.reference import Reference, parse_reference
 from lading.model.uri import ModelURI

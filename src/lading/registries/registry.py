@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lading.errors import NotFound
 from lading.model.digest import Digest
-from lading.model.manifest import GeneratedFile
+from lading.model.listing import GeneratedFile
 from lading.model.reference import Reference
 from lading.model.uri import ModelURI
 

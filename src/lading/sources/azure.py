@@ -28,7 +28,7 @@ from lading.errors import (
 )
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.origin import host_and_port, split_url
 from lading.model.uri import ModelURI
 from lading.model.validator import entity_tag
@@ -136,7 +136,7 @@ class _AzureSource(ABC):
         credential = self._credentials.get()
         return credential.kind if credential else "anonymous"
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         # Credentials that are not found or not allowed are another matter than files that are not.
         self._credentials.get()
         try:
@@ -147,20 +147,20 @@ class _AzureSource(ABC):
                 raise
         return self._listed()
 
-    def _listed(self) -> Manifest:
+    def _listed(self) -> Listing:
         refused: LadingError | None = None
         try:
-            listed = Manifest.listed(self._files())
+            listed = Listing.of(self._files())
         except (NotAllowed, NotFound) as error:
             # A SAS for one blob, and public access to blobs alone, let nobody list.
-            listed, refused = Manifest(()), error
+            listed, refused = Listing(()), error
         if not listed.files and self._path and not self._path.endswith("/"):
-            listed = Manifest.listed(self._one_file())
+            listed = Listing.of(self._one_file())
         if not listed.files:
             raise refused if isinstance(refused, NotAllowed) else self._nothing_found(refused)
         return listed
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         pinned = if_match(file) if self._takes_if_match else []
         with self._open("GET", file.locator, [*pinned, *range_header(span, file.size_bytes)]) as answer:
             check_answer(answer.head, span, file.size_bytes, self._shown_name(file.locator))
@@ -170,7 +170,7 @@ class _AzureSource(ABC):
             answer.read_into(sink.write)
 
     @abstractmethod
-    def _files(self) -> Iterator[File]:
+    def _files(self) -> Iterator[ListedFile]:
         """Every file below the path."""
 
     @abstractmethod
@@ -181,7 +181,7 @@ class _AzureSource(ABC):
         with self._open("HEAD", name) as answer:
             return answer.head
 
-    def _one_file(self) -> Iterator[File]:
+    def _one_file(self) -> Iterator[ListedFile]:
         """The file that the path itself names, if it is one."""
         try:
             head = self._http.retry.call(partial(self._head, self._path), what=self._shown)
@@ -191,9 +191,9 @@ class _AzureSource(ABC):
             return
         size_bytes, md5 = _size(head.get("content-length")), _md5(head.get("content-md5"))
         etag = entity_tag(head.get("etag")) or None
-        yield File(self._path.rpartition("/")[2], size_bytes, etag, md5, locator=self._path)
+        yield ListedFile(self._path.rpartition("/")[2], size_bytes, etag, md5, locator=self._path)
 
-    def _file(self, path: str, listed: ElementTree.Element, locator: str) -> File:
+    def _file(self, path: str, listed: ElementTree.Element, locator: str) -> ListedFile:
         size_bytes = _size(listed.findtext("Properties/Content-Length") or "")
         # Blobs are listed without the quotes that an ETag has in headers.
         text = listed.findtext("Properties/Etag") or ""
@@ -201,7 +201,7 @@ class _AzureSource(ABC):
         if size_bytes is None or (text and not etag):
             raise self._not_azure()
         md5 = _md5(listed.findtext("Properties/Content-MD5") or "")
-        return File(path, size_bytes, etag or None, md5, locator=locator)
+        return ListedFile(path, size_bytes, etag or None, md5, locator=locator)
 
     def _page(self, folder: str, query: dict[str, str], entries: str, marker: str = "") -> Page[ElementTree.Element]:
         """One page of a listing: what is in its element ``entries``, and the marker of the page that follows."""
@@ -285,7 +285,7 @@ class AzureBlobSource(_AzureSource):
     _own_headers: Headers = ()
     _token_headers: Headers = ()
 
-    def _files(self) -> Iterator[File]:
+    def _files(self) -> Iterator[ListedFile]:
         folder = self._path if self._path.endswith("/") or not self._path else f"{self._path}/"
         query = {"restype": "container", "comp": "list", "include": "metadata"}
         query |= {"prefix": folder} if folder else {}
@@ -320,7 +320,7 @@ class AzureFilesSource(_AzureSource):
     _own_headers: Headers = (("x-ms-allow-trailing-dot", "true"),)
     _token_headers: Headers = (("x-ms-file-request-intent", "backup"),)
 
-    def _files(self) -> Iterator[File]:
+    def _files(self) -> Iterator[ListedFile]:
         top = self._path.strip("/")
         # The ETag, and with it the length as it is now and not as it was when the last handle was closed.
         query = {"restype": "directory", "comp": "list", "include": "Etag"}
@@ -340,7 +340,7 @@ class AzureFilesSource(_AzureSource):
                     elif entry.tag == "File":
                         yield self._file(path, entry, f"{top}/{path}" if top else path)
 
-    def digests(self, file: File) -> Sequence[Digest]:
+    def digests(self, file: ListedFile) -> Sequence[Digest]:
         """What is stored as the file's Content-MD5; a listing does not tell it, and this costs a request."""
         return file.declared or _md5(self._head(file.locator).get("content-md5"))
 

@@ -21,7 +21,7 @@ from lading.errors import (
     UsageError,
 )
 from lading.model.byte_range import ByteRange
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.origin import endpoint_origin, split_url
 from lading.model.uri import ModelURI
 from lading.network.client import Answer, HttpClient, status_error
@@ -91,7 +91,7 @@ class GcsSource:
         token = self._token()
         return token.kind if token else "anonymous"
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         folder = self._name if self._name.endswith("/") or not self._name else f"{self._name}/"
         # Credentials that are not found or not allowed are another matter than objects that are not.
         self._token()
@@ -105,9 +105,9 @@ class GcsSource:
             files = [file]
         if not files:
             raise refusal or nothing_below(self._shown, self._name, self._names_in)
-        return Manifest.listed(files)
+        return Listing.of(files)
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         # Of its bytes, once decoded, nobody knows the number.
         is_encoded = file.size_bytes is None
         asked = ("Accept-Encoding", "gzip") if is_encoded else _PLAIN
@@ -139,7 +139,7 @@ class GcsSource:
             else:
                 answer.read_into(sink.write)
 
-    def _files(self, folder: str) -> Iterator[File]:
+    def _files(self, folder: str) -> Iterator[ListedFile]:
         objects = listing(self._shown, self._limits, name=self._name_of)
         for items in objects.pages(partial(self._items, folder)):
             for item in items:
@@ -162,13 +162,13 @@ class GcsSource:
     def _name_of(self, item: Mapping[str, Any]) -> str:
         return _text(item, "name", self._shown)
 
-    def _file(self, path: str, name: str, item: Mapping[str, Any]) -> File:
+    def _file(self, path: str, name: str, item: Mapping[str, Any]) -> ListedFile:
         size, generation = _text(item, "size", self._shown), item.get("generation")
         if not _SIZE.fullmatch(size) or not (generation is None or isinstance(generation, str)):
             raise _not_gcs(self._shown)
         if content_coding(str(item.get("contentEncoding", ""))) == "gzip":
             # Size and digests are those of the encoded bytes: nothing is known of what comes out of the decoder.
-            return File(path, None, generation, locator=name, ranged=False)
+            return ListedFile(path, None, generation, locator=name, ranged=False)
         known = {"crc32c": item.get("crc32c"), "md5": item.get("md5Hash")}
         declared = [
             digest
@@ -176,9 +176,9 @@ class GcsSource:
             if isinstance(encoded, str)
             for digest in base64_digest(algorithm, encoded)
         ]
-        return File(path, int(size), generation, tuple(declared), locator=name)
+        return ListedFile(path, int(size), generation, tuple(declared), locator=name)
 
-    def _single(self) -> File | None:
+    def _single(self) -> ListedFile | None:
         """The object of exactly this name; None if there is none, or none to be seen."""
         try:
             item = self._ask(self._object(self._name), {"fields": _FACTS}, self._shown)

@@ -27,7 +27,7 @@ from lading.errors import (
 from lading.model.byte_range import ByteRange
 from lading.model.checksums import HDFS_CHUNK_BYTES
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.origin import host_and_port, split_url
 from lading.model.uri import ModelURI
 from lading.network.challenges import parse_challenges
@@ -87,7 +87,7 @@ class HdfsSource:
         self._of_other_bytes: set[str] = set()
         self.credential_kind = _credential_kind(hdfs)
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         root = self._root()
         try:
             files = list(self._files(root))
@@ -95,9 +95,9 @@ class HdfsSource:
             raise NotFound(error.message, hint=error.hint or self._near(root)) from error
         if not files:
             raise NotFound(f"{self._shown} has no files", hint=self._near(root))
-        return Manifest.listed(files)
+        return Listing.of(files)
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         if self._wants_digests and span == ByteRange(0, file.size_bytes):
             sink.on_digests(self.digests(file))
         length = (span.end or 0) - span.start
@@ -113,7 +113,7 @@ class HdfsSource:
         # time: what is the listed version after the last byte was it all along.
         self._check_version(file)
 
-    def digests(self, file: File) -> Sequence[Digest]:
+    def digests(self, file: ListedFile) -> Sequence[Digest]:
         """The checksum that the cluster keeps, as far as it can be computed from the bytes; costs up to three requests."""
         if not file.size_bytes or file.locator in self._of_other_bytes:
             return ()
@@ -129,7 +129,7 @@ class HdfsSource:
             pass
         return ()
 
-    def _block_sizes(self, file: File, chunks: int) -> tuple[int, ...]:
+    def _block_sizes(self, file: ListedFile, chunks: int) -> tuple[int, ...]:
         """Sizes of the file's blocks; the first has so many ``chunks``, of which 0 means that it is the only one.
 
         They are asked for and not computed: files that were concatenated or appended to have blocks of any size.
@@ -140,7 +140,7 @@ class HdfsSource:
         sizes = tuple(int(block["length"]) for block in blocks)
         return sizes if sum(sizes) == file.size_bytes and all(size > 0 for size in sizes) else ()
 
-    def _check_version(self, file: File) -> None:
+    def _check_version(self, file: ListedFile) -> None:
         try:
             status = self._json("GETFILESTATUS", file.locator)["FileStatus"]
         except NotFound as error:
@@ -159,7 +159,7 @@ class HdfsSource:
             root = f"{home.get('Path', '')}/{root}"
         return "/".join(["", *filter(None, root.split("/")), *self._names])
 
-    def _files(self, root: str) -> Iterator[File]:
+    def _files(self, root: str) -> Iterator[ListedFile]:
         folders = [""]
         entries = listing(self._shown, self._limits, name=_name_of)
         for count in range(_MOST_FOLDERS):
@@ -181,13 +181,13 @@ class HdfsSource:
                     yield self._file(path, f"{below}/{name}", status)
                 else:
                     what = f"{self._shown_path(f'{below}/{name}')} is neither a file nor a folder"
-                    yield File(path, None, locator=f"{below}/{name}", refusal=Unsupported(what))
+                    yield ListedFile(path, None, locator=f"{below}/{name}", refusal=Unsupported(what))
         raise IntegrityError(f"the listing of {self._shown} does not end")
 
-    def _file(self, path: str, locator: str, status: _Status) -> File:
+    def _file(self, path: str, locator: str, status: _Status) -> ListedFile:
         if "fileId" not in status or status.get("ecBit") or status.get("encBit"):
             self._of_other_bytes.add(locator)
-        return File(path, status["length"], _validator(status), locator=locator)
+        return ListedFile(path, status["length"], _validator(status), locator=locator)
 
     def _statuses(self, folder: str, after: str = "") -> Page[_Status]:
         """A page of what is in a folder, or the file itself with an empty name; others follow its last name."""

@@ -9,8 +9,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from lading.errors import NotAllowed, OriginChanged, UsageError
 from lading.model.byte_range import ByteRange
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.origin import split_url
+from lading.model.paths import safe_path
 from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag, is_weak
 from lading.network.client import Answer, Headers, HttpClient, status_error
@@ -70,7 +71,7 @@ class HttpSource:
             self.credential_kind = "user and password in the URI"
         self._headers: Headers = [("Accept-Encoding", "identity"), *configured]
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         # One byte of it and not HEAD: presigned URLs and many servers refuse HEAD, and only the
         # answer to a range says whether there are ranges.
         def ask(headers: Headers) -> Head:
@@ -92,7 +93,7 @@ class HttpSource:
         file = self._file(head)
         if _is_called_a_page(head) and not file.path.lower().endswith(_PAGES):
             self._refuse_page()
-        return Manifest.of([file])
+        return Listing.of([file])
 
     def _refuse_page(self) -> None:
         """Raise if what is there begins as a page does: a login, or a folder's listing, with the status of success."""
@@ -112,7 +113,7 @@ class HttpSource:
                 hint="a login page, or a folder's listing? give the URL of a file, and the credentials for its host",
             )
 
-    def _file(self, head: Head) -> File:
+    def _file(self, head: Head) -> ListedFile:
         length = head.get("content-length")
         size = int(length) if length.isdigit() else None
         if head.status == 416:
@@ -124,8 +125,8 @@ class HttpSource:
         if _is_encoded(head):
             # Nothing the headers say is about the bytes that come out of the decoder.
             size, validator, digests = None, None, ()
-        return File(
-            self._name(head),
+        return ListedFile(
+            safe_path(self._name(head)),
             size,
             validator,
             digests,
@@ -145,7 +146,7 @@ class HttpSource:
             )
         return name
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         headers = [*self._headers, *range_header(span, file.size_bytes), *if_match(file)]
         validator = file.validator or ""
         if validator.startswith(_MODIFIED) and not file.answers_differ:

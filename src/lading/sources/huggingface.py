@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unsupported, UsageError
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.origin import endpoint_origin
 from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI, redact
@@ -98,7 +98,7 @@ class HuggingFaceSource:
         self._redirects = Redirects(http)
         self.pin = uri
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         where = self._where
         self.pin = self.find_pin()
         files = self._chosen(self._below(where.path, recursive=True))
@@ -110,14 +110,14 @@ class HuggingFaceSource:
             near = [_path_of(item) for item in beside]
         if not files:
             raise NotFound(f"{self._shown} has no files", hint=near_hint(where.path, near))
-        return Manifest.listed(files)
+        return Listing.of(files)
 
     def find_pin(self) -> ModelURI:
         self._commit = self._find_commit()
         below = f"/{self._where.path}" if self._where.path else ""
         return ModelURI.parse(f"hf://{self._repository}@{self._commit}{below}")
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         headers = [("Accept-Encoding", "identity"), *range_header(span, file.size_bytes)]
         with self._redirects.open(file, self._resolve_url(file.locator), headers, self._headers) as answer:
             head = answer.head
@@ -215,7 +215,7 @@ class HuggingFaceSource:
         about: _Entry = {"size": int(size) if _SIZE.fullmatch(size) else None}
         return about | ({"lfs": {"oid": etag}} if _SHA256.fullmatch(etag) else {"oid": etag})
 
-    def _chosen(self, entries: Sequence[_Entry]) -> Sequence[File]:
+    def _chosen(self, entries: Sequence[_Entry]) -> Sequence[ListedFile]:
         """The files below the wanted path, or the one that it names."""
         wanted = self._where.path
         files = [self._file(item) for item in entries if item.get("type") == "file"]
@@ -225,7 +225,7 @@ class HuggingFaceSource:
         below = [file._replace(path=file.path[len(folder) :]) for file in files if file.path.startswith(folder)]
         return below or [file._replace(path=wanted.rpartition("/")[2]) for file in files if file.path == wanted]
 
-    def _file(self, entry: _Entry) -> File:
+    def _file(self, entry: _Entry) -> ListedFile:
         path, size, oid, lfs = (entry.get(key) for key in ("path", "size", "oid", "lfs"))
         if isinstance(lfs, dict):
             # The oid beside it is of the pointer and not of the content.
@@ -238,7 +238,7 @@ class HuggingFaceSource:
             digests = (Digest("sha256", name),)
         elif _SHA1.fullmatch(name) and size is not None:
             digests = (Digest("git-sha1", name),)
-        return File(path, size, digests[0].value if digests else self._commit, digests, locator=path)
+        return ListedFile(path, size, digests[0].value if digests else self._commit, digests, locator=path)
 
     def _ask(self, place: str) -> tuple[Head, Any]:
         """An answer of the API about this repository; None where it is not JSON."""

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from lading.errors import LadingError, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.model.byte_range import ByteRange
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.paths import RESERVED_NAMES
 from lading.model.uri import ModelURI
 from lading.network.client import HttpClient
@@ -42,21 +42,21 @@ class LocalSource:
         self.root = Path(unquote(uri.path) if uri.scheme else uri.path)
         self._local = threading.local()
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         try:
             if self.root.is_dir():
-                manifest = Manifest.listed(self._walk(self.root, "", ()))
+                listed = Listing.of(self._walk(self.root, "", ()))
             else:
-                manifest = Manifest.listed([_file(self.root.name, self.root)])
+                listed = Listing.of([_file(self.root.name, self.root)])
         except FileNotFoundError as error:
             raise (self._not_found() if not self.root.is_symlink() else _translated(error, self.root)) from error
         except OSError as error:
             raise _translated(error, self.root) from error
-        if not manifest.files:
+        if not listed.files:
             raise NotFound(f"{printable(str(self.root))} is an empty folder")
-        return manifest
+        return listed
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         buffer = self._buffer()
         try:
             descriptor = os.open(file.locator, os.O_RDONLY | os.O_CLOEXEC)
@@ -91,7 +91,7 @@ class LocalSource:
         buffer: memoryview = self._local.buffer
         return buffer
 
-    def _walk(self, folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[File]:
+    def _walk(self, folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[ListedFile]:
         real = os.path.realpath(folder)
         if real in above:
             raise Unsupported(f"{printable(str(folder))} links to a folder that holds it")
@@ -109,10 +109,10 @@ class LocalSource:
                         yield _file(path, Path(entry.path))
                 # What is not wanted stands in nobody's way.
                 except Unsupported as error:
-                    yield File(path, None, refusal=error)
+                    yield ListedFile(path, None, refusal=error)
                 except OSError as error:
                     refusal = _translated(error, Path(entry.path))
-                    yield File(f"{path}/" if is_folder else path, None, refusal=refusal)
+                    yield ListedFile(f"{path}/" if is_folder else path, None, refusal=refusal)
 
     def _not_found(self) -> NotFound:
         hint = meant(str(self.root))
@@ -127,11 +127,11 @@ def _translated(error: OSError, place: Path) -> LadingError:
     return disk_error(error, place)
 
 
-def _file(path: str, place: Path) -> File:
+def _file(path: str, place: Path) -> ListedFile:
     status = place.stat()
     if not stat.S_ISREG(status.st_mode):
         raise Unsupported(f"{printable(str(place))} is neither a file nor a folder")
-    return File(path, status.st_size, _validator(status), locator=str(place))
+    return ListedFile(path, status.st_size, _validator(status), locator=str(place))
 
 
 def _validator(status: os.stat_result) -> str:

@@ -28,7 +28,7 @@ from lading.errors import (
     UsageError,
 )
 from lading.model.byte_range import ByteRange
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.origin import split_url
 from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI
@@ -92,22 +92,22 @@ class MlflowSource:
     def credential_kind(self) -> str:
         return self._server.credential_kind
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         files = [*self._below()] or self._single()
         strays = [file for file in files if file.refusal or why_unsafe(file.path)]
         # What cannot be delivered is not asked for, either.
         sound = [file for file in files if not (file.refusal or why_unsafe(file.path))]
         if not sound:
-            return Manifest.listed(strays)
+            return Listing.of(strays)
         # The smallest, since the server may fetch all of it to answer.
         probe = min(sound, key=lambda file: (not file.size_bytes, file.size_bytes or 0))
         self._direct = self._offers_presigned() and self._reaches(probe)
         if self._direct or self._holds_its_etag(probe):
-            return Manifest.listed([*map(self._probed, sound), *strays])
+            return Listing.of([*map(self._probed, sound), *strays])
         self._be_patient()
-        return Manifest.listed(file._replace(ranged=False) for file in files)
+        return Listing.of(file._replace(ranged=False) for file in files)
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         shown = printable(file.locator)
         with self._open(file, range_header(span, file.size_bytes)) as answer:
             head = answer.head
@@ -119,7 +119,7 @@ class MlflowSource:
                 sink.on_digests([*declared_digests(head, whole=True)] or [*by_etag])
             answer.read_into(sink.write)
 
-    def _below(self) -> Iterator[File]:
+    def _below(self) -> Iterator[ListedFile]:
         """Every file below the root; the proxy lists one folder at a time, with names relative to it."""
         folders, entries = [self._root], listing(self._shown, self._settings.limits, name=_name_of)
         for asked in count(1):
@@ -134,14 +134,14 @@ class MlflowSource:
                 else:
                     yield self._file(f"{folder}/{name}"[len(self._root) + 1 :], size, f"{folder}/{name}")
 
-    def _file(self, path: str, size_bytes: int | None, locator: str) -> File:
+    def _file(self, path: str, size_bytes: int | None, locator: str) -> ListedFile:
         refusal = None
         if "#" in locator or unquote(locator) != locator:
             # It would decode the name once more, and send another file or none.
             refusal = Unsupported(f"an MLflow server cannot send a file that is called {printable(locator)!r}")
-        return File(path, size_bytes, locator=locator, refusal=refusal)
+        return ListedFile(path, size_bytes, locator=locator, refusal=refusal)
 
-    def _single(self) -> Sequence[File]:
+    def _single(self) -> Sequence[ListedFile]:
         """The file that the path itself names: listing it gives the same as listing nothing."""
         parent, _, wanted = self._root.rpartition("/")
         names = []
@@ -180,7 +180,7 @@ class MlflowSource:
             return False
         return isinstance(answer, dict) and answer.get("multipart_downloads_enabled") is True
 
-    def _reaches(self, file: File) -> bool:
+    def _reaches(self, file: ListedFile) -> bool:
         """Whether presigned URLs work from here: the store may be one that only its server can reach."""
         self._direct = True
         try:
@@ -191,12 +191,12 @@ class MlflowSource:
             self._direct = False
         return self._direct
 
-    def _holds_its_etag(self, file: File) -> bool:
+    def _holds_its_etag(self, file: ListedFile) -> bool:
         """Whether the proxy sends parts under an ETag that names a version, and is not new for each answer."""
         first, second = self._probed(file), self._probed(file)
         return first.validator is not None and first == second and (first.ranged or not first.size_bytes)
 
-    def _probed(self, file: File) -> File:
+    def _probed(self, file: ListedFile) -> ListedFile:
         """The file with its version, exact size and, straight from the store, digests."""
         head = self._http.retry.call(partial(self._head, file), what=printable(file.locator))
         found = content_range(head)
@@ -208,14 +208,14 @@ class MlflowSource:
             ranged=head.status == 206,
         )
 
-    def _head(self, file: File) -> Head:
+    def _head(self, file: ListedFile) -> Head:
         """What GET says about a file; HEAD has other ETags, and no presigned URL allows it."""
         with self._open(file, [_FIRST_BYTE] if file.size_bytes else []) as answer:
             if answer.head.status == 206:
                 answer.read(_PROBE_BYTES)
             return answer.head
 
-    def _open(self, file: File, headers: Headers) -> Answer:
+    def _open(self, file: ListedFile, headers: Headers) -> Answer:
         sent = [_IDENTITY, *headers]
         if self._direct:
             return self._open_presigned(file.locator, sent)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.origin import endpoint_origin
 from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag
@@ -73,16 +73,16 @@ class ModelScopeSource:
         self._commit = ""
         self.pin = uri
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         entries = self._walk()
         if self._commit:
             self.pin = ModelURI.parse(f"modelscope://{self._id}:{self._commit}")
         files = [self._file(entry) for entry in entries]
         if not files:
             raise NotFound(f"{self._shown} has no files")
-        return Manifest.listed(files)
+        return Listing.of(files)
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         headers = [("Accept-Encoding", "identity"), *range_header(span, file.size_bytes)]
         what = f"{self._shown} ({printable(file.path)})"
         with self._redirects.open(file, f"{self._api}/repo?{file.locator}", headers, self._headers) as answer:
@@ -139,14 +139,14 @@ class ModelScopeSource:
             self._commit = commit
         return entries
 
-    def _file(self, entry: _Entry) -> File:
+    def _file(self, entry: _Entry) -> ListedFile:
         size, sha256, changed = entry.get("Size"), entry.get("Sha256"), entry.get("Revision")
         if type(size) is not int or size < 0:
             raise self._not_modelscope()
         commit = changed if isinstance(changed, str) and _SHA1.fullmatch(changed) else ""
         digests = (Digest("sha256", sha256),) if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else ()
         query = {"Revision": self._commit or commit or self._revision, "FilePath": entry["Path"]}
-        return File(
+        return ListedFile(
             entry["Path"],
             size,
             digests[0].value if digests else commit or self._commit or None,

@@ -20,7 +20,7 @@ from lading.events import OfAnotherMachine
 from lading.model.byte_range import ByteRange
 from lading.model.checksums import new_hash
 from lading.model.digest import Digest
-from lading.model.manifest import File, Layer, Manifest
+from lading.model.listing import Layer, ListedFile, Listing
 from lading.model.origin import split_url
 from lading.model.uri import ModelURI
 from lading.network.client import Answer, HttpClient, status_error
@@ -134,7 +134,7 @@ class OciSource:
     def credential_kind(self) -> str:
         return self._login.kind
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         digest, manifest = self._manifest(str(self._digest) if self._digest else self._tag)
         self.pin = self._pin_at(digest)
         for _ in range(_MOST_INDEXES):
@@ -145,7 +145,7 @@ class OciSource:
         largest = max(files, key=lambda file: file.size_bytes or 0)
         if largest.size_bytes and not self._has_ranges(largest):
             files = [file._replace(ranged=False) for file in files]
-        return Manifest.listed(files)
+        return Listing.of(files)
 
     def find_pin(self) -> ModelURI | None:
         """By HEAD, which Docker Hub does not count as a pull."""
@@ -164,7 +164,7 @@ class OciSource:
     def _pin_at(self, digest: Digest) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{digest}")
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         what = self._shown_file(file)
         headers = [_PLAIN, *range_header(span, file.size_bytes)]
         with self._open(f"/blobs/{file.locator}", headers, what) as answer:
@@ -232,7 +232,7 @@ class OciSource:
         # Nor is what other tools mark in this way alone.
         return {name: digest for name, digest in images.items() if name != _UNKNOWN} or images
 
-    def _files(self, manifest: Mapping[str, Any]) -> Sequence[File]:
+    def _files(self, manifest: Mapping[str, Any]) -> Sequence[ListedFile]:
         layers = manifest.get("layers")
         if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
             raise Unsupported(f"{self._shown} has no layers")
@@ -249,14 +249,14 @@ class OciSource:
             raise NotFound(f"{self._shown} has no layer with files")
         return files
 
-    def _image_layers(self, descriptors: Iterable[_Descriptor]) -> Iterator[File]:
+    def _image_layers(self, descriptors: Iterable[_Descriptor]) -> Iterator[ListedFile]:
         for number, found in enumerate(descriptors):
             if _IMAGE_LAYER.fullmatch(found.media_type):
                 yield _layer(found, number, _IMAGE_FOLDER)
             elif found.media_type.endswith("+encrypted"):
                 raise Unsupported(f"{self._shown} has encrypted layers")
 
-    def _artifact_files(self, descriptors: Sequence[_Descriptor]) -> Iterator[File]:
+    def _artifact_files(self, descriptors: Sequence[_Descriptor]) -> Iterator[ListedFile]:
         totals = Counter(found.media_type for found in descriptors)
         seen: Counter[str] = Counter()
         for number, found in enumerate(descriptors):
@@ -275,7 +275,7 @@ class OciSource:
                 )
             yield _file(found, name.removeprefix("./"))
 
-    def _has_ranges(self, file: File) -> bool:
+    def _has_ranges(self, file: ListedFile) -> bool:
         """Whether parts of blobs can be had; by one byte of it, since only the answer to a range says so."""
         what = self._shown_file(file)
 
@@ -346,16 +346,16 @@ class OciSource:
         names = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
         return near_hint(self._tag, names) or "look at the repository's name"
 
-    def _shown_file(self, file: File) -> str:
+    def _shown_file(self, file: ListedFile) -> str:
         return printable(f"{self._shown}: {file.path}")
 
 
-def _file(found: _Descriptor, path: str, layer: Layer | None = None) -> File:
+def _file(found: _Descriptor, path: str, layer: Layer | None = None) -> ListedFile:
     digest = str(found.digest)
-    return File(path, found.size_bytes, digest, (found.digest,), locator=quote(digest, safe=":"), layer=layer)
+    return ListedFile(path, found.size_bytes, digest, (found.digest,), locator=quote(digest, safe=":"), layer=layer)
 
 
-def _layer(found: _Descriptor, number: int, image_folder: str = "") -> File:
+def _layer(found: _Descriptor, number: int, image_folder: str = "") -> ListedFile:
     return _file(found, f"layer-{number:04}", Layer(number, image_folder))
 
 

@@ -27,7 +27,7 @@ from lading.errors import (
 )
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag
 from lading.network.client import Answer, HttpClient, status_error
@@ -117,35 +117,37 @@ class S3Source:
         keys = self._credentials.keys() if self._credentials else None
         return keys.kind if keys else "anonymous"
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         folder = self._key if self._key.endswith("/") or not self._key else f"{self._key}/"
         files = list(self._files(folder))
         if not files and folder != self._key:
             files = list(self._one_file())
         if not files:
             raise nothing_below(self._shown, self._key, self._names_in)
-        return Manifest.listed(files)
+        return Listing.of(files)
 
-    def _one_file(self) -> Iterator[File]:
+    def _one_file(self) -> Iterator[ListedFile]:
         """The object that the key itself names, if there is one."""
         name = self._key.rpartition("/")[2]
         if self._address.service == EXPRESS:
             # A directory bucket lists folders only, and those in any order.
             try:
                 head = self._http.retry.call(
-                    partial(self._head, File(name, None, locator=self._key), "", []), what=self._shown
+                    partial(self._head, ListedFile(name, None, locator=self._key), "", []), what=self._shown
                 )
             except NotFound:
                 return
             length = head.get("content-length")
-            yield File(name, int(length) if length.isdigit() else None, head.get("etag") or None, locator=self._key)
+            yield ListedFile(
+                name, int(length) if length.isdigit() else None, head.get("etag") or None, locator=self._key
+            )
             return
         # The shortest name with a prefix is listed first: if the key exists, it is the first.
         for key, size, etag in self._page(self._key, most=20).entries:
             if key == self._key:
-                yield File(name, size, etag, locator=key)
+                yield ListedFile(name, size, etag, locator=key)
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         headers = range_header(span, file.size_bytes)
         whole = span == ByteRange(0, file.size_bytes)
         if whole and self._wants_digests:
@@ -159,17 +161,17 @@ class S3Source:
                 sink.on_digests(self._declared(file, head))
             answer.read_into(sink.write)
 
-    def digests(self, file: File) -> Sequence[Digest]:
+    def digests(self, file: ListedFile) -> Sequence[Digest]:
         """What the origin declares for the whole object; costs a request."""
         return self._declared(file, self._head(file, "", [_ASK_FOR_CHECKSUM]))
 
-    def _declared(self, file: File, head: Head) -> Sequence[Digest]:
+    def _declared(self, file: ListedFile, head: Head) -> Sequence[Digest]:
         """The checksums in the head of an object; for a composite one, its parts are asked for."""
         digests = [*declared_digests(head, whole=True)] or [*self._composite(file, head)]
         # The ETag only where nothing else is told, and where all say the same one: elsewhere it follows rules of its own.
         return digests or [*md5_of_etag(head, file.validator or "")]
 
-    def _composite(self, file: File, head: Head) -> Iterator[Digest]:
+    def _composite(self, file: ListedFile, head: Head) -> Iterator[Digest]:
         """The checksum of the parts' checksums, "BASE64-COUNT"; only with the parts' sizes it can be computed.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
@@ -184,7 +186,7 @@ class S3Source:
                     yield Digest(algorithm, digest.value, sizes)
             return
 
-    def _part_sizes(self, file: File, count: int) -> tuple[int, ...]:
+    def _part_sizes(self, file: ListedFile, count: int) -> tuple[int, ...]:
         """Sizes of the object's parts, in order; empty if the server does not tell."""
         sizes: tuple[int, ...] = ()
         left = file.size_bytes or 0
@@ -201,19 +203,19 @@ class S3Source:
             left -= size
         return sizes if len(sizes) == count and not left else ()
 
-    def _head(self, file: File, query: str, headers: Sequence[tuple[str, str]]) -> Head:
+    def _head(self, file: ListedFile, query: str, headers: Sequence[tuple[str, str]]) -> Head:
         with self._open("HEAD", file.locator, [*if_match(file), *headers], query) as answer:
             if answer.head.status not in (200, 206):
                 raise status_error(answer.head, self._shown_key(file))
             return answer.head
 
-    def _files(self, folder: str) -> Iterator[File]:
+    def _files(self, folder: str) -> Iterator[ListedFile]:
         keys = listing(self._shown, self._limits, name=_key_of)
         for objects in keys.pages(partial(self._page, folder)):
             for key, size, etag in objects:
                 # A key that ends in a slash is a folder marker, whatever its size.
                 if not key.endswith("/"):
-                    yield File(key[len(folder) :], size, etag, locator=key)
+                    yield ListedFile(key[len(folder) :], size, etag, locator=key)
 
     def _page(self, prefix: str, following: str = "", most: int = 1000, delimiter: str = "") -> Page[_Object]:
         """One page of ListObjectsV2, or of ListObjects from a server that knows no other; ``following`` as ``_parse_page`` has it."""
@@ -313,7 +315,7 @@ class S3Source:
     def _names_in(self, prefix: str) -> Sequence[str]:
         return list(map(_key_of, self._page(prefix, delimiter="/").entries))
 
-    def _shown_key(self, file: File) -> str:
+    def _shown_key(self, file: ListedFile) -> str:
         return self._shown_name(file.locator)
 
     def _shown_name(self, key: str) -> str:

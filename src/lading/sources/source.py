@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.uri import ModelURI
 
 
@@ -43,11 +43,11 @@ class Source(Protocol):
     credential_kind: str
     """What signs or authorises the requests, in words: ``environment``, ``anonymous``, …"""
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         """Every file with its size and validator.  ``NotFound`` if there is none, with names that are near."""
         ...
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         """Push the bytes of ``span`` of exactly the version of ``file`` that was listed.
 
         One attempt.  Raises ``OriginChanged`` when the version is another one: a source whose answers name
@@ -60,7 +60,7 @@ class Source(Protocol):
 class DeclaresDigests(Protocol):
     """A source that must be asked for digests, since neither its listing nor a range tells them."""
 
-    def digests(self, file: File) -> Sequence[Digest]:
+    def digests(self, file: ListedFile) -> Sequence[Digest]:
         """What the origin declares for this file; costs a request."""
         ...
 

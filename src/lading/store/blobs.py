@@ -11,6 +11,7 @@ from pathlib import Path
 from lading.errors import Unsupported
 from lading.model.checksums import new_hash
 from lading.model.digest import Digest
+from lading.model.listing import ListedFile
 from lading.model.manifest import File
 from lading.store.files import entries
 from lading.system.disk import set_mode
@@ -29,10 +30,10 @@ class Blobs:
 
     def place(self, file: File) -> Path:
         """Where the blob of a file is, or would be."""
-        address, own = (digest.value if digest else "" for digest in (file.address, file.digest))
-        return self.folder / address[:2] / f"{address}-{own}"
+        address = file.blob_digest.value if file.blob_digest else ""
+        return self.folder / address[:2] / f"{address}-{file.digest.value}"
 
-    def find(self, file: File, vouched: Iterable[Digest]) -> tuple[Path, File] | None:
+    def find(self, file: ListedFile, vouched: Iterable[Digest]) -> tuple[Path, File] | None:
         """The blob of what is expected, if it is known by its address alone; and ``file`` as it was verified."""
         addresses = {digest for digest in (*vouched, *file.declared) if is_address(digest)}
         # Any other digest that somebody insists on is checked by nobody here.
@@ -40,29 +41,31 @@ class Blobs:
             return None
         [address] = addresses
         blob = self._find(address.value)
+        if blob is None:
+            return None
         try:
-            size_bytes = blob.stat().st_size if blob else None
+            size_bytes = blob.stat().st_size
         except FileNotFoundError:
             return None
-        if blob is None or file.size_bytes not in (None, size_bytes):
+        if file.size_bytes not in (None, size_bytes):
             return None
         own = Digest("crc32", blob.name.rpartition("-")[2])
-        return blob, File(file.path, size_bytes, file.validator, digest=own, verified=(address,), address=address)
+        return blob, File(file.path, size_bytes, own, file.validator, verified=(address,), blob_digest=address)
 
     def keep(self, file: File, place: Path) -> File:
         """Give a file its name among the blobs, or make it a further name of the blob that is there."""
-        known = next((digest for digest in (file.address, *file.verified) if digest and is_address(digest)), None)
-        address = known or Digest(ADDRESS, sha256_of(place))
+        known = next((digest for digest in (file.blob_digest, *file.verified) if digest and is_address(digest)), None)
+        file = file._replace(blob_digest=known or Digest(ADDRESS, sha256_of(place)))
         # What the store supplied has its blob.
         if place.stat().st_nlink == 1:
             # Against whoever writes by mistake: where it is refused, the blob is as good.
             set_mode(place, 0o444)
-            blob = self.place(file._replace(address=address))
+            blob = self.place(file)
             blob.parent.mkdir(exist_ok=True)
             # Whichever link works: the blob that is there may be evicted between the two.
             while not self._link_new(place, blob) and not _replace(blob, place):
                 pass
-        return file._replace(address=address)
+        return file
 
     def drop(self, file: File) -> None:
         """Let nobody be supplied with this file any more."""

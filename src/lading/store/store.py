@@ -45,6 +45,7 @@ from lading.events import Listener, ignore
 from lading.model.checks import VerifyMode
 from lading.model.compare import Vouched, unchanged
 from lading.model.digest import STRONG
+from lading.model.listing import Listing
 from lading.model.manifest import File, Manifest
 from lading.model.paths import FILE_NAME
 from lading.settings.settings import Settings
@@ -177,7 +178,7 @@ class Store:
 
     # ---- finding and keeping --------------------------------------------------------------
 
-    def key(self, listed: Manifest, vouched: Vouched, settings: Settings) -> str:
+    def key(self, listed: Listing, vouched: Vouched, settings: Settings) -> str:
         """The name of the model that this listing is, for who asks so.
 
         A file that neither a validator nor a strong digest pins is never the one that was listed before: its
@@ -230,13 +231,13 @@ class Store:
         """How far the process is that fetches this model: what is on the disk of it."""
         return sum(min(status.st_size, status.st_blocks * 512) for status in files_below(self.incoming_folder / key))
 
-    def supply(self, listed: Manifest, vouched: Vouched, verify: VerifyMode, stage: Path) -> dict[str, File]:
+    def supply(self, listed: Listing, vouched: Vouched, verify: VerifyMode, stage: Path) -> dict[str, File]:
         """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
         remove_links(stage)
         held = self.held(listed, vouched, verify)
         return {path: file for path, (place, file) in held.items() if link(place, stage / path)}
 
-    def held(self, listed: Manifest, vouched: Vouched, verify: VerifyMode) -> dict[str, tuple[Path, File]]:
+    def held(self, listed: Listing, vouched: Vouched, verify: VerifyMode) -> dict[str, tuple[Path, File]]:
         """What the store has of ``listed``, by path: where, and as it was verified."""
         found: dict[str, tuple[Path, File]] = {}
         for older in islice(self._of_origin(listed.origin, verify), _MOST_REVISIONS):
@@ -320,7 +321,7 @@ class Store:
             except FileNotFoundError as error:
                 raise Vanished(f"{printable(file.path)} is no longer in the store", retry_after_s=0.0) from error
             ways[way] = ways.get(way, 0) + 1
-            size_bytes += file.size_bytes or 0
+            size_bytes += file.size_bytes
         return Out(ways, size_bytes)
 
     def lease(self, key: str) -> contextlib.AbstractContextManager[None]:

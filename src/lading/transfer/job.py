@@ -6,7 +6,8 @@ from typing import Protocol
 
 from lading.model.checks import VerifyMode
 from lading.model.digest import Digest
-from lading.model.manifest import File, Layer, Manifest
+from lading.model.listing import Layer, ListedFile, Listing
+from lading.model.manifest import File, Manifest
 from lading.sources.source import DeclaresDigests, Source
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.journal import Journal
@@ -15,7 +16,7 @@ from lading.transfer.journal import Journal
 class Unpacker(Protocol):
     """Makes a tree of archives."""
 
-    def add(self, file: File, archive: GrowingFile) -> None:
+    def add(self, file: ListedFile, archive: GrowingFile) -> None:
         """Unpack the next one."""
         ...
 
@@ -36,7 +37,7 @@ class Job:
     def __init__(
         self,
         source: Source,
-        listed: Manifest,
+        listed: Listing,
         stage: Path,
         journal: Journal,
         verify: VerifyMode,

@@ -19,7 +19,8 @@ from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
 from lading.model.checksums import combined_crc
 from lading.model.digest import Digest
-from lading.model.manifest import File, Layer, Manifest
+from lading.model.listing import Layer, ListedFile
+from lading.model.manifest import Manifest
 from lading.retry import Retry
 from lading.system.cgroup import Bounds, thread_limits
 from lading.system.disk import disk_error
@@ -59,17 +60,17 @@ def transfer(
         unverified = [file.path for file in job.sealed if not file.verified]
         if unverified:
             listener(Unverified(len(unverified), min(unverified), job.listed.resolved if len(jobs) > 1 else ""))
-    return [job.listed._replace(files=tuple(sorted(job.sealed))) for job in jobs]
+    return [job.listed.sealed(job.sealed) for job in jobs]
 
 
-def _turn(span_bytes: int, file: File) -> tuple[bool, bool, Layer, str]:
+def _turn(span_bytes: int, file: ListedFile) -> tuple[bool, bool, Layer, str]:
     """Sorts files by when they are wanted: descriptions, other small files, large ones."""
     large, described = (file.size_bytes or 0) > span_bytes, file.path.endswith(_READ_FIRST)
     return large, not described, file.layer or Layer(), file.path
 
 
 @contextmanager
-def _about(job: Job, file: File) -> Iterator[None]:
+def _about(job: Job, file: ListedFile) -> Iterator[None]:
     """Let an error say of which file its origin has another version."""
     try:
         yield
@@ -224,7 +225,7 @@ class Transfer:
                 self._stop.set()
             self._tasks.stop()
 
-    def _begin(self, job: Job, file: File) -> None:
+    def _begin(self, job: Job, file: ListedFile) -> None:
         choose = partial(self._choose, job, file)
         # What is delivered as the tree in it is kept as the files of that tree.
         address = "" if file.layer else job.address
@@ -306,7 +307,7 @@ class Transfer:
         job.unpacked = unpacker.finish()
         self._tasks.finish()
 
-    def _follower(self, job: Job, file: File) -> GrowingFile:
+    def _follower(self, job: Job, file: ListedFile) -> GrowingFile:
         with self._tasks.changed:
             while file.path not in job.followers:
                 self._check()
@@ -355,7 +356,7 @@ class Transfer:
             return
         if landing.file.layer is not None and landing.follower is None:
             with self._tasks.changed:
-                self._follow(job, landing, sealed.size_bytes or 0)
+                self._follow(job, landing, sealed.size_bytes)
                 if self._reads_late and job.unpacker is not None and len(job.followers) == len(job.layers):
                     self._tasks.add_spans([partial(self._read, job, job.unpacker)])
         self._landings.discard(landing)
@@ -363,10 +364,10 @@ class Transfer:
         job.sealed.append(sealed)
         self._tasks.finish()
 
-    def _choose(self, job: Job, file: File, declared: Sequence[Digest]) -> tuple[Digest, ...]:
+    def _choose(self, job: Job, file: ListedFile, declared: Sequence[Digest]) -> tuple[Digest, ...]:
         return choose_checks(declared, job.vouched.get(file.path, ()), job.verify, printable(file.path))
 
-    def _place(self, job: Job, file: File) -> str:
+    def _place(self, job: Job, file: ListedFile) -> str:
         # Strings, not paths, in what is done for every file: a Path costs as much as to open it.
         place = f"{job.stage}/{file.path}"
         folder = place.rpartition("/")[0]

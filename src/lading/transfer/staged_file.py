@@ -9,6 +9,7 @@ from lading.model.byte_range import ByteRange, missing
 from lading.model.checks import mismatch
 from lading.model.checksums import SequentialHash, combined_crc, is_crc, running_crc
 from lading.model.digest import STRONG, Digest
+from lading.model.listing import ListedFile
 from lading.model.manifest import File
 from lading.model.validator import is_same, is_weak
 from lading.system.disk import disk_error, start_writeback
@@ -36,7 +37,7 @@ class StagedFile:
 
     def __init__(
         self,
-        file: File,
+        file: ListedFile,
         place: str,
         journal: Journal,
         choose: ChooseChecks,
@@ -233,15 +234,13 @@ class StagedFile:
         found = [(check, whole(check.algorithm)) for check in checks if is_crc(check)]
         found += [(sequential.wanted, sequential.digest()) for sequential in self._sequential]
         wrong = self._judged(found)
-        address = next((each for _, each in found if _is_whole(each, self._address)), None)
-        return self.file._replace(
-            size_bytes=size,
-            declared=(),
-            digest=whole(OWN_CRC),
+        return File(
+            self.file.path,
+            size,
+            whole(OWN_CRC),
+            self.file.validator,
             verified=tuple(check for check in checks if check not in wrong),
-            locator="",
-            content=None,
-            address=address,
+            blob_digest=next((each for _, each in found if _is_whole(each, self._address)), None),
         )
 
     def _judged(self, found: Sequence[tuple[Digest, Digest]]) -> list[Digest]:

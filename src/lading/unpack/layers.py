@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from lading.errors import IntegrityError, NotFound
 from lading.events import Listener, NotExecutable, ignore
-from lading.model.manifest import File, Layer, Manifest
+from lading.model.listing import Layer, ListedFile
+from lading.model.manifest import File, Manifest
 from lading.model.paths import WORKSPACE_NAME
 from lading.settings.limits import Limits
 from lading.system.disk import disk_error, link, materialize_file, set_mode
@@ -32,19 +33,19 @@ T = TypeVar("T")
 class Layers:
     """Makes the folder ``tree``, which must not exist, of layers in their order.
 
-    What is unpacked, of all together, stays within ``limits``; only files that are ``wanted`` stay.
+    What is unpacked, of all together, stays within ``limits``; only files whose path ``is_wanted`` stay.
     """
 
     def __init__(
         self,
         tree: Path,
         limits: Limits,
-        wanted: Callable[[Manifest], Manifest] | None = None,
+        is_wanted: Callable[[str], bool] | None = None,
         listener: Listener = ignore,
     ) -> None:
         self._tree = tree
         self._spent = Spent(limits)
-        self._wanted = wanted
+        self._is_wanted = is_wanted
         self._listener = listener
         self._not_executable: set[str] = set()
         self._archive = ""
@@ -52,14 +53,13 @@ class Layers:
         self._files: _Tree[File] = _Tree()
         self._links: _Tree[str] = _Tree()
 
-    def add(self, file: File, archive: Archive) -> None:
+    def add(self, file: ListedFile, archive: Archive) -> None:
         """Lay the archive ``file`` on what is there; the errors are those of ``unpack``."""
         self._archive = printable(file.path)
         self._image_folder = (file.layer or Layer()).image_folder
         first = not self._tree.exists()
         root = self._tree if first else self._tree / WORKSPACE_NAME
-        is_wanted = self._is_wanted if self._wanted else None
-        writer = TreeWriter(root, self._archive, self._spent, self._image_folder, self._listener, is_wanted)
+        writer = TreeWriter(root, self._archive, self._spent, self._image_folder, self._listener, self._is_wanted)
         unpack(file.path, writer, archive)
         try:
             for path in sorted(writer.hard_links):
@@ -79,7 +79,8 @@ class Layers:
         try:
             self._make_links()
             found = self._found()
-            wanted = self._wanted(found) if self._wanted else found
+            is_wanted = self._is_wanted or (lambda _: True)
+            wanted = found._replace(files=tuple(file for file in found.files if is_wanted(file.path)))
             if not wanted.files:
                 raise NotFound(
                     f"no file of the layers is selected, of {len(found.files)}",
@@ -97,10 +98,6 @@ class Layers:
         """Folders with nothing in them: some servers want one, as Triton that of an ensemble's version."""
         empty = [folder for folder, folders, names in os.walk(self._tree) if not folders and not names]
         return tuple(sorted(os.path.relpath(folder, self._tree) for folder in empty))
-
-    def _is_wanted(self, path: str) -> bool:
-        alone = Manifest((File(path, None),))
-        return bool((self._wanted(alone) if self._wanted else alone).files)
 
     def _make_links(self) -> None:
         for path in sorted(self._links):
@@ -180,7 +177,7 @@ class Layers:
         try:
             if link(place, further):
                 return
-            self._spent.bytes(self._archive, known.size_bytes or 0)
+            self._spent.bytes(self._archive, known.size_bytes)
             materialize_file(place, further, links=False)
         except FileExistsError as error:
             raise self._both(os.path.relpath(further, self._tree)) from error

@@ -182,7 +182,7 @@ class TreeWriter:
                 target.write(piece)
         if executable and not set_mode(self.root / path, 0o755) and not os.access(self.root / path, os.X_OK):
             self.not_executable.add(path)
-        self.files[path] = File(path, size, digest=Digest("crc32", f"{crc:08x}"))
+        self.files[path] = File(path, size, Digest("crc32", f"{crc:08x}"))
 
     def link(self, path: str, target: str, *, hard: bool = False) -> None:
         """Note a link; the target of a hard one is a member, that of another is seen from the link's folder."""

@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
-from lading.model.manifest import File
+from lading.model.listing import ListedFile
 from lading.model.origin import split_url
 from lading.model.uri import redact
 from lading.network.client import Headers, HttpClient, status_error
@@ -106,7 +106,7 @@ class LfsServer:
 
         return self._http.retry.call(attempt, what=self._what(path))
 
-    def read(self, file: File, pointer: Pointer, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, pointer: Pointer, span: ByteRange, sink: Sink) -> None:
         """Push the bytes of ``span``; one attempt."""
         link, is_new = self._link(pointer, file.path)
         headers = [*link.headers, *range_header(span, pointer.size_bytes)]
@@ -209,10 +209,10 @@ def _expiry(action: Mapping[str, Any]) -> float:
     return float("inf")
 
 
-def lfs_file(path: str, pointer: Pointer, *, ranged: bool) -> File:
+def lfs_file(path: str, pointer: Pointer, *, ranged: bool) -> ListedFile:
     """What is delivered in the place of a pointer."""
     digest = Digest("sha256", pointer.sha256)
-    return File(path, pointer.size_bytes, str(digest), (digest,), ranged=ranged)
+    return ListedFile(path, pointer.size_bytes, str(digest), (digest,), ranged=ranged)
 
 
 def configured_url(lfsconfig: bytes) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from lading.errors import IntegrityError, NotAllowed, NotFound, OriginChanged, Unavailable, Unsupported, UsageError
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
-from lading.model.manifest import File, Manifest
+from lading.model.listing import ListedFile, Listing
 from lading.model.origin import Origin, split_url
 from lading.model.uri import ModelURI
 from lading.network.client import Headers, HttpClient
@@ -77,7 +77,7 @@ class GitSource:
         self._lfs: LfsServer | None = None
         self.pin = self._uri
 
-    def list(self) -> Manifest:
+    def list(self) -> Listing:
         self._greet()
         commit = self._resolved()
         self.pin = self._pin_at(commit)
@@ -85,7 +85,7 @@ class GitSource:
         self._pointers, refused = self._found_pointers(found)
         ranged = self._find_lfs_objects(tree)
         files = [
-            File(path, None, refusal=refusal or refused[path])
+            ListedFile(path, None, refusal=refusal or refused[path])
             if refusal is not None or path in refused
             else lfs_file(path, pointer, ranged=ranged)
             if (pointer := self._pointers.get(path)) is not None
@@ -94,7 +94,7 @@ class GitSource:
         ]
         if not files:
             raise NotFound(f"{self._shown} has no files")
-        return Manifest.listed(files)
+        return Listing.of(files)
 
     def find_pin(self) -> ModelURI:
         self._greet()
@@ -109,7 +109,7 @@ class GitSource:
     def _pin_at(self, commit: bytes) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{commit.hex()}")
 
-    def read(self, file: File, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
         pointer = self._pointers.get(file.path)
         if pointer is not None and self._lfs is not None:
             self._lfs.read(file, pointer, span, sink)
@@ -248,20 +248,20 @@ class GitSource:
             raise UsageError(f"{self._shown} has its Git LFS objects at an unencrypted URL on another host")
         return url.rstrip("/")
 
-    def _blob(self, path: str, object_id: bytes, sizes: dict[bytes, int]) -> File:
+    def _blob(self, path: str, object_id: bytes, sizes: dict[bytes, int]) -> ListedFile:
         stored: Stored | None = self._held().get(object_id)
         digest = Digest("git-sha1", object_id.hex())
         if stored is None:
-            return File(path, sizes[object_id], str(digest), (digest,), locator=object_id.hex(), ranged=False)
+            return ListedFile(path, sizes[object_id], str(digest), (digest,), locator=object_id.hex(), ranged=False)
         if stored.kind != BLOB:
             raise IntegrityError(f"{printable(path)} is not a file in the pack")
-        return File(path, stored.size_bytes, str(digest), (digest,), locator=object_id.hex())
+        return ListedFile(path, stored.size_bytes, str(digest), (digest,), locator=object_id.hex())
 
 
 class _OneBlob:
     """A receiver of the one blob that was asked for."""
 
-    def __init__(self, file: File, sink: Sink) -> None:
+    def __init__(self, file: ListedFile, sink: Sink) -> None:
         self._file = file
         self._sink = sink
         self._seen = False

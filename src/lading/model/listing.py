@@ -1,0 +1,167 @@
+"""What a source lists, before a byte of it is moved: files that may be wanted, each with what the origin says of it.  No I/O."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from shlex import quote
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from lading.errors import IntegrityError, LadingError
+from lading.model.digest import Digest
+from lading.model.manifest import MOST_BYTES, File, Manifest
+from lading.model.paths import name_faults, shown_path
+from lading.model.pattern import chooser, exact_pattern
+
+_MOST_FAULTS = 3
+
+
+class Layer(NamedTuple):
+    """What makes a file an archive of which the model's tree is made.
+
+    Layers are laid on each other by ``number``.  ``image_folder`` is for those of a container image:
+    only what is below that folder of the image belongs to the model, and whiteouts take effect
+    (https://github.com/opencontainers/image-spec/blob/main/layer.md).
+    """
+
+    number: int = 0
+    image_folder: str = ""
+
+
+class ListedFile(NamedTuple):
+    """One file that a source has.
+
+    ``path`` is relative to the model's root, with ``/``.  ``size_bytes`` is None while only the
+    end of the answer will tell.  ``validator`` names the exact version at the origin (an ETag, a
+    modification time), ``declared`` are digests that the origin vouches for.
+    ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
+    that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
+    ``answers_differ`` says that answers with the listed version have another validator than the listing.
+    ``content`` is all of a file that no source has.
+    ``refusal`` is why a source cannot deliver what it lists here: an error only for who wants it.  A path that ends in a
+    slash is then a folder that was not looked into.
+    """
+
+    path: str
+    size_bytes: int | None
+    validator: str | None = None
+    declared: tuple[Digest, ...] = ()
+    locator: str = ""
+    ranged: bool = True
+    layer: Layer | None = None
+    content: bytes | None = None
+    answers_differ: bool = False
+    refusal: LadingError | None = None
+
+    @property
+    def shown(self) -> str:
+        """The whole name that the origin has, where the source's own name for the file is a path, too; printable."""
+        before = self.locator.removesuffix(self.path)
+        return shown_path(self.locator if before.endswith("/") and before != self.locator else self.path)
+
+    @property
+    def fault(self) -> LadingError | None:
+        """Why this file cannot be delivered, whatever it is called."""
+        if self.refusal is None and self.size_bytes is not None and not 0 <= self.size_bytes <= MOST_BYTES:
+            return IntegrityError(f"{self.shown!r} is said to have {str(self.size_bytes)[:40]} bytes")
+        return self.refusal
+
+
+class GeneratedFile(NamedTuple):
+    """A file that a registry adds to a model which has the file ``beside``, or to any, if that is ""."""
+
+    path: str
+    content: bytes
+    beside: str
+
+
+class Listing(NamedTuple):
+    """Every file of one model that may be wanted, sorted by path, and where it is (URIs are redacted).
+
+    ``resolved`` names exactly what was listed, if the source can pin it.  ``origin`` identifies the URI
+    that the source was opened with, a channel perhaps, without what is redacted for secrecy.
+    ``asked`` identifies the question: the requested URI and the patterns.
+    ``patterns`` are those that chose the files: ``+`` before one that allows, ``-`` before one that ignores.
+    ``opened_by`` is the key that encrypted files are to be opened with.
+    """
+
+    files: tuple[ListedFile, ...]
+    requested: str = ""
+    resolved: str = ""
+    origin: str = ""
+    version: str = ""
+    registry: str = ""
+    pin: str = ""
+    metadata: Mapping[str, Any] = MappingProxyType({})
+    opened_by: str = ""
+    asked: str = ""
+    patterns: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, files: Iterable[ListedFile]) -> "Listing":
+        """These files as a source tells of them: what is wrong with one matters only to who wants it."""
+        return cls(tuple(sorted(files, key=lambda file: file.path)))
+
+    @property
+    def size_bytes(self) -> int:
+        """The sum of all known sizes."""
+        return sum(file.size_bytes or 0 for file in self.files)
+
+    def by_path(self) -> dict[str, ListedFile]:
+        return {file.path: file for file in self.files}
+
+    def faults(self) -> Iterator[tuple[ListedFile, LadingError]]:
+        """Every file that cannot be delivered beside the others, and why."""
+        return name_faults(self.files, lambda file: file.fault)
+
+    def refuse_faults(self) -> None:
+        """Raise for files that cannot be delivered; the hint is how to leave them out."""
+        faults = list(islice(self.faults(), _MOST_FAULTS + 1))
+        if not faults:
+            return
+        error, shown = faults[0][1], faults[:_MOST_FAULTS]
+        others = ", ".join(file.shown for file, _ in shown[1:]) + (" and more" if len(faults) > len(shown) else "")
+        patterns = " ".join(f"--ignore {quote(exact_pattern(file.path))}" for file, _ in shown)
+        rest = f"{patterns} delivers the rest" if len(faults) == len(shown) else f"leave them all out, as by {patterns}"
+        raise error.rephrased(
+            message=f"{error.message}; neither can be delivered: {others}" if others else "",
+            hint="; ".join(filter(None, (error.hint, rest))),
+        )
+
+    def select(self, allow: Sequence[str], ignore: Sequence[str]) -> "Listing":
+        """The files that these patterns choose.  A layer stays: its name is no model's."""
+        is_wanted = chooser(allow, ignore)
+        return self._replace(files=tuple(file for file in self.files if file.layer is not None or is_wanted(file.path)))
+
+    def with_generated(self, generated: Iterable[GeneratedFile]) -> "Listing":
+        """These files and those that belong to them; one that the origin has too stays as it is there."""
+        known, added = self.by_path(), []
+        for path, content, beside in generated:
+            if (not beside or beside in known) and path not in known:
+                digest = Digest("sha256", hashlib.sha256(content).hexdigest())
+                added.append(ListedFile(path, len(content), str(digest), (digest,), content=content))
+        return self._replace(files=Listing.of([*self.files, *added]).files) if added else self
+
+    def without(self, paths: Mapping[str, object]) -> "Listing":
+        """What is listed besides the files with these paths."""
+        return self._replace(files=tuple(file for file in self.files if file.path not in paths))
+
+    def sealed(
+        self, files: Iterable[File] = (), archives: tuple[File, ...] = (), folders: tuple[str, ...] = ()
+    ) -> Manifest:
+        """The manifest of what was delivered as what is listed here."""
+        return Manifest(
+            tuple(sorted(files, key=lambda file: file.path)),
+            requested=self.requested,
+            resolved=self.resolved,
+            origin=self.origin,
+            version=self.version,
+            registry=self.registry,
+            pin=self.pin,
+            metadata=self.metadata,
+            archives=archives,
+            opened_by=self.opened_by,
+            asked=self.asked,
+            patterns=self.patterns,
+            folders=folders,
+        )
