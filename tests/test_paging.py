@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, Unsupported
-from lading.network.paging import Listing, Page
+from lading.network.paging import Page, PagedList
 
 
-def listing(most: int = 1000) -> Listing[str]:
-    return Listing("s3://b", most, str, hint="name a folder of it")
+def listing(most: int = 1000) -> PagedList[str]:
+    return PagedList("s3://b", most, str, hint="name a folder of it")
 
 
 def test_every_page_is_asked_for_by_what_the_one_before_says() -> None:

@@ -65,7 +65,7 @@ def test_the_drawing_of_the_layers_is_what_the_check_holds() -> None:
 
 
 def test_sources_do_not_know_each_other() -> None:
-    shared = {"lading.sources.source", "lading.sources.schemes", "lading.sources.listing"}
+    shared = {"lading.sources.source", "lading.sources.schemes", "lading.sources.paged_list"}
     siblings = {f"lading.sources.{path.stem}" for path in (ROOT / "sources").iterdir()} - shared
     assert "lading.sources.git" in siblings
     for module in MODULES:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, Interrupted
 from lading.network.wire import Head
-from lading.sources.listing import next_link, nothing_below
+from lading.sources.paged_list import next_link, nothing_below
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Page(NamedTuple, Generic[Entry]):
     counted: int | None = None
 
 
-class Listing(Generic[Entry]):
+class PagedList(Generic[Entry]):
     """What is listed in one run of pages or, of a tree, in one for each folder; ``what`` it is goes into errors.
 
     ``name`` is what tells an entry from others; "" tells nothing.  A server decides how long it goes on: all of it

@@ -20,7 +20,7 @@ from lading.model.origin import split_url
 from lading.model.reference import Reference, parse_reference
 from lading.model.uri import ModelURI
 from lading.network.client import HttpClient
-from lading.network.paging import Listing, Page
+from lading.network.paging import Page, PagedList
 from lading.network.wire import Head
 from lading.registries.digests import recorded_digests
 from lading.registries.registry import Deployment, NoSuchModel, Resolution
@@ -225,7 +225,7 @@ class MlflowRegistry:
                 raise wrong_form(what, self._server)
             return Page(versions, following)
 
-        listing = Listing[dict[str, Any]](what, _MOST_VERSIONS, lambda version: str(version.get("version", "")))
+        listing = PagedList[dict[str, Any]](what, _MOST_VERSIONS, lambda version: str(version.get("version", "")))
         before = 10**_MOST_DIGITS
         for version in chain.from_iterable(listing.pages(page)):
             number = version.get("version")

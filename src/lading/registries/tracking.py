@@ -12,7 +12,7 @@ from typing import Any
 
 from lading.errors import NotFound, Unsupported
 from lading.model.uri import ModelURI
-from lading.network.paging import Listing, Page
+from lading.network.paging import Page, PagedList
 from lading.registries.registry import NoSuchModel
 from lading.registries.service import Service
 from lading.text.printable import printable
@@ -87,7 +87,7 @@ class Tracking:
                 raise wrong_form(what, self._service)
             return Page(models, following)
 
-        listing = Listing[dict[str, Any]](what, _MOST_MODELS, lambda model: str(model.get("model_id", "")))
+        listing = PagedList[dict[str, Any]](what, _MOST_MODELS, lambda model: str(model.get("model_id", "")))
         yield from chain.from_iterable(listing.pages(page))
 
     def _has_artifacts(self, run_id: str, path: str) -> bool:

@@ -39,7 +39,7 @@ from lading.network.wire import Head
 from lading.secret import Token
 from lading.settings.azure import read_azure, service_url
 from lading.settings.settings import Settings
-from lading.sources.listing import is_one_name, listing
+from lading.sources.paged_list import is_one_name, paged_list
 from lading.sources.source import Sink
 from lading.text.json_xml import read_xml
 from lading.text.printable import printable
@@ -289,7 +289,7 @@ class AzureBlobSource(_AzureSource):
         folder = self._path if self._path.endswith("/") or not self._path else f"{self._path}/"
         query = {"restype": "container", "comp": "list", "include": "metadata"}
         query |= {"prefix": folder} if folder else {}
-        blobs = listing(self._shown, self._limits, name=_decoded_name)
+        blobs = paged_list(self._shown, self._limits, name=_decoded_name)
         for page in blobs.pages(partial(self._page, "", query, "Blobs")):
             for blob in page:
                 # Without a delimiter there are no prefixes in the place of blobs.
@@ -324,7 +324,7 @@ class AzureFilesSource(_AzureSource):
         top = self._path.strip("/")
         # The ETag, and with it the length as it is now and not as it was when the last handle was closed.
         query = {"restype": "directory", "comp": "list", "include": "Etag"}
-        entries = listing(self._shown, self._limits, name=_decoded_name)
+        entries = paged_list(self._shown, self._limits, name=_decoded_name)
         pending = [""]
         while pending:
             below = pending.pop()

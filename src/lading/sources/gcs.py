@@ -37,7 +37,7 @@ from lading.network.paging import Page
 from lading.secret import Token
 from lading.settings.google import read_gcs, read_google
 from lading.settings.settings import Settings
-from lading.sources.listing import listing, nothing_below
+from lading.sources.paged_list import nothing_below, paged_list
 from lading.sources.source import Sink
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
@@ -140,7 +140,7 @@ class GcsSource:
                 answer.read_into(sink.write)
 
     def _files(self, folder: str) -> Iterator[ListedFile]:
-        objects = listing(self._shown, self._limits, name=self._name_of)
+        objects = paged_list(self._shown, self._limits, name=self._name_of)
         for items in objects.pages(partial(self._items, folder)):
             for item in items:
                 name = self._name_of(item)

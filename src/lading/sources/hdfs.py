@@ -36,7 +36,7 @@ from lading.network.paging import CONTRADICTS, Page
 from lading.settings.hdfs import Hdfs, read_hdfs
 from lading.settings.limits import Network
 from lading.settings.settings import Settings
-from lading.sources.listing import is_one_name, listing
+from lading.sources.paged_list import is_one_name, paged_list
 from lading.sources.source import Sink
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
@@ -161,7 +161,7 @@ class HdfsSource:
 
     def _files(self, root: str) -> Iterator[ListedFile]:
         folders = [""]
-        entries = listing(self._shown, self._limits, name=_name_of)
+        entries = paged_list(self._shown, self._limits, name=_name_of)
         for count in range(_MOST_FOLDERS):
             if not folders:
                 return

@@ -32,7 +32,7 @@ from lading.network.wire import Head
 from lading.secret import Secret
 from lading.settings.huggingface import HuggingFace, read_hugging_face
 from lading.settings.settings import Settings
-from lading.sources.listing import listing, next_link
+from lading.sources.paged_list import next_link, paged_list
 from lading.sources.source import Sink
 from lading.system.disk import read_secret_file
 from lading.text.json_xml import read_json
@@ -178,7 +178,7 @@ class HuggingFaceSource:
                 raise tree.contradiction("goes on with what has no query")
             return Page(entries, following)
 
-        tree = listing(self._shown, self._limits, name=_name_of)
+        tree = paged_list(self._shown, self._limits, name=_name_of)
         return list(chain.from_iterable(tree.pages(page)))
 
     def _siblings(self) -> Sequence[_Entry]:

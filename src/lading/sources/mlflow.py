@@ -41,7 +41,7 @@ from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowRegistry, MlflowSe
 from lading.registries.tracking import Tracking
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
-from lading.sources.listing import is_one_name, listing
+from lading.sources.paged_list import is_one_name, paged_list
 from lading.sources.schemes import open_source
 from lading.sources.source import Sink, Source
 from lading.text.printable import printable
@@ -121,7 +121,7 @@ class MlflowSource:
 
     def _below(self) -> Iterator[ListedFile]:
         """Every file below the root; the proxy lists one folder at a time, with names relative to it."""
-        folders, entries = [self._root], listing(self._shown, self._settings.limits, name=_name_of)
+        folders, entries = [self._root], paged_list(self._shown, self._settings.limits, name=_name_of)
         for asked in count(1):
             if not folders:
                 return

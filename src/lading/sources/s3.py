@@ -37,7 +37,7 @@ from lading.network.wire import Head
 from lading.secret import AwsKeys
 from lading.settings.aws import read_aws, read_s3
 from lading.settings.settings import Settings
-from lading.sources.listing import listing, nothing_below
+from lading.sources.paged_list import nothing_below, paged_list
 from lading.sources.source import Sink
 from lading.text.json_xml import read_xml
 from lading.text.printable import printable
@@ -210,7 +210,7 @@ class S3Source:
             return answer.head
 
     def _files(self, folder: str) -> Iterator[ListedFile]:
-        keys = listing(self._shown, self._limits, name=_key_of)
+        keys = paged_list(self._shown, self._limits, name=_key_of)
         for objects in keys.pages(partial(self._page, folder)):
             for key, size, etag in objects:
                 # A key that ends in a slash is a folder marker, whatever its size.

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from lading.errors import NotFound, Unsupported
-from lading.network.paging import Listing, Page
+from lading.network.paging import Page, PagedList
 from lading.registries.service import Service
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
@@ -78,7 +78,9 @@ class Api:
                 raise Unsupported(f"{what}: the answer does not have this API's form")
             return Page([entity(item, what, named=named) for item in items or ()], following, size)
 
-        listing = Listing(f"{what} in registry {printable(self.service.name)}", _MOST_ENTITIES, partial(text, key="id"))
+        listing = PagedList(
+            f"{what} in registry {printable(self.service.name)}", _MOST_ENTITIES, partial(text, key="id")
+        )
         yield from chain.from_iterable(listing.pages(page))
 
     def _found_root(self, what: str) -> str:

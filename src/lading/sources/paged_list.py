@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from lading.errors import IntegrityError, LadingError, NotFound
-from lading.network.paging import CONTRADICTS, Entry, Listing
+from lading.network.paging import CONTRADICTS, Entry, PagedList
 from lading.network.wire import Head
 from lading.settings.limits import Limits
 from lading.text.suggest import near_hint
@@ -15,10 +15,10 @@ _LINKS = re.compile(rf"(?:<[^<>]*>|{_QUOTED}|[^,<>\"])+")
 _PARAMETERS = re.compile(rf"(?:{_QUOTED}|[^;\"])+")
 
 
-def listing(what: str, limits: Limits, name: Callable[[Entry], str]) -> Listing[Entry]:
+def paged_list(what: str, limits: Limits, name: Callable[[Entry], str]) -> PagedList[Entry]:
     """The listing of a model; all of it together may have as many entries as an archive."""
     hint = "name a folder of it, or raise limits.unpack_members in lading.yaml"
-    return Listing(what, limits.unpack_members, name, hint=hint)
+    return PagedList(what, limits.unpack_members, name, hint=hint)
 
 
 def is_one_name(name: str) -> bool:
