@@ -52,8 +52,8 @@ def model(tmp_path: Path) -> Path:
     return root
 
 
-def paths(manifest: Listing) -> list[str]:
-    return [file.path for file in manifest.files]
+def paths(listed: Listing) -> list[str]:
+    return [file.path for file in listed.files]
 
 
 def test_a_folder_lists_its_files_with_sizes(model: Path) -> None:

@@ -54,8 +54,8 @@ def listed(validator: str | None) -> Listing:
     return Listing.of([ListedFile("f", 9, validator), ListedFile("other", 9, "v")])._replace(origin="o")
 
 
-def read_as(manifest: Listing) -> str:
-    file = manifest.by_path()["f"]
+def read_as(listed: Listing) -> str:
+    file = listed.by_path()["f"]
     return "as listed" if not file.answers_differ else "as answered" if file.ranged else "in one stream"
 
 
@@ -83,13 +83,13 @@ def test_a_second_listing_tells_what_was_replaced_from_what_contradicts_itself(
     history: list[tuple[str, str]], how: str
 ) -> None:
     contradictions = Contradictions()
-    manifest = contradictions.settled(listed("0"))
+    now = contradictions.settled(listed("0"))
     for validator, answered in history:
-        manifest = contradictions.settled(listed(validator))
+        now = contradictions.settled(listed(validator))
         error = OriginChanged("f changed while it was read")
         error.origin, error.path, error.listed, error.answered = "o", "f", validator, answered
         contradictions.note(error)
-    assert read_as(manifest) == how
+    assert read_as(now) == how
     # Another origin of the same delivery has nothing to do with it.
     assert read_as(contradictions.settled(listed("1")._replace(origin="another"))) == "as listed"
 
