@@ -117,6 +117,20 @@ def test_there_is_one_http_client_and_one_place_that_opens_sockets() -> None:
     }
 
 
+def test_no_source_retries() -> None:
+    """One attempt each: how often, and how patiently, is for the client to say, and for the transfer."""
+    sources = [module for module in MODULES if name_of(module).startswith("sources/")]
+    attributes = {
+        node.attr
+        for module in sources
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    assert "ask" in attributes
+    assert "retry" not in attributes
+    assert not {"lading.retry"} & {name for module in sources for name in used_names(module)}
+
+
 def test_no_shell_is_run_and_nobody_sleeps() -> None:
     assert users_of("os.system", "os.popen", "time.sleep", "pickle", "marshal", "shelve") == set()
     assert {name for name in users_of("subprocess") if not name.startswith("cli/demo")} == set()

@@ -8,6 +8,7 @@ is public.
 """
 
 import time
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -15,7 +16,7 @@ from lading.auth.oauth import parse_token, request_token
 from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import endpoint_origin
-from lading.network.client import HttpClient, status_error
+from lading.network.client import Answer, HttpClient, status_error
 from lading.secret import Secret, Token
 from lading.settings.azure import Azure
 from lading.system.disk import read_secret_file
@@ -160,19 +161,19 @@ class AzureCredentials:
         url = f"{self._settings.metadata_url.rstrip('/')}/metadata/identity/oauth2/token?{urlencode(query)}"
         what = "the managed identity of this machine"
 
-        def attempt() -> bytes:
-            with http.open("GET", url, [("Metadata", "true")], redirects=0) as answer:
-                status = answer.head.status
-                if status in (404, 410):
-                    # So it answers while it is updated.
-                    raise Unavailable(f"{what} is not available now ({status})")
-                if status in (400, 403):
-                    raise NotAllowed(f"{what} is not available ({status})")
-                if status != 200:
-                    raise status_error(answer.head, what)
-                return answer.read(_LIMIT_BYTES)
+        def judge(answer: Answer) -> bytes:
+            status = answer.head.status
+            if status in (404, 410):
+                # So it answers while it is updated.
+                raise Unavailable(f"{what} is not available now ({status})")
+            if status in (400, 403):
+                raise NotAllowed(f"{what} is not available ({status})")
+            if status != 200:
+                raise status_error(answer.head, what)
+            return answer.read(_LIMIT_BYTES)
 
-        return parse_token(http.retry.call(attempt, what=what), kind="managed identity", what=what)
+        body = http.ask(partial(http.open, "GET", url, [("Metadata", "true")], redirects=0), judge, what=what)
+        return parse_token(body, kind="managed identity", what=what)
 
 
 def _given_token(token: Secret, expires_on: str) -> Token:

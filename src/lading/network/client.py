@@ -1,7 +1,7 @@
 """The one HTTP client: connections kept for reuse, redirects, control calls.
 
-``open`` is one request without retries, for the bodies that ``transfer`` moves; ``fetch`` is a
-small answer read whole and retried, for everything else.  How a connection is made is ``http_dial``,
+``open`` is one request without retries, for the bodies that ``transfer`` moves; ``ask`` repeats a request until
+its answer is good, for everything else, and ``fetch`` is that for a small answer read whole.  How a connection is made is ``http_dial``,
 how bytes travel on it ``http_wire``.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from time import time
-from typing import Self
+from typing import Self, TypeVar
 from urllib.parse import urljoin
 
 from lading import __version__
@@ -26,6 +26,7 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
+from lading.events import Event
 from lading.model.origin import Origin, split_url
 from lading.model.uri import redact
 from lading.network.dial import Dialer, proxy_authorization, says_it_wants_tls, wants_tls
@@ -36,6 +37,7 @@ from lading.system.cgroup import BUFFER_BYTES
 from lading.text.printable import printable
 
 Headers = Sequence[tuple[str, str]]
+T = TypeVar("T")
 
 USER_AGENT = f"lading/{__version__}"
 # Larger receives mean fewer system calls and larger pages of the page cache: 1 MiB takes a fifth less
@@ -108,7 +110,7 @@ class Answer:
 class HttpClient:
     """Requests to any host, from any thread.
 
-    ``retry`` is used by ``fetch`` only; ``buffer_bytes`` is for the buffers of all connections together.
+    ``retry`` is used by ``ask`` and ``fetch`` only; ``buffer_bytes`` is for the buffers of all connections together.
     """
 
     def __init__(self, network: Network, limits: Limits, retry: Retry, *, buffer_bytes: int = BUFFER_BYTES) -> None:
@@ -208,6 +210,26 @@ class HttpClient:
                     hint="look at the server: it may want a login, or a cookie",
                 )
 
+    def ask(self, send: Callable[[], Answer], judge: Callable[[Answer], T], *, what: str) -> T:
+        """What ``judge`` makes of an answer; ``send`` sends the request, signed anew for each attempt.
+
+        Attempts are repeated while ``send`` or ``judge`` raises what may be retried.
+        """
+
+        def attempt() -> T:
+            with send() as answer:
+                return judge(answer)
+
+        return self.retry.call(attempt, what=what)
+
+    def check(self, what: str) -> None:
+        """Raise when the delivery was stopped or is out of time; for judges of long answers, between the pieces."""
+        self.retry.check(what)
+
+    def tell(self, event: Event) -> None:
+        """Tell whoever listens to this client's delivery."""
+        self.retry.listener(event)
+
     def fetch(
         self,
         method: str,
@@ -224,13 +246,13 @@ class HttpClient:
         Any status that is not transient is returned, for the caller to judge.
         """
 
-        def attempt() -> tuple[Head, bytes]:
-            with self.open(method, url, headers, body=body, redirects=redirects) as answer:
-                if answer.head.status in _TRANSIENT:
-                    raise status_error(answer.head, redact(url))
-                return answer.head, answer.read(limit_bytes)
+        def judge(answer: Answer) -> tuple[Head, bytes]:
+            if answer.head.status in _TRANSIENT:
+                raise status_error(answer.head, redact(url))
+            return answer.head, answer.read(limit_bytes)
 
-        return self.retry.call(attempt, what=what or redact(url))
+        send = partial(self.open, method, url, headers, body=body, redirects=redirects)
+        return self.ask(send, judge, what=what or redact(url))
 
     def _exchange(
         self, origin: Origin, method: str, url: str, target: str, headers: list[tuple[str, str]], body: bytes
@@ -341,6 +363,13 @@ def status_error(head: Head, what: str, *, quoted: bool = True) -> LadingError:
     if quoted and (place := leads_to(head)):
         return Unsupported(f"{name}, to {place}", hint="if that is what you mean, name it")
     return Unsupported(name)
+
+
+def read_whole(answer: Answer, *, limit_bytes: int, what: str) -> bytes:
+    """The whole body of an answer that must have the status 200."""
+    if answer.head.status != HTTPStatus.OK:
+        raise status_error(answer.head, what)
+    return answer.read(limit_bytes)
 
 
 def leads_to(head: Head) -> str:

@@ -177,14 +177,10 @@ class _AzureSource(ABC):
     def _names_in(self, folder: str) -> Iterator[str]:
         """The first names in a folder, with a slash behind those of folders."""
 
-    def _head(self, name: str) -> Head:
-        with self._open("HEAD", name) as answer:
-            return answer.head
-
     def _one_file(self) -> Iterator[ListedFile]:
         """The file that the path itself names, if it is one."""
         try:
-            head = self._http.retry.call(partial(self._head, self._path), what=self._shown)
+            head = self._http.ask(partial(self._open, "HEAD", self._path), lambda answer: answer.head, what=self._shown)
         except (NotAllowed, NotFound):
             return
         if head.get("x-ms-meta-hdi_isfolder").lower() == "true" or head.get("x-ms-resource-type") == "directory":
@@ -207,12 +203,10 @@ class _AzureSource(ABC):
         """One page of a listing: what is in its element ``entries``, and the marker of the page that follows."""
         query = query | ({"marker": marker} if marker else {})
         text = "&".join(f"{name}={quote(value, safe='~')}" for name, value in sorted(query.items()))
-
-        def attempt() -> bytes:
-            with self._open("GET", folder, query=text) as answer:
-                return answer.read(_LIST_LIMIT_BYTES)
-
-        body = self._http.retry.call(attempt, what=f"the listing of {self._shown}")
+        what = f"the listing of {self._shown}"
+        body = self._http.ask(
+            partial(self._open, "GET", folder, query=text), lambda answer: answer.read(_LIST_LIMIT_BYTES), what=what
+        )
         try:
             root = read_xml(body)
         except ValueError as error:
@@ -342,7 +336,10 @@ class AzureFilesSource(_AzureSource):
 
     def digests(self, file: ListedFile) -> Sequence[Digest]:
         """What is stored as the file's Content-MD5; a listing does not tell it, and this costs a request."""
-        return file.declared or _md5(self._head(file.locator).get("content-md5"))
+        if file.declared:
+            return file.declared
+        with self._open("HEAD", file.locator) as answer:
+            return _md5(answer.head.get("content-md5"))
 
     def _names_in(self, folder: str) -> Iterator[str]:
         for entry in self._page(folder, {"restype": "directory", "comp": "list"}, "Entries").entries:

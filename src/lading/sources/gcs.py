@@ -24,7 +24,7 @@ from lading.model.byte_range import ByteRange
 from lading.model.listing import ListedFile, Listing
 from lading.model.origin import endpoint_origin, split_url
 from lading.model.uri import ModelURI
-from lading.network.client import Answer, HttpClient, status_error
+from lading.network.client import Answer, HttpClient, read_whole, status_error
 from lading.network.headers import (
     base64_digest,
     check_answer,
@@ -210,14 +210,8 @@ class GcsSource:
 
     def _ask(self, path: str, query: Mapping[str, str], what: str) -> Mapping[str, Any]:
         """A JSON answer, asked for until it comes."""
-
-        def attempt() -> bytes:
-            with self._open(path, query, [_PLAIN], what) as answer:
-                if answer.head.status != 200:
-                    raise status_error(answer.head, what)
-                return answer.read(_LIST_LIMIT_BYTES)
-
-        found = _parsed(self._http.retry.call(attempt, what=what))
+        send = partial(self._open, path, query, [_PLAIN], what)
+        found = _parsed(self._http.ask(send, partial(read_whole, limit_bytes=_LIST_LIMIT_BYTES, what=what), what=what))
         if found is None:
             raise _not_gcs(self._shown)
         return found

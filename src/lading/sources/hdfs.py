@@ -155,7 +155,7 @@ class HdfsSource:
         root = self._settings.root
         if not root.startswith("/"):
             # A relative one is below the user's home, as for KServe's own client.
-            home = self._http.retry.call(lambda: self._json("GETHOMEDIRECTORY", "/"), what=self._shown)
+            home = self._ask_json("GETHOMEDIRECTORY", "/", what=self._shown)
             root = f"{home.get('Path', '')}/{root}"
         return "/".join(["", *filter(None, root.split("/")), *self._names])
 
@@ -206,8 +206,7 @@ class HdfsSource:
 
     def _page(self, operation: str, folder: str, **query: str) -> tuple[Sequence[_Status], int]:
         """Statuses, and how many are left for the pages that follow."""
-        what = f"the listing of {self._shown}"
-        answer = self._http.retry.call(lambda: self._json(operation, folder, **query), what=what)
+        answer = self._ask_json(operation, folder, what=f"the listing of {self._shown}", **query)
         try:
             left = 0
             if operation == "LISTSTATUS_BATCH":
@@ -233,11 +232,17 @@ class HdfsSource:
             return ""
         return near_hint(wanted, names)
 
+    def _ask_json(self, operation: str, path: str, *, what: str, **query: str) -> dict[str, Any]:
+        """As ``_json``, asked for until it comes."""
+        return self._http.ask(partial(self._open, operation, path, **query), self._parsed, what=what)
+
     def _json(self, operation: str, path: str, **query: str) -> dict[str, Any]:
         with self._open(operation, path, **query) as answer:
-            body = answer.read(_LIST_LIMIT_BYTES)
+            return self._parsed(answer)
+
+    def _parsed(self, answer: Answer) -> dict[str, Any]:
         try:
-            found = read_json(body)
+            found = read_json(answer.read(_LIST_LIMIT_BYTES))
         except ValueError as error:
             raise self._not_webhdfs() from error
         if not isinstance(found, dict):

@@ -4,7 +4,10 @@ A folder is not guessed from a page of links: HTTP has no listing.
 """
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from lading.errors import NotAllowed, OriginChanged, UsageError
@@ -29,6 +32,8 @@ from lading.secret import basic
 from lading.settings.http import read_headers
 from lading.settings.settings import Settings
 from lading.sources.source import Sink
+
+T = TypeVar("T")
 
 _MODIFIED = "modified "
 # RFC 6266, 4.1: behind the type, each parameter with a token or a quoted string.
@@ -74,20 +79,14 @@ class HttpSource:
     def list(self) -> Listing:
         # One byte of it and not HEAD: presigned URLs and many servers refuse HEAD, and only the
         # answer to a range says whether there are ranges.
-        def ask(headers: Headers) -> Head:
-            def attempt() -> Head:
-                with self._http.open("GET", self._url, headers) as answer:
-                    if answer.head.status not in (200, 206, 416):
-                        raise status_error(answer.head, self._shown)
-                    if answer.head.status == 206:
-                        answer.read(64 * 1024)
-                    return answer.head
+        def judge(answer: Answer) -> Head:
+            if answer.head.status == 206:
+                answer.read(64 * 1024)
+            return answer.head
 
-            return self._http.retry.call(attempt, what=self._shown)
-
-        head = ask([*self._headers, ("Range", "bytes=0-0")])
+        head = self._ask([("Range", "bytes=0-0")], judge)
         if head.status == 416 and content_range(head) != (0, 0, 0):
-            head = ask(self._headers)
+            head = self._ask([], judge)
             if head.status == 416:
                 raise status_error(head, self._shown)
         file = self._file(head)
@@ -97,21 +96,29 @@ class HttpSource:
 
     def _refuse_page(self) -> None:
         """Raise if what is there begins as a page does: a login, or a folder's listing, with the status of success."""
-        headers = [*self._headers, ("Range", f"bytes=0-{_SNIFFED_BYTES - 1}")]
 
-        def attempt() -> tuple[str, bytes]:
-            with self._http.open("GET", self._url, headers) as answer:
-                if answer.head.status not in (200, 206, 416):
-                    raise status_error(answer.head, self._shown)
-                return answer.url, _beginning(answer) if _is_called_a_page(answer.head) else b""
+        def judge(answer: Answer) -> tuple[str, bytes]:
+            return answer.url, _beginning(answer) if _is_called_a_page(answer.head) else b""
 
-        url, begins = self._http.retry.call(attempt, what=self._shown)
+        url, begins = self._ask([("Range", f"bytes=0-{_SNIFFED_BYTES - 1}")], judge)
         if _PAGE.match(begins):
             where = "is" if url == self._url else f"leads to {redact(url)}, which is"
             raise NotAllowed(
                 f"{self._shown} {where} a web page and not a model's file",
                 hint="a login page, or a folder's listing? give the URL of a file, and the credentials for its host",
             )
+
+    def _ask(self, headers: Headers, judge: Callable[[Answer], T]) -> T:
+        """What ``judge`` makes of an answer with the file, or of one that says that no such range is there."""
+
+        def judged(answer: Answer) -> T:
+            if answer.head.status not in (200, 206, 416):
+                raise status_error(answer.head, self._shown)
+            return judge(answer)
+
+        return self._http.ask(
+            partial(self._http.open, "GET", self._url, [*self._headers, *headers]), judged, what=self._shown
+        )
 
     def _file(self, head: Head) -> ListedFile:
         length = head.get("content-length")

@@ -184,7 +184,8 @@ class MlflowSource:
         """Whether presigned URLs work from here: the store may be one that only its server can reach."""
         self._direct = True
         try:
-            self._head(file)
+            with self._begin(file) as answer:
+                _head_of(answer)
         except DeadlineExceeded:
             raise
         except (NotFound, NotAllowed, Unavailable, Unsupported):
@@ -198,7 +199,7 @@ class MlflowSource:
 
     def _probed(self, file: ListedFile) -> ListedFile:
         """The file with its version, exact size and, straight from the store, digests."""
-        head = self._http.retry.call(partial(self._head, file), what=printable(file.locator))
+        head = self._http.ask(partial(self._begin, file), _head_of, what=printable(file.locator))
         found = content_range(head)
         length, etag = head.get("content-length"), entity_tag(head.get("etag"))
         return file._replace(
@@ -208,12 +209,9 @@ class MlflowSource:
             ranged=head.status == 206,
         )
 
-    def _head(self, file: ListedFile) -> Head:
+    def _begin(self, file: ListedFile) -> Answer:
         """What GET says about a file; HEAD has other ETags, and no presigned URL allows it."""
-        with self._open(file, [_FIRST_BYTE] if file.size_bytes else []) as answer:
-            if answer.head.status == 206:
-                answer.read(_PROBE_BYTES)
-            return answer.head
+        return self._open(file, [_FIRST_BYTE] if file.size_bytes else [])
 
     def _open(self, file: ListedFile, headers: Headers) -> Answer:
         sent = [_IDENTITY, *headers]
@@ -266,6 +264,12 @@ def open_run(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
     location = Tracking(server).place(run_id, path)
     found, variables = MlflowRegistry(entry, settings, http).reached(server.place(location, f"run {run_id}"))
     return open_source(found, settings.for_registry(variables), http)
+
+
+def _head_of(answer: Answer) -> Head:
+    if answer.head.status == 206:
+        answer.read(_PROBE_BYTES)
+    return answer.head
 
 
 def _name_of(entry: _Entry) -> str:

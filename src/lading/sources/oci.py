@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -23,7 +24,7 @@ from lading.model.digest import Digest
 from lading.model.listing import Layer, ListedFile, Listing
 from lading.model.origin import split_url
 from lading.model.uri import ModelURI
-from lading.network.client import Answer, HttpClient, status_error
+from lading.network.client import Answer, HttpClient, read_whole, status_error
 from lading.network.headers import check_answer, range_header
 from lading.settings.oci import read_oci
 from lading.settings.settings import Settings
@@ -150,15 +151,15 @@ class OciSource:
     def find_pin(self) -> ModelURI | None:
         """By HEAD, which Docker Hub does not count as a pull."""
 
-        def attempt() -> str:
-            with self._open(f"/manifests/{self._digest or self._tag}", [_ACCEPT], self._shown, method="HEAD") as answer:
-                if answer.head.status in _NO_HEAD:
-                    return ""
-                if answer.head.status != 200:
-                    raise status_error(answer.head, self._shown)
-                return answer.head.get("docker-content-digest")
+        def judge(answer: Answer) -> str:
+            if answer.head.status in _NO_HEAD:
+                return ""
+            if answer.head.status != 200:
+                raise status_error(answer.head, self._shown)
+            return answer.head.get("docker-content-digest")
 
-        told = self._http.retry.call(attempt, what=f"the manifest of {self._shown}")
+        send = partial(self._open, f"/manifests/{self._digest or self._tag}", [_ACCEPT], self._shown, method="HEAD")
+        told = self._http.ask(send, judge, what=f"the manifest of {self._shown}")
         return self._pin_at(_digest(told, self._shown)) if told else None
 
     def _pin_at(self, digest: Digest) -> ModelURI:
@@ -174,14 +175,13 @@ class OciSource:
     def _manifest(self, reference: str) -> tuple[Digest, Mapping[str, Any]]:
         """The manifest, and the digest of its very bytes, which is that of ``reference`` if it is one."""
 
-        def attempt() -> tuple[str, bytes]:
-            with self._open(f"/manifests/{reference}", [_ACCEPT], self._shown) as answer:
-                if answer.head.status != 200:
-                    raise status_error(answer.head, self._shown)
-                return answer.head.get("docker-content-digest"), answer.read(_MANIFEST_LIMIT_BYTES)
+        def judge(answer: Answer) -> tuple[str, bytes]:
+            body = read_whole(answer, limit_bytes=_MANIFEST_LIMIT_BYTES, what=self._shown)
+            return answer.head.get("docker-content-digest"), body
 
+        send = partial(self._open, f"/manifests/{reference}", [_ACCEPT], self._shown)
         try:
-            told, body = self._http.retry.call(attempt, what=f"the manifest of {self._shown}")
+            told, body = self._http.ask(send, judge, what=f"the manifest of {self._shown}")
         except NotFound as error:
             raise NotFound(error.message, hint=self._near(reference)) from error
         wanted = reference if ":" in reference else told
@@ -215,7 +215,7 @@ class OciSource:
                 hint=f"write the digest of one behind the name: {', '.join(some)}" if some else "it has none at all",
             )
         if not untied:
-            self._http.retry.listener(OfAnotherMachine(self._shown, printable(min(images)), wanted))
+            self._http.tell(OfAnotherMachine(self._shown, printable(min(images)), wanted))
         return found.pop()
 
     def _images(self, entries: Iterable[Any]) -> dict[str, Digest]:
@@ -279,15 +279,15 @@ class OciSource:
         """Whether parts of blobs can be had; by one byte of it, since only the answer to a range says so."""
         what = self._shown_file(file)
 
-        def attempt() -> int:
-            with self._open(f"/blobs/{file.locator}", [_PLAIN, ("Range", "bytes=0-0")], what) as answer:
-                if answer.head.status not in (200, 206):
-                    raise status_error(answer.head, what)
-                if answer.head.status == 206:
-                    answer.read(1)
-                return answer.head.status
+        def judge(answer: Answer) -> bool:
+            if answer.head.status not in (200, 206):
+                raise status_error(answer.head, what)
+            if answer.head.status == 206:
+                answer.read(1)
+            return answer.head.status == 206
 
-        return self._http.retry.call(attempt, what=what) == 206
+        send = partial(self._open, f"/blobs/{file.locator}", [_PLAIN, ("Range", "bytes=0-0")], what)
+        return self._http.ask(send, judge, what=what)
 
     def _open(self, path: str, headers: Sequence[tuple[str, str]], what: str, *, method: str = "GET") -> Answer:
         """One authorized request for something of the repository."""

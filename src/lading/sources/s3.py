@@ -30,7 +30,7 @@ from lading.model.digest import Digest
 from lading.model.listing import ListedFile, Listing
 from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag
-from lading.network.client import Answer, HttpClient, status_error
+from lading.network.client import Answer, HttpClient, read_whole, status_error
 from lading.network.headers import base64_digest, check_answer, declared_digests, if_match, md5_of_etag, range_header
 from lading.network.paging import CONTRADICTS, Page
 from lading.network.wire import Head
@@ -132,9 +132,7 @@ class S3Source:
         if self._address.service == EXPRESS:
             # A directory bucket lists folders only, and those in any order.
             try:
-                head = self._http.retry.call(
-                    partial(self._head, ListedFile(name, None, locator=self._key), "", []), what=self._shown
-                )
+                head = self._http.ask(partial(self._open, "HEAD", self._key, []), self._head_of, what=self._shown)
             except NotFound:
                 return
             length = head.get("content-length")
@@ -205,9 +203,12 @@ class S3Source:
 
     def _head(self, file: ListedFile, query: str, headers: Sequence[tuple[str, str]]) -> Head:
         with self._open("HEAD", file.locator, [*if_match(file), *headers], query) as answer:
-            if answer.head.status not in (200, 206):
-                raise status_error(answer.head, self._shown_key(file))
-            return answer.head
+            return self._head_of(answer, self._shown_key(file))
+
+    def _head_of(self, answer: Answer, what: str = "") -> Head:
+        if answer.head.status not in (200, 206):
+            raise status_error(answer.head, what or self._shown)
+        return answer.head
 
     def _files(self, folder: str) -> Iterator[ListedFile]:
         keys = paged_list(self._shown, self._limits, name=_key_of)
@@ -242,14 +243,8 @@ class S3Source:
         text = "&".join(
             f"{name}={quote(value, safe='~', errors='surrogateescape')}" for name, value in sorted(query.items())
         )
-
-        def attempt() -> bytes:
-            with self._open("GET", "", [], text) as answer:
-                if answer.head.status != 200:
-                    raise status_error(answer.head, self._shown)
-                return answer.read(_LIST_LIMIT_BYTES)
-
-        return self._http.retry.call(attempt, what=f"the listing of {self._shown}")
+        judge = partial(read_whole, limit_bytes=_LIST_LIMIT_BYTES, what=self._shown)
+        return self._http.ask(partial(self._open, "GET", "", [], text), judge, what=f"the listing of {self._shown}")
 
     def _open(self, method: str, key: str, headers: Sequence[tuple[str, str]], query: str = "") -> Answer:
         """One signed request; any answer but success is raised as what its code and status say."""

@@ -20,7 +20,7 @@ from lading.model.digest import Digest
 from lading.model.listing import ListedFile
 from lading.model.origin import split_url
 from lading.model.uri import redact
-from lading.network.client import Headers, HttpClient, status_error
+from lading.network.client import Answer, Headers, HttpClient, status_error
 from lading.network.headers import check_answer, range_header
 from lading.network.wire import Head
 from lading.sources.source import Sink
@@ -94,17 +94,20 @@ class LfsServer:
 
     def _has_ranges(self, pointer: Pointer, path: str) -> bool:
         """By a request for one byte."""
+        what = self._what(path)
 
-        def attempt() -> bool:
+        def send() -> Answer:
             link, _ = self._link(pointer, path)
-            with self._http.open("GET", link.url, [*link.headers, ("Range", "bytes=0-0")]) as answer:
-                if answer.head.status not in (200, 206):
-                    raise status_error(answer.head, self._what(path))
-                if answer.head.status == 206:
-                    answer.read(64 * 1024)
-                return answer.head.status == 206
+            return self._http.open("GET", link.url, [*link.headers, ("Range", "bytes=0-0")])
 
-        return self._http.retry.call(attempt, what=self._what(path))
+        def judge(answer: Answer) -> bool:
+            if answer.head.status not in (200, 206):
+                raise status_error(answer.head, what)
+            if answer.head.status == 206:
+                answer.read(64 * 1024)
+            return answer.head.status == 206
+
+        return self._http.ask(send, judge, what=what)
 
     def read(self, file: ListedFile, pointer: Pointer, span: ByteRange, sink: Sink) -> None:
         """Push the bytes of ``span``; one attempt."""

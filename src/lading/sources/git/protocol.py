@@ -8,16 +8,19 @@ Repos does, and any server behind a proxy that drops the header Git-Protocol.  I
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from lading.errors import IntegrityError, LadingError, NotFound, Unavailable, Unsupported
 from lading.model.origin import split_url
 from lading.model.uri import redact
-from lading.network.client import USER_AGENT, HttpClient, status_error
+from lading.network.client import USER_AGENT, Answer, HttpClient, status_error
 from lading.network.wire import Head
 from lading.settings.limits import Limits
 from lading.sources.git.pack import Input, PackReader, Receiver
 from lading.text.printable import printable
+
+T = TypeVar("T")
 
 # GitHub serves git to nobody whose name does not begin so (https://github.com/jelmer/dulwich/issues/562).
 _GIT = ("User-Agent", f"git/{USER_AGENT}")
@@ -61,7 +64,7 @@ class GitServer:
 
     def greet(self) -> None:
         """Learn what the server can do."""
-        lines = list(_lines(self._http.retry.call(self._greeting, what=self._shown)))
+        lines = list(_lines(self._greeting()))
         if b"version 2" in map(bytes.strip, lines):
             self._listed = None
             words = [line.decode("utf-8", "replace").strip() for line in lines]
@@ -98,7 +101,8 @@ class GitServer:
     def _greeting(self) -> bytes:
         tail = f"/info/refs?service={_SERVICE}"
         url = f"{self._url}{tail}"
-        with self._http.open("GET", url, [*self._headers, _VERSION]) as answer:
+
+        def judge(answer: Answer) -> bytes:
             if answer.head.status != 200:
                 raise _failed(answer.head, self._shown)
             followed, _ = split_url(answer.url)
@@ -111,6 +115,8 @@ class GitServer:
             if kind != f"application/x-{_SERVICE}-advertisement":
                 raise NotFound(f"{self._shown} is not a git repository over smart HTTP")
             return answer.read(_LIMIT_BYTES)
+
+        return self._http.ask(partial(self._http.open, "GET", url, [*self._headers, _VERSION]), judge, what=self._shown)
 
     def refs(self, prefixes: Iterable[str]) -> list[Ref]:
         """The refs whose names begin with one of ``prefixes``."""
@@ -131,24 +137,35 @@ class GitServer:
 
     def fetch(self, wanted: Iterable[bytes], receiver: Receiver, *, options: Iterable[str] = ()) -> None:
         """Have the objects ``wanted`` sent to ``receiver``; one attempt."""
-        ask = _old_command if self.is_old else _fetch_command
-        body = ask([f"want {object_id.hex()}" for object_id in wanted], list(options))
+        with self._fetching(wanted, options) as answer:
+            self.receive(answer, receiver)
+
+    def ask(self, wanted: Iterable[bytes], judge: Callable[[Answer], T], *, options: Iterable[str] = ()) -> T:
+        """What ``judge`` makes of an answer with the objects ``wanted``, by ``receive``; asked for until it comes."""
+        return self._http.ask(partial(self._fetching, wanted, options), judge, what=self._shown)
+
+    def _fetching(self, wanted: Iterable[bytes], options: Iterable[str]) -> Answer:
+        command = _old_command if self.is_old else _fetch_command
+        body = command([f"want {object_id.hex()}" for object_id in wanted], list(options))
+        return self._http.open("POST", f"{self._url}/{_SERVICE}", self._asking, body=body)
+
+    def receive(self, answer: Answer, receiver: Receiver) -> None:
+        """Push the objects in an answer to ``receiver``."""
+        if answer.head.status != 200:
+            raise _failed(answer.head, self._shown)
         reader = PackReader(receiver, self._limits)
-        with self._http.open("POST", f"{self._url}/{_SERVICE}", self._asking, body=body) as answer:
-            if answer.head.status != 200:
-                raise _failed(answer.head, self._shown)
-            steps = _packfile(reader.feed, self._shown)
-            next(steps)
+        steps = _packfile(reader.feed, self._shown)
+        next(steps)
 
-            def feed(piece: memoryview) -> None:
-                # A pack may be the whole model: it takes longer than other listings.
-                self._http.retry.check(self._shown)
-                try:
-                    steps.send(bytes(piece))
-                except StopIteration as end:
-                    raise IntegrityError(f"{self._shown}: something follows the end of the answer") from end
+        def feed(piece: memoryview) -> None:
+            # A pack may be the whole model: it takes longer than other listings.
+            self._http.check(self._shown)
+            try:
+                steps.send(bytes(piece))
+            except StopIteration as end:
+                raise IntegrityError(f"{self._shown}: something follows the end of the answer") from end
 
-            answer.read_into(feed)
+        answer.read_into(feed)
         reader.finish()
 
     @property

@@ -15,7 +15,7 @@ from lading.model.digest import Digest
 from lading.model.listing import ListedFile, Listing
 from lading.model.origin import Origin, split_url
 from lading.model.uri import ModelURI
-from lading.network.client import Headers, HttpClient
+from lading.network.client import Answer, Headers, HttpClient
 from lading.secret import basic
 from lading.settings.git import Git, read_git
 from lading.settings.settings import Settings
@@ -175,12 +175,12 @@ class GitSource:
             self._objects = Objects(scratch_file(self._settings.scratch), limits)
         objects = self._objects
 
-        def attempt() -> None:
+        def judge(answer: Answer) -> None:
             objects.clear()
-            self._server.fetch([commit], objects, options=["deepen 1", *options])
+            self._server.receive(answer, objects)
 
         try:
-            self._http.retry.call(attempt, what=self._shown)
+            self._server.ask([commit], judge, options=["deepen 1", *options])
         except Refused as error:
             hint = (
                 "its server speaks git's older protocol, which may give only what branches and tags lead to: "
@@ -199,14 +199,14 @@ class GitSource:
     def _size_of(self, object_id: bytes) -> int:
         """Bytes of a blob, which only the pack that holds it tells: its first piece does."""
 
-        def attempt() -> int:
+        def judge(answer: Answer) -> int:
             try:
-                self._server.fetch([object_id], _SizeOnly())
+                self._server.receive(answer, _SizeOnly())
             except _Told as told:
                 return told.size_bytes
             raise Unavailable(f"{self._shown} sends a pack without the blob {object_id.hex()}")
 
-        return self._http.retry.call(attempt, what=self._shown)
+        return self._server.ask([object_id], judge)
 
     def _found_pointers(self, found: Iterable[Found]) -> tuple[dict[str, Pointer], dict[str, Unsupported]]:
         """What small files are pointers, by path, and which of them cannot be followed."""
