@@ -15,6 +15,7 @@ from botocore.credentials import ContainerProvider, InstanceMetadataFetcher
 from lading.auth.aws import AwsCredentials, xml_text
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.network.client import HttpClient
+from lading.network.wire import Head
 from lading.retry import Retry
 from lading.secret import AwsKeys, Secret
 from lading.settings.aws import read_aws
@@ -89,23 +90,23 @@ def in_seconds(seconds: float) -> str:
 
 
 def test_nothing_configured_means_no_keys(http: HttpClient) -> None:
-    assert credentials(http).keys() is None
+    assert credentials(http).get() is None
 
 
 def test_keys_of_the_environment_come_first(http: HttpClient, tmp_path: Path) -> None:
     (tmp_path / "c").write_text("[default]\naws_access_key_id = F\naws_secret_access_key = F\n")
     env = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "S", "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "c")}
-    keys = credentials(http, **env).keys()
+    keys = credentials(http, **env).get()
     assert revealed(keys) == ("A", "S", None)
     assert keys is not None
     assert keys.kind == "environment"
-    assert revealed(credentials(http, **env, AWS_SESSION_TOKEN="T").keys()) == ("A", "S", "T")
+    assert revealed(credentials(http, **env, AWS_SESSION_TOKEN="T").get()) == ("A", "S", "T")
 
 
 @pytest.mark.parametrize("lone", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 def test_half_a_pair_of_keys_is_a_usage_error(http: HttpClient, lone: str) -> None:
     with pytest.raises(UsageError, match="only one of"):
-        credentials(http, **{lone: "x"}).keys()
+        credentials(http, **{lone: "x"}).get()
 
 
 CONFIG = """
@@ -159,7 +160,7 @@ def test_profiles_are_read_as_the_official_sdk_reads_them(
     if profile:
         env["AWS_PROFILE"] = profile
     ours = credentials(http, **env)
-    assert revealed(ours.keys()) == found
+    assert revealed(ours.get()) == found
     assert ours.region == region
     session = sdk(**env)
     assert theirs(session) == found
@@ -182,7 +183,7 @@ def test_a_profile_that_is_not_there_is_not_found(http: HttpClient) -> None:
 def test_what_a_profile_may_ask_for_and_lading_does_not_do_is_told(http: HttpClient, tmp_path: Path, key: str) -> None:
     (tmp_path / "config").write_text(f"[default]\n{key} = s3cret\n")
     with pytest.raises(Unsupported, match=key) as caught:
-        credentials(http, AWS_CONFIG_FILE=str(tmp_path / "config")).keys()
+        credentials(http, AWS_CONFIG_FILE=str(tmp_path / "config")).get()
     assert "s3cret" not in f"{caught.value}{caught.value.hint}"
 
 
@@ -205,7 +206,7 @@ def test_a_damaged_file_is_refused_without_being_quoted(http: HttpClient, tmp_pa
 
 def test_files_that_are_not_there_or_no_files_count_as_empty(http: HttpClient, tmp_path: Path) -> None:
     env = {"AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_SHARED_CREDENTIALS_FILE": "/dev/null/x"}
-    assert credentials(http, **env).keys() is None
+    assert credentials(http, **env).get() is None
 
 
 # ---- web identity --------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def test_a_web_identity_is_exchanged_for_keys_as_the_official_sdk_does_it(
     tmp_path: Path,
 ) -> None:
     env = irsa(tmp_path, fake(sts()).url)
-    keys = credentials(http, **env).keys()
+    keys = credentials(http, **env).get()
     assert revealed(keys) == ("AK1", "SK of tok", "ST of arn:aws:iam::1:role/x")
     assert keys is not None
     assert keys.kind == "web identity"
@@ -274,14 +275,14 @@ def test_a_role_of_a_profile_with_a_token_file_works_too(
         f"[default]\nrole_arn = arn:x\nweb_identity_token_file = {tmp_path}/token\nrole_session_name = me\n"
     )
     env = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_ENDPOINT_URL_STS": fake(sts()).url}
-    assert revealed(credentials(http, **env).keys()) == ("AK1", "SK of tok", "ST of arn:x")
+    assert revealed(credentials(http, **env).get()) == ("AK1", "SK of tok", "ST of arn:x")
 
 
 def test_a_refusal_of_sts_names_the_role_and_not_the_token(
     http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path
 ) -> None:
     with pytest.raises(NotAllowed, match="AccessDenied") as caught:
-        credentials(http, **irsa(tmp_path, fake(sts()).url, "bad s3cret")).keys()
+        credentials(http, **irsa(tmp_path, fake(sts()).url, "bad s3cret")).get()
     assert "arn:aws:iam::1:role/x" in str(caught.value)
     assert "s3cret" not in f"{caught.value}{caught.value.hint}"
 
@@ -291,7 +292,7 @@ def test_sts_that_is_busy_is_asked_again(
 ) -> None:
     service = fake(sts(status=503))
     with pytest.raises(Unavailable):
-        credentials(http, **irsa(tmp_path, service.url)).keys()
+        credentials(http, **irsa(tmp_path, service.url)).get()
     assert len(service.requests) == 2
 
 
@@ -301,7 +302,7 @@ def test_a_token_file_that_is_missing_is_named(
     env = irsa(tmp_path, fake(sts()).url)
     (tmp_path / "token").unlink()
     with pytest.raises(LadingError, match="token"):
-        credentials(http, **env).keys()
+        credentials(http, **env).get()
 
 
 def test_keys_are_fetched_once_and_renewed_shortly_before_they_end_with_the_token_of_then(
@@ -309,15 +310,15 @@ def test_keys_are_fetched_once_and_renewed_shortly_before_they_end_with_the_toke
 ) -> None:
     long, short = fake(sts(3600)), fake(sts(250))
     holder = credentials(http, **irsa(tmp_path, long.url))
-    assert holder.keys() is holder.keys()
+    assert holder.get() is holder.get()
     assert len(long.requests) == 1
     holder = credentials(http, **irsa(tmp_path, short.url))
-    assert revealed(holder.keys())[:2] == ("AK1", "SK of tok")
+    assert revealed(holder.get())[:2] == ("AK1", "SK of tok")
     # The kubelet rotates the file.
     (tmp_path / "token").write_text("tok2")
-    assert revealed(holder.keys())[:2] == ("AK1", "SK of tok")
+    assert revealed(holder.get())[:2] == ("AK1", "SK of tok")
     clock.seconds += 11
-    assert revealed(holder.keys())[:2] == ("AK2", "SK of tok2")
+    assert revealed(holder.get())[:2] == ("AK2", "SK of tok2")
 
 
 def test_keys_that_still_hold_are_used_while_no_others_can_be_had(
@@ -326,14 +327,14 @@ def test_keys_that_still_hold_are_used_while_no_others_can_be_had(
     gives, down = sts(250), False
     service = fake(lambda request: Answer(503) if down else gives(request))
     holder = credentials(http, **irsa(tmp_path, service.url))
-    keys = holder.keys()
+    keys = holder.get()
     down = True
     clock.seconds += 11
-    assert holder.keys() is keys
+    assert holder.get() is keys
     assert len(service.requests) > 1
     clock.seconds += 300
     with pytest.raises(Unavailable):
-        holder.keys()
+        holder.get()
 
 
 def test_keys_that_a_server_called_expired_are_fetched_anew_once(
@@ -341,20 +342,20 @@ def test_keys_that_a_server_called_expired_are_fetched_anew_once(
 ) -> None:
     service = fake(sts(3600))
     holder = credentials(http, **irsa(tmp_path, service.url))
-    refused = holder.keys()
-    assert holder.renew(refused)
+    refused = holder.get()
+    assert holder.refused(refused, Head(403, {}))
     # A second thread that was refused with the same keys does not renew again.
-    renewed = holder.keys()
+    renewed = holder.get()
     assert renewed is not refused
-    assert holder.renew(refused)
-    assert holder.keys() is renewed
+    assert holder.refused(refused, Head(403, {}))
+    assert holder.get() is renewed
     assert len(service.requests) == 2
 
 
 def test_keys_without_an_end_cannot_be_renewed(http: HttpClient) -> None:
     holder = credentials(http, AWS_ACCESS_KEY_ID="A", AWS_SECRET_ACCESS_KEY="S")
-    assert not holder.renew(holder.keys())
-    assert not holder.renew(None)
+    assert not holder.refused(holder.get(), Head(403, {}))
+    assert not holder.refused(None, Head(403, {}))
 
 
 def test_threads_that_ask_at_once_cause_one_request(
@@ -363,7 +364,7 @@ def test_threads_that_ask_at_once_cause_one_request(
     service = fake(sts())
     holder = credentials(http, **irsa(tmp_path, service.url))
     found: list[AwsKeys | None] = []
-    threads = [threading.Thread(target=lambda: found.append(holder.keys())) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(holder.get())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -407,7 +408,7 @@ def test_a_container_endpoint_gives_keys_as_the_official_sdk_asks_for_them(
         env["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = str(tmp_path / "token")
     else:
         env["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = "the-token"
-    keys = credentials(http, **env).keys()
+    keys = credentials(http, **env).get()
     assert revealed(keys) == ("CA", "CS", "CT")
     assert keys is not None
     assert keys.kind == "container"
@@ -420,7 +421,7 @@ def test_a_container_endpoint_that_refuses_is_not_allowed(
 ) -> None:
     url = fake(container("the-token")).url
     with pytest.raises(NotAllowed):
-        credentials(http, AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{url}/v2/credentials?id=7").keys()
+        credentials(http, AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{url}/v2/credentials?id=7").get()
 
 
 @pytest.mark.parametrize(
@@ -436,7 +437,7 @@ def test_a_container_endpoint_that_refuses_is_not_allowed(
 def test_a_token_never_travels_in_the_clear_to_a_strange_host(http: HttpClient, url: str, says: str) -> None:
     env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "s3cret"}
     with pytest.raises(UsageError, match=says) as caught:
-        credentials(http, **env).keys()
+        credentials(http, **env).get()
     assert "AWS_CONTAINER_CREDENTIALS_FULL_URI" in caught.value.hint
     assert "s3cret" not in str(caught.value)
 
@@ -450,7 +451,7 @@ def test_a_token_with_a_line_break_does_not_become_a_second_header(
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": "s3cret\r\nX-Evil: 1",
     }
     with pytest.raises(LadingError, match="line break") as caught:
-        credentials(http, **env).keys()
+        credentials(http, **env).get()
     assert service.requests == []
     assert "s3cret" not in str(caught.value)
 
@@ -475,7 +476,7 @@ def test_an_answer_that_is_not_what_aws_documents_is_refused_without_being_quote
 ) -> None:
     service = fake(lambda request: Answer(body=text.encode()))
     with pytest.raises(LadingError) as caught:
-        credentials(http, AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{service.url}/x").keys()
+        credentials(http, AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{service.url}/x").get()
     assert "s3cret" not in f"{caught.value}{caught.value.hint}"
 
 
@@ -515,7 +516,7 @@ def test_the_instances_metadata_give_keys_as_the_official_sdk_asks_for_them(
     http: HttpClient, fake: Callable[[Route], FaultyServer]
 ) -> None:
     service = fake(imds())
-    keys = instance(http, service.url + "/").keys()
+    keys = instance(http, service.url + "/").get()
     assert revealed(keys) == ("IA", "IS", "IT")
     assert keys is not None
     assert keys.kind == "instance metadata"
@@ -527,14 +528,14 @@ def test_the_instances_metadata_give_keys_as_the_official_sdk_asks_for_them(
 def test_an_instance_without_a_role_gives_no_keys(
     http: HttpClient, fake: Callable[[Route], FaultyServer], options: dict[str, object]
 ) -> None:
-    assert instance(http, fake(imds(**options)).url).keys() is None
+    assert instance(http, fake(imds(**options)).url).get() is None
 
 
 def test_a_machine_that_is_no_instance_costs_one_attempt(
     http: HttpClient, fake: Callable[[Route], FaultyServer]
 ) -> None:
     service = fake(lambda request: Answer(503))
-    assert instance(http, service.url).keys() is None
+    assert instance(http, service.url).get() is None
     assert len(service.requests) == 1
 
 
@@ -545,18 +546,18 @@ def test_an_instance_whose_metadata_are_gone_at_renewal_does_not_become_anonymou
     service = fake(lambda request: Answer(503) if gone else gives(request))
     gone = False
     holder = instance(http, service.url)
-    keys = holder.keys()
+    keys = holder.get()
     gone = True
-    assert holder.renew(keys)
+    assert holder.refused(keys, Head(403, {}))
     with pytest.raises(Unavailable, match="instance metadata"):
-        holder.keys()
+        holder.get()
     gone = False
-    assert revealed(holder.keys()) == ("IA", "IS", "IT")
+    assert revealed(holder.get()) == ("IA", "IS", "IT")
 
 
 def test_a_disabled_metadata_service_is_not_asked(http: HttpClient, fake: Callable[[Route], FaultyServer]) -> None:
     service = fake(imds())
-    assert credentials(http, AWS_EC2_METADATA_SERVICE_ENDPOINT=service.url).keys() is None
+    assert credentials(http, AWS_EC2_METADATA_SERVICE_ENDPOINT=service.url).get() is None
     assert service.requests == []
 
 
@@ -565,7 +566,7 @@ def test_services_of_this_machine_are_not_asked_through_a_proxy(clock, fake: Cal
     retry = Retry(stop=threading.Event(), clock=clock, attempts=1)
     client = HttpClient(Network(http_proxy=proxy.url), Limits(), retry)
     try:
-        assert revealed(instance(client, service.url).keys()) == ("IA", "IS", "IT")
+        assert revealed(instance(client, service.url).get()) == ("IA", "IS", "IT")
         assert proxy.requests == []
     finally:
         client.close()

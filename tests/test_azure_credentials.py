@@ -7,6 +7,7 @@ import pytest
 from lading.auth.azure import AccountKey, AzureCredentials, Sas
 from lading.errors import NotAllowed, Unavailable, UsageError
 from lading.events import ignore
+from lading.network.wire import Head
 from lading.secret import Token
 from lading.session import Session
 from lading.settings.azure import read_azure
@@ -183,15 +184,15 @@ def test_each_cloud_has_its_own_authority(open_credentials, cloud, login) -> Non
 def test_a_token_that_never_was_accepted_is_not_renewed(open_credentials, entra) -> None:
     credentials = open_credentials(**PRINCIPAL)
     first = credentials.get()
-    assert not credentials.renew(first)
+    assert not credentials.refused(first, Head(401, {}))
     credentials.accepted(first)
-    assert credentials.renew(first)
+    assert credentials.refused(first, Head(401, {}))
     second = credentials.get()
     assert second != first
     # Another thread comes late with the first one.
-    assert credentials.renew(first)
+    assert credentials.refused(first, Head(401, {}))
     assert credentials.get() is second
-    assert not credentials.renew(second)
+    assert not credentials.refused(second, Head(401, {}))
     assert len(entra.forms) == 2
 
 

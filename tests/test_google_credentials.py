@@ -9,6 +9,7 @@ import pytest
 from lading.auth.google import GoogleCredentials
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.network.client import HttpClient
+from lading.network.wire import Head
 from lading.retry import Retry
 from lading.settings.google import read_google
 from lading.settings.limits import Limits, Network
@@ -64,19 +65,19 @@ def subject(tmp_path):
 
 
 def test_a_service_accounts_key_signs_for_a_token_to_read_with(google, of):
-    token = of(google.document("service_account")).token()
+    token = of(google.document("service_account")).get()
     assert google.granted[token.value.reveal()] == {"kind": "key", "account": ACCOUNT, "scope": READ}
     assert token.kind == "service account key"
     assert 3500 < token.expires_at_s - time.time() <= 3600
 
 
 def test_a_login_of_gcloud_is_refreshed(google, of):
-    token = of(google.document("authorized_user")).token()
+    token = of(google.document("authorized_user")).get()
     assert google.granted[token.value.reveal()] == {"kind": "refresh"}
 
 
 def test_a_subject_token_of_a_file_is_exchanged(google, of, subject):
-    token = of(federated(google, subject)).token()
+    token = of(federated(google, subject)).get()
     granted = google.granted[token.value.reveal()]
     assert (granted["kind"], granted["scope"]) == ("exchange", READ)
     assert token.kind == "workload identity federation"
@@ -87,9 +88,9 @@ def test_a_rotated_subject_token_is_read_at_the_next_exchange(google, of, tmp_pa
     (tmp_path / "subject").write_text("of yesterday")
     found = of(federated(google, {"file": str(tmp_path / "subject")}))
     with pytest.raises(NotAllowed, match="invalid_grant"):
-        found.token()
+        found.get()
     (tmp_path / "subject").write_text("se-cret-subject")
-    assert found.token()
+    assert found.get()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_subject_token_comes_as_text_or_as_json(google, server, of, tmp_path, 
     server.routes["/subject"] = answer
     url = {"url": f"{server.url}/subject", "headers": {"Metadata": "True"}}
     source = url if way == "url" else {"file": str(tmp_path / "subject")}
-    token = of(federated(google, source | {"format": form} if form else source)).token()
+    token = of(federated(google, source | {"format": form} if form else source)).get()
     assert google.granted[token.value.reveal()]["kind"] == "exchange"
 
 
@@ -119,15 +120,15 @@ def test_a_federated_identity_acts_as_a_service_account(google, of, subject):
         "service_account_impersonation_url": google.impersonation_url,
         "service_account_impersonation": {"token_lifetime_seconds": 600},
     }
-    token = of(federated(google, subject, **fields)).token()
+    token = of(federated(google, subject, **fields)).get()
     granted = google.granted[token.value.reveal()]
     assert (granted["scope"], granted["lifetime"], granted["by"]["scope"]) == ([READ], "600s", IAM)
     assert token.kind == "workload identity federation, impersonating"
 
 
 def test_a_client_of_a_workforce_pool_says_who_it_is(google, server, of, subject):
-    of(federated(google, subject, client_id="id", client_secret="se-cret-client")).token()
-    of(federated(google, subject, workforce_pool_user_project="payer")).token()
+    of(federated(google, subject, client_id="id", client_secret="se-cret-client")).get()
+    of(federated(google, subject, workforce_pool_user_project="payer")).get()
     first, second = server.requests_for("/sts/token")
     assert first.headers["authorization"].startswith("Basic ")
     assert b"options=" in second.body
@@ -136,7 +137,7 @@ def test_a_client_of_a_workforce_pool_says_who_it_is(google, server, of, subject
 @pytest.mark.parametrize("source", ["service_account", "authorized_user"])
 def test_an_identity_acts_as_a_service_account(google, of, source):
     document = google.document("impersonated_service_account", source_credentials=google.document(source))
-    token = of(document).token()
+    token = of(document).get()
     granted = google.granted[token.value.reveal()]
     assert granted["kind"] == "impersonation"
     assert granted["delegates"] == ["between@project.iam.gserviceaccount.com"]
@@ -144,7 +145,7 @@ def test_an_identity_acts_as_a_service_account(google, of, source):
 
 
 def test_the_metadata_server_is_asked_as_it_wants_to_be(google, credentials):
-    token = credentials(GCE_METADATA_HOST=google.metadata_host, NO_GCE_CHECK="").token()
+    token = credentials(GCE_METADATA_HOST=google.metadata_host, NO_GCE_CHECK="").get()
     assert google.granted[token.value.reveal()] == {"kind": "metadata"}
 
 
@@ -162,54 +163,54 @@ def test_what_is_configured_comes_in_an_order(google, credentials, tmp_path):
     (tmp_path / "key.json").write_text(json.dumps(google.document("service_account", private_key_id="")))
     # The fake wants the number of the key: the file's own is refused.
     (tmp_path / "key.json").write_text(json.dumps(google.document("authorized_user", refresh_token="old")))
-    assert credentials(**variables).token().kind == "service account key"
+    assert credentials(**variables).get().kind == "service account key"
     del variables["gcloud-application-credentials.json"]
     with pytest.raises(NotAllowed, match="invalid_grant"):
-        credentials(**variables).token()
+        credentials(**variables).get()
     del variables["GOOGLE_APPLICATION_CREDENTIALS"]
-    assert credentials(**variables).token().kind == "gcloud login"
+    assert credentials(**variables).get().kind == "gcloud login"
     (gcloud / "application_default_credentials.json").unlink()
-    assert credentials(**variables).token().kind == "metadata server"
+    assert credentials(**variables).get().kind == "metadata server"
     google.has_account = False
-    assert credentials(**variables).token() is None
+    assert credentials(**variables).get() is None
 
 
 def test_a_file_that_is_named_must_be_there(credentials):
     with pytest.raises(NotFound, match="/nowhere/key"):
-        credentials(GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json").token()
+        credentials(GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json").get()
 
 
 def test_a_token_is_asked_for_once_and_renewed_when_it_is_about_to_end(google, of, clock):
     google.lasts_s = 360
     found = of(google.document("service_account"))
-    first = found.token()
+    first = found.get()
     clock.seconds += 50
-    assert found.token() is first
+    assert found.get() is first
     clock.seconds += 11
-    assert found.token() is not first
+    assert found.get() is not first
 
 
 def test_a_rotated_key_is_read_at_the_next_renewal(google, of, tmp_path):
     found = of(google.document("authorized_user"))
-    token = found.token()
-    found.prove(token)
+    token = found.get()
+    found.accepted(token)
     (tmp_path / "credentials.json").write_text(json.dumps(google.document("service_account")))
-    assert found.renew(token)
-    assert found.token().kind == "service account key"
+    assert found.refused(token, Head(401, {}))
+    assert found.get().kind == "service account key"
 
 
 def test_a_token_that_was_never_taken_is_wrong_and_not_old(google, of):
     found = of(google.document("service_account"))
-    first = found.token()
-    assert not found.renew(first)
-    found.prove(first)
-    assert found.renew(first)
-    second = found.token()
+    first = found.get()
+    assert not found.refused(first, Head(401, {}))
+    found.accepted(first)
+    assert found.refused(first, Head(401, {}))
+    second = found.get()
     assert second is not first
     # Another thread may come late with the first one.
-    assert found.renew(first)
-    assert found.token() is second
-    assert not found.renew(second)
+    assert found.refused(first, Head(401, {}))
+    assert found.get() is second
+    assert not found.refused(second, Head(401, {}))
 
 
 SERVICE_ACCOUNT = {"type": "service_account", "client_email": "a@b", "private_key": "-----BEGIN se-cret"}
@@ -244,7 +245,7 @@ SERVICE_ACCOUNT = {"type": "service_account", "client_email": "a@b", "private_ke
 )
 def test_what_are_no_credentials_is_refused_and_not_quoted(of, document, kind, words):
     with pytest.raises(kind) as caught:
-        of(document).token()
+        of(document).get()
     said = f"{caught.value} {caught.value.hint}"
     assert words in said
     assert "se-cret" not in said
@@ -268,7 +269,7 @@ def test_what_are_no_credentials_is_refused_and_not_quoted(of, document, kind, w
 def test_a_subject_token_that_cannot_be_had_is_told(google, of, subject, source, kind, words):
     filled = {name: subject["file"] if value == "{file}" else value for name, value in source.items()}
     with pytest.raises(kind) as caught:
-        of(federated(google, filled)).token()
+        of(federated(google, filled)).get()
     assert words in f"{caught.value} {caught.value.hint}"
     assert google.granted == {}
 
@@ -299,7 +300,7 @@ def test_a_subject_token_that_cannot_be_had_is_told(google, of, subject, source,
 def test_no_credential_goes_where_only_the_document_says_that_google_is(google, of, subject, kind, name, url):
     fields = {"credential_source": subject, "source_credentials": google.document("authorized_user"), name: url}
     with pytest.raises(UsageError) as caught:
-        of(google.document(kind, **fields)).token()
+        of(google.document(kind, **fields)).get()
     assert "se-cret" not in f"{caught.value} {caught.value.hint}"
 
 
@@ -323,7 +324,7 @@ def test_a_credential_follows_no_redirect(google, server, of):
     with FaultyServer(host="localhost") as elsewhere:
         server.misbehave(ANYWHERE, redirect(f"{elsewhere.url}/oauth/token", 307))
         with pytest.raises(LadingError):
-            of(google.document("authorized_user")).token()
+            of(google.document("authorized_user")).get()
         assert elsewhere.requests == []
 
 
@@ -344,7 +345,7 @@ def test_a_credential_follows_no_redirect(google, server, of):
 def test_a_token_endpoint_that_refuses_or_rambles_is_not_quoted(google, server, of, body, code, kind):
     server.misbehave(ANYWHERE, status(code, body, times=ALWAYS, on=anything))
     with pytest.raises(kind) as caught:
-        of(google.document("authorized_user")).token()
+        of(google.document("authorized_user")).get()
     assert "se-cret" not in f"{caught.value} {caught.value.hint}"
 
 
@@ -366,7 +367,7 @@ def test_an_iam_service_that_refuses_or_rambles_is_not_quoted(google, server, of
     server.misbehave(path, status(code, body, times=ALWAYS, on=anything))
     source = google.document("authorized_user")
     with pytest.raises(kind) as caught:
-        of(google.document("impersonated_service_account", source_credentials=source)).token()
+        of(google.document("impersonated_service_account", source_credentials=source)).get()
     assert "se-cret" not in f"{caught.value} {caught.value.hint}"
 
 
@@ -380,11 +381,11 @@ def test_two_that_ask_the_metadata_server_at_once_do_not_disturb_each_other(goog
         first, second = (GoogleCredentials(read_google(Variables({"GCE_METADATA_HOST": host})), http) for host in hosts)
 
         def after_the_other(request):
-            kinds.append(second.token().kind)
+            kinds.append(second.get().kind)
             return answer(request)
 
         server.routes["/computeMetadata/v1/"] = after_the_other
-        kinds.append(first.token().kind)
+        kinds.append(first.get().kind)
     http.close()
     assert kinds == ["metadata server"] * 2
 
@@ -392,8 +393,8 @@ def test_two_that_ask_the_metadata_server_at_once_do_not_disturb_each_other(goog
 def test_a_metadata_server_without_end_is_none(google, server, credentials):
     server.misbehave(ANYWHERE, status(200, b"x" * 300_000, headers={"Metadata-Flavor": "Google"}, times=ALWAYS))
     with pytest.raises(LadingError):
-        credentials(GCE_METADATA_HOST=google.metadata_host, NO_GCE_CHECK="").token()
+        credentials(GCE_METADATA_HOST=google.metadata_host, NO_GCE_CHECK="").get()
 
 
 def test_nothing_configured_is_nobody(credentials):
-    assert credentials().token() is None
+    assert credentials().get() is None

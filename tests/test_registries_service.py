@@ -397,18 +397,15 @@ def test_a_file_is_asked_for_once_with_the_login_and_its_part_is_the_callers_to_
     assert len(server.requests) == 3
 
 
-def test_a_login_that_ends_while_a_file_is_asked_for_is_renewed_and_the_next_attempt_is_made_at_once(
-    server, service, tmp_path
-):
+def test_a_login_that_ends_while_a_file_is_asked_for_is_renewed_and_shown_at_once(server, service, tmp_path):
     (tmp_path / "token").write_text("first")
     asking = service(login={"token": {"file": str(tmp_path / "token")}})
     rotate = server.before(lambda: (tmp_path / "token").write_text("second"), on=anything, after=1)
     server.misbehave(PATH, rotate, status(401, times=2, on=anything))
     with pytest.raises(NotAllowed, match="does not accept the login"):
         opened(asking)
-    with pytest.raises(Unavailable) as caught:
-        opened(asking)
-    assert caught.value.retry_after_s == 0.0
+    assert opened(asking)[0] == 200
+    assert sent(server) == ["Bearer first"] * 2 + ["Bearer second"]
 
 
 def test_headers_of_the_kind_go_with_every_request(server, new_session):

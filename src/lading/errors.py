@@ -5,6 +5,7 @@
     ├── NotFound           not-found     3   no such model, version, key or host name
     ├── NotAllowed         not-allowed   4   credentials, certificates or file permissions refuse
     ├── Unavailable        unavailable   5   may work later (the only family that is retried)
+    │   ├── TryAtOnce     unavailable 5  the next attempt asks otherwise, and needs no wait
     │   ├── Stalled        stalled       5   no byte for too long; retried on a new connection
     │   ├── OriginChanged  changed       5   not the object that was listed; the file restarts
     │   └── DeadlineExceeded deadline    5   the time allowed for the whole delivery is over
@@ -76,6 +77,13 @@ class Unavailable(LadingError):
     code = "unavailable"
     exit_code = 5
     retryable = True
+
+
+class TryAtOnce(Unavailable):
+    """Not so: with another credential, under another link, at another host.  The next attempt knows which."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = 0.0) -> None:
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
 
 
 class Stalled(Unavailable):

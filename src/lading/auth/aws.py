@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
+from lading.auth.authorizer import RefreshingCredential
 from lading.auth.aws_endpoints import sts_url
-from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import endpoint_origin
 from lading.network.client import HttpClient, status_error
@@ -24,25 +24,17 @@ from lading.text.printable import printable
 _LIMIT_BYTES = 256 * 1024
 
 
-class AwsCredentials:
+class AwsCredentials(RefreshingCredential[AwsKeys]):
     """Keys for requests, fetched once and renewed before they expire.  Safe from any thread."""
 
     def __init__(self, settings: Aws, http: HttpClient, region: str) -> None:
+        super().__init__(http.retry.clock.now, first_may_be_old=True)
         self._settings = settings
         self._http = http
         self._profile = _read_profile(settings)
         self.region = region or self._profile.get("region", "")
         shared = profile_endpoints(self._profile)
         self.endpoints = settings.endpoints.or_else(shared._replace(s3="", sts="") if settings.ignores_urls else shared)
-        self._renewing = RefreshingCredential(self._fetch, http.retry.clock.now)
-
-    def keys(self) -> AwsKeys | None:
-        """The keys to sign with now; None when no provider is configured."""
-        return self._renewing.get()
-
-    def renew(self, refused: AwsKeys | None) -> bool:
-        """Ask again after a server called ``refused`` expired; false if these keys cannot be renewed."""
-        return self._renewing.renew(refused)
 
     def _fetch(self) -> AwsKeys | None:
         settings = self._settings

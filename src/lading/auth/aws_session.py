@@ -5,10 +5,10 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateSession.html
 
 from urllib.parse import urlsplit
 
+from lading.auth.authorizer import RefreshingCredential
 from lading.auth.aws import AwsCredentials, xml_text
 from lading.auth.aws_endpoints import Address
 from lading.auth.aws_signature import sign
-from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed
 from lading.network.client import HttpClient, status_error
 from lading.secret import AwsKeys, Secret, unix_time
@@ -19,25 +19,17 @@ _LIMIT_BYTES = 64 * 1024
 _READ_ONLY = ("x-amz-create-session-mode", "ReadOnly")
 
 
-class DirectoryBucketSession:
+class DirectoryBucketSession(RefreshingCredential[AwsKeys]):
     """In the place of ``AwsCredentials``, whose keys ask for those of the session.  Safe from any thread."""
 
     def __init__(self, credentials: AwsCredentials, http: HttpClient, address: Address) -> None:
+        super().__init__(http.retry.clock.now, first_may_be_old=True)
         self._credentials = credentials
         self._http = http
         self._address = address
-        self._renewing = RefreshingCredential(self._created, http.retry.clock.now)
 
-    def keys(self) -> AwsKeys | None:
-        """The keys to sign with now; None when no provider is configured."""
-        return self._renewing.get()
-
-    def renew(self, refused: AwsKeys | None) -> bool:
-        """Ask again after a server called ``refused`` expired."""
-        return self._renewing.renew(refused)
-
-    def _created(self) -> AwsKeys | None:
-        keys = self._credentials.keys()
+    def _fetch(self) -> AwsKeys | None:
+        keys = self._credentials.get()
         if keys is None:
             return None
         base, path, region, service = self._address

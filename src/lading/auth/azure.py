@@ -12,8 +12,8 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
+from lading.auth.authorizer import RefreshingCredential
 from lading.auth.oauth import parse_token, request_token
-from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import endpoint_origin
 from lading.network.client import Answer, HttpClient, status_error
@@ -53,13 +53,14 @@ class Sas(NamedTuple):
 Credential = AccountKey | Sas | Token
 
 
-class AzureCredentials:
+class AzureCredentials(RefreshingCredential[Credential]):
     """The credential for one account, fetched once and renewed before it ends.  Safe from any thread.
 
     ``host`` is the account's, ``sas`` what the URI brings with it.
     """
 
     def __init__(self, settings: Azure, http: HttpClient, *, account: str, host: str, sas: str = "") -> None:
+        super().__init__(http.retry.clock.now)
         self._settings = settings
         self._http = http
         self._account = account
@@ -69,24 +70,6 @@ class AzureCredentials:
             (found for cloud, found in _AUTHORITIES.items() if host.endswith(cloud)), _AUTHORITY
         )
         self._authority = (authority if "://" in authority else f"https://{authority}").rstrip("/")
-        self._renewing: RefreshingCredential[Credential] = RefreshingCredential(self._fetch, http.retry.clock.now)
-        self._accepted: set[Credential] = set()
-
-    def get(self) -> Credential | None:
-        """What to ask with now; None when nothing is configured."""
-        return self._renewing.get()
-
-    def accepted(self, credential: Credential | None) -> None:
-        """Told after each request that went well."""
-        if credential is not None:
-            self._accepted.add(credential)
-
-    def renew(self, refused: Credential | None) -> bool:
-        """Ask again after a server called ``refused`` expired; false if that cannot help.
-
-        A token that never was accepted is wrong, and the next one would be as well.
-        """
-        return refused in self._accepted and self._renewing.renew(refused)
 
     def ask_the_machine(self) -> bool:
         """Use the identity of this machine from now on, if nothing is configured and it has one."""
@@ -99,7 +82,7 @@ class AzureCredentials:
         except (NotAllowed, NotFound, Unavailable, Unsupported):
             return False
         self._as_machine = True
-        self._renewing = RefreshingCredential(self._fetch, self._http.retry.clock.now)
+        self.forget()
         return True
 
     def _fetch(self) -> Credential | None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
+from lading.auth.authorizer import RefreshingCredential
 from lading.auth.oauth import parse_token, request_token, signed_jwt
-from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import split_url
 from lading.network.client import HttpClient, status_error
@@ -42,32 +42,15 @@ _METADATA_ADDRESSES = ("169.254.169.254", "metadata.google.internal")
 _Document = Mapping[str, Any]
 
 
-class GoogleCredentials:
+class GoogleCredentials(RefreshingCredential[Token]):
     """Tokens for requests, fetched once and renewed before they expire.  Safe from any thread."""
 
     def __init__(self, settings: Google, http: HttpClient) -> None:
+        super().__init__(http.retry.clock.now)
         self._settings = settings
         self._http = http
-        self._renewing = RefreshingCredential(self._fetch, http.retry.clock.now)
-        self._proven: Token | None = None
         self.unanswered = False
         """Whether there seems to be a metadata server that does not answer now."""
-
-    def token(self) -> Token | None:
-        """The token to send now; None when there is no identity."""
-        return self._renewing.get()
-
-    def prove(self, token: Token) -> None:
-        """Remember that a server took this token."""
-        self._proven = token
-
-    def proven(self, token: Token) -> bool:
-        """Whether this token, or one after it, was taken before: if it is refused, it is old and not wrong."""
-        return token is self._proven or token is not self._renewing.get()
-
-    def renew(self, refused: Token) -> bool:
-        """Ask again after a server called ``refused`` expired; false if it was never any good."""
-        return self.proven(refused) and self._renewing.renew(refused)
 
     def _fetch(self) -> Token | None:
         settings = self._settings

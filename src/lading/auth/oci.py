@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 from lading.auth.docker_config import Login
 from lading.auth.oauth import request_token
-from lading.errors import NotAllowed, Unavailable, Unsupported
+from lading.errors import NotAllowed, Unsupported
 from lading.model.origin import Origin, split_url
 from lading.model.uri import redact
 from lading.network.challenges import Challenge, parse_challenges
@@ -50,19 +50,17 @@ class Authorization:
         return self._held
 
     def accepted(self, shown: Secret | None) -> None:
-        """The registry took ``shown``: when it refuses it later, that has ended."""
         if shown is self._held:
             self._proven = True
 
-    def refused(self, shown: Secret | None, head: Head, what: str) -> Unavailable | NotAllowed:
-        """What to raise after a 401 to ``shown``: ``Unavailable`` when another try has something else to show."""
+    def refused(self, shown: Secret | None, head: Head) -> bool:
         with self._lock:
             if shown is self._held:
                 fresh = self._next(shown, parse_challenges(head.get("www-authenticate")))
                 if fresh is None or fresh == shown:
-                    return self.refusal(what, head.status)
+                    return False
                 self._held, self._proven = fresh, False
-        return Unavailable(f"{what} asks for authorization", retry_after_s=0.0)
+        return True
 
     def refusal(self, what: str, status: int) -> NotAllowed:
         """The error of a registry that does not let this login read."""

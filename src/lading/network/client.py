@@ -45,6 +45,8 @@ USER_AGENT = f"lading/{__version__}"
 _MOST_BUFFER_BYTES = 1 << 20
 _LEAST_BUFFER_BYTES = 64 << 10
 _MAX_REDIRECTS = 10
+# A number: to look up HTTPStatus.BAD_REQUEST is a call, for every request.
+_BAD_REQUEST = 400
 _MAX_RETRY_AFTER_S = 300.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SPENT = re.compile(r";\s*r=0\s*;\s*t=([0-9]{1,9})")
@@ -268,7 +270,7 @@ class HttpClient:
         sent += headers
         connection, head = self._first_answer(origin, method, target, sent, body)
         answer = Answer(url, head, connection, partial(self._give_back, origin))
-        if head.status == HTTPStatus.BAD_REQUEST:
+        if head.status == _BAD_REQUEST:
             peer, named = self._plain_peer(origin)
             if peer and answer.refuses_http():
                 with answer:

@@ -10,17 +10,18 @@ part of ``tls``, not a login.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, quote_plus, urlsplit
 
+from lading.auth.authorizer import Authorizer, RefreshingCredential
 from lading.auth.aws import AwsCredentials
 from lading.auth.aws_signature import sign
 from lading.auth.oauth import request_token
-from lading.auth.renewal import RefreshingCredential
 from lading.errors import NotAllowed, Unsupported
 from lading.model.origin import Origin, split_url
 from lading.network.client import Headers, HttpClient, status_error
-from lading.secret import Token, basic
+from lading.network.wire import Head
+from lading.secret import AwsKeys, Token, basic
 from lading.settings.aws import read_aws
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
@@ -29,22 +30,20 @@ from lading.settings.variables import exact
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
 
+C = TypeVar("C")
+
 _LIMIT_BYTES = 256 * 1024
 _CLIENT = ("client_id", "client_secret")
 
 
-class Login(Protocol):
+class Login(Authorizer[C], Protocol[C]):
     """Authorises requests to one registry, from any thread."""
 
     kind: str
     """In words, for reports: ``anonymous``, ``token``, …"""
 
-    def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
-        """``headers`` and those that say who asks."""
-        ...
-
-    def renew(self, refused: Headers) -> bool:
-        """After a 401 to what was signed so: whether asking again may do better."""
+    def signed(self, shown: C | None, method: str, url: str, headers: Headers, body: bytes) -> Headers:
+        """``headers`` and those that show ``shown``."""
         ...
 
 
@@ -63,7 +62,7 @@ class Clients(NamedTuple):
         return self.own if split_url(url)[0].bare == self.origin.bare else self.elsewhere
 
 
-def open_login(entry: RegistryEntry, settings: Settings, clients: Clients) -> Login:
+def open_login(entry: RegistryEntry, settings: Settings, clients: Clients) -> Login[Any]:
     """The login for a registry that the entry, which ``check_entry`` has seen, describes."""
     login = entry.options.get("login") or {}
     read = _Reader(entry, settings)
@@ -102,14 +101,20 @@ class _Plain:
         self.kind = kind
         self._headers = headers
 
-    def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
-        return [*headers, *self._headers()]
+    def get(self) -> Headers:
+        return self._headers()
 
-    def renew(self, refused: Headers) -> bool:
-        return not set(self._headers()) <= set(refused)
+    def accepted(self, shown: Headers | None) -> None:
+        """Files are read anew anyway."""
+
+    def refused(self, shown: Headers | None, head: Head) -> bool:
+        return self._headers() != shown
+
+    def signed(self, shown: Headers | None, method: str, url: str, headers: Headers, body: bytes) -> Headers:
+        return [*headers, *(shown or ())]
 
 
-class _Oidc:
+class _Oidc(RefreshingCredential[Token]):
     """The client credentials grant (RFC 6749, 4.4); the endpoint by discovery, if it is not given.
 
     https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
@@ -118,22 +123,13 @@ class _Oidc:
     kind = "OIDC client"
 
     def __init__(self, options: Mapping[str, Any], read: _Reader, clients: Clients) -> None:
+        super().__init__(clients.own.retry.clock.now, first_may_be_old=True)
         self._options = options
         self._read = read
         self._clients = clients
-        self._renewing: RefreshingCredential[Token] = RefreshingCredential(self._fetch, clients.own.retry.clock.now)
-        self._sent: Token | None = None
 
-    def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
-        token = self._sent = self._renewing.get()
-        return [*headers, ("Authorization", f"Bearer {token.value.reveal()}")] if token else headers
-
-    def renew(self, refused: Headers) -> bool:
-        sent = self._sent
-        if sent is not None and ("Authorization", f"Bearer {sent.value.reveal()}") not in refused:
-            # Another thread has renewed it meanwhile.
-            return True
-        return self._renewing.renew(sent)
+    def signed(self, shown: Token | None, method: str, url: str, headers: Headers, body: bytes) -> Headers:
+        return [*headers, ("Authorization", f"Bearer {shown.value.reveal()}")] if shown else headers
 
     def _fetch(self) -> Token:
         read, options = self._read, self._options
@@ -168,18 +164,17 @@ class _Oidc:
         return str(found)
 
 
-class _Aws:
+class _Aws(AwsCredentials):
     """Signature Version 4, for a registry behind an API gateway or at AWS."""
 
     kind = "AWS keys"
 
     def __init__(self, region: str, service: str, settings: Settings, http: HttpClient) -> None:
-        self._credentials = AwsCredentials(read_aws(settings.variables), http, region)
-        self._region, self._service = region, service
+        super().__init__(read_aws(settings.variables), http, region)
+        self._service = service
 
-    def signed(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
-        keys = self._credentials.keys()
-        if keys is None:
+    def signed(self, shown: AwsKeys | None, method: str, url: str, headers: Headers, body: bytes) -> Headers:
+        if shown is None:
             raise NotAllowed(
                 "no AWS keys were found for the registry", hint="see the chain of credentials in docs/kserve.md"
             )
@@ -187,17 +182,14 @@ class _Aws:
         parts = urlsplit(url)
         query = "&".join(sorted(parts.query.split("&"))) if parts.query else ""
         return sign(
-            keys,
+            shown,
             method=method,
             host=origin.authority,
             # Every service but S3 has each segment encoded twice.
             path=quote(parts.path, safe="/~"),
             query=query,
             headers=headers,
-            region=self._region,
+            region=self.region,
             service=self._service,
             body=body,
         )
-
-    def renew(self, refused: Headers) -> bool:
-        return self._credentials.renew(self._credentials.keys())

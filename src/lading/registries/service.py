@@ -3,14 +3,15 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
+from lading.auth.authorizer import authorized
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
 from lading.model.origin import Origin, split_url
 from lading.model.reference import SCHEMES
 from lading.model.uri import ModelURI, redact
-from lading.network.client import Answer, Headers, HttpClient, leads_to, status_error
+from lading.network.client import Answer, HttpClient, leads_to, status_error
 from lading.network.wire import Head
 from lading.registries.login import Clients, open_login
 from lading.settings.registries import RegistryEntry, check_entry
@@ -19,6 +20,13 @@ from lading.text.json_xml import read_json
 from lading.text.printable import printable
 
 _LIMIT_BYTES = 32 << 20
+
+
+class _Fetched(NamedTuple):
+    """An answer that was read."""
+
+    head: Head
+    body: bytes
 
 
 class Service:
@@ -67,10 +75,11 @@ class Service:
         headers += [("Content-Type", "application/json")] if body else []
         shown = f"{what} in registry {printable(self.name)}"
 
-        def ask(signed: Headers) -> tuple[Head, bytes]:
+        def send(login: object) -> _Fetched:
+            signed = self._login.signed(login, method, url, headers, body)
             try:
-                return self._http.fetch(
-                    method, url, signed, body=body, what=shown, limit_bytes=_LIMIT_BYTES, redirects=0
+                return _Fetched(
+                    *self._http.fetch(method, url, signed, body=body, what=shown, limit_bytes=_LIMIT_BYTES, redirects=0)
                 )
             except NotFound as error:
                 # There is no such host, and not: there is no such model.
@@ -79,29 +88,33 @@ class Service:
                 # A host's name says little where several registries are asked.
                 raise error.rephrased(message=f"{shown}: {error.message}") from error
 
-        signed = self._login.signed(method, url, headers, body)
-        head, answer = ask(signed)
-        if head.status == 401 and self._login.renew(signed):
-            head, answer = ask(self._login.signed(method, url, headers, body))
-        if not 200 <= head.status < 300:
-            raise self._error(head, answer, shown)
-        return self._parsed(head, answer, shown)
+        def refusal(found: _Fetched) -> LadingError:
+            return self._error(found.head, found.body, shown)
+
+        found = authorized(self._login, send, refusal)
+        if not 200 <= found.head.status < 300:
+            raise refusal(found)
+        return self._parsed(found.head, found.body, shown)
 
     def open(self, path: str, headers: Sequence[tuple[str, str]], *, what: str) -> Answer:
         """The answer to one request for a file, not repeated, its body still on the wire.
 
-        Any status but success and 416 is raised, as by ``get``; a login that has ended and is renewed is
-        ``Unavailable``, for a next attempt at once.
+        Any status but success and 416 is raised, as by ``get``.
         """
-        shown = f"{what} in registry {printable(self.name)}"
-        signed = self._login.signed("GET", self.url + path, [*self._headers, *headers], b"")
-        answer = self._http.open("GET", self.url + path, signed, redirects=0)
+        url = self.url + path
+        sent = [*self._headers, *headers]
+
+        def send(login: object) -> Answer:
+            return self._http.open("GET", url, self._login.signed(login, "GET", url, sent, b""), redirects=0)
+
+        def refusal(answer: Answer) -> LadingError:
+            with answer:
+                return self._error(answer.head, answer.error_body(), f"{what} in registry {printable(self.name)}")
+
+        answer = authorized(self._login, send, refusal)
         if answer.head.status < 300 or answer.head.status == 416:
             return answer
-        with answer:
-            if answer.head.status == 401 and self._login.renew(signed):
-                raise Unavailable(f"{shown}: the login has expired", retry_after_s=0.0)
-            raise self._error(answer.head, answer.error_body(), shown)
+        raise refusal(answer)
 
     def place(self, text: str, where: str) -> ModelURI:
         """The URI ``text`` that the registry tells for ``where``, a version in words.

@@ -22,6 +22,7 @@ from lading.errors import (
     NotAllowed,
     NotFound,
     OriginChanged,
+    TryAtOnce,
     Unavailable,
     Unsupported,
     UsageError,
@@ -248,8 +249,8 @@ class _AzureSource(ABC):
         return answer
 
     def _refuse(self, head: Head, credential: Credential | None, what: str) -> NoReturn:
-        if head.status == 401 and self._credentials.renew(credential):
-            raise Unavailable(f"{what}: the token has expired", retry_after_s=0.0)
+        if head.status == 401 and self._credentials.refused(credential, head):
+            raise TryAtOnce(f"{what}: the token has expired")
         error = status_error(head, what)
         code = printable(head.get("x-ms-error-code"))[:80]
         kind, hint = _CODES.get(code, (type(error), error.hint))

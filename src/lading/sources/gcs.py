@@ -16,6 +16,7 @@ from lading.errors import (
     NotAllowed,
     NotFound,
     OriginChanged,
+    TryAtOnce,
     Unavailable,
     Unsupported,
     UsageError,
@@ -227,14 +228,14 @@ class GcsSource:
         if answer.head.status >= 300:
             with answer:
                 self._refuse(answer, token, what)
-        if token is not None and self._credentials is not None:
-            self._credentials.prove(token)
+        if self._credentials is not None:
+            self._credentials.accepted(token)
         return answer
 
     def _token(self) -> Token | None:
         if self._credentials is None or self._refusal is not None:
             return None
-        token = self._credentials.token()
+        token = self._credentials.get()
         if token is not None:
             self._origin.refuse_in_clear(
                 "the Google token",
@@ -247,12 +248,12 @@ class GcsSource:
         if isinstance(error, NotAllowed) and self._credentials is not None:
             if token is None:
                 raise self._without_token(error)
-            if answer.head.status == 401 and self._credentials.renew(token):
-                raise Unavailable(f"{what}: the token has expired", retry_after_s=0.0)
-            if token.kind == METADATA and not self._credentials.proven(token):
+            if answer.head.status == 401 and self._credentials.refused(token, answer.head):
+                raise TryAtOnce(f"{what}: the token has expired")
+            if token.kind == METADATA and not self._credentials.was_accepted(token):
                 # Nobody chose the machine's own identity: what is public need not be refused because of it.
                 self._refusal = error
-                raise Unavailable(f"{what}: the machine's identity is not allowed to read this", retry_after_s=0.0)
+                raise TryAtOnce(f"{what}: the machine's identity is not allowed to read this")
         raise error
 
     def _without_token(self, error: NotAllowed) -> LadingError:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from lading.auth.authorizer import authorized
 from lading.auth.docker_config import DOCKER_HUB, canonical_host, find_login
 from lading.auth.oci import Authorization
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
@@ -26,6 +27,7 @@ from lading.model.origin import split_url
 from lading.model.uri import ModelURI
 from lading.network.client import Answer, HttpClient, read_whole, status_error
 from lading.network.headers import check_answer, range_header
+from lading.secret import Secret
 from lading.settings.oci import read_oci
 from lading.settings.settings import Settings
 from lading.sources.source import Sink
@@ -41,7 +43,6 @@ _MOST_INDEXES = 3
 _MOST_LAYERS = 10_000
 _MOST_NAMED = 5
 # Nothing, a token, a password.
-_MOST_LOGINS = 3
 _IMAGE_FOLDER = "models"
 _DOCKER_HUB_HOST = "registry-1.docker.io"
 
@@ -291,9 +292,13 @@ class OciSource:
 
     def _open(self, path: str, headers: Sequence[tuple[str, str]], what: str, *, method: str = "GET") -> Answer:
         """One authorized request for something of the repository."""
-        base, authorization = self._connection()
-        for _ in range(_MOST_LOGINS):
-            shown = authorization.get()
+        base, authorization = self._connected or self._connect()
+
+        def refusal(answer: Answer) -> LadingError:
+            with answer:
+                return authorization.refusal(what, answer.head.status)
+
+        def send(shown: Secret | None) -> Answer:
             sent = [*headers, ("Authorization", shown.reveal())] if shown else headers
             try:
                 answer = self._http.open(method, f"{base}/v2/{self._repository}{path}", sent)
@@ -306,24 +311,16 @@ class OciSource:
                 with answer:
                     raise status_error(answer.head, what)
             if answer.head.status == 403:
-                with answer:
-                    raise authorization.refusal(what, 403)
-            if answer.head.status != 401:
-                authorization.accepted(shown)
-                return answer
-            with answer:
-                refusal = authorization.refused(shown, answer.head, what)
-            if isinstance(refusal, NotAllowed):
-                break
-        raise refusal
+                raise refusal(answer)
+            return answer
 
-    def _connection(self) -> tuple[str, Authorization]:
-        if self._connected is None:
-            base = f"https://{self._host}"
-            if self._insecure and not self._speaks_tls(base):
-                base = f"http://{self._host}"
-            authorization = Authorization(self._checked, self._http, base, self._repository, self._login)
-            self._connected = base, authorization
+        return authorized(authorization, send, refusal)
+
+    def _connect(self) -> tuple[str, Authorization]:
+        base = f"https://{self._host}"
+        if self._insecure and not self._speaks_tls(base):
+            base = f"http://{self._host}"
+        self._connected = base, Authorization(self._checked, self._http, base, self._repository, self._login)
         return self._connected
 
     def _speaks_tls(self, base: str) -> bool:

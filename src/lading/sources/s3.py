@@ -12,6 +12,7 @@ from functools import partial
 from typing import NoReturn
 from urllib.parse import quote, unquote_plus, urlsplit
 
+from lading.auth.authorizer import Authorizer
 from lading.auth.aws import AwsCredentials, xml_text
 from lading.auth.aws_endpoints import EXPRESS, Address, at_aws, s3_address
 from lading.auth.aws_session import DirectoryBucketSession
@@ -21,6 +22,7 @@ from lading.errors import (
     LadingError,
     NotAllowed,
     NotFound,
+    TryAtOnce,
     Unavailable,
     Unsupported,
     UsageError,
@@ -98,8 +100,6 @@ class S3Source:
         self._wants_digests = settings.verify != "off"
         self._http = http if s3.verify_tls else http.without_tls_checks()
         credentials = AwsCredentials(read_aws(settings.variables), http, s3.region)
-        self._accepted: AwsKeys | None = None
-        self._expired: AwsKeys | None = None
         self._endpoints, region = at_aws(credentials.endpoints)
         self._address = self._address_in(credentials.region or region or _DEFAULT_REGION)
         self._credentials = None if s3.anonymous else self._signing(credentials)
@@ -107,14 +107,14 @@ class S3Source:
     def _address_in(self, region: str) -> Address:
         return s3_address(self._bucket, self._endpoints, region, virtual_host=self._settings.virtual_host)
 
-    def _signing(self, credentials: AwsCredentials) -> AwsCredentials | DirectoryBucketSession:
+    def _signing(self, credentials: AwsCredentials) -> Authorizer[AwsKeys]:
         if self._address.service == EXPRESS:
             return DirectoryBucketSession(credentials, self._http, self._address)
         return credentials
 
     @property
     def credential_kind(self) -> str:
-        keys = self._credentials.keys() if self._credentials else None
+        keys = self._credentials.get() if self._credentials else None
         return keys.kind if keys else "anonymous"
 
     def list(self) -> Listing:
@@ -248,7 +248,7 @@ class S3Source:
 
     def _open(self, method: str, key: str, headers: Sequence[tuple[str, str]], query: str = "") -> Answer:
         """One signed request; any answer but success is raised as what its code and status say."""
-        keys = self._credentials.keys() if self._credentials else None
+        keys = self._credentials.get() if self._credentials else None
         base, start, *_ = self._address
         path = start + quote(key, safe="/~")
         if self._settings.request_payer:
@@ -258,7 +258,8 @@ class S3Source:
         if answer.head.status >= 300:
             with answer:
                 self._refuse(answer, keys, self._shown_name(key) if key else self._shown)
-        self._accepted = keys
+        if self._credentials:
+            self._credentials.accepted(keys)
         return answer
 
     def _sign(
@@ -286,21 +287,19 @@ class S3Source:
             elsewhere = self._address_in(region)
             moved, self._address = elsewhere != self._address, elsewhere
             if moved:
-                raise Unavailable(f"{what} is in the region {region}", retry_after_s=0.0)
+                raise TryAtOnce(f"{what} is in the region {region}")
         code = xml_text(body, "Code")
         # The answer to HEAD has no body to say so: a 400 is then what expired keys look like.
         expired = code in _EXPIRED or (head.status == 400 and not body)
-        # The first may be old where they are kept; those that follow them, and were never taken, are no better than any.
-        hopeless = expired and self._expired is not None and keys is not self._expired and keys is not self._accepted
-        if expired and not hopeless and self._credentials and self._credentials.renew(keys):
-            self._expired = keys
-            raise Unavailable(f"{what}: the credentials have expired", retry_after_s=0.0)
+        if expired and self._credentials and self._credentials.refused(keys, head):
+            raise TryAtOnce(f"{what}: the credentials have expired")
         refused = status_error(head, what)
         if head.status in (301, 307) and (place := _elsewhere(body, region)):
             refused = Unsupported(f"{what}: {code or head.status}, the bucket is {place}", hint=_LOOK_AT_ENDPOINT)
         if code in _CODES:
             kind, hint = _CODES[code]
-            hint = _NO_BETTER if hopeless else hint
+            if code in _EXPIRED and keys and keys.expires_at_s is not None:
+                hint = _NO_BETTER
             refused = kind(f"{what}: {code} ({head.status})", hint=hint, retry_after_s=refused.retry_after_s)
         # Some servers call a request without a signature a bad one.
         if keys is None and (isinstance(refused, NotAllowed) or head.status == 400):
