@@ -7,7 +7,7 @@ how bytes travel on it ``http_wire``.
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from http import HTTPStatus
 from time import time
@@ -47,6 +47,7 @@ _LEAST_BUFFER_BYTES = 64 << 10
 _MAX_REDIRECTS = 10
 # A number: to look up HTTPStatus.BAD_REQUEST is a call, for every request.
 _BAD_REQUEST = 400
+_PROBE_BYTES = 64 * 1024
 _MAX_RETRY_AFTER_S = 300.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SPENT = re.compile(r";\s*r=0\s*;\s*t=([0-9]{1,9})")
@@ -372,6 +373,15 @@ def read_whole(answer: Answer, *, limit_bytes: int, what: str) -> bytes:
     if answer.head.status != HTTPStatus.OK:
         raise status_error(answer.head, what)
     return answer.read(limit_bytes)
+
+
+def read_probe(answer: Answer, *, what: str, statuses: Container[int] = (200, 206)) -> Head:
+    """The head of an answer with a file, or with a byte or so of it, which is read: the connection can be kept."""
+    if answer.head.status not in statuses:
+        raise status_error(answer.head, what)
+    if answer.head.status == HTTPStatus.PARTIAL_CONTENT:
+        answer.read(_PROBE_BYTES)
+    return answer.head
 
 
 def leads_to(head: Head) -> str:

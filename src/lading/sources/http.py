@@ -17,7 +17,7 @@ from lading.model.origin import split_url
 from lading.model.paths import safe_path
 from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag, is_weak
-from lading.network.client import Answer, Headers, HttpClient, status_error
+from lading.network.client import Answer, Headers, HttpClient, read_probe, status_error
 from lading.network.headers import (
     check_answer,
     content_coding,
@@ -36,6 +36,7 @@ from lading.sources.source import Sink
 T = TypeVar("T")
 
 _MODIFIED = "modified "
+_PROBED = (200, 206, 416)
 # RFC 6266, 4.1: behind the type, each parameter with a token or a quoted string.
 _PARAMETER = re.compile(r""";\s*([\w!#$&+.^`|~*'-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;"]*)""", re.ASCII)
 _PAGES = (".html", ".htm", ".xhtml")
@@ -79,11 +80,7 @@ class HttpSource:
     def list(self) -> Listing:
         # One byte of it and not HEAD: presigned URLs and many servers refuse HEAD, and only the
         # answer to a range says whether there are ranges.
-        def judge(answer: Answer) -> Head:
-            if answer.head.status == 206:
-                answer.read(64 * 1024)
-            return answer.head
-
+        judge = partial(read_probe, what=self._shown, statuses=_PROBED)
         head = self._ask([("Range", "bytes=0-0")], judge)
         if head.status == 416 and content_range(head) != (0, 0, 0):
             head = self._ask([], judge)
@@ -98,6 +95,8 @@ class HttpSource:
         """Raise if what is there begins as a page does: a login, or a folder's listing, with the status of success."""
 
         def judge(answer: Answer) -> tuple[str, bytes]:
+            if answer.head.status not in _PROBED:
+                raise status_error(answer.head, self._shown)
             return answer.url, _beginning(answer) if _is_called_a_page(answer.head) else b""
 
         url, begins = self._ask([("Range", f"bytes=0-{_SNIFFED_BYTES - 1}")], judge)
@@ -109,16 +108,8 @@ class HttpSource:
             )
 
     def _ask(self, headers: Headers, judge: Callable[[Answer], T]) -> T:
-        """What ``judge`` makes of an answer with the file, or of one that says that no such range is there."""
-
-        def judged(answer: Answer) -> T:
-            if answer.head.status not in (200, 206, 416):
-                raise status_error(answer.head, self._shown)
-            return judge(answer)
-
-        return self._http.ask(
-            partial(self._http.open, "GET", self._url, [*self._headers, *headers]), judged, what=self._shown
-        )
+        send = partial(self._http.open, "GET", self._url, [*self._headers, *headers])
+        return self._http.ask(send, judge, what=self._shown)
 
     def _file(self, head: Head) -> ListedFile:
         length = head.get("content-length")

@@ -26,8 +26,8 @@ from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI, redact
 from lading.network.client import HttpClient, status_error
 from lading.network.headers import check_answer, range_header
+from lading.network.links import Redirects
 from lading.network.paging import Page
-from lading.network.redirects import Redirects
 from lading.network.wire import Head
 from lading.secret import Secret
 from lading.settings.huggingface import HuggingFace, read_hugging_face

@@ -15,7 +15,7 @@ The proxy tells no digests.  What else it does depends on where the server keeps
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, count
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from lading.errors import (
@@ -33,10 +33,10 @@ from lading.model.origin import split_url
 from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI
 from lading.model.validator import entity_tag
-from lading.network.client import Answer, Headers, HttpClient, status_error
+from lading.network.client import Answer, Headers, HttpClient, read_probe, status_error
 from lading.network.headers import check_answer, content_range, declared_digests, md5_of_etag, range_header
+from lading.network.links import Link, Links
 from lading.network.paging import Page
-from lading.network.wire import Head
 from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowRegistry, MlflowServer, artifacts_url
 from lading.registries.tracking import Tracking
 from lading.settings.registries import RegistryEntry
@@ -52,7 +52,7 @@ _PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
 _SERVER_INFO = "/api/3.0/mlflow/server-info"
 _IDENTITY = ("Accept-Encoding", "identity")
 _FIRST_BYTE = ("Range", "bytes=0-0")
-_PROBE_BYTES = 64 * 1024
+_PROBED = (200, 206, 416)
 _MOST_FOLDERS = 10_000
 _MOST_PATH_CHARACTERS = 4096
 # Before its first byte the server itself fetches the whole file: as long as MLflow's own client waits.
@@ -61,13 +61,6 @@ _FETCHING_S = 120.0
 
 # Name, whether it is a folder, and size.
 _Entry = tuple[str, bool, int | None]
-
-
-class _Presigned(NamedTuple):
-    """Where one file may be read for a while, by whoever has this."""
-
-    url: str
-    headers: Headers
 
 
 class MlflowSource:
@@ -85,7 +78,7 @@ class MlflowSource:
         self._http = http
         self._entry, self._settings = entry, settings
         self._server = MlflowServer(entry, settings, http, artifacts=True)
-        self._presigned: dict[str, _Presigned] = {}
+        self._presigned = Links(http)
         self._direct = False
 
     @property
@@ -185,7 +178,7 @@ class MlflowSource:
         self._direct = True
         try:
             with self._begin(file) as answer:
-                _head_of(answer)
+                read_probe(answer, what=printable(file.locator), statuses=_PROBED)
         except DeadlineExceeded:
             raise
         except (NotFound, NotAllowed, Unavailable, Unsupported):
@@ -199,7 +192,8 @@ class MlflowSource:
 
     def _probed(self, file: ListedFile) -> ListedFile:
         """The file with its version, exact size and, straight from the store, digests."""
-        head = self._http.ask(partial(self._begin, file), _head_of, what=printable(file.locator))
+        shown = printable(file.locator)
+        head = self._http.ask(partial(self._begin, file), partial(read_probe, what=shown, statuses=_PROBED), what=shown)
         found = content_range(head)
         length, etag = head.get("content-length"), entity_tag(head.get("etag"))
         return file._replace(
@@ -214,25 +208,16 @@ class MlflowSource:
         return self._open(file, [_FIRST_BYTE] if file.size_bytes else [])
 
     def _open(self, file: ListedFile, headers: Headers) -> Answer:
-        sent = [_IDENTITY, *headers]
-        if self._direct:
-            return self._open_presigned(file.locator, sent)
-        return self._server.open(f"{_PROXY}/{_quoted(file.locator)}", sent, what=printable(file.locator))
-
-    def _open_presigned(self, locator: str, headers: Headers) -> Answer:
-        held = self._presigned.get(locator)
-        url, required = self._presigned[locator] = held or self._presign(locator)
-        answer = self._http.open("GET", url, [*required, *headers])
+        sent, locator, what = [_IDENTITY, *headers], file.locator, printable(file.locator)
+        if not self._direct:
+            return self._server.open(f"{_PROXY}/{_quoted(locator)}", sent, what=what)
+        answer = self._presigned.open(locator, partial(self._presign, locator), sent, what=what)
         if answer.head.status < 300:
             return answer
         with answer:
-            if held is not None and answer.head.status in (400, 401, 403):
-                # They hold for some minutes, and how long is not told.
-                self._presigned.pop(locator, None)
-                raise Unavailable(f"{printable(locator)}: its presigned URL has expired", retry_after_s=0.0)
-            raise status_error(answer.head, printable(locator))
+            raise status_error(answer.head, what)
 
-    def _presign(self, locator: str) -> _Presigned:
+    def _presign(self, locator: str) -> Link:
         what = f"a presigned URL of {printable(locator)}"
         answer = self._server.get(f"{_PRESIGNED}/{_quoted(locator)}", what=what)
         try:
@@ -242,7 +227,7 @@ class MlflowSource:
             raise Unsupported(f"{what} does not have MLflow's form") from error
         if self._server.origin.scheme == "https" and origin.scheme != "https":
             raise NotAllowed(f"{what} is unencrypted ({origin})")
-        return _Presigned(url, headers)
+        return Link(url, headers)
 
     def _be_patient(self) -> None:
         """Wait longer for the first byte of a file, unless it is configured how long."""
@@ -264,12 +249,6 @@ def open_run(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
     location = Tracking(server).place(run_id, path)
     found, variables = MlflowRegistry(entry, settings, http).reached(server.place(location, f"run {run_id}"))
     return open_source(found, settings.for_registry(variables), http)
-
-
-def _head_of(answer: Answer) -> Head:
-    if answer.head.status == 206:
-        answer.read(_PROBE_BYTES)
-    return answer.head
 
 
 def _name_of(entry: _Entry) -> str:

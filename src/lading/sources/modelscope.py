@@ -18,7 +18,7 @@ from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag
 from lading.network.client import HttpClient, status_error
 from lading.network.headers import check_answer, range_header
-from lading.network.redirects import Redirects
+from lading.network.links import Redirects
 from lading.network.wire import Head
 from lading.settings.modelscope import read_modelscope
 from lading.settings.settings import Settings

@@ -25,7 +25,7 @@ from lading.model.digest import Digest
 from lading.model.listing import Layer, ListedFile, Listing
 from lading.model.origin import split_url
 from lading.model.uri import ModelURI
-from lading.network.client import Answer, HttpClient, read_whole, status_error
+from lading.network.client import Answer, HttpClient, read_probe, read_whole, status_error
 from lading.network.headers import check_answer, range_header
 from lading.secret import Secret
 from lading.settings.oci import read_oci
@@ -280,15 +280,8 @@ class OciSource:
         """Whether parts of blobs can be had; by one byte of it, since only the answer to a range says so."""
         what = self._shown_file(file)
 
-        def judge(answer: Answer) -> bool:
-            if answer.head.status not in (200, 206):
-                raise status_error(answer.head, what)
-            if answer.head.status == 206:
-                answer.read(1)
-            return answer.head.status == 206
-
         send = partial(self._open, f"/blobs/{file.locator}", [_PLAIN, ("Range", "bytes=0-0")], what)
-        return self._http.ask(send, judge, what=what)
+        return self._http.ask(send, partial(read_probe, what=what), what=what).status == 206
 
     def _open(self, path: str, headers: Sequence[tuple[str, str]], what: str, *, method: str = "GET") -> Answer:
         """One authorized request for something of the repository."""

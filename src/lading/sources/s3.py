@@ -32,7 +32,7 @@ from lading.model.digest import Digest
 from lading.model.listing import ListedFile, Listing
 from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag
-from lading.network.client import Answer, HttpClient, read_whole, status_error
+from lading.network.client import Answer, HttpClient, read_probe, read_whole, status_error
 from lading.network.headers import base64_digest, check_answer, declared_digests, if_match, md5_of_etag, range_header
 from lading.network.paging import CONTRADICTS, Page
 from lading.network.wire import Head
@@ -132,7 +132,9 @@ class S3Source:
         if self._address.service == EXPRESS:
             # A directory bucket lists folders only, and those in any order.
             try:
-                head = self._http.ask(partial(self._open, "HEAD", self._key, []), self._head_of, what=self._shown)
+                head = self._http.ask(
+                    partial(self._open, "HEAD", self._key, []), partial(read_probe, what=self._shown), what=self._shown
+                )
             except NotFound:
                 return
             length = head.get("content-length")
@@ -203,12 +205,7 @@ class S3Source:
 
     def _head(self, file: ListedFile, query: str, headers: Sequence[tuple[str, str]]) -> Head:
         with self._open("HEAD", file.locator, [*if_match(file), *headers], query) as answer:
-            return self._head_of(answer, self._shown_key(file))
-
-    def _head_of(self, answer: Answer, what: str = "") -> Head:
-        if answer.head.status not in (200, 206):
-            raise status_error(answer.head, what or self._shown)
-        return answer.head
+            return read_probe(answer, what=self._shown_key(file))
 
     def _files(self, folder: str) -> Iterator[ListedFile]:
         keys = paged_list(self._shown, self._limits, name=_key_of)

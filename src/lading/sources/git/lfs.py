@@ -7,21 +7,22 @@ used for that one object and for nothing else.
 
 import json
 import re
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
-from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
+from lading.errors import LadingError, NotAllowed, NotFound, Unsupported
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.listing import ListedFile
 from lading.model.origin import split_url
 from lading.model.uri import redact
-from lading.network.client import Answer, Headers, HttpClient, status_error
+from lading.network.client import Answer, Headers, HttpClient, read_probe, status_error
 from lading.network.headers import check_answer, range_header
+from lading.network.links import Link, Links
 from lading.network.wire import Head
 from lading.sources.source import Sink
 from lading.text.json_xml import read_json
@@ -35,7 +36,6 @@ _POINTER = re.compile(
 _JSON = "application/vnd.git-lfs+json"
 _LIMIT_BYTES = 8 << 20
 _MOST_OBJECTS = 100
-_EXPIRES_EARLY_S = 10.0
 # What lading says itself, and what would change how the request is read.
 _OWN_HEADERS = frozenset({"host", "range", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
 
@@ -45,14 +45,6 @@ class Pointer(NamedTuple):
 
     sha256: str
     size_bytes: int
-
-
-class _Link(NamedTuple):
-    """Where an object is, what to say there, and until when (Unix time)."""
-
-    url: str
-    headers: Headers
-    expires_at_s: float
 
 
 def parse_pointer(content: bytes, path: str) -> Pointer | None:
@@ -74,8 +66,7 @@ class LfsServer:
         self._shown = redact(url)
         self._headers = headers
         self._http = http
-        self._lock = threading.Lock()
-        self._links: dict[str, _Link] = {}
+        self._links = Links(http)
 
     def find(self, pointers: Mapping[str, Pointer]) -> bool:
         """Ask for the links of these files, by path; whether parts of objects can be asked for.
@@ -88,7 +79,9 @@ class LfsServer:
             wanted = unique[start : start + _MOST_OBJECTS]
             answers, before = self._answers(wanted), len(known)
             known += [(pointer, path) for pointer, path in wanted if "error" not in answers.get(pointer.sha256, {})]
-            self._keep(known[before:], answers)
+            self._links.keep(
+                {pointer.sha256: self._link(answers.get(pointer.sha256), path) for pointer, path in known[before:]}
+            )
         largest = max(known, key=lambda each: each[0].size_bytes, default=(Pointer("", 0), ""))
         return largest[0].size_bytes > 0 and self._has_ranges(*largest)
 
@@ -96,48 +89,23 @@ class LfsServer:
         """By a request for one byte."""
         what = self._what(path)
 
-        def send() -> Answer:
-            link, _ = self._link(pointer, path)
-            return self._http.open("GET", link.url, [*link.headers, ("Range", "bytes=0-0")])
-
-        def judge(answer: Answer) -> bool:
-            if answer.head.status not in (200, 206):
-                raise status_error(answer.head, what)
-            if answer.head.status == 206:
-                answer.read(64 * 1024)
-            return answer.head.status == 206
-
-        return self._http.ask(send, judge, what=what)
+        send = partial(self._open, pointer, path, [("Range", "bytes=0-0")])
+        return self._http.ask(send, partial(read_probe, what=what), what=what).status == 206
 
     def read(self, file: ListedFile, pointer: Pointer, span: ByteRange, sink: Sink) -> None:
         """Push the bytes of ``span``; one attempt."""
-        link, is_new = self._link(pointer, file.path)
-        headers = [*link.headers, *range_header(span, pointer.size_bytes)]
-        with self._http.open("GET", link.url, headers) as answer:
-            if answer.head.status in (401, 403, 404, 410) and not is_new:
-                # The link may have ended before it said so: another one is asked for.
-                self._forget(pointer, link)
-                raise Unavailable(f"{self._what(file.path)}: the link has expired", retry_after_s=0.0)
+        with self._open(pointer, file.path, range_header(span, pointer.size_bytes)) as answer:
             check_answer(answer.head, span, pointer.size_bytes, self._what(file.path))
             answer.read_into(sink.write)
 
     def _what(self, path: str) -> str:
         return f"the Git LFS object of {printable(path)}"
 
-    def _link(self, pointer: Pointer, path: str) -> tuple[_Link, bool]:
-        """The link of an object, and whether it was asked for just now."""
-        with self._lock:
-            link = self._links.get(pointer.sha256)
-        if link is not None and link.expires_at_s - time.time() > _EXPIRES_EARLY_S:
-            return link, False
-        self._keep([(pointer, path)], self._answers([(pointer, path)]))
-        with self._lock:
-            return self._links[pointer.sha256], True
+    def _open(self, pointer: Pointer, path: str, headers: Headers) -> Answer:
+        def find() -> Link:
+            return self._link(self._answers([(pointer, path)]).get(pointer.sha256), path)
 
-    def _forget(self, pointer: Pointer, link: _Link) -> None:
-        with self._lock:
-            if self._links.get(pointer.sha256) is link:
-                del self._links[pointer.sha256]
+        return self._links.open(pointer.sha256, find, headers, what=self._what(path))
 
     def _answers(self, wanted: Sequence[tuple[Pointer, str]]) -> dict[str, Mapping[str, Any]]:
         """What the server says of each object, by id: up to a hundred at a time."""
@@ -155,12 +123,7 @@ class LfsServer:
             raise status_error(head, f"the Git LFS server {self._shown}")
         return _parsed(body, self._shown)
 
-    def _keep(self, wanted: Iterable[tuple[Pointer, str]], answers: Mapping[str, Mapping[str, Any]]) -> None:
-        links = {pointer.sha256: self._new_link(answers.get(pointer.sha256), path) for pointer, path in wanted}
-        with self._lock:
-            self._links.update(links)
-
-    def _new_link(self, answer: Mapping[str, Any] | None, path: str) -> _Link:
+    def _link(self, answer: Mapping[str, Any] | None, path: str) -> Link:
         if answer is None:
             raise Unsupported(f"the Git LFS server {self._shown} says nothing about {printable(path)}")
         failure = answer.get("error")
@@ -180,7 +143,7 @@ class LfsServer:
         named = {name.lower() for name, _ in headers}
         if target == server and not answer.get("authenticated") and "authorization" not in named:
             headers += self._headers
-        return _Link(url, headers, expires_at_s)
+        return Link(url, headers, expires_at_s)
 
     def _failed(self, code: object, path: str) -> LadingError:
         """An object's own error, whose code is that of a status (batch.md, "Object error")."""
@@ -202,14 +165,14 @@ def _parsed(body: bytes, what: str) -> dict[str, Mapping[str, Any]]:
         raise Unsupported(f"{what} does not answer as a Git LFS server") from error
 
 
-def _expiry(action: Mapping[str, Any]) -> float:
+def _expiry(action: Mapping[str, Any]) -> float | None:
     lasts_s, at = action.get("expires_in"), action.get("expires_at")
     if lasts_s:
         return time.time() + float(lasts_s)
     # RFC 3339; Go's zero time, of year 1, means that there is none.
     if isinstance(at, str) and at and not at.startswith("0001-"):
         return datetime.fromisoformat(at).timestamp()
-    return float("inf")
+    return None
 
 
 def lfs_file(path: str, pointer: Pointer, *, ranged: bool) -> ListedFile:

@@ -1,0 +1,87 @@
+"""Links that hold for some minutes: of servers that do not send a file themselves, but say where it is had with a signature."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from lading.errors import TryAtOnce, Unavailable
+from lading.model.listing import ListedFile
+from lading.model.origin import split_url
+from lading.network.client import Answer, Headers, HttpClient
+
+# What a storage service says to a signature whose time is over.
+_EXPIRED = (400, 401, 403, 404, 410)
+_EXPIRES_EARLY_S = 10.0
+
+
+class Link(NamedTuple):
+    """Where one file may be read, what to say there, and until when (Unix time; None: nobody says)."""
+
+    url: str
+    headers: Headers
+    expires_at_s: float | None = None
+
+
+class Links:
+    """The links to the files of one source, each asked for when it is needed, and again once it has ended."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+        self._links: dict[str, Link] = {}
+
+    def keep(self, links: Mapping[str, Link]) -> None:
+        """Use these links from now on."""
+        self._links.update(links)
+
+    def open(self, name: str, find: Callable[[], Link], headers: Headers, *, what: str) -> Answer:
+        """The answer under the link to ``name``, which ``find`` gives; one attempt.
+
+        A link that was kept may have ended before it said so: if it is refused, another one is to be tried at once.
+        """
+        kept = self._links.get(name)
+        if kept and kept.expires_at_s and kept.expires_at_s - time.time() <= _EXPIRES_EARLY_S:
+            kept = None
+        link = kept or find()
+        self._links[name] = link
+        answer = self._http.open("GET", link.url, [*link.headers, *headers])
+        if kept is not None and answer.head.status in _EXPIRED:
+            with answer:
+                # Unless another thread has seen to it.
+                if self._links.get(name) is kept:
+                    self._links.pop(name, None)
+            raise TryAtOnce(f"{what}: its link has expired")
+        return answer
+
+
+class Redirects:
+    """Where the files of one source are, as far as it is known.
+
+    The ranges of one file share one redirect, until its signature is refused or a transfer fails: such
+    servers limit how often they are asked, and each question costs a round trip.
+    """
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+        self._signed: dict[str, str] = {}
+
+    @contextmanager
+    def open(self, file: ListedFile, url: str, headers: Headers, credentials: Headers) -> Iterator[Answer]:
+        """The answer of whoever has the file; ``credentials`` go to the host of ``url`` only."""
+        signed = self._signed.get(file.path)
+        if signed is not None:
+            try:
+                with self._http.open("GET", signed, headers) as answer:
+                    if answer.head.status not in _EXPIRED:
+                        yield answer
+                        return
+            except Unavailable:
+                # Perhaps it is that host which is away: the next attempt asks who has the file now.
+                self._signed.pop(file.path, None)
+                raise
+            self._signed.pop(file.path, None)
+        with self._http.open("GET", url, [*credentials, *headers]) as answer:
+            # A place at the same host may want the credentials: it is asked for each time.
+            if answer.head.status == 206 and split_url(answer.url)[0].bare != split_url(url)[0].bare:
+                self._signed[file.path] = answer.url
+            yield answer
