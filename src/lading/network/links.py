@@ -40,7 +40,7 @@ class Links:
         A link that was kept may have ended before it said so: if it is refused, another one is to be tried at once.
         """
         kept = self._links.get(name)
-        if kept and kept.expires_at_s and kept.expires_at_s - time.time() <= _EXPIRES_EARLY_S:
+        if kept and kept.expires_at_s is not None and kept.expires_at_s - time.time() <= _EXPIRES_EARLY_S:
             kept = None
         link = kept or find()
         self._links[name] = link
