@@ -352,6 +352,23 @@ def test_keys_that_a_server_called_expired_are_fetched_anew_once(
     assert len(service.requests) == 2
 
 
+def test_keys_that_follow_refused_ones_are_renewed_only_if_a_server_took_them(
+    http: HttpClient, fake: Callable[[Route], FaultyServer], tmp_path: Path
+) -> None:
+    holder = credentials(http, **irsa(tmp_path, fake(sts(3600)).url))
+    first = holder.get()
+    # The service may have kept it for long.
+    assert holder.refused(first, Head(403, {}))
+    second = holder.get()
+    assert not holder.refused(second, Head(403, {}))
+    # That an old one was taken, in a request that took long, says nothing of it.
+    holder.accepted(first)
+    assert not holder.refused(second, Head(403, {}))
+    holder.accepted(second)
+    assert holder.refused(second, Head(403, {}))
+    assert holder.get() is not second
+
+
 def test_keys_without_an_end_cannot_be_renewed(http: HttpClient) -> None:
     holder = credentials(http, AWS_ACCESS_KEY_ID="A", AWS_SECRET_ACCESS_KEY="S")
     assert not holder.refused(holder.get(), Head(403, {}))

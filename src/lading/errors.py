@@ -80,7 +80,7 @@ class Unavailable(LadingError):
 
 
 class TryAtOnce(Unavailable):
-    """Not so: with another credential, under another link, at another host.  The next attempt knows which."""
+    """The next attempt shows another credential, or asks at another place: there is nothing to wait for."""
 
     def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = 0.0) -> None:
         super().__init__(message, hint=hint, retry_after_s=retry_after_s)
