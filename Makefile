@@ -83,7 +83,7 @@ image:
 	tools/image/build.sh
 
 demo: $(READY)
-	$(BIN)/lading demo
+	$(BIN)/python tools/demo.py
 
 # In an environment of its own: the tests' has what the locks name, and nothing else.
 LOCK := build/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

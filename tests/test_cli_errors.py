@@ -10,7 +10,7 @@ import pytest
 
 from command_line import CATALOG, ENVIRONMENT, LADING, Slow, contents, lading, serve, sha256, write_model
 
-COMMANDS = ("pull", "resolve", "check", "verify", "init", "demo")
+COMMANDS = ("pull", "resolve", "check", "verify", "init")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from command_line import LADING, lading
 from lading import __version__
 from lading.errors import LadingError
 
-COMMANDS = ("pull", "resolve", "check", "verify", "init", "demo")
+COMMANDS = ("pull", "resolve", "check", "verify", "lock", "init", "agent", "health")
 
 
 def test_help_names_every_command_and_every_exit_code():

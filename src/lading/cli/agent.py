@@ -2,32 +2,29 @@
 
 import argparse
 
-from lading.cli.options import Commands, warn_of_variables
+from lading.agent.loop import Agent
+from lading.cli import output
+from lading.cli.options import warn_of_variables
+from lading.cli.reporters import reporter_of
+from lading.errors import Interrupted, UsageError
+from lading.settings.settings import Settings, config_path
+from lading.settings.traces import read_traces
+from lading.telemetry.otlp import sending
+from lading.text.printable import printable
 
 
-def add_to(commands: Commands) -> None:
-    command: argparse.ArgumentParser = commands.add_parser(
-        "agent",
-        help="keep models current; serve health, metrics and a status page",
-        description="Keep every model under deliveries in lading.yaml current; health, metrics and a page at agent.port.",
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Keep every model under deliveries in lading.yaml current; health, metrics and a page at agent.port."
     )
     command.add_argument("--log-format", choices=("text", "json"), help="how events and errors are written")
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lading.agent.loop import Agent
-    from lading.cli import output
-    from lading.cli.reporters import reporter_of
-    from lading.errors import Interrupted, UsageError
-    from lading.settings.settings import Settings, config_path
-    from lading.settings.traces import read_traces
-    from lading.telemetry.otlp import sending
-    from lading.text.printable import printable
-
     output.use_format(arguments.log_format)
 
-    def load() -> "Settings":
+    def load() -> Settings:
         settings = Settings.load(arguments.environ)
         output.use_format(arguments.log_format or settings.log_format)
         return settings

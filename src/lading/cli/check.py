@@ -1,34 +1,33 @@
 """``lading check URI DEST``: will ``pull`` work?  Answers in seconds, and moves one byte at most."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+import os
+from pathlib import Path
+from typing import Any
 
 from lading.cli.options import (
     URI_HELP,
-    Commands,
     add_choice_options,
     add_output_options,
     add_verify_options,
     load_settings,
     request_for,
-    silent_session,
 )
+from lading.cli.output import hint_for, show, show_json
+from lading.delivery.resolve import ResolvedModel, find
+from lading.delivery.space import Need, need_of
+from lading.errors import LadingError, NoSpace, NotAllowed, UsageError
+from lading.events import ignore
+from lading.model.byte_range import ByteRange
+from lading.session import Session
+from lading.settings.settings import Settings
+from lading.system.disk import existing_ancestor
+from lading.text.printable import printable
+from lading.text.units import size
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-    from lading.delivery.resolve import ResolvedModel
-    from lading.delivery.space import Need
-    from lading.session import Session
-    from lading.settings.settings import Settings
-
-
-def add_to(commands: Commands) -> None:
-    command: argparse.ArgumentParser = commands.add_parser(
-        "check",
-        help="find out in seconds whether a delivery will work",
-        description="Check that URI is reachable, allowed and there, and that it fits DEST, which can be written.",
-    )
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.description = "Check that URI is reachable, allowed and there, and that it fits DEST, which can be written."
     command.add_argument("uri", metavar="URI", help=URI_HELP)
     command.add_argument("destination", metavar="DEST", help="the folder that it is to go to")
     add_choice_options(command)
@@ -38,11 +37,6 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import hint_for, show, show_json
-    from lading.errors import LadingError
-    from lading.text.printable import printable
-    from lading.text.units import size
-
     try:
         answer = _check(arguments)
     except LadingError as error:
@@ -61,9 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = _impatient(load_settings(arguments))
     request = request_for(arguments, arguments.uri, arguments.destination)
-    from lading.delivery.resolve import find
 
-    with silent_session(settings) as session:
+    with Session(settings, ignore) as session:
         finding = find(request, session)
         _read_a_byte(finding, session)
     need = _room_for(finding, request.destination, settings)
@@ -78,17 +71,14 @@ def _check(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _impatient(settings: "Settings") -> "Settings":
+def _impatient(settings: Settings) -> Settings:
     # An answer now is worth more than the right answer in minutes.
     limits = settings.limits
     return settings._replace(limits=limits._replace(attempts=min(limits.attempts, 2), stall_s=min(limits.stall_s, 5.0)))
 
 
-def _read_a_byte(finding: "ResolvedModel", session: "Session") -> None:
+def _read_a_byte(finding: ResolvedModel, session: Session) -> None:
     """A listing may be allowed where reading is not."""
-    from lading.model.byte_range import ByteRange
-    from lading.text.printable import printable
-
     file = next(
         (file for file in finding.listed.files if file.size_bytes and file.ranged and file.content is None), None
     )
@@ -96,15 +86,8 @@ def _read_a_byte(finding: "ResolvedModel", session: "Session") -> None:
         session.retry.call(lambda: finding.source.read(file, ByteRange(0, 1), _Nowhere()), what=printable(file.path))
 
 
-def _room_for(finding: "ResolvedModel", destination: "Path", settings: "Settings") -> "Need":
+def _room_for(finding: ResolvedModel, destination: Path, settings: Settings) -> Need:
     """What it needs, and has; raises what would keep a delivery from being written."""
-    from pathlib import Path
-
-    from lading.delivery.space import need_of
-    from lading.errors import NoSpace
-    from lading.text.printable import printable
-    from lading.text.units import size
-
     _refuse_unwritable(destination)
     store = Path(settings.store.path)
     if settings.store.path and not store.exists():
@@ -119,13 +102,7 @@ def _room_for(finding: "ResolvedModel", destination: "Path", settings: "Settings
     return need
 
 
-def _refuse_unwritable(place: "Path") -> None:
-    import os
-
-    from lading.errors import NotAllowed, UsageError
-    from lading.system.disk import existing_ancestor
-    from lading.text.printable import printable
-
+def _refuse_unwritable(place: Path) -> None:
     folder = existing_ancestor(place)
     if not folder.is_dir():
         raise UsageError(f"{printable(str(folder))} is not a folder")

@@ -1,24 +1,21 @@
 """``lading health``: ask a running agent on this machine, for probes that run a command."""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from lading.cli.options import Commands, silent_session
-
-if TYPE_CHECKING:
-    from lading.events import Listener
-    from lading.settings.settings import Settings
+from lading.cli.output import show
+from lading.errors import LadingError, Unavailable
+from lading.events import ignore
+from lading.session import Session
+from lading.settings.agent import AgentSettings, read_agent
+from lading.settings.settings import Settings
+from lading.text.printable import printable
 
 _MOST_SHOWN = 500
 
 
-def add_to(commands: Commands) -> None:
-    command: argparse.ArgumentParser = commands.add_parser(
-        "health",
-        help="ask a running agent how it is",
-        description="Ask the agent (or init) on this machine: is every model in place? For probes that run a command.",
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Ask the agent (or init) on this machine: is every model in place? For probes that run a command."
     )
     question = command.add_mutually_exclusive_group()
     question.add_argument("--live", action="store_true", help="only whether it answers")
@@ -28,12 +25,6 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import show
-    from lading.errors import LadingError, Unavailable
-    from lading.settings.agent import AgentSettings, read_agent
-    from lading.settings.settings import Settings
-    from lading.text.printable import printable
-
     try:
         settings = Settings.load(arguments.environ)
         # Those may be wrong by now: the agent goes on with what it has read before.
@@ -47,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = f"[{host}]" if ":" in host else host
     path = "healthz" if arguments.live else "startupz" if arguments.started else "readyz"
     url = f"{scheme}://{name}:{own.port if arguments.port is None else arguments.port}/{path}"
-    with silent_session(settings) as session:
+    with Session(settings, ignore) as session:
         client = session.http.direct(connect_s=2.0, stall_s=5.0, retry=session.retry._replace(attempts=1))
         # A certificate for another name than this machine's own is no reason to be restarted.
         try:
@@ -61,22 +52,3 @@ def run(arguments: argparse.Namespace) -> int:
         raise Unavailable(f"the agent answers {status}: {said}", hint="its page or log says more")
     show(said)
     return 0
-
-
-@contextmanager
-def telling(settings: "Settings", pairs: Sequence[str], port: int) -> "Iterator[Listener]":
-    """Say at ``port`` how a delivery of ``pairs`` goes, as an agent does, while the block runs; gives who must hear of it."""
-    from lading.agent.http_server import Endpoint
-    from lading.agent.metrics import Metrics
-    from lading.agent.status import Status
-    from lading.model.uri import redact
-    from lading.settings.agent import Delivery, read_agent
-
-    own = read_agent(settings)._replace(port=port, mlflow_secret_file="")
-    status = Status(Metrics())
-    # They share one transfer, and appear together.
-    name = "init"
-    status.configure([Delivery(name, " ".join(map(redact, pairs[::2])), " ".join(pairs[1::2]))])
-    status.change(name, doing="delivering")
-    with Endpoint(own, status, store=lambda: settings.store, hint=lambda *_: False):
-        yield lambda event: status.hear(name, event)

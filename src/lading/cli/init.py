@@ -6,12 +6,12 @@ success, the error and its hint on failure
 """
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lading.cli.options import (
-    Commands,
     add_choice_options,
     add_output_options,
     add_transfer_options,
@@ -19,12 +19,13 @@ from lading.cli.options import (
     load_settings,
     request_for,
 )
+from lading.cli.output import hint_for, show_json
 from lading.cli.pull import deliver_aloud
+from lading.delivery.request import Request
 from lading.errors import LadingError, UsageError
-
-if TYPE_CHECKING:
-    from lading.delivery.request import Request
-    from lading.model.manifest import Manifest
+from lading.model.manifest import Manifest
+from lading.settings.settings import termination_log
+from lading.text.printable import printable
 
 # The kubelet keeps 4096 bytes.
 _MOST_BYTES = 4096
@@ -32,12 +33,8 @@ _MOST_BYTES = 4096
 _CHOICES = ("store+", "token+")
 
 
-def add_to(commands: Commands) -> None:
-    command: argparse.ArgumentParser = commands.add_parser(
-        "init",
-        help="deliver one or more models as KServe's storage initializer",
-        description="Deliver each SRC to the DEST after it; none appears before all have landed.",
-    )
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.description = "Deliver each SRC to the DEST after it; none appears before all have landed."
     command.add_argument(
         "pairs", type=_without_choice, metavar="SRC DEST", nargs="+", help="a URI and the folder for it"
     )
@@ -58,12 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     started_s = time.monotonic()
     settings = load_settings(arguments)
     requests = _requests(arguments)
-    from lading.cli.output import show_json
 
     if arguments.health_port is None:
         manifests = deliver_aloud(requests, settings)
     else:
-        from lading.cli.health import telling
+        # It brings an HTTP server, which few deliveries want.
+        from lading.cli.health_port import telling
 
         with telling(settings, arguments.pairs, arguments.health_port) as hear:
             manifests = deliver_aloud(requests, settings, hear)
@@ -78,10 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def failed(arguments: argparse.Namespace, error: LadingError) -> None:
     """Leave the reason where Kubernetes looks for it."""
-    from lading.cli.output import hint_for
-    from lading.settings.settings import termination_log
-    from lading.text.printable import printable
-
     hint = f" ({hint_for(error)})" if hint_for(error) else ""
     _write(termination_log(arguments.environ), printable(f"error[{error.code}]: {error.message}{hint}"))
 
@@ -94,7 +87,7 @@ def _without_choice(text: str) -> str:
     return text
 
 
-def _requests(arguments: argparse.Namespace) -> "list[Request]":
+def _requests(arguments: argparse.Namespace) -> list[Request]:
     pairs: list[str] = arguments.pairs
     if len(pairs) % 2:
         given = "1 argument was" if len(pairs) == 1 else f"{len(pairs)} arguments were"
@@ -106,9 +99,7 @@ def _requests(arguments: argparse.Namespace) -> "list[Request]":
     return [request_for(arguments, *pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
 
 
-def _last_word(manifests: "Sequence[Manifest]") -> str:
-    import json
-
+def _last_word(manifests: Sequence[Manifest]) -> str:
     facts = [_facts(manifest) for manifest in manifests]
     text = json.dumps(facts[0] if len(facts) == 1 else facts)
     if len(text) <= _MOST_BYTES:
@@ -118,7 +109,7 @@ def _last_word(manifests: "Sequence[Manifest]") -> str:
     return json.dumps({"models": len(facts), **totals, "seconds": max(fact["seconds"] for fact in facts)})
 
 
-def _facts(manifest: "Manifest") -> dict[str, Any]:
+def _facts(manifest: Manifest) -> dict[str, Any]:
     return {
         "uri": manifest.resolved,
         "registry": manifest.registry,

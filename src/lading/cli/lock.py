@@ -1,18 +1,26 @@
 """``lading lock URI…``: write down what each URI stands for now."""
 
 import argparse
+from pathlib import Path
 
-from lading.cli.options import URI_HELP, Commands, add_choice_options, load_settings, silent_session
+from lading.cli.options import URI_HELP, add_choice_options, load_settings
+from lading.cli.output import show
+from lading.delivery import lockfile
+from lading.delivery.request import Request
+from lading.delivery.resolve import find
+from lading.errors import NotFound
+from lading.events import ignore
+from lading.model.uri import redact
+from lading.session import Session
+from lading.system.disk import disk_error, write_whole
+from lading.text.printable import printable
+from lading.text.units import count
 
 DEFAULT_FILE = "lading.lock"
 
 
-def add_to(commands: Commands) -> None:
-    command: argparse.ArgumentParser = commands.add_parser(
-        "lock",
-        help="write down what URIs stand for, so that pull --locked brings exactly that",
-        description="Resolve each URI and write its pin to a lock file; entries for other URIs stay.",
-    )
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.description = "Resolve each URI and write its pin to a lock file; entries for other URIs stay."
     command.add_argument("uris", metavar="URI", nargs="+", help=URI_HELP)
     command.add_argument("-o", "--output", metavar="FILE", default=DEFAULT_FILE, help="the lock file (%(default)s)")
     add_choice_options(command)
@@ -22,17 +30,6 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
-    from pathlib import Path
-
-    from lading.cli.output import show
-    from lading.delivery import lockfile
-    from lading.delivery.request import Request
-    from lading.delivery.resolve import find
-    from lading.errors import NotFound
-    from lading.model.uri import redact
-    from lading.system.disk import disk_error, write_whole
-    from lading.text.printable import printable
-    from lading.text.units import count
 
     path = Path(arguments.output)
     try:
@@ -40,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     except NotFound:
         entries = {}
     # What is locked here is what the URIs stand for now, and not what another lock file says.
-    with silent_session(settings._replace(lock="")) as session:
+    with Session(settings._replace(lock=""), ignore) as session:
         for uri in arguments.uris:
             listed = find(Request(uri, Path()), session).listed
             entries[redact(uri)] = lockfile.entry(listed)

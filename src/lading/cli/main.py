@@ -7,17 +7,28 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from lading import __version__
-from lading.cli import agent, check, demo, health, init, lock, pull, resolve, store, verify
 from lading.errors import Interrupted, LadingError, internal_error
 from lading.model.uri import redact
 from lading.text.printable import printable
 from lading.text.suggest import did_you_mean
 
-_COMMANDS = (pull, resolve, check, verify, lock, init, store, agent, health, demo)
+# Each is the module of its name in this package, which is loaded only when the command is named.
+_COMMANDS = {
+    "pull": "bring a model to a folder",
+    "resolve": "show what would be delivered",
+    "check": "find out in seconds whether a delivery will work",
+    "verify": "check that a folder still holds what was delivered",
+    "lock": "write down what URIs stand for, so that pull --locked brings exactly that",
+    "init": "deliver one or more models as KServe's storage initializer",
+    "store": "look at the store that deliveries share, check it, and make room in it",
+    "agent": "keep models current; serve health, metrics and a status page",
+    "health": "ask a running agent how it is",
+}
 
 _EPILOG = """\
 examples:
@@ -33,10 +44,13 @@ exit codes:
 
 
 class _Parser(argparse.ArgumentParser):
-    def __init__(self, **options: Any) -> None:
+    """A parser whose errors have lading's form.  ``module`` adds the arguments, once they are to be parsed."""
+
+    def __init__(self, *, module: str = "", **options: Any) -> None:
         # An abbreviation that works today is ambiguous when the next option comes.
         super().__init__(allow_abbrev=False, **options)
         self._hint = f"see {self.prog} --help"
+        self._module = module
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -44,6 +58,8 @@ class _Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
     def parse_known_args(self, *words: Any, **options: Any) -> tuple[Any, list[str]]:
+        if self._module:
+            import_module(self._module).add_arguments(self)
         found, unknown = super().parse_known_args(*words, **options)
         if unknown:
             # Here, and not by the one above: the hint is to be this command's.
@@ -58,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line, without loading anything that moves bytes."""
+    """The whole command line, without loading any command."""
     top = _Parser(
         prog="lading",
         description="Bring a model, by URI or by registry name, to a folder: verified, resumable, whole or not at all.",
@@ -67,8 +83,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"lading {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for command in _COMMANDS:
-        command.add_to(commands)
+    for name, help_ in _COMMANDS.items():
+        commands.add_parser(name, help=help_, module=f"{__package__}.{name}")
     return top
 
 
@@ -76,9 +92,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     """Run one command; returns the exit code.  ``environ`` stands for the process's own environment."""
     _open_streams()
     try:
-        arguments = parser().parse_args(argv)
-        arguments.environ = environ
-        return _run(arguments)
+        return _run(argv, environ)
     finally:
         _settle_streams()
         if argv is None:
@@ -86,9 +100,11 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
             gc.freeze()
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(argv: Sequence[str] | None, environ: Mapping[str, str] | None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
+    arguments = argparse.Namespace(environ=environ)
     try:
+        parser().parse_args(argv, arguments)
         code: int = arguments.run(arguments)
         return code
     except (LadingError, Interrupted) as error:
@@ -129,6 +145,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def _fail(arguments: argparse.Namespace, error: LadingError | Interrupted, code: int) -> int:
+    # It loads JSON, which a run that succeeds may do without.
     from lading.cli.output import print_error
 
     print_error(error)

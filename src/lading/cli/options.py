@@ -1,14 +1,16 @@
 """Options that several commands share, and what comes of them: settings, a request, a session."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from lading.delivery.request import Request
-    from lading.session import Session
-    from lading.settings.settings import Settings
-
-Commands = Any  # argparse's subparsers action has no public name
+from lading.cli import output
+from lading.delivery.request import Request
+from lading.errors import UsageError
+from lading.model.digest import Digest
+from lading.settings.registries import RegistryEntry
+from lading.settings.settings import Settings
+from lading.settings.variables import OWN, not_understood, parse_rate
+from lading.text.suggest import did_you_mean
 
 URI_HELP = (
     "s3://…, gs://…, https://…, hf://…, modelscope://…, oci://…, git+https://…, hdfs://…, file://… or a path; "
@@ -47,13 +49,8 @@ def add_output_options(command: argparse.ArgumentParser, json_help: str) -> None
     command.add_argument("--log-format", choices=("text", "json"), help="how progress and errors are written")
 
 
-def load_settings(arguments: argparse.Namespace) -> "Settings":
+def load_settings(arguments: argparse.Namespace) -> Settings:
     """Settings from the environment with the command line on top; also sets how errors are printed."""
-    from lading.cli import output
-    from lading.settings.registries import RegistryEntry
-    from lading.settings.settings import Settings
-    from lading.settings.variables import parse_rate
-
     output.use_format(arguments.log_format)
     settings = Settings.load(arguments.environ)
     output.use_format(arguments.log_format or settings.log_format)
@@ -72,37 +69,18 @@ def load_settings(arguments: argparse.Namespace) -> "Settings":
     )
 
 
-def warn_of_variables(settings: "Settings") -> None:
+def warn_of_variables(settings: Settings) -> None:
     """Name what looks like a variable of lading's and is none.
 
     No error: the environment is everybody's, and a lading of before may meet the variables of the next.
     """
-    from lading.cli import output
-    from lading.settings.variables import OWN, not_understood
-    from lading.text.suggest import did_you_mean
-
     for name in not_understood(settings.variables):
         hint = did_you_mean(name, OWN, after="LADING_") or "docs/configuration.md lists them"
         output.warn(f"{name} is not a variable of lading's, and changes nothing", hint)
 
 
-def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> "Request":
+def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> Request:
     """One delivery as the command line asks for it."""
-    from pathlib import Path
-
-    from lading.delivery.request import Request
-    from lading.model.digest import Digest
-
     if not destination:
-        from lading.errors import UsageError
-
         raise UsageError("the destination is empty", hint="name a folder")
     return Request(uri, Path(destination), Digest.parse(arguments.digest) if arguments.digest else None)
-
-
-def silent_session(settings: "Settings") -> "Session":
-    """A session that tells nothing, for commands whose answer is their output."""
-    from lading.events import ignore
-    from lading.session import Session
-
-    return Session(settings, ignore)

@@ -2,11 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lading.cli.options import (
     URI_HELP,
-    Commands,
     add_choice_options,
     add_output_options,
     add_transfer_options,
@@ -14,18 +12,18 @@ from lading.cli.options import (
     load_settings,
     request_for,
 )
+from lading.cli.output import show_json
+from lading.cli.reporters import reporter, tracing
+from lading.deliver import deliver
+from lading.delivery.request import Request
+from lading.events import Event, Listener
+from lading.model.manifest import Manifest
+from lading.session import Session
+from lading.settings.settings import Settings
 
-if TYPE_CHECKING:
-    from lading.delivery.request import Request
-    from lading.events import Event, Listener
-    from lading.model.manifest import Manifest
-    from lading.settings.settings import Settings
 
-
-def add_to(commands: Commands) -> None:
-    command: argparse.ArgumentParser = commands.add_parser(
-        "pull", help="bring a model to a folder", description="Bring the model at URI to the folder DEST."
-    )
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.description = "Bring the model at URI to the folder DEST."
     command.add_argument("uri", metavar="URI", help=URI_HELP)
     command.add_argument("destination", metavar="DEST", help="the folder; made if it is not there")
     add_choice_options(command)
@@ -38,7 +36,6 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
     request = request_for(arguments, arguments.uri, arguments.destination)
-    from lading.cli.output import show_json
 
     (manifest,) = deliver_aloud([request], settings)
     if arguments.json:
@@ -46,17 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def deliver_aloud(
-    requests: "Sequence[Request]", settings: "Settings", hear: "Listener | None" = None
-) -> "list[Manifest]":
+def deliver_aloud(requests: Sequence[Request], settings: Settings, hear: Listener | None = None) -> list[Manifest]:
     """Bring what is asked for, and say how it goes; ``hear`` is told the same."""
-    from lading.cli.reporters import reporter, tracing
-    from lading.deliver import deliver
-    from lading.session import Session
-
     with reporter() as report, tracing(settings, [request.uri for request in requests], report) as tell:
 
-        def listener(event: "Event") -> None:
+        def listener(event: Event) -> None:
             if hear is not None:
                 hear(event)
             tell(event)

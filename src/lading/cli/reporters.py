@@ -4,15 +4,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lading import events
 from lading.cli.output import log_json, say, uses_json
+from lading.settings.settings import Settings
+from lading.settings.traces import read_parent, read_traces
 from lading.telemetry.messages import progress_parts, sentence
 from lading.text.printable import printable
-
-if TYPE_CHECKING:
-    from lading.settings.settings import Settings
 
 _LINE_EVERY_S = 10.0
 _USUAL_COLUMNS = 80
@@ -35,10 +34,8 @@ def reporter() -> Iterator[events.Listener]:
 
 
 @contextmanager
-def tracing(settings: "Settings", uris: Sequence[str], listener: events.Listener) -> Iterator[events.Listener]:
+def tracing(settings: Settings, uris: Sequence[str], listener: events.Listener) -> Iterator[events.Listener]:
     """The listener for a delivery of ``uris``; it also makes a trace where the environment asks for one."""
-    from lading.settings.traces import read_parent, read_traces
-
     wanted = read_traces(settings.variables)
     if wanted is None:
         yield listener

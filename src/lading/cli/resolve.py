@@ -2,34 +2,35 @@
 
 import argparse
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lading.cli import explain
 from lading.cli.options import (
     URI_HELP,
-    Commands,
     add_choice_options,
     add_output_options,
     add_verify_options,
     load_settings,
     request_for,
-    silent_session,
 )
-
-if TYPE_CHECKING:
-    from lading.delivery.resolve import ResolvedModel
-    from lading.delivery.space import Need
-    from lading.model.listing import ListedFile
-    from lading.registries.federation import Candidate
+from lading.cli.output import show, show_json
+from lading.delivery.request import question_of
+from lading.delivery.resolve import ResolvedModel, list_files, resolve
+from lading.delivery.space import Need, need_of
+from lading.events import ignore
+from lading.model.listing import ListedFile
+from lading.registries.federation import Candidate, candidates_for, first_answer
+from lading.session import Session
+from lading.text.printable import printable
+from lading.text.units import size
 
 _SHOWN_FILES = 20
 _SHOWN_DIGITS = 12
 
 
-def add_to(commands: Commands) -> None:
-    command: argparse.ArgumentParser = commands.add_parser(
-        "resolve",
-        help="show what would be delivered",
-        description="Show the pin behind URI: files, sizes, digests, the kind of credential, and whether it fits DEST.",
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Show the pin behind URI: files, sizes, digests, the kind of credential, and whether it fits DEST."
     )
     command.add_argument("uri", metavar="URI", help=URI_HELP)
     command.add_argument(
@@ -47,21 +48,12 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
     request = request_for(arguments, arguments.uri, arguments.destination)
-    from lading.cli.output import show, show_json
-    from lading.delivery.request import question_of
-    from lading.delivery.resolve import list_files, resolve
-    from lading.delivery.space import need_of
-    from lading.registries.federation import first_answer
 
     explanation: dict[str, Any] = {}
-    with silent_session(settings) as session:
+    with Session(settings, ignore) as session:
         question = question_of(request, settings)
         candidates: list[Candidate] = []
         if arguments.explain:
-            from lading.cli import explain
-            from lading.registries.federation import candidates_for
-            from lading.text.printable import printable
-
             candidates = candidates_for(question.uri, settings, session.http)
             explanation = explain.report(candidates)
             if not arguments.json:
@@ -78,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report(finding: "ResolvedModel", need: "Need") -> dict[str, Any]:
+def _report(finding: ResolvedModel, need: Need) -> dict[str, Any]:
     listed = finding.listed
     return {
         "requested": listed.requested,
@@ -105,14 +97,11 @@ def _report(finding: "ResolvedModel", need: "Need") -> dict[str, Any]:
     }
 
 
-def _digests(finding: "ResolvedModel", file: "ListedFile") -> list[str]:
+def _digests(finding: ResolvedModel, file: ListedFile) -> list[str]:
     return [str(digest) for digest in dict.fromkeys((*finding.vouched.get(file.path, ()), *file.declared))]
 
 
-def _facts(finding: "ResolvedModel", need: "Need") -> Iterator[str]:
-    from lading.text.printable import printable
-    from lading.text.units import size
-
+def _facts(finding: ResolvedModel, need: Need) -> Iterator[str]:
     listed = finding.listed
     fits = "yes" if need.fits else "no"
     facts = [
@@ -131,10 +120,7 @@ def _facts(finding: "ResolvedModel", need: "Need") -> Iterator[str]:
             yield f"{name:10}  {printable(value)}"
 
 
-def _files(finding: "ResolvedModel") -> Iterator[str]:
-    from lading.text.printable import printable
-    from lading.text.units import size
-
+def _files(finding: ResolvedModel) -> Iterator[str]:
     files = finding.listed.files
     shown = files[:_SHOWN_FILES]
     width = max(len(printable(file.path)) for file in shown)

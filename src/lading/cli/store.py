@@ -2,24 +2,30 @@
 
 import argparse
 import contextlib
+import os
+import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lading.cli.options import Commands, add_output_options
-
-if TYPE_CHECKING:
-    from lading.store.store import Model, Store
+from lading.cli import output
+from lading.cli.options import add_output_options
+from lading.cli.output import show, show_json
+from lading.errors import IntegrityError, NotAllowed, NotFound, UsageError
+from lading.model.uri import redact
+from lading.settings.settings import Settings
+from lading.store import eviction, inspection
+from lading.store.store import Model, Store
+from lading.system.disk import disk_error, free_bytes
+from lading.text.printable import printable
+from lading.text.suggest import near_hint
+from lading.text.units import count, size
 
 _SHOWN_DIGITS = 12
 _MODEL_HELP = "the first digits of its key, or the URI that it was asked for with"
 
 
-def add_to(commands: Commands) -> None:
-    group: argparse.ArgumentParser = commands.add_parser(
-        "store",
-        help="look at the store that deliveries share, check it, and make room in it",
-        description="Look at the store that LADING_STORE or the configuration names, check it, and make room in it.",
-    )
+def add_arguments(group: argparse.ArgumentParser) -> None:
+    group.description = "Look at the store that LADING_STORE or the configuration names, check it, and make room in it."
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def action(name: str, run: Callable[[argparse.Namespace], int], help_: str, more: str = "") -> Any:
@@ -42,11 +48,6 @@ def add_to(commands: Commands) -> None:
 
 
 def ls(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import show, show_json
-    from lading.system.disk import free_bytes
-    from lading.text.printable import printable
-    from lading.text.units import count, size
-
     with _open(arguments, writing=False) as store:
         models = [(model, store.own_bytes(model.key)) for model in store.models()]
         used, free = store.used_bytes(), free_bytes(store.root)
@@ -66,14 +67,9 @@ def ls(arguments: argparse.Namespace) -> int:
 
 
 def prune(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import show, show_json
-    from lading.store.eviction import prune, sweep
-    from lading.text.printable import printable
-    from lading.text.units import size
-
     with _open(arguments) as store:
-        gone = prune(store)
-        swept_bytes = sweep(store)
+        gone = eviction.prune(store)
+        swept_bytes = eviction.sweep(store)
     if arguments.json:
         show_json({"gone": [each._asdict() for each in gone], "swept_bytes": swept_bytes})
         return 0
@@ -87,14 +83,8 @@ def prune(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import show, show_json
-    from lading.errors import IntegrityError
-    from lading.store.inspection import verify
-    from lading.text.printable import printable
-    from lading.text.units import count, size
-
     with _open(arguments) as store:
-        found = verify(store)
+        found = inspection.verify(store)
     if arguments.json:
         rotten = [each._asdict() for each in found.rotten]
         show_json({"ok": not rotten, "models": found.models, "bytes": found.size_bytes, "rotten": rotten})
@@ -110,8 +100,6 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def path(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import show, show_json
-
     with _open(arguments, writing=False) as store:
         folder = str(_chosen(store, arguments.model).folder if arguments.model else store.root)
     if arguments.json:
@@ -122,11 +110,6 @@ def path(arguments: argparse.Namespace) -> int:
 
 
 def rm(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import show, show_json
-    from lading.errors import UsageError
-    from lading.text.printable import printable
-    from lading.text.units import size
-
     with _open(arguments) as store:
         model = _chosen(store, arguments.model)
         why = _why_it_stays(model)
@@ -143,9 +126,6 @@ def rm(arguments: argparse.Namespace) -> int:
 
 
 def keep(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import show, show_json
-    from lading.text.printable import printable
-
     with _open(arguments) as store:
         model = _chosen(store, arguments.model)
         store.references.keep(arguments.name, model.key)
@@ -157,11 +137,6 @@ def keep(arguments: argparse.Namespace) -> int:
 
 
 def unkeep(arguments: argparse.Namespace) -> int:
-    from lading.cli.output import show, show_json
-    from lading.errors import NotFound
-    from lading.text.printable import printable
-    from lading.text.suggest import near_hint
-
     with _open(arguments) as store:
         names = {name: key for key, names in store.references.by_key().items() for name in names}
         if arguments.name not in names:
@@ -175,17 +150,8 @@ def unkeep(arguments: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _open(arguments: argparse.Namespace, *, writing: bool = True) -> "Iterator[Store]":
+def _open(arguments: argparse.Namespace, *, writing: bool = True) -> Iterator[Store]:
     """The store that the settings name; what the system refuses while the block runs is said in words."""
-    import os
-
-    from lading.cli import output
-    from lading.errors import NotAllowed, NotFound, UsageError
-    from lading.settings.settings import Settings
-    from lading.store.store import Store
-    from lading.system.disk import disk_error
-    from lading.text.printable import printable
-
     output.use_format(arguments.log_format)
     settings = Settings.load(arguments.environ)
     output.use_format(arguments.log_format or settings.log_format)
@@ -204,13 +170,8 @@ def _open(arguments: argparse.Namespace, *, writing: bool = True) -> "Iterator[S
         raise disk_error(error, error.filename or store.root) from error
 
 
-def _chosen(store: "Store", wanted: str) -> "Model":
+def _chosen(store: Store, wanted: str) -> Model:
     """The one model that is meant."""
-    from lading.errors import NotFound, UsageError
-    from lading.model.uri import redact
-    from lading.text.printable import printable
-    from lading.text.suggest import near_hint
-
     models = store.models()
     shown = redact(wanted)
     found = [model for model in models if model.key.startswith(wanted)]
@@ -224,18 +185,16 @@ def _chosen(store: "Store", wanted: str) -> "Model":
     return found[0]
 
 
-def _why_it_stays(model: "Model") -> str:
+def _why_it_stays(model: Model) -> str:
     kept = f"kept by {', '.join(model.references)}" if model.references else ""
     return ", ".join(filter(None, ("in use" if model.leased else "", kept)))
 
 
 def _moment(time_s: float) -> str:
-    import time
-
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_s)) if time_s else "never"
 
 
-def _facts(model: "Model", own_bytes: int) -> dict[str, Any]:
+def _facts(model: Model, own_bytes: int) -> dict[str, Any]:
     return {
         "key": model.key,
         "path": str(model.folder),

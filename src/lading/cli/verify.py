@@ -1,29 +1,23 @@
 """``lading verify DEST``."""
 
 import argparse
+from pathlib import Path
 
-from lading.cli.options import Commands, add_output_options
+from lading.cli.options import add_output_options
+from lading.cli.output import show, show_json, use_format
+from lading.destination.audit import audit, require_clean
+from lading.text.printable import printable
+from lading.text.units import count, size
 
 
-def add_to(commands: Commands) -> None:
-    command: argparse.ArgumentParser = commands.add_parser(
-        "verify",
-        help="check that a folder still holds what was delivered",
-        description="Hash every file in DEST again; names missing, extra and changed ones.",
-    )
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.description = "Hash every file in DEST again; names missing, extra and changed ones."
     command.add_argument("destination", metavar="DEST", help="a folder that lading delivered to")
     add_output_options(command, "print the result as JSON")
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from lading.cli.output import show, show_json, use_format
-    from lading.destination.audit import audit, require_clean
-    from lading.text.printable import printable
-    from lading.text.units import count, size
-
     use_format(arguments.log_format)
     result = audit(Path(arguments.destination))
     manifest = result.manifest

@@ -1,4 +1,4 @@
-"""Where the demo's models come from: a copy of the examples, and a server on loopback.
+"""Where the models of demo.py come from: a copy of the examples, and a server on loopback.
 
 ./catalog.yaml              iris: v1 (champion) in ./iris/v1, v2 (challenger) on the server
 ./lading.yaml               empty: the machine's own configuration has no part in this
@@ -64,7 +64,7 @@ class _Files(http.server.SimpleHTTPRequestHandler):
 def _serve(folder: Path) -> Iterator[str]:
     """The standard library's HTTP server on a free port of loopback; gives its address."""
     with _Server(("127.0.0.1", 0), functools.partial(_Files, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="lading-demo-origin", daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="demo-origin", daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
