@@ -163,8 +163,9 @@ RATE = r"[\d.]+ [KM]?i?B/s"
 )
 def test_a_terminal_gets_a_bar_beside_it_what_has_room_and_nothing_is_cut(tmp_path, columns, beside):
     seen = pull_on_terminal(tmp_path, columns)
-    bars = [line for line in re.split(r"[\r\n]+", seen) if "%" in line]
-    assert re.fullmatch(rf" *[345]\d %\|[^|]{{8,}}\| {beside} *", bars[0]), bars[0]
+    bars = [line for line in re.split(r"[\r\n]+", seen) if re.match(r" *[1-9]\d %", line)]
+    assert re.fullmatch(rf" [1-5]\d %\|#+ +\| {beside} *", bars[0]), bars[0]
+    assert bars[0].index("| ") - bars[0].index("|") > 8
     assert max(map(len, bars)) <= (columns or 80)
 
 

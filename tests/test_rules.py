@@ -27,7 +27,6 @@ SDKS = (
     "httpx",
     "aiohttp",
     "yaml",
-    "tqdm",
     "opentelemetry",
 )
 

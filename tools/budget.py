@@ -15,7 +15,7 @@ MOST_IMPORT_MS = 60.0
 MOST_READY_MS = 120.0
 _TRIES = 15
 _MEASURE = "import time; t = time.perf_counter(); import lading{}; print((time.perf_counter() - t) * 1e3)"
-_SDKS = ("boto3", "botocore", "google", "azure", "awscrt", "yaml", "tqdm", "huggingface_hub")
+_SDKS = ("boto3", "botocore", "google", "azure", "awscrt", "yaml", "huggingface_hub")
 _LOADED = f"import sys, lading; lading.pull; print([name for name in {_SDKS!r} if name in sys.modules])"
 
 

@@ -71,20 +71,25 @@ def warn(message: str, hint: str) -> None:
 
 def say(line: str) -> None:
     """Write a line to standard error, for people."""
-    _log(printable(line))
+    _write(f"{printable(line)}\n")
+
+
+def rewrite(line: str) -> None:
+    """Write over the line of a terminal that the cursor is in, and stay in it."""
+    _write(f"\r{line}")
 
 
 def log_json(level: str, **fields: Any) -> None:
     """Write a line to standard error, for machines."""
     now = time.time()
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
-    _log(json.dumps({"time": moment, "level": level, **fields}, ensure_ascii=False))
+    _write(json.dumps({"time": moment, "level": level, **fields}, ensure_ascii=False) + "\n")
 
 
-def _log(line: str) -> None:
+def _write(text: str) -> None:
     try:
         # In one piece: other threads have something to say, too.
-        print(f"{line}\n", end="", file=sys.stderr, flush=True)
+        print(text, end="", file=sys.stderr, flush=True)
     except OSError:
         # A log that nobody reads, or whose disk is full, must not end a delivery.
         return

@@ -4,14 +4,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from threading import Lock
 
 from lading import events
-from lading.cli.output import log_json, say, uses_json
+from lading.cli.output import log_json, rewrite, say, uses_json
 from lading.settings.settings import Settings
 from lading.settings.traces import read_parent, read_traces
 from lading.telemetry.messages import progress_parts, sentence
-from lading.text.printable import printable
 
 _LINE_EVERY_S = 10.0
 _USUAL_COLUMNS = 80
@@ -98,39 +97,48 @@ class JsonReporter:
 
 
 class BarReporter:
-    """tqdm's bar for the bytes, as long as they move, and lines above it for everything else."""
+    """A bar for the bytes, in one line that is written over as long as they move, and lines above it for the rest."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
+        self._lock = Lock()
+        self._drawn = 0
 
     def __call__(self, event: events.Event) -> None:
-        if isinstance(event, events.Progress):
-            self._move(event)
-            return
-        if isinstance(event, events.Unpacking | events.Delivered):
-            self.close()
-        if self._bar is None:
-            say(sentence(event))
-        else:
-            self._bar.write(printable(sentence(event)), file=sys.stderr)
+        with self._lock:
+            if not isinstance(event, events.Progress):
+                self._draw("")
+                say(sentence(event))
+            elif self._drawn or event.done_files < event.total_files:
+                # Some terminals go to the next line when the last column is written to.
+                self._draw(bar(event, _columns() - 1))
 
     def close(self) -> None:
         """Take the bar away: what is said next tells how it ended."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        with self._lock:
+            self._draw("")
 
-    def _move(self, event: events.Progress) -> None:
-        if self._bar is None:
-            if event.done_files == event.total_files:
-                return
-            self._bar = _new_bar(event)
-        columns = _columns()
-        self._bar.ncols = columns
-        # Without a total there is nothing to fill.
-        self._bar.bar_format = "{percentage:3.0f} %|{bar}| {desc}" if event.total_bytes else "{desc}"
-        self._bar.set_description_str(_beside_bar(event, columns), refresh=False)
-        self._bar.update(event.done_bytes - self._bar.n)
+    def _draw(self, line: str) -> None:
+        over, self._drawn = self._drawn, max(self._drawn, len(line))
+        if self._drawn:
+            # Noted before it is written: a signal may come at any moment.
+            rewrite(line.ljust(over) if line else " " * over + "\r")
+        self._drawn = len(line)
+
+
+def bar(event: events.Progress, columns: int) -> str:
+    """How far it is, in ``columns``: percent, a bar, and as many of the figures as leave room for it."""
+    if not event.total_bytes:
+        return _figures(event, columns)[:columns]
+    share = min(1.0, event.done_bytes / event.total_bytes)
+    figures = _figures(event, columns - len("100 %|| ") - _LEAST_BAR)
+    width = max(0, columns - len("100 %|| ") - len(figures))
+    return f"{int(100 * share):3} %|{'#' * int(width * share):{width}}| {figures}"[:columns]
+
+
+def _figures(event: events.Progress, columns: int) -> str:
+    moved, files, *others = progress_parts(event)
+    shorter = ((moved, files, *others), (moved, *others), (moved, *others[:1]), (moved,))
+    return next((text for text in map(", ".join, shorter) if len(text) <= columns), "")
 
 
 def _columns() -> int:
@@ -140,29 +148,3 @@ def _columns() -> int:
     except OSError:
         # It has gone away, which must not end a delivery.
         return _USUAL_COLUMNS
-
-
-def _beside_bar(event: events.Progress, columns: int) -> str:
-    """As much of what is to be told as leaves room for a bar."""
-    moved, files, *others = progress_parts(event)
-    shorter = ((moved, files, *others), (moved, *others), (moved, *others[:1]), (moved,))
-    room = columns - (len("100 %|| ") + _LEAST_BAR if event.total_bytes else 0)
-    return next((text for text in map(", ".join, shorter) if len(text) <= room), "")
-
-
-def _new_bar(event: events.Progress) -> Any:
-    # Only when there is something to see: loading tqdm takes longer than a small model.
-    from tqdm import tqdm
-
-    # No thread of its own: progress comes several times a second, also when no byte does (miniters).
-    tqdm.monitor_interval = 0
-    return tqdm(
-        total=event.total_bytes or None,
-        initial=event.done_bytes,
-        miniters=0,
-        # Nothing is drawn before the bar can be closed: a signal may come at any moment.
-        delay=1e-9,
-        leave=False,
-        # There is one bar: however few lines the terminal says that it has, there is room for it.
-        nrows=2,
-    )
