@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 
 .PHONY: help setup check format test test-servers test-cluster bench bench-image demo lock budget dependencies image clean
@@ -22,11 +23,16 @@ help:
 
 setup: $(READY)
 
-$(READY): requirements/runtime.txt requirements/dev.txt pyproject.toml
+# lading with what a delivery needs, then the tools for its development.
+$(INSTALLED): requirements/runtime.txt requirements/build.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("lading needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $(INSTALLED)
+
+$(READY): $(INSTALLED) requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	touch $(READY)
 
 check: $(READY)
@@ -82,7 +88,7 @@ bench-image: $(READY) .bench/ready
 image:
 	tools/image/build.sh
 
-demo: $(READY)
+demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
 
 # In an environment of its own: the tests' has what the locks name, and nothing else.
