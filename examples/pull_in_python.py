@@ -1,11 +1,10 @@
-"""The library's two calls: look behind a name, then bring it.  Usage: pull_in_python.py DEST"""
+"""Two calls of the library: look behind a name, then bring it.  Usage: pull_in_python.py DEST"""
 
 import json
 import sys
 from pathlib import Path
 
 import lading
-from lading.settings.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 
@@ -13,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 def main(destination: Path) -> None:
     """Deliver the champion to ``destination`` and print what it is."""
     # Both calls read the environment themselves when no settings are given, as the commands do.
-    settings = Settings.load({"LADING_CATALOG": str(HERE / "catalog.yaml")})
+    settings = lading.Settings.load({"LADING_CATALOG": str(HERE / "catalog.yaml")})
 
     listed = lading.resolve("model-registry://iris@champion", settings=settings)
     print(f"champion is {listed.version}: {len(listed.files)} files, {listed.size_bytes} bytes")

@@ -13,15 +13,8 @@ from pathlib import Path
 
 from kserve_storage.logging import logger
 from kserve_storage.storage_errors import raise_storage_error
-from lading.deliver import deliver
-from lading.delivery.request import Request
-from lading.errors import LadingError
+from lading import LadingError, Request, Settings, pull_all, redact, sentence
 from lading.events import Event, Progress
-from lading.model.uri import redact
-from lading.session import Session
-from lading.settings.settings import Settings
-from lading.telemetry.messages import sentence
-from lading.text.printable import printable
 
 # Where KServe mounts models: what is to come from there is there already, or comes by another way.
 MODEL_MOUNT_DIRS = "/mnt/models"
@@ -114,7 +107,7 @@ def _is_there(uri: str) -> bool:
         raise RuntimeError(f"Local path {uri} does not exist.")
     if not uri.startswith(MODEL_MOUNT_DIRS) and _scheme(uri) not in _PROTOCOLS:
         known = ", ".join(f"{scheme}://" for scheme in _PROTOCOLS)
-        raise RuntimeError(f"Cannot recognize storage type for {redact(printable(uri))}: known are {known}")
+        raise RuntimeError(f"Cannot recognize storage type for {redact(uri)}: known are {known}")
     return False
 
 
@@ -138,8 +131,7 @@ def _deliver(requests: Sequence[Request], allow: list[str] | None, ignored: list
             settings = settings._replace(allow=tuple(allow))
         if ignored is not None:
             settings = settings._replace(ignore=tuple(ignored))
-        with Session(settings, _log) as session:
-            deliver(requests, session)
+        pull_all(requests, settings=settings, listener=_log)
     except LadingError as error:
         what = requests[0].uri if len(requests) == 1 else f"one of {len(requests)} models"
         raise_storage_error(_protocol(requests), what, error)
@@ -148,4 +140,4 @@ def _deliver(requests: Sequence[Request], allow: list[str] | None, ignored: list
 def _log(event: Event) -> None:
     # A server's log is no place for how far it is, several times a second.
     if not isinstance(event, Progress):
-        logger.info("%s", printable(sentence(event)))
+        logger.info("%s", sentence(event))

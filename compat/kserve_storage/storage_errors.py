@@ -3,15 +3,14 @@
 from typing import NoReturn
 
 from kserve_storage.logging import logger
-from lading.errors import LadingError, NotAllowed, NotFound, Unavailable
-from lading.model.uri import redact
-from lading.text.printable import printable
+from lading import LadingError, redact
+from lading.errors import NotAllowed, NotFound, Unavailable
 
 
 def raise_storage_error(protocol: str, uri: str, error: Exception, resource_name: str = "") -> NoReturn:
     """Log the error and raise it as the ``RuntimeError`` that callers expect."""
     message = get_storage_error_message(protocol, error, resource_name)
-    logger.error("%s error for %s: %s", protocol, redact(printable(uri)), error)
+    logger.error("%s error for %s: %s", protocol, redact(uri), error)
     raise RuntimeError(message) from error
 
 

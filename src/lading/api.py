@@ -1,4 +1,4 @@
-"""The library's two calls, re-exported by ``lading``."""
+"""The library's calls, re-exported by ``lading``."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -7,13 +7,17 @@ from pathlib import Path
 from lading.deliver import deliver
 from lading.delivery.request import Request
 from lading.delivery.resolve import find
-from lading.events import Listener, ignore
+from lading.destination.audit import Audit, audit
+from lading.events import Event, Listener, ignore
 from lading.model.checks import VerifyMode
 from lading.model.digest import Digest
 from lading.model.listing import Listing
 from lading.model.manifest import Manifest
+from lading.model.uri import redact as redacted
 from lading.session import Session
 from lading.settings.settings import Settings
+from lading.telemetry import messages
+from lading.text.printable import printable
 
 
 def pull(
@@ -37,6 +41,17 @@ def pull(
         return deliver([request], session)[0]
 
 
+def pull_all(
+    requests: Sequence[Request], *, settings: Settings | None = None, listener: Listener = ignore
+) -> list[Manifest]:
+    """Deliver several models, none of which appears before all have landed; returns their sealed manifests in order.
+
+    They share connections and limits.  Settings and errors are those of ``pull``.
+    """
+    with Session(settings or Settings.load(), listener) as session:
+        return deliver(requests, session)
+
+
 def resolve(uri: str, *, settings: Settings | None = None, listener: Listener = ignore) -> Listing:
     """What ``uri`` stands for now, by the patterns and the verification of ``settings``: its files, and where they are.
 
@@ -44,6 +59,24 @@ def resolve(uri: str, *, settings: Settings | None = None, listener: Listener = 
     """
     with Session(_adjusted(settings, (), (), None), listener) as session:
         return find(Request(uri, Path()), session).listed
+
+
+def verify(destination: str | PathLike[str]) -> Audit:
+    """Hash every file of a delivered folder again; ``is_clean`` of the answer says whether all is as delivered.
+
+    Raises ``NotFound`` where no model was delivered.
+    """
+    return audit(Path(destination))
+
+
+def sentence(event: Event) -> str:
+    """What happened, in one line that may be printed."""
+    return printable(messages.sentence(event))
+
+
+def redact(uri: str) -> str:
+    """``uri`` as it may be printed: without the secrets that it may hold."""
+    return redacted(printable(uri))
 
 
 def _adjusted(
