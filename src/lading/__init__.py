@@ -53,7 +53,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    # On first use: the command line reports "wrong option" without loading what moves bytes.
+    # On first use: lading --help loads nothing that moves bytes.
     if name in ("errors", "events"):
         return import_module(f"lading.{name}")
     for module, names in _MODULES.items():
