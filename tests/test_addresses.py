@@ -10,7 +10,7 @@ import pytest
 from lading.errors import Unavailable
 from lading.network.addresses import Addresses
 from lading.network.client import HttpClient
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
 from servers.dead_addresses import Resolver, silent
 from servers.faulty_http import Answer, FaultyServer
@@ -49,7 +49,7 @@ def client():
     with ExitStack() as stack:
 
         def make(connect_s: float = 10.0, **network: str) -> HttpClient:
-            retry = Retry(threading.Event(), attempts=1)
+            retry = Retry(Run(threading.Event()), attempts=1)
             http = HttpClient(Network(**network), Limits(connect_s=connect_s, stall_s=5.0), retry)
             stack.callback(http.close)
             return http

@@ -527,7 +527,7 @@ def test_a_load_that_is_stopped_is_no_refusal(world, v2, new_session, monkeypatc
     load = v2._load
 
     def stop():
-        sessions[-1].retry.stop.set()
+        sessions[-1].run.stop.set()
         sessions[-1].http.interrupt()
         return load()
 

@@ -16,7 +16,7 @@ from lading.auth.aws import AwsCredentials, xml_text
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.network.client import HttpClient
 from lading.network.wire import Head
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.secret import AwsKeys, Secret
 from lading.settings.aws import read_aws
 from lading.settings.limits import Limits, Network
@@ -41,7 +41,7 @@ def fake() -> Iterator[Callable[[Route], FaultyServer]]:
 
 @pytest.fixture
 def http(clock) -> Iterator[HttpClient]:
-    retry = Retry(stop=threading.Event(), clock=clock, attempts=2)
+    retry = Retry(Run(threading.Event(), clock), attempts=2)
     client = HttpClient(Network(), Limits(connect_s=5.0, stall_s=5.0), retry)
     yield client
     client.close()
@@ -580,7 +580,7 @@ def test_a_disabled_metadata_service_is_not_asked(http: HttpClient, fake: Callab
 
 def test_services_of_this_machine_are_not_asked_through_a_proxy(clock, fake: Callable[[Route], FaultyServer]) -> None:
     service, proxy = fake(imds()), fake(lambda request: Answer(500))
-    retry = Retry(stop=threading.Event(), clock=clock, attempts=1)
+    retry = Retry(Run(threading.Event(), clock), attempts=1)
     client = HttpClient(Network(http_proxy=proxy.url), Limits(), retry)
     try:
         assert revealed(instance(client, service.url).get()) == ("IA", "IS", "IT")

@@ -12,7 +12,7 @@ from lading.errors import NotAllowed, UsageError
 from lading.model.origin import Origin
 from lading.network.certificates import not_trusted
 from lading.network.client import HttpClient
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
 from servers.certificate_cases import BELIEVED, REFUSED, Case
 from servers.certificates import Authority, signed
@@ -34,7 +34,9 @@ def _python(request, monkeypatch):
 
 
 def ask(case: Case) -> bytes:
-    http = HttpClient(Network(ca_files=(case.bundle,)), Limits(connect_s=5.0), Retry(threading.Event(), attempts=1))
+    http = HttpClient(
+        Network(ca_files=(case.bundle,)), Limits(connect_s=5.0), Retry(Run(threading.Event()), attempts=1)
+    )
     with FaultyServer(case.server, "localhost") as server:
         server.routes["/"] = lambda request: Answer(body=b"hello")
         try:
@@ -100,7 +102,7 @@ def test_a_certificate_that_cannot_be_parsed_is_told_at_once(damage: Callable[[b
 
         thread = threading.Thread(target=serve)
         thread.start()
-        http = HttpClient(Network(), Limits(connect_s=5.0), Retry(threading.Event()))
+        http = HttpClient(Network(), Limits(connect_s=5.0), Retry(Run(threading.Event())))
         with pytest.raises(NotAllowed, match="cannot be read") as caught:
             http.fetch("GET", f"https://127.0.0.1:{listener.getsockname()[1]}/")
         thread.join()

@@ -5,7 +5,7 @@ import re
 import threading
 
 from lading.errors import LadingError, Stalled, Unavailable, internal_error
-from lading.retry import Retry
+from lading.retry import Retry, Run
 
 
 def test_an_error_in_other_words_is_of_its_kind_and_as_retryable_and_the_first_one_stays():
@@ -22,7 +22,7 @@ def test_an_error_in_other_words_is_of_its_kind_and_as_retryable_and_the_first_o
 
 def of(failing) -> LadingError:
     try:
-        Retry(threading.Event()).call(failing, what="it")
+        Retry(Run(threading.Event())).call(failing, what="it")
     except (ValueError, RecursionError) as error:
         return internal_error(error)
     raise AssertionError("it did not fail")
@@ -36,14 +36,14 @@ def test_a_defect_tells_where_lading_was_and_not_the_errors_message():
 
 
 def test_its_places_are_innermost_first_and_few():
-    retry = Retry(threading.Event())
+    retry = Retry(Run(threading.Event()))
 
     def deeper(left: int) -> None:
         if not left:
             raise RecursionError
         retry.call(lambda: deeper(left - 1), what="it")
 
-    places = of(lambda: retry.check(what=deeper(3))).message.partition(" at ")[2].split(", ")
+    places = of(lambda: retry.run.check(what=deeper(3))).message.partition(" at ")[2].split(", ")
     assert len(places) == 4
     assert len(of(lambda: deeper(50)).message.split(", ")) == 12
 

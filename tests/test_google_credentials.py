@@ -10,7 +10,7 @@ from lading.auth.google import GoogleCredentials
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.network.client import HttpClient
 from lading.network.wire import Head
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.settings.google import read_google
 from lading.settings.limits import Limits, Network
 from lading.settings.variables import Variables
@@ -32,7 +32,7 @@ def credentials(clock):
     clients = []
 
     def make(**variables: str) -> GoogleCredentials:
-        retry = Retry(threading.Event(), attempts=4, clock=clock)
+        retry = Retry(Run(threading.Event(), clock), attempts=4)
         clients.append(HttpClient(Network(), Limits(stall_s=5.0, connect_s=5.0), retry))
         return GoogleCredentials(read_google(Variables({"NO_GCE_CHECK": "true"} | variables)), clients[-1])
 
@@ -372,7 +372,7 @@ def test_an_iam_service_that_refuses_or_rambles_is_not_quoted(google, server, of
 
 
 def test_two_that_ask_the_metadata_server_at_once_do_not_disturb_each_other(google, server, clock):
-    http = HttpClient(Network(), Limits(stall_s=5.0, connect_s=5.0), Retry(threading.Event(), attempts=2, clock=clock))
+    http = HttpClient(Network(), Limits(stall_s=5.0, connect_s=5.0), Retry(Run(threading.Event(), clock), attempts=2))
     answer = server.routes["/computeMetadata/v1/"]
     kinds = []
 

@@ -28,7 +28,7 @@ from lading.model.origin import Origin, split_url
 from lading.network.client import HttpClient, leads_to, status_error
 from lading.network.dial import _excludes
 from lading.network.wire import Head
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
 from servers import faulty_http
 from servers.dead_addresses import Resolver
@@ -108,7 +108,7 @@ def client(clock):
     with ExitStack() as stack:
 
         def make(*, attempts: int = 3, **network) -> HttpClient:
-            retry = Retry(stop=threading.Event(), clock=clock, attempts=attempts)
+            retry = Retry(Run(threading.Event(), clock), attempts=attempts)
             http = HttpClient(Network(**network), Limits(connect_s=5.0, stall_s=5.0), retry)
             stack.callback(http.close)
             return http
@@ -327,7 +327,7 @@ def test_a_tunnel_that_falls_silent_is_left() -> None:
         thread = threading.Thread(target=open_and_say_no_more)
         thread.start()
         network = Network(https_proxy=f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        http = HttpClient(network, Limits(connect_s=0.3, stall_s=0.3), Retry(threading.Event(), attempts=1))
+        http = HttpClient(network, Limits(connect_s=0.3, stall_s=0.3), Retry(Run(threading.Event()), attempts=1))
         with pytest.raises(Unavailable, match="TLS handshake"):
             http.fetch("GET", "https://models.test/")
         thread.join()
@@ -614,7 +614,7 @@ def test_a_port_that_speaks_only_tls_is_told_with_a_hint(client, answer, through
 
 def test_an_alert_of_who_stays_is_not_taken_for_silence(clock) -> None:
     with saying(ALERTS[0], leave=False) as port:
-        http = HttpClient(Network(), Limits(stall_s=0.2), Retry(threading.Event(), attempts=2, clock=clock))
+        http = HttpClient(Network(), Limits(stall_s=0.2), Retry(Run(threading.Event(), clock), attempts=2))
         with pytest.raises(Unsupported, match="speaks only TLS"):
             http.fetch("GET", f"http://127.0.0.1:{port}/")
 

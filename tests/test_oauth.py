@@ -13,14 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from lading.auth.oauth import parse_token, request_token, signed_jwt
 from lading.errors import NotAllowed, Unavailable, Unsupported, UsageError
 from lading.network.client import HttpClient
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
 from servers.faulty_http import ALWAYS, Answer, anything, status
 
 
 @pytest.fixture
 def http(clock):
-    client = HttpClient(Network(), Limits(stall_s=5.0, connect_s=5.0), Retry(threading.Event(), 4, clock=clock))
+    client = HttpClient(Network(), Limits(stall_s=5.0, connect_s=5.0), Retry(Run(threading.Event(), clock), 4))
     yield client
     client.close()
 

@@ -8,7 +8,7 @@ from lading.errors import UsageError
 from lading.model.origin import endpoint_origin, split_url
 from lading.model.uri import ModelURI
 from lading.network.client import HttpClient
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
 from lading.settings.settings import Settings
 from lading.settings.variables import Variables
@@ -77,7 +77,7 @@ def test_the_host_header_is_what_the_url_says_and_a_certificate_knows_no_dot(
 )
 def test_an_endpoint_that_is_no_url_is_told_with_its_variable(uri: str, variable: str, endpoint: str) -> None:
     settings = Settings(variables=Variables({variable: endpoint, "awsAnonymousCredential": "true"}))
-    http = HttpClient(Network(), Limits(), Retry(threading.Event()))
+    http = HttpClient(Network(), Limits(), Retry(Run(threading.Event())))
     with pytest.raises(UsageError, match="is not an http or https URL") as caught:
         open_source(ModelURI.parse(uri), settings, http)
     assert variable in caught.value.hint

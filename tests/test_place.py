@@ -16,16 +16,14 @@ import lading
 from lading.destination import publish
 from lading.destination.workspace import Workspace, open_workspace
 from lading.errors import IntegrityError, Interrupted, LadingError, UsageError
-from lading.events import ignore
 from lading.model.checksums import new_hash
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.model.paths import FILE_NAME, WORKSPACE_NAME
-from lading.retry import SystemClock
+from lading.retry import Run
 from lading.settings.limits import Limits
 from lading.settings.settings import Settings
 from lading.system.disk import exchange
-from lading.system.flock import Patience
 from servers.killer import run_and_kill_at
 from servers.trees import read_tree, write_tree
 
@@ -289,7 +287,7 @@ def test_a_publication_that_a_signal_ends_is_finished_by_the_next_run(
         with pytest.raises(Interrupted):
             lading.pull(str(archive), destination, settings=SETTINGS)
     assert not (destination / FILE_NAME).exists()
-    with open_workspace(destination, Patience(SystemClock(), threading.Event(), ignore)) as workspace:
+    with open_workspace(destination, Run(threading.Event())) as workspace:
         publish.recover(workspace)
         workspace.dissolve()
     assert read_tree(destination) == {**FOREIGN, **NEW}
@@ -356,7 +354,7 @@ def test_bytes_of_the_old_model_are_never_written_through_a_link_that_a_kill_lef
     replace_tree(source, NEW)
     # Anything in the journal keeps the stage.
     manifest = lading.resolve(str(source), settings=SETTINGS)
-    with open_workspace(destination, Patience(SystemClock(), threading.Event(), ignore)) as workspace:
+    with open_workspace(destination, Run(threading.Event())) as workspace:
         from hashlib import sha256
 
         from lading.transfer.journal import Journal, Received

@@ -19,8 +19,8 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
-from lading.events import Event, Retried
-from lading.retry import Retry
+from lading.events import Event, Retried, ignore
+from lading.retry import Retry, Run
 
 
 class Origin:
@@ -40,7 +40,11 @@ class Origin:
 @pytest.fixture
 def retry(clock) -> Callable[..., Retry]:
     """Make one on the fake clock."""
-    return lambda **options: Retry(**{"stop": threading.Event(), "clock": clock, **options})
+
+    def make(*, stop: threading.Event | None = None, deadline_s: float | None = None, listener=ignore, **how) -> Retry:
+        return Retry(Run(stop or threading.Event(), clock, deadline_s, listener), **how)
+
+    return make
 
 
 def test_an_answer_at_once_waits_for_nothing(retry, clock) -> None:

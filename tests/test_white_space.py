@@ -13,7 +13,7 @@ from lading.model.origin import split_url
 from lading.model.uri import ModelURI
 from lading.network.client import HttpClient
 from lading.registries.login import Clients, open_login
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.settings.aws import read_aws, read_s3
 from lading.settings.azure import read_azure
 from lading.settings.git import read_git
@@ -176,7 +176,7 @@ def test_a_login_of_a_registry_with_white_space_is_named(login: dict[str, object
     login = {key: text if value == "VALUE" else value for key, value in login.items()}
     entry = RegistryEntry("prod", "mlflow", {"url": "http://h", "login": login})
     settings = Settings(variables=Variables({"REGISTRY_TOKEN": text}))
-    http = HttpClient(Network(), Limits(), Retry(None, 1))  # type: ignore[arg-type]  # nobody is asked
+    http = HttpClient(Network(), Limits(), Retry(Run(None), 1))  # type: ignore[arg-type]  # nobody is asked
     opened = open_login(entry, settings, Clients(split_url("http://h/")[0], http, http))
     with pytest.raises(UsageError, match=f"^{named} begins or ends with white space") as caught:
         opened.get()

@@ -16,10 +16,9 @@ from lading.destination.workspace import Workspace, open_workspace, read_manifes
 from lading.errors import DeadlineExceeded, Interrupted, LadingError, NoSpace, UsageError
 from lading.events import Event, Waiting, ignore
 from lading.model.paths import FILE_NAME, WORKSPACE_NAME
-from lading.retry import SystemClock
+from lading.retry import Run, SystemClock
 from lading.settings.limits import Limits
 from lading.settings.settings import Settings
-from lading.system.flock import Patience
 from lading.system.folders import remove_tree
 from servers.trees import read_tree, write_tree
 
@@ -44,7 +43,7 @@ class WaitingClock:
 
 
 def opened(destination: Path, clock: object = None, stop: threading.Event | None = None, listener=ignore):
-    return open_workspace(destination, Patience(clock or SystemClock(), stop or threading.Event(), listener))
+    return open_workspace(destination, Run(stop or threading.Event(), clock or SystemClock(), listener=listener))
 
 
 def lock_of(workspace: Workspace) -> int:

@@ -1,4 +1,4 @@
-"""The one retry loop: attempts, backoff with jitter, ``Retry-After``, a deadline, a way to stop."""
+"""One run (its clock, its end, who hears of it), and the one retry loop: attempts, backoff with jitter, ``Retry-After``."""
 
 import random
 import threading
@@ -34,20 +34,41 @@ class SystemClock:
         return stop.wait(seconds)
 
 
+class Run(NamedTuple):
+    """What all work of one run shares: what stops it, its clock, a reading of it that is the deadline, a listener."""
+
+    stop: threading.Event
+    clock: Clock = SystemClock()
+    deadline_s: float | None = None
+    listener: Listener = ignore
+
+    def check(self, what: str) -> None:
+        """Raise when the run was stopped or has run out of time; ``what`` is under way."""
+        if self.stop.is_set():
+            raise Interrupted(f"stopped during {what}")
+        if not self.has_time():
+            raise DeadlineExceeded(f"the time for {what} is over", hint="raise the deadline, or run again to resume")
+
+    def wait(self, seconds: float, what: str) -> None:
+        """Wait; ``Interrupted`` says what the run was doing when it was stopped meanwhile."""
+        if self.clock.wait(self.stop, seconds):
+            raise Interrupted(f"stopped while {what}")
+
+    def has_time(self, seconds: float = 0.0) -> bool:
+        """Whether the deadline is later than ``seconds`` from now."""
+        return self.deadline_s is None or self.clock.now() + seconds <= self.deadline_s
+
+
 class Retry(NamedTuple):
     """How often and how patiently an attempt is made again.
 
     Full jitter, as in https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
-    ``deadline_s`` is a reading of ``clock``; ``stop`` ends every wait with ``Interrupted``.
     """
 
-    stop: threading.Event
+    run: Run
     attempts: int = 6
     base_s: float = 0.25
     cap_s: float = 20.0
-    deadline_s: float | None = None
-    clock: Clock = SystemClock()
-    listener: Listener = ignore
 
     def call(
         self,
@@ -64,7 +85,7 @@ class Retry(NamedTuple):
         failed = 0
         gained = progress()
         while True:
-            self.check(what)
+            self.run.check(what)
             try:
                 return attempt()
             except LadingError as error:
@@ -78,21 +99,13 @@ class Retry(NamedTuple):
                     error.retryable = False
                     raise
                 delay_s = self._delay(failed, error)
-                if self.deadline_s is not None and self.clock.now() + delay_s > self.deadline_s:
+                if not self.run.has_time(delay_s):
                     raise DeadlineExceeded(
                         f"the time for {what} is over; the last answer was: {error.message}",
                         hint=error.hint or "raise the deadline, or run again to resume",
                     ) from error
-                self.listener(Retried(what, error.message, delay_s, failed + 1, self.attempts))
-                if self.clock.wait(self.stop, delay_s):
-                    raise Interrupted(f"stopped while waiting to try {what} again") from error
-
-    def check(self, what: str) -> None:
-        """Raise when the delivery was stopped or has run out of time."""
-        if self.stop.is_set():
-            raise Interrupted(f"stopped during {what}")
-        if self.deadline_s is not None and self.clock.now() > self.deadline_s:
-            raise DeadlineExceeded(f"the time for {what} is over", hint="raise the deadline, or run again to resume")
+                self.run.listener(Retried(what, error.message, delay_s, failed + 1, self.attempts))
+                self.run.wait(delay_s, f"waiting to try {what} again")
 
     def _delay(self, failed: int, error: LadingError) -> float:
         if error.retry_after_s is not None:

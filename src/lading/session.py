@@ -1,17 +1,17 @@
-"""What the deliveries of one run share: settings, listener, HTTP client, clock, and one way to stop."""
+"""What the deliveries of one run share: settings, an HTTP client, a clock, a listener, and one way to stop."""
 
 from threading import Event
 from typing import Self
 
 from lading.events import Listener
 from lading.network.client import HttpClient
-from lading.retry import Clock, Retry, SystemClock
+from lading.retry import Clock, Retry, Run, SystemClock
 from lading.settings.settings import Settings
 from lading.system.cgroup import bounds
 
 
 class Session:
-    """What deliveries share: settings, a listener, one HTTP client, one clock, one way to stop.
+    """What deliveries share: settings, one HTTP client, and the run with its clock, its listener and its end.
 
     Its connections are closed at the end of its ``with`` block.
 
@@ -31,15 +31,15 @@ class Session:
         deadline_s = self.started_s + limits.deadline_s if limits.deadline_s else None
         self.settings = settings
         self.listener = listener
-        self.clock = clock
-        self.retry = Retry(Event(), limits.attempts, deadline_s=deadline_s, clock=clock, listener=listener)
+        self.run = Run(Event(), clock, deadline_s, listener)
+        self.retry = Retry(self.run, limits.attempts)
         self.bounds = bounds(limits.workers, sessions=sessions)
         self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes)
 
     @property
     def seconds(self) -> float:
         """How long this has taken so far: resolving, listing and every retry of them included."""
-        return round(self.clock.now() - self.started_s, 3)
+        return round(self.run.clock.now() - self.started_s, 3)
 
     def __enter__(self) -> Self:
         return self

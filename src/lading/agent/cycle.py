@@ -52,7 +52,7 @@ class Turn:
     def stop(self) -> None:
         """Let it end soon, with ``Interrupted``.  Call again until it is over: a transfer that fails begins anew."""
         self.is_stopped = True
-        self._session.retry.stop.set()
+        self._session.run.stop.set()
         self._session.http.interrupt()
 
     def wait(self, until_s: float) -> None:

@@ -31,7 +31,7 @@ class Server:
 
     def __init__(self, on_change: OnChange, session: Session) -> None:
         self._on_change = on_change
-        self._clock, self._stop = session.clock, session.retry.stop
+        self._clock, self._stop = session.run.clock, session.run.stop
         # On this machine or in this pod: no proxy.  Loading may take minutes without a byte.
         self._http: HttpClient = session.http.direct(
             connect_s=_CONNECT_S, stall_s=max(on_change.ready_s, 1.0), retry=session.retry._replace(attempts=1)

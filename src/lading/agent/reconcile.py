@@ -239,7 +239,7 @@ class _Turn:
         manifest = self._versions.manifest(key)
         name = _name(manifest) if manifest else key
         self._doing("loading")
-        started_s = self._session.clock.now()
+        started_s = self._session.run.clock.now()
         try:
             self._server.tell(self._facts(key, name))
         except LadingError as error:
@@ -250,7 +250,7 @@ class _Turn:
                 raise
             return self._roll_back(key, name, error)
         self._remember(self._record._replace(loaded=key))
-        self._session.listener(Loaded(self._delivery.name, name, self._session.clock.now() - started_s))
+        self._session.listener(Loaded(self._delivery.name, name, self._session.run.clock.now() - started_s))
         self._exit_code = self._delivery.on_change.exit if self._delivery.on_change else 0
         return None
 

@@ -28,7 +28,7 @@ class AwsCredentials(RefreshingCredential[AwsKeys]):
     """Keys for requests, fetched once and renewed before they expire.  Safe from any thread."""
 
     def __init__(self, settings: Aws, http: HttpClient, region: str) -> None:
-        super().__init__(http.retry.clock.now, first_may_be_old=True)
+        super().__init__(http.retry.run.clock.now, first_may_be_old=True)
         self._settings = settings
         self._http = http
         self._profile = _read_profile(settings)

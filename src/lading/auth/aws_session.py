@@ -23,7 +23,7 @@ class DirectoryBucketSession(RefreshingCredential[AwsKeys]):
     """In the place of ``AwsCredentials``, whose keys ask for those of the session.  Safe from any thread."""
 
     def __init__(self, credentials: AwsCredentials, http: HttpClient, address: Address) -> None:
-        super().__init__(http.retry.clock.now, first_may_be_old=True)
+        super().__init__(http.retry.run.clock.now, first_may_be_old=True)
         self._credentials = credentials
         self._http = http
         self._address = address

@@ -60,7 +60,7 @@ class AzureCredentials(RefreshingCredential[Credential]):
     """
 
     def __init__(self, settings: Azure, http: HttpClient, *, account: str, host: str, sas: str = "") -> None:
-        super().__init__(http.retry.clock.now)
+        super().__init__(http.retry.run.clock.now)
         self._settings = settings
         self._http = http
         self._account = account

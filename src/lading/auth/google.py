@@ -46,7 +46,7 @@ class GoogleCredentials(RefreshingCredential[Token]):
     """Tokens for requests, fetched once and renewed before they expire.  Safe from any thread."""
 
     def __init__(self, settings: Google, http: HttpClient) -> None:
-        super().__init__(http.retry.clock.now)
+        super().__init__(http.retry.run.clock.now)
         self._settings = settings
         self._http = http
         self.unanswered = False

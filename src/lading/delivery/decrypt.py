@@ -13,15 +13,16 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, Unavailable, Unsupported
-from lading.events import Listener, Opened
+from lading.events import Opened
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.network.client import HttpClient, status_error
+from lading.session import Session
 from lading.settings.confidential import Confidential
 from lading.system.disk import disk_error
 from lading.text.printable import printable
@@ -31,13 +32,13 @@ _SUFFIX = ".jwe"
 _MOST_KEY_BYTES = 64 << 10
 _CONNECT_S = 5.0
 _STALL_S = 30.0
+_OPENING = "opening"
 
 
 class Decrypter:
     """Opens files with the key of one resource.  Making one asks for the key: before a byte is fetched."""
 
-    def __init__(self, settings: Confidential, http: HttpClient, listener: Listener, check: Callable[[], None]) -> None:
-        """``check`` raises when the delivery is to stop."""
+    def __init__(self, settings: Confidential, session: Session) -> None:
         try:
             import cryptography  # noqa: F401 - it is only whether it is here
         except ImportError as error:
@@ -46,9 +47,8 @@ class Decrypter:
                 hint="pip install 'lading[confidential]'; nothing was delivered",
             ) from error
         self._resource = settings.resource
-        self._listener = listener
-        self._check = check
-        self._key = _key(settings, http)
+        self._run = session.run
+        self._key = _key(settings, session.http)
 
     def open(self, root: Path, manifest: Manifest, kept: Collection[str]) -> Manifest:
         """Open what is encrypted in ``root``; the manifest with what was in it, and the rest as it was.
@@ -71,7 +71,7 @@ class Decrypter:
         except OSError as error:
             raise disk_error(error, error.filename or root) from error
         example = others[0].path if others else ""
-        self._listener(Opened(self._resource, len(opened), len(others), example))
+        self._run.listener(Opened(self._resource, len(opened), len(others), example))
         by_path = {file.path: file for file in (*others, *opened)}
         # What came out of an archive that was unpacked stands for itself.
         origins = tuple(file for file in encrypted if file.validator is not None)
@@ -99,7 +99,7 @@ class Decrypter:
     def _decrypt(self, envelope: Envelope, reader: IO[bytes], writer: IO[bytes]) -> tuple[int, Digest]:
         size, running = 0, hashlib.sha256()
         for piece in self._plaintext(envelope, reader):
-            self._check()
+            self._run.check(_OPENING)
             writer.write(piece)
             running.update(piece)
             size += len(piece)
@@ -143,7 +143,7 @@ class Decrypter:
         """RFC 7518, section 5.2.2.2: the tag, over all that is authenticated."""
         running = hmac.new(key, envelope.authenticated + envelope.vector, algorithm)
         for piece in decoded(reader, envelope.start, envelope.end):
-            self._check()
+            self._run.check(_OPENING)
             running.update(piece)
         running.update((len(envelope.authenticated) * 8).to_bytes(8, "big"))
         if not hmac.compare_digest(running.digest()[: len(key)], envelope.tag):

@@ -20,13 +20,12 @@ from lading.delivery.stage import (
     in_order,
     is_in_place,
     open_destination,
-    patience_of,
     publish,
     stage,
     tell_foreign,
-    untouched_in,
     workspace_of,
 )
+from lading.destination.audit import ChangeDetector
 from lading.destination.publish import note_times
 from lading.destination.workspace import Workspace, best_effort
 from lading.errors import LadingError, NoSpace, NotAllowed
@@ -38,7 +37,7 @@ from lading.session import Session
 from lading.store.eviction import Full, ensure_free, evict_one, holders, is_due, prune, tidy
 from lading.store.store import Store, Vanished
 from lading.system.disk import disk_error, existing_ancestor
-from lading.system.flock import Patience, holding
+from lading.system.flock import holding
 from lading.system.folders import remove_tree
 from lading.text.printable import printable
 
@@ -221,13 +220,15 @@ def _fill(
     store: Store, wanted: Mapping[str, ResolvedModel], folders: Mapping[str, Path], copied_bytes: int, session: Session
 ) -> bool:
     """Fetch what the store lacks of the wanted models, by key; false if it has them all."""
+    # It is told how far the other process is, and not only that it is waited for.
+    quiet = session.run._replace(listener=ignore)
     with ExitStack() as stack:
         # In the order of their keys, so that two processes cannot block each other.
         for key in sorted(wanted) if store.settings.locks else ():
             if store.has(key):
                 continue
             try:
-                stack.enter_context(holding(store.lock(key), _patience(store, key, wanted[key].listed, session)))
+                stack.enter_context(holding(store.lock(key), quiet, _Watch(store, key, wanted[key].listed, session)))
             except _StandsStill as error:
                 session.listener(Retried("the model", error.message, 0.0))
                 folders = {**folders, key: store.incoming(key, alone=True)}
@@ -243,29 +244,22 @@ def _fill(
     return True
 
 
-def _patience(store: Store, key: str, listed: Listing, session: Session) -> Patience:
-    """How to wait for the process that fetches this model: saying every few seconds how far it is."""
-    patience = patience_of(session)
-    return patience._replace(listener=ignore, check=_Watch(store, key, listed, session, patience.check))
-
-
 class _Watch:
-    """Called again and again while another process fetches a model."""
+    """Called again and again while another process fetches a model: says every few seconds how far it is."""
 
-    def __init__(self, store: Store, key: str, listed: Listing, session: Session, check: Callable[[], None]) -> None:
-        self._store, self._key, self._listed, self._session, self._check = store, key, listed, session, check
-        self._next_s = self._moved_s = session.clock.now()
+    def __init__(self, store: Store, key: str, listed: Listing, session: Session) -> None:
+        self._store, self._key, self._listed, self._session = store, key, listed, session
+        self._next_s = self._moved_s = session.run.clock.now()
         self._most_still_s = _MOST_STALLS * session.settings.limits.stall_s
         self._done_bytes = 0
 
     def __call__(self) -> None:
-        self._check()
-        if self._session.clock.now() >= self._next_s:
-            self._next_s = self._session.clock.now() + _TELL_EVERY_S
+        if self._session.run.clock.now() >= self._next_s:
+            self._next_s = self._session.run.clock.now() + _TELL_EVERY_S
             done_bytes = self._store.staged_bytes(self._key)
             if done_bytes != self._done_bytes:
-                self._done_bytes, self._moved_s = done_bytes, self._session.clock.now()
-            elif self._session.clock.now() - self._moved_s > self._most_still_s:
+                self._done_bytes, self._moved_s = done_bytes, self._session.run.clock.now()
+            elif self._session.run.clock.now() - self._moved_s > self._most_still_s:
                 raise _StandsStill("whoever holds its lock in the store does not go on: it is fetched without waiting")
             self._session.listener(WaitingForStore(self._listed.resolved, done_bytes, self._listed.size_bytes))
 
@@ -275,7 +269,7 @@ def _in_place(wanted: Wanted, session: Session) -> Manifest | None:
     finding, destination, _ = wanted
     workspace = Workspace(destination)
     old = workspace.delivered()
-    untouched = untouched_in(destination, session)
+    untouched = ChangeDetector(destination, session.run)
     if old is None or not is_in_place(finding, old, untouched, session):
         return None
     times_differ = bool(untouched.hashed) and os.access(workspace.destination, os.W_OK)
@@ -323,7 +317,7 @@ def _stage_out(store: Store, key: str, facts: Manifest, workspace: Workspace, se
         stored = _stored(store, key)
         manifest = facts.with_files_of(stored)
         old = workspace.delivered()
-        if old is not None and _is_same(manifest, old, untouched_in(destination, session)):
+        if old is not None and _is_same(manifest, old, ChangeDetector(destination, session.run)):
             # Another process was first.
             with best_effort(destination, session.listener):
                 workspace.dissolve()

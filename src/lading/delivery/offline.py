@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading.delivery.request import Question, Request
-from lading.delivery.stage import untouched_in
+from lading.destination.audit import ChangeDetector
 from lading.destination.workspace import Workspace
 from lading.errors import Unavailable
 from lading.events import AlreadyDelivered, LastKnown
@@ -77,7 +77,7 @@ def _of_the_destination(asked: str, request: Request, session: Session) -> Known
     old = workspace.delivered()
     if old is None or old.asked != asked or not _suffices(old, request, session.settings):
         return None
-    if not all(map(untouched_in(request.destination, session), old.files)):
+    if not all(map(ChangeDetector(request.destination, session.run), old.files)):
         return None
     since = old.last_known or _moment(workspace.manifest.stat().st_mtime)
     return Known(old._replace(last_known=since), None, "")

@@ -12,7 +12,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -46,7 +45,6 @@ from lading.model.pattern import chooser
 from lading.session import Session
 from lading.settings.confidential import read_confidential
 from lading.system.disk import disk_error
-from lading.system.flock import Patience
 from lading.system.folders import move_into, remove_tree
 from lading.transfer.job import Job, Unpacker
 from lading.transfer.journal import Journal, Received, read_journal
@@ -132,7 +130,7 @@ def stage(
         for each in opened:
             (finding, destination, _), workspace = each
             old = workspace.delivered()
-            untouched = untouched_in(destination, session)
+            untouched = ChangeDetector(destination, session.run)
             if old is not None and is_in_place(finding, old, untouched, session):
                 if untouched.hashed:
                     note_times(workspace, old)
@@ -175,23 +173,12 @@ def publish(staged: Iterable[Staged], session: Session, listener: Listener) -> d
 
 def workspace_of(destination: Path, session: Session, stack: ExitStack) -> Workspace:
     """The locked workspace of a destination, after what a killed process left there is finished or undone."""
-    workspace = stack.enter_context(open_workspace(destination, patience_of(session)))
+    workspace = stack.enter_context(open_workspace(destination, session.run))
     recover(workspace, session.listener)
     # Before anything is fetched: what is to come may need their space.
     if session.settings.remove_strays and (gone := remove_strays(workspace)):
         session.listener(StraysRemoved(str(destination), len(gone), gone[0]))
     return workspace
-
-
-def patience_of(session: Session) -> Patience:
-    """How long this session waits for another process."""
-    retry = session.retry
-    return Patience(session.clock, retry.stop, session.listener, partial(retry.check, "waiting for another process"))
-
-
-def untouched_in(destination: Path, session: Session) -> ChangeDetector:
-    """What tells whether files of this destination are still what was delivered."""
-    return ChangeDetector(destination, session.listener, partial(session.retry.check, "hashing what may have changed"))
 
 
 def tell_foreign(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:
@@ -268,14 +255,7 @@ def _earlier(journal: Journal) -> Iterable[Received]:
 
 def _transfer(deliveries: Sequence[_Delivery], session: Session) -> list[Manifest]:
     try:
-        return transfer(
-            [delivery.job for delivery in deliveries],
-            retry=session.retry,
-            bounds=session.bounds,
-            max_rate_bytes_s=session.settings.limits.max_rate_bytes_s,
-            listener=session.listener,
-            interrupt=session.http.interrupt,
-        )
+        return transfer([delivery.job for delivery in deliveries], session)
     except (Unavailable, Interrupted, KeyboardInterrupt) as error:
         if not _is_lost(deliveries):
             raise
@@ -339,7 +319,7 @@ def _opener(session: Session) -> "Decrypter | None":
         return None
     from lading.delivery.decrypt import Decrypter
 
-    return Decrypter(settings, session.http, session.listener, partial(session.retry.check, "opening"))
+    return Decrypter(settings, session)
 
 
 def _tree(delivery: _Delivery, sealed: Manifest) -> tuple[Path, Manifest]:

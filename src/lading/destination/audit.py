@@ -2,20 +2,23 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
 from lading.destination.workspace import read_manifest
 from lading.errors import IntegrityError, NotFound
-from lading.events import Listener, Rehashing
+from lading.events import Rehashing
 from lading.model.checksums import new_hash
 from lading.model.manifest import File, Manifest
 from lading.model.paths import FILE_NAME, OF_A_VOLUME, RESERVED_NAMES
+from lading.retry import Run
 from lading.system.disk import disk_error
 from lading.text.printable import printable
 
 _READ_BYTES = 1 << 20
+_HASHING = "hashing what may have changed"
 
 
 class Audit(NamedTuple):
@@ -71,12 +74,11 @@ class ChangeDetector:
     """Whether a file of a destination is what was delivered: by size and time, or else by its digest.
 
     A copy may have other times, and an older lading noted none: then the file is hashed again, and only here.
-    ``hashed`` are those that were, by path, and whether they are what they were.  ``check`` raises when there is
-    no time left for that.
+    ``hashed`` are those that were, by path, and whether they are what they were.  ``run`` ends it, too.
     """
 
-    def __init__(self, destination: Path, listener: Listener, check: Callable[[], None]) -> None:
-        self._destination, self._listener, self._check = destination, listener, check
+    def __init__(self, destination: Path, run: Run) -> None:
+        self._destination, self._run = destination, run
         self._root = os.path.realpath(destination)
         self.hashed: dict[str, bool] = {}
 
@@ -88,9 +90,11 @@ class ChangeDetector:
             return True
         if file.path not in self.hashed:
             if not self.hashed:
-                self._listener(Rehashing(str(self._destination)))
+                self._run.listener(Rehashing(str(self._destination)))
             try:
-                self.hashed[file.path] = is_as_delivered(Path(self._root, file.path), file, self._check)
+                self.hashed[file.path] = is_as_delivered(
+                    Path(self._root, file.path), file, partial(self._run.check, _HASHING)
+                )
             except OSError:
                 # Who may not read it may still replace it.
                 self.hashed[file.path] = False

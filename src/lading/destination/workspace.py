@@ -33,8 +33,9 @@ from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
 from lading.events import Listener, NotRemoved
 from lading.model.manifest import Manifest
 from lading.model.paths import FILE_NAME, WORKSPACE_NAME
+from lading.retry import Run
 from lading.system.disk import disk_error
-from lading.system.flock import Patience, acquire, is_still_the_lock, open_folder
+from lading.system.flock import acquire, is_still_the_lock, open_folder
 from lading.system.folders import remove_tree
 from lading.text.printable import printable
 
@@ -130,7 +131,7 @@ def best_effort(place: Path, listener: Listener) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_workspace(destination: Path, patience: Patience) -> Iterator[Workspace]:
+def open_workspace(destination: Path, run: Run) -> Iterator[Workspace]:
     """Make the destination and its workspace, and hold its lock; waits while another process does.
 
     flock(2) is courtesy between processes of one machine.  Where it is not supported, or lies (some
@@ -142,7 +143,7 @@ def open_workspace(destination: Path, patience: Patience) -> Iterator[Workspace]
     places = (workspace.folder, *workspace.folder.parents)
     made = [place for place in places if not os.path.lexists(place)]
     try:
-        descriptor = acquire(workspace.lock, str(workspace.destination), patience)
+        descriptor = acquire(workspace.lock, str(workspace.destination), run)
     except BaseException:
         _remove_empty(made)
         raise

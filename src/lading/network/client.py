@@ -227,11 +227,11 @@ class HttpClient:
 
     def check(self, what: str) -> None:
         """Raise when the delivery was stopped or is out of time; for judges of long answers, between the pieces."""
-        self.retry.check(what)
+        self.retry.run.check(what)
 
     def tell(self, event: Event) -> None:
         """Tell whoever listens to this client's delivery."""
-        self.retry.listener(event)
+        self.retry.run.listener(event)
 
     def fetch(
         self,

@@ -123,7 +123,7 @@ class _Oidc(RefreshingCredential[Token]):
     kind = "OIDC client"
 
     def __init__(self, options: Mapping[str, Any], read: _Reader, clients: Clients) -> None:
-        super().__init__(clients.own.retry.clock.now, first_may_be_old=True)
+        super().__init__(clients.own.retry.run.clock.now, first_may_be_old=True)
         self._options = options
         self._read = read
         self._clients = clients

@@ -6,28 +6,18 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
-from typing import NamedTuple
 
-from lading.errors import Interrupted, UsageError
-from lading.events import Listener, Waiting
-from lading.retry import Clock
+from lading.errors import UsageError
+from lading.events import Waiting
+from lading.retry import Run
 from lading.system.disk import disk_error
 from lading.text.printable import printable
 
 _LOOK_AGAIN_S = 0.5
 _MOST_VANISHED = 100
+_WAITING = "waiting for another process"
 # Never to be read: flock(2) takes any descriptor, and who may not write is not to have one.
 LOCK_MODE = 0o222
-
-
-class Patience(NamedTuple):
-    """How to wait for another process: ``check`` raises when there is no time left to wait."""
-
-    clock: Clock
-    stop: Event
-    listener: Listener
-    check: Callable[[], None] = lambda: None
 
 
 @contextlib.contextmanager
@@ -53,9 +43,12 @@ def _link(place: Path) -> UsageError:
 
 
 @contextlib.contextmanager
-def holding(place: Path, patience: Patience) -> Iterator[None]:
-    """Hold the lock file ``place``, which goes when the block ends; waits while another process holds it."""
-    descriptor = acquire(place, place.name, patience)
+def holding(place: Path, run: Run, watch: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock file ``place``, which goes when the block ends; waits while another process holds it.
+
+    ``watch`` is called again and again meanwhile, and may raise to wait no longer.
+    """
+    descriptor = acquire(place, place.name, run, watch)
     try:
         yield
     finally:
@@ -64,8 +57,11 @@ def holding(place: Path, patience: Patience) -> Iterator[None]:
         os.close(descriptor)
 
 
-def acquire(place: Path, shown: str, patience: Patience) -> int:
-    """Take the lock file ``place``, made where there is none; returns its descriptor.  ``shown`` names it in messages."""
+def acquire(place: Path, shown: str, run: Run, watch: Callable[[], None] = lambda: None) -> int:
+    """Take the lock file ``place``, made where there is none; returns its descriptor.  ``shown`` names it in messages.
+
+    Waits while another process holds it, and calls ``watch`` again and again meanwhile.
+    """
     told = False
     vanished = 0
     while True:
@@ -93,11 +89,11 @@ def acquire(place: Path, shown: str, patience: Patience) -> int:
         except BlockingIOError:
             os.close(descriptor)
             if not told:
-                patience.listener(Waiting(shown))
+                run.listener(Waiting(shown))
                 told = True
-            if patience.clock.wait(patience.stop, _LOOK_AGAIN_S):
-                raise Interrupted("stopped while waiting for another process") from None
-            patience.check()
+            run.wait(_LOOK_AGAIN_S, _WAITING)
+            run.check(_WAITING)
+            watch()
             continue
         except OSError:
             return descriptor

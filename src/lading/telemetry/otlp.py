@@ -16,7 +16,7 @@ from lading.events import Listener, NotTraced
 from lading.model.origin import split_url
 from lading.model.uri import redact
 from lading.network.client import HttpClient
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
 from lading.settings.traces import Traces
 
@@ -182,7 +182,7 @@ class _Session:
             if isinstance(self.verify, str):
                 network = network._replace(ca_files=(*network.ca_files, self.verify))
             limits = Limits(connect_s=timeout_s, stall_s=timeout_s)
-            self._client = HttpClient(network, limits, Retry(threading.Event()), buffer_bytes=_LIMIT_BYTES)
+            self._client = HttpClient(network, limits, Retry(Run(threading.Event())), buffer_bytes=_LIMIT_BYTES)
         return self._client
 
     def close(self) -> None:

@@ -14,15 +14,15 @@ from itertools import chain, takewhile
 from pathlib import Path
 
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, OriginChanged
-from lading.events import Event, FewThreads, Listener, Progress, Resumed, Retried, Unverified
+from lading.events import Event, FewThreads, Progress, Resumed, Retried, Unverified
 from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
 from lading.model.checksums import combined_crc
 from lading.model.digest import Digest
 from lading.model.listing import Layer, ListedFile
 from lading.model.manifest import Manifest
-from lading.retry import Retry
-from lading.system.cgroup import Bounds, thread_limits
+from lading.session import Session
+from lading.system.cgroup import thread_limits
 from lading.system.disk import disk_error
 from lading.system.threads import no_thread, start_thread
 from lading.text.printable import printable
@@ -41,25 +41,16 @@ _INTERRUPT_AGAIN_S = 0.2
 _READ_FIRST = (".json", ".txt", ".yaml", ".model")
 
 
-def transfer(
-    jobs: Sequence[Job],
-    *,
-    retry: Retry,
-    bounds: Bounds,
-    max_rate_bytes_s: float,
-    listener: Listener,
-    interrupt: Callable[[], None],
-) -> list[Manifest]:
+def transfer(jobs: Sequence[Job], session: Session) -> list[Manifest]:
     """Fetch every file of every job into its stage; returns the sealed manifests, in the jobs' order.
 
-    ``interrupt`` must wake threads that wait for the network.  On any error no thread of the
-    transfer is left that could still write to a stage.
+    On any error no thread of the transfer is left that could still write to a stage.
     """
-    Transfer(jobs, retry, bounds, max_rate_bytes_s, listener, interrupt).run()
+    Transfer(jobs, session).run()
     for job in jobs:
         unverified = [file.path for file in job.sealed if not file.verified]
         if unverified:
-            listener(Unverified(len(unverified), min(unverified), job.listed.resolved if len(jobs) > 1 else ""))
+            session.listener(Unverified(len(unverified), min(unverified), job.listed.resolved if len(jobs) > 1 else ""))
     return [job.listed.sealed(job.sealed) for job in jobs]
 
 
@@ -82,24 +73,18 @@ def _about(job: Job, file: ListedFile) -> Iterator[None]:
 class Transfer:
     """One run of the scheduler: its queues, its workers, its counters."""
 
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        retry: Retry,
-        bounds: Bounds,
-        max_rate_bytes_s: float,
-        listener: Listener,
-        interrupt: Callable[[], None],
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], session: Session) -> None:
+        run, bounds = session.run, session.bounds
         self._jobs = jobs
+        self._run = run
         # The retries of control calls wait on the same event: a failure ends those, too.
-        self._stop = retry.stop
-        self._retry = retry._replace(listener=self._retried)
+        self._stop = run.stop
+        self._retry = session.retry._replace(run=run._replace(listener=self._retried))
         self._bounds = bounds
-        self._governor = Governor(bounds, retry.clock.now())
-        self._throttle = Throttle(max_rate_bytes_s, retry.clock, self._stop)
-        self._listener = listener
-        self._interrupt = interrupt
+        self._governor = Governor(bounds, run.clock.now())
+        self._throttle = Throttle(session.settings.limits.max_rate_bytes_s, run)
+        self._listener = session.listener
+        self._interrupt = session.http.interrupt
         # What a server reads first comes first, then what is small: it would end a transfer badly.
         self._tasks = Tasks(
             partial(self._begin, job, file)
@@ -118,7 +103,7 @@ class Transfer:
         self._to_recover = sum(file.path in job.journal.earlier for job in jobs for file in job.listed.files)
         self._total_bytes = sum(job.listed.size_bytes for job in jobs)
         self._total_files = sum(len(job.listed.files) for job in jobs)
-        self._started_s = retry.clock.now()
+        self._started_s = run.clock.now()
 
     def run(self) -> None:
         """Work until everything has landed; raises the first error after the last thread has ended."""
@@ -187,11 +172,11 @@ class Transfer:
         done_files = sum(len(job.sealed) for job in self._jobs)
         work_bytes = self._done_bytes - self._resumed_bytes + done_files * FILE_WORK_BYTES
         before = self._governor.limit
-        self._governor.observe(self._retry.clock.now(), time.process_time(), work_bytes)
+        self._governor.observe(self._run.clock.now(), time.process_time(), work_bytes)
         most = min(self._governor.limit, self._total_files + self._total_bytes // self._bounds.span_bytes)
         while len(workers) < most:
             if not self._hire(workers):
-                self._governor.cap(len(workers), self._retry.clock.now())
+                self._governor.cap(len(workers), self._run.clock.now())
                 self._listener(FewThreads(len(workers), thread_limits()))
                 break
         if self._governor.limit > before:
@@ -384,7 +369,7 @@ class Transfer:
             raise Interrupted("stopped")
 
     def _retried(self, event: Event) -> None:
-        self._governor.trouble(self._retry.clock.now())
+        self._governor.trouble(self._run.clock.now())
         self._listener(event)
 
     def _came(self, size_bytes: int) -> None:
@@ -401,15 +386,14 @@ class Transfer:
         return sum(self._bytes.copy().values())
 
     def _tell(self) -> None:
-        elapsed_s = self._retry.clock.now() - self._started_s
+        elapsed_s = self._run.clock.now() - self._started_s
         done_files = sum(len(job.sealed) for job in self._jobs)
         self._listener(
             Progress(self._done_bytes, self._total_bytes, done_files, self._total_files, elapsed_s, self._resumed_bytes)
         )
 
     def _watch_deadline(self) -> None:
-        deadline_s = self._retry.deadline_s
-        if deadline_s is not None and self._retry.clock.now() > deadline_s:
+        if not self._run.has_time():
             raise DeadlineExceeded(
                 f"the time allowed is over after {self._done_bytes} of {self._total_bytes} bytes",
                 hint="run again to resume, or raise the deadline",

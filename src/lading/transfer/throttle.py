@@ -2,7 +2,7 @@
 
 import threading
 
-from lading.retry import Clock
+from lading.retry import Run
 
 
 class Throttle:
@@ -12,19 +12,19 @@ class Throttle:
     TCP carries the delay to the sender.
     """
 
-    def __init__(self, bytes_per_s: float, clock: Clock, stop: threading.Event) -> None:
+    def __init__(self, bytes_per_s: float, run: Run) -> None:
         self._bytes_per_s = bytes_per_s
-        self._clock = clock
-        self._stop = stop
+        self._run = run
         self._lock = threading.Lock()
-        self._free_at_s = clock.now()
+        self._free_at_s = run.clock.now()
 
     def spend(self, size_bytes: int) -> None:
         """Account for bytes that have come, and wait until they are within the limit."""
         if not self._bytes_per_s:
             return
         with self._lock:
-            now_s = self._clock.now()
+            now_s = self._run.clock.now()
             self._free_at_s = max(self._free_at_s, now_s) + size_bytes / self._bytes_per_s
             delay_s = self._free_at_s - now_s
-        self._clock.wait(self._stop, delay_s)
+        # The worker itself sees that it is stopped.
+        self._run.clock.wait(self._run.stop, delay_s)
