@@ -1,10 +1,14 @@
-"""The story: a URI becomes a folder.
+"""The story: a URI becomes a folder.  ``_deliver`` tells it; read that first.
 
-    resolve    a name becomes an exact source URI                     (registries)
-    list       the source lists its files                             (sources)
-    bring      the files land, verified, and become the destination   (bring)
+    resolve    a name becomes an exact source URI                          (registries)
+    list       the source lists its files                                  (sources)
+    plan       what of them is missing, and whether it fits                (delivery)
+    transfer   what is missing is fetched, and verified                    (transfer)
+    unpack     archives become a tree, encrypted files are decrypted       (unpack)
+    publish    the tree becomes the destination, the manifest comes last   (destination)
 
-With a store, models are fetched into it, once for all who want them, and placed from there (share).
+With a store, the same steps bring a model into it first, once for all who want it, and destinations get it from there
+(``delivery/from_store.py``).  While no registry answers, what it said last may do (``delivery/offline.py``).
 """
 
 import os
@@ -14,9 +18,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from lading.delivery import offline
-from lading.delivery.request import Request, question_of
-from lading.delivery.resolve import find, list_files, resolve
-from lading.delivery.stage import Wanted, bring
+from lading.delivery.plan import Delivery, locked_destinations, plan
+from lading.delivery.request import Request, query_for
+from lading.delivery.resolve import ResolvedModel, find, list_files, resolve
+from lading.delivery.space import require_space
+from lading.delivery.stage import publish, stage
+from lading.destination.workspace import Workspace
 from lading.errors import NotAllowed, OriginChanged, Unavailable, UsageError
 from lading.events import Retried
 from lading.model.manifest import Manifest
@@ -35,12 +42,60 @@ _MOST_LISTINGS = 5
 def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
     """Bring every requested model to its destination; returns the sealed manifests in the same order."""
     _refuse_shared_destinations(requests, nested=not session.settings.remove_strays)
-    return _patiently(partial(_deliver_as_listed, requests, session), session)
+    return _patiently(partial(_deliver, requests, session), session)
 
 
 def deliver_to_store(uri: str, name: str, session: Session) -> Manifest:
     """Bring a model to the store alone, which keeps it under ``name`` in the place of what that kept before."""
-    return _patiently(partial(_keep_as_listed, uri, name, session), session)
+    return _patiently(partial(_keep, uri, name, session), session)
+
+
+def _deliver(requests: Sequence[Request], session: Session, contradictions: Contradictions) -> list[Manifest]:
+    """Bring every requested model to its destination, whole or not at all: none is published before all are staged."""
+    found = {request.destination: _resolve_and_list(request, session, contradictions) for request in requests}
+    deliveries = [
+        Delivery(model, Workspace(folder)) for folder, model in found.items() if isinstance(model, ResolvedModel)
+    ]
+    if deliveries and session.settings.store.path:
+        # Here, and not above: most deliveries have none.
+        from lading.delivery.from_store import deliver_from_store
+
+        done = deliver_from_store(deliveries, session)
+    else:
+        with locked_destinations(deliveries, session) as ready:
+            plans = [plan(each, session) for each in ready]  # what is missing
+            require_space(plans)
+            staged = stage(plans, session)  # transferred, unpacked, decrypted: whole, but without a final name
+            done = publish(staged, session)
+    for each in deliveries:
+        folder, resolution = each.destination, each.model.resolution
+        record(resolution, done[folder], str(folder), session.settings, session.http, session.listener)
+    for folder, known in found.items():
+        if isinstance(known, offline.Known):
+            done[folder] = offline.serve(known, folder, session)
+    return [done[request.destination] for request in requests]
+
+
+def _resolve_and_list(
+    request: Request, session: Session, contradictions: Contradictions
+) -> ResolvedModel | offline.Known:
+    """What is to be delivered; where no registry answers, what it said last, if the settings allow that."""
+    query = query_for(request, session.settings)
+    try:
+        resolution = resolve(query, session)
+    except Unavailable as error:
+        return offline.recall(request, query, session, error)
+    model = list_files(request, query, resolution, session)
+    _refuse_overlap(model.source, request.destination, session)
+    return model._replace(listed=contradictions.settled(model.listed))
+
+
+def _keep(uri: str, name: str, session: Session, contradictions: Contradictions) -> Manifest:
+    from lading.delivery.from_store import keep
+
+    model = find(Request(uri, Path(session.settings.store.path)), session)
+    _refuse_overlap(model.source, None, session)
+    return keep(model._replace(listed=contradictions.settled(model.listed)), name, session)
 
 
 def _patiently(attempt: Callable[[Contradictions], T], session: Session) -> T:
@@ -62,48 +117,6 @@ def _patiently(attempt: Callable[[Contradictions], T], session: Session) -> T:
                 raise
             session.listener(Retried("the delivery with new credentials", error.message, 0.0))
     raise AssertionError
-
-
-def _deliver_as_listed(requests: Sequence[Request], session: Session, contradictions: Contradictions) -> list[Manifest]:
-    wanted: list[Wanted] = []
-    known: list[tuple[Path, offline.Known]] = []
-    for request in requests:
-        question = question_of(request, session.settings)
-        try:
-            resolution = resolve(question, session)
-        except Unavailable as error:
-            known.append((request.destination, offline.recall(request, question, session, error)))
-            continue
-        finding = list_files(request, question, resolution, session)
-        finding = finding._replace(listed=contradictions.settled(finding.listed))
-        _refuse_overlap(finding.source, request.destination, session)
-        wanted.append(Wanted(finding, request.destination))
-    done = _bring(wanted, session) if wanted else {}
-    done |= {destination: offline.serve(each, destination, session) for destination, each in known}
-    return [done[request.destination] for request in requests]
-
-
-def _keep_as_listed(uri: str, name: str, session: Session, contradictions: Contradictions) -> Manifest:
-    from lading.delivery.from_store import keep
-
-    finding = find(Request(uri, Path(session.settings.store.path)), session)
-    finding = finding._replace(listed=contradictions.settled(finding.listed))
-    _refuse_overlap(finding.source, None, session)
-    return keep(finding, name, session)
-
-
-def _bring(wanted: Sequence[Wanted], session: Session) -> dict[Path, Manifest]:
-    if session.settings.store.path:
-        # Here, and not above: most deliveries have none.
-        from lading.delivery.from_store import share
-
-        manifests = share(wanted, session)
-    else:
-        manifests = bring(wanted, session)
-    for finding, destination, _ in wanted:
-        manifest = manifests[destination]
-        record(finding.resolution, manifest, str(destination), session.settings, session.http, session.listener)
-    return manifests
 
 
 def _refuse_shared_destinations(requests: Sequence[Request], *, nested: bool) -> None:

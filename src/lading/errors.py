@@ -121,6 +121,8 @@ class NoSpace(LadingError):
 
     code = "no-space"
     exit_code = 7
+    # Which destination it is about, where that is known.
+    folder = ""
 
 
 class Unsupported(LadingError):

@@ -15,6 +15,7 @@ what the server has taken, and goes on from there.
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from lading.agent.find_if_changed import find_if_changed
 from lading.agent.history import Record, Refusal, read_record, write_record
 from lading.agent.in_store import Kept
 from lading.agent.model_server import Server
@@ -22,7 +23,7 @@ from lading.agent.policy import held_s, in_range, refused_s
 from lading.agent.status import Doing
 from lading.agent.versions import Versions
 from lading.delivery.request import Request
-from lading.delivery.resolve import find, find_other
+from lading.delivery.resolve import find
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, UsageError
 from lading.events import Loaded, Postponed, RolledBack, Switched
 from lading.model.listing import Listing
@@ -173,7 +174,7 @@ class _Turn:
 
     def _listed(self, uri: ModelURI, there: Manifest | None) -> tuple[Listing, ModelURI] | None:
         request = Request(str(uri), self._versions.root)
-        found = find_other(request, there, self._session) if there is not None else find(request, self._session)
+        found = find_if_changed(request, there, self._session) if there is not None else find(request, self._session)
         return (found.listed, uri) if found else None
 
     def _why_not_now(self, key: str, listed: Listing, there: Manifest | None) -> str:

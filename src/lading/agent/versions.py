@@ -32,7 +32,7 @@ from lading.model.manifest import Manifest
 from lading.model.paths import FILE_NAME
 from lading.session import Session
 from lading.settings.agent import Delivery
-from lading.system.disk import disk_error, sync_folder
+from lading.system.disk import as_lading_errors, sync_folder
 from lading.system.folders import remove_tree
 from lading.text.printable import printable
 
@@ -95,14 +95,12 @@ class Versions:
 
     def switch(self, key: str) -> None:
         """Put a version in place: readers see the one before or this one, and never neither."""
-        try:
+        with as_lading_errors(self.destination):
             if self.layout == "link":
                 self._refuse_folder()
                 self._link(self.destination, key)
             elif self.layout == "numbered":
                 self._number(key)
-        except OSError as error:
-            raise disk_error(error, error.filename or self.destination) from error
 
     def prune(self, keep: Collection[str]) -> None:
         """Remove every version but these and the one in place."""

@@ -14,7 +14,7 @@ from lading.cli.options import (
     request_for,
 )
 from lading.cli.output import show, show_json
-from lading.delivery.request import question_of
+from lading.delivery.request import query_for
 from lading.delivery.resolve import ResolvedModel, list_files, resolve
 from lading.delivery.space import Need, need_of
 from lading.events import ignore
@@ -51,17 +51,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     explanation: dict[str, Any] = {}
     with Session(settings, ignore) as session:
-        question = question_of(request, settings)
+        query = query_for(request, settings)
         candidates: list[Candidate] = []
         if arguments.explain:
-            candidates = candidates_for(question.uri, settings, session.http)
+            candidates = candidates_for(query.uri, settings, session.http)
             explanation = explain.report(candidates)
             if not arguments.json:
                 # Before the listing, which may be what fails.
                 show("\n".join((*map(printable, explain.lines(candidates)), "")))
         # Each registry is asked once, and what was explained is what is listed.
-        resolution = first_answer(question.uri, candidates) if candidates else resolve(question, session)
-        finding = list_files(request, question, resolution, session)
+        resolution = first_answer(query.uri, candidates) if candidates else resolve(query, session)
+        finding = list_files(request, query, resolution, session)
     need = need_of(finding, request.destination, settings)
     if arguments.json:
         show_json(_report(finding, need) | explanation)

@@ -24,7 +24,7 @@ from lading.model.manifest import File, Manifest
 from lading.network.client import HttpClient, status_error
 from lading.session import Session
 from lading.settings.confidential import Confidential
-from lading.system.disk import disk_error
+from lading.system.disk import as_lading_errors
 from lading.text.printable import printable
 from lading.unpack.jwe import CIPHERS, MAGIC, WRAPS, Envelope, base64url, decoded, read_envelope, wrong_key
 
@@ -56,7 +56,7 @@ class Decrypter:
         ``kept`` are paths that the root lacks.  Raises ``IntegrityError`` where nothing is encrypted.
         """
         here = [file for file in manifest.files if file.path not in kept]
-        try:
+        with as_lading_errors(root):
             encrypted = [file for file in here if _is_encrypted(root / file.path)]
             paths = {file.path for file in encrypted}
             others = [file for file in manifest.files if file.path not in paths]
@@ -68,8 +68,6 @@ class Decrypter:
             # Before anything is opened: two files that would have one name.
             names = Manifest.of([*others, *(file._replace(path=_name(file.path)) for file in encrypted)])
             opened = [self._open(root, file, root.parent / "opened") for file in encrypted]
-        except OSError as error:
-            raise disk_error(error, error.filename or root) from error
         example = others[0].path if others else ""
         self._run.listener(Opened(self._resource, len(opened), len(others), example))
         by_path = {file.path: file for file in (*others, *opened)}

@@ -7,14 +7,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lading.delivery.request import Question, Request
-from lading.destination.audit import ChangeDetector
+from lading.delivery.existing import existing
+from lading.delivery.plan import locked
+from lading.delivery.request import Query, Request
+from lading.delivery.stage import publish
 from lading.destination.workspace import Workspace
 from lading.errors import Unavailable
 from lading.events import AlreadyDelivered, LastKnown
 from lading.model.manifest import Manifest
 from lading.session import Session
 from lading.settings.settings import Settings
+from lading.system.disk import as_lading_errors
 
 if TYPE_CHECKING:
     from lading.store.store import Store
@@ -28,13 +31,13 @@ class Known(NamedTuple):
     key: str
 
 
-def recall(request: Request, question: Question, session: Session, error: Unavailable) -> Known:
+def recall(request: Request, query: Query, session: Session, error: Unavailable) -> Known:
     """What the name stood for; raises ``error``, why it cannot be asked now, if nothing may or can be recalled."""
     settings = session.settings
     if settings.offline != "last-known":
         raise error
-    asked = question.identity(settings)
-    known = _of_the_store(asked, request, settings) or _of_the_destination(asked, request, session)
+    query_id = query.identity(settings)
+    known = _of_the_store(query_id, request, settings) or _of_the_destination(query_id, request, session)
     if known is None:
         hint = f"{error.hint}; " if error.hint else ""
         hint += "nothing that was delivered for this name before is in a store or in the destination"
@@ -49,22 +52,23 @@ def serve(known: Known, destination: Path, session: Session) -> Manifest:
     if known.store is None:
         session.listener(AlreadyDelivered(str(destination)))
         return known.manifest
-    from lading.delivery.from_store import as_lading_errors, materialize
+    from lading.delivery.from_store import stage_from_store
 
-    with as_lading_errors(known.store), known.store.lease(known.key):
-        manifest = materialize(known.store, known.key, known.manifest, destination, session)
+    store, workspace = known.store, Workspace(destination)
+    with as_lading_errors(store.root), store.lease(known.key), locked(workspace, session):
+        staged = stage_from_store(store, known.key, known.manifest, workspace, session)
+        manifest = publish([staged], session)[destination]
     return manifest._replace(last_known=known.manifest.last_known)
 
 
-def _of_the_store(asked: str, request: Request, settings: Settings) -> Known | None:
+def _of_the_store(query_id: str, request: Request, settings: Settings) -> Known | None:
     if not settings.store.path:
         return None
-    from lading.delivery.from_store import as_lading_errors
     from lading.store.store import Store
 
     store = Store(settings.store)
-    with as_lading_errors(store):
-        recalled = store.answers.recall(asked)
+    with as_lading_errors(store.root):
+        recalled = store.answers.recall(query_id)
         stored = store.find(recalled.key) if recalled else None
     if recalled is None or stored is None:
         return None
@@ -72,12 +76,13 @@ def _of_the_store(asked: str, request: Request, settings: Settings) -> Known | N
     return Known(manifest, store, recalled.key) if _suffices(manifest, request, settings) else None
 
 
-def _of_the_destination(asked: str, request: Request, session: Session) -> Known | None:
+def _of_the_destination(query_id: str, request: Request, session: Session) -> Known | None:
     workspace = Workspace(request.destination)
-    old = workspace.delivered()
-    if old is None or old.asked != asked or not _suffices(old, request, session.settings):
+    found = existing(workspace, session)
+    old = found.manifest
+    if old is None or old.asked != query_id or not _suffices(old, request, session.settings):
         return None
-    if not all(map(ChangeDetector(request.destination, session.run), old.files)):
+    if not found.is_untouched():
         return None
     since = old.last_known or _moment(workspace.manifest.stat().st_mtime)
     return Known(old._replace(last_known=since), None, "")

@@ -22,7 +22,7 @@ class Request(NamedTuple):
     digest: Digest | None = None
 
 
-class Question(NamedTuple):
+class Query(NamedTuple):
     """A request as it is put to a registry: the lock file's URI for it, if there is one, and the pin it must have."""
 
     requested: ModelURI
@@ -31,11 +31,11 @@ class Question(NamedTuple):
 
     def identity(self, settings: Settings) -> str:
         """A digest of what is asked for: the URI, its pin, and which files of the model are wanted."""
-        asked = [self.uri.identity(), str(self.pin), settings.allow, settings.ignore]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        query = [self.uri.identity(), str(self.pin), settings.allow, settings.ignore]
+        return hashlib.sha256(json.dumps(query).encode()).hexdigest()
 
 
-def question_of(request: Request, settings: Settings) -> Question:
+def query_for(request: Request, settings: Settings) -> Query:
     """What is asked for; ``NotFound`` where a lock file is in force and does not have it."""
     if settings.store.path and read_confidential(settings.variables):
         raise UsageError(
@@ -44,4 +44,4 @@ def question_of(request: Request, settings: Settings) -> Question:
         )
     requested = ModelURI.parse(request.uri)
     uri, pin = split_pin(locked(requested, Path(settings.lock)) if settings.lock else requested)
-    return Question(requested, uri, pin)
+    return Query(requested, uri, pin)

@@ -2,17 +2,14 @@
 
 from typing import NamedTuple
 
-from lading.delivery.request import Question, Request, question_of
+from lading.delivery.request import Query, Request, query_for
 from lading.errors import IntegrityError, NotFound, UsageError
 from lading.events import Listed, Resolved
 from lading.model.digest import Digest
 from lading.model.listing import Layer, Listing
-from lading.model.manifest import Manifest
 from lading.model.paths import shown_path
-from lading.model.pattern import chooser
-from lading.model.pin import pin_of, pinned, split_pin
+from lading.model.pin import pin_of, pinned
 from lading.model.reference import exact_reference
-from lading.model.uri import ModelURI
 from lading.registries import federation
 from lading.registries.registry import Resolution
 from lading.session import Session
@@ -20,7 +17,7 @@ from lading.settings.confidential import read_confidential
 from lading.settings.section import errors_name
 from lading.settings.settings import Settings
 from lading.sources.schemes import open_source, refuse_unknown
-from lading.sources.source import FindsPin, Pins, Source
+from lading.sources.source import Pins, Source
 from lading.text.printable import printable
 
 # Known by name, as KServe does, and not by content: many model formats are zip files that must
@@ -44,74 +41,34 @@ class ResolvedModel(NamedTuple):
 
 def find(request: Request, session: Session) -> ResolvedModel:
     """Resolve and list, and choose the files that are wanted."""
-    question = question_of(request, session.settings)
-    return list_files(request, question, resolve(question, session), session)
+    query = query_for(request, session.settings)
+    return list_files(request, query, resolve(query, session), session)
 
 
-def find_other(request: Request, there: Manifest, session: Session) -> ResolvedModel | None:
-    """As ``find``; None where it is known without a listing that what was delivered as ``there`` is what there is now."""
-    question = question_of(request, session.settings)
-    pin = split_pin(ModelURI.parse(there.pin))[1]
-    if pin is not None and pin == question.pin:
-        # What is pinned can change no more.
-        return None
-    resolution = resolve(question, session)
-    if question.pin is None and pin is not None and _is_still(request, question, resolution, there, pin, session):
-        return None
-    return list_files(request, question, resolution, session)
-
-
-def _is_still(
-    request: Request, question: Question, resolution: Resolution, there: Manifest, pin: Digest, session: Session
-) -> bool:
-    """Whether the registry names the same version with no other digests, and the source has what it had."""
-    if resolution.registry:
-        exact = exact_reference(resolution.registry, resolution.model, resolution.version, question.uri)
-        if pinned(exact, pin).redacted() != there.pin or not _was_checked(resolution, there, session.settings):
-            return False
-    source = _open(request, resolution, session)
-    found = source.find_pin() if isinstance(source, FindsPin) else None
-    return found is not None and found.redacted() == there.resolved
-
-
-def _was_checked(resolution: Resolution, there: Manifest, settings: Settings) -> bool:
-    """Whether what was delivered was checked against each digest that the registry records of what is wanted."""
-    checked = {file.path: file.verified for file in (*there.files, *there.archives)}
-    is_wanted = chooser(settings.allow, settings.ignore)
-    return all(
-        digest in checked.get(path, ())
-        if path
-        # Of the only file.
-        else any(digest in digests for digests in checked.values())
-        for path, digest in resolution.digests.items()
-        if not path or is_wanted(path)
-    )
-
-
-def resolve(question: Question, session: Session) -> Resolution:
+def resolve(query: Query, session: Session) -> Resolution:
     """Ask the registries; any URI that is no name stands for itself."""
-    resolution = federation.resolve(question.uri, session.settings, session.http, session.listener)
+    resolution = federation.resolve(query.uri, session.settings, session.http, session.listener)
     if resolution.registry:
-        shown = question.requested.redacted(), resolution.uri.redacted()
+        shown = query.requested.redacted(), resolution.uri.redacted()
         session.listener(Resolved(*shown, resolution.registry, resolution.version))
     return resolution
 
 
-def list_files(request: Request, question: Question, resolution: Resolution, session: Session) -> ResolvedModel:
+def list_files(request: Request, query: Query, resolution: Resolution, session: Session) -> ResolvedModel:
     """Ask the source for its files, and choose those that are wanted."""
     settings = session.settings
-    source = _open(request, resolution, session)
+    source = open_found(request, resolution, session)
     everything = source.list().with_generated(resolution.generated)
     exact = source.pin if isinstance(source, Pins) else resolution.uri
     shown = exact.redacted()
     pin = pin_of(everything, resolution.digests)
-    if question.pin not in (None, pin):
+    if query.pin not in (None, pin):
         raise IntegrityError(
-            f"{question.uri.redacted()} is no longer what was pinned: it is {pin} now",
+            f"{query.uri.redacted()} is no longer what was pinned: it is {pin} now",
             hint="its files, their sizes or digests have changed; resolve it again to see what it is",
         )
     if resolution.registry:
-        exact = exact_reference(resolution.registry, resolution.model, resolution.version, question.uri)
+        exact = exact_reference(resolution.registry, resolution.model, resolution.version, query.uri)
     listed = everything.select(settings.allow, settings.ignore)
     if not listed.files:
         raise NotFound(
@@ -121,27 +78,28 @@ def list_files(request: Request, question: Question, resolution: Resolution, ses
     listed = _as_archive(listed).with_generated(federation.metadata_file(resolution, settings))
     listed.refuse_faults()
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
-    listed = _described(listed, question, resolution, settings)
+    listed = _described(listed, query, resolution, settings)
     listed = listed._replace(resolved=shown, pin=pinned(exact, pin).redacted())
     return ResolvedModel(resolution, source, listed, _vouched(request, resolution, everything))
 
 
-def _described(listed: Listing, question: Question, resolution: Resolution, settings: Settings) -> Listing:
+def _described(listed: Listing, query: Query, resolution: Resolution, settings: Settings) -> Listing:
     """The listing with what was asked for, and what a registry says of it."""
     confidential = read_confidential(settings.variables)
     return listed._replace(
-        requested=question.requested.redacted(),
+        requested=query.requested.redacted(),
         origin=resolution.uri.identity(),
         registry=resolution.registry,
         version=resolution.version,
         opened_by=confidential.resource if confidential else "",
         metadata=resolution.metadata,
-        asked=question.identity(settings) if resolution.registry else "",
+        asked=query.identity(settings) if resolution.registry else "",
         patterns=settings.patterns,
     )
 
 
-def _open(request: Request, resolution: Resolution, session: Session) -> Source:
+def open_found(request: Request, resolution: Resolution, session: Session) -> Source:
+    """The source of what a request was resolved to."""
     settings = session.settings._replace(scratch=str(request.destination))
     if not resolution.registry:
         return open_source(resolution.uri, settings, session.http)

@@ -100,11 +100,6 @@ class ChangeDetector:
                 self.hashed[file.path] = False
         return self.hashed[file.path]
 
-    @property
-    def changed(self) -> list[str]:
-        """Those that are not what they were."""
-        return sorted(path for path, same in self.hashed.items() if not same)
-
 
 def sized(destination: Path) -> Callable[[File], bool]:
     """The same by size alone: for an estimate, which nothing is hashed for."""

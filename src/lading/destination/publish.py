@@ -23,7 +23,15 @@ from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.events import Listener, ignore
 from lading.model.manifest import Manifest
 from lading.model.paths import FILE_NAME, WORKSPACE_NAME
-from lading.system.disk import disk_error, exchange, is_mount_point, set_mode, sync_file, sync_file_system, sync_folder
+from lading.system.disk import (
+    as_lading_errors,
+    exchange,
+    is_mount_point,
+    set_mode,
+    sync_file,
+    sync_file_system,
+    sync_folder,
+)
 from lading.system.folders import move_into, remove_tree
 from lading.text.printable import printable
 
@@ -37,7 +45,7 @@ def publish(
     Durable when this returns; the workspace is gone then, or the listener hears why it stays.  False says that
     there may be other files, too.
     """
-    try:
+    with as_lading_errors(workspace.destination):
         root.mkdir(exist_ok=True)
         if _publish_by_exchange(workspace, root, manifest, kept, listener):
             # The workspace went with the old folder.  One that is here now is another process's.
@@ -50,8 +58,6 @@ def publish(
         with best_effort(workspace.given, listener):
             workspace.dissolve()
         return False
-    except OSError as error:
-        raise disk_error(error, error.filename or workspace.destination) from error
 
 
 def note_times(workspace: Workspace, manifest: Manifest) -> None:
@@ -63,7 +69,7 @@ def note_times(workspace: Workspace, manifest: Manifest) -> None:
 
 def recover(workspace: Workspace, listener: Listener = ignore) -> None:
     """Finish or undo what a killed process left half published.  Call with the lock held."""
-    try:
+    with as_lading_errors(workspace.destination):
         # Either the old model after an exchange, or the new one before it: in both cases the
         # destination is whole, and what is beside it is not needed.
         with best_effort(workspace.given, listener):
@@ -73,8 +79,6 @@ def recover(workspace: Workspace, listener: Listener = ignore) -> None:
             root = workspace.tree if workspace.tree.exists() else workspace.stage
             _publish_by_renames(workspace, root, manifest)
             workspace.discard_stage()
-    except OSError as error:
-        raise disk_error(error, error.filename or workspace.destination) from error
 
 
 def _publish_by_exchange(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lading.destination.workspace import Workspace
 from lading.model.paths import FILE_NAME, OF_A_VOLUME, WORKSPACE_NAME
-from lading.system.disk import disk_error
+from lading.system.disk import as_lading_errors
 from lading.system.folders import remove_tree
 
 _NO_STRAYS = (FILE_NAME, WORKSPACE_NAME, OF_A_VOLUME)
@@ -21,10 +21,8 @@ def remove_strays(workspace: Workspace) -> list[str]:
     known = set(manifest.by_path()) if manifest else set()
     folders = manifest.all_folders() if manifest else set()
     gone: list[str] = []
-    try:
+    with as_lading_errors(workspace.destination):
         _remove_strays(workspace.destination, "", known, folders, gone)
-    except OSError as error:
-        raise disk_error(error, error.filename or workspace.destination) from error
     return gone
 
 

@@ -1,5 +1,6 @@
 """What lading asks of a file system beyond ``os``: its errors in words, whole writes, an atomic exchange."""
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -9,7 +10,7 @@ import resource
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -57,6 +58,15 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
     if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):
         return Unavailable(f"{shown}: {why}")
     return LadingError(f"{shown}: {why}")
+
+
+@contextlib.contextmanager
+def as_lading_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise what the system refuses in the block as lading's own error; about ``path``, where it does not say of what."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, error.filename or path) from error
 
 
 def read_secret_file(path: str) -> str:

@@ -9,11 +9,12 @@ bytes in a power cut costs a transfer and never a wrong file.
 import contextlib
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from lading.errors import LadingError
+from lading.model.listing import ListedFile
 from lading.system.disk import disk_error
 
 
@@ -103,6 +104,15 @@ def read_journal(path: Path, origin: str) -> Iterator[Received]:
             landed = Received(*json.loads(line))
             if not _makes_sense(landed):
                 return
+            yield landed
+
+
+def usable(files: Iterable[ListedFile], earlier: Iterable[Received]) -> Iterator[Received]:
+    """What a run can go on with, of what ``earlier`` ones have staged of these files."""
+    fetched = {file.path: file for file in files}
+    for landed in earlier:
+        file = fetched.get(landed.path)
+        if file and (file.size_bytes, file.validator) == (landed.size_bytes, landed.listed):
             yield landed
 
 

@@ -20,7 +20,7 @@ from lading.model.listing import Layer, ListedFile
 from lading.model.manifest import File, Manifest
 from lading.model.paths import WORKSPACE_NAME
 from lading.settings.limits import Limits
-from lading.system.disk import disk_error, link, materialize_file, set_mode
+from lading.system.disk import as_lading_errors, link, materialize_file, set_mode
 from lading.system.folders import move_into, remove_tree
 from lading.text.printable import printable
 from lading.unpack.archive import unpack
@@ -61,22 +61,20 @@ class Layers:
         root = self._tree if first else self._tree / WORKSPACE_NAME
         writer = TreeWriter(root, self._archive, self._spent, self._image_folder, self._listener, self._is_wanted)
         unpack(file.path, writer, archive)
-        try:
+        with as_lading_errors(root):
             for path in sorted(writer.hard_links):
                 self._link_now(writer, path)
             if not first:
                 self._drop_hidden(writer)
                 move_into(root, self._tree)
                 remove_tree(root)
-        except OSError as error:
-            raise disk_error(error, error.filename or root) from error
         self._files.update(writer.files)
         self._not_executable |= writer.not_executable
         self._links.update({path: target for path, target in writer.links.items() if path not in writer.files})
 
     def finish(self) -> Manifest:
         """Make the links; returns all files."""
-        try:
+        with as_lading_errors(self._tree):
             self._make_links()
             found = self._found()
             is_wanted = self._is_wanted or (lambda _: True)
@@ -91,8 +89,6 @@ class Layers:
             if refused_modes := sorted(self._not_executable & wanted.by_path().keys()):
                 self._listener(NotExecutable(len(refused_modes), refused_modes[0]))
             return wanted._replace(folders=self._empty_folders())
-        except OSError as error:
-            raise disk_error(error, error.filename or self._tree) from error
 
     def _empty_folders(self) -> tuple[str, ...]:
         """Folders with nothing in them: some servers want one, as Triton that of an ensemble's version."""

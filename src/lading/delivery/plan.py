@@ -1,0 +1,180 @@
+"""One model on its way to one folder: the lock of its destination, what of it is there, and what is missing."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from lading.delivery.existing import existing, leave, tell_in_place
+from lading.delivery.resolve import ResolvedModel
+from lading.destination.publish import recover
+from lading.destination.strays import remove_strays
+from lading.destination.workspace import Workspace, open_workspace
+from lading.errors import NoSpace
+from lading.events import Modified, Restarted, ReusedFromStore, StraysRemoved
+from lading.model.listing import ListedFile, Listing
+from lading.model.manifest import File, Manifest
+from lading.session import Session
+from lading.system.disk import as_lading_errors
+from lading.system.folders import remove_tree
+from lading.transfer.journal import Received, read_journal, usable
+
+if TYPE_CHECKING:
+    # Loaded where there is one.
+    from lading.store.store import Store
+
+_NO_MIDDLE = "its origin does not send part of a file, or does not tell one version from another"
+
+
+class Delivery(NamedTuple):
+    """One model on its way to one folder.  ``key`` is its name in the store, where there is one.
+
+    The other fields are the plan: ``in_place`` is the manifest of a destination that has all of it; else
+    ``unchanged`` files are in the destination, ``supplied`` ones were linked into the stage out of the store,
+    and of the ``missing`` ones ``earlier`` runs have staged something.
+    """
+
+    model: ResolvedModel
+    workspace: Workspace
+    key: str = ""
+    in_place: Manifest | None = None
+    unchanged: Mapping[str, File] = MappingProxyType({})
+    supplied: Mapping[str, File] = MappingProxyType({})
+    earlier: Sequence[Received] = ()
+
+    @property
+    def destination(self) -> Path:
+        return self.workspace.given
+
+    @property
+    def present(self) -> list[File]:
+        """The files that need not be fetched."""
+        return [*self.unchanged.values(), *self.supplied.values()]
+
+    @property
+    def missing(self) -> Listing:
+        """The listing without what is present."""
+        return self.model.listed.without({**self.unchanged, **self.supplied})
+
+
+class Staged(NamedTuple):
+    """A model that is whole in ``root``, and lacks only its final name; ``unchanged`` files the destination has.
+
+    Where it is under its final name already, ``root`` is None.
+    """
+
+    workspace: Workspace
+    root: Path | None
+    manifest: Manifest
+    unchanged: Mapping[str, File] = MappingProxyType({})
+
+
+@contextlib.contextmanager
+def locked_destinations(deliveries: Iterable[Delivery], session: Session) -> Iterator[list[Delivery]]:
+    """Lock every destination while the block runs, and finish or undo what a killed process left there."""
+    # In the order of their paths, so that two processes that lock the same ones cannot block each other.
+    ordered = sorted(deliveries, key=lambda each: os.path.realpath(each.destination))
+    with ExitStack() as stack:
+        for each in ordered:
+            with naming(each.workspace):
+                stack.enter_context(locked(each.workspace, session))
+        yield ordered
+
+
+@contextlib.contextmanager
+def locked(workspace: Workspace, session: Session) -> Iterator[None]:
+    """Lock one destination, as ``locked_destinations`` does."""
+    with open_workspace(workspace.given, session.run):
+        recover(workspace, session.listener)
+        # Before anything is fetched: what is to come may need their space.
+        if session.settings.remove_strays and (gone := remove_strays(workspace)):
+            session.listener(StraysRemoved(str(workspace.given), len(gone), gone[0]))
+        yield
+
+
+@contextlib.contextmanager
+def naming(workspace: Workspace) -> Iterator[None]:
+    """Turn what the system refuses at a destination into lading's own errors; a full one is named."""
+    try:
+        with as_lading_errors(workspace.given):
+            yield
+    except NoSpace as error:
+        error.folder = str(workspace.destination)
+        raise
+
+
+def plan(delivery: Delivery, session: Session, store: "Store | None" = None) -> Delivery:
+    """Decide what of the model is still to fetch, beyond what the destination and an earlier run have.
+
+    Call with the destination locked.  With a ``store`` it lies in that, and what the store has is linked to it.
+    """
+    model, workspace, verify = delivery.model, delivery.workspace, session.settings.verify
+    found = existing(workspace, session)
+    if (in_place := found.whole(model, verify)) is not None:
+        leave(workspace, found, session)
+        if store is None:
+            tell_in_place(workspace, in_place, session.listener)
+        return delivery._replace(in_place=in_place)
+    unchanged = found.unchanged(model, verify)
+    if changed := found.changed:
+        session.listener(Modified(str(workspace.given), len(changed), changed[0]))
+    earlier = tuple(read_journal(workspace.journal, model.listed.origin))
+    planned = delivery._replace(unchanged=unchanged, earlier=earlier)
+    _take_over(planned, session)
+    if store is None:
+        return planned
+    supplied = store.supply(planned.missing, model.vouched, verify, workspace.stage)
+    if supplied:
+        session.listener(ReusedFromStore(len(supplied), sum(file.size_bytes for file in supplied.values())))
+    return planned._replace(supplied=supplied)
+
+
+def _take_over(delivery: Delivery, session: Session) -> None:
+    """Leave in the workspace only what this delivery can use of an earlier one."""
+    workspace, missing = delivery.workspace, delivery.missing
+    remove_tree(workspace.tree)
+    if has_bytes(workspace, missing.files) and not any(usable(missing.files, delivery.earlier)):
+        why = "" if any(map(can_go_on, missing.files)) else _NO_MIDDLE
+        session.listener(Restarted(str(workspace.given), why))
+    if delivery.earlier:
+        workspace.prune_stage(missing.by_path().keys())
+    else:
+        remove_tree(workspace.stage)
+
+
+def can_go_on(file: ListedFile) -> bool:
+    """Whether a run can go on where another one ended in the middle of this file."""
+    return file.ranged and bool(file.validator) and file.size_bytes is not None
+
+
+def has_bytes(workspace: Workspace, files: Iterable[ListedFile]) -> bool:
+    """Whether any of these files is in the stage, in part or whole, and not as a link to what a store has."""
+    for file in files if workspace.stage.exists() else ():
+        with contextlib.suppress(OSError):
+            status = os.lstat(workspace.stage / file.path)
+            if status.st_size and status.st_nlink == 1:
+                return True
+    return False
+
+
+def already_in_place(delivery: Delivery, session: Session) -> Manifest | None:
+    """The manifest of a destination that has all of it; only where something is to be tidied it is locked for that."""
+    workspace, verify = delivery.workspace, session.settings.verify
+    found = existing(workspace, session)
+    old = found.whole(delivery.model, verify)
+    if old is None:
+        return None
+    times_differ = bool(found.hashed) and os.access(workspace.destination, os.W_OK)
+    if workspace.folder.exists() or session.settings.remove_strays or times_differ:
+        # What an attempt at something else left there goes.
+        with locked(workspace, session):
+            found = found._replace(manifest=workspace.delivered())
+            old = found.whole(delivery.model, verify)
+            if old is None:
+                return None
+            leave(workspace, found, session)
+    tell_in_place(workspace, old, session.listener)
+    return old
