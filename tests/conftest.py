@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes.fake_s3 import FakeS3
+from fakes.faulty_http import FaultyServer
 from lading.deliver import deliver
 from lading.delivery.request import Request
 from lading.events import Event, Listener, ignore
@@ -18,8 +20,6 @@ from lading.session import Session
 from lading.settings.limits import Limits
 from lading.settings.settings import Settings
 from lading.settings.variables import Variables
-from servers.fake_s3 import FakeS3
-from servers.faulty_http import FaultyServer
 
 _CONFIGURATION = (
     "AWS_",

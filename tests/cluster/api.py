@@ -11,7 +11,7 @@ from http.client import HTTPSConnection
 from typing import Any
 from urllib.parse import urlencode
 
-from single_node import ADDRESS, Cluster
+from cluster.single_node import ADDRESS, Cluster
 
 Object = dict[str, Any]
 

@@ -7,22 +7,22 @@ import hashlib
 import re
 import signal
 
-import images
 import pytest
 import yaml
-from api import Api, Object, Refused, named
-from models import IRIS, LAW
-from names import Names
-from place import TIMELINES, Place
-from single_node import ADDRESS, HERE, Cluster
 
-from servers.faulty_http import FaultyServer
-from servers.image import build
-from servers.kserve import KServe
-from servers.real_s3 import rclone
-from servers.trees import write_tree
+from cluster import images
+from cluster.api import Api, Object, Refused, named
+from cluster.models import IRIS, LAW
+from cluster.names import Names
+from cluster.place import TIMELINES, Place
+from cluster.single_node import ADDRESS, HERE, Cluster
+from fakes.faulty_http import FaultyServer
+from fakes.image import build
+from fakes.kserve import KServe
+from fakes.real_s3 import rclone
+from fakes.trees import write_tree
 
-CRDS = HERE.parent / "servers/kserve_crds"
+CRDS = HERE.parent / "fakes/kserve_crds"
 DEPLOY = HERE.parents[1] / "deploy"
 
 

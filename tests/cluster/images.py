@@ -8,10 +8,9 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from single_node import HERE, SERVERS, Cluster
-
-from servers.fake_oci import FakeRegistry
-from servers.image import podman
+from cluster.single_node import HERE, SERVERS, Cluster
+from fakes.fake_oci import FakeRegistry
+from fakes.image import podman
 
 LADING = "localhost/lading:cluster"
 SERVER = "localhost/model-server:1"

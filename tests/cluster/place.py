@@ -6,9 +6,9 @@ import time
 from contextlib import suppress
 from typing import Any, Self
 
-import images
-from api import Api, Object, Refused, named
-from single_node import Cluster
+from cluster import images
+from cluster.api import Api, Object, Refused, named
+from cluster.single_node import Cluster
 
 # As KServe's runtimes have it; that the pod has a seccomp profile is the service's matter.
 _SECURITY = {

@@ -26,7 +26,7 @@ from typing import Self
 import trustme
 import yaml
 
-from servers.own_network import entered
+from fakes.own_network import entered
 
 HERE = Path(__file__).parent
 SERVERS = HERE.parents[1] / ".servers" / "cluster"

@@ -5,13 +5,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import images
 import pytest
 import yaml
-from api import Refused, named
-from place import RESTRICTED, SECCOMP
 
-from servers.kserve import KServe
+from cluster import images
+from cluster.api import Refused, named
+from cluster.place import RESTRICTED, SECCOMP
+from fakes.kserve import KServe
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

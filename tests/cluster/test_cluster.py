@@ -5,7 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from single_node import VERSION, Cluster, _hierarchies
+from cluster.single_node import VERSION, Cluster, _hierarchies
 
 GROUPS = f"lading-cluster-{os.getpid()}"
 

@@ -4,17 +4,17 @@ import copy
 import subprocess
 from pathlib import Path
 
-import images
 import pytest
 import yaml
-from api import named
-from models import IRIS
-from place import RESTRICTED, SECCOMP, Place
-from test_wirings import KEYS, MODELS, digests, service, started
 
-from servers.fake_s3 import FakeS3
-from servers.kserve import KServe
-from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from cluster import images
+from cluster.api import named
+from cluster.models import IRIS
+from cluster.place import RESTRICTED, SECCOMP, Place
+from cluster.test_wirings import KEYS, MODELS, digests, service, started
+from fakes.fake_s3 import FakeS3
+from fakes.kserve import KServe
+from fakes.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NO_IMAGE = "image-not-set.invalid/lading"

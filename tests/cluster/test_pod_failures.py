@@ -6,13 +6,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from models import IRIS
-from place import last_end
-from test_wirings import KEYS, MODELS, digests, secret, service, told
 
-from servers.fake_s3 import FakeS3
-from servers.faulty_http import ALWAYS, wrong_byte
-from servers.trees import content
+from cluster.models import IRIS
+from cluster.place import last_end
+from cluster.test_wirings import KEYS, MODELS, digests, secret, service, told
+from fakes.fake_s3 import FakeS3
+from fakes.faulty_http import ALWAYS, wrong_byte
+from fakes.trees import content
 
 PAGE = (Path(__file__).parents[2] / "docs/when-it-fails.md").read_text()
 KINDS = dict(re.findall(r"^### (\d+)(?:, \d+)?: (.+)$", PAGE, re.MULTILINE))

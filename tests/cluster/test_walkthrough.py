@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_wirings import KEYS, MODELS, PREDICTION, QUESTION, service, started
+
+from cluster.test_wirings import KEYS, MODELS, PREDICTION, QUESTION, service, started
 
 PAGE = Path(__file__).parents[2] / "docs/walkthrough.md"
 POD = "iris-predictor"

@@ -5,23 +5,23 @@ import hashlib
 import json
 from pathlib import Path
 
-import images
 import pytest
 import yaml
-from models import IRIS, LAW
-from place import SECCOMP, last_end
-from single_node import ADDRESS
 
-from servers.certificates import Authority
-from servers.fake_hub import FakeHub
-from servers.fake_kubeflow import API as REGISTRY
-from servers.fake_kubeflow import FakeKubeflow
-from servers.fake_mlflow import FakeMlflow
-from servers.fake_oci import FakeRegistry, basic_only
-from servers.faulty_http import ALWAYS, Answer, FaultyServer, status
-from servers.git_server import GitServer
-from servers.kserve import KServe
-from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from cluster import images
+from cluster.models import IRIS, LAW
+from cluster.place import SECCOMP, last_end
+from cluster.single_node import ADDRESS
+from fakes.certificates import Authority
+from fakes.fake_hub import FakeHub
+from fakes.fake_kubeflow import API as REGISTRY
+from fakes.fake_kubeflow import FakeKubeflow
+from fakes.fake_mlflow import FakeMlflow
+from fakes.fake_oci import FakeRegistry, basic_only
+from fakes.faulty_http import ALWAYS, Answer, FaultyServer, status
+from fakes.git_server import GitServer
+from fakes.kserve import KServe
+from fakes.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 QUESTION = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": [[1, 1, 1, 1], [0, 0, 0, 2]]}]}

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from fakes.fake_s3 import S3Object
+from fakes.real_s3 import s3_anonymous
+from fakes.trees import MIB, content
 from lading.settings.limits import Limits
-from servers.fake_s3 import S3Object
-from servers.real_s3 import s3_anonymous
-from servers.trees import MIB, content
 
 CGROUP = Path("/sys/fs/cgroup")
 LARGE = content(96 * MIB)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from servers.destination import OLD_MODEL, Destination
-from servers.real_s3 import s3_anonymous
-from servers.trees import write_tree
+from fakes.destination import OLD_MODEL, Destination
+from fakes.real_s3 import s3_anonymous
+from fakes.trees import write_tree
 
 
 @pytest.fixture(params=["absent", "older-model"])

@@ -8,9 +8,9 @@ from base64 import b64encode
 
 import pytest
 
+from fakes.faulty_http import ALWAYS, cut, framed, reset, status, wrong_byte
+from fakes.trees import MIB, content
 from lading.errors import IntegrityError, Unavailable
-from servers.faulty_http import ALWAYS, cut, framed, reset, status, wrong_byte
-from servers.trees import MIB, content
 
 FILES = {"config.json": b"{}", "weights/a.bin": content(MIB), "weights/b.bin": content(2 * MIB, seed=1)}
 SPAN_BYTES = 512 * 1024

@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 
+from fakes.faulty_http import ALWAYS, LATER, MODIFIED, Fault, status
+from fakes.trees import content, write_tree
 from lading.errors import OriginChanged
 from lading.events import Listed
 from lading.settings.limits import Limits
-from servers.faulty_http import ALWAYS, LATER, MODIFIED, Fault, status
-from servers.trees import content, write_tree
 
 PATH = "/model.bin"
 SPAN_BYTES = 128 * 1024

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fakes.fake_gcs import FakeGcs
+from fakes.faulty_http import ALWAYS, Answer, Fault, FaultyServer, Resource, anything, cut, status
+from fakes.real_s3 import s3_anonymous
+from fakes.trees import content, read_tree, whole_manifest
 from lading.errors import LadingError, OriginChanged
 from lading.events import Resumed
 from lading.settings.limits import Limits
-from servers.fake_gcs import FakeGcs
-from servers.faulty_http import ALWAYS, Answer, Fault, FaultyServer, Resource, anything, cut, status
-from servers.real_s3 import s3_anonymous
-from servers.trees import content, read_tree, whole_manifest
 
 SPAN_BYTES = 128 * 1024
 OLD = content(1_000_000, seed=1)

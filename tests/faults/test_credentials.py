@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from fakes.faulty_http import Answer
+from fakes.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, s3_settings
+from fakes.trees import content
 from lading.errors import NotAllowed
 from lading.settings.limits import Limits
-from servers.faulty_http import Answer
-from servers.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, s3_settings
-from servers.trees import content
 
 PATH = "/credentials"
 FILES = {f"{number:02}.bin": content(50_000, seed=number) for number in range(20)}

@@ -5,9 +5,9 @@ import hashlib
 
 import pytest
 
+from fakes.faulty_http import ALWAYS, Fault, anything, wrong_byte
+from fakes.trees import content
 from lading.errors import IntegrityError
-from servers.faulty_http import ALWAYS, Fault, anything, wrong_byte
-from servers.trees import content
 
 KEY = "model/model.bin"
 DATA = content(1_000_000)

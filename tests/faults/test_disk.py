@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
+from fakes.faulty_http import claimed_size, framed
+from fakes.trees import MIB, content, read_tree, told, write_tree
 from lading.deliver import deliver
 from lading.delivery.request import Request
 from lading.errors import NoSpace, NotAllowed
 from lading.system.disk import free_bytes
-from servers.faulty_http import claimed_size, framed
-from servers.trees import MIB, content, read_tree, told, write_tree
 
 PATH = "/model.bin"
 SPAN_BYTES = 256 * 1024

@@ -2,8 +2,8 @@
 
 import pytest
 
+from fakes.trees import read_tree
 from lading.errors import IntegrityError, LadingError
-from servers.trees import read_tree
 
 ESCAPING = {
     "parent": ["../escaped"],

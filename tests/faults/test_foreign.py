@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import lading
+from fakes.killer import run_and_kill_at
+from fakes.trees import read_tree, write_tree
 from lading import events as told
 from lading.destination.audit import audit
 from lading.errors import LadingError, NotAllowed, UsageError
@@ -17,8 +19,6 @@ from lading.settings.store import StoreSettings
 from lading.store.eviction import tidy
 from lading.store.pointers import References
 from lading.store.store import Store
-from servers.killer import run_and_kill_at
-from servers.trees import read_tree, write_tree
 
 NOBODY = 65534
 OLD = {"config.json": b"old", "weights/a.bin": b"A", "gone/x": b"x"}

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from fakes.certificates import Authority
+from fakes.fake_s3 import FakeS3
+from fakes.faulty_http import FaultyServer, anything, redirect
+from fakes.real_s3 import s3_anonymous, s3_settings
+from fakes.trees import content
 from lading.errors import LadingError, NotAllowed, Unsupported, UsageError
 from lading.settings.limits import Network
-from servers.certificates import Authority
-from servers.fake_s3 import FakeS3
-from servers.faulty_http import FaultyServer, anything, redirect
-from servers.real_s3 import s3_anonymous, s3_settings
-from servers.trees import content
 
 PATH = "/model.bin"
 CONTENT = content(300_000)

@@ -10,10 +10,10 @@ from random import Random
 
 import pytest
 
+from fakes.fake_s3 import S3Object
+from fakes.faulty_http import ALWAYS, anything, reads, redirect, stall, status
+from fakes.trees import MIB, content
 from lading.text.units import size
-from servers.fake_s3 import S3Object
-from servers.faulty_http import ALWAYS, anything, reads, redirect, stall, status
-from servers.trees import MIB, content
 
 # Larger than one span, and many that are smaller: both kinds are in the air when the process dies.
 FILES = {"weights.bin": content(34 * MIB)} | {

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from servers.fake_oci import FakeRegistry, gzipped, tar
-from servers.trees import MIB, content
+from fakes.fake_oci import FakeRegistry, gzipped, tar
+from fakes.trees import MIB, content
 
 ENV = {"KSERVE_OCI_INSECURE_REGISTRY": "true"}
 PACE_BYTES_S = 40 * MIB

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 import lading
+from fakes.trees import read_tree, write_tree
 from lading import events as told
 from lading.destination import publish
 from lading.errors import LadingError
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
 from lading.system import disk
-from servers.trees import read_tree, write_tree
 
 OLD = {"config.json": b"old", "same": b"same", "gone/x": b"x"}
 NEW = {"config.json": b"new", "same": b"same", "deep/er/run.sh": b"#!/bin/sh", "deep/b.bin": b"B" * 100}

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from fakes.fake_s3 import error
+from fakes.faulty_http import ALWAYS, Answer, Fault, anything, cut, reset, stall, status
+from fakes.real_s3 import s3_settings
+from fakes.trees import content
 from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported
-from servers.fake_s3 import error
-from servers.faulty_http import ALWAYS, Answer, Fault, anything, cut, reset, stall, status
-from servers.real_s3 import s3_settings
-from servers.trees import content
 
 URI = "s3://models/model"
 LISTING = "/models/"

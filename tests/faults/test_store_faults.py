@@ -15,6 +15,8 @@ from random import Random
 import pytest
 
 import lading
+from fakes.killer import run_and_kill_at
+from fakes.trees import MIB, content, read_tree, whole_manifest, write_tree
 from lading import events as told
 from lading.deliver import deliver
 from lading.delivery.request import Request
@@ -26,8 +28,6 @@ from lading.settings.store import StoreSettings
 from lading.store.eviction import prune, sweep
 from lading.store.inspection import verify
 from lading.store.store import Store
-from servers.killer import run_and_kill_at
-from servers.trees import MIB, content, read_tree, whole_manifest, write_tree
 
 FILES = {"weights.bin": content(6 * MIB)} | {
     f"shards/{number:02}.bin": content(100_000, seed=number) for number in range(20)

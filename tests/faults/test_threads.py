@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import lading
+from fakes.killer import run_and_kill_at
+from fakes.trees import MIB, content, read_tree, write_tree
 from lading import events as told
 from lading.agent.cycle import Turn
 from lading.agent.http_server import Endpoint
@@ -25,8 +27,6 @@ from lading.settings.limits import Network
 from lading.settings.store import StoreSettings
 from lading.settings.traces import Traces
 from lading.telemetry.otlp import sending
-from servers.killer import run_and_kill_at
-from servers.trees import MIB, content, read_tree, write_tree
 
 FILES = {f"file-{number}": content(1000, seed=number) for number in range(20)} | {"big": content(3 * MIB)}
 

@@ -7,15 +7,7 @@ from time import time
 
 import pytest
 
-from lading.deliver import deliver
-from lading.delivery.request import Request
-from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, Stalled, Unavailable, Unsupported
-from lading.events import Progress, Resumed, Retried, ignore
-from lading.session import Session
-from lading.settings.limits import Limits
-from lading.settings.settings import Settings
-from lading.settings.store import StoreSettings
-from servers.faulty_http import (
+from fakes.faulty_http import (
     ALWAYS,
     MODIFIED,
     anything,
@@ -33,7 +25,15 @@ from servers.faulty_http import (
     surplus,
     wrong_byte,
 )
-from servers.trees import content
+from fakes.trees import content
+from lading.deliver import deliver
+from lading.delivery.request import Request
+from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, Stalled, Unavailable, Unsupported
+from lading.events import Progress, Resumed, Retried, ignore
+from lading.session import Session
+from lading.settings.limits import Limits
+from lading.settings.settings import Settings
+from lading.settings.store import StoreSettings
 
 PATH = "/model.bin"
 SPAN_BYTES = 256 * 1024

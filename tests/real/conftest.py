@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from servers.faulty_http import FaultyServer
-from servers.image import build
-from servers.own_network import OwnNetwork
+from fakes.faulty_http import FaultyServer
+from fakes.image import build
+from fakes.own_network import OwnNetwork
 
 SERVERS = Path(__file__).parents[2] / ".servers"
 

@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
+from fakes.trees import MIB, content, read_tree, write_tree
 from lading.errors import IntegrityError
-from servers.trees import MIB, content, read_tree, write_tree
 
 # Arrays as NumPy writes them: a header of 128 bytes, and zeros, which compress best.
 HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}".ljust(127) + b"\n"

@@ -25,12 +25,12 @@ from azure.storage.blob import (
     generate_container_sas,
 )
 
+from fakes.fake_azure import NOWHERE
+from fakes.trees import MIB, content, facts, paths, read_tree, told, whole_manifest, write_contract_tree
 from lading.errors import NotAllowed, NotFound
 from lading.events import Event, Listed
 from lading.model.digest import Digest
 from lading.settings.limits import Limits, Network
-from servers.fake_azure import NOWHERE
-from servers.trees import MIB, content, facts, paths, read_tree, told, whole_manifest, write_contract_tree
 
 ACCOUNT = "devstoreaccount1"
 # Well known: https://learn.microsoft.com/azure/storage/common/storage-use-azurite

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fakes.fake_s3 import FakeS3
+from fakes.nginx import free_port, nginx
+from fakes.trees import MIB, content, read_tree
 from lading.settings.limits import Limits
 from lading.settings.store import StoreSettings
-from servers.fake_s3 import FakeS3
-from servers.nginx import free_port, nginx
-from servers.trees import MIB, content, read_tree
 
 NODES = 6
 FILES = {"weights.bin": content(24 * MIB), "config.json": b"{}", "tokenizer.json": content(100_000, seed=1)}

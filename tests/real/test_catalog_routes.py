@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from servers.fake_kubeflow import CATALOG_V1, routed_to
+from fakes.fake_kubeflow import CATALOG_V1, routed_to
 
 PROGRAM = Path(__file__).parents[2] / ".servers/bin/catalog-routes"
 PIECES = [

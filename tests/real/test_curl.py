@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from servers.certificate_cases import BELIEVED, REFUSED
-from servers.faulty_http import Answer, FaultyServer
+from fakes.certificate_cases import BELIEVED, REFUSED
+from fakes.faulty_http import Answer, FaultyServer
 
 CASES = BELIEVED | {name: make for name, (make, _) in REFUSED.items()}
 

@@ -17,12 +17,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from oras.client import OrasClient
 
+from fakes.certificates import Authority
+from fakes.fake_oci import IMAGE_CONFIG, LAYER, MANIFEST, digest_of, tar
+from fakes.faulty_http import Answer, FaultyServer
+from fakes.trees import MIB, content, facts, read_tree, told, whole_manifest, write_contract_tree, write_tree
 from lading.errors import NotAllowed, NotFound
 from lading.settings.limits import Limits, Network
-from servers.certificates import Authority
-from servers.fake_oci import IMAGE_CONFIG, LAYER, MANIFEST, digest_of, tar
-from servers.faulty_http import Answer, FaultyServer
-from servers.trees import MIB, content, facts, read_tree, told, whole_manifest, write_contract_tree, write_tree
 
 INSECURE = {"KSERVE_OCI_INSECURE_REGISTRY": "true"}
 LIMITS = Limits(stall_s=20.0, connect_s=5.0, attempts=4, workers=4)

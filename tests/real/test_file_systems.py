@@ -5,11 +5,11 @@ import subprocess
 
 import pytest
 
+from fakes.trees import MIB, content, read_tree, whole_manifest
 from lading import events as told
 from lading.settings.store import StoreSettings
 from lading.store.inspection import verify
 from lading.store.store import Store
-from servers.trees import MIB, content, read_tree, whole_manifest
 
 MODEL = {f"weights-{number}.bin": content(16 * MIB, seed=number) for number in range(4)}
 MODEL_BYTES = sum(map(len, MODEL.values()))

@@ -15,10 +15,10 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from fakes.trees import MIB, content, facts, read_tree, told, whole_manifest, write_contract_tree
 from lading.errors import NotFound, Unsupported
 from lading.events import Listed
 from lading.settings.limits import Limits
-from servers.trees import MIB, content, facts, read_tree, told, whole_manifest, write_contract_tree
 
 MODEL = {
     "model/config.json": b"{}",

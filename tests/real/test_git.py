@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from fakes.certificates import Authority
+from fakes.faulty_http import FaultyServer
+from fakes.git_server import ENVIRONMENT, PASSWORD, USER, GitServer
+from fakes.nginx import free_port, nginx
+from fakes.trees import MIB, content, facts, read_tree, told, whole_manifest, write_tree
 from lading.errors import NotAllowed, NotFound
 from lading.settings.limits import Network
-from servers.certificates import Authority
-from servers.faulty_http import FaultyServer
-from servers.git_server import ENVIRONMENT, PASSWORD, USER, GitServer
-from servers.nginx import free_port, nginx
-from servers.trees import MIB, content, facts, read_tree, told, whole_manifest, write_tree
 
 BACKEND = "/usr/lib/git-core/git-http-backend"
 LARGE = {"weights/large.bin": content(20 * MIB), "weights/empty.bin": b"", "adapter.bin": content(MIB, seed=2)}

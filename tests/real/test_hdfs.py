@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from hdfs import InsecureClient
 
+from fakes.trees import content, facts, read_tree, told, whole_manifest, write_tree
 from lading.errors import NotFound
 from lading.sources.hdfs import HdfsSource
 from real.conftest import SERVERS
-from servers.trees import content, facts, read_tree, told, whole_manifest, write_tree
 
 HADOOP = Path(__file__).parent / "hadoop"
 BLOCK_BYTES = 1 << 20

@@ -13,15 +13,15 @@ from typing import NamedTuple
 import pytest
 
 import lading
+from fakes.certificate_cases import BELIEVED
+from fakes.fake_kubeflow import FakeKubeflow
+from fakes.fake_mlflow import FakeMlflow
+from fakes.fake_oci import FakeRegistry, tar
+from fakes.fake_s3 import FakeS3
+from fakes.faulty_http import ALWAYS, FaultyServer, anything, stall, status
+from fakes.image import ENGINE, ROOT, build, podman
+from fakes.trees import MIB, content, read_tree, whole_manifest
 from lading.model.digest import HEX_DIGITS
-from servers.certificate_cases import BELIEVED
-from servers.fake_kubeflow import FakeKubeflow
-from servers.fake_mlflow import FakeMlflow
-from servers.fake_oci import FakeRegistry, tar
-from servers.fake_s3 import FakeS3
-from servers.faulty_http import ALWAYS, FaultyServer, anything, stall, status
-from servers.image import ENGINE, ROOT, build, podman
-from servers.trees import MIB, content, read_tree, whole_manifest
 
 FILES = {"config.json": b"{}", "empty": b"", "weights/a.bin": content(2 * MIB)}
 MOST_BYTES = 16e6

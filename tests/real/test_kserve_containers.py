@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from servers.fake_kubeflow import FakeKubeflow
-from servers.fake_s3 import FakeS3
-from servers.image import ENGINE
-from servers.kserve import init_container, job_container
-from servers.trees import content, read_tree, whole_manifest, write_tree
+from fakes.fake_kubeflow import FakeKubeflow
+from fakes.fake_s3 import FakeS3
+from fakes.image import ENGINE
+from fakes.kserve import init_container, job_container
+from fakes.trees import content, read_tree, whole_manifest, write_tree
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MODEL = {"config.json": b"{}", "empty": b"", "weights/a.bin": content(300_000)}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import SERVERS
-from servers.kserve import matching, validate
+from fakes.kserve import matching, validate
+from real.conftest import SERVERS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "overlays").iterdir())

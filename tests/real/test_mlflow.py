@@ -20,16 +20,16 @@ from urllib.request import urlopen
 
 import pytest
 
+from fakes.fake_mlflow import API, PRESIGNED, PROXY, SERVER_INFO, FakeMlflow
+from fakes.faulty_http import FaultyServer
+from fakes.real_mlflow import mlflow_client, mlflow_server, wait_for
+from fakes.real_s3 import ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, moto
+from fakes.trees import MIB, content, read_tree, whole_manifest, write_tree
 from lading.errors import NotAllowed, NotFound, Unsupported, UsageError
 from lading.events import AlreadyDelivered, Recorded
 from lading.settings.limits import Limits, Network
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
-from servers.fake_mlflow import API, PRESIGNED, PROXY, SERVER_INFO, FakeMlflow
-from servers.faulty_http import FaultyServer
-from servers.real_mlflow import mlflow_client, mlflow_server, wait_for
-from servers.real_s3 import ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, moto
-from servers.trees import MIB, content, read_tree, whole_manifest, write_tree
 
 FILES = {
     "MLmodel": b"flavors: {}",

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from command_line import LADING, lading
-from servers.fake_v2 import FakeV2
-from servers.mlserver import QUESTION, ask_as_triton, mlserver, write_model
-from servers.nginx import free_port
+from fakes.fake_v2 import FakeV2
+from fakes.mlserver import QUESTION, ask_as_triton, mlserver, write_model
+from fakes.nginx import free_port
 
 CLIENTS = 4
 REQUESTS = 1000

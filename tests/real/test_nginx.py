@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
+from fakes.certificates import Authority
+from fakes.nginx import free_port, nginx
+from fakes.trees import MIB, content, read_tree, write_tree
 from lading.errors import NotAllowed, NotFound, Unsupported, UsageError
 from lading.settings.limits import Network
-from servers.certificates import Authority
-from servers.nginx import free_port, nginx
-from servers.trees import MIB, content, read_tree, write_tree
 
 CONTENT = content(5 * MIB)
 TEXT = b"compressible " * 100_000

@@ -21,18 +21,18 @@ import hdfs
 import pytest
 from jwcrypto import jwe, jwk
 
-from servers.certificates import Authority
-from servers.fake_azure import ACCOUNT, KEY, FakeAzure, tunnel
-from servers.fake_cdh import FakeCdh
-from servers.fake_gcs import FakeGcs
-from servers.fake_hub import LFS_BYTES, FakeHub
-from servers.fake_modelscope import FakeModelScope
-from servers.fake_oci import FakeRegistry, tar
-from servers.fake_webhdfs import FakeWebHdfs
-from servers.faulty_http import FaultyServer
-from servers.git_server import GitServer
-from servers.real_s3 import ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, client, moto
-from servers.trees import content, write_tree
+from fakes.certificates import Authority
+from fakes.fake_azure import ACCOUNT, KEY, FakeAzure, tunnel
+from fakes.fake_cdh import FakeCdh
+from fakes.fake_gcs import FakeGcs
+from fakes.fake_hub import LFS_BYTES, FakeHub
+from fakes.fake_modelscope import FakeModelScope
+from fakes.fake_oci import FakeRegistry, tar
+from fakes.fake_webhdfs import FakeWebHdfs
+from fakes.faulty_http import FaultyServer
+from fakes.git_server import GitServer
+from fakes.real_s3 import ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, client, moto
+from fakes.trees import content, write_tree
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / ".bench/kserve/bin/python"

@@ -1,7 +1,7 @@
 """The hosts of S3 and of STS: by region, FIPS, dual stack and kind of bucket, as the rules of AWS's SDKs have them.
 
 Source: botocore's ``partitions.json`` and its ``endpoint-rule-set-1.json`` of s3 and sts, against which
-``tests/test_aws_endpoints.py`` checks every region.  https://docs.aws.amazon.com/sdkref/latest/guide/feature-endpoints.html
+``tests/auth/test_aws_endpoints.py`` checks every region.  https://docs.aws.amazon.com/sdkref/latest/guide/feature-endpoints.html
 """
 
 import re

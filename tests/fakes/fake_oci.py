@@ -1,0 +1,176 @@
+"""As much of an OCI registry as lading asks for, on the faulty server, with its token service.
+
+It is checked with oras, in ``test_fake_oci.py``.  Real registries are in ``real/test_docker_registry.py``.
+"""
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from urllib.parse import parse_qs
+
+from fakes.faulty_http import Answer, FaultyServer, Request, Resource
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
+TITLE = "org.opencontainers.image.title"
+
+Member = tuple[str, bytes | str] | tarfile.TarInfo
+
+
+def tar(*members: Member) -> bytes:
+    """A layer: (name, content) is a file, (name, "-> target") a symbolic link, (name, "= target") a hard one."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+                continue
+            name, content = member
+            info = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                kind, _, info.linkname = content.partition(" ")
+                info.type = {"->": tarfile.SYMTYPE, "=": tarfile.LNKTYPE, "/": tarfile.DIRTYPE}[kind]
+                archive.addfile(info)
+            else:
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def digest_of(data: bytes | memoryview) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class FakeRegistry:
+    """One repository.  ``authorize`` looks at each request and gives the answer that refuses it, or nothing."""
+
+    def __init__(self, server: FaultyServer, repository: str = "team/model") -> None:
+        self.server = server
+        self.repository = repository
+        self.manifests: dict[str, bytes] = {}
+        self.blobs: dict[str, Resource] = {}
+        self.authorize: Callable[[Request], Answer | None] = lambda request: None
+        server.routes["/v2/"] = self.answer
+
+    @property
+    def host(self) -> str:
+        return self.server.url.partition("://")[2]
+
+    def uri(self, reference: str = "latest", scheme: str = "oci") -> str:
+        mark = "@" if ":" in reference else ":"
+        return f"{scheme}://{self.host}/{self.repository}{mark}{reference}"
+
+    def path(self, kind: str, reference: str) -> str:
+        """The path of requests for one of the ``manifests`` or ``blobs``, for the server's faults."""
+        return f"/v2/{self.repository}/{kind}/{reference}"
+
+    def put_blob(self, data: bytes | memoryview, media_type: str, *, ranges: bool = True, **annotations: str) -> dict:
+        """Keep a blob; returns its descriptor.  In names of annotations two underscores stand for a dot."""
+        digest = digest_of(data)
+        self.blobs[digest] = Resource(data, etag=f'"{digest}"', ranges=ranges)
+        named = {name.replace("__", "."): text for name, text in annotations.items()}
+        return {"mediaType": media_type, "digest": digest, "size": len(data), "annotations": named}
+
+    def put_manifest(self, tag: str, manifest: dict) -> dict:
+        """Keep a manifest under a tag and its digest; returns its descriptor."""
+        body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST} | manifest).encode()
+        self.manifests[tag] = self.manifests[digest_of(body)] = body
+        return {"mediaType": MANIFEST, "digest": digest_of(body), "size": len(body)}
+
+    def put_image(self, *layers: bytes, tag: str = "latest", ending: str = "", config: str = IMAGE_CONFIG) -> dict:
+        """A container image of these tars; ``ending`` says how they are packed, which is left to the caller."""
+        found = [self.put_blob(layer, LAYER + ending) for layer in layers]
+        return self.put_manifest(tag, {"config": self.put_blob(b"{}", config), "layers": found})
+
+    def put_artifact(self, *layers: dict, kind: str = "application/vnd.example+json", tag: str = "latest") -> dict:
+        """An artifact of these descriptors."""
+        empty = self.put_blob(b"{}", "application/vnd.oci.empty.v1+json")
+        return self.put_manifest(tag, {"artifactType": kind, "config": empty, "layers": list(layers)})
+
+    def put_files(self, files: dict[str, bytes], tag: str = "latest") -> dict:
+        """An artifact with a layer for each file, as oras makes it."""
+        layers = [
+            self.put_blob(data, "application/octet-stream", **{TITLE.replace(".", "__"): path})
+            for path, data in files.items()
+        ]
+        return self.put_artifact(*layers, tag=tag)
+
+    def answer(self, request: Request) -> Answer:
+        refused = self.authorize(request)
+        if refused is not None:
+            return refused
+        if request.path == "/v2/":
+            return Answer(200)
+        rest = request.path.removeprefix(f"/v2/{self.repository}/")
+        kind, _, reference = rest.partition("/")
+        if rest == "tags/list":
+            tags = sorted(name for name in self.manifests if ":" not in name)
+            return Answer(200, body=json.dumps({"name": self.repository, "tags": tags}).encode())
+        if kind == "manifests" and reference in self.manifests:
+            body = self.manifests[reference]
+            media_type = json.loads(body)["mediaType"]
+            if media_type not in request.headers.get("accept", ""):
+                # As Debian's docker-registry does.
+                return Answer(404)
+            return Answer(200, {"Content-Type": media_type, "Docker-Content-Digest": digest_of(body)}, body)
+        if kind == "blobs" and reference in self.blobs:
+            return self.blobs[reference].answer(request)
+        return Answer(404, body=b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
+
+
+class TokenService:
+    """Gives out tokens for the registry, on the same server or another one; ``asked`` are its requests.
+
+    It takes the user "user" with the password "password", the identity token "identity", and anybody if it is
+    ``public``.  Only the newest token is good, for ``uses`` requests.
+    """
+
+    def __init__(self, registry: FakeRegistry, server: FaultyServer | None = None, *, public: bool = False) -> None:
+        self.registry = registry
+        self.server = server or registry.server
+        self.public = public
+        self.uses = 1_000_000
+        self.tokens = 0
+        self.asked: list[Request] = []
+        self.realm = f"{self.server.url}/token"
+        self.server.routes["/token"] = self.give
+        registry.authorize = self.check
+
+    def give(self, request: Request) -> Answer:
+        self.asked.append(request)
+        fields = parse_qs(request.body.decode() if request.method == "POST" else request.query)
+        scope = f"repository:{self.registry.repository}:pull"
+        basic = "Basic " + base64.b64encode(b"user:password").decode()
+        known = request.headers.get("authorization") == basic or fields.get("refresh_token") == ["identity"]
+        if fields.get("scope") != [scope] or not (known or self.public):
+            return Answer(401, body=b'{"details":"se-cret"}')
+        self.tokens += 1
+        self.left = self.uses
+        name = "access_token" if request.method == "POST" else "token"
+        return Answer(200, body=json.dumps({name: f"token-{self.tokens}", "expires_in": 300}).encode())
+
+    def check(self, request: Request) -> Answer | None:
+        if self.tokens and request.headers.get("authorization") == f"Bearer token-{self.tokens}" and self.left:
+            self.left -= 1
+            return None
+        scope = f"repository:{self.registry.repository}:pull"
+        challenge = f'Bearer realm="{self.realm}",service="registry.example",scope="{scope}"'
+        return Answer(401, {"WWW-Authenticate": challenge})
+
+
+def basic_only(request: Request) -> Answer | None:
+    """For ``FakeRegistry.authorize``: the user "user" with the password "password"."""
+    wanted = "Basic " + base64.b64encode(b"user:password").decode()
+    if request.headers.get("authorization") == wanted:
+        return None
+    return Answer(401, {"WWW-Authenticate": 'Basic realm="registry"'})
+
+
+def gzipped(data: bytes) -> bytes:
+    return gzip.compress(data, 1, mtime=0)

@@ -1,0 +1,256 @@
+"""The configuration file: every key with a wrong type, every section with a key too many, and the page that lists them."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import yaml
+
+from command_line import lading
+from lading.errors import LadingError, UsageError
+from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, read_agent
+from lading.settings.limits import Limits
+from lading.settings.registries import KINDS, RegistryEntry
+from lading.settings.settings import Settings
+from lading.settings.store import StoreSettings
+from lading.settings.variables import OWN, not_understood
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/configuration.md").read_text()
+FULL = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[-1]
+SECTIONS = {
+    "limits": Limits,
+    "store": StoreSettings,
+    "deliveries": Delivery,
+    "canary": Canary,
+    "on_change": OnChange,
+    "agent": AgentSettings,
+}
+
+
+def full() -> dict[str, Any]:
+    return yaml.safe_load(FULL)
+
+
+def load(tmp_path: Path, config: dict[str, Any]) -> Settings:
+    """As the agent reads it, which reads all of it."""
+    path = tmp_path / "lading.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    settings = Settings.load({"LADING_CONFIG": str(path)})
+    read_agent(settings)
+    return settings
+
+
+def places(config: dict[str, Any]) -> list[tuple[str | int, ...]]:
+    """Every mapping of the configuration whose keys are fixed, as the way to it."""
+    found: list[tuple[str | int, ...]] = [(), ("limits",), ("store",), ("agent",)]
+    for name in ("registries", "credentials", "deliveries"):
+        found += [(name, index) for index in range(len(config[name]))]
+    found += [("deliveries", 0, key) for key in ("canary", "on_change")]
+    return [*found, ("registries", 0, "tls"), ("registries", 0, "storage", "minio"), ("registries", 1, "login", "oidc")]
+
+
+def at(config: Any, way: tuple[str | int, ...]) -> Any:
+    for step in way:
+        config = config[step]
+    return config
+
+
+KEYS = [(*way, key) for way in places(full()) for key in at(full(), way)]
+# What a person might write instead, by the type that is right.
+WRONG: dict[type, list[Any]] = {
+    str: [3, [], {}],
+    int: ["many", True, None, -1, []],
+    float: ["5m", True, None, -1, []],
+    bool: ["yes, please", 1, None],
+    list: ["text", 5, {"a": 1}],
+    dict: ["text", 5, [1]],
+}
+# A text that is as good as what the key is for, and numbers that are texts of their own.
+RIGHT = [
+    (("registries", 1, "login", "oidc", key), 3)
+    for key in ("issuer", "client_id", "client_secret", "scope", "audience")
+]
+RIGHT += [(("registries", 1, "workspace"), 3), (("credentials", 0, "folder"), []), (("credentials", 0, "folder"), {})]
+RIGHT += [
+    (("registries", 0, "record"), 1),
+    (("registries", 1, "login", "oidc", "client_secret"), "text"),
+    (("registries", 1, "login", "oidc", "client_secret"), 5),
+]
+
+
+def section_of(heading: str) -> dict[str, list[str]]:
+    """The rows of the first table below a heading, by what is in code in their first cell."""
+    text = re.split(rf"^#+ `?{heading}`?\n", PAGE, flags=re.MULTILINE)[1]
+    text = re.split(r"^#", text, flags=re.MULTILINE)[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    assert len(rows) == len(dict(rows))
+    return {key: [cell.strip() for cell in cells.split("|")] for key, cells in rows}
+
+
+def shown(way: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, way))
+
+
+def test_the_example_on_the_page_is_understood_and_has_every_key(tmp_path):
+    config = full()
+    settings = load(tmp_path, config)
+    assert (settings.limits.workers, len(settings.registries), len(settings.credentials)) == (16, 4, 2)
+    assert len(read_agent(settings).deliveries) == 2
+    for name, kind in SECTIONS.items():
+        example = config["deliveries"][0]
+        written = example if name == "deliveries" else example[name] if name in example else config[name]
+        lacking = set(kind._fields) - set(written)
+        assert lacking == (
+            {"touch", "post", "exit"} if name == "on_change" else {"deliveries"} if name == "agent" else set()
+        )
+    for entry in config["registries"]:
+        if entry["kind"] != "mlflow":
+            assert set(KINDS[entry["kind"]]) <= {*entry, *KINDS["kubeflow"]}
+    assert set(config) == set(section_of("Configuration"))
+
+
+@pytest.mark.parametrize("way", KEYS, ids=shown)
+def test_a_value_of_a_wrong_type_is_refused_with_its_file_its_key_and_what_to_write(tmp_path, way):
+    config = full()
+    inside, key = at(config, way[:-1]), way[-1]
+    for wrong in WRONG[type(inside[key])]:
+        if any(way == right and wrong == value for right, value in RIGHT) or (not wrong and is_nothing(way, wrong)):
+            continue
+        with pytest.raises(LadingError) as caught:
+            load(tmp_path, change(full(), way, wrong))
+        said = f"{caught.value.message} | {caught.value.hint}"
+        assert caught.value.message.startswith(f"{tmp_path}/lading.yaml: "), said
+        assert str(key) in said, said
+        assert caught.value.hint, said
+
+
+def is_nothing(way: tuple[str | int, ...], wrong: object) -> bool:
+    """Whether an empty value stands for a key that is left out, as ``login:`` without anything does."""
+    return way[0] in ("registries", "credentials") or len(way) == 1
+
+
+def change(config: dict[str, Any], way: tuple[str | int, ...], value: Any) -> dict[str, Any]:
+    at(config, way[:-1])[way[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize("way", places(full()), ids=shown)
+def test_a_key_too_many_is_refused_with_the_near_one_or_all(tmp_path, way):
+    for key in at(full(), way):
+        with pytest.raises(UsageError) as caught:
+            load(tmp_path, change(full(), (*way, f"{key}x"), 1))
+        assert f"unknown key '{key}x'" in caught.value.message
+        assert caught.value.message.startswith(f"{tmp_path}/lading.yaml")
+        assert f"did you mean {key}" in caught.value.hint or f"or {key}?" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, change(full(), (*way, "zzzz"), 1))
+    assert caught.value.hint.startswith("known: ")
+
+
+# ---- the page ------------------------------------------------------------------------------
+
+
+def type_of(key: str, kind: object) -> str:
+    """A type in the page's words."""
+    if key in ("high", "low"):
+        return "percentage or size"
+    if get_origin(kind) is Literal:
+        *words, last = get_args(kind)
+        return f"{', '.join(words)} or {last}"
+    if get_origin(kind) is tuple:
+        return "list of texts"
+    named = {
+        int: "whole number",
+        float: "seconds" if key.endswith("_s") and not key.endswith("bytes_s") else "number",
+        str: "text",
+    }
+    named[bool] = "true or false"
+    if isinstance(kind, type) and kind in named:
+        return named[kind]
+    return type_of(key, get_args(kind)[0]) if key == "verify" else "mapping"
+
+
+def default_of(kind: Any, key: str) -> str:
+    """A default as the page has it."""
+    if key not in kind._field_defaults:
+        return "(needed)"
+    default = kind._field_defaults[key]
+    if kind is Delivery and key in ("verify", "allow", "ignore"):
+        return "as for all"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    if isinstance(default, str) and default:
+        return f"`{default}`"
+    return str(default) if isinstance(default, int) else ""
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_page_lists_every_key_with_its_type_and_default(heading):
+    kind = SECTIONS[heading]
+    types = get_type_hints(kind)
+    wanted = {
+        key: [type_of(key, types[key]), default_of(kind, key)]
+        for key in kind._fields
+        if (kind, key) != (AgentSettings, "deliveries")
+    }
+    assert {key: cells[:2] for key, cells in section_of(heading).items()} == wanted
+
+
+def test_the_page_lists_every_key_of_each_kind_of_registry():
+    rows = section_of("registries")
+    of_all = [key for key in RegistryEntry._fields if key != "options"]
+    assert {key for key, cells in rows.items() if cells[0] == "all"} == set(of_all)
+    for kind, options in KINDS.items():
+        told = {key for key, cells in rows.items() if cells[0] == f"`{kind}`"}
+        served = {key for key, cells in rows.items() if cells[0] == "all others"}
+        assert told | (served if kind != "catalog" else set()) == set(options)
+
+
+def test_the_page_lists_every_variable_and_the_code_reads_no_other():
+    assert list(section_of("Variables")) == sorted(OWN)
+    read = {
+        name
+        for path in (ROOT / "src/lading/settings").glob("*.py")
+        for name in re.findall(r'"(LADING_[A-Z_]+)"', path.read_text())
+    }
+    assert read == set(OWN)
+
+
+# ---- variables -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LADING_SERVICE_HOST",
+        "LADING_SERVICE_PORT",
+        "LADING_SERVICE_PORT_HTTP",
+        "LADING_PORT",
+        "LADING_PORT_9090_TCP",
+        "LADING_PORT_9090_TCP_PROTO",
+        "LADING_PORT_9090_TCP_PORT",
+        "LADING_PORT_9090_TCP_ADDR",
+        "LADING_STORE_SERVICE_HOST",
+        "LADING_CATALOG_PORT_80_TCP",
+    ],
+)
+def test_what_kubernetes_sets_for_a_service_of_that_name_is_passed_over(name):
+    assert not_understood([name, "PATH", *OWN]) == []
+
+
+def test_a_variable_that_is_written_wrong_is_told_once_and_ends_nothing(tmp_path):
+    (tmp_path / "model").write_text("x")
+    wrong = {"LADING_VERFIY": "strict", "LADING_IMAGE_TAG": "1", "LADING_PORT": "tcp://10.0.0.1:9090"}
+    outcome = lading("pull", "model", "dest", environ=wrong, cwd=tmp_path)
+    assert outcome.code == 0
+    warnings = [line for line in outcome.err.splitlines() if line.startswith("warning: LADING")]
+    assert warnings == [
+        "warning: LADING_VERFIY is not a variable of lading's, and changes nothing (did you mean LADING_VERIFY?)",
+        "warning: LADING_IMAGE_TAG is not a variable of lading's, and changes nothing (docs/configuration.md lists them)",
+    ]
+    outcome = lading("pull", "model", "dest", "--log-format", "json", environ=wrong, cwd=tmp_path)
+    assert [line["level"] for line in outcome.logs[:2]] == ["warning", "warning"]

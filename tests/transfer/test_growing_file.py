@@ -1,0 +1,161 @@
+"""Readers of a file that is landing: they wait, they hold back what is too far ahead, and what all have read is gone."""
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fakes.trees import MIB
+from lading.errors import Interrupted
+from lading.model.byte_range import ByteRange
+from lading.transfer.growing_file import GrowingFile
+
+SPAN_BYTES = 32 * MIB
+
+
+class StagedFile:
+    """A file of which every MiB begins with its own number; it lands span by span, and is sparse but for that."""
+
+    def __init__(self, folder: Path, size_bytes: int, hashed: int | None = None) -> None:
+        self.place = folder / "archive"
+        self.place.touch()
+        os.truncate(self.place, size_bytes)
+        self.changed = threading.Condition()
+        self.stopped = False
+        self.follower = GrowingFile(
+            str(self.place), size_bytes, self.changed, self._check, lambda: size_bytes if hashed is None else hashed
+        )
+        self.left = [ByteRange(start, start + SPAN_BYTES) for start in range(0, size_bytes, SPAN_BYTES)]
+
+    def _check(self) -> None:
+        if self.stopped:
+            raise Interrupted("stopped")
+
+    def admitted(self) -> list[ByteRange]:
+        return [span for span in self.left if self.follower.admits(span)]
+
+    def land(self, span: ByteRange) -> None:
+        self.left.remove(span)
+        with self.place.open("rb+") as file:
+            for start in range(span.start, span.end, MIB):
+                file.seek(start)
+                file.write(start.to_bytes(8, "big"))
+        self.follower.arrived(span.start, span.end)
+
+    def land_all(self) -> None:
+        for span in list(self.left):
+            self.land(span)
+
+    @property
+    def on_disk_bytes(self) -> int:
+        return self.place.stat().st_blocks * 512
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Iterator[StagedFile]:
+    made = StagedFile(tmp_path, 1024 * MIB)
+    with made.follower:
+        yield made
+
+
+def test_what_is_near_a_reader_is_admitted_and_nothing_else(landing: StagedFile) -> None:
+    first, second = landing.follower.open(), landing.follower.open()
+    landing.follower.read_in_order()
+    second.seek(512 * MIB)
+    starts = [span.start // MIB for span in landing.admitted()]
+    assert starts == [0, 32, 64, 96, 512, 544, 576, 608]
+    first.close()
+    assert [span.start // MIB for span in landing.admitted()][-1] == 608
+    assert 0 in [span.start for span in landing.admitted()]  # behind the only reader: a digest still needs it
+
+
+def test_before_it_reads_in_order_a_reader_has_only_the_span_it_is_in(landing: StagedFile) -> None:
+    reader = landing.follower.open()
+    reader.seek(-10, os.SEEK_END)
+    assert landing.admitted() == [ByteRange(992 * MIB, 1024 * MIB)]
+
+
+def test_only_what_all_readers_have_passed_is_forgotten(landing: StagedFile) -> None:
+    landing.land_all()
+    first, second = landing.follower.open(), landing.follower.open()
+    landing.follower.read_in_order()
+    second.seek(512 * MIB)
+    before = landing.on_disk_bytes
+    assert second.read(8) == (512 * MIB).to_bytes(8, "big")
+    assert landing.on_disk_bytes == before
+    first.seek(400 * MIB)
+    first.read(1)
+    assert landing.on_disk_bytes <= before - 399 * 4096
+    first.close()
+    second.seek(600 * MIB)
+    assert second.read(8) == (600 * MIB).to_bytes(8, "big")
+    assert landing.on_disk_bytes <= before - 599 * 4096
+
+
+def test_what_a_digest_still_needs_is_not_forgotten(tmp_path: Path) -> None:
+    landing = StagedFile(tmp_path, 256 * MIB, hashed=64 * MIB)
+    landing.land_all()
+    with landing.follower, landing.follower.open() as reader:
+        landing.follower.read_in_order()
+        reader.seek(200 * MIB)
+        reader.read(1)
+        with landing.place.open("rb") as file:
+            file.seek(64 * MIB)
+            assert file.read(8) == (64 * MIB).to_bytes(8, "big")
+            file.seek(63 * MIB)
+            assert file.read(8) == bytes(8)
+
+
+def test_a_reader_that_waits_is_told_that_the_transfer_is_over(landing: StagedFile) -> None:
+    reader = landing.follower.open()
+    landing.stopped = True
+    with pytest.raises(Interrupted):
+        reader.read(1)
+
+
+def test_it_is_gone_in_the_end_and_holds_nothing_back(tmp_path: Path) -> None:
+    landing = StagedFile(tmp_path, 1024 * MIB)
+    with landing.follower:
+        pass
+    assert not landing.place.exists()
+    assert landing.admitted() == landing.left
+
+
+@pytest.mark.parametrize("readers", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_members_that_are_read_beside_each_other_all_arrive(tmp_path: Path, readers: int, seed: int) -> None:
+    dice = random.Random(seed)
+    landing = StagedFile(tmp_path, 768 * MIB)
+    bounds = sorted(dice.sample(range(1, 768), 6))
+    members = iter(pairwise([0, *bounds, 768]))
+    lock = threading.Lock()
+    read: list[int] = []
+
+    def work() -> None:
+        with landing.follower.open() as stream:
+            while True:
+                with lock:
+                    member = next(members, None)
+                if member is None:
+                    return
+                for number in range(*member):
+                    stream.seek(number * MIB)
+                    assert int.from_bytes(stream.read(8), "big") == number * MIB
+                    read.append(number)
+
+    threads = [threading.Thread(target=work) for _ in range(readers)]
+    with landing.follower:
+        landing.follower.read_in_order()
+        for thread in threads:
+            thread.start()
+        with landing.changed:
+            while landing.left:
+                assert landing.changed.wait_for(landing.admitted, timeout=30), "nobody can go on"
+                landing.land(dice.choice(landing.admitted()))
+        for thread in threads:
+            thread.join(30)
+    assert sorted(read) == list(range(768))
