@@ -1,6 +1,6 @@
 """What holds for every source because there is one HTTP client: proxies, certificate authorities, and secrets kept.
 
-The scenes are those of ``test_same_faults``.
+The scenes are those of the same faults.
 """
 
 import json
@@ -9,8 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from conformance import test_same_faults
-from conformance.test_same_faults import SCENES, Scene
+from conformance.scene import Scene, scenes
 from fakes.certificates import Authority
 from fakes.fake_azure import tunnel
 from fakes.faulty_http import ALWAYS, ANYWHERE, Answer, Fault, FaultyServer, cut
@@ -20,6 +19,7 @@ from lading.errors import LadingError
 from lading.settings.limits import Network
 from lading.settings.settings import Settings
 
+SCENES = scenes("FAULTS")
 DEAD = "http://127.0.0.1:1"
 # Google's tokens are asked for at Google's hosts only.
 HOSTS = {"gcs": "nowhere.googleapis.com"}
@@ -37,8 +37,8 @@ def name(request) -> str:
 
 
 @pytest.fixture
-def scene(name):
-    with SCENES[name]() as scene:
+def scene(name, server):
+    with SCENES[name](server) as scene:
         yield scene
 
 
@@ -48,25 +48,18 @@ def authority(tmp_path) -> Authority:
 
 
 @pytest.fixture
-def hidden(name, authority, monkeypatch):
+def hidden(name, authority):
     """A scene over TLS whose host's name leads nowhere, and the URL of a proxy that knows where it is."""
     host = HOSTS.get(name, "nowhere.test")
     context = authority.server_context(host, AZURE_FILES)
-    real_urls = []
-
-    class Hidden(FaultyServer):
-        def __init__(self, *_, **__) -> None:
-            super().__init__(context)
-            real_urls.append(self.url)
-            self.url = f"https://{host}"
-
-    monkeypatch.setattr(test_same_faults, "FaultyServer", Hidden)
-    with SCENES[name]() as scene, tunnel(SimpleNamespace(url=real_urls[0])) as proxy:
-        scene.uri = scene.uri.replace(f"http://{AZURE_FILES}", f"https://{AZURE_FILES}")
-        # What is asked to be insecure shows nothing here.
-        variables = {key: text for key, text in scene.settings["variables"].items() if "INSECURE" not in key}
-        settings = {key: value for key, value in scene.settings.items() if key != "network"}
-        yield scene, settings | {"variables": variables, "limits": scene.limits}, proxy
+    with FaultyServer(context) as server, tunnel(SimpleNamespace(url=server.url)) as proxy:
+        server.url = f"https://{host}"
+        with SCENES[name](server) as scene:
+            scene.uri = scene.uri.replace(f"http://{AZURE_FILES}", f"https://{AZURE_FILES}")
+            # What is asked to be insecure shows nothing here.
+            variables = {key: text for key, text in scene.settings["variables"].items() if "INSECURE" not in key}
+            settings = {key: value for key, value in scene.settings.items() if key != "network"}
+            yield scene, settings | {"variables": variables, "limits": scene.limits}, proxy
 
 
 def network(**environment: str) -> Network:

@@ -1,101 +1,21 @@
-"""A listing that was cut is continued or refused, never delivered as whole: through every source that lists in pages.
-
-To add a source, write a context manager that yields ``Listed``: its pages hold one file each, and are changed by
-``change``, which is given the text of an answer to a request for a page.
-"""
+"""A listing that was cut is continued or refused, never delivered as whole: through every source that lists in pages."""
 
 import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
 import pytest
 
-from fakes.fake_azure import FakeAzure, azure_settings
-from fakes.fake_gcs import FakeGcs
-from fakes.fake_hub import FakeHub
-from fakes.fake_s3 import FakeS3, S3Object
-from fakes.fake_webhdfs import FakeWebHdfs
+from conformance.scene import PARTS, Listed, scenes
+from conformance.scenes import hdfs, huggingface, s3
+from fakes.fake_s3 import S3Object
 from fakes.faulty_http import ALWAYS, Answer, Fault, FaultyServer, Request
 from fakes.trees import read_tree
 from lading.errors import IntegrityError, LadingError, Unsupported
 
-FILES = {f"part-{number}": b"part" for number in range(3)}
-
-
-@dataclass
-class Listed:
-    """A model of FILES in pages of one file; ``lists`` says which requests ask for a page, ``asks`` what for."""
-
-    uri: str
-    settings: dict
-    lists: Callable[[Request], bool]
-    page: Callable[[Request], Answer]
-    path: str
-
-
-@contextmanager
-def _s3(server):
-    bucket = FakeS3(server)
-    bucket.page_keys = 1
-    for path, data in FILES.items():
-        bucket.put(f"model/{path}", data)
-    settings = {"variables": {"AWS_ENDPOINT_URL": server.url, "awsAnonymousCredential": "true"}}
-    yield Listed("s3://models/model", settings, lambda request: "list-type" in request.query, bucket.answer, "/models/")
-
-
-@contextmanager
-def _gcs(server):
-    bucket = FakeGcs(server)
-    bucket.page_names = 1
-    for path, data in FILES.items():
-        bucket.put(f"model/{path}", data)
-    settings = {"variables": {"STORAGE_EMULATOR_HOST": server.url}}
-    path = "/storage/v1/b/models/o"
-    yield Listed("gs://models/model", settings, lambda request: request.path == path, bucket.answer, path)
-
-
-@contextmanager
-def _azure(server, service, path):
-    azure = FakeAzure(server)
-    azure.page_size = 1
-    for name, data in FILES.items():
-        azure.put(f"model/{name}", data)
-    uri = f"http://lading.{service}.core.windows.net/models/model"
-    yield Listed(uri, azure_settings(server), lambda request: "comp=list" in request.query, azure.answer, path)
-
-
-@contextmanager
-def _hugging_face(server):
-    hub = FakeHub(server)
-    hub.page_entries = 1
-    commit = hub.repository("owner/name").commit(FILES)
-    path = f"/api/models/owner/name/tree/{commit}"
-    settings = {"variables": {"HF_ENDPOINT": server.url}}
-    yield Listed("hf://owner/name", settings, lambda request: request.path == path, hub.answer, path)
-
-
-@contextmanager
-def _hdfs(server):
-    cluster = FakeWebHdfs(server)
-    cluster.page_files = 1
-    for path, data in FILES.items():
-        cluster.put(f"/model/{path}", data)
-    settings = {"variables": {"HDFS_NAMENODE": server.url}, "verify": "off"}
-    lists = lambda request: "LISTSTATUS_BATCH" in request.query  # noqa: E731
-    yield Listed("hdfs://model", settings, lists, cluster.answer, "/webhdfs/v1/model")
-
-
-PAGED = {
-    "s3": _s3,
-    "gcs": _gcs,
-    "azure-blob": partial(_azure, service="blob", path="/models"),
-    "azure-files": partial(_azure, service="file", path="/models/model"),
-    "hugging-face": _hugging_face,
-    "hdfs": _hdfs,
-}
+PAGED = scenes("PAGES")
 
 
 @pytest.fixture(params=PAGED.values(), ids=PAGED)
@@ -129,7 +49,7 @@ def rewritten(answer: Answer, pattern: str, text: str) -> Answer:
 
 
 def test_every_page_is_delivered(listed, pull, tmp_path):
-    assert set(deliver(listed, pull, tmp_path)) >= set(FILES)
+    assert set(deliver(listed, pull, tmp_path)) >= set(PARTS)
 
 
 @pytest.mark.parametrize("after", [1, 2])
@@ -169,8 +89,8 @@ def test_a_refusal_in_the_place_of_a_later_page_is_an_error(listed, server, pull
 @contextmanager
 def s3_in_other_words(server, write, most=1):
     """The bucket, whose listing ``write`` puts into words: (keys, what follows, query) -> XML."""
-    with _s3(server) as listed:
-        keys = sorted(f"model/{path}" for path in FILES)
+    with s3.pages(server) as listed:
+        keys = sorted(f"model/{path}" for path in PARTS)
 
         def answer(request):
             if not listed.lists(request):
@@ -215,7 +135,7 @@ def cut_after(parameter, *, marker="", extra=""):
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_a_bucket_goes_on_by_whatever_its_pages_give(server, pull, tmp_path, write, most):
     with s3_in_other_words(server, write, most) as listed:
-        assert deliver(listed, pull, tmp_path).keys() >= FILES.keys()
+        assert deliver(listed, pull, tmp_path).keys() >= PARTS.keys()
 
 
 @pytest.mark.parametrize(
@@ -266,7 +186,7 @@ def test_a_truth_is_known_in_any_case(server, pull, tmp_path, word):
         return f"<ListBucketResult><IsTruncated>{ends}</IsTruncated>{contents(page)}</ListBucketResult>"
 
     with s3_in_other_words(server, write) as listed:
-        assert deliver(listed, pull, tmp_path).keys() >= FILES.keys()
+        assert deliver(listed, pull, tmp_path).keys() >= PARTS.keys()
 
 
 # ---- what the others call an end
@@ -282,7 +202,7 @@ def test_only_an_empty_marker_is_the_end_of_an_azure_listing(server, pull, tmp_p
 
 @pytest.mark.parametrize("link", ['<{0}>; rel="next', "{0}; rel=next", "<>; rel=next", "<http://h/no-query>; rel=next"])
 def test_a_link_that_cannot_be_followed_is_no_end(server, pull, tmp_path, link):
-    with _hugging_face(server) as listed:
+    with huggingface.pages(server) as listed:
         url = f"{server.url}{listed.path}?cursor=MQ"
         served(server, listed, lambda _, answer, __: answer.with_headers(Link=link.format(url)))
         with pytest.raises(IntegrityError):
@@ -291,18 +211,18 @@ def test_a_link_that_cannot_be_followed_is_no_end(server, pull, tmp_path, link):
 
 @pytest.mark.parametrize("link", ["<{0}>;rel=next", '</x>; rel=preload; title="a, b", <{0}>; foo; rel="last next"'])
 def test_a_link_in_any_form_is_followed(server, pull, tmp_path, link):
-    with _hugging_face(server) as listed:
+    with huggingface.pages(server) as listed:
 
         def put(request, answer, number):
             given = answer.headers.get("Link", "")
             return answer.with_headers(Link=link.format(given[1 : given.index(">")])) if given else answer
 
         served(server, listed, put)
-        assert deliver(listed, pull, tmp_path).keys() >= FILES.keys()
+        assert deliver(listed, pull, tmp_path).keys() >= PARTS.keys()
 
 
 def test_what_is_not_below_the_folder_that_was_asked_for_is_an_error(server, pull, tmp_path):
-    with _hugging_face(server) as listed:
+    with huggingface.pages(server) as listed:
         answer = listed.page(Request("GET", f"{listed.path}?recursive=true&expand=false", {}))
         server.misbehave(f"{listed.path}/part", Fault(lambda *_: answer, times=ALWAYS))
         with pytest.raises(IntegrityError, match="not below 'part'"):
@@ -311,7 +231,7 @@ def test_what_is_not_below_the_folder_that_was_asked_for_is_an_error(server, pul
 
 @pytest.mark.parametrize("code", ["EntryNotFound", ""])
 def test_a_later_page_that_is_not_there_is_no_end_of_a_repository(server, pull, tmp_path, code):
-    with _hugging_face(server) as listed:
+    with huggingface.pages(server) as listed:
         gone = Answer(404, {"X-Error-Code": code} if code else {}, b"{}")
         served(server, listed, lambda _, answer, number: gone if number else answer)
         with pytest.raises(LadingError):
@@ -320,14 +240,14 @@ def test_a_later_page_that_is_not_there_is_no_end_of_a_repository(server, pull, 
 
 @pytest.mark.parametrize("left", ["-1", "null", "true", '"1"', "1.5", "{}"])
 def test_a_folder_in_hdfs_whose_pages_have_another_form_is_asked_for_as_a_whole(server, pull, tmp_path, left):
-    with _hdfs(server) as listed:
+    with hdfs.pages(server) as listed:
         told = f'"remainingEntries": {left}'
         served(server, listed, lambda _, answer, __: rewritten(answer, r'"remainingEntries": \d+', told))
-        assert deliver(listed, pull, tmp_path).keys() >= FILES.keys()
+        assert deliver(listed, pull, tmp_path).keys() >= PARTS.keys()
 
 
 def test_more_that_is_left_behind_an_empty_page_is_an_error(server, pull, tmp_path):
-    with _hdfs(server) as listed:
+    with hdfs.pages(server) as listed:
         listing = {"partialListing": {"FileStatuses": {"FileStatus": []}}, "remainingEntries": 2}
         empty = Answer(200, {}, json.dumps({"DirectoryListing": listing}).encode())
         served(server, listed, lambda _, answer, number: empty if number else answer)

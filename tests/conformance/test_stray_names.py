@@ -1,34 +1,23 @@
-"""One name that cannot be delivered blocks a model only for who wants it, and the hint says how not to: every source.
-
-To add a source, write a context manager that yields its URI, its settings, and how the origin names the stray.
-"""
+"""One name that cannot be delivered blocks a model only for who wants it, and the hint says how not to: every source."""
 
 import shlex
 import socket
 import subprocess
 import tarfile
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
-from fakes.fake_azure import FakeAzure, azure_settings
-from fakes.fake_gcs import FakeGcs
-from fakes.fake_hub import FakeHub
-from fakes.fake_mlflow import FakeMlflow
-from fakes.fake_modelscope import FakeModelScope
+from conformance.scene import MODEL, scenes
+from conformance.scenes import mlflow, s3
 from fakes.fake_oci import FakeRegistry, tar
 from fakes.fake_s3 import FakeS3
-from fakes.fake_webhdfs import FakeWebHdfs
 from fakes.git_server import GitServer
 from fakes.real_s3 import BUCKET, client, moto, s3_settings
 from fakes.trees import read_tree, write_tree
 from lading.errors import IntegrityError, LadingError, Unsupported
 from lading.settings.limits import Limits
-from lading.settings.registries import RegistryEntry
 
-MODEL = {"config.json": b"{}", "onnx/model.onnx": b"onnx"}
 LONG = "n" * 300
 # What keys of flat stores can be; "//" in the front and in the middle, a file that is also a folder, dots, control
 # characters, and what lading keeps for itself.
@@ -49,100 +38,16 @@ KEYS = [
 NAMES = [LONG, f"deep/{LONG}/x", ".lading.manifest", ".lading/x"]
 
 
-@contextmanager
-def _s3(server, tmp_path, stray):
-    bucket = FakeS3(server)
-    for path in (*MODEL, stray):
-        bucket.put(f"llm/{path}", MODEL.get(path, b""))
-    settings = {"variables": {"AWS_ENDPOINT_URL": server.url, "awsAnonymousCredential": "true"}}
-    yield "s3://models/llm", settings, f"llm/{stray}"
-
-
-@contextmanager
-def _gcs(server, tmp_path, stray):
-    bucket = FakeGcs(server)
-    for path in (*MODEL, stray):
-        bucket.put(f"llm/{path}", MODEL.get(path, b""))
-    yield "gs://models/llm", {"variables": {"STORAGE_EMULATOR_HOST": server.url}}, f"llm/{stray}"
-
-
-@contextmanager
-def _azure(server, tmp_path, stray, service):
-    azure = FakeAzure(server)
-    for path in (*MODEL, stray):
-        azure.put(f"llm/{path}", MODEL.get(path, b""))
-    yield f"http://lading.{service}.core.windows.net/models/llm", azure_settings(server), f"llm/{stray}"
-
-
-@contextmanager
-def _hugging_face(server, tmp_path, stray):
-    FakeHub(server).repository("owner/name").commit(MODEL | {stray: b""})
-    yield "hf://owner/name", {"variables": {"HF_ENDPOINT": server.url}}, stray
-
-
-@contextmanager
-def _mirror(server, tmp_path, stray):
-    hub = FakeHub(server)
-    hub.tree = hub.blobs = False
-    hub.repository("owner/name").commit(MODEL | {stray: b""})
-    yield "hf://owner/name", {"variables": {"HF_ENDPOINT": server.url}}, stray
-
-
-@contextmanager
-def _modelscope(server, tmp_path, stray):
-    FakeModelScope(server).model("owner/name").commit(MODEL | {stray: b""})
-    yield "modelscope://owner/name", {"variables": {"MODELSCOPE_ENDPOINT": server.url}}, stray
-
-
-@contextmanager
-def _hdfs(server, tmp_path, stray):
-    cluster = FakeWebHdfs(server)
-    for path in (*MODEL, stray):
-        cluster.put(f"/llm/{path}", MODEL.get(path, b""))
-    yield "hdfs://llm", {"variables": {"HDFS_NAMENODE": server.url}}, f"/llm/{stray}"
-
-
-@contextmanager
-def _mlflow(server, tmp_path, stray):
-    mlflow = FakeMlflow(server)
-    for path in (*MODEL, stray):
-        mlflow.put(f"1/llm/{path}", MODEL.get(path, b"stray"))
-    registries = (RegistryEntry("prod", "mlflow", {"url": server.url}),)
-    yield "mlflow-artifacts:/1/llm", {"registries": registries}, f"1/llm/{stray}"
-
-
-@contextmanager
-def _oci(server, tmp_path, stray):
-    registry = FakeRegistry(server)
-    registry.put_files(MODEL | {stray: b"stray"})
-    yield registry.uri(), {"variables": {"KSERVE_OCI_INSECURE_REGISTRY": "true"}}, stray
-
-
-@contextmanager
-def _oci_layers(server, tmp_path, stray):
-    registry = FakeRegistry(server)
-    registry.put_image(tar(*((f"models/{path}", MODEL.get(path, b"stray")) for path in (*MODEL, stray))))
-    yield registry.uri(), {"variables": {"KSERVE_OCI_INSECURE_REGISTRY": "true"}}, stray
-
-
-FLAT = {
-    "s3": _s3,
-    "gcs": _gcs,
-    "azure-blob": partial(_azure, service="blob"),
-    "hugging-face": _hugging_face,
-    "mirror": _mirror,
-    "modelscope": _modelscope,
-    "oci": _oci,
-}
-FOLDERS = {"azure-files": partial(_azure, service="file"), "hdfs": _hdfs, "mlflow": _mlflow, "oci-layers": _oci_layers}
+FLAT = scenes("STRAY_KEYS")
+FOLDERS = scenes("STRAY_NAMES")
 
 
 def strays():
     for kind, names in ((FLAT, KEYS), (FOLDERS, NAMES)):
         for source, served in kind.items():
             # An annotation may say that its path begins here.
-            names = [name for name in names if source != "oci" or name != "./x"]
-            yield from (pytest.param(served, name, id=f"{source}-{name[:20]!a}") for name in names)
+            possible = [name for name in names if source != "oci" or name != "./x"]
+            yield from (pytest.param(served, name, id=f"{source}-{name[:20]!a}") for name in possible)
 
 
 def patterns_of(hint: str) -> tuple[str, ...]:
@@ -242,12 +147,12 @@ def test_a_member_that_is_a_device_can_be_left_out(server, tmp_path, pull):
 
 
 def test_a_name_that_an_mlflow_server_cannot_send_can_be_left_out(server, tmp_path, pull):
-    with _mlflow(server, tmp_path, "50%25.log") as (uri, settings, _):
+    with mlflow.strays(server, tmp_path, "50%25.log") as (uri, settings, _):
         blocked(pull, uri, tmp_path, Unsupported, "cannot send a file that is called", settings=settings)
 
 
 def test_a_key_that_is_no_utf8_can_be_left_out(server, tmp_path, pull):
-    with _s3(server, tmp_path, "stray") as (uri, settings, _):
+    with s3.strays(server, tmp_path, "stray") as (uri, settings, _):
         bucket_answer = server.routes["/models"]
 
         def answer(request):
