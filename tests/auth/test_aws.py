@@ -8,9 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
 
-import botocore.session
 import pytest
-from botocore.credentials import ContainerProvider, InstanceMetadataFetcher
 
 from fakes.faulty_http import Answer, FaultyServer, Request
 from lading.auth.aws import AwsCredentials, xml_text
@@ -48,11 +46,13 @@ def http(clock) -> Iterator[HttpClient]:
 
 
 @pytest.fixture
-def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., botocore.session.Session]:
+def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable:
     """The official SDK with this environment and no other."""
 
-    def session(**env: str) -> botocore.session.Session:
+    def session(**env: str):
         import os
+
+        import botocore.session
 
         for name in list(os.environ):
             if name.startswith("AWS_") or name.lower().endswith("_proxy"):
@@ -77,7 +77,7 @@ def revealed(keys: AwsKeys | None) -> tuple[str, str, str | None] | None:
     return keys.access_key_id, keys.secret_access_key.reveal(), token
 
 
-def theirs(session: botocore.session.Session) -> tuple[str, str, str | None]:
+def theirs(session) -> tuple[str, str, str | None]:
     frozen = session.get_credentials().get_frozen_credentials()
     return frozen.access_key, frozen.secret_key, frozen.token
 
@@ -146,7 +146,7 @@ aws_secret_access_key = third
 )
 def test_profiles_are_read_as_the_official_sdk_reads_them(
     http: HttpClient,
-    sdk: Callable[..., botocore.session.Session],
+    sdk: Callable,
     tmp_path: Path,
     config: str,
     shared: str,
@@ -252,7 +252,7 @@ def irsa(tmp_path: Path, url: str, token: str = "tok") -> dict[str, str]:
 
 def test_a_web_identity_is_exchanged_for_keys_as_the_official_sdk_does_it(
     http: HttpClient,
-    sdk: Callable[..., botocore.session.Session],
+    sdk: Callable,
     fake: Callable[[Route], FaultyServer],
     tmp_path: Path,
 ) -> None:
@@ -418,6 +418,8 @@ def test_a_container_endpoint_gives_keys_as_the_official_sdk_asks_for_them(
     by_file: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from botocore.credentials import ContainerProvider
+
     service = fake(container("the-token"))
     env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{service.url}/v2/credentials?id=7"}
     if by_file:
@@ -532,6 +534,8 @@ def instance(http: HttpClient, url: str) -> AwsCredentials:
 def test_the_instances_metadata_give_keys_as_the_official_sdk_asks_for_them(
     http: HttpClient, fake: Callable[[Route], FaultyServer]
 ) -> None:
+    from botocore.credentials import InstanceMetadataFetcher
+
     service = fake(imds())
     keys = instance(http, service.url + "/").get()
     assert revealed(keys) == ("IA", "IS", "IT")

@@ -1,14 +1,11 @@
 """Which hosts S3 and STS are asked at: as AWS's own SDK asks them, with the same settings and without a network."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
 import pytest
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError
 
 from lading.auth.aws import AwsCredentials
 from lading.auth.aws_endpoints import sts_url
@@ -20,15 +17,24 @@ from lading.settings.aws import read_aws, read_s3
 from lading.settings.settings import Settings
 from lading.sources.s3 import S3Source
 
-# What its files say about services, read once: a client takes half a second without it.
-LOADER = botocore.session.Session().get_component("data_loader")
-PARTITIONS = LOADER.load_data("partitions")["partitions"]
-REGIONS = sorted(
-    region for partition in PARTITIONS for region in partition["regions"] if not region.endswith("-global")
-)
 ROLE = "arn:aws:iam::123456789012:role/reader"
 KEYS = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK", "AWS_EC2_METADATA_DISABLED": "true"}
 ACCOUNT = "123456789012"
+
+
+@cache
+def sdk_data():
+    """What the SDK's files say about services, read once: a client takes half a second without it."""
+    import botocore.session
+
+    return botocore.session.Session().get_component("data_loader")
+
+
+def sdk_regions() -> list[str]:
+    partitions = sdk_data().load_data("partitions")["partitions"]
+    return sorted(
+        region for partition in partitions for region in partition["regions"] if not region.endswith("-global")
+    )
 
 
 class Asked(Exception):
@@ -53,6 +59,11 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
 
 def theirs(service: str, bucket: str = "models", **s3: object) -> str | None:
     """The URL that boto3 asks, without its query; None where it refuses."""
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
     seen: list[str] = []
 
     def stop(request, **about) -> None:
@@ -61,7 +72,7 @@ def theirs(service: str, bucket: str = "models", **s3: object) -> str | None:
 
     try:
         session = botocore.session.Session()
-        session.register_component("data_loader", LOADER)
+        session.register_component("data_loader", sdk_data())
         client = boto3.Session(botocore_session=session).client(service, config=Config(s3=s3) if s3 else None)
         client.meta.events.register("before-send", stop)
         if service == "s3":
@@ -100,7 +111,7 @@ VARIANTS = pytest.mark.parametrize(
 @pytest.mark.parametrize("service", ["s3", "sts"])
 def test_in_every_region_the_same_host_is_asked_as_by_the_official_sdk(environment, service, variant) -> None:
     found = {}
-    for region in [*REGIONS, "eu-north-9", "us-gov-north-1", "cn-south-1"]:
+    for region in [*sdk_regions(), "eu-north-9", "us-gov-north-1", "cn-south-1"]:
         variables = environment(AWS_DEFAULT_REGION=region, **variant)
         found[region] = (ours(service, **variables), theirs(service))
     differ = {region: both for region, both in found.items() if both[0] != both[1]}

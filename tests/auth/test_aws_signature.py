@@ -4,9 +4,6 @@ from datetime import UTC, datetime
 from unittest.mock import patch
 from urllib.parse import quote
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +20,10 @@ NAMES = st.sampled_from(["Range", "If-Match", "x-amz-checksum-mode", "X-Amz-Cust
 
 
 def theirs(keys: AwsKeys, method: str, url: str, headers: list[tuple[str, str]], region: str) -> str:
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
     token = keys.session_token.reveal() if keys.session_token else None
     signer = S3SigV4Auth(Credentials(keys.access_key_id, keys.secret_access_key.reveal(), token), "s3", region)
     request = AWSRequest(method, url, dict(headers))

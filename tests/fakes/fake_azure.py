@@ -20,9 +20,6 @@ from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from azure.core.pipeline.transport import HttpRequest
-from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
-
 from fakes.faulty_http import MODIFIED, Answer, FaultyServer, Request, Resource
 from lading.settings.limits import Network
 
@@ -264,6 +261,9 @@ def azure_settings(server: FaultyServer, **variables: str) -> dict[str, object]:
 
 def official_signature(request: Request, account: str = ACCOUNT, key: str = KEY) -> str:
     """What Microsoft's client would send as Authorization with this request."""
+    from azure.core.pipeline.transport import HttpRequest
+    from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
+
     headers = {name: value for name, value in request.headers.items() if name != "authorization"}
     # It asks for ranges by x-ms-range; where the service looks for Range, it signs what it calls byte_range.
     if "x-ms-range" not in headers:

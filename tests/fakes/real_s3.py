@@ -8,11 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
-from moto.core import DEFAULT_ACCOUNT_ID
-from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
-
 from fakes.trees import paths
 
 ACCESS_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
@@ -41,6 +36,8 @@ def s3_anonymous(endpoint: str, **variables: str) -> dict[str, object]:
 
 def client(endpoint: str):
     """The official client."""
+    import boto3
+
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
@@ -74,6 +71,8 @@ def rclone(
 @contextmanager
 def moto() -> Iterator[str]:
     """The endpoint of moto's server, with an empty bucket that keeps versions."""
+    from moto.server import ThreadedMotoServer
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -88,6 +87,9 @@ def moto() -> Iterator[str]:
 
 def fill_moto(folder: Path, prefix: str) -> None:
     """Put every file of ``folder`` into moto's bucket, not through HTTP: 3,000 requests would take half a minute."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
     store = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
     for path in paths(folder):
         store.put_object(BUCKET, f"{prefix}/{path}", (folder / path).read_bytes())

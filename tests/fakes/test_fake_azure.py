@@ -1,10 +1,6 @@
 """Our own Azure is Azure to Microsoft's clients: what lading is shown with it, it could meet."""
 
 import pytest
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
-from azure.identity import ClientSecretCredential, ManagedIdentityCredential, WorkloadIdentityCredential
-from azure.storage.blob import BlobPrefix, ContainerClient, generate_blob_sas
-from azure.storage.fileshare import ShareDirectoryClient, ShareFileClient
 
 from fakes.certificates import Authority
 from fakes.fake_azure import ACCOUNT, CONTAINER, KEY, SHARE, TENANT, FakeAzure, FakeEntra
@@ -26,6 +22,8 @@ def azure():
 
 @pytest.fixture
 def container(azure):
+    from azure.storage.blob import ContainerClient
+
     with ContainerClient(f"{azure.server.url}/{ACCOUNT}", CONTAINER, credential=SIGNED, retry_total=0) as client:
         yield client
 
@@ -49,6 +47,8 @@ def test_the_blob_client_lists_every_blob_over_several_pages(azure, container):
 
 
 def test_the_blob_client_lists_below_a_prefix_and_rolls_up_folders(container):
+    from azure.storage.blob import BlobPrefix
+
     assert [blob.name for blob in container.list_blobs(name_starts_with="model/b")] == NAMES[1:3]
     rolled = [item for item in container.walk_blobs(name_starts_with="mod") if isinstance(item, BlobPrefix)]
     assert sorted(item.name for item in rolled) == ["model-v2/", "model/"]
@@ -61,6 +61,8 @@ def test_the_blob_client_reads_blobs_and_ranges_of_them(container):
 
 
 def test_the_blob_client_understands_the_errors(azure, container):
+    from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+
     with pytest.raises(ResourceNotFoundError) as caught:
         container.get_blob_client("no").download_blob()
     assert caught.value.error_code == "BlobNotFound"
@@ -71,6 +73,9 @@ def test_the_blob_client_understands_the_errors(azure, container):
 
 
 def test_a_wrong_key_and_no_key_are_refused_and_a_sas_is_not(azure):
+    from azure.core.exceptions import HttpResponseError
+    from azure.storage.blob import ContainerClient, generate_blob_sas
+
     url = f"{azure.server.url}/{ACCOUNT}"
     sas = generate_blob_sas(ACCOUNT, CONTAINER, "z", account_key=KEY, permission="r", expiry="2030-01-01T00:00:00Z")
     wrong = {"account_name": ACCOUNT, "account_key": "d3Jvbmc="}
@@ -88,6 +93,8 @@ def test_a_wrong_key_and_no_key_are_refused_and_a_sas_is_not(azure):
 
 
 def test_the_file_client_lists_folders_and_files_over_several_pages(azure, by_proxy):
+    from azure.storage.fileshare import ShareDirectoryClient, ShareFileClient
+
     azure.page_size = 1
     azure.folders.add("model/nothing")
     with ShareDirectoryClient(directory_path="model", **by_proxy) as folder:
@@ -101,6 +108,9 @@ def test_the_file_client_lists_folders_and_files_over_several_pages(azure, by_pr
 
 
 def test_the_file_client_reads_files_and_ranges_of_them(by_proxy):
+    from azure.core.exceptions import ResourceNotFoundError
+    from azure.storage.fileshare import ShareDirectoryClient, ShareFileClient
+
     with ShareFileClient(file_path=NAMES[2], **by_proxy) as file:
         assert file.download_file().readall() == NAMES[2].encode()
     with ShareFileClient(file_path="model/a", **by_proxy) as file:
@@ -119,6 +129,8 @@ def entra(tmp_path):
 
 
 def test_azure_identity_takes_tokens_for_a_secret_and_for_an_assertion(entra, tmp_path):
+    from azure.identity import ClientSecretCredential, WorkloadIdentityCredential
+
     entra, options = entra
     with ClientSecretCredential(TENANT, "client", entra.secret, **options) as credential:
         assert credential.get_token(SCOPE).token == "s3cret-token-1"
@@ -130,6 +142,8 @@ def test_azure_identity_takes_tokens_for_a_secret_and_for_an_assertion(entra, tm
 
 
 def test_azure_identity_takes_tokens_from_the_machine(monkeypatch):
+    from azure.identity import ManagedIdentityCredential
+
     with FaultyServer() as server:
         entra = FakeEntra(server, FakeAzure(server))
         entra.identities = {"", "client"}

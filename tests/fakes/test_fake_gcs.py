@@ -3,15 +3,6 @@
 import gzip
 
 import pytest
-from google.api_core.exceptions import Forbidden, NotFound
-from google.auth import identity_pool
-from google.auth.compute_engine import Credentials, _metadata
-from google.auth.credentials import AnonymousCredentials
-from google.auth.transport.requests import Request
-from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption
-from google.oauth2 import credentials as oauth2
-from google.oauth2 import service_account
 
 from fakes.fake_gcs import FakeGcs
 from fakes.fake_google import ACCOUNT, FakeGoogle
@@ -31,6 +22,9 @@ def gcs(server):
 
 @pytest.fixture
 def bucket(gcs):
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
     options = {"api_endpoint": gcs.server.url}
     return storage.Client("project", AnonymousCredentials(), client_options=options).bucket("models")
 
@@ -52,6 +46,8 @@ def test_the_client_lists_below_a_prefix_and_rolls_up_folders(bucket):
 
 @pytest.mark.parametrize("checksum", ["crc32c", "md5"])
 def test_the_client_reads_objects_and_verifies_them(server, bucket, checksum):
+    from google.cloud.storage.exceptions import DataCorruption
+
     assert bucket.blob(NAMES[2]).download_as_bytes(checksum=checksum) == NAMES[2].encode()
     assert bucket.get_blob("model/a").download_as_bytes(start=2, end=4) == b"del"
     server.misbehave(ANYWHERE, wrong_byte(0, times=ALWAYS, on=anything))
@@ -60,6 +56,8 @@ def test_the_client_reads_objects_and_verifies_them(server, bucket, checksum):
 
 
 def test_the_client_reads_one_generation_or_nothing(gcs, bucket):
+    from google.api_core.exceptions import NotFound
+
     old = int(gcs.objects["z"].generation)
     gcs.put("z", b"new")
     with pytest.raises(NotFound):
@@ -87,6 +85,8 @@ def test_the_client_sees_that_a_composite_object_has_no_md5(gcs, bucket):
 
 
 def test_the_client_understands_the_errors(gcs, bucket):
+    from google.api_core.exceptions import Forbidden
+
     assert bucket.get_blob("no") is None
     gcs.refuse = lambda request: (403, "forbidden")
     with pytest.raises(Forbidden):
@@ -94,16 +94,22 @@ def test_the_client_understands_the_errors(gcs, bucket):
 
 
 def _key(google_, folder):
+    from google.oauth2 import service_account
+
     return service_account.Credentials.from_service_account_info(google_.document("service_account"), scopes=[SCOPE])
 
 
 def _refresh(google_, folder):
+    from google.oauth2 import credentials as oauth2
+
     found = google_.document("authorized_user")
     known = {name: found[name] for name in ("refresh_token", "token_uri", "client_id", "client_secret")}
     return oauth2.Credentials(None, **known)
 
 
 def _exchange(google_, folder, **fields):
+    from google.auth import identity_pool
+
     (folder / "subject").write_text("se-cret-subject")
     source = {"file": str(folder / "subject")}
     document = google_.document("external_account", credential_source=source, **fields)
@@ -116,6 +122,8 @@ def _impersonation(google_, folder):
 
 @pytest.mark.parametrize("credentials_of", [_key, _refresh, _exchange, _impersonation])
 def test_google_auth_gets_a_token_for_every_kind_of_credentials(server, tmp_path, credentials_of):
+    from google.auth.transport.requests import Request
+
     google_ = FakeGoogle(server)
     credentials = credentials_of(google_, tmp_path)
     credentials.refresh(Request())
@@ -123,6 +131,9 @@ def test_google_auth_gets_a_token_for_every_kind_of_credentials(server, tmp_path
 
 
 def test_google_auth_gets_a_token_from_the_metadata_server():
+    from google.auth.compute_engine import Credentials, _metadata
+    from google.auth.transport.requests import Request
+
     with FaultyServer() as server, pytest.MonkeyPatch.context() as patch:
         google_ = FakeGoogle(server)
         # Read from the environment when the module is imported.

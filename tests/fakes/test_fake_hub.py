@@ -1,6 +1,5 @@
 """Our own Hub is the Hub to huggingface_hub, the official client: what lading is shown with it, it could meet."""
 
-import huggingface_hub as hub_client
 import pytest
 
 from fakes.fake_hub import LFS_BYTES, FakeHub
@@ -47,6 +46,8 @@ def model(hub):
 
 @pytest.fixture
 def api(hub):
+    import huggingface_hub as hub_client
+
     yield hub_client.HfApi(endpoint=hub.server.url, token=False)
     hub_client.close_session()
 
@@ -66,6 +67,8 @@ def test_huggingface_hub_lists_over_several_pages(hub, model, api):
 
 
 def test_huggingface_hub_knows_revisions_files_and_their_digests(hub, model, api):
+    import huggingface_hub as hub_client
+
     commit = model.commit({"config.json": b"of a pull request"}, ref="refs/pr/1")
     assert api.model_info("owner/model", revision="refs/pr/1").sha == commit
     info = api.model_info("owner/model", files_metadata=True)
@@ -86,6 +89,8 @@ def test_huggingface_hub_downloads_other_kinds(hub, api, kind, tmp_path):
 
 
 def test_huggingface_hub_understands_the_refusals(hub, model, api):
+    import huggingface_hub as hub_client
+
     errors = hub_client.errors
     with pytest.raises(errors.RepositoryNotFoundError):
         api.model_info("owner/other")
@@ -112,6 +117,8 @@ def test_huggingface_hub_understands_the_refusals(hub, model, api):
 
 
 def test_lading_understands_the_hubs_own_uris_as_huggingface_hub_does():
+    import huggingface_hub as hub_client
+
     for text, *parts in URIS:
         found = hub_client.parse_hf_uri(text)
         assert _parse(ModelURI.parse(text)) == tuple(parts)

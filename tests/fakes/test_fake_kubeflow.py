@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from openapi_schema_validator import OAS30Validator
-from referencing import Registry
-from referencing.jsonschema import DRAFT4
 
 from fakes.fake_kubeflow import API, V1, FakeKubeflow
 from fakes.faulty_http import Answer, FaultyServer, Request
@@ -38,6 +35,9 @@ class Described:
     """Holds what is asked and answered against the published schema; ``wrong`` is what does not fit."""
 
     def __init__(self) -> None:
+        from referencing import Registry
+        from referencing.jsonschema import DRAFT4
+
         self.wrong: list[str] = []
         self.seen: set[tuple[str, str, int]] = set()
         self._registry = Registry().with_resource(_NAME, DRAFT4.create_resource(_schema()))
@@ -76,6 +76,8 @@ class Described:
         return _schema()["components"]["responses"][described["$ref"].rpartition("/")[2]]
 
     def _fits(self, described: dict[str, Any], document: object, what: str) -> None:
+        from openapi_schema_validator import OAS30Validator
+
         reference = described["content"]["application/json"]["schema"]["$ref"]
         validator = OAS30Validator({"$ref": _NAME + reference}, registry=self._registry)
         self.wrong += [f"{what}: {error.message}" for error in validator.iter_errors(document)]

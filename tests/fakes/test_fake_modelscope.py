@@ -1,8 +1,6 @@
 """Our own ModelScope is ModelScope to modelscope_hub, the official client: what lading is shown with it, it could meet."""
 
 import pytest
-from modelscope_hub import HubApi
-from modelscope_hub.errors import AuthenticationError, NotExistError, PermissionDeniedError
 
 from fakes.fake_hub import LFS_BYTES
 from fakes.fake_modelscope import FakeModelScope
@@ -33,6 +31,8 @@ def model(scope):
 
 @pytest.fixture
 def api(scope, monkeypatch, tmp_path):
+    from modelscope_hub import HubApi
+
     monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
 
@@ -74,6 +74,8 @@ def test_modelscope_hub_reads_one_commit(model, api, tmp_path):
 
 
 def test_modelscope_hub_understands_the_refusals(scope, model, api):
+    from modelscope_hub.errors import AuthenticationError, NotExistError, PermissionDeniedError
+
     for name, revision in (("owner/other", "master"), ("owner/model", "v9")):
         with pytest.raises(NotExistError):
             api().list_repo_files(name, "model", revision=revision)

@@ -1,7 +1,6 @@
 """The fake registry answers oras, a client of the OCI distribution specification."""
 
 import pytest
-from oras.client import OrasClient
 
 from fakes.fake_oci import FakeRegistry, TokenService, basic_only
 from fakes.trees import read_tree
@@ -17,6 +16,8 @@ def registry(server):
 
 
 def oras_pull(registry, folder, **login):
+    from oras.client import OrasClient
+
     client = OrasClient(hostname=registry.host, insecure=True, **{"auth_backend": "token"} | login)
     if login:
         client.auth.set_basic_auth("user", "password")
@@ -43,6 +44,8 @@ def test_oras_gets_a_token(registry, tmp_path, public):
 
 
 def test_oras_lists_tags(registry):
+    from oras.client import OrasClient
+
     registry.put_files(FILES, tag="v2")
     client = OrasClient(hostname=registry.host, insecure=True)
     assert client.get_tags(f"{registry.host}/{registry.repository}") == ["latest", "v2"]

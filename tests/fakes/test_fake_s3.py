@@ -4,7 +4,6 @@ import base64
 import hashlib
 
 import pytest
-from botocore.exceptions import ClientError
 
 from fakes.fake_s3 import FakeS3, composite
 from fakes.faulty_http import FaultyServer
@@ -57,12 +56,16 @@ def test_boto3_reads_objects_and_ranges_of_them(s3):
     [({"Key": "no"}, "NoSuchKey"), ({"Key": "z", "IfMatch": '"another"'}, "PreconditionFailed")],
 )
 def test_boto3_understands_the_errors(s3, parameters, code):
+    from botocore.exceptions import ClientError
+
     with pytest.raises(ClientError) as caught:
         s3.get_object(Bucket="models", **parameters)
     assert caught.value.response["Error"]["Code"] == code
 
 
 def test_boto3_is_refused_as_the_bucket_decides(bucket, s3):
+    from botocore.exceptions import ClientError
+
     bucket.refuse = lambda request: "ExpiredToken"
     with pytest.raises(ClientError) as caught:
         s3.head_bucket(Bucket="models")

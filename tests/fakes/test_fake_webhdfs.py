@@ -1,7 +1,6 @@
 """Our own WebHDFS is WebHDFS to the hdfs package: what lading is shown with it, it could meet."""
 
 import pytest
-from hdfs import Client, HdfsError, InsecureClient, TokenClient
 
 from fakes.fake_webhdfs import FakeWebHdfs
 from fakes.faulty_http import FaultyServer
@@ -19,6 +18,8 @@ def cluster():
 
 
 def test_hdfs_lists_and_walks(cluster):
+    from hdfs import InsecureClient
+
     client = InsecureClient(cluster.server.url, user="iris")
     assert client.list("/models") == ["a", "b"]
     assert client.status("/models/a")["length"] == 1000
@@ -27,6 +28,8 @@ def test_hdfs_lists_and_walks(cluster):
 
 
 def test_hdfs_reads_files_and_parts_of_them_from_the_datanode(cluster):
+    from hdfs import InsecureClient
+
     client = InsecureClient(cluster.server.url)
     for path, data in FILES.items():
         with client.read(path) as reader:
@@ -37,12 +40,16 @@ def test_hdfs_reads_files_and_parts_of_them_from_the_datanode(cluster):
 
 
 def test_hdfs_reads_checksums(cluster):
+    from hdfs import InsecureClient
+
     found = InsecureClient(cluster.server.url).checksum("/other/x")
     assert found["algorithm"] == "MD5-of-512MD5-of-512CRC32C"
     assert found["length"] == 28
 
 
 def test_hdfs_understands_the_errors(cluster):
+    from hdfs import HdfsError, InsecureClient
+
     with pytest.raises(HdfsError, match="FileNotFoundException"):
         InsecureClient(cluster.server.url).status("/models/no")
     cluster.refuse = lambda request: "AccessControlException"
@@ -52,6 +59,8 @@ def test_hdfs_understands_the_errors(cluster):
 
 
 def test_hdfs_passes_over_a_standby(cluster):
+    from hdfs import Client
+
     with FaultyServer() as server:
         standby = FakeWebHdfs(server)
         standby.refuse = lambda request: "StandbyException"
@@ -59,6 +68,8 @@ def test_hdfs_passes_over_a_standby(cluster):
 
 
 def test_hdfs_reads_with_a_delegation_token(cluster):
+    from hdfs import TokenClient
+
     cluster.token = "dn-token"
     cluster.refuse = lambda request: None if "delegation=nn-token" in request.query else "SecurityException"
     with TokenClient(cluster.server.url, "nn-token").read("/models/a") as reader:

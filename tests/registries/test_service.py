@@ -7,9 +7,6 @@ from unittest.mock import patch
 from urllib.parse import parse_qsl
 
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
 from fakes.certificates import Authority
 from fakes.faulty_http import ALWAYS, Answer, FaultyServer, anything, redirect, stall, status
@@ -180,6 +177,10 @@ def test_an_issuer_does_not_send_the_client_to_an_unencrypted_host(server, servi
 
 
 def test_aws_keys_sign_the_request_and_its_body_as_the_official_sdk_does(server, service):
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
     keys = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
     server.routes["/api/a%20b"] = lambda request: Answer(200, {}, b"{}")
     signed = service(login={"aws": {"region": "eu-west-1", "service": "execute-api"}}, variables=keys)
