@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test test-servers test-cluster bench bench-image demo lock budget dependencies image clean
+.PHONY: help setup check format test test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
 	@echo "make test     all tests that need no more than Python packages"
+	@echo "make test-fast   those of them that take half a minute"
 	@echo "make test-servers   the tests against real servers, which it installs (as root on Debian)"
 	@echo "make test-cluster   the tests in a cluster of Kubernetes, which it builds and starts (as root on Debian, with Go)"
 	@echo "make check    format, lint, types, import contracts"
@@ -48,6 +49,11 @@ format: $(READY)
 # The tests of one file share servers: they stay together.
 test: $(READY)
 	$(BIN)/pytest -n auto --dist loadfile
+
+# Values, decisions, and the story with a source in memory: no servers, no processes.
+FAST := $(addprefix tests/,model text system settings/test_settings.py test_deliver.py test_errors.py test_retry.py)
+test-fast: $(READY)
+	$(BIN)/pytest -n auto --dist loadfile $(FAST)
 
 test-servers: $(READY)
 	tools/servers.sh
