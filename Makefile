@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image clean
+.PHONY: help setup check format test test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image docs clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
@@ -13,7 +13,8 @@ help:
 	@echo "make test-fast   those of them that take half a minute"
 	@echo "make test-servers   the tests against real servers, which it installs (as root on Debian)"
 	@echo "make test-cluster   the tests in a cluster of Kubernetes, which it builds and starts (as root on Debian, with Go)"
-	@echo "make check    format, lint, types, import contracts"
+	@echo "make check    format, lint, types, import contracts, links, changes/, workflows"
+	@echo "make docs     the documentation as a site, in build/site; no link in it is dead"
 	@echo "make budget   import time of the default install"
 	@echo "make dependencies   what lading needs at run time: why, how large, under which licence"
 	@echo "make image    the container image, with podman, buildah or docker (tools/image/build.sh)"
@@ -41,6 +42,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/links.py
+	@said=$$($(BIN)/towncrier build --draft --version next 2>&1) || { echo "$$said"; exit 1; }
+	$(BIN)/zizmor --offline --quiet --strict-collection .github
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -64,6 +68,16 @@ test-cluster: $(READY)
 	tools/servers.sh
 	tools/cluster.sh
 	$(BIN)/pytest tests/cluster
+
+docs: build/docs/ready
+	rm -rf build/site
+	build/docs/bin/python tools/docs.py build/site
+	build/docs/bin/python tools/links.py build/site
+
+build/docs/ready: requirements/docs.txt requirements/runtime.txt
+	$(PYTHON) -m venv --clear build/docs
+	build/docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt -r requirements/runtime.txt
+	touch $@
 
 budget: $(READY)
 	$(BIN)/python tools/budget.py
@@ -104,7 +118,7 @@ lock:
 	$(PYTHON) -m venv --clear build/uv
 	build/uv/bin/pip install --quiet --disable-pip-version-check uv
 	$(LOCK) pyproject.toml -o requirements/runtime.txt
-	for each in dev build peers kserve mlflow kserve-models mlserver; do \
+	for each in dev docs build peers kserve mlflow kserve-models mlserver; do \
 	  $(LOCK) requirements/$$each.in -o requirements/$$each.txt || exit 1; \
 	done
 
