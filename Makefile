@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image docs clean
+.PHONY: help setup check format test test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image docs changelog release clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
@@ -22,6 +22,8 @@ help:
 	@echo "make bench-image   the image's size and start, beside the reference's"
 	@echo "make format   rewrite to the project's format"
 	@echo "make lock     resolve the requirement files anew"
+	@echo "make changelog VERSION=1.2.3   write the version, and collect changes/ into CHANGELOG.md"
+	@echo "make release [VERSION=1.2.3]   build everything that is published, install it and try it (RELEASE.md)"
 
 setup: $(READY)
 
@@ -107,6 +109,12 @@ bench-image: $(READY) .bench/ready
 
 image:
 	tools/image/build.sh
+
+changelog: $(READY)
+	$(BIN)/python tools/release.py prepare $(VERSION)
+
+release: $(READY)
+	$(BIN)/python tools/release.py build $(VERSION)
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py

@@ -5,7 +5,8 @@
 #             here (as root), once; so is the base where none is given and the default cannot be had.
 #   IMAGE     the name to give (localhost/lading:VERSION)
 #   ENGINE    podman, buildah or docker: the first that works, if none is named
-#   PLATFORM  linux/amd64, linux/arm64; the machine's own, if none is named
+#   PLATFORM  linux/amd64, linux/arm64; the machine's own, if none is named.  Another needs qemu-user-static.
+#   ARCHIVE   a file to write the image to, as an OCI archive, which podman, skopeo and docker load
 #   CA        a file of certificates to trust while building, for a proxy that looks into TLS; Debian's bundle of
 #             this machine, if it has one.  None of it is in the image.
 #   FRESH     not empty: use no layer of an earlier build
@@ -23,7 +24,9 @@ done
 
 debian=$(sed -n 's/^ARG BASE=//p' Containerfile)
 local_base() { # prints the name of a Debian that debootstrap made; its file system is kept in .servers
-  local name=lading-base:trixie file=.servers/debian-trixie.tar folder container
+  local release=trixie${PLATFORM:+-${PLATFORM#linux/}} name file folder container
+  name=lading-base:$release
+  file=.servers/debian-$release.tar
   [ "$engine" = docker ] || name=localhost/$name
   if "$engine" images --quiet "$name" 2>/dev/null | grep -q .; then
     echo "$name"
@@ -32,7 +35,8 @@ local_base() { # prints the name of a Debian that debootstrap made; its file sys
   if [ ! -f "$file" ]; then
     mkdir -p .servers
     folder=$(mktemp -d)
-    PATH="$PATH:/usr/sbin" debootstrap --variant=minbase --include=binutils,ca-certificates,python3,python3-pip \
+    PATH="$PATH:/usr/sbin" debootstrap ${PLATFORM:+"--arch=${PLATFORM#linux/}"} \
+      --variant=minbase --include=binutils,ca-certificates,python3,python3-pip \
       trixie "$folder" >"$folder.log" || { tail "$folder.log" >&2; exit 1; }
     rm -rf "$folder"/var/cache/apt/archives/*.deb
     tar -C "$folder" --numeric-owner -cf "$file.part" .
@@ -40,11 +44,13 @@ local_base() { # prints the name of a Debian that debootstrap made; its file sys
     rm -rf "$folder" "$folder.log"
   fi
   if [ "$engine" = buildah ]; then
-    container=$(buildah from scratch)
+    container=$(buildah from ${PLATFORM:+"--platform=$PLATFORM"} scratch)
     buildah add --quiet "$container" "$file" / >/dev/null
     buildah commit --quiet --rm "$container" "$name" >/dev/null
+  elif [ "$engine" = docker ]; then
+    docker import ${PLATFORM:+"--platform=$PLATFORM"} "$file" "$name" >/dev/null
   else
-    "$engine" import "$file" "$name" >/dev/null
+    podman import --quiet ${PLATFORM:+"--arch=${PLATFORM#linux/}"} "$file" "$name" >/dev/null
   fi
   echo "$name"
 }
@@ -87,6 +93,12 @@ fi
 
 "$engine" build "${options[@]}" --quiet --tag "$image" \
   --build-arg "VERSION=$version" --build-arg "REVISION=$revision" . >/dev/null
+
+case "${ARCHIVE:+$engine}" in
+podman) podman save --quiet --format oci-archive --output "$ARCHIVE" "$image" ;;
+buildah) buildah push --quiet "$image" "oci-archive:$ARCHIVE:$image" ;;
+docker) docker save --output "$ARCHIVE" "$image" ;;
+esac
 
 bill=usr/share/sbom/lading.cdx.json
 mkdir -p build
