@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = ("pyproject.toml", "CHANGELOG.md", "changes/README.md", "changes/template.jinja")
 
 
