@@ -744,6 +744,41 @@ def test_a_plain_tar_cut_anywhere_before_its_end_is_refused(ground: Path, length
     assert unpack_error(ground, CUT[:length]).code == "integrity"
 
 
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+@pytest.mark.parametrize("member", [0, 1, 2])
+def test_a_tar_with_a_damaged_header_is_refused_and_not_taken_for_its_first_members(
+    ground: Path, compress: Callable[[bytes], bytes], member: int
+) -> None:
+    data = bytearray(tar_of(*(file(name, b"x" * 100) for name in "abc")))
+    data[member * 1024 + 10] ^= 1
+    assert unpack_error(ground, compress(bytes(data)), "model.tar").code == "integrity"
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"\x04\x22\x4d\x18\x64\x40\xa7" + bytes(600), "lz4"),
+        (b"LZIP\x01\x0c" + bytes(600), "lzip"),
+        (lzma.compress(b"x" * 600, lzma.FORMAT_ALONE), "lzma"),
+        (b"\x1f\x9d\x90" + bytes(600), "compress"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(600), "7-Zip"),
+        (b"Rar!\x1a\x07\x01\0" + bytes(600), "RAR"),
+        (b"\x28\xb5\x2f\xfd\x01\x38\x07" + bytes(600), "zstd with a dictionary"),
+        (b"\x28\xb5\x2f\xfd\x04\x90" + bytes(600), "zstd with a window above 128 MiB"),
+    ],
+)
+def test_a_tar_that_is_packed_by_something_else_is_not_called_damaged(ground: Path, data: bytes, what: str) -> None:
+    error = unpack_error(ground, data, "model.tar.gz")
+    assert (error.code, what in error.message) == ("unsupported", True)
+
+
+def test_a_zstd_with_the_widest_window_that_is_read_is_not_refused(ground: Path) -> None:
+    options = {zstd.CompressionParameter.window_log: 27}
+    packer = zstd.ZstdCompressor(options=options)
+    data = packer.compress(tar_of(file("a"))) + packer.flush()
+    assert unpacked(ground, data, "model.tar.zst") == {"a": b"content"}
+
+
 def test_a_tar_with_one_block_of_zeros_at_its_end_is_whole(ground: Path) -> None:
     # Two are the rule; GNU tar reads one, and some programs write one.
     assert set(unpacked(ground, CUT[: 4096 + 512])) == {"a", "zeros", "c"}
@@ -920,6 +955,22 @@ def test_a_zip_in_a_compression_that_python_lacks_is_refused_as_unsupported(grou
 def test_a_zip_whose_checksum_is_wrong_is_refused(ground: Path) -> None:
     data = zip_of(("a", b"content"), method=zipfile.ZIP_STORED).replace(b"content", b"CONTENT")
     assert unpack_error(ground, data, "m.zip").code == "integrity"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_link_whose_checksum_is_wrong_is_refused(ground: Path, method: int) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as bundle:
+        info = zipfile.ZipInfo("link")
+        info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        info.compress_type = method
+        bundle.writestr(info, "a")
+        bundle.writestr("a", b"content")
+        bundle.writestr("b", b"other")
+    data = bytearray(out.getvalue())
+    central = data.index(b"PK\x01\x02")
+    data[central + 16] ^= 1
+    assert unpack_error(ground, bytes(data), "m.zip").code == "integrity"
 
 
 def test_a_zip_member_without_a_name_and_one_before_the_beginning_are_damage(ground: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
 from isal import igzip, isal_zlib
 
@@ -24,11 +24,27 @@ else:
 # What the libraries raise of their own; isal types its error as an instance.
 DAMAGED_TAR = (tarfile.TarError, cast(type[Exception], isal_zlib.error), lzma.LZMAError, zstd.ZstdError)
 _COPY_BYTES = 1 << 20
+# Not in typeshed.
+_INVALID_HEADER: type[Exception] = cast(Any, tarfile).InvalidHeaderError
 # RFC 8878, 3.1: frames, and those to skip, which pzstd begins with (3.1.2).
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
 # Of a stream's first block, or of its end where it is empty: a plain tar's first name may begin with BZh, too.
 _BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
 _MAGIC_BYTES = 10
+# Nothing here reads them: better named than called damaged.
+_OTHER_FORMATS = {
+    "lz4": re.compile(rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18"),
+    "lzip": re.compile(rb"LZIP\x01"),
+    "lzma": re.compile(rb"\x5d\0\0..\xff{5}", re.DOTALL),
+    "compress": re.compile(rb"\x1f\x9d"),
+    "7-Zip": re.compile(rb"7z\xbc\xaf\x27\x1c"),
+    "RAR": re.compile(rb"Rar!\x1a\x07"),
+}
+# RFC 8878, 3.1.1.1: two flags for a dictionary, one for a window that is the content, else the window's exponent above 10.
+_ZSTD_FRAME = re.compile(rb"\x28\xb5\x2f\xfd(.)(.)", re.DOTALL)
+_ZSTD_DICTIONARY, _ZSTD_SINGLE_SEGMENT = 0x03, 0x20
+# What the library takes, too.
+_MOST_ZSTD_WINDOW = (27 - 10) << 3
 _BLOCK_BYTES = 512
 # xz -9 takes 65 MiB.
 _XZ_MEMORY_BYTES = 128 << 20
@@ -81,6 +97,14 @@ def untar(archive: IO[bytes], writer: TreeWriter) -> None:
 class _BoundedHeader(tarfile.TarInfo):
     """A member's header that takes a bounded part of the memory, whatever it says of its size."""
 
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+        # Behind the first member, tarfile takes a damaged header for the archive's end.
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except _INVALID_HEADER as error:
+            raise tarfile.ReadError(str(error)) from error
+
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         # The entry point that tarfile offers to subclasses.
         if self.type in _NAME_HEADERS and self.size > _MOST_HEADER_BYTES:
@@ -108,6 +132,10 @@ class _Tail:
 def _decompressed(raw: IO[bytes]) -> Iterator[Readable]:
     magic = raw.read(_MAGIC_BYTES)
     raw.seek(0)
+    if other := _not_read_here(magic):
+        raise Unsupported(
+            f"the archive is packed by {other}", hint="pack it with gzip, bzip2, xz or zstd --long=27 at most"
+        )
     opener: Callable[..., Any]
     if magic.startswith(b"\x1f\x8b"):
         opener = igzip.open
@@ -123,6 +151,16 @@ def _decompressed(raw: IO[bytes]) -> Iterator[Readable]:
         return
     with opener(raw, "rb") as stream:
         yield stream
+
+
+def _not_read_here(magic: bytes) -> str:
+    """What the archive is packed by, if that is nothing that can be read; "" for the rest."""
+    frame = _ZSTD_FRAME.match(magic)
+    if frame and frame[1][0] & _ZSTD_DICTIONARY:
+        return "zstd with a dictionary"
+    if frame and not frame[1][0] & _ZSTD_SINGLE_SEGMENT and frame[2][0] > _MOST_ZSTD_WINDOW:
+        return "zstd with a window above 128 MiB"
+    return next((name for name, pattern in _OTHER_FORMATS.items() if pattern.match(magic)), "")
 
 
 class _Xz:

@@ -7,6 +7,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import IO, NamedTuple, cast
 
 from isal import isal_zlib
@@ -156,7 +157,11 @@ class _Work:
         packed = (_Stored if stored else _Deflated)(stream, content.member, self._check)
         if stat.S_ISLNK(content.mode):
             # No more than a path can be long: a link may be a bomb, too.
-            self._writer.link(content.path, os.fsdecode(packed.read(_LINK_BYTES)))
+            if content.member.file_size > _LINK_BYTES:
+                raise zipfile.BadZipFile("a link is longer than any path")
+            # To the end, where its checksum is checked.
+            target = b"".join(iter(partial(packed.read, _LINK_BYTES), b""))
+            self._writer.link(content.path, os.fsdecode(target))
         else:
             self._writer.file(content.path, packed, executable=bool(content.mode & stat.S_IXUSR))
 
