@@ -98,7 +98,7 @@ class _BoundedHeader(tarfile.TarInfo):
     """A member's header that takes a bounded part of the memory, whatever it says of its size."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         # Behind the first member, tarfile takes a damaged header for the archive's end.
         try:
             return super().frombuf(buf, encoding, errors)
