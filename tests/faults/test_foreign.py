@@ -1,6 +1,7 @@
 """What lading did not bring to a destination stays where it is, and a model that is in place is a success."""
 
 import os
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -187,6 +188,30 @@ def test_a_folder_of_the_model_that_may_not_be_written_is_named_before_anything_
     as_nobody(deliver)
     assert read_tree(destination) == before
     assert (destination / ".lading.manifest").exists()
+
+
+@pytest.mark.parametrize("way", ["weights", "config.json", "gone"])
+def test_a_mount_in_the_place_of_the_model_is_named_before_anything_changes(
+    folder: Path, new_disk: Callable[[int], object], way: str
+) -> None:
+    old, new = (write_tree(folder / name, tree) for name, tree in (("old", OLD), ("new", NEW)))
+    destination = folder / "model"
+    lading.pull(str(old), destination)
+    # Skips where nothing may be mounted.
+    new_disk(1 << 20)
+    mine = folder / "mine"
+    mine.write_bytes(b"mine") if way == "config.json" else write_tree(mine, {"x": b"mine"})
+    subprocess.run(["mount", "--bind", mine, destination / way], check=True)
+    try:
+        before = read_tree(destination)
+        with pytest.raises(UsageError, match=f"{destination}/{way}: Invalid cross-device link"):
+            lading.pull(str(new), destination)
+        assert read_tree(destination) == before
+        assert (destination / ".lading.manifest").exists()
+    finally:
+        subprocess.run(["umount", destination / way], check=True)
+    lading.pull(str(new), destination)
+    assert read_tree(destination) == NEW
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")

@@ -27,6 +27,7 @@ from lading.system.disk import (
     as_lading_errors,
     exchange,
     is_mount_point,
+    mounts_within,
     set_mode,
     sync_file,
     sync_file_system,
@@ -170,7 +171,11 @@ def _refuse_unwritable(workspace: Workspace, manifest: Manifest, kept: Collectio
     """Nothing changes unless every folder that a file comes to, or goes from, lets this process write."""
     old = workspace.delivered()
     gone = old.by_path().keys() - manifest.by_path().keys() if old else set()
-    come = (file.path for file in manifest.files if file.path not in kept)
+    come = [file.path for file in manifest.files if file.path not in kept]
+    # What is staged beside it cannot be renamed into another mount, nor onto one.
+    for mount in filter(None, mounts_within(workspace.destination) or ()):
+        if any(f"{path}/".startswith(f"{mount}/") for path in (*come, *gone)):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(workspace.destination / mount))
     for folder in {path.rpartition("/")[0] for path in (*come, *gone)}:
         place = workspace.destination / folder
         while place != workspace.destination and not _is_folder(place):

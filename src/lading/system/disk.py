@@ -50,6 +50,8 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
         return UsageError(f"{shown}: {why}", hint="most file systems take 255 bytes for a name, and 4095 for a path")
     if error.errno == errno.ELOOP:
         return UsageError(f"{shown}: {why}", hint="symbolic links in this path form a loop")
+    if error.errno in (errno.EXDEV, errno.EBUSY):
+        return UsageError(f"{shown}: {why}", hint="something else is mounted there, or below: deliver elsewhere")
     if error.errno == errno.EISDIR:
         return UsageError(f"{shown}: {why}", hint="a file is expected there")
     if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -139,16 +141,22 @@ def existing_ancestor(path: Path) -> Path:
 
 def is_mount_point(path: Path) -> bool:
     """Whether ``path`` cannot be exchanged because something is mounted on it, or below it."""
-    # os.path.ismount cannot see a bind mount within one file system.  No table means "cannot
-    # tell", which must count as "yes".
+    mounted = mounts_within(path)
+    # No table means "cannot tell", which must count as "yes".
+    return mounted is None or bool(mounted)
+
+
+def mounts_within(path: Path) -> list[str] | None:
+    """Where something is mounted on ``path`` ("") or below it; None where the system does not tell."""
+    # os.path.ismount cannot see a bind mount within one file system.
     try:
         table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
-        return True
+        return None
     real = os.path.realpath(path)
     # Not splitlines(): a mount point's name may hold what Unicode calls the end of a line.
     mounted = [_unescaped(line.split(" ")[4]) for line in table.split("\n") if line]
-    return any(place == real or place.startswith(f"{real}/") for place in mounted)
+    return [place[len(real) :].removeprefix("/") for place in mounted if place == real or place.startswith(f"{real}/")]
 
 
 def _unescaped(mount_point: str) -> str:
