@@ -172,6 +172,12 @@ def test_the_region_that_is_configured_wins_over_the_profiles(http: HttpClient, 
     assert credentials(http, "us-west-2", AWS_CONFIG_FILE=str(tmp_path / "config")).region == "us-west-2"
 
 
+def test_an_editors_byte_order_mark_is_no_part_of_a_file(http: HttpClient, tmp_path: Path) -> None:
+    (tmp_path / "shared").write_bytes(b"\xef\xbb\xbf[default]\r\naws_access_key_id = A\r\naws_secret_access_key = S\r\n")
+    ours = credentials(http, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "shared"))
+    assert revealed(ours.get()) == ("A", "S", None)
+
+
 def test_a_profile_that_is_not_there_is_not_found(http: HttpClient) -> None:
     with pytest.raises(NotFound, match="no AWS profile lost"):
         credentials(http, AWS_PROFILE="lost")

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from lading.auth.aws import AwsCredentials
-from lading.auth.aws_endpoints import sts_url
+from lading.auth.aws_endpoints import s3_address, sts_url
 from lading.errors import Unsupported, UsageError
 from lading.events import ignore
 from lading.model.uri import ModelURI
 from lading.session import Session
-from lading.settings.aws import read_aws, read_s3
+from lading.settings.aws import Endpoints, read_aws, read_s3
 from lading.settings.settings import Settings
 from lading.sources.s3 import S3Source
 
@@ -312,3 +312,20 @@ def test_access_points_that_lading_does_not_read_are_refused_by_name(environment
 )
 def test_what_is_no_arn_of_an_access_point_is_refused(environment, bucket) -> None:
     assert ours("s3", bucket, **environment(AWS_DEFAULT_REGION="us-west-2")) is None
+
+
+@pytest.mark.parametrize(
+    "region", ["us-east-1.other.example/", "other.example#", "a b", "-a", "us_east_1", "é", "a" * 64]
+)
+def test_what_is_no_region_never_becomes_a_part_of_a_host(region: str) -> None:
+    for ask in (lambda: s3_address("bucket", Endpoints(), region), lambda: sts_url(Endpoints(), region)):
+        with pytest.raises(UsageError, match="is not the name of an AWS region"):
+            ask()
+    # Other servers call their regions as they like.
+    own = Endpoints(s3="https://minio.example")
+    assert s3_address("bucket", own, region).base == "https://minio.example"
+
+
+@pytest.mark.parametrize("region", ["us-newpart-1", "US-EAST-1", "aws-global", "x"])
+def test_a_region_that_is_not_known_yet_is_taken(region: str) -> None:
+    assert s3_address("bucket", Endpoints(), region).base.endswith(".amazonaws.com")

@@ -32,6 +32,10 @@ from lading.text.suggest import did_you_mean, known_hint, near_hint
         ("empty", ["empty/", "empty-2/"], "did you mean empty-2/?"),
         ("zzz", ["zzz", "iris"], "there is iris"),
         ("a\x01", ["a\\x01"], ""),
+        ("model", ["model "], "did you mean 'model '?"),
+        ("model ", ["model/a"], "did you mean 'model/a'?"),
+        ("caf\u00e9", ["cafe\u0301/a"], "there is 'cafe\\u0301/a'"),
+        ("cafe\u0301", ["caf\u00e9"], "did you mean 'caf\\xe9'?"),
     ],
 )
 def test_a_hint_names_what_is_near(wanted: str, names: list[str], hint: str) -> None:

@@ -214,7 +214,7 @@ def _section(path: str, name: str) -> dict[str, str]:
 
     parser = configparser.RawConfigParser()
     try:
-        parser.read_string(Path(path).read_text(encoding="utf-8"))
+        parser.read_string(Path(path).read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}
     except (configparser.Error, UnicodeDecodeError) as error:

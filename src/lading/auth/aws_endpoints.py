@@ -63,6 +63,7 @@ _GLOBAL_STS = re.compile(
     r"ap-(?:northeast|south)-1|ap-southeast-[12]|ca-central-1|eu-(?:central|north)-1|eu-west-[123]|sa-east-1|us-(?:east|west)-[12]"
 )
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_REGION = re.compile(_LABEL, re.IGNORECASE | re.ASCII)
 _HOST_LABEL = re.compile(_LABEL)
 _HOST_LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _ACCESS_POINT = re.compile(
@@ -130,6 +131,11 @@ def s3_address(bucket: str, endpoints: Endpoints, region: str, *, virtual_host: 
 
 
 def _partition(region: str) -> _Partition:
+    if not _REGION.fullmatch(region):
+        # It would become a part of a host's name, and lead to another host.
+        raise UsageError(
+            f"{printable(region)!r} is not the name of an AWS region", hint="look at AWS_DEFAULT_REGION and AWS_REGION"
+        )
     return next(partition for partition in _PARTITIONS if region.startswith(partition.begins))
 
 

@@ -3,6 +3,7 @@
 No hint offers what was asked for, nor a folder of that very name: it was looked into, and would send people in a circle.
 """
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from lading.text.printable import printable
@@ -18,7 +19,7 @@ def near_hint(wanted: str, names: Iterable[str]) -> str:
     if close := did_you_mean(wanted, known):
         return close
     telling = sorted(known, key=lambda name: name.startswith("."))
-    some = ", ".join(printable(name) for name in telling[:_SHOWN])
+    some = ", ".join(_shown(name, wanted) for name in telling[:_SHOWN])
     return f"there is {some}" + (" and more" if len(known) > _SHOWN else "")
 
 
@@ -42,8 +43,17 @@ def did_you_mean(wanted: str, known: Sequence[str], *, after: str = "") -> str:
     close = list(dict.fromkeys([*starts, *get_close_matches(wanted, rests, _SHOWN)]))[:_SHOWN]
     if not close:
         return ""
-    shown = [printable(after + rest) for rest in close]
+    shown = [_shown(after + rest, after + wanted) for rest in close]
     return "did you mean " + (f"{', '.join(shown[:-1])} or {shown[-1]}?" if len(shown) > 1 else f"{shown[0]}?")
+
+
+def _shown(name: str, wanted: str) -> str:
+    """A name as people can tell it from ``wanted``: with blanks at its ends, or accents of their own, in escapes."""
+    return ascii(name) if _is_misread(name) or _is_misread(wanted) else printable(name)
+
+
+def _is_misread(name: str) -> bool:
+    return name != unicodedata.normalize("NFC", name.strip())
 
 
 def _others(wanted: str, names: Iterable[str]) -> list[str]:
