@@ -173,7 +173,9 @@ def test_the_region_that_is_configured_wins_over_the_profiles(http: HttpClient, 
 
 
 def test_an_editors_byte_order_mark_is_no_part_of_a_file(http: HttpClient, tmp_path: Path) -> None:
-    (tmp_path / "shared").write_bytes(b"\xef\xbb\xbf[default]\r\naws_access_key_id = A\r\naws_secret_access_key = S\r\n")
+    (tmp_path / "shared").write_bytes(
+        b"\xef\xbb\xbf[default]\r\naws_access_key_id = A\r\naws_secret_access_key = S\r\n"
+    )
     ours = credentials(http, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "shared"))
     assert revealed(ours.get()) == ("A", "S", None)
 

@@ -136,6 +136,14 @@ def test_what_is_missing_or_not_ready_is_told(ask, uri, says, hint):
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("uri", ["models:/iris/2", "models:/iris/02"])
+def test_another_version_than_the_one_that_was_asked_for_is_refused(mlflow, ask, uri):
+    mlflow.models["iris"][2] = mlflow.models["iris"][3]
+    with pytest.raises(IntegrityError, match="registry prod answers with version 3"):
+        ask(uri)
+    assert ask("models:/iris/3").version == "3"
+
+
 def test_a_model_with_nothing_to_deliver_says_why(mlflow, ask):
     for number in (1, 2, 3):
         del mlflow.models["iris"][number]

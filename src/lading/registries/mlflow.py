@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageError
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.model.listing import GeneratedFile
 from lading.model.origin import split_url
 from lading.model.reference import Reference, parse_reference
 from lading.model.uri import ModelURI
 from lading.network.client import HttpClient
-from lading.network.paging import Page, PagedList
+from lading.network.paging import CONTRADICTS, Page, PagedList
 from lading.network.wire import Head
 from lading.registries.digests import recorded_digests
 from lading.registries.registry import Deployment, NoSuchModel, Resolution
@@ -178,6 +178,10 @@ class MlflowRegistry:
                 hint=near_hint(wanted, self._numbers(name)),
             ) from error
         version = part(answer, "model_version", what, self._server)
+        if (answered := str(version.get("version"))) != str(int(wanted)):
+            raise IntegrityError(
+                f"{what}: registry {printable(self.name)} answers with version {printable(answered)}", hint=CONTRADICTS
+            )
         if why := unready(version):
             raise NotFound(f"{what} {why}", hint="ask again when it is ready, or for another version")
         return version, ()
