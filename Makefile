@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 
-.PHONY: help setup check format test test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image docs changelog release clean
+.PHONY: help setup check native wheels format test test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image docs changelog release clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
@@ -20,6 +20,8 @@ help:
 	@echo "make image    the container image, with podman, buildah or docker (tools/image/build.sh)"
 	@echo "make bench    race lading against its peers (needs nginx)"
 	@echo "make bench-image   the image's size and start, beside the reference's"
+	@echo "make native   build lading-native, TLS by rustls, and install it here (needs cargo)"
+	@echo "make wheels   its wheels for x86-64 and arm64, glibc and musl"
 	@echo "make format   rewrite to the project's format"
 	@echo "make lock     resolve the requirement files anew"
 	@echo "make changelog VERSION=1.2.3   write the version, and collect changes/ into CHANGELOG.md"
@@ -47,6 +49,25 @@ check: $(READY)
 	$(BIN)/python tools/links.py
 	@said=$$($(BIN)/towncrier build --draft --version next 2>&1) || { echo "$$said"; exit 1; }
 	$(BIN)/zizmor --offline --quiet --strict-collection .github
+	@if command -v cargo >/dev/null; then \
+	  $(BIN)/python tools/native/crates.py lock && cd native && cargo fmt --check && \
+	  cargo clippy --quiet --locked --release -- --deny warnings; \
+	else echo "not checked: native/, which needs cargo"; fi
+
+# Without it OpenSSL does all TLS, and what would test it is skipped, which pytest's summary says.
+native: $(READY)
+	@if command -v cargo >/dev/null; then \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/native.txt && \
+	  rm -rf build/wheels && PYTHON=$(BIN)/python tools/native/build.sh && \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall build/wheels/*.whl; \
+	else echo "not built: lading-native, which needs cargo"; fi
+
+# Rust's standard library for each target must be there: rustup target add.
+TARGETS ?= $(foreach libc,gnu musl,x86_64-unknown-linux-$(libc) aarch64-unknown-linux-$(libc))
+wheels:
+	$(PYTHON) -m venv build/native
+	build/native/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/native.txt -r requirements/cross.txt
+	PYTHON=build/native/bin/python tools/native/build.sh $(TARGETS)
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -126,7 +147,7 @@ lock:
 	$(PYTHON) -m venv --clear build/uv
 	build/uv/bin/pip install --quiet --disable-pip-version-check uv
 	$(LOCK) pyproject.toml -o requirements/runtime.txt
-	for each in dev docs build peers kserve mlflow kserve-models mlserver; do \
+	for each in dev docs build native cross peers kserve mlflow kserve-models mlserver; do \
 	  $(LOCK) requirements/$$each.in -o requirements/$$each.txt || exit 1; \
 	done
 
