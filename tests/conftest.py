@@ -17,7 +17,7 @@ from lading.events import Event, Listener, ignore
 from lading.model.digest import Digest
 from lading.model.manifest import Manifest
 from lading.session import Session
-from lading.settings.limits import Limits
+from lading.settings.limits import Limits, Network
 from lading.settings.settings import Settings
 from lading.settings.variables import Variables
 
@@ -105,6 +105,17 @@ def pytest_terminal_summary(terminalreporter, config):
     for name, why in _APART.items():
         if not _is_asked_for(config, name):
             terminalreporter.write_line(f"not run: tests/{name}, {why}")
+
+
+@pytest.fixture(params=["openssl", "rustls"])
+def each_tls(request, monkeypatch) -> str:
+    """The test is done by each of the two that speak TLS; rustls is used for every connection, the first one too."""
+    if request.param == "rustls":
+        pytest.importorskip("lading_native", reason="lading-native is not installed (make native)")
+    monkeypatch.setenv("LADING_TLS", request.param)
+    *others, _ = Network.__new__.__defaults__
+    monkeypatch.setattr(Network.__new__, "__defaults__", (*others, request.param))
+    return request.param
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def authority(tmp_path):
 
 
 @pytest.fixture
-def tls_server(authority):
+def tls_server(authority, each_tls):
     with FaultyServer(authority.server_context("127.0.0.1")) as server:
         yield server
 

@@ -18,6 +18,8 @@ from lading.network.client import HttpClient
 from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
 
+pytestmark = pytest.mark.usefixtures("each_tls")
+
 
 @pytest.fixture(params=["as it is", "as Python 3.13"], autouse=True)
 def _python(request, monkeypatch):

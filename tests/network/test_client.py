@@ -34,6 +34,8 @@ from lading.network.wire import Head
 from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
 
+pytestmark = pytest.mark.usefixtures("each_tls")
+
 
 class Proxy:
     """A forward proxy for http, and a tunnel for https."""
@@ -280,7 +282,8 @@ def test_https_goes_through_a_tunnel_and_the_proxy_sees_no_header(running, clien
     server, proxy = running(serving(HELLO, tls)), running(Proxy())
     http = client(https_proxy=f"user:pass@{proxy.address}", ca_files=(bundle,))
     assert http.fetch("GET", f"{server.url}/a", [("Authorization", "s3cret")])[1] == b"hello"
-    [(line, headers)] = proxy.seen
+    # rustls's connection is the second one.
+    line, headers = proxy.seen[-1]
     assert line == f"CONNECT {server.url.removeprefix('https://')} HTTP/1.1"
     assert headers["proxy-authorization"].startswith("Basic ")
     assert "s3cret" not in str(proxy.seen)
@@ -477,9 +480,9 @@ def test_a_certificate_and_sni_know_no_dot_at_the_end_of_a_name(
     resolver = resolve(models_test=["127.0.0.1"])
     url = f"https://{form}:{server.url.rpartition(':')[2]}"
     assert client(ca_files=(bundle,)).fetch("GET", url)[1] == b"hello"
-    assert asked == ["models.test"]
+    assert set(asked) == {"models.test"}
     # The resolver is told that the name is whole; the server gets it as the URL has it (RFC 9110, 7.2).
-    assert resolver.asked == [form.lower()]
+    assert set(resolver.asked) == {form.lower()}
     assert server.requests[0].headers["host"] == url.removeprefix("https://").lower()
 
 

@@ -341,7 +341,7 @@ def base64_of(path: str) -> str:
 
 
 @pytest.fixture
-def mutual(tmp_path):
+def mutual(tmp_path, each_tls):
     """A cluster that wants a client's certificate, and the secret that KServe would mount for it."""
     authority = Authority(tmp_path)
     context = authority.server_context("127.0.0.1")

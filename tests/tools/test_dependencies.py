@@ -1,6 +1,8 @@
 """The two checks on what is shipped: a distribution without a reason, and a module in the image that nobody imports."""
 
 import importlib
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,24 @@ def test_too_many_are_too_many(tool):
     found = [dependencies.Dependency(f"d{n}", "1", "MIT", 1, frozenset({"d"})) for n in range(9)]
     why = {each.name: "why not" for each in found}
     assert dependencies.problems(found, why, {"d"}) == ["they are 9, over the budget of 8"]
+
+
+def test_every_crate_is_under_a_permitted_licence(tool):
+    dependencies = tool("dependencies")
+    found = dependencies.crates(dependencies.CRATES.read_text())
+    assert {name for name, _, _ in found} >= {"pyo3", "ring", "rustls"}
+    assert dependencies.not_permitted(found) == []
+    [said] = dependencies.not_permitted([("odd", "1", "(MIT OR GPL-3.0-only) AND Unicode-3.0")])
+    assert "odd is under" in said
+
+
+def test_no_lock_is_kept_and_each_crate_is_named_with_its_checksum(tool):
+    dependencies = tool("dependencies")
+    lines = [line for line in dependencies.CRATES.read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9_-]+ [0-9.]+ [0-9a-f]{64} \S.*", line) for line in lines)
+    listed = subprocess.run(["git", "ls-files", "native"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "Cargo.lock" not in listed
+    assert "registry" not in (ROOT / "native/Cargo.toml").read_text()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from lading.cli import output
 from lading.cli.options import warn_of_variables
 from lading.cli.reporters import reporter_of
 from lading.errors import Interrupted, UsageError
+from lading.network.native import told
 from lading.settings.settings import Settings, config_path
 from lading.settings.traces import read_traces
 from lading.telemetry.otlp import sending
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             with agent.endpoint() as endpoint:
                 output.note(f"health, metrics and status page: {endpoint.url}")
+                output.note(told(settings.network))
                 return agent.run()
         except (Interrupted, KeyboardInterrupt):
             # What runs until it is stopped has not failed when it is.

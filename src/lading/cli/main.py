@@ -73,6 +73,17 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+class _Version(argparse.Action):
+    """Not argparse's own: what it says costs more to find out than the rest of the command line."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        from lading.network.native import told
+        from lading.settings.settings import Settings
+
+        print(f"lading {__version__} ({told(Settings.load().network)})")
+        sys.exit(0)
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line, without loading any command."""
     top = _Parser(
@@ -81,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"lading {__version__}")
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version, and what TLS is by")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, help_ in _COMMANDS.items():
         commands.add_parser(name, help=help_, module=f"{__package__}.{name}")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     # Loaded when a connection needs it: it takes as long as the whole of a small delivery over HTTP.
     import ssl
 
+    from lading.network.native import Native
+
 
 _MOST_SAID_BYTES = 16 * 1024
 # The words of nginx, Go, Apache and Tomcat.
@@ -38,11 +40,33 @@ class Dialer:
         self._limits = limits
         self._addresses = Addresses(limits.connect_s)
         self._lock = threading.Lock()
-        self._context: ssl.SSLContext | None = None
+        self._tls: tuple[ssl.SSLContext, Native | None] | None = None
         self._stamps: tuple[tuple[int, int], ...] = ()
 
     def dial(self, origin: Origin, buffer: bytearray) -> Connection:
         """A new connection to ``origin``, through its proxy if it has one; ``buffer`` is what it reads into."""
+        native = self._native(origin)
+        if native is None:
+            return self._reach(origin, buffer, None)
+        from lading.network.native import NotTaken
+
+        if native.serves(origin):
+            with suppress(NotTaken):
+                return self._reach(origin, buffer, native)
+        connection = self._reach(origin, buffer, None)
+        connection.passing = native.serves(origin)
+        if connection.passing and self._network.tls == "rustls":
+            connection.close()
+            return self.dial(origin, buffer)
+        return connection
+
+    def _native(self, origin: Origin) -> "Native | None":
+        """What could be instead of OpenSSL on a connection to ``origin``: not within the TLS of a proxy."""
+        if origin.scheme != "https" or self._network.tls == "openssl":
+            return None
+        return None if self.proxy_for(origin).startswith("https:") else self._tls_now()[1]
+
+    def _reach(self, origin: Origin, buffer: bytearray, native: "Native | None") -> Connection:
         proxy = self.proxy_for(origin)
         target = origin
         if proxy:
@@ -50,11 +74,11 @@ class Dialer:
         sock: Stream = self._tcp(target)
         try:
             if proxy and target.scheme == "https":
-                sock = self._tls(sock, target, "the proxy's URL")
+                sock = self._secure(sock, target, "the proxy's URL")
             if proxy and origin.scheme == "https":
                 self._tunnel(sock, origin, target, proxy)
             if origin.scheme == "https":
-                sock = self._tls(sock, origin, "the URI or endpoint")
+                sock = self._secure(sock, origin, "the URI or endpoint", len(buffer), native)
         except BaseException:
             sock.close()
             raise
@@ -79,16 +103,23 @@ class Dialer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    def _tls(self, sock: Stream, target: Origin, named: str) -> Stream:
-        """TLS with ``target``, which ``named``, in words, has called https."""
+    def _secure(
+        self, sock: Stream, target: Origin, named: str, buffer_bytes: int = 0, native: "Native | None" = None
+    ) -> Stream:
+        """TLS with ``target``, which ``named``, in words, has called https; by ``native``, if that is given."""
         import ssl
 
         from lading.network.certificates import not_trusted, unreadable
         from lading.network.tls import NotTls, TlsSocket
 
         try:
-            secure = TlsSocket(sock, self._tls_context(), target.name)
+            if native and isinstance(sock, socket.socket):
+                return native.secure(sock, target, self._limits.connect_s, buffer_bytes)
+            context, learner = self._tls_now()
+            secure = TlsSocket(sock, context, target.name)
             secure.handshake()
+            if learner and self._network.verify_tls:
+                learner.believe(target, secure.certificate())
             return secure
         except ssl.SSLCertVerificationError as error:
             raise not_trusted(error, target, self._network.ca_files) from error
@@ -110,18 +141,19 @@ class Dialer:
                 hint=f"if it speaks no TLS, {named} should begin with http://",
             ) from error
 
-    def _tls_context(self) -> "ssl.SSLContext":
-        """The context for the files of certificates as they are now: a rotated one is loaded with the next connection."""
+    def _tls_now(self) -> "tuple[ssl.SSLContext, Native | None]":
+        """OpenSSL's context, and rustls if it is used, for the files of certificates as they are now: a rotated one is loaded with the next connection."""
         from lading.network.certificates import new_context
+        from lading.network.native import new_native
         from lading.network.tls import stamp
 
         network = self._network
         files = (*network.ca_files, *filter(None, (network.client_certificate, network.client_key)))
         stamps = tuple(map(stamp, files))
         with self._lock:
-            if self._context is None or self._stamps != stamps:
-                self._context, self._stamps = new_context(network), stamps
-            return self._context
+            if self._tls is None or self._stamps != stamps:
+                self._tls, self._stamps = (new_context(network), new_native(network)), stamps
+            return self._tls
 
     def _tunnel(self, sock: Stream, origin: Origin, proxy: Origin, proxy_url: str) -> None:
         host = f"[{origin.name}]" if ":" in origin.host else origin.host

@@ -27,8 +27,27 @@ class NotTls(ssl.SSLError):
     """The other side does not speak TLS."""
 
 
-class TlsSocket:
-    """A TLS client on ``sock``, which may be such a socket itself.
+class OnSocket:
+    """What a TLS client leaves to the socket beneath it."""
+
+    def __init__(self, sock: Stream) -> None:
+        self._sock = sock
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._sock.settimeout(seconds)
+
+    def setsockopt(self, level: int, name: int, value: bytes) -> None:
+        self._sock.setsockopt(level, name, value)
+
+    def shutdown(self, how: int) -> None:
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class TlsSocket(OnSocket):
+    """A TLS client by OpenSSL on ``sock``, which may be such a socket itself.
 
     Like a socket, it raises ``OSError`` (``ssl.SSLError`` is one), and a receive returns 0 at the end.  An end
     without TLS's own farewell is an error: anybody on the way can close a connection, and a body that lasts
@@ -36,7 +55,7 @@ class TlsSocket:
     """
 
     def __init__(self, sock: Stream, context: ssl.SSLContext, server_name: str) -> None:
-        self._sock = sock
+        super().__init__(sock)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         # SSLObject.read without its look at whether a buffer was given.
@@ -69,6 +88,10 @@ class TlsSocket:
             raise
         self._flush()
         return True
+
+    def certificate(self) -> bytes:
+        """The other side's, in DER."""
+        return self._tls.getpeercert(binary_form=True) or b""
 
     def sendall(self, data: bytes) -> None:
         self._tls.write(data)
@@ -123,18 +146,6 @@ class TlsSocket:
     def _flush(self) -> None:
         if self._outgoing.pending:
             self._sock.sendall(self._outgoing.read())
-
-    def settimeout(self, seconds: float | None) -> None:
-        self._sock.settimeout(seconds)
-
-    def setsockopt(self, level: int, name: int, value: bytes) -> None:
-        self._sock.setsockopt(level, name, value)
-
-    def shutdown(self, how: int) -> None:
-        self._sock.shutdown(how)
-
-    def close(self) -> None:
-        self._sock.close()
 
 
 def load_certificate(context: ssl.SSLContext, what: str, certificate: str, key: str) -> None:

@@ -24,6 +24,7 @@ _MAX_INTERIM_ANSWERS = 8
 _SLOW_PIECE_S = 0.5
 _LEAST_PIECE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE_BYTES = 1024
+_LARGE_BYTES = 1 << 20
 _LENGTH = re.compile("[0-9]{1,18}")
 
 
@@ -58,6 +59,14 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
+def limit_silence(sock: Stream, seconds: float) -> None:
+    """The kernel's own time-out for each send and receive of a blocking socket."""
+    whole, fraction = divmod(seconds, 1)
+    limit = struct.pack("ll", int(whole), int(fraction * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
 class Connection:
     """A connected socket and the buffer that everything it says is read into.
 
@@ -76,14 +85,13 @@ class Connection:
         self._piece_bytes = len(buffer)
         self._framing: int | None = 0
         self.reusable = True
+        # A better connection can be had: this one is kept until it has carried something large.
+        self.passing = False
         self.answered = False
         # A kernel time-out instead of Python's: a receive is then one system call and not a
         # poll before each, and may fill the whole buffer (MSG_WAITALL).
         sock.settimeout(None)
-        seconds, fraction = divmod(stall_s, 1)
-        limit = struct.pack("ll", int(seconds), int(fraction * 1e6))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        limit_silence(sock, stall_s)
 
     def close(self) -> None:
         self.reusable = False
@@ -122,8 +130,8 @@ class Connection:
                 break
         else:
             raise Malformed(f"{self._peer} sends interim answers without end")
-        self._framing = self._body_size(method, head)
-        if head.get("connection").lower() == "close" or self._framing is None:
+        framing = self._framing = self._body_size(method, head)
+        if head.get("connection").lower() == "close" or framing is None or (self.passing and framing > _LARGE_BYTES):
             self.reusable = False
         return head
 

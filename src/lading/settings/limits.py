@@ -1,6 +1,6 @@
 """Limits of a delivery, and how the network is reached."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Limits(NamedTuple):
@@ -17,6 +17,10 @@ class Limits(NamedTuple):
     unpack_members: int = 1_000_000
 
 
+# "auto" is rustls where it is installed, once OpenSSL has believed a host; "rustls" for every connection to it.
+Tls = Literal["auto", "openssl", "rustls"]
+
+
 class Network(NamedTuple):
     """How to reach any host: certificates and proxies.
 
@@ -30,3 +34,4 @@ class Network(NamedTuple):
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: tuple[str, ...] = ()
+    tls: Tls = "auto"

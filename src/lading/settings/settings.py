@@ -250,6 +250,7 @@ def _network(env: Variables) -> Network:
         http_proxy=env.either_case("http_proxy") or env.either_case("all_proxy"),
         https_proxy=env.either_case("https_proxy") or env.either_case("all_proxy"),
         no_proxy=tuple(part.strip() for part in no_proxy.split(",") if part.strip()),
+        tls=_choice("LADING_TLS", env.get("LADING_TLS") or "auto", "auto", "openssl", "rustls"),
     )
 
 

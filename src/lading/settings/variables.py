@@ -28,6 +28,7 @@ OWN = (
     "LADING_STALL_S",
     "LADING_STORE",
     "LADING_TERMINATION_LOG",
+    "LADING_TLS",
     "LADING_VERIFY",
 )
 # What Kubernetes tells every pod of a Service that is called lading, or lading-something
