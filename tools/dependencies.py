@@ -3,10 +3,15 @@
 The reasons are those of the table in docs/adr/0001-dependencies.md, and written nowhere else.  Ends
 with 1 if a distribution has none, or a reason no distribution, if one has no licence or is imported
 nowhere, or if together they are too many or too large.  Looks at what is installed beside this Python.
+
+Then the crates of lading-native: a licence that is not permitted ends with 1, too, and so does what cargo-audit
+knows of them, where it is installed.
 """
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import Distribution, distribution
@@ -18,6 +23,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 REASONS = ROOT / "docs/adr/0001-dependencies.md"
+CRATES = ROOT / "native/crates.txt"
+# Each lets a program be shipped with what it is built from, if its notice is.
+PERMITTED = {"Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-3-Clause", "ISC", "MIT", "Unicode-3.0"}
 MOST_MEGABYTES = 30.0
 MOST_DISTRIBUTIONS = 8
 
@@ -95,6 +103,31 @@ def problems(found: Iterable[Dependency], why: Mapping[str, str], names: set[str
     return wrong
 
 
+def crates(text: str) -> list[tuple[str, str, str]]:
+    """Name, version and licence of each line that tools/native/crates.py wrote."""
+    rows = (line.split(maxsplit=3) for line in text.splitlines() if not line.startswith("#"))
+    return [(name, version, licence) for name, version, _, licence in rows]
+
+
+def not_permitted(found: Iterable[tuple[str, str, str]]) -> list[str]:
+    """A sentence for each crate that is under another licence, also if that is one of several to choose from."""
+    split = re.compile(r" (?:OR|AND) |[()]")
+    return [
+        f"{name} is under {licence}, which tools/dependencies.py does not permit"
+        for name, _, licence in found
+        if not {part.strip() for part in split.split(licence)} - {""} <= PERMITTED
+    ]
+
+
+def audited() -> list[str]:
+    """What the RustSec database has on these crates: looked at only by those who have cargo-audit and can reach it."""
+    if not shutil.which("cargo-audit") or not (CRATES.parent / "Cargo.lock").exists():
+        print("advisories: not looked at, for cargo-audit is not installed or native/Cargo.lock not made")
+        return []
+    done = subprocess.run(["cargo-audit", "audit", "--deny", "warnings"], cwd=CRATES.parent, check=False)
+    return ["cargo-audit has something to say"] if done.returncode else []
+
+
 def main() -> int:
     """Print the table and what is wrong."""
     found, why = dependencies(), reasons(REASONS.read_text(encoding="utf-8"))
@@ -104,7 +137,11 @@ def main() -> int:
         print(f"{each.name:15} {each.version:8} {each.size_bytes / 1e6:5.1f} MB  {each.licence:16} {reason}")
     total = sum(each.size_bytes for each in found) / 1e6
     print(f"{len(found)} distributions, {total:.1f} MB  (budgets {MOST_DISTRIBUTIONS}, {MOST_MEGABYTES:g} MB)")
-    wrong = problems(found, why, imported(ROOT / "src"))
+    built_from = crates(CRATES.read_text(encoding="utf-8"))
+    print(f"lading-native (an extra) is built from {len(built_from)} crates:")
+    for name, version, licence in built_from:
+        print(f"  {name:20} {version:8} {licence}")
+    wrong = problems(found, why, imported(ROOT / "src")) + not_permitted(built_from) + audited()
     for sentence in wrong:
         print(f"error: {sentence}", file=sys.stderr)
     return int(bool(wrong))

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+# Where native/crates.txt is when the image is built, as tools/native/crates.py writes it.
+CRATES = Path("/build/native/crates.txt")
+
 
 class Package(NamedTuple):
     """A Debian package: ``about`` is its paragraph in dpkg's database."""
@@ -41,6 +44,7 @@ def bill_of_materials(site: Path, debian: Iterable[Package]) -> dict[str, Any]:
     """Every Python distribution below ``site``, and these Debian packages."""
     components = [_distribution(file) for file in site.glob("*.dist-info/METADATA")]
     components += [_package(package) for package in debian]
+    components += [_crate(line) for line in _lines(CRATES)]
     components.sort(key=lambda each: str(each["purl"]))
     own = next(each for each in components if each["name"] == "lading")
     return {
@@ -60,6 +64,19 @@ def _distribution(metadata: Path) -> dict[str, Any]:
     if about["License-Expression"]:
         return component | {"licenses": [{"expression": about["License-Expression"]}]}
     return component | {"licenses": _named([(about["License"] or "unknown").splitlines()[0]])}
+
+
+def _lines(file: Path) -> list[str]:
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [line for line in lines if not line.startswith("#")]
+
+
+def _crate(line: str) -> dict[str, Any]:
+    """What lading-native is built from, by a line of its name, version, SHA-256 and licence."""
+    name, version, checksum, licence = line.split(maxsplit=3)
+    component = _component(name, version, f"pkg:cargo/{name}@{version}")
+    hashes = [{"alg": "SHA-256", "content": checksum}]
+    return component | {"hashes": hashes, "licenses": [{"expression": licence}]}
 
 
 def _package(package: Package) -> dict[str, Any]:
