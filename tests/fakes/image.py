@@ -11,6 +11,7 @@ SOURCES = (
     ".dockerignore",
     "LICENSE",
     "README.md",
+    "native",
     "pyproject.toml",
     "requirements",
     "src",
@@ -29,8 +30,10 @@ def build(folder, name, **options):
     if not folder.exists():
         folder.mkdir()
         for source in SOURCES:
-            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
-            copy(ROOT / source, folder / source)
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, folder / source, ignore=shutil.ignore_patterns("target", "Cargo.lock"))
+            else:
+                shutil.copy(ROOT / source, folder / source)
         (ROOT / ".servers").mkdir(exist_ok=True)
         (folder / ".servers").symlink_to(ROOT / ".servers")
     environ = os.environ | {"ENGINE": "podman", "BASE": "local", "IMAGE": name} | options

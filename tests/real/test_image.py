@@ -147,7 +147,9 @@ def test_its_bill_of_materials_lists_every_distribution_and_package_with_its_lic
     assert bill["metadata"]["component"]["version"] == lading.__version__
     found = {each["purl"].partition("@")[0] for each in bill["components"]}
     locked = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements/runtime.txt").read_text(), re.MULTILINE)
-    assert {purl for purl in found if "pypi" in purl} == {f"pkg:pypi/{name}" for name in locked}
+    assert {purl for purl in found if "pypi" in purl} == {f"pkg:pypi/{name}" for name in (*locked, "lading-native")}
+    crates = re.findall(r"^([a-z0-9_-]+) ", (ROOT / "native/crates.txt").read_text(), re.MULTILINE)
+    assert {purl for purl in found if "cargo" in purl} == {f"pkg:cargo/{name}" for name in crates}
     assert {"pkg:deb/debian/libc6", "pkg:deb/debian/libssl3t64", "pkg:deb/debian/python3.13-minimal"} <= found
     assert all(each["licenses"] for each in bill["components"])
     packages = {purl.rpartition("/")[2] for purl in found if "deb" in purl}

@@ -10,7 +10,7 @@ python=${PYTHON:-python3}
 "$python" tools/native/crates.py lock
 # Nothing of where it was built is in the result: the same inputs give the same bytes.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-0}
-export RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$PWD=lading ${RUSTFLAGS:-}"
+export RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo ${RUSTFLAGS:-}"
 # Maturin looks for zig beside the first Python.
 PATH="$(dirname "$(command -v "$python")"):$PATH"
 build() { "$python" -m maturin build --quiet --release --locked --manifest-path native/Cargo.toml --out build/wheels "$@"; }
