@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
 "$python" tools/native/crates.py lock
-# Nothing of where it was built is in the result: the same inputs give the same bytes.
+# The same inputs in the same folder give the same bytes (cargo mixes the folder's name into those of symbols).
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-0}
 export RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo ${RUSTFLAGS:-}"
 # Maturin looks for zig beside the first Python.
