@@ -1,4 +1,4 @@
-"""TLS by rustls, where the distribution lading-native is installed: without the interpreter lock (docs/adr/0012).
+"""TLS by rustls, where the distribution lading-native is installed: without the interpreter lock (docs/adr/0014).
 
 Whom to trust is OpenSSL's word alone.  A host's first connection is OpenSSL's; the certificate that it believed
 there is the only one that rustls takes from this host, for a few minutes.  So every setting, every odd certificate

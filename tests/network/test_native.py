@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.certificates import Authority, signed
+from fakes.faulty_http import Answer, FaultyServer
 from lading.errors import NotAllowed, Unavailable, UsageError
 from lading.model.origin import Origin, split_url
 from lading.network import native as native_module
@@ -29,8 +31,6 @@ from lading.network.native import Native, NativeTlsSocket, NotTaken, chosen, new
 from lading.network.wire import Connection
 from lading.retry import Retry
 from lading.settings.limits import Limits, Network
-from servers.certificates import Authority, signed
-from servers.faulty_http import Answer, FaultyServer
 
 lading_native = pytest.importorskip("lading_native", reason="lading-native is not installed (make native)")
 
