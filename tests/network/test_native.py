@@ -29,7 +29,7 @@ from lading.network.client import HttpClient
 from lading.network.dial import Dialer
 from lading.network.native import Native, NativeTlsSocket, NotTaken, chosen, new_native, told
 from lading.network.wire import Connection
-from lading.retry import Retry
+from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
 
 lading_native = pytest.importorskip("lading_native", reason="lading-native is not installed (make native)")
@@ -88,7 +88,7 @@ def test_openssl_alone_and_rustls_for_all_can_be_asked_for(authority, serve) -> 
 
 def test_a_connection_of_openssl_s_is_kept_until_it_has_carried_something_large(authority, serve) -> None:
     server = serve(authority.server_context("localhost"))
-    http = HttpClient(Network(ca_files=(authority.bundle,)), LIMITS, Retry(threading.Event(), attempts=1))
+    http = HttpClient(Network(ca_files=(authority.bundle,)), LIMITS, Retry(Run(threading.Event()), attempts=1))
     origin, _ = split_url(server.url)
 
     def kept() -> list[bool]:
