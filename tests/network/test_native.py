@@ -371,8 +371,10 @@ def test_other_threads_run_while_one_waits(tmp_path) -> None:
         assert sock.recv_into(memoryview(bytearray(4)), 4, socket.MSG_WAITALL) == 4
 
 
+# Where tests run in the background, children inherit that Ctrl-C is ignored.
 _WAITS = """
-import socket, lading_native
+import signal, socket, lading_native
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ours, theirs = socket.socketpair()
 tls = lading_native.TlsSocket(ours.fileno(), lading_native.Config(), "peer", None, 0)
 print("waits", flush=True)
