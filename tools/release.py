@@ -216,7 +216,7 @@ def check_installed(tree: Tree, environment: Path) -> None:
     def call(*arguments: str) -> str:
         return run(environment / "bin/lading", *arguments, cwd=environment)
 
-    if call("--version") != f"lading {tree.version}":
+    if call("--version").split()[:2] != ["lading", tree.version]:
         raise Refused(f"lading --version says {call('--version')}, not {tree.version}")
     check_delivery(tree, call, environment / "delivered")
 
