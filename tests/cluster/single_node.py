@@ -309,6 +309,8 @@ state = "/run/lading-cluster"
             "imageGCLowThresholdPercent": 99,
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
             "syncFrequency": "10s",
+            # How often volumes are measured: what is over its limit is evicted then.
+            "volumeStatsAggPeriod": "10s",
             "registryPullQPS": 0,
             # The same image comes by import, and in one test from a registry that asks for a login.
             "imagePullCredentialsVerificationPolicy": "NeverVerify",

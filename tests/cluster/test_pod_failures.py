@@ -124,7 +124,7 @@ def test_more_than_the_ephemeral_storage_that_is_allowed(place, start, bucket, a
             one["resources"] = {"limits": {"ephemeral-storage": "8Mi"}, "requests": {"ephemeral-storage": "1Mi"}}
 
     pod = start(change=limited)
-    evicted = api.until(pod, lambda thing: thing.get("status", {}).get("reason") == "Evicted")
+    evicted = api.until(pod, lambda thing: thing.get("status", {}).get("reason") == "Evicted", timeout_s=240)
     assert "ephemeral local storage usage exceeds the total limit of containers 8Mi" in evicted["status"]["message"]
     assert "Evicted" in place.describe(pod)
 
