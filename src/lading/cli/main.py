@@ -4,11 +4,9 @@ import argparse
 import gc
 import os
 import re
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from lading import __version__
@@ -112,11 +110,16 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
 
 
 def _run(argv: Sequence[str] | None, environ: Mapping[str, str] | None) -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
     arguments = argparse.Namespace(environ=environ)
     try:
         parser().parse_args(argv, arguments)
-        code: int = arguments.run(arguments)
+        # Here, and not above: it loads threads, which the help does without.
+        from lading.system.signals import Sigterm
+
+        with Sigterm() as sigterm:
+            if argv is None:
+                sigterm.insist()
+            code: int = arguments.run(arguments)
         return code
     except (LadingError, Interrupted) as error:
         return _fail(arguments, error, error.exit_code)
@@ -147,12 +150,6 @@ def _settle_streams() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    # Once: a second signal must not break into the clean-up.
-    signal.signal(number, signal.SIG_IGN)
-    raise Interrupted("stopped by a signal", hint="run it again to resume")
 
 
 def _fail(arguments: argparse.Namespace, error: LadingError | Interrupted, code: int) -> int:
