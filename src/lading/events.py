@@ -58,9 +58,9 @@ class StraysFound(NamedTuple):
 
 
 class NotRemoved(NamedTuple):
-    """The model is in place, and something at ``place`` that is not needed any more could not be removed."""
+    """The model is in place, and something at ``path`` that is not needed any more could not be removed."""
 
-    place: str
+    path: str
     why: str
     hint: str
 

@@ -283,7 +283,7 @@ def test_what_another_user_left_in_a_store_neither_goes_nor_ends_a_delivery(fold
 
     def look() -> None:
         tidy(Store(store.settings, heard.append), now_s=1e12)
-        assert sorted(Path(event.place).name for event in heard) == ["key.removed.1"]
+        assert sorted(Path(event.path).name for event in heard) == ["key.removed.1"]
 
     as_nobody(look)
     assert all(place.exists() for place in left.values())

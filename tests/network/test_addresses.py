@@ -137,7 +137,7 @@ def test_with_little_time_every_address_still_gets_some_of_it(port, resolve):
 def test_the_other_family_has_its_turn_second(port, resolve, monkeypatch):
     monkeypatch.setattr("lading.network.addresses._START_S", 60.0)
     resolve(NOWHERE, "100::2", "100::3", LIVE, "127.0.0.2")
-    tried = [address.place[0] for address in Addresses(5.0)._in_order("hub.example", port)]
+    tried = [address.sockaddr[0] for address in Addresses(5.0)._in_order("hub.example", port)]
     assert tried == [NOWHERE, LIVE, "100::2", "127.0.0.2", "100::3"]
 
 

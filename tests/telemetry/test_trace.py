@@ -123,8 +123,8 @@ def test_a_store_hit_is_told(run, collector, origin, tmp_path):
     for name in ("a", "b"):
         run("pull", origin, tmp_path / name, LADING_STORE=str(tmp_path / "store"))
     cold, warm = collector.traces()
-    assert (cold.steps, cold.attributes["lading.store_hit"]) == (["list", "transfer", "place", "publish"], False)
-    assert (warm.steps, warm.attributes["lading.store_hit"]) == (["list", "place", "publish"], True)
+    assert (cold.steps, cold.attributes["lading.store_hit"]) == (["list", "transfer", "materialize", "publish"], False)
+    assert (warm.steps, warm.attributes["lading.store_hit"]) == (["list", "materialize", "publish"], True)
     assert warm.attributes["lading.received_bytes"] == 0
     assert without_gaps(cold)
     assert without_gaps(warm)
@@ -383,7 +383,7 @@ def test_waiting_is_a_step_that_ends_with_the_next_news():
         tell(events.WaitingForStore("/model", 3, 5))
         tell(events.Materialized("/dest", "1 by link", 5, 0.0))
         tell(events.Delivered("/dest", 1, 5, 0.1, "sha256:00"))
-    assert [step.name for step in sent[0].children] == ["list", "wait", "place", "publish"]
+    assert [step.name for step in sent[0].children] == ["list", "wait", "materialize", "publish"]
     assert sent[0].attributes["lading.store_hit"]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lading.agent.reconcile import Outcome
 from lading.errors import Interrupted, LadingError, internal_error
 from lading.session import Session
-from lading.settings.agent import Delivery, share_a_place
+from lading.settings.agent import Delivery, share_a_folder
 from lading.system.disk import disk_error
 from lading.system.threads import no_thread, start_thread
 
@@ -47,7 +47,7 @@ class Turn:
 
     def excludes(self, delivery: Delivery) -> bool:
         """Whether the delivery must wait for the end of this turn."""
-        return self.delivery.name == delivery.name or share_a_place(self.delivery, delivery)
+        return self.delivery.name == delivery.name or share_a_folder(self.delivery, delivery)
 
     def stop(self) -> None:
         """Let it end soon, with ``Interrupted``.  Call again until it is over: a transfer that fails begins anew."""

@@ -56,10 +56,10 @@ class Record(NamedTuple):
         return self if key in self.seen else self._replace(seen=dict([*self.seen.items(), (key, now_s)][-_MOST:]))
 
 
-def read_record(place: Path) -> Record:
+def read_record(path: Path) -> Record:
     """The record in this file; an empty one where there is none that can be read."""
     try:
-        data = json.loads(place.read_bytes())
+        data = json.loads(path.read_bytes())
         if data["format"] != FORMAT:
             return Record()
         return Record(
@@ -77,7 +77,7 @@ def read_record(place: Path) -> Record:
         return Record()
 
 
-def write_record(place: Path, record: Record) -> None:
+def write_record(path: Path, record: Record) -> None:
     """Replace the file in one step."""
     data: dict[str, Any] = {
         "format": FORMAT,
@@ -87,7 +87,7 @@ def write_record(place: Path, record: Record) -> None:
         "seen": dict(record.seen),
     }
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place, [json.dumps(data, indent=1), "\n"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, [json.dumps(data, indent=1), "\n"])
     except OSError as error:
-        raise disk_error(error, place) from error
+        raise disk_error(error, path) from error

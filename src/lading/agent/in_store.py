@@ -68,10 +68,10 @@ def release(store: Store, declared: Collection[str]) -> None:
         for name in names:
             if name.startswith(_KEEPER) and name.removeprefix(_KEEPER) not in declared:
                 store.references.release(name)
-    for place in entries(_records(store)):
+    for path in entries(_records(store)):
         # What is being written has another ending.
-        if place.suffix == ".json" and place.stem not in declared:
-            place.unlink(missing_ok=True)
+        if path.suffix == ".json" and path.stem not in declared:
+            path.unlink(missing_ok=True)
 
 
 def _records(store: Store) -> Path:

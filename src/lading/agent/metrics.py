@@ -38,7 +38,7 @@ METRICS = {
     "lading_rollbacks_total": Metric("counter", "versions that the server did not take"),
     "lading_store_supplied_files_total": Metric("counter", "files that the store had already"),
     "lading_store_supplied_bytes_total": Metric("counter", "bytes that the store had already"),
-    "lading_store_placed_total": Metric("counter", "models that came out of the store"),
+    "lading_store_materialized_total": Metric("counter", "models that came out of the store"),
     "lading_store_bytes": Metric("gauge", "what the store's files take", ()),
     "lading_store_models": Metric("gauge", "models in the store", ()),
     "lading_store_evictions_total": Metric("counter", "models that this process evicted from the store", ()),

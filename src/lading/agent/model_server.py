@@ -75,13 +75,14 @@ class Server:
     def _call(self, method: str, path: str, document: dict[str, Any], what: str) -> None:
         head, answer = self._ask(method, path, json.dumps(document).encode())
         if not 200 <= head.status < 300:
-            place = leads_to(head)
+            location = leads_to(head)
             if self._on_change.token_file:
                 # It may say the token back, in whatever form.
-                answer, place = b"", ""
+                answer, location = b"", ""
             said = printable(" ".join(answer[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "replace").split()))
             raise Unsupported(
-                f"the server answers {what} with {head.status}" + (place and f", to {place}, which is not followed"),
+                f"the server answers {what} with {head.status}"
+                + (location and f", to {location}, which is not followed"),
                 hint=f"it says: {said[:_SHOWN_CHARACTERS]}" if said else "its log may say more",
             )
 
@@ -103,12 +104,12 @@ class Server:
 
     def _authorization(self) -> list[tuple[str, str]]:
         """The header with the token, if there is one, as its file is now: it may have been rotated."""
-        place = self._on_change.token_file
-        if not place:
+        path = self._on_change.token_file
+        if not path:
             return []
-        token = read_secret_file(place)
+        token = read_secret_file(path)
         if not (token and token.isascii() and token.isprintable()):
-            raise UsageError(f"{printable(place)} holds no bearer token", hint="it is one line of ASCII text")
+            raise UsageError(f"{printable(path)} holds no bearer token", hint="it is one line of ASCII text")
         split_url(self._on_change.load or self._on_change.post)[0].refuse_in_clear("the token of on_change")
         return [("Authorization", f"Bearer {token}")]
 
@@ -117,9 +118,9 @@ class Server:
             raise Interrupted("stopped while the server was told")
 
 
-def _write(place: Path, facts: dict[str, str]) -> None:
+def _write(path: Path, facts: dict[str, str]) -> None:
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place, [json.dumps(facts), "\n"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, [json.dumps(facts), "\n"])
     except OSError as error:
-        raise disk_error(error, place) from error
+        raise disk_error(error, path) from error

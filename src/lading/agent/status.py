@@ -115,7 +115,7 @@ class Status:
                 self.metrics.add("lading_store_supplied_files_total", event.files, delivery=name)
                 self.metrics.add("lading_store_supplied_bytes_total", event.size_bytes, delivery=name)
             case events.Materialized():
-                self.metrics.add("lading_store_placed_total", delivery=name)
+                self.metrics.add("lading_store_materialized_total", delivery=name)
             case events.Delivered():
                 self.metrics.set("lading_delivery_seconds", event.seconds, delivery=name)
                 rate = event.size_bytes / event.seconds if event.seconds else 0.0

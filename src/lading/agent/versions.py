@@ -107,20 +107,20 @@ class Versions:
         kept = {*keep, self.current()}
         if self.layout == "numbered":
             for number in self._numbers():
-                place = self.destination / str(number)
-                if self._led_to(place) not in kept:
-                    place.unlink(missing_ok=True)
-        for place in self.root.glob("*/") if self.layout != "folder" else ():
-            if place.name not in kept and len(place.name) == _KEY_DIGITS:
-                remove_tree(place)
+                path = self.destination / str(number)
+                if self._led_to(path) not in kept:
+                    path.unlink(missing_ok=True)
+        for path in self.root.glob("*/") if self.layout != "folder" else ():
+            if path.name not in kept and len(path.name) == _KEY_DIGITS:
+                remove_tree(path)
 
-    def _led_to(self, place: Path) -> str:
+    def _led_to(self, path: Path) -> str:
         """The key of the version that a link of ours leads to; "" for anything else.
 
         ``OSError`` where that cannot be seen: the version in place must not be taken for one that may go.
         """
         try:
-            target = Path(os.path.normpath(place.parent / os.readlink(place)))
+            target = Path(os.path.normpath(path.parent / os.readlink(path)))
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
                 raise
@@ -148,11 +148,11 @@ class Versions:
         taken = [int(name) for name in os.listdir(self.destination) if name.isascii() and name.isdigit()]
         self._link(self.destination / str(max(taken, default=0) + 1), key)
 
-    def _link(self, place: Path, key: str) -> None:
-        new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-        new.symlink_to(os.path.relpath(self.root / key, place.parent))
-        os.replace(new, place)
-        sync_folder(place.parent)
+    def _link(self, path: Path, key: str) -> None:
+        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        new.symlink_to(os.path.relpath(self.root / key, path.parent))
+        os.replace(new, path)
+        sync_folder(path.parent)
 
     def _refuse_folder(self) -> None:
         if os.path.lexists(self.destination) and not self.destination.is_symlink():

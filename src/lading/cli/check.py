@@ -96,14 +96,14 @@ def _room_for(finding: ResolvedModel, destination: Path, settings: Settings) -> 
     need = need_of(finding, destination, settings)
     if not need.fits:
         raise NoSpace(
-            f"{printable(str(need.place))} needs {size(need.needed_bytes)} and has {size(need.free_bytes)} free",
+            f"{printable(str(need.path))} needs {size(need.needed_bytes)} and has {size(need.free_bytes)} free",
             hint="free some space, give a larger volume, or select files by --allow",
         )
     return need
 
 
-def _refuse_unwritable(place: Path) -> None:
-    folder = existing_ancestor(place)
+def _refuse_unwritable(path: Path) -> None:
+    folder = existing_ancestor(path)
     if not folder.is_dir():
         raise UsageError(f"{printable(str(folder))} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):

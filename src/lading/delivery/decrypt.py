@@ -215,11 +215,11 @@ def _key(settings: Confidential, http: HttpClient) -> bytes:
         ) from error
 
 
-def _is_encrypted(place: Path) -> bool:
+def _is_encrypted(path: Path) -> bool:
     """Whether the file is a JWE.  A suffix is enough; a beginning must also go on as a header."""
-    if place.suffix.lower() == _SUFFIX:
+    if path.suffix.lower() == _SUFFIX:
         return True
-    with place.open("rb") as file:
+    with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             return False
         file.seek(0)

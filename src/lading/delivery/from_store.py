@@ -106,7 +106,7 @@ def _stage_past(store: Store, deliveries: Sequence[Delivery], session: Session) 
 
 
 def stage_from_store(store: Store, key: str, facts: Manifest, workspace: Workspace, session: Session) -> Staged:
-    """Bring a model of the store to a workspace, as ``Store.place`` does; it has no final name yet."""
+    """Bring a model of the store to a workspace, as ``Store.materialize`` does; it has no final name yet."""
     begun_s = time.monotonic()
     with naming(workspace):
         stored = _stored(store, key)
@@ -119,7 +119,7 @@ def stage_from_store(store: Store, key: str, facts: Manifest, workspace: Workspa
             return Staged(workspace, None, old)
         workspace.discard_stage()
         workspace.stage.mkdir()
-        out = store.place(key, stored.files, workspace.stage)
+        out = store.materialize(key, stored.files, workspace.stage)
         for folder in stored.folders:
             (workspace.stage / folder).mkdir(parents=True, exist_ok=True)
         ways = ", ".join(f"{files} by {way}" for way, files in sorted(out.ways.items()))

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Need(NamedTuple):
-    """Bytes that must be free on the file system of ``place``, and those that are, or can be made so."""
+    """Bytes that must be free on the file system of ``path``, and those that are, or can be made so."""
 
-    place: Path
+    path: Path
     needed_bytes: int
     free_bytes: int
 
@@ -109,7 +109,7 @@ def _by_the_store(model: ResolvedModel, here: Need, settings: Settings) -> list[
     from lading.store.eviction import evictable_bytes
     from lading.store.store import Store
 
-    root, folder = Path(settings.store.path).absolute(), existing_ancestor(here.place)
+    root, folder = Path(settings.store.path).absolute(), existing_ancestor(here.path)
     same = os.stat(existing_ancestor(root)).st_dev == os.stat(folder).st_dev
     held: list[tuple[Path, File]] = []
     lacking = model.needed_bytes
@@ -134,7 +134,7 @@ def _by_the_store(model: ResolvedModel, here: Need, settings: Settings) -> list[
     copied = 0 if shared or not same else model.needed_bytes
     free = free_bytes(root)
     if store is not None and store.writable and free < lacking + copied:
-        free += evictable_bytes(store, [place for place, _ in held])
+        free += evictable_bytes(store, [path for path, _ in held])
     needs = [Need(root, lacking + copied, free)]
     # Out of the store comes all of it, whatever the destination has.
     return needs if same else [here._replace(needed_bytes=model.needed_bytes), *needs]

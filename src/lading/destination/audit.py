@@ -113,26 +113,26 @@ def sized(destination: Path) -> Callable[[File], bool]:
 
 
 def _status(root: str, path: str) -> os.stat_result | None:
-    place = os.path.join(root, path)
+    full_path = os.path.join(root, path)
     try:
-        status = os.lstat(place)
+        status = os.lstat(full_path)
     except OSError:
         return None
     # What a link leads to, someone put there: it was not delivered.
-    return status if S_ISREG(status.st_mode) and os.path.realpath(place) == place else None
+    return status if S_ISREG(status.st_mode) and os.path.realpath(full_path) == full_path else None
 
 
-def is_as_delivered(place: Path, file: File, check: Callable[[], None] = lambda: None) -> bool:
-    """Whether ``place`` has the file's size and the strongest of its digests; ``OSError`` if it cannot be read."""
+def is_as_delivered(path: Path, file: File, check: Callable[[], None] = lambda: None) -> bool:
+    """Whether ``path`` has the file's size and the strongest of its digests; ``OSError`` if it cannot be read."""
     known = [digest for digest in (file.digest, file.blob_digest, *file.verified) if digest is not None]
-    status = place.lstat()
+    status = path.lstat()
     # A pipe of no bytes would be as long as an empty file, and opening it would wait for ever.
     if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
         return False
     strongest = max(known, key=lambda digest: digest.strength)
     running = new_hash(strongest.algorithm, file.size_bytes)
     buffer = memoryview(bytearray(_READ_BYTES))
-    with place.open("rb", buffering=0) as content:
+    with path.open("rb", buffering=0) as content:
         while count := content.readinto(buffer):
             check()
             running.update(buffer[:count])

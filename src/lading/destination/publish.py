@@ -155,8 +155,8 @@ def _refuse_to_replace(workspace: Workspace, manifest: Manifest) -> None:
                     f"the model's file {printable(file.path)} would replace a folder of the destination{what}"
                 )
     for path in manifest.all_folders() - ours:
-        place = workspace.destination / path
-        if place.is_file() and not place.is_symlink():
+        full_path = workspace.destination / path
+        if full_path.is_file() and not full_path.is_symlink():
             raise _not_ours(f"the model's folder {printable(path)} would replace a file of the destination")
 
 
@@ -177,22 +177,22 @@ def _refuse_unwritable(workspace: Workspace, manifest: Manifest, kept: Collectio
         if any(f"{path}/".startswith(f"{mount}/") for path in (*come, *gone)):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(workspace.destination / mount))
     for folder in {path.rpartition("/")[0] for path in (*come, *gone)}:
-        place = workspace.destination / folder
-        while place != workspace.destination and not _is_folder(place):
-            place = place.parent
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        full_path = workspace.destination / folder
+        while full_path != workspace.destination and not _is_folder(full_path):
+            full_path = full_path.parent
+        if not os.access(full_path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(full_path))
 
 
-def _is_folder(place: Path) -> bool:
-    return os.path.isdir(place) and not os.path.islink(place)
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _check_sizes(workspace: Workspace, manifest: Manifest) -> None:
     """The last look before the manifest: another process may have begun this publication."""
     for file in manifest.files:
-        place = workspace.destination / file.path
-        if not place.is_file() or place.stat().st_size != file.size_bytes:
+        path = workspace.destination / file.path
+        if not path.is_file() or path.stat().st_size != file.size_bytes:
             workspace.next.unlink()
             raise IntegrityError(
                 f"an interrupted publication cannot be finished: {printable(file.path)} is missing", hint="pull again"

@@ -10,10 +10,10 @@
         tree/…         what archives unpack to                              (layers)
         opened         an encrypted file, while it is opened                (confidential)
         next.json      the sealed manifest: from here on only renames are left, and the next
-                       run finishes them                                    (place)
+                       run finishes them                                    (publish)
         old.json       the manifest that next.json replaces
-        again.json     the manifest with other times of the same files          (place)
-    .DEST.lading       the new folder, then the old one, while the two are exchanged  (place)
+        again.json     the manifest with other times of the same files          (publish)
+    .DEST.lading       the new folder, then the old one, while the two are exchanged  (publish)
 
 Nothing here downloads, and nothing here gives a file its final name.
 
@@ -75,9 +75,9 @@ class Workspace:
         """Remove staged files that are not in ``keep``: strays of an attempt at something else."""
         for folder, _, names in os.walk(self.stage, topdown=False):
             for name in names:
-                place = os.path.join(folder, name)
-                if os.path.relpath(place, self.stage) not in keep:
-                    os.unlink(place)
+                path = os.path.join(folder, name)
+                if os.path.relpath(path, self.stage) not in keep:
+                    os.unlink(path)
             # An empty folder would stand in the way of a file that has its name now.
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
@@ -119,15 +119,15 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 @contextlib.contextmanager
-def best_effort(place: Path, listener: Listener) -> Iterator[None]:
+def best_effort(path: Path, listener: Listener) -> Iterator[None]:
     """Tell what cannot be removed within the block, and go on: whether the model is in place is what counts."""
     try:
         yield
     except LadingError as error:
-        listener(NotRemoved(str(place), error.message, error.hint))
+        listener(NotRemoved(str(path), error.message, error.hint))
     except OSError as error:
-        told = disk_error(error, error.filename or place)
-        listener(NotRemoved(str(place), told.message, told.hint))
+        told = disk_error(error, error.filename or path)
+        listener(NotRemoved(str(path), told.message, told.hint))
 
 
 @contextlib.contextmanager
@@ -140,8 +140,8 @@ def open_workspace(destination: Path, run: Run) -> Iterator[Workspace]:
     workspace = Workspace(destination)
     if workspace.destination == workspace.destination.parent:
         raise UsageError("the destination is the root folder")
-    places = (workspace.folder, *workspace.folder.parents)
-    made = [place for place in places if not os.path.lexists(place)]
+    paths = (workspace.folder, *workspace.folder.parents)
+    made = [path for path in paths if not os.path.lexists(path)]
     try:
         descriptor = acquire(workspace.lock, str(workspace.destination), run)
     except BaseException:

@@ -26,7 +26,7 @@ class Address(NamedTuple):
     """A socket's family, and where it connects to."""
 
     family: int
-    place: tuple[Any, ...]
+    sockaddr: tuple[Any, ...]
 
 
 class Addresses:
@@ -103,7 +103,7 @@ class _Race:
             self._failed(error)
             return
         sock.setblocking(False)
-        code = sock.connect_ex(address.place)
+        code = sock.connect_ex(address.sockaddr)
         if code not in (0, errno.EINPROGRESS):
             sock.close()
             self._failed(OSError(code, os.strerror(code)))

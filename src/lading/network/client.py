@@ -363,8 +363,8 @@ def status_error(head: Head, what: str, *, quoted: bool = True) -> LadingError:
         return Unavailable(name, retry_after_s=_retry_after_s(head))
     if status >= 500:
         return Unavailable(name)
-    if quoted and (place := leads_to(head)):
-        return Unsupported(f"{name}, to {place}", hint="if that is what you mean, name it")
+    if quoted and (location := leads_to(head)):
+        return Unsupported(f"{name}, to {location}", hint="if that is what you mean, name it")
     return Unsupported(name)
 
 
@@ -388,8 +388,8 @@ def leads_to(head: Head) -> str:
     """Where a redirect leads, as it may be printed: without what could be a secret; "" if it is none."""
     if head.status not in _REDIRECTS:
         return ""
-    place = re.split("[?#]", head.get("location"), maxsplit=1)[0]
-    return printable(re.sub("^([^/]*//)[^/]*@", r"\1***@", place))[:_MOST_SHOWN]
+    location = re.split("[?#]", head.get("location"), maxsplit=1)[0]
+    return printable(re.sub("^([^/]*//)[^/]*@", r"\1***@", location))[:_MOST_SHOWN]
 
 
 def _phrase(status: int) -> str:

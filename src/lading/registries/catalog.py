@@ -81,9 +81,9 @@ class CatalogRegistry:
     def _models(self) -> "Iterator[_Model]":
         for path in self._paths:
             # A mounted ConfigMap keeps its versions in folders that begin with two dots.
-            places = sorted(path.glob("[!.]*.y*ml")) if os.path.isdir(path) else [path]
-            for place in places:
-                yield from self._models_in(place)
+            found = sorted(path.glob("[!.]*.y*ml")) if os.path.isdir(path) else [path]
+            for file in found:
+                yield from self._models_in(file)
 
     def _models_in(self, path: Path) -> "Iterator[_Model]":
         catalog = read_yaml(path)
@@ -94,8 +94,10 @@ class CatalogRegistry:
             raise _wrong("include is not a list", shown, _INCLUDE_HINT)
         for item in included:
             if isinstance(item, str):
-                place = path.parent / item
-                yield from _models_of(_leaf(read_yaml(place), str(place)), str(place), place.parent)
+                included_path = path.parent / item
+                yield from _models_of(
+                    _leaf(read_yaml(included_path), str(included_path)), str(included_path), included_path.parent
+                )
             elif isinstance(item, dict) and set(item) == {"url", "digest"} and isinstance(item["url"], str):
                 digest = _digest(item["digest"], f"include: {item['url']}", shown)
                 if digest.algorithm not in STRONG:

@@ -53,12 +53,12 @@ class Candidate(NamedTuple):
 
 def open_registry(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Registry:
     """The registry that an entry of the configuration describes."""
-    place = _KINDS.get(entry.kind)
-    if place is None:
+    dotted_name = _KINDS.get(entry.kind)
+    if dotted_name is None:
         raise unknown_kind(entry, _KINDS)
-    module, _, name = place.partition(":")
-    opener: _Open = getattr(import_module(module), name)
-    return opener(entry, settings, http)
+    module, _, name = dotted_name.partition(":")
+    open_kind: _Open = getattr(import_module(module), name)
+    return open_kind(entry, settings, http)
 
 
 def resolve(uri: ModelURI, settings: Settings, http: HttpClient, listener: Listener = ignore) -> Resolution:

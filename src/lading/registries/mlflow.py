@@ -262,7 +262,7 @@ class MlflowRegistry:
         for _ in range(_MOST_STEPS):
             uri = ModelURI.parse(location)
             if uri.scheme.lower() not in _NAMES:
-                return self._server.place(location, where)
+                return self._server.source_uri(location, where)
             try:
                 location = self._named(uri)
             except (NotFound, UsageError, Unsupported) as error:
@@ -278,7 +278,7 @@ class MlflowRegistry:
             raise Unsupported("lading follows no name to another server, such as that of Databricks")
         if uri.scheme.lower() == _RUNS:
             run_id, _, path = uri.path.lstrip("/").partition("/")
-            return self._tracking.place(run_id, path.strip("/"))
+            return self._tracking.artifacts_of(run_id, path.strip("/"))
         _, reference = parse_reference(uri, ())
         if _is_logged(reference.model, reference.version):
             what = _logged(reference.model)

@@ -116,7 +116,7 @@ class Service:
             return answer
         raise refusal(answer)
 
-    def place(self, text: str, where: str) -> ModelURI:
+    def source_uri(self, text: str, where: str) -> ModelURI:
         """The URI ``text`` that the registry tells for ``where``, a version in words.
 
         ``NotAllowed`` for a path of this machine that is not below one of the entry's ``folders``: a server
@@ -147,9 +147,9 @@ class Service:
 
     def _error(self, head: Head, body: bytes, shown: str) -> LadingError:
         if 300 <= head.status < 400:
-            place = leads_to(head)
+            location = leads_to(head)
             return NotAllowed(
-                f"{shown}: {self.origin} redirects ({head.status}){place and f' to {place}'}, which is not followed with a credential",
+                f"{shown}: {self.origin} redirects ({head.status}){location and f' to {location}'}, which is not followed with a credential",
                 hint="it may want a login, or its url in the configuration should begin with https://",
             )
         if head.status == 401:

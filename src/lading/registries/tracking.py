@@ -45,7 +45,7 @@ class Tracking:
             raise NotFound(f"{what} {why}", hint="ask again when it is ready")
         return model
 
-    def place(self, run_id: str, path: str) -> str:
+    def artifacts_of(self, run_id: str, path: str) -> str:
         """Where ``path`` of a run is."""
         what = f"the run {printable(run_id)!r}"
         answer = self._service.get(f"{API}/runs/get", {"run_id": run_id}, what=what)

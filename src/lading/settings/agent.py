@@ -138,7 +138,7 @@ def read_agent(settings: Settings) -> AgentSettings:
         deliveries = tuple(
             _delivery(item, number, has_store=has_store) for number, item in enumerate(settings.deliveries, 1)
         )
-        _refuse_common_places(deliveries)
+        _refuse_common_folders(deliveries)
     return own._replace(deliveries=deliveries)
 
 
@@ -159,21 +159,21 @@ def _own(item: Mapping[str, Any]) -> AgentSettings:
     return own
 
 
-def _refuse_common_places(deliveries: Sequence[Delivery]) -> None:
+def _refuse_common_folders(deliveries: Sequence[Delivery]) -> None:
     for first, second in combinations(deliveries, 2):
         if first.name == second.name:
             raise UsageError(f"two deliveries are called {printable(first.name)}", hint="each needs a name of its own")
-        if share_a_place(first, second):
+        if share_a_folder(first, second):
             raise UsageError(
                 f"the destinations of {printable(first.name)} and {printable(second.name)} lie within each other",
                 hint="each needs a folder of its own",
             )
 
 
-def share_a_place(first: Delivery, second: Delivery) -> bool:
+def share_a_folder(first: Delivery, second: Delivery) -> bool:
     """Whether the destination of one lies within that of the other."""
-    places = first.destination, second.destination
-    return all(places) and os.path.commonpath(places) in places
+    paths = first.destination, second.destination
+    return all(paths) and os.path.commonpath(paths) in paths
 
 
 def _delivery(item: Mapping[str, Any], number: int, *, has_store: bool) -> Delivery:
@@ -203,20 +203,20 @@ def _check_kept(item: Mapping[str, Any], where: str, *, has_store: bool) -> None
             f"{where} has no destination, and there is no store that could keep it",
             hint="give it a destination, or the configuration a store.path",
         )
-    if of_a_place := [key for key in ("layout", "keep", "on_change") if key in item]:
+    if of_a_destination := [key for key in ("layout", "keep", "on_change") if key in item]:
         raise UsageError(
-            f"{where} has no destination, and can have no {of_a_place[0]}",
+            f"{where} has no destination, and can have no {of_a_destination[0]}",
             hint="it is kept in the store alone: leave that out, or give it a destination",
         )
 
 
 def _destination(delivery: Delivery, where: str) -> str:
-    place = os.path.normpath(delivery.destination)
-    if not place.startswith("/") or place == "/":
+    path = os.path.normpath(delivery.destination)
+    if not path.startswith("/") or path == "/":
         raise UsageError(
             f"{where} has the destination {printable(delivery.destination)!r}", hint=f"write {_EXAMPLES['destination']}"
         )
-    return place
+    return path
 
 
 def _check(delivery: Delivery, where: str) -> None:

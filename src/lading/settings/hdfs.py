@@ -69,7 +69,7 @@ def read_hdfs(variables: Variables) -> Hdfs:
             return Hdfs(user=user)
         there = {key: str(folder / key) for key in STORAGE_KEYS if (folder / key).is_file()}
         files = {key: there.pop(key) for key in _FILES if key in there}
-        texts = {key: read_secret_file(place) for key, place in there.items()}
+        texts = {key: read_secret_file(path) for key, path in there.items()}
         where = printable(str(folder))
     if not texts.get("HDFS_NAMENODE"):
         raise UsageError(

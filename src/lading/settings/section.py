@@ -49,7 +49,7 @@ def read_section(
         if not _fits(value, types[key]):
             default = defaults.get(key)
             example = examples.get(key) or (f"{default:g}" if isinstance(default, float) else str(default))
-            raise UsageError(f"{place(where, key)} is {shown(value)}", hint=_hint(key, value, types[key], example))
+            raise UsageError(f"{key_path(where, key)} is {shown(value)}", hint=_hint(key, value, types[key], example))
         values[key] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
 
@@ -62,7 +62,7 @@ def refuse_unknown(item: Mapping[Any, Any], known: Sequence[str], where: str) ->
             raise UsageError(f"{printable(where)} has the unknown key {printable(str(key))!r}", hint=hint)
 
 
-def place(where: str, key: str) -> str:
+def key_path(where: str, key: str) -> str:
     """The place of a key: ``store.high``, but ``delivery iris: every_s``."""
     return f"{where}: {key}" if " " in where else f"{where}.{key}"
 

@@ -62,14 +62,14 @@ def rule_values(folder: str, values: Mapping[str, Any], variables: Variables) ->
     found = {}
     if folder:
         try:
-            places = sorted(Path(folder).iterdir())
+            paths = sorted(Path(folder).iterdir())
         except OSError as error:
             raise disk_error(error, folder) from error
         # A mounted Secret keeps its versions in folders that begin with two dots.
         found = {
-            place.name: read_secret_file(str(place))
-            for place in places
-            if not place.name.startswith("..") and place.is_file()
+            path.name: read_secret_file(str(path))
+            for path in paths
+            if not path.name.startswith("..") and path.is_file()
         }
     return found | {str(name): read_value(str(name), value, variables) for name, value in values.items()}
 

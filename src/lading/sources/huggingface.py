@@ -155,11 +155,11 @@ class HuggingFaceSource:
 
     def _below(self, folder: str, *, recursive: bool) -> Sequence[_Entry]:
         """What the repository has below ``folder``: entries as the Hub lists them; none where it is no folder."""
-        place = f"/tree/{self._commit}" + (f"/{quote(folder)}" if folder else "")
+        path = f"/tree/{self._commit}" + (f"/{quote(folder)}" if folder else "")
         first = f"recursive={str(recursive).lower()}&expand=false"
 
         def page(query: str) -> Page[_Entry]:
-            head, entries = self._ask(f"{place}?{query or first}")
+            head, entries = self._ask(f"{path}?{query or first}")
             if not query and head.status in _NO_SUCH_CALL and not head.get("x-error-code"):
                 return Page(self._siblings())
             if not query and head.get("x-error-code") == "EntryNotFound":
@@ -240,11 +240,11 @@ class HuggingFaceSource:
             digests = (Digest("git-sha1", name),)
         return ListedFile(path, size, digests[0].value if digests else self._commit, digests, locator=path)
 
-    def _ask(self, place: str) -> tuple[Head, Any]:
+    def _ask(self, path: str) -> tuple[Head, Any]:
         """An answer of the API about this repository; None where it is not JSON."""
         head, body = self._http.fetch(
             "GET",
-            f"{self._api}{place}",
+            f"{self._api}{path}",
             self._headers,
             limit_bytes=_LIST_LIMIT_BYTES,
             what=f"the listing of {self._shown}",

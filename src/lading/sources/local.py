@@ -121,17 +121,17 @@ class LocalSource:
         return NotFound(f"there is no file or folder {printable(str(self.root))}", hint=hint)
 
 
-def _translated(error: OSError, place: Path) -> LadingError:
-    if error.errno in (errno.ENOENT, errno.ELOOP) and place.is_symlink():
-        return Unsupported(f"{printable(str(place))} is a link that leads nowhere")
-    return disk_error(error, place)
+def _translated(error: OSError, path: Path) -> LadingError:
+    if error.errno in (errno.ENOENT, errno.ELOOP) and path.is_symlink():
+        return Unsupported(f"{printable(str(path))} is a link that leads nowhere")
+    return disk_error(error, path)
 
 
-def _file(path: str, place: Path) -> ListedFile:
-    status = place.stat()
+def _file(path: str, full_path: Path) -> ListedFile:
+    status = full_path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise Unsupported(f"{printable(str(place))} is neither a file nor a folder")
-    return ListedFile(path, status.st_size, _validator(status), locator=str(place))
+        raise Unsupported(f"{printable(str(full_path))} is neither a file nor a folder")
+    return ListedFile(path, status.st_size, _validator(status), locator=str(full_path))
 
 
 def _validator(status: os.stat_result) -> str:

@@ -246,8 +246,8 @@ def open_run(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
         )
     entry = _entry(uri, settings)
     server = MlflowServer(entry, settings, http, artifacts=True)
-    location = Tracking(server).place(run_id, path)
-    found, variables = MlflowRegistry(entry, settings, http).reached(server.place(location, f"run {run_id}"))
+    location = Tracking(server).artifacts_of(run_id, path)
+    found, variables = MlflowRegistry(entry, settings, http).reached(server.source_uri(location, f"run {run_id}"))
     return open_source(found, settings.for_registry(variables), http)
 
 

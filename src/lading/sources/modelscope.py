@@ -156,11 +156,11 @@ class ModelScopeSource:
             ranged=entry.get("IsLFS") is True,
         )
 
-    def _ask(self, place: str) -> tuple[Head, Any]:
+    def _ask(self, path: str) -> tuple[Head, Any]:
         """An answer of the API about this model: its head, with the status that its code stands for, and its data."""
         head, body = self._http.fetch(
             "GET",
-            f"{self._api}{place}",
+            f"{self._api}{path}",
             self._headers,
             limit_bytes=_LIST_LIMIT_BYTES,
             what=f"the listing of {self._shown}",

@@ -291,8 +291,8 @@ class S3Source:
         if expired and self._credentials and self._credentials.refused(keys, head):
             raise TryAtOnce(f"{what}: the credentials have expired")
         refused = status_error(head, what)
-        if head.status in (301, 307) and (place := _elsewhere(body, region)):
-            refused = Unsupported(f"{what}: {code or head.status}, the bucket is {place}", hint=_LOOK_AT_ENDPOINT)
+        if head.status in (301, 307) and (path := _elsewhere(body, region)):
+            refused = Unsupported(f"{what}: {code or head.status}, the bucket is {path}", hint=_LOOK_AT_ENDPOINT)
         if code in _CODES:
             kind, hint = _CODES[code]
             if code in _EXPIRED and keys and keys.expires_at_s is not None:

@@ -29,8 +29,8 @@ _AZURE_BLOB, _AZURE_FILES = "lading.sources.azure:AzureBlobSource", "lading.sour
 
 # What the hosts' names end in whose https URLs lead to more than one file.
 _HOSTS = {
-    f".{service}.{cloud}": place
-    for service, place in (("blob", _AZURE_BLOB), ("file", _AZURE_FILES))
+    f".{service}.{cloud}": dotted_name
+    for service, dotted_name in (("blob", _AZURE_BLOB), ("file", _AZURE_FILES))
     for cloud in AZURE_CLOUDS
 }
 
@@ -43,9 +43,9 @@ def open_source(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
     refuse_unknown(uri)
     uri = uri.canonical()
     settings = settings.for_uri(uri)
-    module, _, name = _place(uri, settings).partition(":")
-    opener: _Open = getattr(import_module(module), name)
-    return opener(uri, settings, http.reaching(settings.network))
+    module, _, name = _dotted_name(uri, settings).partition(":")
+    open_scheme: _Open = getattr(import_module(module), name)
+    return open_scheme(uri, settings, http.reaching(settings.network))
 
 
 def refuse_unknown(uri: ModelURI, *, hint: str = "") -> None:
@@ -79,12 +79,12 @@ def _begins() -> Iterator[str]:
             yield f"{scheme}:/" if scheme in ("models", "runs") else f"{scheme}://"
 
 
-def _place(uri: ModelURI, settings: Settings) -> str:
+def _dotted_name(uri: ModelURI, settings: Settings) -> str:
     """Where the source for ``uri`` is defined: by its scheme; some hosts and paths of https have their own."""
     scheme = uri.scheme.lower()
     if scheme in ("http", "https"):
         host, _ = host_and_port(uri.authority or "")
-        found = next((place for suffix, place in _HOSTS.items() if host.endswith(suffix)), None)
+        found = next((dotted for suffix, dotted in _HOSTS.items() if host.endswith(suffix)), None)
         if found is not None:
             return found
         if settings.variables.first("AZURE_SERVICE_URL", "AZ_SERVICE_URL"):

@@ -28,7 +28,7 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def place(self, file: File) -> Path:
+    def path_of(self, file: File) -> Path:
         """Where the blob of a file is, or would be."""
         address = file.blob_digest.value if file.blob_digest else ""
         return self.folder / address[:2] / f"{address}-{file.digest.value}"
@@ -52,24 +52,24 @@ class Blobs:
         own = Digest("crc32", blob.name.rpartition("-")[2])
         return blob, File(file.path, size_bytes, own, file.validator, verified=(address,), blob_digest=address)
 
-    def keep(self, file: File, place: Path) -> File:
+    def keep(self, file: File, path: Path) -> File:
         """Give a file its name among the blobs, or make it a further name of the blob that is there."""
         known = next((digest for digest in (file.blob_digest, *file.verified) if digest and is_address(digest)), None)
-        file = file._replace(blob_digest=known or Digest(ADDRESS, sha256_of(place)))
+        file = file._replace(blob_digest=known or Digest(ADDRESS, sha256_of(path)))
         # What the store supplied has its blob.
-        if place.stat().st_nlink == 1:
+        if path.stat().st_nlink == 1:
             # Against whoever writes by mistake: where it is refused, the blob is as good.
-            set_mode(place, 0o444)
-            blob = self.place(file)
+            set_mode(path, 0o444)
+            blob = self.path_of(file)
             blob.parent.mkdir(exist_ok=True)
             # Whichever link works: the blob that is there may be evicted between the two.
-            while not self._link_new(place, blob) and not _replace(blob, place):
+            while not self._link_new(path, blob) and not _replace(blob, path):
                 pass
         return file
 
     def drop(self, file: File) -> None:
         """Let nobody be supplied with this file any more."""
-        self.place(file).unlink(missing_ok=True)
+        self.path_of(file).unlink(missing_ok=True)
 
     def remove_unused(self) -> int:
         """Remove every blob without another name; returns their bytes."""
@@ -93,10 +93,10 @@ class Blobs:
         for folder in entries(self.folder):
             yield from entries(folder)
 
-    def _link_new(self, place: Path, blob: Path) -> bool:
-        """Make ``blob`` a name of the file at ``place``; false when there is one of that name."""
+    def _link_new(self, path: Path, blob: Path) -> bool:
+        """Make ``blob`` a name of the file at ``path``; false when there is one of that name."""
         try:
-            os.link(place, blob)
+            os.link(path, blob)
         except FileExistsError:
             return False
         except OSError as error:
@@ -117,11 +117,11 @@ class Blobs:
         return next((folder / name for name in names if _NAME.fullmatch(name) and name.startswith(address)), None)
 
 
-def sha256_of(place: Path) -> str:
+def sha256_of(path: Path) -> str:
     """The address of a file; reads all of it."""
     running = new_hash(ADDRESS)
     buffer = memoryview(bytearray(_READ_BYTES))
-    with place.open("rb", buffering=0) as file:
+    with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
             running.update(buffer[:count])
     return running.hexdigest()
@@ -145,11 +145,11 @@ def link(source: Path, target: Path) -> bool:
     return True
 
 
-def _replace(blob: Path, place: Path) -> bool:
-    """Make ``place`` a name of ``blob``; false when that is gone."""
-    new = place.with_name(f".{secrets.token_hex(8)}")
+def _replace(blob: Path, path: Path) -> bool:
+    """Make ``path`` a name of ``blob``; false when that is gone."""
+    new = path.with_name(f".{secrets.token_hex(8)}")
     try:
-        there, here = blob.stat(), place.stat()
+        there, here = blob.stat(), path.stat()
         if os.path.samestat(there, here):
             # rename(2) does nothing between two names of one file, and leaves both.
             return True
@@ -165,5 +165,5 @@ def _replace(blob: Path, place: Path) -> bool:
             # It has as many names as it can: this one stays a file of its own.
             return True
         raise
-    os.replace(new, place)
+    os.replace(new, path)
     return True

@@ -42,16 +42,16 @@ class Gone(NamedTuple):
 def tidy(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None) -> None:
     """Remove what killed processes left half removed or half fetched.  Looks at one folder: for every start."""
     now = time.time() if now_s is None else now_s
-    for place in entries(store.incoming_folder):
+    for path in entries(store.incoming_folder):
         # What another user left, and this one cannot remove, must not end every delivery.
-        with best_effort(place, store.listener):
+        with best_effort(path, store.listener):
             # What a link leads to is not the store's, and not to be looked at.
-            if place.is_symlink():
-                remove_tree(place)
-            elif store.is_half_removed(place):
-                store.dissolve(place)
-            elif _is_stale(place, now - stale_s):
-                remove_tree(place)
+            if path.is_symlink():
+                remove_tree(path)
+            elif store.is_half_removed(path):
+                store.dissolve(path)
+            elif _is_stale(path, now - stale_s):
+                remove_tree(path)
 
 
 def sweep(store: Store, *, now_s: float | None = None) -> int:
@@ -60,10 +60,10 @@ def sweep(store: Store, *, now_s: float | None = None) -> int:
     tidy(store, now_s=now)
     freed = store.blobs.remove_unused()
     store.remove_dangling(now - _GRACE_S)
-    for place in store.quarantined():
-        with best_effort(place, store.listener):
-            if now - place.lstat().st_mtime > _QUARANTINE_S:
-                remove_tree(place)
+    for path in store.quarantined():
+        with best_effort(path, store.listener):
+            if now - path.lstat().st_mtime > _QUARANTINE_S:
+                remove_tree(path)
     store.note_sweep()
     return freed
 
@@ -110,8 +110,8 @@ def ensure_free(store: Store, needed_bytes: int) -> None:
     if free_bytes(store.root) >= needed_bytes:
         return
     sweep(store)
-    for place in store.quarantined():
-        remove_tree(place)
+    for path in store.quarantined():
+        remove_tree(path)
     tidy(store, stale_s=_ABANDONED_S)
     sync_file_system(store.root)
     if free_bytes(store.root) + evictable_bytes(store) >= needed_bytes:
@@ -164,7 +164,7 @@ def evictable_bytes(store: Store, wanted: Iterable[Path] = ()) -> int:
     kept = store.references.by_key().keys() | store.leases.held()
     staying = [store.folder(key) for key in kept] + [store.incoming_folder]
     held = {status.st_ino for folder in staying for status in files_below(folder)}
-    held |= {place.stat().st_ino for place in wanted if place.exists()}
+    held |= {path.stat().st_ino for path in wanted if path.exists()}
     blobs = {status.st_ino: status.st_blocks * 512 for status in files_below(store.blobs.folder)}
     return sum(size_bytes for inode, size_bytes in blobs.items() if inode not in held)
 
@@ -178,14 +178,14 @@ def _excess_bytes(store: Store, mark: str) -> float:
     return usage.used - float(mark[:-1]) / 100 * (usage.used + usage.free)
 
 
-def _is_stale(place: Path, before_s: float) -> bool:
+def _is_stale(path: Path, before_s: float) -> bool:
     """Whether nothing has been written since then to what is being fetched; of what cannot be read nobody knows."""
-    workspace = Workspace(place)
+    workspace = Workspace(path)
     # What a living process changes first: mostly there is no need to look at every file.
-    for near in (place, workspace.folder, workspace.journal):
+    for near in (path, workspace.folder, workspace.journal):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             if near.lstat().st_mtime >= before_s:
                 return False
     unreadable: list[OSError] = []
-    old = all(status.st_mtime < before_s for status in files_below(place, unreadable.append))
+    old = all(status.st_mtime < before_s for status in files_below(path, unreadable.append))
     return old and not unreadable

@@ -26,35 +26,35 @@ def files_below(folder: Path, unreadable: Callable[[OSError], object] = lambda _
                 yield os.lstat(os.path.join(below, name))
 
 
-def has_size(place: Path, size_bytes: int | None) -> bool:
+def has_size(path: Path, size_bytes: int | None) -> bool:
     """Whether there is a file of that size."""
     try:
-        return place.lstat().st_size == size_bytes
+        return path.lstat().st_size == size_bytes
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def modified_at_s(place: Path) -> float:
+def modified_at_s(path: Path) -> float:
     """When a file was last written, in Unix time; 0.0 if it is not there."""
     try:
-        return place.stat().st_mtime
+        return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
 
 
-def touch(place: Path) -> None:
+def touch(path: Path) -> None:
     """Note the time in an empty file; one of another user keeps its own, which ends no delivery."""
     with contextlib.suppress(PermissionError):
-        place.touch()
+        path.touch()
 
 
-def remove_unheld(place: Path) -> None:
+def remove_unheld(path: Path) -> None:
     """Remove a lock that a killed process left."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(place, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            place.unlink()
+            path.unlink()
         finally:
             os.close(descriptor)
 
@@ -63,7 +63,7 @@ def remove_links(stage: Path) -> None:
     """Remove what an earlier attempt was supplied with: as files of the store they may not be written."""
     for folder, _, names in os.walk(stage):
         for name in names:
-            place = os.path.join(folder, name)
-            status = os.lstat(place)
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
             if status.st_nlink > 1 or not status.st_mode & 0o200:
-                os.unlink(place)
+                os.unlink(path)

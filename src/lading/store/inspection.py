@@ -46,11 +46,11 @@ def _wrong(store: Store, key: str, manifest: Manifest, good: dict[int, bool], si
     """Paths of a model that are not as they were; ``good`` and ``sizes`` know every file by its inode."""
     wrong = []
     for file in manifest.files:
-        place = store.folder(key) / file.path
+        path = store.folder(key) / file.path
         try:
-            status = place.lstat()
+            status = path.lstat()
             if status.st_ino not in good:
-                good[status.st_ino] = is_as_delivered(place, file)
+                good[status.st_ino] = is_as_delivered(path, file)
                 sizes[status.st_ino] = status.st_size
             if good[status.st_ino] and status.st_size == file.size_bytes:
                 continue

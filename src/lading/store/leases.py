@@ -29,21 +29,21 @@ class Leases:
     @contextlib.contextmanager
     def hold(self, key: str) -> Iterator[None]:
         """Hold a lease while the block runs, or the process lives."""
-        place, descriptor = self._take(key)
+        path, descriptor = self._take(key)
         try:
             yield
         finally:
-            place.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             os.close(descriptor)
 
     def _take(self, key: str) -> tuple[Path, int]:
         while True:
-            place = self.folder / f"{key}.{secrets.token_hex(8)}"
-            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, LOCK_MODE)
+            path = self.folder / f"{key}.{secrets.token_hex(8)}"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, LOCK_MODE)
             # Between two of these calls somebody may have found it without an owner.
-            if self._lock(descriptor) and _is_at(place, descriptor):
-                return place, descriptor
-            place.unlink(missing_ok=True)
+            if self._lock(descriptor) and _is_at(path, descriptor):
+                return path, descriptor
+            path.unlink(missing_ok=True)
             os.close(descriptor)
 
     def _lock(self, descriptor: int) -> bool:
@@ -58,11 +58,11 @@ class Leases:
 
     def held(self) -> set[str]:
         """Keys of models that somebody needs; leases of the dead are removed."""
-        return {place.name.partition(".")[0] for place in entries(self.folder) if self._is_held(place)}
+        return {path.name.partition(".")[0] for path in entries(self.folder) if self._is_held(path)}
 
-    def _is_held(self, place: Path) -> bool:
+    def _is_held(self, path: Path) -> bool:
         try:
-            descriptor = os.open(place, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -73,7 +73,7 @@ class Leases:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             elif time.time() - os.fstat(descriptor).st_mtime < _TRUSTED_S:
                 return True
-            place.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             return False
         except OSError:
             return True
@@ -81,8 +81,8 @@ class Leases:
             os.close(descriptor)
 
 
-def _is_at(place: Path, descriptor: int) -> bool:
+def _is_at(path: Path, descriptor: int) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(place))
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
         return False

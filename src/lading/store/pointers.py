@@ -35,14 +35,14 @@ class Pointers:
 
     def remove_dangling(self, keys: Container[str], before_s: float) -> None:
         """Remove those older than ``before_s``, Unix time, that lead to no model of ``keys``."""
-        for place in entries(self.folder):
+        for path in entries(self.folder):
             # Of another user, who alone can tell.
             with contextlib.suppress(FileNotFoundError, PermissionError):
-                if place.stat().st_mtime < before_s and self._key(place) not in keys:
-                    place.unlink()
+                if path.stat().st_mtime < before_s and self._key(path) not in keys:
+                    path.unlink()
 
-    def _key(self, place: Path) -> str:
-        return place.name
+    def _key(self, path: Path) -> str:
+        return path.name
 
 
 class Answers(Pointers):
@@ -56,8 +56,8 @@ class Answers(Pointers):
         """What a question was last answered with."""
         return _read(self.folder / asked)
 
-    def _key(self, place: Path) -> str:
-        found = _read(place)
+    def _key(self, path: Path) -> str:
+        found = _read(path)
         return found.key if found else ""
 
 
@@ -70,38 +70,38 @@ class References(Pointers):
         ``delivered`` is what it is for who keeps it; ``kept`` tells that again.
         """
         facts = {"facts": _without_files(delivered)} if delivered else {}
-        write_whole(self._place(name), [json.dumps({"name": name, "key": key, **facts}), "\n"])
+        write_whole(self._path(name), [json.dumps({"name": name, "key": key, **facts}), "\n"])
 
     def release(self, name: str) -> None:
         """Keep nothing under this name any more."""
-        self._place(name).unlink(missing_ok=True)
+        self._path(name).unlink(missing_ok=True)
 
     def kept(self, name: str) -> Pointer | None:
         """What is kept under this name, if that was told with its facts."""
-        return _read(self._place(name))
+        return _read(self._path(name))
 
     def by_key(self) -> dict[str, list[str]]:
         """Who keeps each model, by its key."""
         found: dict[str, list[str]] = {}
-        for place in entries(self.folder):
-            name, key = _read_reference(place)
+        for path in entries(self.folder):
+            name, key = _read_reference(path)
             found.setdefault(key, []).append(name)
         return found
 
-    def _key(self, place: Path) -> str:
-        return _read_reference(place)[1]
+    def _key(self, path: Path) -> str:
+        return _read_reference(path)[1]
 
-    def _place(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         return self.folder / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _read_reference(place: Path) -> tuple[str, str]:
+def _read_reference(path: Path) -> tuple[str, str]:
     """Who keeps which key; both are empty if it is gone, or makes no sense.
 
     ``OSError`` if it cannot be read: somebody keeps a model by it all the same.
     """
     try:
-        reference = json.loads(place.read_text(encoding="utf-8"))
+        reference = json.loads(path.read_text(encoding="utf-8"))
         return str(reference["name"]), str(reference["key"])
     except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return "", ""
@@ -111,10 +111,10 @@ def _without_files(delivered: Manifest) -> dict[str, Any]:
     return delivered._replace(files=(), archives=(), folders=()).to_json()
 
 
-def _read(place: Path) -> Pointer | None:
+def _read(path: Path) -> Pointer | None:
     try:
-        told = json.loads(place.read_text(encoding="utf-8"))
+        told = json.loads(path.read_text(encoding="utf-8"))
         facts = Manifest.loads(json.dumps(told["facts"]))
-        return Pointer(str(told["key"]), facts, place.stat().st_mtime)
+        return Pointer(str(told["key"]), facts, path.stat().st_mtime)
     except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, IntegrityError, Unsupported):
         return None

@@ -129,10 +129,10 @@ class Store:
         """Make what is lacking; false if this process may only read."""
         self.root.mkdir(parents=True, exist_ok=True)
         writable = os.access(self.root, os.W_OK | os.X_OK)
-        place = self.root / "format"
-        if not place.exists():
-            self._begin(place, writable=writable)
-        self._check_format(place)
+        path = self.root / "format"
+        if not path.exists():
+            self._begin(path, writable=writable)
+        self._check_format(path)
         if writable:
             self._refuse_links()
             folders = (self.models_folder, self.incoming_folder, self.blobs.folder, self.leases.folder)
@@ -149,7 +149,7 @@ class Store:
                     hint="remove it, and see who else may write there",
                 )
 
-    def _begin(self, place: Path, *, writable: bool) -> None:
+    def _begin(self, path: Path, *, writable: bool) -> None:
         shown = printable(str(self.root))
         strangers = sorted(name for name in os.listdir(self.root) if name not in _LAYOUT and name[0] != ".")
         if strangers:
@@ -163,11 +163,11 @@ class Store:
                 hint=f"it must be writable by user {os.geteuid()}",
             )
         # The first thing that is there: another process that begins now finds it, or only what it knows.
-        write_whole(place, [json.dumps({"format": FORMAT}), "\n"])
+        write_whole(path, [json.dumps({"format": FORMAT}), "\n"])
 
-    def _check_format(self, place: Path) -> None:
+    def _check_format(self, path: Path) -> None:
         try:
-            found = json.loads(place.read_text(encoding="utf-8"))["format"]
+            found = json.loads(path.read_text(encoding="utf-8"))["format"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise IntegrityError(f"{printable(str(self.root))} is not a store of lading") from error
         if found != FORMAT:
@@ -235,7 +235,7 @@ class Store:
         """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
         remove_links(stage)
         held = self.held(listed, vouched, verify)
-        return {path: file for path, (place, file) in held.items() if link(place, stage / path)}
+        return {path: file for path, (full_path, file) in held.items() if link(full_path, stage / path)}
 
     def held(self, listed: Listing, vouched: Vouched, verify: VerifyMode) -> dict[str, tuple[Path, File]]:
         """What the store has of ``listed``, by path: where, and as it was verified."""
@@ -284,7 +284,7 @@ class Store:
     def _of_origin(self, origin: str, verify: VerifyMode) -> list[str]:
         """Keys of models of the same origin that do for ``verify``, the one used last first."""
         folders = self._origins(origin)[: 2 if verify == "off" else 1]
-        keys = [place.name for folder in folders for place in entries(folder)]
+        keys = [path.name for folder in folders for path in entries(folder)]
         return sorted(keys, key=self.used_at_s, reverse=True)
 
     def used_at_s(self, key: str) -> float:
@@ -299,7 +299,7 @@ class Store:
             return False
         return self.settings.hard_links or not self.writable or clones(self.root)
 
-    def place(self, key: str, files: Iterable[File], stage: Path) -> Out:
+    def materialize(self, key: str, files: Iterable[File], stage: Path) -> Out:
         """Put these files of a model below ``stage``: by reflink, else by link where the settings allow it, else by copy.
 
         ``Vanished`` when they have been evicted meanwhile, or are not what they were.  Call with a lease.
@@ -364,9 +364,9 @@ class Store:
             return 0
         return self.dissolve(doomed)
 
-    def is_half_removed(self, place: Path) -> bool:
+    def is_half_removed(self, path: Path) -> bool:
         """Whether this, among what is being fetched, is what a killed process left of a removal."""
-        return _REMOVED in place.name
+        return _REMOVED in path.name
 
     def dissolve(self, doomed: Path) -> int:
         """Remove what ``remove`` has renamed; returns the bytes that only this had.
@@ -400,8 +400,8 @@ class Store:
             with contextlib.suppress(OSError):
                 # Only if it is empty.
                 origin.rmdir()
-        for place in entries(self.root / "locks"):
-            remove_unheld(place)
+        for path in entries(self.root / "locks"):
+            remove_unheld(path)
 
     def swept_at_s(self) -> float:
         """When the last sweep ended, in Unix time; 0.0 if there was none."""
@@ -436,11 +436,11 @@ def _has(root: Path, file: File) -> bool:
     return has_size(root / file.path, file.size_bytes)
 
 
-def _facts(place: Path) -> tuple[str, str, str, int, int] | None:
+def _facts(path: Path) -> tuple[str, str, str, int, int] | None:
     """What a manifest tells above its files; None if there is none that can be read."""
     head = ""
     try:
-        with place.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8") as lines:
             for line in lines:
                 if line.startswith(' "files": ['):
                     break

@@ -127,16 +127,16 @@ def free_bytes(path: Path) -> int:
 
 def existing_ancestor(path: Path) -> Path:
     """``path``, or the first folder above it that is there."""
-    place = path.absolute()
+    full_path = path.absolute()
     while True:
         try:
-            place.stat()
+            full_path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            place = place.parent
+            full_path = full_path.parent
         except OSError as error:
-            raise disk_error(error, place) from error
+            raise disk_error(error, full_path) from error
         else:
-            return place
+            return full_path
 
 
 def is_mount_point(path: Path) -> bool:
@@ -156,7 +156,11 @@ def mounts_within(path: Path) -> list[str] | None:
     real = os.path.realpath(path)
     # Not splitlines(): a mount point's name may hold what Unicode calls the end of a line.
     mounted = [_unescaped(line.split(" ")[4]) for line in table.split("\n") if line]
-    return [place[len(real) :].removeprefix("/") for place in mounted if place == real or place.startswith(f"{real}/")]
+    return [
+        full_path[len(real) :].removeprefix("/")
+        for full_path in mounted
+        if full_path == real or full_path.startswith(f"{real}/")
+    ]
 
 
 def _unescaped(mount_point: str) -> str:
@@ -195,11 +199,11 @@ def link(source: Path, target: Path) -> bool:
     return True
 
 
-def set_mode(place: Path | int, mode: int) -> bool:
+def set_mode(path: Path | int, mode: int) -> bool:
     """Give a file, folder or descriptor these permissions; false where that is refused: they are a wish, no more."""
-    if stat.S_IMODE(os.stat(place).st_mode) != mode:
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
         try:
-            os.chmod(place, mode)
+            os.chmod(path, mode)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise
@@ -262,15 +266,15 @@ def start_writeback(descriptor: int, start: int, size_bytes: int) -> None:
         )
 
 
-def write_whole(place: Path, lines: Iterable[str]) -> None:
+def write_whole(path: Path, lines: Iterable[str]) -> None:
     """Write a file that is there with all of these lines, or as it was: also after a power cut."""
-    new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with new.open("w", encoding="utf-8") as file:
             file.writelines(lines)
             file.flush()
             sync_file(file.fileno())
-        new.replace(place)
+        new.replace(path)
     except BaseException:
         new.unlink(missing_ok=True)
         raise

@@ -35,30 +35,30 @@ def open_folder(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _link(place: Path) -> UsageError:
+def _link(path: Path) -> UsageError:
     return UsageError(
-        f"{printable(str(place))} is a symbolic link, which is not followed",
+        f"{printable(str(path))} is a symbolic link, which is not followed",
         hint="remove it, and see who else may write there",
     )
 
 
 @contextlib.contextmanager
-def holding(place: Path, run: Run, watch: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock file ``place``, which goes when the block ends; waits while another process holds it.
+def holding(path: Path, run: Run, watch: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock file ``path``, which goes when the block ends; waits while another process holds it.
 
     ``watch`` is called again and again meanwhile, and may raise to wait no longer.
     """
-    descriptor = acquire(place, place.name, run, watch)
+    descriptor = acquire(path, path.name, run, watch)
     try:
         yield
     finally:
-        if is_still_the_lock(descriptor, place):
-            place.unlink(missing_ok=True)
+        if is_still_the_lock(descriptor, path):
+            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def acquire(place: Path, shown: str, run: Run, watch: Callable[[], None] = lambda: None) -> int:
-    """Take the lock file ``place``, made where there is none; returns its descriptor.  ``shown`` names it in messages.
+def acquire(path: Path, shown: str, run: Run, watch: Callable[[], None] = lambda: None) -> int:
+    """Take the lock file ``path``, made where there is none; returns its descriptor.  ``shown`` names it in messages.
 
     Waits while another process holds it, and calls ``watch`` again and again meanwhile.
     """
@@ -66,10 +66,10 @@ def acquire(place: Path, shown: str, run: Run, watch: Callable[[], None] = lambd
     vanished = 0
     while True:
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with open_folder(place.parent) as folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open_folder(path.parent) as folder:
                 descriptor = os.open(
-                    place.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, LOCK_MODE, dir_fd=folder
+                    path.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, LOCK_MODE, dir_fd=folder
                 )
         except FileNotFoundError as error:
             # The process before took its workspace away between the two calls; or nothing can be
@@ -82,7 +82,7 @@ def acquire(place: Path, shown: str, run: Run, watch: Callable[[], None] = lambd
             raise UsageError(f"{printable(shown)} is not a folder") from error
         except OSError as error:
             raise (
-                _link(place) if error.errno == errno.ELOOP and place.is_symlink() else disk_error(error, shown)
+                _link(path) if error.errno == errno.ELOOP and path.is_symlink() else disk_error(error, shown)
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,7 +97,7 @@ def acquire(place: Path, shown: str, run: Run, watch: Callable[[], None] = lambd
             continue
         except OSError:
             return descriptor
-        if is_still_the_lock(descriptor, place):
+        if is_still_the_lock(descriptor, path):
             return descriptor
         # It was removed, or went away with an exchanged folder, while this process waited.
         os.close(descriptor)

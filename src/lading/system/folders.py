@@ -15,19 +15,19 @@ def move_into(source: Path, target: Path) -> None:
     with os.scandir(source) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        place = target / entry.name
+        path = target / entry.name
         if entry.is_dir(follow_symlinks=False):
-            if place.is_dir() and not place.is_symlink():
-                move_into(Path(entry.path), place)
+            if path.is_dir() and not path.is_symlink():
+                move_into(Path(entry.path), path)
                 continue
-            if place.exists() or place.is_symlink():
-                place.unlink()
-            _move_folder(Path(entry.path), place)
+            if path.exists() or path.is_symlink():
+                path.unlink()
+            _move_folder(Path(entry.path), path)
             continue
-        if place.is_dir() and not place.is_symlink():
+        if path.is_dir() and not path.is_symlink():
             # The new model has a file where the old one has a folder.
-            remove_tree(place)
-        os.rename(entry.path, place)
+            remove_tree(path)
+        os.rename(entry.path, path)
 
 
 def _move_folder(source: Path, target: Path) -> None:
@@ -44,7 +44,7 @@ def remove_tree(folder: Path, within: int | None = None) -> None:
 
     ``within`` is a descriptor of the folder that it is in.
     """
-    place = folder if within is None else Path(folder.name)
+    full_path = folder if within is None else Path(folder.name)
 
     def fail(_: object, path: str, raised: tuple[type[BaseException], BaseException, TracebackType]) -> None:
         error = raised[1]
@@ -55,20 +55,20 @@ def remove_tree(folder: Path, within: int | None = None) -> None:
 
     while True:
         try:
-            if stat.S_ISLNK(os.lstat(place, dir_fd=within).st_mode):
-                os.unlink(place, dir_fd=within)
+            if stat.S_ISLNK(os.lstat(full_path, dir_fd=within).st_mode):
+                os.unlink(full_path, dir_fd=within)
             else:
-                shutil.rmtree(place, onerror=fail, dir_fd=within)
+                shutil.rmtree(full_path, onerror=fail, dir_fd=within)
         except (FileNotFoundError, NotADirectoryError):
-            if not _is_there(place, within):
+            if not _is_there(full_path, within):
                 return
             # Another process removes it too; what that one had not reached yet is still there.
         except OSError as error:
             raise disk_error(error, folder) from error
 
 
-def _is_there(place: Path, within: int | None) -> bool:
+def _is_there(path: Path, within: int | None) -> bool:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.lstat(place, dir_fd=within)
+        os.lstat(path, dir_fd=within)
         return True
     return False

@@ -6,7 +6,7 @@
     ├── wait        another process was at work on the same
     ├── transfer    files landed, verified and unpacked
     ├── open        encrypted files were opened
-    ├── place       files came out of the store
+    ├── materialize files came out of the store
     ├── publish     the model became the destination
     ├── compare     instead of these: the destination held the model already
     ├── record      a registry was told
@@ -32,7 +32,7 @@ _ENDS: dict[type[events.Event], str] = {
     events.Resolved: "resolve",
     events.Listed: "list",
     events.Opened: "open",
-    events.Materialized: "place",
+    events.Materialized: "materialize",
     events.Delivered: "publish",
     events.AlreadyDelivered: "compare",
     events.Recorded: "record",

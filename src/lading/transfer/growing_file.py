@@ -31,7 +31,7 @@ _LOOK_AGAIN_S = 0.5
 
 
 class GrowingFile:
-    """A file of ``size_bytes`` at ``place`` whose readers wait, on ``changed``, until bytes have arrived.
+    """A file of ``size_bytes`` at ``path`` whose readers wait, on ``changed``, until bytes have arrived.
 
     ``check`` raises when the transfer is over.  ``hashed`` tells up to where no digest needs the
     bytes again.  It is read within its ``with`` block, after which the file is gone.
@@ -39,7 +39,7 @@ class GrowingFile:
 
     def __init__(
         self,
-        place: str,
+        path: str,
         size_bytes: int,
         changed: Condition,
         check: Callable[[], None],
@@ -50,7 +50,7 @@ class GrowingFile:
         self.size_bytes = size_bytes
         self.begun = False
         self._most_readers = most_readers
-        self._place = place
+        self._path = path
         self._descriptor = -1
         self._changed = changed
         self._check = check
@@ -65,15 +65,15 @@ class GrowingFile:
     def __enter__(self) -> Self:
         self.begun = True
         try:
-            self._descriptor = os.open(self._place, os.O_RDWR | os.O_CLOEXEC)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
-            raise disk_error(error, self._place) from error
+            raise disk_error(error, self._path) from error
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._place)
+            os.unlink(self._path)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -121,12 +121,12 @@ class GrowingFile:
     def admits(self, span: ByteRange) -> bool:
         """Whether this span may be fetched now: it is one that is read, or soon will be."""
         end = self.size_bytes if span.end is None else span.end
-        places = [reader.position for reader in self._readers] or [0]
-        if self._ended or any(span.start <= place < end for place in places):
+        positions = [reader.position for reader in self._readers] or [0]
+        if self._ended or any(span.start <= position < end for position in positions):
             return True
         return self._in_order and (
-            span.start < min(places) + _WINDOW_BYTES
-            or any(place <= span.start < place + _WINDOW_BYTES for place in places)
+            span.start < min(positions) + _WINDOW_BYTES
+            or any(position <= span.start < position + _WINDOW_BYTES for position in positions)
         )
 
     # ---- for its readers

@@ -216,9 +216,9 @@ class Transfer:
         address = "" if file.layer else job.address
         vouched = job.vouched.get(file.path, ())
         digests_on_resume = bool(job.verify == "off" or job.ask_digests or file.declared or vouched)
-        place = self._place(job, file)
+        path = self._staged_path(job, file)
         landing = StagedFile(
-            file, place, job.journal, choose, address=address, digests_on_resume=digests_on_resume, vouched=vouched
+            file, path, job.journal, choose, address=address, digests_on_resume=digests_on_resume, vouched=vouched
         )
         self._landings.add(landing)
         resumes = file.path in job.journal.earlier
@@ -270,7 +270,7 @@ class Transfer:
     def _follow(self, job: Job, landing: StagedFile, size_bytes: int) -> GrowingFile:
         """Let a layer be unpacked, from what has landed of it on."""
         follower = GrowingFile(
-            landing.place,
+            landing.path,
             size_bytes,
             self._tasks.changed,
             self._check,
@@ -328,7 +328,7 @@ class Transfer:
         except IntegrityError as error:
             # Once more from the start: the wire may have damaged it.  Twice, it is the origin.
             if landing.refetched or landing.follower is not None:
-                Path(landing.place).unlink(missing_ok=True)
+                Path(landing.path).unlink(missing_ok=True)
                 if len(self._jobs) > 1:
                     # Several may have a file of this name.
                     raise error.rephrased(message=f"{job.listed.resolved}: {error.message}") from error
@@ -352,17 +352,17 @@ class Transfer:
     def _choose(self, job: Job, file: ListedFile, declared: Sequence[Digest]) -> tuple[Digest, ...]:
         return choose_checks(declared, job.vouched.get(file.path, ()), job.verify, printable(file.path))
 
-    def _place(self, job: Job, file: ListedFile) -> str:
+    def _staged_path(self, job: Job, file: ListedFile) -> str:
         # Strings, not paths, in what is done for every file: a Path costs as much as to open it.
-        place = f"{job.stage}/{file.path}"
-        folder = place.rpartition("/")[0]
+        path = f"{job.stage}/{file.path}"
+        folder = path.rpartition("/")[0]
         if folder not in self._folders:
             try:
                 os.makedirs(folder, exist_ok=True)
             except OSError as error:
                 raise disk_error(error, folder) from error
             self._folders.add(folder)
-        return place
+        return path
 
     def _check(self) -> None:
         if self._stop.is_set():

@@ -28,7 +28,7 @@ ChooseChecks = Callable[[Sequence[Digest]], tuple[Digest, ...]]
 
 
 class StagedFile:
-    """A file that is being staged at ``place``.
+    """A file that is being staged at ``path``.
 
     Spans land in any order.  CRCs are kept per span and combined at the end; a digest that needs
     the bytes in order takes each piece in passing when it is the next one, and otherwise reads it
@@ -38,7 +38,7 @@ class StagedFile:
     def __init__(
         self,
         file: ListedFile,
-        place: str,
+        path: str,
         journal: Journal,
         choose: ChooseChecks,
         *,
@@ -52,7 +52,7 @@ class StagedFile:
         ``retold`` says that a run which resumes knows what to check, though it asks for a part of the file only.
         """
         self.file = file
-        self.place = place
+        self.path = path
         # Without a validator, parts of two answers could be parts of two versions.
         self.splits = file.ranged and file.validator is not None
         # The validator of every answer; where answers differ from the listing, the first one's.
@@ -76,11 +76,11 @@ class StagedFile:
         try:
             try:
                 # New, as almost all are: nothing in it to look at.
-                self.descriptor = os.open(place, _OPEN_FLAGS | os.O_EXCL, 0o666)
+                self.descriptor = os.open(path, _OPEN_FLAGS | os.O_EXCL, 0o666)
             except FileExistsError:
-                self.descriptor, self._staged_bytes = _open_staged(place)
+                self.descriptor, self._staged_bytes = _open_staged(path)
         except OSError as error:
-            raise disk_error(error, place) from error
+            raise disk_error(error, path) from error
 
     def close(self) -> None:
         os.close(self.descriptor)
@@ -170,7 +170,7 @@ class StagedFile:
             try:
                 count = os.pwrite(self.descriptor, left, offset)
             except OSError as error:
-                raise disk_error(error, self.place) from error
+                raise disk_error(error, self.path) from error
             left, offset = left[count:], offset + count
         # Only the thread whose span is the next one finds its own position here.  If another one
         # is hashing just now, this piece is read back later.
@@ -308,9 +308,9 @@ class StagedFile:
         try:
             count = os.preadv(self.descriptor, [buffer], at)
         except OSError as error:
-            raise disk_error(error, self.place) from error
+            raise disk_error(error, self.path) from error
         if count == 0:
-            raise Unavailable(f"{printable(self.place)} was cut short by something else")
+            raise Unavailable(f"{printable(self.path)} was cut short by something else")
         return count
 
     def _read_back_crcs(self, start: int, end: int) -> dict[str, int]:
@@ -329,16 +329,16 @@ class StagedFile:
         return crcs
 
 
-def _open_staged(place: str) -> tuple[int, int]:
-    """The file that an earlier run left at ``place``, and its size."""
-    descriptor = os.open(place, _OPEN_FLAGS, 0o666)
+def _open_staged(path: str) -> tuple[int, int]:
+    """The file that an earlier run left at ``path``, and its size."""
+    descriptor = os.open(path, _OPEN_FLAGS, 0o666)
     status = os.fstat(descriptor)
     if status.st_nlink == 1:
         return descriptor, status.st_size
     # A link that an interrupted publication made: writing would change the old model.
     os.close(descriptor)
-    os.unlink(place)
-    return os.open(place, _OPEN_FLAGS | os.O_EXCL, 0o666), 0
+    os.unlink(path)
+    return os.open(path, _OPEN_FLAGS | os.O_EXCL, 0o666), 0
 
 
 def _is_whole(digest: Digest, algorithm: str) -> bool:

@@ -125,10 +125,10 @@ class Layers:
         if known is None or path in writer.files:
             # To another link, then: that is followed in the end.
             return
-        place = (writer.root if target in writer.files else self._tree) / target
+        full_path = (writer.root if target in writer.files else self._tree) / target
         if "/" in path:
             writer.folder(path.rpartition("/")[0])
-        self._make(place, writer.root / path, known)
+        self._make(full_path, writer.root / path, known)
         writer.files[path] = known._replace(path=path)
         del writer.links[path]
 
@@ -168,16 +168,16 @@ class Layers:
         except (FileExistsError, NotADirectoryError) as error:
             raise self._both(path) from error
 
-    def _make(self, place: Path, further: Path, known: File) -> None:
-        """Give the file at ``place`` a further name."""
+    def _make(self, path: Path, further: Path, known: File) -> None:
+        """Give the file at ``path`` a further name."""
         try:
-            if link(place, further):
+            if link(path, further):
                 return
             self._spent.bytes(self._archive, known.size_bytes)
-            materialize_file(place, further, links=False)
+            materialize_file(path, further, links=False)
         except FileExistsError as error:
             raise self._both(os.path.relpath(further, self._tree)) from error
-        set_mode(further, stat.S_IMODE(place.stat().st_mode))
+        set_mode(further, stat.S_IMODE(path.stat().st_mode))
 
     def _both(self, path: str) -> IntegrityError:
         return refused(self._archive, f"{printable(path)!r} as a file and as a folder")

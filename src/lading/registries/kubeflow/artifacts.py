@@ -59,7 +59,7 @@ def located(
     ``s3://bucket/path?endpoint=…&defaultRegion=…`` is what Kubeflow's client writes; ``oci.digest`` of
     ``recorded`` pins an image.
     """
-    uri = service.place(text(artifact, "uri"), where)
+    uri = service.source_uri(text(artifact, "uri"), where)
     scheme = uri.canonical().scheme.lower()
     if scheme == "s3" and uri.query is not None:
         return uri._replace(query=None), dict(_variables(uri.query, where))

@@ -88,18 +88,18 @@ class KubeflowCatalog:
         raise self._nothing(api, name) from failures[0]
 
     def _nothing(self, api: Api, name: str) -> LadingError:
-        place = f"in its source {printable(self._source)!r}"
+        within = f"in its source {printable(self._source)!r}"
         query = {"source": self._source}
         names = [found["name"] for found in api.list("/models", query, what="the models")]
         if name in names:
             return Unsupported(
-                f"registry {printable(self.name)} lists the model {printable(name)!r} {place}, and does not give it out",
+                f"registry {printable(self.name)} lists the model {printable(name)!r} {within}, and does not give it out",
                 hint="its server finds no source whose id has a slash: give that source another id"
                 if "/" in self._source
                 else "something in front of its server may not let an encoded name through",
             )
         return NoSuchModel(
-            f"registry {printable(self.name)} has no model {printable(name)!r} {place}", hint=near_hint(name, names)
+            f"registry {printable(self.name)} has no model {printable(name)!r} {within}", hint=near_hint(name, names)
         )
 
 

@@ -207,7 +207,7 @@ class Objects:
         self._limits = limits
         self._end = 0
         self._by_id: dict[bytes, Stored] = {}
-        self._by_place: dict[int, Stored] = {}
+        self._by_offset: dict[int, Stored] = {}
         self._entry = Entry(0, 0, None, 0)
         self._start = 0
 
@@ -215,7 +215,7 @@ class Objects:
         """Forget all, for a pack that is sent anew."""
         self._end = 0
         self._by_id.clear()
-        self._by_place.clear()
+        self._by_offset.clear()
 
     def get(self, object_id: bytes) -> Stored | None:
         return self._by_id.get(object_id)
@@ -250,7 +250,7 @@ class Objects:
         entry = self._entry
         found = Stored(entry.kind, self._start, entry.size_bytes)
         if entry.base is not None:
-            base = self._by_place.get(entry.base) if isinstance(entry.base, int) else self._by_id.get(entry.base)
+            base = self._by_offset.get(entry.base) if isinstance(entry.base, int) else self._by_id.get(entry.base)
             if base is None:
                 raise IntegrityError("the pack holds a delta whose base does not come before it")
             found = self._apply(self.stream(found), base)
@@ -258,7 +258,7 @@ class Objects:
         stream = self.stream(found)
         while piece := stream.read(_PIECE_BYTES):
             digest.update(piece)
-        self._by_id[digest.digest()] = self._by_place[entry.at] = found
+        self._by_id[digest.digest()] = self._by_offset[entry.at] = found
 
     def _apply(self, delta: IO[bytes], base: Stored) -> Stored:
         """Put the object together that ``delta`` makes of ``base``."""
