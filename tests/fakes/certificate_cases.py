@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -30,11 +30,11 @@ def _case(folder: Path, shown: Signed, *above: Signed, trusted: Signed) -> Case:
 
 def _usage(**named: bool) -> x509.KeyUsage:
     every = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    every += ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
-    return x509.KeyUsage(**dict.fromkeys(every, False) | named)
+    others = ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    return x509.KeyUsage(**dict.fromkeys(every + others, False) | named)
 
 
-def _leaf_of(*of_the_ca: x509.ExtensionType, **how: object) -> Callable[[Path], Case]:
+def _leaf_of(*of_the_ca: x509.ExtensionType, **how: Any) -> Callable[[Path], Case]:
     def make(folder: Path) -> Case:
         root = signed("Root", None, *(of_the_ca or [CA]), **how)
         return _case(folder, signed("localhost", root, LOCALHOST), trusted=root)
@@ -42,7 +42,7 @@ def _leaf_of(*of_the_ca: x509.ExtensionType, **how: object) -> Callable[[Path], 
     return make
 
 
-def _leaf(*extensions: x509.ExtensionType, **how: object) -> Callable[[Path], Case]:
+def _leaf(*extensions: x509.ExtensionType, **how: Any) -> Callable[[Path], Case]:
     def make(folder: Path) -> Case:
         root = signed("Root", None, CA)
         return _case(folder, signed("localhost", root, *extensions, **how), trusted=root)
@@ -50,7 +50,9 @@ def _leaf(*extensions: x509.ExtensionType, **how: object) -> Callable[[Path], Ca
     return make
 
 
-def _below_an_intermediate(*, trust: int, show: int, of_the_root: x509.BasicConstraints = CA, sure: bool = True):
+def _below_an_intermediate(
+    *, trust: int, show: int, of_the_root: x509.BasicConstraints = CA, sure: bool = True
+) -> Callable[[Path], Case]:
     """``trust`` 0 is the leaf, 1 the intermediate, 2 the root; ``show`` certificates above the leaf are sent."""
 
     def make(folder: Path) -> Case:

@@ -3,7 +3,7 @@
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import trustme
 from cryptography import x509
@@ -20,7 +20,7 @@ class Authority:
         self.bundle = str(folder / "ca.pem")
         self._ca.cert_pem.write_to_path(self.bundle)
 
-    def server_context(self, *names: str, **certificate) -> ssl.SSLContext:
+    def server_context(self, *names: str, **certificate: Any) -> ssl.SSLContext:
         """What a server with a certificate for ``names`` needs."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(*names, **certificate).configure_cert(context)

@@ -4,6 +4,7 @@ import contextlib
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -24,7 +25,7 @@ class Resolver:
         self.addresses = {name.replace("_", "."): list(found) for name, found in addresses.items()}
         self.asked: list[str] = []
 
-    def __call__(self, host: str, port: int, *_: object, **__: object) -> list[tuple]:
+    def __call__(self, host: str, port: int, *_: object, **__: object) -> list[tuple[Any, ...]]:
         self.asked.append(host)
         found = self.addresses.get(host.removesuffix("."))
         if found is None:

@@ -11,12 +11,12 @@ import socket
 import socketserver
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -88,7 +88,7 @@ class FakeAzure:
         self.page_size = 5000
         server.routes["/"] = self.answer
 
-    def put(self, name: str, content: bytes | memoryview, *, told: bool = True, **about) -> None:
+    def put(self, name: str, content: bytes | memoryview, *, told: bool = True, **about: Any) -> None:
         """Put a blob and a file of this name; ``told`` says that its MD5 is known."""
         stored = Stored(content, md5=md5_of(content) if told else "", **about)
         self.blobs[name] = self.files[name] = stored
@@ -334,5 +334,5 @@ def _listing(about: str, items: str, marker: str) -> Answer:
     return Answer(200, {"Content-Type": "application/xml"}, text.encode("utf-8-sig"))
 
 
-def _json(status: int, about: dict[str, object]) -> Answer:
+def _json(status: int, about: Mapping[str, object]) -> Answer:
     return Answer(status, {"Content-Type": "application/json"}, json.dumps(about).encode())

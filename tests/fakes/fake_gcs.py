@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 import google_crc32c
@@ -66,7 +67,7 @@ class FakeGcs:
         server.routes[f"{prefix}/storage/v1/b/"] = self.answer
         server.routes[f"{prefix}/download/storage/v1/b/"] = self.answer
 
-    def put(self, name: str, content: bytes | memoryview, **about) -> None:
+    def put(self, name: str, content: bytes | memoryview, **about: Any) -> None:
         if name in self.objects:
             old = self.objects[name]
             self.older[name, old.generation] = old

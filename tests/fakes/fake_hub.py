@@ -10,6 +10,7 @@ import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 from fakes.faulty_http import Answer, FaultyServer, Request, Resource
@@ -36,7 +37,7 @@ class Blob:
         return len(self.content) >= LFS_BYTES
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """As a listing tells them; beside LFS, the oid is of the pointer."""
         if not self.is_lfs:
             return {"oid": self.git_sha1, "size": len(self.content)}
@@ -105,7 +106,7 @@ class FakeHub:
         (content or server).routes["/signed/"] = self._signed
         server.routes["/"] = self.answer
 
-    def repository(self, name: str, kind: str = "models", **about) -> Repository:
+    def repository(self, name: str, kind: str = "models", **about: Any) -> Repository:
         self.repositories.append(Repository(name, kind, **about))
         return self.repositories[-1]
 
@@ -207,11 +208,11 @@ def _commit(repository: Repository, ref: str) -> str | None:
     return ref if ref in repository.commits else repository.refs.get(ref)
 
 
-def _folder(path: str) -> dict:
+def _folder(path: str) -> dict[str, Any]:
     return {"type": "directory", "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0, "path": path}
 
 
-def _as_sibling(blob: Blob) -> dict:
+def _as_sibling(blob: Blob) -> dict[str, Any]:
     facts = blob.facts
     about = {"size": facts["size"], "blobId": facts["oid"]}
     if "lfs" in facts:

@@ -70,14 +70,14 @@ class FakeKubeflow:
     # ---- what tests set up
 
     def model(self, name: str, **fields: Any) -> str:
-        return self._make("registered_model", {"name": name, **fields})["id"]
+        return str(self._make("registered_model", {"name": name, **fields})["id"])
 
     def version(self, model: str, name: str, **fields: Any) -> str:
-        return self._make("model_version", {"name": name, "registeredModelId": model, **fields})["id"]
+        return str(self._make("model_version", {"name": name, "registeredModelId": model, **fields})["id"])
 
     def artifact(self, version: str, uri: str, name: str = "model", **fields: Any) -> str:
         fields = {"artifactType": "model-artifact", "name": name, "uri": uri, **fields}
-        return self._make("artifact", {**fields, "modelVersionId": version})["id"]
+        return str(self._make("artifact", {**fields, "modelVersionId": version})["id"])
 
     def register(self, name: str, version: str, uri: str, **fields: Any) -> str:
         """A model with a version with an artifact; returns the version's id."""

@@ -93,7 +93,7 @@ class FakeMlflow:
         ):
             server.routes[prefix + path] = self._refusing(prefix, answer)
 
-    def add(self, model: str, files: dict[str, bytes], *, location: str = "", **about) -> Version:
+    def add(self, model: str, files: dict[str, bytes], *, location: str = "", **about: Any) -> Version:
         """A new version of ``model`` with these files."""
         versions = self.models.setdefault(model, {})
         number = max(versions, default=0) + 1
@@ -129,7 +129,7 @@ class FakeMlflow:
             return self._search_logged(json.loads(request.body))
         if call.startswith("logged-models/") and request.method == "GET":
             return self._logged_model(unquote(call.removeprefix("logged-models/")))
-        answers = {
+        answers: dict[str, Callable[[dict[str, str]], Answer]] = {
             "runs/get": self._run,
             "artifacts/list": self._run_artifacts,
             "registered-models/get": self._model,

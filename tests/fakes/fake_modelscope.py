@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import parse_qs
 
 from fakes.fake_hub import Blob
@@ -68,7 +69,7 @@ class FakeModelScope:
         (content or server).routes["/signed/"] = self._signed
         server.routes[_PREFIX] = self.answer
 
-    def model(self, name: str, **about) -> Model:
+    def model(self, name: str, **about: Any) -> Model:
         self.models.append(Model(name, **about))
         return self.models[-1]
 
@@ -134,7 +135,7 @@ class FakeModelScope:
         return replace(answer, headers=answer.headers | {"X-Linked-ETag": f'"{blob.sha256}"'})
 
 
-def _entry(path: str, kind: str, commit: str, size: int) -> dict:
+def _entry(path: str, kind: str, commit: str, size: int) -> dict[str, Any]:
     about = {"CommitMessage": "upload", "CommittedDate": 1_726_842_501, "CommitterName": "someone", "InCheck": False}
     place = {"Name": path.rpartition("/")[2], "Path": path, "Type": kind, "Mode": "33188", "Size": size}
     return about | place | {"Revision": commit, "IsLFS": False, "Sha256": ""}

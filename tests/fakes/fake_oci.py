@@ -10,6 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qs
 
 from fakes.faulty_http import Answer, FaultyServer, Request, Resource
@@ -70,33 +71,36 @@ class FakeRegistry:
         """The path of requests for one of the ``manifests`` or ``blobs``, for the server's faults."""
         return f"/v2/{self.repository}/{kind}/{reference}"
 
-    def put_blob(self, data: bytes | memoryview, media_type: str, *, ranges: bool = True, **annotations: str) -> dict:
-        """Keep a blob; returns its descriptor.  In names of annotations two underscores stand for a dot."""
+    def put_blob(self, data: bytes | memoryview, media_type: str, *, ranges: bool = True) -> dict[str, Any]:
+        """Keep a blob; returns its descriptor."""
         digest = digest_of(data)
         self.blobs[digest] = Resource(data, etag=f'"{digest}"', ranges=ranges)
-        named = {name.replace("__", "."): text for name, text in annotations.items()}
-        return {"mediaType": media_type, "digest": digest, "size": len(data), "annotations": named}
+        return {"mediaType": media_type, "digest": digest, "size": len(data)}
 
-    def put_manifest(self, tag: str, manifest: dict) -> dict:
+    def put_manifest(self, tag: str, manifest: dict[str, Any]) -> dict[str, Any]:
         """Keep a manifest under a tag and its digest; returns its descriptor."""
         body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST} | manifest).encode()
         self.manifests[tag] = self.manifests[digest_of(body)] = body
         return {"mediaType": MANIFEST, "digest": digest_of(body), "size": len(body)}
 
-    def put_image(self, *layers: bytes, tag: str = "latest", ending: str = "", config: str = IMAGE_CONFIG) -> dict:
+    def put_image(
+        self, *layers: bytes, tag: str = "latest", ending: str = "", config: str = IMAGE_CONFIG
+    ) -> dict[str, Any]:
         """A container image of these tars; ``ending`` says how they are packed, which is left to the caller."""
         found = [self.put_blob(layer, LAYER + ending) for layer in layers]
         return self.put_manifest(tag, {"config": self.put_blob(b"{}", config), "layers": found})
 
-    def put_artifact(self, *layers: dict, kind: str = "application/vnd.example+json", tag: str = "latest") -> dict:
+    def put_artifact(
+        self, *layers: dict[str, Any], kind: str = "application/vnd.example+json", tag: str = "latest"
+    ) -> dict[str, Any]:
         """An artifact of these descriptors."""
         empty = self.put_blob(b"{}", "application/vnd.oci.empty.v1+json")
         return self.put_manifest(tag, {"artifactType": kind, "config": empty, "layers": list(layers)})
 
-    def put_files(self, files: dict[str, bytes], tag: str = "latest") -> dict:
+    def put_files(self, files: dict[str, bytes], tag: str = "latest") -> dict[str, Any]:
         """An artifact with a layer for each file, as oras makes it."""
         layers = [
-            self.put_blob(data, "application/octet-stream", **{TITLE.replace(".", "__"): path})
+            self.put_blob(data, "application/octet-stream") | {"annotations": {TITLE: path}}
             for path, data in files.items()
         ]
         return self.put_artifact(*layers, tag=tag)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 from xml.sax.saxutils import escape
 
@@ -75,7 +76,7 @@ class FakeS3:
         self.server = server
         server.routes[f"/{bucket}"] = self.answer
 
-    def put(self, key: str, content: bytes | memoryview, **about) -> None:
+    def put(self, key: str, content: bytes | memoryview, **about: Any) -> None:
         self.objects[key] = S3Object(content, **about)
 
     def path(self, key: str) -> str:

@@ -42,10 +42,11 @@ class FakeSource:
         data = self.models[self._name][file.path]
         if _etag(data) != file.validator:
             raise OriginChanged(f"{file.path} is another version now")
-        self.reads.append((file.path, span.start, span.end))
+        end = len(data) if span.end is None else span.end
+        self.reads.append((file.path, span.start, end))
         sink.version(_etag(data))
-        for start in range(span.start, span.end, _PIECE_BYTES):
-            sink.write(memoryview(data)[start : min(start + _PIECE_BYTES, span.end)])
+        for start in range(span.start, end, _PIECE_BYTES):
+            sink.write(memoryview(data)[start : min(start + _PIECE_BYTES, end)])
 
     def _digests(self, path: str) -> tuple[Digest, ...]:
         return tuple(self.declared.get(path, ()))

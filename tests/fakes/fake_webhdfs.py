@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 from awscrt.checksums import crc32c
@@ -86,7 +87,7 @@ class FakeWebHdfs:
         server.routes[PREFIX] = self.answer
         self.datanode.routes[PREFIX] = self.answer
 
-    def put(self, path: str, content: bytes, **about) -> None:
+    def put(self, path: str, content: bytes, **about: Any) -> None:
         self.files[path] = HdfsFile(content, next(_inodes), **about)
         self.make_folder(path.rpartition("/")[0])
 
@@ -171,13 +172,13 @@ class FakeWebHdfs:
         whole, rest = divmod(len(file.content), self.block_bytes)
         return file.block_sizes or (*[self.block_bytes] * whole, *([rest] if rest else []))
 
-    def _statuses(self, path: str) -> list[dict[str, object]]:
+    def _statuses(self, path: str) -> list[dict[str, Any]]:
         if path in self.files:
             return [self._status(path, "")]
         inside = {name for name in (*self.files, *self.folders) if name and name.rpartition("/")[0] == path}
         return [self._status(name, name.rpartition("/")[2]) for name in sorted(inside)]
 
-    def _status(self, path: str, suffix: str) -> dict[str, object]:
+    def _status(self, path: str, suffix: str) -> dict[str, Any]:
         file = self.files.get(path)
         status = {
             "pathSuffix": suffix,

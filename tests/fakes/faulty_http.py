@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Self
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 ALWAYS = math.inf
@@ -60,8 +60,8 @@ class Request:
         match = _RANGE.fullmatch(self.headers.get("range", ""))
         if match is None:
             return None
-        start, last = match.groups()
-        return int(start), min(int(last) + 1 if last else size_bytes, size_bytes)
+        first, last = match.groups()
+        return int(first), min(int(last) + 1 if last else size_bytes, size_bytes)
 
 
 @dataclass(frozen=True)
@@ -148,36 +148,48 @@ class Fault:
         return True
 
 
-def reset(at: int, **when) -> Fault:
+class When(TypedDict, total=False):
+    """Which requests a fault meets, as ``Fault`` has it."""
+
+    times: float
+    after: int
+    on: Callable[[Request], bool]
+
+
+_EVERY: When = {"on": anything, "times": ALWAYS}
+_EVERY_PROBE: When = {"on": probes, "times": ALWAYS}
+
+
+def reset(at: int, **when: Unpack[When]) -> Fault:
     """The connection is reset (RST) after ``at`` bytes of the body."""
     return Fault(lambda _, answer: replace(answer, reset_at=at), **when)
 
 
-def stall(at: int, **when) -> Fault:
+def stall(at: int, **when: Unpack[When]) -> Fault:
     """Nothing comes after ``at`` bytes of the body, and the connection stays open."""
     return Fault(lambda _, answer: replace(answer, stall_at=at), **when)
 
 
-def cut(at: int, **when) -> Fault:
+def cut(at: int, **when: Unpack[When]) -> Fault:
     """The connection is closed in good order after ``at`` bytes of the body."""
     return Fault(lambda _, answer: replace(answer, end_at=at), **when)
 
 
-def status(code: int, body: bytes = b"", *, headers: dict[str, str] | None = None, **when) -> Fault:
+def status(code: int, body: bytes = b"", *, headers: dict[str, str] | None = None, **when: Unpack[When]) -> Fault:
     """Another answer altogether."""
     return Fault(lambda *_: Answer(code, headers or {}, body), **when)
 
 
-def redirect(url: str, code: int = 302, **when) -> Fault:
-    return status(code, headers={"Location": url}, **{"on": anything, "times": ALWAYS, **when})
+def redirect(url: str, code: int = 302, **when: Unpack[When]) -> Fault:
+    return status(code, headers={"Location": url}, **(_EVERY | when))
 
 
-def range_ignored(content: bytes, **when) -> Fault:
+def range_ignored(content: bytes, **when: Unpack[When]) -> Fault:
     """The whole file, with 200, whatever range was asked for."""
     return Fault(lambda _, answer: Answer(200, {"ETag": answer.headers["ETag"]}, content), **when)
 
 
-def wrong_byte(at: int, **when) -> Fault:
+def wrong_byte(at: int, **when: Unpack[When]) -> Fault:
     """The byte ``at`` of the file has one bit turned, in every answer that holds it."""
 
     def change(request: Request, answer: Answer) -> Answer:
@@ -190,44 +202,42 @@ def wrong_byte(at: int, **when) -> Fault:
     return Fault(change, **when)
 
 
-def surplus(extra: bytes, **when) -> Fault:
+def surplus(extra: bytes, **when: Unpack[When]) -> Fault:
     """Bytes on the connection behind the body that was promised."""
     return Fault(lambda _, answer: replace(answer, surplus=extra), **when)
 
 
-def longer(extra: bytes, **when) -> Fault:
+def longer(extra: bytes, **when: Unpack[When]) -> Fault:
     """A body, and a length, of more bytes than the range or the listing has."""
     return Fault(lambda _, answer: replace(answer, body=bytes(answer.body) + extra), **when)
 
 
-def framed(framing: str, **when) -> Fault:
+def framed(framing: str, **when: Unpack[When]) -> Fault:
     """The body is sent "chunked", or until the connection is "closed": without its length."""
-    return Fault(lambda _, answer: replace(answer, framing=framing), **{"on": anything, "times": ALWAYS, **when})
+    return Fault(lambda _, answer: replace(answer, framing=framing), **(_EVERY | when))
 
 
-def gzipped(**when) -> Fault:
+def gzipped(**when: Unpack[When]) -> Fault:
     """The whole file in the coding gzip, although nobody asked for it."""
 
     def change(request: Request, answer: Answer) -> Answer:
         return replace(answer, body=gzip.compress(answer.body, 1)).with_headers(Content_Encoding="gzip")
 
-    return Fault(change, **{"on": anything, "times": ALWAYS, **when})
+    return Fault(change, **(_EVERY | when))
 
 
-def labelled(coding: str, **when) -> Fault:
+def labelled(coding: str, **when: Unpack[When]) -> Fault:
     """Every body is said to be in this coding, and is sent as it is."""
-    return Fault(
-        lambda _, answer: answer.with_headers(Content_Encoding=coding), **{"on": anything, "times": ALWAYS, **when}
-    )
+    return Fault(lambda _, answer: answer.with_headers(Content_Encoding=coding), **(_EVERY | when))
 
 
-def claimed_size(size_bytes: int, **when) -> Fault:
+def claimed_size(size_bytes: int, **when: Unpack[When]) -> Fault:
     """The listing of a file far larger than it is."""
 
     def change(request: Request, answer: Answer) -> Answer:
         return answer.with_headers(Content_Range=f"bytes 0-0/{size_bytes}")
 
-    return Fault(change, **{"on": probes, "times": ALWAYS, **when})
+    return Fault(change, **(_EVERY_PROBE | when))
 
 
 class FaultyServer:
@@ -255,18 +265,19 @@ class FaultyServer:
         self.sent_bytes = 0
         self._server = _Listener((address, 0), _Handler)
         self._server.owner, self._server.tls = self, tls
-        self.url = f"{'https' if tls else 'http'}://{host}:{self._server.server_address[1]}"
+        self._address = (address, self._server.server_address[1])
+        self.url = f"{'https' if tls else 'http'}://{host}:{self._address[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), name="faulty-http", daemon=True).start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 
-    def put(self, path: str, content: bytes | memoryview, **about) -> str:
+    def put(self, path: str, content: bytes | memoryview, **about: Any) -> str:
         """Serve ``content`` at ``path`` from now on; returns its URL."""
         self.resources[path] = Resource(content, **about)
         return self.url + path
@@ -284,12 +295,21 @@ class FaultyServer:
         self.pace_bytes_s = math.inf
         self.sent_bytes = 0
 
-    def replace(self, path: str, content: bytes, *, after: int = 0, on=reads, times: float = 1, **about) -> None:
+    def replace(
+        self,
+        path: str,
+        content: bytes,
+        *,
+        after: int = 0,
+        on: Callable[[Request], bool] = reads,
+        times: float = 1,
+        **about: Any,
+    ) -> None:
         """Serve other content from the request on that comes after ``after`` others."""
 
         self.misbehave(path, self.before(lambda: self.put(path, content, **about), after=after, on=on, times=times))
 
-    def before(self, act: Callable[[], object], **when) -> Fault:
+    def before(self, act: Callable[[], object], **when: Unpack[When]) -> Fault:
         """What ``act`` changes at the origin holds from the request on that is met."""
 
         def change(request: Request, _: Answer) -> Answer:
@@ -298,7 +318,7 @@ class FaultyServer:
 
         return Fault(change, **when)
 
-    def requests_for(self, path: str, *, of=anything) -> list[Request]:
+    def requests_for(self, path: str, *, of: Callable[[Request], bool] = anything) -> list[Request]:
         return [request for request in self.requests if request.path == path and of(request)]
 
     def wait_for_request(self, path: str, timeout_s: float, count: int = 1) -> bool:
@@ -314,7 +334,7 @@ class FaultyServer:
     def wait_until_alone(self, timeout_s: float) -> bool:
         """Wait until every connection has ended, and so the last request of a killed process is over."""
         # Whoever is answered now was accepted behind every connection that was made before.
-        with suppress(OSError), socket.create_connection(self._server.server_address, timeout_s) as last:
+        with suppress(OSError), socket.create_connection(self._address, timeout_s) as last:
             last.sendall(b"GET /alone HTTP/1.1\r\nHost: alone\r\n\r\n")
             last.recv(1)
         with self._news:
@@ -368,15 +388,15 @@ class _Listener(socketserver.ThreadingTCPServer):
     owner: FaultyServer
     tls: ssl.SSLContext | None
 
-    def process_request(self, request, client_address) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
         self.owner.count_connections(1)
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request) -> None:
+    def shutdown_request(self, request: Any) -> None:
         super().shutdown_request(request)
         self.owner.count_connections(-1)
 
-    def handle_error(self, request, client_address) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that go away are what these tests are about."""
 
 

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fakes.faulty_http import Answer, FaultyServer, Request, Resource
 from fakes.trees import write_tree
@@ -46,9 +48,11 @@ def basic(user: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
-def git(*arguments: str | Path, cwd: Path | None = None, **options) -> str:
+def git(*arguments: str | Path, cwd: Path | None = None, **options: Any) -> str:
     """What git says; its failure is an error."""
-    done = subprocess.run(["git", *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, check=False, **options)
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        ["git", *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, check=False, **options
+    )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().strip()
 
@@ -105,12 +109,15 @@ class GitServer:
         self.folder = folder
         self.private = False
         # What a proxy makes of the header Git-Protocol.
-        self.protocol = lambda asked: asked
+        self.protocol: Callable[[str], str] = lambda asked: asked
         self.lfs: dict[str, bytes] = {}
         self.lfs_ranges = True
-        self.lfs_answer = lambda answer: answer
+        self.lfs_answer: Callable[[dict[str, Any]], object] = lambda answer: answer
         self.objects_url = f"{server.url}/lfs-objects"
-        self.link = lambda oid: {"href": f"{self.objects_url}/{oid}", "header": {"X-Ticket": f"for-{oid}"}}
+        self.link: Callable[[str], object] = lambda oid: {
+            "href": f"{self.objects_url}/{oid}",
+            "header": {"X-Ticket": f"for-{oid}"},
+        }
         server.routes["/git/"] = self._git
         server.routes["/lfs-objects/"] = self._lfs_object
 
@@ -161,11 +168,11 @@ class GitServer:
         status = int(headers.pop("Status", "200").split(" ")[0])
         return Answer(status, headers, body)
 
-    def _batch(self, question: dict) -> Answer:
+    def _batch(self, question: dict[str, Any]) -> Answer:
         objects = []
         for item in question["objects"]:
             oid, size = item["oid"], item["size"]
-            found = {"oid": oid, "size": size}
+            found: dict[str, Any] = {"oid": oid, "size": size}
             if question["operation"] == "upload":
                 if oid not in self.lfs:
                     found["actions"] = {"upload": {"href": f"{self.objects_url}/{oid}"}}

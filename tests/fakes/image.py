@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (
@@ -21,11 +22,11 @@ SOURCES = (
 ENGINE = ("--runtime", "runc", "--ulimit", "nofile=4096", "--ulimit", "nproc=4096")
 
 
-def podman(*arguments, **options):
+def podman(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["podman", *map(str, arguments)], capture_output=True, text=True, **options)
 
 
-def build(folder, name, **options):
+def build(folder: Path, name: str, **options: str) -> str:
     """``make image`` from a copy of the sources, which nobody changes meanwhile."""
     if not folder.exists():
         folder.mkdir()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from lading.destination import publish
 from lading.store import store
 
+_CHANGES = ("rename", "replace", "unlink", "remove", "rmdir", "mkdir", "link", "chmod", "fsync")
+
 
 class Killer:
     """Counts changes to the file system, and kills the process before the one that it was told."""
@@ -45,12 +47,11 @@ def run_and_kill_at(number: int, action: Callable[[], object], *, creating: bool
     if child == 0:
         try:
             killer = Killer(number)
-            for name in ("rename", "replace", "unlink", "remove", "rmdir", "mkdir", "link", "chmod", "fsync"):
-                setattr(os, name, killer.wrap(getattr(os, name)))
-            publish.exchange = killer.wrap(publish.exchange)
-            store.materialize_file = killer.wrap(store.materialize_file)
+            changes = [(os, name) for name in _CHANGES] + [(publish, "exchange"), (store, "materialize_file")]
+            for module, name in changes:
+                setattr(module, name, killer.wrap(getattr(module, name)))
             if creating:
-                os.open = killer.wrap_open(os.open)
+                setattr(os, "open", killer.wrap_open(os.open))  # noqa: B010 - typed by its one signature
             action()
         except BaseException as error:  # noqa: BLE001 - the child must not return into the test's process
             print(repr(error), file=sys.__stderr__)

@@ -88,7 +88,7 @@ def mlserver(folder: Path, models: Path) -> Iterator[str]:
 
 def ask_as_triton(url: str, model: Path) -> list[str]:
     """What Triton's own client finds at a server, whose model is in this folder and is broken on the way."""
-    command = [VENV / "bin" / "python", "-c", _CLIENT, url.removeprefix("http://"), model]
+    command: list[str | Path] = [VENV / "bin" / "python", "-c", _CLIENT, url.removeprefix("http://"), model]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

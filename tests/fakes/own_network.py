@@ -23,11 +23,12 @@ class OwnNetwork:
         self._holder = subprocess.Popen(
             hold, stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         )
+        assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "ready\n", "a network namespace of its own is not to be had"
         self.path = f"/proc/{self._holder.pid}/ns/net"
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._holder.send_signal(signal.SIGKILL)
         self._holder.communicate()
 

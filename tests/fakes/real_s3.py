@@ -4,9 +4,11 @@ import logging
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fakes.trees import paths
 
@@ -34,7 +36,7 @@ def s3_anonymous(endpoint: str, **variables: str) -> dict[str, object]:
     return {"variables": {"AWS_ENDPOINT_URL": endpoint, "awsAnonymousCredential": "true", **variables}}
 
 
-def client(endpoint: str):
+def client(endpoint: str) -> Any:
     """The official client."""
     import boto3
 
@@ -57,7 +59,7 @@ def rclone(
     """
     keys = f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}"
     command = within("rclone", "serve", "s3", "--config", "", "--addr", f"{address}:0", "--auth-key", keys, str(folder))
-    env = os.environ | {"PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"}
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
     try:
         assert process.stderr is not None
@@ -87,7 +89,7 @@ def moto() -> Iterator[str]:
 
 def fill_moto(folder: Path, prefix: str) -> None:
     """Put every file of ``folder`` into moto's bucket, not through HTTP: 3,000 requests would take half a minute."""
-    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
     store = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]

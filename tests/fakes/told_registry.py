@@ -1,12 +1,16 @@
 """A registry that says what its entry in the configuration tells it to."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lading import errors
 from lading.model.digest import Digest
+from lading.model.reference import Reference
 from lading.model.uri import ModelURI
+from lading.network.client import HttpClient
 from lading.registries import registry
 from lading.registries.registry import Resolution
+from lading.settings.registries import RegistryEntry
+from lading.settings.settings import Settings
 
 
 class ToldRegistry:
@@ -14,11 +18,11 @@ class ToldRegistry:
 
     asked: ClassVar[list[str]] = []
 
-    def __init__(self, entry, settings, http) -> None:
+    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
-        self._models = entry.options["models_told"]
+        self._models: dict[str, Any] = entry.options["models_told"]
 
-    def resolve(self, reference) -> Resolution:
+    def resolve(self, reference: Reference) -> Resolution:
         self.asked.append(self.name)
         told = self._models.get(reference.model, "!NoSuchModel")
         if isinstance(told, str) and told.startswith("!"):

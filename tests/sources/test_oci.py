@@ -272,7 +272,8 @@ def test_a_tag_that_moved_is_delivered_anew(registry, bring):
 
 def test_an_artifact_that_lost_a_file_beside_its_layers_is_delivered_anew(registry, bring):
     layer = registry.put_blob(tar(("t", b"t")), "application/vnd.cncf.model.doc.v1.tar")
-    raw = registry.put_blob(b"r", "application/vnd.cncf.model.weight.v1.raw", org__cncf__model__filepath="r")
+    raw = registry.put_blob(b"r", "application/vnd.cncf.model.weight.v1.raw")
+    raw["annotations"] = {"org.cncf.model.filepath": "r"}
     registry.put_artifact(layer, raw)
     assert bring()[0] == {"t": b"t", "r": b"r"}
     registry.put_artifact(layer)
