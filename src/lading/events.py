@@ -65,6 +65,12 @@ class NotRemoved(NamedTuple):
     hint: str
 
 
+class TlsChosen(NamedTuple):
+    """The run is about to use TLS for the first time; ``by`` says which implementations do it, in words."""
+
+    by: str
+
+
 class Rehashing(NamedTuple):
     """Files of the destination have other times than when they were delivered; those are hashed again."""
 
@@ -310,6 +316,7 @@ Event = (
     | StraysRemoved
     | StraysFound
     | NotRemoved
+    | TlsChosen
     | Rehashing
     | Modified
     | Waiting

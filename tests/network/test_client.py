@@ -27,12 +27,15 @@ from lading.errors import (
     Unsupported,
     UsageError,
 )
+from lading.events import TlsChosen
 from lading.model.origin import Origin, split_url
 from lading.network.client import HttpClient, leads_to, status_error
 from lading.network.dial import _excludes
+from lading.network.native import told
 from lading.network.wire import Head
 from lading.retry import Retry, Run
 from lading.settings.limits import Limits, Network
+from lading.telemetry.messages import sentence
 
 pytestmark = pytest.mark.usefixtures("each_tls")
 
@@ -111,7 +114,7 @@ def client(clock):
 
         def make(*, attempts: int = 3, **network) -> HttpClient:
             retry = Retry(Run(threading.Event(), clock), attempts=attempts)
-            http = HttpClient(Network(**network), Limits(connect_s=5.0, stall_s=5.0), retry)
+            http = HttpClient(Network(**network), LIMITS, retry)
             stack.callback(http.close)
             return http
 
@@ -155,6 +158,7 @@ def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> FaultyServer:
 
 
 HELLO = Answer(body=b"hello")
+LIMITS = Limits(connect_s=5.0, stall_s=5.0)
 
 
 # ---- URLs ----------------------------------------------------------------------------------
@@ -493,6 +497,19 @@ def test_a_private_ca_is_trusted_when_it_is_given_and_not_otherwise(running, cli
         client().fetch("GET", server.url)
     assert "AWS_CA_BUNDLE" in caught.value.hint
     assert client().without_tls_checks().fetch("GET", server.url)[1] == b"hello"
+
+
+def test_who_does_tls_is_told_once_and_only_where_it_is_used(running, tls, bundle, clock) -> None:
+    heard: list[object] = []
+    http = HttpClient(Network(ca_files=(bundle,)), LIMITS, Retry(Run(threading.Event(), clock, None, heard.append)))
+    plain, secure = running(serving(HELLO)), running(serving(HELLO, tls))
+    assert http.fetch("GET", plain.url)[1] == b"hello"
+    assert heard == []
+    for each in (http, http.without_tls_checks(), http):
+        assert each.fetch("GET", secure.url)[1] == b"hello"
+    http.close()
+    assert heard == [TlsChosen(told(http.network))]
+    assert sentence(heard[0]).startswith("TLS by ")
 
 
 def test_a_certificate_for_another_name_is_not_trusted(running, client, authority, bundle) -> None:

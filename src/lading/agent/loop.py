@@ -38,7 +38,7 @@ _LOOK_AT_STORE_S = 300.0
 # All turns together, since SIGTERM must end the process well within 5 s.
 _PATIENCE_S = 2.0
 # What says the same with every turn, or nothing that the switch does not.
-_UNSAID = (events.Resolved, events.Listed, events.AlreadyDelivered)
+_UNSAID = (events.Resolved, events.TlsChosen, events.Listed, events.AlreadyDelivered)
 _NEVER = float("inf")
 
 

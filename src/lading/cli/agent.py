@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             with agent.endpoint() as endpoint:
                 output.note(f"health, metrics and status page: {endpoint.url}")
-                output.note(told(settings.network))
+                output.note(f"TLS by {told(settings.network)}")
                 return agent.run()
         except (Interrupted, KeyboardInterrupt):
             # What runs until it is stopped has not failed when it is.

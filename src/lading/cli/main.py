@@ -78,7 +78,7 @@ class _Version(argparse.Action):
         from lading.network.native import told
         from lading.settings.settings import Settings
 
-        print(f"lading {__version__} ({told(Settings.load().network)})")
+        print(f"lading {__version__} (TLS by {told(Settings.load().network)})")
         sys.exit(0)
 
 
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action=_Version, nargs=0, help="show the version, and what TLS is by")
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version, and which implementations do TLS")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, help_ in _COMMANDS.items():
         commands.add_parser(name, help=help_, module=f"{__package__}.{name}")

@@ -116,10 +116,20 @@ class HttpClient:
     ``retry`` is used by ``ask`` and ``fetch`` only; ``buffer_bytes`` is for the buffers of all connections together.
     """
 
-    def __init__(self, network: Network, limits: Limits, retry: Retry, *, buffer_bytes: int = BUFFER_BYTES) -> None:
+    def __init__(
+        self,
+        network: Network,
+        limits: Limits,
+        retry: Retry,
+        *,
+        buffer_bytes: int = BUFFER_BYTES,
+        told: set[Event] | None = None,
+    ) -> None:
         self._network = network
         self._limits = limits
-        self._dialer = Dialer(network, limits)
+        # Once for all variants of a client: each of them makes its own connections.
+        self._told: set[Event] = set() if told is None else told
+        self._dialer = Dialer(network, limits, self._tell_once)
         self._buffer_bytes = buffer_bytes
         self.retry = retry
         self._lock = threading.Lock()
@@ -153,7 +163,7 @@ class HttpClient:
             for variant in self._variants:
                 if (variant._network, variant._limits, variant.retry) == (network, limits, retry):
                     return variant
-            self._variants.append(HttpClient(network, limits, retry, buffer_bytes=self._buffer_bytes))
+            self._variants.append(HttpClient(network, limits, retry, buffer_bytes=self._buffer_bytes, told=self._told))
             return self._variants[-1]
 
     def interrupt(self) -> None:
@@ -232,6 +242,11 @@ class HttpClient:
     def tell(self, event: Event) -> None:
         """Tell whoever listens to this client's delivery."""
         self.retry.run.listener(event)
+
+    def _tell_once(self, event: Event) -> None:
+        if event not in self._told:
+            self._told.add(event)
+            self.tell(event)
 
     def fetch(
         self,

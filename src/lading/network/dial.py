@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
+from lading.events import Listener, TlsChosen, ignore
 from lading.model.origin import Origin, host_and_port, split_url
 from lading.network.addresses import Addresses
 from lading.network.wire import Connection, Stream
@@ -33,11 +34,15 @@ _WANTS_TLS = (
 
 
 class Dialer:
-    """Connects to any origin as the network is configured.  Safe from any thread."""
+    """Connects to any origin as the network is configured.  Safe from any thread.
 
-    def __init__(self, network: Network, limits: Limits) -> None:
+    ``tell`` hears who does TLS, before the first connection that uses it.
+    """
+
+    def __init__(self, network: Network, limits: Limits, tell: Listener = ignore) -> None:
         self._network = network
         self._limits = limits
+        self._tell = tell
         self._addresses = Addresses(limits.connect_s)
         self._lock = threading.Lock()
         self._tls: tuple[ssl.SSLContext, Native | None] | None = None
@@ -144,16 +149,20 @@ class Dialer:
     def _tls_now(self) -> "tuple[ssl.SSLContext, Native | None]":
         """OpenSSL's context, and rustls if it is used, for the files of certificates as they are now: a rotated one is loaded with the next connection."""
         from lading.network.certificates import new_context
-        from lading.network.native import new_native
+        from lading.network.native import new_native, told
         from lading.network.tls import stamp
 
         network = self._network
         files = (*network.ca_files, *filter(None, (network.client_certificate, network.client_key)))
         stamps = tuple(map(stamp, files))
         with self._lock:
+            is_first = self._tls is None
             if self._tls is None or self._stamps != stamps:
                 self._tls, self._stamps = (new_context(network), new_native(network)), stamps
-            return self._tls
+            tls = self._tls
+        if is_first:
+            self._tell(TlsChosen(told(network)))
+        return tls
 
     def _tunnel(self, sock: Stream, origin: Origin, proxy: Origin, proxy_url: str) -> None:
         host = f"[{origin.name}]" if ":" in origin.host else origin.host

@@ -131,14 +131,14 @@ def chosen(network: Network) -> bool:
 
 
 def told(network: Network) -> str:
-    """What TLS is by, in words."""
+    """Which implementations do TLS, in words."""
     import ssl
 
     if not chosen(network):
-        return f"TLS by {ssl.OPENSSL_VERSION}"
+        return ssl.OPENSSL_VERSION
     import lading_native
 
-    return f"TLS by rustls in lading-native {lading_native.__version__}, certificates by {ssl.OPENSSL_VERSION}"
+    return f"rustls in lading-native {lading_native.__version__}, certificates by {ssl.OPENSSL_VERSION}"
 
 
 def _fips() -> bool:

@@ -33,6 +33,8 @@ def sentence(event: events.Event) -> str:
         case events.NotRemoved():
             why = f"{event.why} ({event.hint})" if event.hint else event.why
             return f"warning: left at {event.path}, since it cannot be removed: {why}"
+        case events.TlsChosen():
+            return f"TLS by {event.by}"
         case events.Rehashing():
             return f"{event.destination} was written to or copied since it was delivered: hashing what may have changed"
         case events.Modified():
