@@ -43,6 +43,8 @@ _CONFIGURATION = (
     "CA_BUNDLE",
     "CONFIDENTIAL_",
     "CDH_ADDR",
+    "KUBECONFIG",
+    "KUBERNETES_",
     "OTEL_",
     "TRACE",
     "REQUESTS_CA_BUNDLE",

@@ -152,6 +152,11 @@ class HttpClient:
         """How this client reaches hosts."""
         return self._network
 
+    @property
+    def limits(self) -> Limits:
+        """How long this client waits for them."""
+        return self._limits
+
     def direct(self, *, connect_s: float, stall_s: float, retry: Retry) -> "HttpClient":
         """A client for services on this very machine: no proxy, its own patience."""
         network = self._network._replace(http_proxy="", https_proxy="")

@@ -6,9 +6,8 @@ https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_varia
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from lading.settings.kubernetes import SERVICE_ACCOUNT
 from lading.settings.variables import Variables
-
-_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 def mlflow_options(env: Variables) -> dict[str, Any]:
@@ -26,7 +25,7 @@ def mlflow_options(env: Variables) -> dict[str, Any]:
         user = ""
     auth = env.get("MLFLOW_TRACKING_AUTH", "")
     in_cluster = auth in ("kubernetes", "kubernetes-namespaced")
-    workspace = {"file": f"{_SERVICE_ACCOUNT}/namespace"} if auth == "kubernetes-namespaced" else ""
+    workspace = {"file": f"{SERVICE_ACCOUNT}/namespace"} if auth == "kubernetes-namespaced" else ""
     options = {
         "url": url,
         "artifacts_url": artifacts_url if artifacts_url != url else "",
@@ -46,7 +45,7 @@ def _login(env: Variables, *, in_cluster: bool) -> dict[str, Any]:
         return {"user": {"env": "MLFLOW_TRACKING_USERNAME"}, "password": {"env": "MLFLOW_TRACKING_PASSWORD"}}
     if env.get("MLFLOW_TRACKING_TOKEN"):
         return {"token": {"env": "MLFLOW_TRACKING_TOKEN"}}
-    return {"token": {"file": f"{_SERVICE_ACCOUNT}/token"}} if in_cluster else {}
+    return {"token": {"file": f"{SERVICE_ACCOUNT}/token"}} if in_cluster else {}
 
 
 def _tls(env: Variables) -> dict[str, Any]:

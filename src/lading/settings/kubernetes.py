@@ -1,0 +1,163 @@
+"""Where an API server of Kubernetes is, and who asks it: a pod's ServiceAccount, or a kubeconfig.
+
+https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/,
+https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/.
+"""
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lading.errors import NotFound, Unsupported, UsageError
+from lading.secret import Secret
+from lading.settings.limits import Network
+from lading.settings.variables import Variables
+from lading.system.disk import read_secret_file
+from lading.text.printable import printable
+from lading.text.suggest import did_you_mean
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_DEFAULT = "~/.kube/config"
+# What would change who asks, or where the connection goes: to pass over it would be to ask as somebody else.
+_NOT_DONE = {
+    "exec": "has a program that fetches its login",
+    "auth-provider": "has an auth-provider",
+    "as": "impersonates another",
+    "as-uid": "impersonates another",
+    "as-groups": "impersonates another",
+    "username": "has a password",
+    "tls-server-name": "has a tls-server-name",
+}
+
+
+class Pem(NamedTuple):
+    """Certificates or a key: a file, or the text itself."""
+
+    file: str = ""
+    text: Secret | None = None
+
+
+class Access(NamedTuple):
+    """An API server and who asks it.  ``network`` lacks the certificates, which may have to be written to files first.
+
+    Of ``token`` and ``token_file`` the file, which is read for each request, goes first.
+    """
+
+    server: str
+    namespace: str
+    network: Network
+    authority: Pem = Pem()
+    certificate: Pem = Pem()
+    key: Pem = Pem()
+    token: Secret | None = None
+    token_file: str = ""
+
+    def bearer(self) -> Secret | None:
+        """The token to show now, if there is one."""
+        return Secret(read_secret_file(self.token_file)) if self.token_file else self.token
+
+
+def read_access(
+    variables: Variables,
+    network: Network,
+    *,
+    kubeconfig: str = "",
+    context: str = "",
+    service_account: Path = Path(SERVICE_ACCOUNT),
+) -> Access:
+    """The API server that ``kubeconfig`` names, else KUBECONFIG, the pod that this runs in, or ~/.kube/config."""
+    # OpenSSL alone: rustls is for large files.
+    network = network._replace(ca_files=(), tls="openssl")
+    named = kubeconfig or variables.get("KUBECONFIG", "")
+    if not named and not context and variables.get("KUBERNETES_SERVICE_HOST") and service_account.is_dir():
+        return _in_cluster(variables, network, service_account)
+    paths = [Path(path).expanduser() for path in (named or _DEFAULT).split(os.pathsep) if path]
+    return _Kubeconfig(paths).access(context, network)
+
+
+def _in_cluster(variables: Variables, network: Network, folder: Path) -> Access:
+    host, port = variables["KUBERNETES_SERVICE_HOST"], variables.get("KUBERNETES_SERVICE_PORT") or "443"
+    return Access(
+        server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+        namespace=read_secret_file(str(folder / "namespace")),
+        network=network,
+        authority=Pem(str(folder / "ca.crt")),
+        token_file=str(folder / "token"),
+    )
+
+
+class _Kubeconfig:
+    """Several files as one: of what has the same name, the first one counts."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        there = [path for path in paths if path.exists()]
+        if not there:
+            raise NotFound(
+                f"there is no kubeconfig {printable(str(paths[0]))}" if paths else "KUBECONFIG names no file",
+                hint="set KUBECONFIG, or run this in a pod with a ServiceAccount",
+            )
+        from lading.text.strict_yaml import read_yaml
+
+        self._files = [(path, read_yaml(path)) for path in there]
+        self._shown = printable(":".join(map(str, there)))
+
+    def access(self, context: str, network: Network) -> Access:
+        """What ``context`` says, or the current one."""
+        context = context or next((str(said) for _, file in self._files if (said := file.get("current-context"))), "")
+        if not context:
+            raise UsageError(f"{self._shown} has no current-context", hint="kubectl config use-context NAME")
+        _, said = self._entry("contexts", "context", context)
+        place, cluster = self._entry("clusters", "cluster", said.get("cluster"))
+        home, user = self._entry("users", "user", said["user"]) if said.get("user") else (place, {})
+        self._refuse(cluster, user)
+        if not str(cluster.get("server", "")).startswith(("https://", "http://")):
+            raise self._wrong(f"the cluster {said.get('cluster')!r} has no server")
+        if proxy := str(cluster.get("proxy-url") or ""):
+            network = network._replace(http_proxy=proxy, https_proxy=proxy, no_proxy=())
+        return Access(
+            server=str(cluster["server"]).rstrip("/"),
+            namespace=str(said.get("namespace") or "default"),
+            network=network._replace(verify_tls=not cluster.get("insecure-skip-tls-verify")),
+            authority=self._pem(place, cluster, "certificate-authority"),
+            certificate=self._pem(home, user, "client-certificate"),
+            key=self._pem(home, user, "client-key"),
+            token=Secret(str(user["token"])) if user.get("token") else None,
+            token_file=str(home.parent / str(user["tokenFile"])) if user.get("tokenFile") else "",
+        )
+
+    def _entry(self, section: str, key: str, name: object) -> tuple[Path, Mapping[str, Any]]:
+        """The entry of this name, and the file that has it."""
+        names = []
+        for path, file in self._files:
+            for item in file.get(section) or ():
+                if not isinstance(item, dict) or not isinstance(item.get(key) or {}, dict):
+                    raise self._wrong(f"an entry of {section} is not a mapping")
+                if item.get("name") == name:
+                    return path, item.get(key) or {}
+                names.append(str(item.get("name")))
+        raise NotFound(f"{self._shown} has no {key} {printable(str(name))!r}", hint=did_you_mean(str(name), names))
+
+    def _refuse(self, *entries: Mapping[str, Any]) -> None:
+        for entry in entries:
+            for key, words in _NOT_DONE.items():
+                if entry.get(key):
+                    raise Unsupported(
+                        f"{self._shown}: the entry of the current context {words} ({key}), which lading does not do",
+                        hint="name another kubeconfig: one with a token (kubectl create token), a certificate, "
+                        "or the server http://127.0.0.1:8001 of kubectl proxy",
+                    )
+
+    def _pem(self, place: Path, entry: Mapping[str, Any], key: str) -> Pem:
+        """A file beside the kubeconfig, or what is written in it, which goes first."""
+        data = entry.get(f"{key}-data")
+        if not data:
+            return Pem(str(place.parent / str(entry[key]))) if entry.get(key) else Pem()
+        try:
+            return Pem(text=Secret(base64.b64decode(str(data), validate=True).decode("ascii")))
+        except ValueError as error:
+            raise self._wrong(f"{key}-data is not PEM text in base64") from error
+
+    def _wrong(self, what: str) -> UsageError:
+        return UsageError(f"{self._shown}: {printable(what)}", hint="kubectl config view shows it")
