@@ -56,6 +56,8 @@ class FakeApiServer:
 
     def _answer(self, request: Request) -> Answer:
         match = _PATH.fullmatch(request.path)
+        if match is None:
+            return refusal(404, "the server could not find the requested resource")
         query = {name: values[0] for name, values in parse_qs(request.query).items()}
         collection = f"{match['api']}/{match['plural']}"
         prefix = f"{collection}/{match['namespace']}/" if match["namespace"] else f"{collection}/"
