@@ -2,10 +2,10 @@
 
 import pytest
 
-from lading.agent.policy import held_s, in_range, is_canary, refused_s
+from lading.agent.policy import held_s, is_canary, refused_s
 from lading.errors import UsageError
 from lading.settings.agent import Canary, Delivery
-from lading.settings.ranges import Semver
+from lading.settings.ranges import Semver, in_range
 
 NAMES = ["v1.0.0", "1.2", "1.10.0", "2.0.0-rc.1", "2.0.0", "2.1.0", "nightly", "3"]
 WEEK = Delivery("m", "s3://b/m", "/m")

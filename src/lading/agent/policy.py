@@ -1,39 +1,12 @@
 """Which version may be taken, and when.  Decisions only, no I/O."""
 
 import hashlib
-from collections.abc import Iterable
 
 from lading.settings.agent import Delivery
-from lading.settings.ranges import Semver, parse_range
 
 # Of a version that a server refused: five minutes, then ten, at most a day.
 _REFUSED_S = 300.0
 _MOST_REFUSED_S = 24 * 3600.0
-
-
-def in_range(text: str, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that are versions in the range ``text`` (``>=1.2, <2``), the highest first.
-
-    A pre-release is in a range only if a bound of it is one.
-    """
-    bounds = parse_range(text)
-    allowed = any(not bound.release for _, bound in bounds)
-    found = [(version, name) for name in names if (version := Semver.parse(name)) is not None]
-    return [
-        name
-        for version, name in sorted(found, reverse=True)
-        if (version.release or allowed) and all(_holds(version, operator, bound) for operator, bound in bounds)
-    ]
-
-
-def _holds(version: Semver, operator: str, bound: Semver) -> bool:
-    if operator == ">=":
-        return version >= bound
-    if operator == "<=":
-        return version <= bound
-    if operator == ">":
-        return version > bound
-    return version < bound if operator == "<" else version == bound
 
 
 def is_canary(host: str, delivery: str, share: float) -> bool:

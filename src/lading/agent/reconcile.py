@@ -19,7 +19,7 @@ from lading.agent.find_if_changed import find_if_changed
 from lading.agent.history import Record, Refusal, read_record, write_record
 from lading.agent.in_store import Kept
 from lading.agent.model_server import Server
-from lading.agent.policy import held_s, in_range, refused_s
+from lading.agent.policy import held_s, refused_s
 from lading.agent.status import Doing
 from lading.agent.versions import Versions
 from lading.delivery.request import Request
@@ -34,6 +34,7 @@ from lading.model.uri import ModelURI
 from lading.registries import federation
 from lading.session import Session
 from lading.settings.agent import Delivery
+from lading.settings.ranges import in_range
 from lading.settings.section import errors_name
 from lading.settings.settings import Settings
 from lading.sources.schemes import refuse_unknown

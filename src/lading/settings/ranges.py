@@ -1,6 +1,7 @@
 """Ranges of versions as the configuration writes them: ``>=1.2, <2`` (https://semver.org)."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from lading.errors import UsageError
@@ -43,3 +44,28 @@ def parse_range(text: str) -> list[tuple[str, Semver]]:
             raise UsageError(f"{printable(text)!r} is not a range of versions", hint="for example: >=1.2, <2")
         bounds.append((match[1], version))
     return bounds
+
+
+def in_range(text: str, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are versions in the range ``text`` (``>=1.2, <2``), the highest first.
+
+    A pre-release is in a range only if a bound of it is one.
+    """
+    bounds = parse_range(text)
+    allowed = any(not bound.release for _, bound in bounds)
+    found = [(version, name) for name in names if (version := Semver.parse(name)) is not None]
+    return [
+        name
+        for version, name in sorted(found, reverse=True)
+        if (version.release or allowed) and all(_holds(version, operator, bound) for operator, bound in bounds)
+    ]
+
+
+def _holds(version: Semver, operator: str, bound: Semver) -> bool:
+    if operator == ">=":
+        return version >= bound
+    if operator == "<=":
+        return version <= bound
+    if operator == ">":
+        return version > bound
+    return version < bound if operator == "<" else version == bound

@@ -1,0 +1,221 @@
+"""The next state of a rollout, and the pin to write: a function of policy, state, what is observed, and the time.
+
+What is to be written follows from the state alone.  So a process may be killed between any two steps: the next
+one reads the state, sees which pin the service carries, and goes on.
+
+    ask       what does the channel name?
+    decide    the next state                             (here)
+    keep      the state, in the ModelRollout's status
+    write     the pin, if the service carries another
+    tell      events, metrics
+"""
+
+from typing import NamedTuple
+
+from lading.rollout.health import Service, health
+from lading.rollout.policy import Policy
+from lading.rollout.state import Past, Phase, State, Version
+from lading.settings.ranges import in_range
+from lading.text.units import duration
+
+# While pods come and go: how long until somebody looks again.
+_LOOK_S = 10.0
+_STALLED = "RolledBack", "Blocked"
+
+
+class Observed(NamedTuple):
+    """One service as it is.
+
+    ``found`` is what its channel names; None, and ``unresolved`` says why, where nobody could tell.  ``has`` is what
+    its annotation has for the channel, ``is_locked`` whether there is one, for whatever channel, and ``owner``
+    another manager of that field.  ``runs`` is what its pods were given, where that is known.
+    """
+
+    channel: str
+    found: Version | None
+    service: Service
+    has: Version | None = None
+    is_locked: bool = False
+    owner: str = ""
+    unresolved: str = ""
+    runs: Version | None = None
+
+    @property
+    def pin(self) -> str:
+        """The pin in the annotation, or ""."""
+        return self.has.pin if self.has else ""
+
+
+class Told(NamedTuple):
+    """What happened, as an Event of Kubernetes tells it."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+class Decision(NamedTuple):
+    """``pin`` is to be written, unless it is empty; the next look is due in ``wait_s``."""
+
+    state: State
+    pin: str
+    told: tuple[Told, ...]
+    wait_s: float
+
+
+def decide(policy: Policy, before: State, observed: Observed, now_s: float) -> Decision:
+    """What to do now."""
+    state = before._replace(unresolved=observed.unresolved)
+    if observed.channel != state.channel:
+        # Another model: what is known of the one before says nothing about it.
+        state = State(observed.channel, since_s=now_s, unresolved=observed.unresolved)
+    state = _next(policy, state, observed, now_s)
+    told = _told(before, state)
+    return Decision(state, _to_write(policy, state, observed), told, _wait_s(policy, state, now_s))
+
+
+def _next(policy: Policy, state: State, observed: Observed, now_s: float) -> State:
+    if observed.owner:
+        return _left_alone(state, observed).now("Blocked", now_s, f"{observed.owner} owns the annotation with the pin")
+    if policy.update == "Off":
+        return _left_alone(state, observed).now("Off", now_s)
+    if state.is_rolling and state.candidate and state.current:
+        return _judged(policy, state, state.candidate, state.current, observed, now_s)
+    wanted = policy.pin or observed.found
+    if state.current is None:
+        return _first(policy, state, wanted, observed, now_s)
+    if wanted is None:
+        # A registry that is away changes nothing.
+        return state
+    if wanted.pin == state.current.pin:
+        return state.seeing(None, now_s).now("Frozen" if policy.pin else "Current", now_s)
+    state = state.seeing(wanted, now_s)
+    return state.now(*_why_not_now(policy, state, wanted, now_s))
+
+
+def _left_alone(state: State, observed: Observed) -> State:
+    """The service has what somebody else says: its annotation, where it has one."""
+    if observed.has and observed.pin != (state.current.pin if state.current else ""):
+        state = state._replace(current=observed.has)
+    return state.seeing(None, 0.0)
+
+
+def _first(policy: Policy, state: State, wanted: Version | None, observed: Observed, now_s: float) -> State:
+    """The first sight of a service, or of another model in it."""
+    there = observed.has
+    if observed.service.ready and not observed.is_locked:
+        # To pin what runs would restart it for nothing.
+        there = observed.runs or wanted
+    if there:
+        adopted = Past(there, now_s, "Adopted")
+        return state._replace(current=there).after(adopted, policy.keep).now("Current", now_s)
+    if wanted is None:
+        return state.now("Unresolved", now_s, observed.unresolved)
+    if policy.update == "Notify":
+        return state.seeing(wanted, now_s).now("Available", now_s)
+    return state._replace(current=wanted).after(Past(wanted, now_s, "Pinned"), policy.keep).now("Current", now_s)
+
+
+def _why_not_now(policy: Policy, state: State, wanted: Version, now_s: float) -> tuple[Phase, float, str]:
+    """The phase of a service whose candidate is not taken now, and why; ``Rolling`` if it is."""
+    refusal = state.refusal(wanted.pin)
+    if refusal and now_s < refusal.until_s:
+        return "RolledBack", now_s, refusal.why
+    if policy.pin:
+        return "Rolling", now_s, ""
+    if policy.versions and not in_range(policy.versions, [wanted.name]):
+        return "NotAllowed", now_s, f"{wanted} is not in the range {policy.versions}"
+    if policy.update == "Notify":
+        return "Available", now_s, ""
+    if policy.update == "Approve" and policy.approve != wanted.digest:
+        return "AwaitingApproval", now_s, f"its digest is {wanted.digest}"
+    if now_s < state.seen_s + policy.hold_s:
+        return "Held", now_s, ""
+    if policy.window and now_s < policy.window.opens_s(now_s):
+        return "WindowClosed", now_s, ""
+    return "Rolling", now_s, ""
+
+
+def _judged(
+    policy: Policy, state: State, candidate: Version, current: Version, observed: Observed, now_s: float
+) -> State:
+    """A candidate whose pin is written, or about to be."""
+    named = policy.pin or observed.found
+    if named and named.pin == current.pin:
+        return _settled(policy, state, Past(candidate, now_s, "Withdrawn", "the channel names the one before again"))
+    if observed.pin != candidate.pin:
+        # It has not come to the service yet: its time begins when it does.
+        return state._replace(phase="Rolling", since_s=now_s, why="")
+    word, why = health(observed.service, candidate.pin)
+    if word == "serving":
+        return _settled(policy, state._replace(current=candidate), Past(candidate, now_s, "Succeeded"))
+    if word == "idle":
+        return state.now("Idle", now_s, why)
+    state = state.now("Rolling", now_s, why)
+    if word == "coming" and now_s < state.since_s + policy.deadline_s:
+        return state
+    if word == "coming":
+        why = f"not all pods served it within {duration(policy.deadline_s)}: {why}"
+    state = state.refusing(candidate.pin, why, now_s, policy.quarantine_s)
+    return state.after(Past(candidate, now_s, "RolledBack", why), policy.keep).now("RolledBack", now_s, why)
+
+
+def _settled(policy: Policy, state: State, past: Past) -> State:
+    return state.after(past, policy.keep).seeing(None, past.at_s).now("Current", past.at_s)
+
+
+def _to_write(policy: Policy, state: State, observed: Observed) -> str:
+    wanted = state.wanted
+    if wanted is None or observed.owner or wanted.pin == observed.pin or policy.update == "Off":
+        return ""
+    # A service that was adopted has no pin before its first change.
+    adopted = all(past.result == "Adopted" for past in state.history)
+    return "" if adopted and not state.is_rolling else wanted.pin
+
+
+def _wait_s(policy: Policy, state: State, now_s: float) -> float:
+    """Until what only time changes; the registry is asked again after ``every_s`` at the latest."""
+    if state.is_rolling:
+        return _LOOK_S
+    moments = [now_s + policy.every_s]
+    if state.phase == "Held":
+        moments.append(state.seen_s + policy.hold_s)
+    if state.phase == "WindowClosed" and policy.window:
+        moments.append(policy.window.opens_s(now_s))
+    return max(min(moments) - now_s, 0.0)
+
+
+_REASONS: dict[Phase, tuple[str, str]] = {
+    "Available": ("ModelVersionFound", "the channel names {candidate}"),
+    "NotAllowed": ("ModelNotAllowed", "{why}"),
+    "AwaitingApproval": ("ModelAwaitsApproval", "{candidate} waits for approval: {why}"),
+    "Held": ("ModelHeld", "the channel names {candidate}, which is held"),
+    "WindowClosed": ("ModelWaits", "{candidate} waits for the window to open"),
+    "Rolling": ("RolloutStarted", "{candidate} is rolled out"),
+    "RolledBack": ("RolledBack", "{candidate} was rolled back to {current}: {why}"),
+    "Blocked": ("TargetConflict", "{why}"),
+}
+_AGAIN = ("ModelQuarantined", "{candidate} was rolled back before, and is not tried again yet: {why}")
+
+
+def _told(before: State, after: State) -> tuple[Told, ...]:
+    told = []
+    if after.unresolved and not before.unresolved:
+        told.append(Told("RegistryUnreachable", after.unresolved, warning=True))
+    if after.history[:1] != before.history[:1] and after.history and after.phase != "RolledBack":
+        last = after.history[0]
+        told.append(Told(f"Rollout{last.result}", f"{last.version} {_RESULTS[last.result]}"))
+    if after.phase in _REASONS and (after.phase, after.candidate) != (before.phase, before.candidate):
+        again = after.phase == "RolledBack" and after.history == before.history
+        reason, text = _AGAIN if again else _REASONS[after.phase]
+        message = text.format(candidate=after.candidate, current=after.current, why=after.why)
+        told.append(Told(reason, message, warning=after.phase in _STALLED))
+    return tuple(told)
+
+
+_RESULTS = {
+    "Pinned": "is pinned",
+    "Adopted": "is what the service has: nothing is written before its first change",
+    "Succeeded": "is served by all pods",
+    "Withdrawn": "is taken back, since the channel names the version before again",
+}

@@ -1,0 +1,29 @@
+"""What the owner of a rollout asks for."""
+
+from typing import Literal, NamedTuple
+
+from lading.rollout.schedule import Window
+from lading.rollout.state import Version
+
+Update = Literal["Auto", "Approve", "Notify", "Off"]
+
+
+class Policy(NamedTuple):
+    """How a service follows its channel.
+
+    ``hold_s`` is how long a version must have been named before it is taken, ``versions`` a range (">=1.2, <2"),
+    ``approve`` the digest of the pin that may be taken under ``Approve``.  ``pin`` is a version to stay at,
+    whatever the channel names.  ``deadline_s`` is how long the pods may take to serve a version; one that is rolled
+    back is not tried again for ``quarantine_s``, then for twice as long each time.  ``keep`` bounds the history.
+    """
+
+    update: Update = "Auto"
+    every_s: float = 60.0
+    hold_s: float = 300.0
+    window: Window | None = None
+    versions: str = ""
+    approve: str = ""
+    pin: Version | None = None
+    deadline_s: float = 1800.0
+    quarantine_s: float = 3600.0
+    keep: int = 5

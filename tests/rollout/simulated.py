@@ -1,0 +1,101 @@
+"""A service in a cluster and the channel that it follows, on a clock of their own."""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from lading.rollout.conditions import conditions
+from lading.rollout.decide import Decision, Observed, decide
+from lading.rollout.health import Pod, Service
+from lading.rollout.policy import Policy
+from lading.rollout.state import State, Version
+
+CHANNEL = "model-registry://iris@champion"
+LOAD_S = 120.0
+MIDNIGHT = datetime(2026, 11, 30, tzinfo=UTC).timestamp()  # a Monday
+
+
+def version(name: str) -> Version:
+    return Version(f"model-registry://prod/iris/{name}?pin=sha256:{name[-1] * 64}", name)
+
+
+class Write(NamedTuple):
+    at_s: float
+    pin: str
+
+
+class Killed(Exception):
+    """The process was killed."""
+
+
+class World:
+    """Pods take two minutes to load; ``damaged`` versions never do, ``hanging`` ones are never ready."""
+
+    def __init__(self, policy: Policy, now_s: float = MIDNIGHT) -> None:
+        self.policy, self.now_s = policy, now_s
+        self.state, self.known = State(), ()
+        self.names: Version | None = version("v1")
+        self.owner, self.replicas = "", 2
+        self.damaged: set[str] = set()
+        self.hanging: set[str] = set()
+        # What the annotation says, and since when.
+        self.carries: Version | None = None
+        self.serves = ""
+        self.changed_s = now_s
+        self.writes: list[Write] = []
+        self.told: list[tuple[float, str]] = []
+        self.ready = False
+
+    def pods(self) -> tuple[Pod, ...]:
+        pin = self.carries.pin if self.carries else ""
+        loaded = self.now_s >= self.changed_s + LOAD_S
+        if not pin or pin == self.serves:
+            return (Pod(self.serves, True),) * self.replicas
+        if pin in self.damaged and self.now_s >= self.changed_s + 5:
+            return (*[Pod(self.serves, True)] * self.replicas, Pod(pin, False, 6, "error[integrity]: weights differ"))
+        if pin in self.hanging or not loaded:
+            return (*[Pod(self.serves, True)] * self.replicas, Pod(pin, False))
+        self.serves, self.ready = pin, True
+        return (Pod(pin, True),) * self.replicas
+
+    def observed(self) -> Observed:
+        pods = self.pods() if self.replicas else ()
+        service = Service(self.ready, pods)
+        away = "" if self.names else "cannot connect to registry"
+        return Observed(
+            CHANNEL, self.names, service, has=self.carries, is_locked=self.carries is not None, owner=self.owner,
+            unresolved=away,
+        )  # fmt: skip
+
+    def turn(self, *, killed_before: str = "") -> Decision:
+        """One turn; killed before its state is kept, or before its pin is written."""
+        decision = decide(self.policy, self.state, self.observed(), self.now_s)
+        if killed_before == "keep":
+            raise Killed
+        self.state = decision.state
+        self.known = conditions(self.state, self.known, self.now_s)
+        if killed_before == "write":
+            raise Killed
+        if decision.pin:
+            assert self.owner == ""
+            self.write(decision.pin)
+        self.told += [(self.now_s, told.reason) for told in decision.told]
+        return decision
+
+    def write(self, pin: str) -> None:
+        (found,) = [each for each in map(version, ("v1", "v2", "v3", "v4", "v5")) if each.pin == pin]
+        self.carries, self.changed_s = found, self.now_s
+        self.writes.append(Write(self.now_s, pin))
+
+    def run(self, seconds: float) -> None:
+        """Turns, each when the one before wanted it."""
+        until_s = self.now_s + seconds
+        while True:
+            wait_s = self.turn().wait_s
+            assert wait_s <= max(self.policy.every_s, 10)
+            if self.now_s + wait_s > until_s:
+                self.now_s = until_s
+                return
+            self.now_s += max(wait_s, 1.0)
+
+    def condition(self, type_: str) -> str:
+        return next(each.status for each in self.known if each.type == type_)

@@ -1,0 +1,135 @@
+"""A day of one rollout: what is written when, and what is told."""
+
+from datetime import UTC, datetime
+
+from lading.rollout.policy import Policy
+from lading.rollout.schedule import Cron, Window, time_zone
+from rollout.simulated import World, version
+
+HOUR = 3600.0
+POLICY = Policy(
+    hold_s=600,
+    window=Window(Cron.parse("0 8-17 * * 1-5"), HOUR, time_zone("Europe/Berlin")),
+    versions="<5",
+    deadline_s=1800,
+    quarantine_s=2 * HOUR,
+)
+
+
+def course(world: World) -> dict[str, object]:
+    """What happens outside, by the time (UTC; Berlin is an hour ahead)."""
+    v1, v2, v3, v4, v5 = (version(f"v{number}") for number in range(1, 6))
+
+    def name(found) -> None:
+        world.names = found
+
+    def scale(replicas: int) -> None:
+        world.replicas = replicas
+
+    def own(owner: str) -> None:
+        world.owner = owner
+
+    flapping = {f"01:{minute:02}": (name, v3 if minute % 10 else v2) for minute in range(0, 60, 5)}
+    return {
+        "00:30": (name, v2),  # at night: held, then it waits for the window
+        **flapping,
+        "02:00": (name, v2),
+        "03:00": (name, None),  # the registry is away, until the window has opened
+        "07:20": (name, v2),
+        "08:00": (name, v3),  # damaged
+        "08:40": (name, v2),  # for five minutes only
+        "08:45": (name, v3),  # in quarantine
+        "11:30": (name, v4),  # its server hangs
+        "12:50": (name, v5),  # out of the range
+        "13:30": (name, v1),  # somebody goes back
+        "14:00": (scale, 0),
+        "14:10": (name, v2),
+        "15:00": (scale, 2),
+        "16:00": (own, "argocd-controller"),
+        "16:10": (name, v3),
+        "16:30": (own, ""),
+        "16:50": (name, v1),  # too late for today
+    }
+
+
+DAY = """\
+00:00 RolloutPinned
+00:00 write v1
+00:30 ModelHeld
+00:40 ModelWaits
+01:05 ModelHeld
+01:10 ModelHeld
+01:15 ModelHeld
+01:20 ModelHeld
+01:25 ModelHeld
+01:30 ModelHeld
+01:35 ModelHeld
+01:40 ModelHeld
+01:45 ModelHeld
+01:50 ModelHeld
+01:55 ModelHeld
+02:00 ModelHeld
+02:10 ModelWaits
+03:00 RegistryUnreachable
+07:20 RolloutStarted
+07:20 write v2
+07:22 RolloutSucceeded
+08:00 ModelHeld
+08:10 RolloutStarted
+08:10 write v3
+08:10 RolledBack
+08:10 write v2
+08:45 ModelQuarantined
+10:11 RolloutStarted
+10:11 write v3
+10:11 RolledBack
+10:11 write v2
+11:30 ModelHeld
+11:40 RolloutStarted
+11:40 write v4
+12:10 RolledBack
+12:10 write v2
+12:50 ModelNotAllowed
+13:30 ModelHeld
+13:40 RolloutStarted
+13:40 write v1
+13:42 RolloutSucceeded
+14:10 ModelHeld
+14:20 RolloutStarted
+14:20 write v2
+15:00 RolloutSucceeded
+16:00 TargetConflict
+16:30 ModelHeld
+16:40 RolloutStarted
+16:40 write v3
+16:40 RolledBack
+16:40 write v2
+16:50 ModelHeld
+17:00 ModelWaits
+"""
+
+
+def clock(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%H:%M")
+
+
+def played() -> list[str]:
+    world = World(POLICY)
+    world.damaged, world.hanging = {version("v3").pin}, {version("v4").pin}
+    start_s, steps = world.now_s, course(world)
+    for moment, (change, value) in sorted(steps.items()):
+        hours, minutes = moment.split(":")
+        world.run(start_s + int(hours) * HOUR + int(minutes) * 60 - world.now_s)
+        change(value)
+    world.run(start_s + 24 * HOUR - world.now_s)
+    lines = [(write.at_s, 1, f"write {version_name(write.pin)}") for write in world.writes]
+    lines += [(at_s, 0, reason) for at_s, reason in world.told]
+    return [f"{clock(at_s)} {text}" for at_s, _, text in sorted(lines)]
+
+
+def version_name(pin: str) -> str:
+    return pin.partition("iris/")[2].partition("?")[0]
+
+
+def test_a_day():
+    assert "\n".join(played()) + "\n" == DAY

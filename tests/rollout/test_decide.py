@@ -1,0 +1,344 @@
+"""What is written when: the decisions on a rollout, in a simulated cluster."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lading.rollout.decide import decide
+from lading.rollout.policy import Policy
+from lading.rollout.schedule import Cron, Window, time_zone
+from rollout.simulated import Killed, World, version
+
+MINUTE, HOUR = 60.0, 3600.0
+V1, V2, V3 = version("v1"), version("v2"), version("v3")
+
+
+def served(world: World) -> list[str]:
+    """The versions that were written, in order."""
+    return [write.pin.partition("iris/")[2].partition("?")[0] for write in world.writes]
+
+
+@pytest.fixture
+def world():
+    """A service that has v1, and a channel that names it."""
+    world = World(Policy(hold_s=5 * MINUTE))
+    world.run(10 * MINUTE)
+    world.told.clear()
+    return world
+
+
+def reasons(world: World) -> list[str]:
+    return [reason for _, reason in world.told]
+
+
+# ---- the first pin ----------------------------------------------------------------------------
+
+
+def test_a_new_service_is_pinned_at_once():
+    world = World(Policy(hold_s=HOUR))
+    world.turn()
+    assert served(world) == ["v1"]
+    assert (world.state.phase, world.state.current) == ("Current", V1)
+    assert reasons(world) == ["RolloutPinned"]
+
+
+def test_a_service_that_runs_is_not_restarted_to_pin_what_it_has():
+    world = World(Policy())
+    world.ready = True
+    world.run(HOUR)
+    assert served(world) == []
+    assert world.state.current == V1
+    assert world.state.history[0].result == "Adopted"
+
+
+def test_a_service_that_runs_an_older_version_than_the_channel_names_follows_as_the_policy_says():
+    world = World(Policy(hold_s=HOUR))
+    world.ready = True
+    world.turn()
+    world.names = V2
+    world.run(HOUR - 1)
+    assert served(world) == []
+    world.run(10 * MINUTE)
+    assert served(world) == ["v2"]
+
+
+def test_a_failed_update_of_an_adopted_service_goes_back_by_writing_its_pin():
+    world = World(Policy(hold_s=0))
+    world.ready = True
+    world.turn()
+    world.names, world.damaged = V2, {V2.pin}
+    world.run(10 * MINUTE)
+    assert served(world) == ["v2", "v1"]
+
+
+def test_a_new_service_waits_for_a_registry_that_is_away():
+    world = World(Policy())
+    world.names = None
+    world.run(10 * MINUTE)
+    assert (world.state.phase, served(world), world.condition("Ready")) == ("Unresolved", [], "False")
+    world.names = V1
+    world.turn()
+    assert served(world) == ["v1"]
+
+
+def test_a_pin_that_is_there_already_is_what_the_service_has():
+    world = World(Policy(hold_s=0))
+    world.carries = V2
+    world.turn()
+    assert (world.state.current, served(world)) == (V2, [])
+
+
+def test_another_model_is_pinned_at_once_since_its_pods_could_not_start_with_the_lock_of_the_one_before(world):
+    observed = world.observed()._replace(channel="model-registry://other", has=None, is_locked=True, found=V3)
+    decision = decide(world.policy, world.state, observed, world.now_s)
+    assert decision.pin == V3.pin
+    assert [past.version for past in decision.state.history] == [V3]
+
+
+# ---- policy -----------------------------------------------------------------------------------
+
+
+def test_a_version_is_rolled_out_after_its_hold(world):
+    world.names = V2
+    world.run(5 * MINUTE - 1)
+    assert (world.state.phase, served(world)) == ("Held", ["v1"])
+    assert world.condition("Ready") == "True"
+    world.run(10)
+    assert (world.state.phase, served(world)) == ("Rolling", ["v1", "v2"])
+    assert (world.condition("Ready"), world.condition("Reconciling")) == ("False", "True")
+    world.run(5 * MINUTE)
+    assert (world.state.phase, world.state.current, world.state.candidate) == ("Current", V2, None)
+    assert world.condition("Ready") == "True"
+    assert reasons(world) == ["ModelHeld", "RolloutStarted", "RolloutSucceeded"]
+
+
+def test_a_version_that_is_named_for_a_moment_is_never_written(world):
+    for _ in range(100):
+        world.names = V2 if world.names == V1 else V1
+        world.run(4 * MINUTE)
+    assert served(world) == ["v1"]
+
+
+def test_a_window_keeps_versions_waiting(world):
+    world.policy = world.policy._replace(window=Window(Cron.parse("0 2 * * *"), HOUR, time_zone("UTC")))
+    world.names = V2
+    world.run(1.5 * HOUR)
+    assert (world.state.phase, served(world)) == ("WindowClosed", ["v1"])
+    world.run(0.5 * HOUR)
+    assert served(world) == ["v1", "v2"]
+    assert reasons(world) == ["ModelHeld", "ModelWaits", "RolloutStarted", "RolloutSucceeded"]
+
+
+def test_what_a_range_leaves_out_is_not_taken(world):
+    world.policy = world.policy._replace(versions=">=1, <2")
+    world.names = V2
+    world.run(HOUR)
+    assert (world.state.phase, served(world), reasons(world)) == ("NotAllowed", ["v1"], ["ModelNotAllowed"])
+    world.policy = world.policy._replace(versions=">=2")
+    world.run(HOUR)
+    assert served(world) == ["v1", "v2"]
+
+
+def test_a_version_waits_for_its_approval_and_no_other_one_is_approved_by_it(world):
+    world.policy = world.policy._replace(update="Approve", approve=V3.digest)
+    world.names = V2
+    world.run(HOUR)
+    assert (world.state.phase, served(world), reasons(world)) == ("AwaitingApproval", ["v1"], ["ModelAwaitsApproval"])
+    world.policy = world.policy._replace(approve=V2.digest)
+    world.run(HOUR)
+    assert served(world) == ["v1", "v2"]
+
+
+def test_a_newer_version_is_only_told(world):
+    world.policy = world.policy._replace(update="Notify")
+    world.names = V2
+    world.run(HOUR)
+    assert (world.state.phase, served(world), reasons(world)) == ("Available", ["v1"], ["ModelVersionFound"])
+
+
+def test_nothing_is_written_to_a_service_whose_rollout_is_off(world):
+    world.policy = world.policy._replace(update="Off")
+    world.names, world.carries = V2, V3
+    world.run(HOUR)
+    assert (world.state.phase, world.state.current, served(world)) == ("Off", V3, ["v1"])
+
+
+def test_a_pin_of_the_owner_comes_at_once_and_stays(world):
+    world.policy = world.policy._replace(pin=V3, window=Window(Cron.parse("0 2 * * *"), 60, time_zone("UTC")))
+    world.names = V2
+    world.run(HOUR)
+    assert (world.state.phase, served(world)) == ("Frozen", ["v1", "v3"])
+    world.policy = world.policy._replace(pin=None, window=None)
+    world.run(HOUR)
+    assert served(world) == ["v1", "v3", "v2"]
+
+
+def test_a_pin_of_the_owner_brings_the_version_before_back(world):
+    world.names = V2
+    world.run(HOUR)
+    world.policy = world.policy._replace(pin=V1)
+    world.run(HOUR)
+    assert (world.state.phase, served(world)) == ("Frozen", ["v1", "v2", "v1"])
+
+
+# ---- judgement --------------------------------------------------------------------------------
+
+
+def test_a_damaged_version_is_rolled_back_and_says_why(world):
+    world.names, world.damaged = V2, {V2.pin}
+    world.run(6 * MINUTE)
+    assert (world.state.phase, served(world)) == ("RolledBack", ["v1", "v2", "v1"])
+    assert world.state.why == "error[integrity]: weights differ"
+    assert world.writes[-1].at_s - world.writes[-2].at_s <= 10
+    assert reasons(world) == ["ModelHeld", "RolloutStarted", "RolledBack"]
+    assert (world.condition("Ready"), world.condition("Stalled")) == ("False", "True")
+
+
+def test_a_version_that_is_never_ready_is_rolled_back_at_its_deadline(world):
+    world.names, world.hanging = V2, {V2.pin}
+    world.run(HOUR)
+    start, back = world.writes[1:]
+    assert 30 * MINUTE <= back.at_s - start.at_s <= 30 * MINUTE + 20
+    assert world.state.refused[0].why.startswith("not all pods served it within 30 min")
+
+
+def test_a_quarantined_version_is_tried_again_each_time_later(world):
+    world.names, world.damaged = V2, {V2.pin}
+    world.run(24 * HOUR)
+    tries = [write.at_s for write in world.writes if write.pin == V2.pin]
+    gaps = [round((after - before) / HOUR) for before, after in pairwise(tries)]
+    assert gaps == [1, 2, 4, 8]
+
+
+def test_a_newer_version_than_the_one_in_quarantine_is_taken(world):
+    world.names, world.damaged = V2, {V2.pin}
+    world.run(10 * MINUTE)
+    world.names = V3
+    world.run(10 * MINUTE)
+    assert (world.state.current, world.condition("Stalled")) == (V3, "False")
+
+
+def test_a_version_that_the_channel_takes_back_goes_at_once(world):
+    world.names, world.hanging = V2, {V2.pin}
+    world.run(6 * MINUTE)
+    assert served(world) == ["v1", "v2"]
+    world.names = V1
+    world.run(20)
+    assert served(world) == ["v1", "v2", "v1"]
+    assert world.state.history[0].result == "Withdrawn"
+    assert world.state.refused == ()
+
+
+def test_a_service_without_pods_is_neither_healthy_nor_failed(world):
+    world.replicas, world.names = 0, V2
+    world.run(5 * HOUR)
+    assert (world.state.phase, served(world)) == ("Idle", ["v1", "v2"])
+    world.replicas = 1
+    world.run(10 * MINUTE)
+    assert (world.state.phase, world.state.current) == ("Current", V2)
+
+
+def test_the_deadline_begins_anew_with_the_first_pod(world):
+    world.replicas, world.names, world.hanging = 0, V2, {V2.pin}
+    world.run(5 * HOUR)
+    world.replicas = 1
+    world.run(25 * MINUTE)
+    assert world.state.phase == "Rolling"
+    world.run(10 * MINUTE)
+    assert world.state.phase == "RolledBack"
+
+
+# ---- who else is there ------------------------------------------------------------------------
+
+
+def test_a_pin_that_another_manager_owns_is_left_alone(world):
+    world.owner, world.carries = "argocd-controller", V3
+    world.names = V2
+    world.run(HOUR)
+    assert (world.state.phase, world.state.current, served(world)) == ("Blocked", V3, ["v1"])
+    assert (reasons(world), world.condition("Stalled")) == (["TargetConflict"], "True")
+    world.owner = ""
+    world.run(HOUR)
+    assert served(world) == ["v1", "v2"]
+
+
+def test_a_registry_that_is_away_changes_nothing(world):
+    world.names = None
+    world.run(HOUR)
+    assert (world.state.phase, served(world), world.condition("Ready")) == ("Current", ["v1"], "True")
+    assert (reasons(world), world.condition("Resolved")) == (["RegistryUnreachable"], "False")
+
+
+def test_a_registry_that_is_away_does_not_stop_a_roll_back(world):
+    world.names, world.hanging = V2, {V2.pin}
+    world.run(6 * MINUTE)
+    world.names = None
+    world.run(HOUR)
+    assert served(world) == ["v1", "v2", "v1"]
+
+
+def test_the_history_is_bounded(world):
+    world.policy = world.policy._replace(hold_s=0, keep=2)
+    for number in (2, 3, 4, 5, 1, 2):
+        world.names = version(f"v{number}")
+        world.run(10 * MINUTE)
+    assert [past.version.name for past in world.state.history] == ["v2", "v1"]
+
+
+# ---- any course of things ---------------------------------------------------------------------
+
+NAMES = st.sampled_from(["v1", "v2", "v3", ""])
+COURSE = st.lists(st.tuples(NAMES, st.floats(1, 3 * HOUR)), min_size=1, max_size=12)
+FATES = st.sets(st.sampled_from([V2.pin, V3.pin]))
+COURSES = settings(max_examples=60, deadline=None)
+
+
+def played(world: World, course: list[tuple[str, float]]) -> World:
+    for name, seconds in course:
+        world.names = version(name) if name else None
+        world.run(seconds)
+    return world
+
+
+@given(COURSE, FATES, FATES)
+@COURSES
+def test_a_pin_that_is_no_return_comes_a_hold_or_a_quarantine_after_the_one_before(course, damaged, hanging):
+    world = World(Policy(hold_s=5 * MINUTE, quarantine_s=HOUR))
+    world.damaged, world.hanging = damaged, hanging
+    played(world, course)
+    starts = [at_s for at_s, reason in world.told if reason in ("RolloutStarted", "RolloutPinned")]
+    assert all(after - before >= 5 * MINUTE for before, after in pairwise(starts))
+    assert len(world.writes) <= 2 * len(starts)
+
+
+@given(COURSE, FATES)
+@COURSES
+def test_a_quarantined_version_is_not_written_before_its_time(course, damaged):
+    world = World(Policy(hold_s=0, quarantine_s=HOUR))
+    world.damaged = damaged
+    played(world, [("v1", HOUR), *course])
+    for pin in damaged:
+        tries = [write.at_s for write in world.writes if write.pin == pin]
+        assert all(after - before >= HOUR for before, after in pairwise(tries))
+
+
+@given(st.sampled_from(["keep", "write"]), st.sets(st.integers(0, 400)), FATES)
+@COURSES
+def test_a_process_that_is_killed_between_any_two_steps_goes_on_to_the_same_end(step, kills, damaged):
+    ends = []
+    for killed in (set(), kills):
+        world = World(Policy(hold_s=5 * MINUTE, quarantine_s=9 * HOUR))
+        world.damaged = damaged
+        for turn in range(500):
+            world.names = version(f"v{1 + turn // 200}")
+            try:
+                world.turn(killed_before=step if turn in killed else "")
+            except Killed:
+                # Another process, which knows nothing but what is kept.
+                world.turn()
+            world.now_s += 10
+        results = [(past.version.name, past.result) for past in world.state.history]
+        ends.append((world.state.phase, world.state.current, world.carries, results))
+    assert ends[0] == ends[1]
