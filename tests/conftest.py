@@ -162,12 +162,12 @@ def new_session(clock, events):
 
 @pytest.fixture
 def pull(new_session) -> Callable[..., Manifest]:
-    """Deliver in this process: ``pull(uri, destination, digest=…, span_bytes=…, listener=…, **settings)``."""
+    """Deliver in this process: ``pull(uri, destination, digest=…, range_bytes=…, listener=…, **settings)``."""
 
-    def call(uri: str, destination: Path, *, digest: str = "", span_bytes: int = 0, **settings) -> Manifest:
+    def call(uri: str, destination: Path, *, digest: str = "", range_bytes: int = 0, **settings) -> Manifest:
         session = new_session(**settings)
-        if span_bytes:
-            session.bounds = session.bounds._replace(span_bytes=span_bytes)
+        if range_bytes:
+            session.bounds = session.bounds._replace(range_bytes=range_bytes)
         request = Request(uri, destination, Digest.parse(digest) if digest else None)
         return deliver([request], session)[0]
 

@@ -16,7 +16,7 @@ from lading.settings.store import StoreSettings
 
 BIG = content(600_000)
 MODEL = {"config.json": b"{}", "weights/big.bin": BIG, "weights/empty": b""}
-SPAN_BYTES = 256 * 1024
+RANGE_BYTES = 256 * 1024
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def on_read(monkeypatch, call) -> None:
 
 
 def test_a_model_is_delivered_whole(origin, pull, tmp_path):
-    pull("fake:///model", tmp_path / "model", span_bytes=SPAN_BYTES)
+    pull("fake:///model", tmp_path / "model", range_bytes=RANGE_BYTES)
     assert read_tree(tmp_path / "model") == MODEL
     whole_manifest(tmp_path / "model")
     assert sorted(end - start for path, start, end in FakeSource.reads if path == "weights/big.bin") == [
-        len(BIG) - 2 * SPAN_BYTES,
-        SPAN_BYTES,
-        SPAN_BYTES,
+        len(BIG) - 2 * RANGE_BYTES,
+        RANGE_BYTES,
+        RANGE_BYTES,
     ]
 
 
@@ -98,7 +98,7 @@ def test_an_origin_that_is_busy_is_waited_for(origin, pull, tmp_path, monkeypatc
             raise error
 
     on_read(monkeypatch, busy)
-    pull("fake:///model", tmp_path / "model", span_bytes=SPAN_BYTES)
+    pull("fake:///model", tmp_path / "model", range_bytes=RANGE_BYTES)
     assert read_tree(tmp_path / "model") == MODEL
     assert sum(clock.waits) >= 7.0
 
@@ -124,7 +124,7 @@ def test_a_model_that_changes_while_it_is_read_is_listed_again(origin, pull, tmp
             origin["weights/big.bin"] = BIG[::-1]
 
     on_read(monkeypatch, change)
-    pull("fake:///model", tmp_path / "model", span_bytes=SPAN_BYTES)
+    pull("fake:///model", tmp_path / "model", range_bytes=RANGE_BYTES)
     assert read_tree(tmp_path / "model") == MODEL | {"weights/big.bin": BIG[::-1]}
 
 

@@ -24,7 +24,7 @@ from fakes.faulty_http import (
 from fakes.trees import write_tree
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
 
-SPAN_BYTES = 256 * 1024
+RANGE_BYTES = 256 * 1024
 LISTING_BYTES = 32 * 1024
 
 
@@ -45,7 +45,7 @@ def destination(tmp_path, pull) -> Destination:
 
 @pytest.fixture
 def deliver(scene, destination, pull) -> Callable[[], object]:
-    return partial(pull, scene.uri, destination.path, span_bytes=SPAN_BYTES, limits=scene.limits, **scene.settings)
+    return partial(pull, scene.uri, destination.path, range_bytes=RANGE_BYTES, limits=scene.limits, **scene.settings)
 
 
 def where(scene: Scene, name: str) -> Callable[[Request], bool]:

@@ -81,7 +81,7 @@ def test_a_small_file_is_one_request_and_the_listing_another(server, bucket, pul
     assert methods(server) == {"GET": 301}
 
 
-def test_a_large_file_is_one_request_a_span_and_one_for_its_digest(server, bucket, pull, s3, tmp_path):
+def test_a_large_file_is_one_request_a_range_and_one_for_its_digest(server, bucket, pull, s3, tmp_path):
     bucket.put("model/weights", LARGE)
     pull("s3://models/model", tmp_path / "model", **s3)
     assert methods(server) == {"GET": 1 + 3, "HEAD": 1}
@@ -135,7 +135,7 @@ def test_a_mebibyte_costs_few_system_calls(wire, tmp_path):
     assert calls.get("poll", 0) + calls.get("select", 0) <= 20
 
 
-def test_a_span_is_moved_without_allocating_for_its_bytes(server, bucket, pull, s3, tmp_path):
+def test_a_range_is_moved_without_allocating_for_its_bytes(server, bucket, pull, s3, tmp_path):
     bucket.put("model/weights", LARGE)
     pull("s3://models/model", tmp_path / "first", **s3)
     tracemalloc.start()

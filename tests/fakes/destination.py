@@ -26,7 +26,7 @@ class Destination:
     def landed_bytes(self) -> int:
         """Bytes that the journal of an interrupted delivery promises; a torn last line promises nothing."""
         journal = self.path / ".lading" / "journal"
-        # Of the lines of one span the last one counts.
+        # Of the lines of one range the last one counts.
         landed = {}
         for line in journal.read_text().splitlines()[1:] if journal.exists() else ():
             try:

@@ -176,8 +176,8 @@ def _part(found: S3Object, number: int) -> Answer:
     sizes = found.part_sizes or (len(found.content),)
     start = sum(sizes[: number - 1])
     part = memoryview(found.content)[start : start + sizes[number - 1]]
-    span = f"bytes {start}-{start + len(part) - 1}/{len(found.content)}"
-    return Answer(206, {"ETag": found.etag, "Content-Range": span, "x-amz-mp-parts-count": str(len(sizes))}, part)
+    byte_range = f"bytes {start}-{start + len(part) - 1}/{len(found.content)}"
+    return Answer(206, {"ETag": found.etag, "Content-Range": byte_range, "x-amz-mp-parts-count": str(len(sizes))}, part)
 
 
 def _xml(text: str, status: int = 200) -> Answer:

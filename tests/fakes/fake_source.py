@@ -36,16 +36,16 @@ class FakeSource:
             [ListedFile(path, len(data), _etag(data), self._digests(path)) for path, data in files.items()]
         )
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
         if FakeSource.on_read is not None:
             FakeSource.on_read(file.path)
         data = self.models[self._name][file.path]
         if _etag(data) != file.validator:
             raise OriginChanged(f"{file.path} is another version now")
-        end = len(data) if span.end is None else span.end
-        self.reads.append((file.path, span.start, end))
+        end = len(data) if byte_range.end is None else byte_range.end
+        self.reads.append((file.path, byte_range.start, end))
         sink.version(_etag(data))
-        for start in range(span.start, end, _PIECE_BYTES):
+        for start in range(byte_range.start, end, _PIECE_BYTES):
             sink.write(memoryview(data)[start : min(start + _PIECE_BYTES, end)])
 
     def _digests(self, path: str) -> tuple[Digest, ...]:

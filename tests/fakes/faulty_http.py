@@ -52,7 +52,7 @@ class Request:
     def query(self) -> str:
         return urlsplit(self.target).query
 
-    def span(self, size_bytes: int) -> tuple[int, int] | None:
+    def byte_range(self, size_bytes: int) -> tuple[int, int] | None:
         """The bytes that the Range header, or WebHDFS's query, asks for, end exclusive; None without one."""
         if match := _WEBHDFS_RANGE.search(self.query):
             start, length = map(int, match.groups())
@@ -98,10 +98,10 @@ class Resource:
         if self.conditions and self._is_another(request):
             return Answer(412, about)
         size = len(self.content)
-        span = request.span(size) if self.ranges else None
-        if span is None:
+        byte_range = request.byte_range(size) if self.ranges else None
+        if byte_range is None:
             return Answer(200, about, self.content)
-        start, end = span
+        start, end = byte_range
         if start >= size:
             return Answer(416, about | {"Content-Range": f"bytes */{size}"})
         part = memoryview(self.content)[start:end]
@@ -194,7 +194,7 @@ def wrong_byte(at: int, **when: Unpack[When]) -> Fault:
 
     def change(request: Request, answer: Answer) -> Answer:
         body = bytearray(answer.body)
-        start, _ = request.span(1 << 62) or (0, 0)
+        start, _ = request.byte_range(1 << 62) or (0, 0)
         if 0 <= at - start < len(body):
             body[at - start] ^= 1
         return replace(answer, body=bytes(body))

@@ -13,7 +13,7 @@ from fakes.trees import MIB, content
 from lading.errors import IntegrityError, Unavailable
 
 FILES = {"config.json": b"{}", "weights/a.bin": content(MIB), "weights/b.bin": content(2 * MIB, seed=1)}
-SPAN_BYTES = 512 * 1024
+RANGE_BYTES = 512 * 1024
 
 
 def tar(compression: str = "") -> bytes:
@@ -49,23 +49,23 @@ def vouched(data: bytes) -> dict[str, str]:
 def test_an_archive_arrives_as_its_tree_whatever_the_network_does(server, destination, pull, path, fault):
     uri = server.put(path, ARCHIVES[path], headers=vouched(ARCHIVES[path]))
     server.misbehave(path, fault())
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     manifest = destination.assert_holds(FILES)
     assert [archive.path for archive in manifest.archives] == [path.removeprefix("/")]
 
 
 @EVERY_ARCHIVE
-@pytest.mark.parametrize("span_bytes", [SPAN_BYTES, 8 * MIB], ids=["ranges", "whole"])
-def test_a_wrong_byte_in_an_archive_is_refused_and_the_next_run_delivers(server, destination, pull, path, span_bytes):
+@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 8 * MIB], ids=["ranges", "whole"])
+def test_a_wrong_byte_in_an_archive_is_refused_and_the_next_run_delivers(server, destination, pull, path, range_bytes):
     # Its tree is made while it lands: that cannot be taken back and begun again half-way.
     uri = server.put(path, ARCHIVES[path], headers=vouched(ARCHIVES[path]))
     server.misbehave(path, wrong_byte(2 * MIB, times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
-        pull(uri, destination.path, span_bytes=span_bytes)
+        pull(uri, destination.path, range_bytes=range_bytes)
     assert caught.value.exit_code == 6
     destination.assert_untouched()
     server.behave()
-    pull(uri, destination.path, span_bytes=span_bytes)
+    pull(uri, destination.path, range_bytes=range_bytes)
     destination.assert_holds(FILES)
 
 
@@ -91,8 +91,8 @@ def test_an_archive_that_is_interrupted_is_delivered_by_the_next_run(server, des
     uri = server.put(path, ARCHIVES[path], headers=vouched(ARCHIVES[path]))
     server.misbehave(path, reset(at=0, after=4, times=ALWAYS))
     with pytest.raises(Unavailable):
-        pull(uri, destination.path, span_bytes=SPAN_BYTES)
+        pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_untouched()
     server.behave()
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds(FILES)

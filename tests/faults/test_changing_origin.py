@@ -11,7 +11,7 @@ from lading.events import Listed
 from lading.settings.limits import Limits
 
 PATH = "/model.bin"
-SPAN_BYTES = 128 * 1024
+RANGE_BYTES = 128 * 1024
 OLD = content(1_000_000, seed=1)
 NEW = content(1_000_000, seed=2)
 LONGER = content(1_200_000, seed=3)
@@ -26,7 +26,7 @@ BEFORE_READING_OR_BETWEEN_RANGES = pytest.mark.parametrize("after", [0, 3], ids=
 def test_a_file_that_is_replaced_arrives_in_its_new_version(server, destination, pull, after, new, conditions):
     uri = server.put(PATH, OLD, conditions=conditions)
     server.replace(PATH, new, after=after, etag='"v2"', conditions=conditions)
-    pull(uri, destination.path, span_bytes=SPAN_BYTES, limits=ONE_AFTER_THE_OTHER)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES, limits=ONE_AFTER_THE_OTHER)
     destination.assert_holds({"model.bin": new})
 
 
@@ -37,7 +37,7 @@ def test_a_file_with_a_date_only_that_is_replaced_arrives_in_its_new_version(
 ):
     uri = server.put(PATH, OLD, etag="", modified=MODIFIED, conditions=conditions)
     server.replace(PATH, NEW, after=after, etag="", modified=LATER, conditions=conditions)
-    pull(uri, destination.path, span_bytes=SPAN_BYTES, limits=ONE_AFTER_THE_OTHER)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES, limits=ONE_AFTER_THE_OTHER)
     destination.assert_holds({"model.bin": NEW})
 
 
@@ -69,7 +69,7 @@ def test_an_s3_object_that_is_replaced_arrives_in_its_new_version(
         return bucket.answer(request)
 
     server.misbehave(bucket.path("model/b.bin"), Fault(swap, after=after, on=_gets))
-    pull("s3://models/model", destination.path, span_bytes=SPAN_BYTES, limits=ONE_AFTER_THE_OTHER, **anonymous)
+    pull("s3://models/model", destination.path, range_bytes=RANGE_BYTES, limits=ONE_AFTER_THE_OTHER, **anonymous)
     manifest = destination.assert_holds({"b.bin": NEW})
     assert manifest.files[0].validator == bucket.objects["model/b.bin"].etag
 
@@ -83,7 +83,7 @@ def test_files_that_did_not_change_are_not_fetched_again(server, bucket, anonymo
         return bucket.answer(request)
 
     server.misbehave(bucket.path("model/b.bin"), Fault(swap, after=3, on=_gets))
-    pull("s3://models/model", destination.path, span_bytes=SPAN_BYTES, limits=ONE_AFTER_THE_OTHER, **anonymous)
+    pull("s3://models/model", destination.path, range_bytes=RANGE_BYTES, limits=ONE_AFTER_THE_OTHER, **anonymous)
     destination.assert_holds({"a.bin": b"small", "b.bin": NEW})
     assert len(server.requests_for(bucket.path("model/a.bin"), of=_gets)) == 1
 
@@ -110,10 +110,10 @@ def test_an_interrupted_delivery_of_an_older_version_is_not_continued(server, de
     uri = server.put(PATH, OLD)
     server.misbehave(PATH, status(404, after=3, times=ALWAYS))
     with pytest.raises(Exception, match="404"):
-        pull(uri, destination.path, span_bytes=SPAN_BYTES, limits=ONE_AFTER_THE_OTHER)
+        pull(uri, destination.path, range_bytes=RANGE_BYTES, limits=ONE_AFTER_THE_OTHER)
     assert destination.landed_bytes() > 0
     server.behave()
     server.put(PATH, NEW, etag='"v2"')
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds({"model.bin": NEW})
     assert server.asked_bytes == len(NEW)

@@ -20,7 +20,7 @@ from lading.errors import LadingError, OriginChanged
 from lading.events import Resumed
 from lading.settings.limits import Limits
 
-SPAN_BYTES = 128 * 1024
+RANGE_BYTES = 128 * 1024
 OLD = content(1_000_000, seed=1)
 NEW = content(1_000_000, seed=2)
 KEY = "model/model.bin"
@@ -61,7 +61,7 @@ def gateway(server, bucket):
 @pytest.fixture
 def deliver(gateway, anonymous, destination, pull):
     def call(**given):
-        given = {"span_bytes": SPAN_BYTES, "limits": ONE_AFTER_THE_OTHER, **anonymous, **given}
+        given = {"span_bytes": RANGE_BYTES, "limits": ONE_AFTER_THE_OTHER, **anonymous, **given}
         return pull("s3://models/model", destination.path, **given)
 
     return call
@@ -111,14 +111,14 @@ def test_answers_that_agree_with_each_other_but_not_with_the_listing_are_read_in
     ids=" ".join,
 )
 @pytest.mark.parametrize("strict", [True, False], ids=["if-match-compared", "if-match-ignored"])
-@pytest.mark.parametrize("span_bytes", [SPAN_BYTES, len(OLD)], ids=["parts", "one-answer"])
+@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(OLD)], ids=["parts", "one-answer"])
 def test_whatever_answers_are_called_the_object_is_delivered(
-    server, gateway, deliver, destination, tags, strict, span_bytes
+    server, gateway, deliver, destination, tags, strict, range_bytes
 ):
     listed = gateway.objects[KEY].etag
     tags = [listed.strip('"') if tag == "bare" else tag.replace("{}", listed) for tag in tags]
     server.misbehave(gateway.path(KEY), called(*tags, strict=strict))
-    deliver(span_bytes=span_bytes, limits=ONE_AFTER_THE_OTHER._replace(workers=4))
+    deliver(range_bytes=range_bytes, limits=ONE_AFTER_THE_OTHER._replace(workers=4))
     destination.assert_holds({"model.bin": OLD})
 
 
@@ -129,7 +129,7 @@ def test_whatever_answers_are_called_the_object_is_delivered(
 def test_a_url_behind_a_balancer_whose_nodes_have_their_own_etags_is_delivered(server, destination, pull, tags, strict):
     uri = server.put("/model.bin", OLD, conditions=False)
     server.misbehave("/model.bin", called(*tags, strict=strict))
-    pull(uri, destination.path, span_bytes=SPAN_BYTES, limits=ONE_AFTER_THE_OTHER)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES, limits=ONE_AFTER_THE_OTHER)
     destination.assert_holds({"model.bin": OLD})
 
 
@@ -140,7 +140,7 @@ def test_a_url_that_is_sent_encoded_under_an_etag_of_its_own_is_decoded(server, 
         return Answer(200, {"ETag": '"v1-gzip"', "Content-Encoding": "gzip"}, gzip.compress(OLD, 1))
 
     server.misbehave("/model.bin", Fault(encode, times=ALWAYS))
-    pull(uri, destination.path, span_bytes=SPAN_BYTES, limits=ONE_AFTER_THE_OTHER)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES, limits=ONE_AFTER_THE_OTHER)
     destination.assert_holds({"model.bin": OLD})
 
 
@@ -163,7 +163,7 @@ def test_generations_that_answers_do_not_share_with_the_listing_are_no_other_ver
     pull(
         "gs://models/model",
         destination.path,
-        span_bytes=SPAN_BYTES,
+        range_bytes=RANGE_BYTES,
         limits=ONE_AFTER_THE_OTHER,
         variables={"STORAGE_EMULATOR_HOST": server.url},
     )
@@ -263,7 +263,7 @@ def test_an_archive_that_is_unpacked_while_it_lands_is_never_of_two_answers_with
     place = gateway.path("model/model.tar")
     server.misbehave(place, called(tag), cut(500_000, on=gets))
     server.misbehave(place, server.before(lambda: gateway.put("model/model.tar", new), on=_second()), called(tag))
-    deliver(span_bytes=2 * len(OLD))
+    deliver(range_bytes=2 * len(OLD))
     destination.assert_holds({"model.bin": NEW})
 
 
@@ -339,7 +339,7 @@ def test_whatever_versions_are_called_what_is_delivered_is_one_of_them(pull, kin
         # A second run goes on with what the first one left.
         for _ in range(2):
             try:
-                pull(uri, Path(folder) / "out", span_bytes=SPAN_BYTES, limits=limits, **s3_anonymous(server.url))
+                pull(uri, Path(folder) / "out", range_bytes=RANGE_BYTES, limits=limits, **s3_anonymous(server.url))
             except OriginChanged:
                 assert read_tree(Path(folder) / "out") == {}
             else:

@@ -32,10 +32,10 @@ def encoded(algorithm: str, data: bytes) -> str:
 
 
 @SPANS
-def test_an_etag_that_is_no_md5_is_named_with_the_ways_round(tagged, anonymous, destination, pull, span_bytes):
+def test_an_etag_that_is_no_md5_is_named_with_the_ways_round(tagged, anonymous, destination, pull, range_bytes):
     tagged()
     with pytest.raises(IntegrityError, match=r"each time it is read, but md5:9810.* by its ETag") as caught:
-        pull("s3://models/model", destination.path, span_bytes=span_bytes, **anonymous)
+        pull("s3://models/model", destination.path, range_bytes=range_bytes, **anonymous)
     assert caught.value.exit_code == 6
     assert all(way in caught.value.hint for way in ("--verify=off", "--digest", "damaged"))
     destination.assert_untouched()
@@ -43,9 +43,9 @@ def test_an_etag_that_is_no_md5_is_named_with_the_ways_round(tagged, anonymous, 
 
 @SPANS
 @pytest.mark.parametrize("way", [{"verify": "off"}, {"digest": SHA256}], ids=str)
-def test_each_way_round_brings_the_file(tagged, anonymous, destination, pull, span_bytes, way):
+def test_each_way_round_brings_the_file(tagged, anonymous, destination, pull, range_bytes, way):
     tagged()
-    manifest = pull("s3://models/model", destination.path, span_bytes=span_bytes, **anonymous, **way)
+    manifest = pull("s3://models/model", destination.path, range_bytes=range_bytes, **anonymous, **way)
     destination.assert_holds({"model.bin": DATA})
     assert [str(digest) for digest in manifest.files[0].verified] == ([SHA256] if "digest" in way else [])
 
@@ -54,7 +54,7 @@ def test_each_way_round_brings_the_file(tagged, anonymous, destination, pull, sp
 @pytest.mark.parametrize("kind", ["full", "composite"])
 @SPANS
 def test_an_etag_is_not_looked_at_where_the_object_has_a_checksum(
-    tagged, anonymous, destination, pull, span_bytes, algorithm, kind
+    tagged, anonymous, destination, pull, range_bytes, algorithm, kind
 ):
     if kind == "full":
         about = {"checksums": {f"x-amz-checksum-{algorithm}": encoded(algorithm, DATA)}}
@@ -63,25 +63,25 @@ def test_an_etag_is_not_looked_at_where_the_object_has_a_checksum(
         whole = encoded(algorithm, b"".join(hashlib.new(algorithm, part).digest() for part in parts))
         about = {"checksums": {f"x-amz-checksum-{algorithm}": f"{whole}-2"}, "part_sizes": (600_000, 400_000)}
     tagged(**about)
-    manifest = pull("s3://models/model", destination.path, span_bytes=span_bytes, **anonymous)
+    manifest = pull("s3://models/model", destination.path, range_bytes=range_bytes, **anonymous)
     destination.assert_holds({"model.bin": DATA})
     assert [digest.algorithm for digest in manifest.files[0].verified] == [algorithm]
 
 
 @SPANS
-def test_an_etag_that_a_proxy_made_weak_still_tells_damage(server, bucket, anonymous, destination, pull, span_bytes):
+def test_an_etag_that_a_proxy_made_weak_still_tells_damage(server, bucket, anonymous, destination, pull, range_bytes):
     bucket.put(KEY, DATA)
     place = bucket.path(KEY)
     server.misbehave(
         place, Fault(lambda _, answer: answer.with_headers(ETag=f"W/{answer.headers['ETag']}"), times=ALWAYS)
     )
-    [file] = pull("s3://models/model", destination.path, span_bytes=span_bytes, **anonymous).files
+    [file] = pull("s3://models/model", destination.path, range_bytes=range_bytes, **anonymous).files
     assert [digest.algorithm for digest in file.verified] == ["md5"]
     server.misbehave(place, wrong_byte(500_000, times=ALWAYS))
     bucket.put("other/model.bin", DATA)
     server.misbehave(bucket.path("other/model.bin"), wrong_byte(500_000, times=ALWAYS))
     with pytest.raises(IntegrityError):
-        pull("s3://models/other", destination.path, span_bytes=span_bytes, **anonymous)
+        pull("s3://models/other", destination.path, range_bytes=range_bytes, **anonymous)
     destination.assert_holds({"model.bin": DATA})
 
 

@@ -13,7 +13,7 @@ from lading.errors import NoSpace, NotAllowed
 from lading.system.disk import free_bytes
 
 PATH = "/model.bin"
-SPAN_BYTES = 256 * 1024
+RANGE_BYTES = 256 * 1024
 CONTENT = content(4 * MIB)
 DELIVERED = {"model.bin": CONTENT}
 TOO_LARGE = 1 << 59
@@ -93,13 +93,13 @@ def test_a_disk_that_somebody_fills_meanwhile_leaves_the_destination_and_is_resu
 
     server.on_sent = fill
     with pytest.raises(NoSpace) as caught:
-        pull(uri, destination.path, span_bytes=SPAN_BYTES)
+        pull(uri, destination.path, range_bytes=RANGE_BYTES)
     assert caught.value.exit_code == 7
     destination.assert_untouched()
     disk.remount(f"size={32 * MIB}")
     landed = destination.landed_bytes()
     server.behave()
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds(DELIVERED)
     assert server.asked_bytes == len(CONTENT) - landed
 

@@ -56,7 +56,7 @@ def test_configured_headers_are_sent_to_their_host(server, destination, pull):
 
 def test_configured_headers_do_not_follow_a_redirect_to_another_host(server, elsewhere, destination, pull):
     server.misbehave(PATH, redirect(elsewhere.put(PATH, CONTENT)))
-    pull(server.url + PATH, destination.path, variables={"127.0.0.1-headers": HEADERS}, span_bytes=100_000)
+    pull(server.url + PATH, destination.path, variables={"127.0.0.1-headers": HEADERS}, range_bytes=100_000)
     destination.assert_holds(DELIVERED)
     assert sent_secrets(server) == SECRETS
     assert elsewhere.requests

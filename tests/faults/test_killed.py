@@ -15,7 +15,7 @@ from fakes.faulty_http import ALWAYS, anything, reads, redirect, stall, status
 from fakes.trees import MIB, content
 from lading.text.units import size
 
-# Larger than one span, and many that are smaller: both kinds are in the air when the process dies.
+# Larger than one range, and many that are smaller: both kinds are in the air when the process dies.
 FILES = {"weights.bin": content(34 * MIB)} | {
     f"shards/{number:03}.bin": content(200 * 1024, seed=number) for number in range(200)
 }
@@ -24,7 +24,7 @@ TOTAL_BYTES = sum(map(len, FILES.values()))
 # So slow that the journal is written several times on the way, and no slower.
 PACE_BYTES_S = 80 * MIB
 KINDS = ("absent", "older-model")
-# Three spans: all of them under way when the process dies.
+# Three ranges: all of them under way when the process dies.
 LARGE = content(96 * MIB)
 NOTE_BYTES = 4 * MIB
 PIECE_BYTES = MIB
@@ -123,7 +123,7 @@ def _landed_at_least(destination, size_bytes: int, process) -> bool:
     [("absent", 0, "0"), ("older-model", 1, "0"), ("absent", 2, "200MiB")],
     indirect=["new_destination"],
 )
-def test_what_has_landed_of_spans_that_are_under_way_is_not_fetched_again(
+def test_what_has_landed_of_ranges_that_are_under_way_is_not_fetched_again(
     server, destination, processes, seed, stop, rate
 ):
     uri, workers = server.put("/weights.bin", LARGE), 3
@@ -131,7 +131,7 @@ def test_what_has_landed_of_spans_that_are_under_way_is_not_fetched_again(
     command = ("pull", uri, destination.path, "--max-rate", rate)
     process = processes.start(*command, env={"S3_MAX_FILE_CONCURRENCY": str(workers)})
     assert hold.reached.wait(30)
-    # Of each span, what is not noted yet and a piece that is not whole yet.
+    # Of each range, what is not noted yet and a piece that is not whole yet.
     sent = server.sent_bytes
     assert _landed_at_least(destination, sent - workers * (NOTE_BYTES + PIECE_BYTES), process)
     process.send_signal(stop)
@@ -141,7 +141,7 @@ def test_what_has_landed_of_spans_that_are_under_way_is_not_fetched_again(
     destination.assert_untouched()
     landed = destination.landed_bytes()
     if stop == signal.SIGTERM:
-        # Everything that is in the stage, but for where the last block of a span is not full.
+        # Everything that is in the stage, but for where the last block of a range is not full.
         staged = (destination.path / ".lading" / "stage" / "weights.bin").read_bytes()
         written = sum(4096 for at in range(0, len(staged), 4096) if any(staged[at : at + 4096]))
         assert landed > written - workers * 4096

@@ -14,7 +14,7 @@ URI = "s3://models/model"
 LISTING = "/models/"
 DATA = content(1_000_000)
 FILES = {"a.bin": b"small", "b/c.bin": DATA}
-SPAN_BYTES = 256 * 1024
+RANGE_BYTES = 256 * 1024
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def answers(code: str, **when) -> Fault:
 def test_a_passing_failure_is_waited_out(server, anonymous, destination, pull, new_session, path, fault):
     limits = new_session().settings.limits._replace(stall_s=0.3)
     server.misbehave(path, fault())
-    pull(URI, destination.path, span_bytes=SPAN_BYTES, limits=limits, **anonymous)
+    pull(URI, destination.path, range_bytes=RANGE_BYTES, limits=limits, **anonymous)
     destination.assert_holds(FILES)
 
 

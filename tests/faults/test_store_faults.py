@@ -295,7 +295,7 @@ def test_a_disk_that_somebody_fills_meanwhile_is_met_by_eviction(server, new_dis
                 full.set()
 
     server.on_sent = fill
-    pull(uri, tmp_path / "new", store=by, span_bytes=256 * 1024)
+    pull(uri, tmp_path / "new", store=by, range_bytes=256 * 1024)
     assert read_tree(tmp_path / "new") == {"new.bin": content(4 * MIB, seed=1)}
     assert [model.requested for model in Store(by).models()] == [uri]
     assert any(isinstance(event, told.Retried) for event in events)

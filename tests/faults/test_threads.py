@@ -78,7 +78,7 @@ def test_a_delivery_goes_on_with_as_many_threads_as_there_are(
     models = offers(tmp_path)[kind]
     requests = [Request(str(model), tmp_path / f"to-{model.name}") for model in models]
     session = new_session()
-    session.bounds = session.bounds._replace(most_workers=8, first_workers=8, span_bytes=256 * 1024, cpus=2.0)
+    session.bounds = session.bounds._replace(most_workers=8, first_workers=8, range_bytes=256 * 1024, cpus=2.0)
     allow(most)
     deliver(requests, session)
     assert all(read_tree(request.destination) == FILES for request in requests)

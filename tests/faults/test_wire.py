@@ -36,7 +36,7 @@ from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
 
 PATH = "/model.bin"
-SPAN_BYTES = 256 * 1024
+RANGE_BYTES = 256 * 1024
 CONTENT = content(1_000_000)
 DELIVERED = {"model.bin": CONTENT}
 SHA256 = hashlib.sha256(CONTENT)
@@ -47,7 +47,7 @@ SHORT = Limits(stall_s=0.3, connect_s=5.0, attempts=3, workers=4)
 
 def first_bytes(server) -> list[int]:
     """Where each request for the file began, in the order of arrival."""
-    return [request.span(len(CONTENT))[0] for request in server.requests if request.headers.get("range")][1:]
+    return [request.byte_range(len(CONTENT))[0] for request in server.requests if request.headers.get("range")][1:]
 
 
 def test_a_reset_in_the_middle_is_continued_where_it_happened(server, destination, pull):
@@ -175,45 +175,45 @@ def test_a_truncated_body_of_unknown_length_is_fetched_again_from_its_start(serv
     destination.assert_holds(DELIVERED)
 
 
-@pytest.mark.parametrize("span_bytes", [SPAN_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
-def test_a_body_longer_than_promised_is_not_taken(server, destination, pull, span_bytes):
+@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
+def test_a_body_longer_than_promised_is_not_taken(server, destination, pull, range_bytes):
     uri = server.put(PATH, CONTENT)
     server.misbehave(PATH, longer(b"extra", times=ALWAYS))
     with pytest.raises(Unavailable):
-        pull(uri, destination.path, span_bytes=span_bytes)
+        pull(uri, destination.path, range_bytes=range_bytes)
     destination.assert_untouched()
 
 
 def test_a_body_longer_than_promised_once_is_asked_for_again(server, destination, pull):
     uri = server.put(PATH, CONTENT)
     server.misbehave(PATH, longer(b"extra"))
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds(DELIVERED)
 
 
 def test_bytes_behind_a_body_are_not_taken_for_the_next_answer(server, destination, pull):
     uri = server.put(PATH, CONTENT)
     server.misbehave(PATH, surplus(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad", times=ALWAYS, on=anything))
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds(DELIVERED)
 
 
-@pytest.mark.parametrize("span_bytes", [SPAN_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
-def test_a_wrong_byte_once_is_found_and_fetched_again(server, destination, pull, events, span_bytes):
+@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
+def test_a_wrong_byte_once_is_found_and_fetched_again(server, destination, pull, events, range_bytes):
     uri = server.put(PATH, CONTENT, headers=DIGEST)
     server.misbehave(PATH, wrong_byte(500_000))
-    manifest = pull(uri, destination.path, span_bytes=span_bytes)
+    manifest = pull(uri, destination.path, range_bytes=range_bytes)
     destination.assert_holds(DELIVERED)
     assert manifest.files[0].verified[0].value == SHA256.hexdigest()
-    assert any(isinstance(event, Retried) and "expected" in event.why for event in events) or span_bytes == SPAN_BYTES
+    assert any(isinstance(event, Retried) and "expected" in event.why for event in events) or range_bytes == RANGE_BYTES
 
 
-@pytest.mark.parametrize("span_bytes", [SPAN_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
-def test_a_wrong_byte_every_time_is_refused(server, destination, pull, span_bytes):
+@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
+def test_a_wrong_byte_every_time_is_refused(server, destination, pull, range_bytes):
     uri = server.put(PATH, CONTENT, headers=DIGEST)
     server.misbehave(PATH, wrong_byte(500_000, times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
-        pull(uri, destination.path, span_bytes=span_bytes)
+        pull(uri, destination.path, range_bytes=range_bytes)
     assert caught.value.exit_code == 6
     destination.assert_untouched()
 
@@ -291,7 +291,7 @@ def test_what_was_here_already_of_many_files_is_told_once_and_before_the_rest_co
 def test_a_whole_file_is_not_taken_for_a_range_of_it(server, destination, pull):
     uri = server.put(PATH, CONTENT)
     server.misbehave(PATH, range_ignored(CONTENT, after=1, times=2))
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds(DELIVERED)
 
 
@@ -299,7 +299,7 @@ def test_a_server_that_forgets_ranges_ends_the_delivery(server, destination, pul
     uri = server.put(PATH, CONTENT)
     server.replace(PATH, CONTENT, ranges=False)
     with pytest.raises(Unavailable):
-        pull(uri, destination.path, span_bytes=SPAN_BYTES)
+        pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_untouched()
 
 
@@ -307,7 +307,7 @@ def test_a_server_that_forgets_ranges_ends_the_delivery(server, destination, pul
 def test_a_server_without_ranges_is_read_in_one_piece(server, destination, pull, framing):
     uri = server.put(PATH, CONTENT, ranges=False)
     server.misbehave(PATH, framed(framing))
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds(DELIVERED)
 
 
@@ -330,7 +330,7 @@ def test_a_truncated_body_in_gzip_is_fetched_again(server, destination, pull):
 def test_a_reset_is_survived_by_a_file_that_has_no_etag(server, destination, pull, about):
     uri = server.put(PATH, CONTENT, **about)
     server.misbehave(PATH, reset(at=100_000, after=1, times=2))
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds(DELIVERED)
 
 
@@ -375,6 +375,6 @@ def test_the_deadline_ends_a_transfer_that_waits(server, destination, tmp_path):
 
 def test_a_file_under_a_weak_validator_is_read_in_one_piece(server, destination, pull):
     uri = server.put("/model.bin", CONTENT, etag='W/"weak"')
-    pull(uri, destination.path, span_bytes=SPAN_BYTES)
+    pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds(DELIVERED)
     assert [request.headers.get("range") for request in server.requests] == ["bytes=0-0", None]

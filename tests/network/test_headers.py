@@ -165,7 +165,7 @@ def head(status: int, **headers: str) -> Head:
 
 
 @pytest.mark.parametrize(
-    ("answer", "span", "size", "error"),
+    ("answer", "byte_range", "size", "error"),
     [
         (head(200, content_length="100"), ByteRange(0, 100), 100, None),
         (head(200), ByteRange(0, 100), 100, None),
@@ -198,17 +198,17 @@ def head(status: int, **headers: str) -> Head:
     ],
 )
 def test_only_the_bytes_that_were_asked_for_are_taken(
-    answer: Head, span: ByteRange, size: int | None, error: type[LadingError] | None
+    answer: Head, byte_range: ByteRange, size: int | None, error: type[LadingError] | None
 ) -> None:
     if error is None:
-        check_answer(answer, span, size, "what")
+        check_answer(answer, byte_range, size, "what")
         return
     with pytest.raises(error, match="what"):
-        check_answer(answer, span, size, "what")
+        check_answer(answer, byte_range, size, "what")
 
 
 @pytest.mark.parametrize(
-    ("span", "size", "asked"),
+    ("byte_range", "size", "asked"),
     [
         (ByteRange(0, 10), 10, None),
         (ByteRange(0, 0), 0, None),
@@ -219,8 +219,10 @@ def test_only_the_bytes_that_were_asked_for_are_taken(
         (ByteRange(5, None), None, "bytes=5-"),
     ],
 )
-def test_a_range_is_asked_for_unless_it_is_the_whole_file(span: ByteRange, size: int | None, asked: str | None) -> None:
-    assert range_header(span, size) == ([("Range", asked)] if asked else [])
+def test_a_range_is_asked_for_unless_it_is_the_whole_file(
+    byte_range: ByteRange, size: int | None, asked: str | None
+) -> None:
+    assert range_header(byte_range, size) == ([("Range", asked)] if asked else [])
 
 
 @pytest.mark.parametrize(

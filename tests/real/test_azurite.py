@@ -38,7 +38,7 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 CONTAINER = "models"
 EXPIRY = "2100-01-01T00:00:00Z"
 DATA = content(3 * MIB)
-SPAN_BYTES = MIB
+RANGE_BYTES = MIB
 MODEL = {
     "model/a": b"a",
     "model/b/c d+e%41": b"c",
@@ -140,13 +140,13 @@ def test_a_single_blob_lands_under_its_base_name(service, signed, tmp_path, pull
     assert list(read_tree(tmp_path / "out")) == [name]
 
 
-@pytest.mark.parametrize("span_bytes", [SPAN_BYTES, len(DATA)], ids=["ranges", "whole"])
-def test_the_md5_that_the_client_told_verifies_the_file(service, container, signed, tmp_path, pull, span_bytes):
+@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
+def test_the_md5_that_the_client_told_verifies_the_file(service, container, signed, tmp_path, pull, range_bytes):
     digest = md5(DATA)
     about = ContentSettings(content_md5=bytearray(digest.digest()), content_encoding="gzip")
     container.upload_blob("big/model.bin", DATA, content_settings=about, overwrite=True)
     uri = f"{service}/{CONTAINER}/big"
-    manifest = pull(uri, tmp_path / "out", span_bytes=span_bytes, verify="strict", **signed)
+    manifest = pull(uri, tmp_path / "out", range_bytes=range_bytes, verify="strict", **signed)
     assert manifest.files[0].verified == (Digest("md5", digest.hexdigest()),)
     assert read_tree(tmp_path / "out") == {"model.bin": DATA}
 
@@ -161,7 +161,7 @@ def test_a_blob_that_changes_while_it_is_read_is_read_anew(service, container, s
         if isinstance(event, Listed) and left:
             container.upload_blob("moving/model.bin", left.pop(), overwrite=True)
 
-    pull(f"{service}/{CONTAINER}/moving", tmp_path / "out", span_bytes=SPAN_BYTES, listener=listener, **signed)
+    pull(f"{service}/{CONTAINER}/moving", tmp_path / "out", range_bytes=RANGE_BYTES, listener=listener, **signed)
     assert read_tree(tmp_path / "out") == {"model.bin": new}
     assert not left
 

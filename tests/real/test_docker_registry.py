@@ -138,7 +138,7 @@ def test_files_and_a_folder_that_oras_pushed(host, pull, tmp_path):
 
 
 def test_a_large_file_comes_in_ranges(host, pull, tmp_path):
-    pull(f"oci://{host}/team/one:v1", tmp_path / "m", limits=LIMITS, variables=INSECURE, span_bytes=MIB // 4)
+    pull(f"oci://{host}/team/one:v1", tmp_path / "m", limits=LIMITS, variables=INSECURE, range_bytes=MIB // 4)
     assert read_tree(tmp_path / "m") == {"a.bin": FILES["weights/a.bin"]}
 
 

@@ -112,7 +112,7 @@ def test_the_same_tree_gives_the_same_manifest(client, emulated, tmp_path, pull)
     ids=["prefix", "below", "object", "root"],
 )
 def test_a_uri_means_what_is_below_it_or_one_object(bucket, emulated, tmp_path, pull, path, files):
-    manifest = pull(f"gs://{bucket.name}{path}", tmp_path / "model", verify="strict", span_bytes=MIB, **emulated)
+    manifest = pull(f"gs://{bucket.name}{path}", tmp_path / "model", verify="strict", range_bytes=MIB, **emulated)
     assert read_tree(tmp_path / "model") == files
     assert all(file.verified and file.validator for file in manifest.files)
 
@@ -130,7 +130,7 @@ def test_an_object_that_is_replaced_arrives_in_its_new_version(bucket, emulated,
             for version in versions:
                 bucket.blob("model/deep/er/weights.bin").upload_from_string(version)
 
-    pull(f"gs://{bucket.name}/model", tmp_path / "model", listener=swap, span_bytes=MIB, **emulated)
+    pull(f"gs://{bucket.name}/model", tmp_path / "model", listener=swap, range_bytes=MIB, **emulated)
     assert read_tree(tmp_path / "model") == FILES | {"deep/er/weights.bin": b"new" * MIB}
 
 

@@ -167,7 +167,7 @@ def test_a_tag_and_a_folder_of_it_come(host, commit, destination, pull):
 
 def test_an_object_in_git_lfs_comes_in_ranges(host, commit, destination, pull):
     uri = f"git+{host.with_user()}#subdirectory=weights/large.bin"
-    pull(uri, destination, network=host.network, span_bytes=4 * MIB)
+    pull(uri, destination, network=host.network, range_bytes=4 * MIB)
     assert read_tree(destination) == {"large.bin": LARGE["weights/large.bin"]}
 
 

@@ -35,7 +35,7 @@ FILES = {
 }
 # What the cluster itself makes of an append as a new block.
 APPENDED = {"appended": b"onetwo"}
-SPAN_BYTES = 700_000
+RANGE_BYTES = 700_000
 
 
 @contextmanager
@@ -79,11 +79,11 @@ def variables(cluster):
     return {"HDFS_NAMENODE": cluster[1], "HADOOP_USER_NAME": os.environ.get("USER") or "root"}
 
 
-@pytest.mark.parametrize("span_bytes", [SPAN_BYTES, 1 << 30], ids=["ranges", "whole"])
+@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 1 << 30], ids=["ranges", "whole"])
 def test_the_tree_is_delivered_and_every_file_is_verified_by_the_clusters_own_checksum(
-    tree, variables, tmp_path, pull, span_bytes
+    tree, variables, tmp_path, pull, range_bytes
 ):
-    manifest = pull("hdfs://models", tmp_path / "m", variables=variables, verify="strict", span_bytes=span_bytes)
+    manifest = pull("hdfs://models", tmp_path / "m", variables=variables, verify="strict", range_bytes=range_bytes)
     found = told(manifest)
     assert read_tree(tmp_path / "m") == FILES | APPENDED
     assert {path: found[path] for path in FILES} == facts(tree)

@@ -109,7 +109,7 @@ def bring(servers, pull, tmp_path):
     def call(uri: str, name: str = "disk", **variables: str):
         variables = {"MLFLOW_TRACKING_URI": servers[name], **variables}
         registries = Settings.load(variables).registries
-        return pull(uri, tmp_path / "model", registries=registries, variables=variables, limits=LIMITS, span_bytes=MIB)
+        return pull(uri, tmp_path / "model", registries=registries, variables=variables, limits=LIMITS, range_bytes=MIB)
 
     return call
 

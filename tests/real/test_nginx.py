@@ -72,7 +72,7 @@ def destination(tmp_path):
 @pytest.fixture
 def bring(authority, destination, pull):
     def call(uri: str, **settings):
-        return pull(uri, destination, span_bytes=MIB, network=Network(ca_files=(authority.bundle,)), **settings)
+        return pull(uri, destination, range_bytes=MIB, network=Network(ca_files=(authority.bundle,)), **settings)
 
     return call
 

@@ -35,7 +35,7 @@ BLOB = f"http://{ACCOUNT}.blob.core.windows.net/{CONTAINER}"
 FILES = f"http://{ACCOUNT}.file.core.windows.net/{SHARE}"
 BOTH = pytest.mark.parametrize("base", [BLOB, FILES], ids=["blob", "files"])
 DATA = content(1_000_000)
-SPAN_BYTES = 300_000
+RANGE_BYTES = 300_000
 MODEL = {"model/a": b"a", "model/b/c d+e%": b"c", "model/empty": b"", "model-v2/a": b"v2", "model.bin": b"bin"}
 
 
@@ -110,21 +110,21 @@ def test_names_that_xml_cannot_hold_come_encoded(azure, signed, tmp_path, pull, 
 
 
 @BOTH
-@pytest.mark.parametrize("span_bytes", [SPAN_BYTES, len(DATA)], ids=["ranges", "whole"])
-def test_the_stored_md5_verifies_the_file(azure, signed, tmp_path, pull, base, span_bytes):
+@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
+def test_the_stored_md5_verifies_the_file(azure, signed, tmp_path, pull, base, range_bytes):
     azure.put("big/model.bin", DATA, headers={"Content-Encoding": "gzip"})
-    manifest = pull(f"{base}/big", tmp_path / "out", span_bytes=span_bytes, verify="strict", **signed)
+    manifest = pull(f"{base}/big", tmp_path / "out", range_bytes=range_bytes, verify="strict", **signed)
     assert manifest.files[0].verified == (Digest("md5", hashlib.md5(DATA).hexdigest()),)
     assert read_tree(tmp_path / "out") == {"model.bin": DATA}
 
 
 @BOTH
-@pytest.mark.parametrize("span_bytes", [SPAN_BYTES, len(DATA)], ids=["ranges", "whole"])
-def test_bytes_that_do_not_match_the_stored_md5_are_refused(azure, server, signed, tmp_path, pull, base, span_bytes):
+@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
+def test_bytes_that_do_not_match_the_stored_md5_are_refused(azure, server, signed, tmp_path, pull, base, range_bytes):
     azure.put("big/model.bin", DATA)
     server.misbehave("/models/big/model.bin", wrong_byte(len(DATA) - 1, times=ALWAYS))
     with pytest.raises(IntegrityError):
-        pull(f"{base}/big", tmp_path / "out", span_bytes=span_bytes, **signed)
+        pull(f"{base}/big", tmp_path / "out", range_bytes=range_bytes, **signed)
     assert read_tree(tmp_path / "out") == {}
 
 
@@ -232,15 +232,15 @@ def test_a_file_that_changes_after_it_was_listed_is_listed_anew(server, azure, s
     server.misbehave(
         "/models/big/model.bin", Fault(lambda *_: azure.put("big/model.bin", new) or error("ConditionNotMet"))
     )
-    pull(f"{base}/big", tmp_path / "out", span_bytes=SPAN_BYTES, **signed)
+    pull(f"{base}/big", tmp_path / "out", range_bytes=RANGE_BYTES, **signed)
     assert read_tree(tmp_path / "out") == {"model.bin": new}
 
 
 def test_a_file_of_azure_files_is_known_by_the_etag_of_the_answer(server, azure, signed, tmp_path, pull):
-    new = content(3 * SPAN_BYTES, seed=7)
-    azure.put("model/big", content(3 * SPAN_BYTES, seed=6))
+    new = content(3 * RANGE_BYTES, seed=7)
+    azure.put("model/big", content(3 * RANGE_BYTES, seed=6))
     server.misbehave("/models/model/big", server.before(lambda: azure.put("model/big", new), after=1, on=_gets))
-    pull(f"{FILES}/model", tmp_path / "out", span_bytes=SPAN_BYTES, **signed)
+    pull(f"{FILES}/model", tmp_path / "out", range_bytes=RANGE_BYTES, **signed)
     assert read_tree(tmp_path / "out")["big"] == new
     assert not any("if-match" in request.headers for request in server.requests)
 
@@ -250,7 +250,7 @@ def test_a_file_of_azure_files_is_known_by_the_etag_of_the_answer(server, azure,
 def test_etags_of_a_gateway_that_answers_and_listing_do_not_share_are_no_other_version(
     server, azure, signed, tmp_path, pull, base, tags
 ):
-    data = content(3 * SPAN_BYTES, seed=6)
+    data = content(3 * RANGE_BYTES, seed=6)
     azure.put("model/big", data)
     turn = itertools.cycle(tags)
 
@@ -258,7 +258,7 @@ def test_etags_of_a_gateway_that_answers_and_listing_do_not_share_are_no_other_v
         return answer.with_headers(ETag=next(turn).replace("{}", answer.headers.get("ETag", '"x"')))
 
     server.misbehave("/models/model/big", Fault(rename, times=ALWAYS, on=_gets))
-    pull(f"{base}/model", tmp_path / "out", span_bytes=SPAN_BYTES, **signed)
+    pull(f"{base}/model", tmp_path / "out", range_bytes=RANGE_BYTES, **signed)
     assert read_tree(tmp_path / "out")["big"] == data
 
 

@@ -103,14 +103,14 @@ def test_an_object_without_digests_is_not_called_verified(gcs, emulated, tmp_pat
 def test_a_wrong_byte_every_time_is_refused(gcs, server, emulated, tmp_path, pull):
     server.misbehave(gcs.media("model/deep/er/weights.bin"), wrong_byte(200_000, times=ALWAYS))
     with pytest.raises(IntegrityError, match="crc32c"):
-        pull("gs://models/model", tmp_path / "model", span_bytes=100_000, **emulated)
+        pull("gs://models/model", tmp_path / "model", range_bytes=100_000, **emulated)
     assert not (tmp_path / "model" / "config.json").exists()
 
 
 def test_an_object_that_is_replaced_arrives_in_its_new_version(gcs, server, emulated, tmp_path, pull):
     path = gcs.media("model/deep/er/weights.bin")
     server.misbehave(path, server.before(lambda: gcs.put("model/deep/er/weights.bin", b"new"), after=1))
-    pull("gs://models/model", tmp_path / "model", span_bytes=100_000, **emulated)
+    pull("gs://models/model", tmp_path / "model", range_bytes=100_000, **emulated)
     assert read_tree(tmp_path / "model") == FILES | {"deep/er/weights.bin": b"new"}
 
 
@@ -118,7 +118,7 @@ def test_in_a_bucket_that_keeps_versions_the_listed_one_is_delivered(gcs, server
     gcs.versions = True
     path = gcs.media("model/deep/er/weights.bin")
     server.misbehave(path, server.before(lambda: gcs.put("model/deep/er/weights.bin", b"new"), after=1))
-    pull("gs://models/model", tmp_path / "model", span_bytes=100_000, **emulated)
+    pull("gs://models/model", tmp_path / "model", range_bytes=100_000, **emulated)
     assert read_tree(tmp_path / "model") == FILES
 
 
@@ -127,7 +127,7 @@ def test_a_server_that_does_not_pin_generations_mixes_no_versions(gcs, server, e
     path = gcs.media("model/deep/er/weights.bin")
     new = content(300_000, seed=7)
     server.misbehave(path, server.before(lambda: gcs.put("model/deep/er/weights.bin", new), after=1))
-    pull("gs://models/model", tmp_path / "model", span_bytes=100_000, **emulated)
+    pull("gs://models/model", tmp_path / "model", range_bytes=100_000, **emulated)
     assert read_tree(tmp_path / "model") == FILES | {"deep/er/weights.bin": new}
 
 
@@ -142,7 +142,7 @@ def test_an_object_that_is_deleted_while_it_is_read_is_not_found(gcs, server, em
 def test_an_object_stored_in_gzip_arrives_decoded(gcs, server, emulated, tmp_path, pull):
     text = b'{"layers": 2}' * 10_000
     gcs.put("model/config.json", gzip.compress(text), encoding="gzip")
-    pull("gs://models/model", tmp_path / "model", span_bytes=1000, **emulated)
+    pull("gs://models/model", tmp_path / "model", range_bytes=1000, **emulated)
     assert read_tree(tmp_path / "model") == FILES | {"config.json": text}
     # The stored bytes travel, in one piece: of others there is no length and no range.
     (request,) = server.requests_for(gcs.media("model/config.json"))
@@ -419,7 +419,7 @@ def test_a_token_that_expires_half_way_is_renewed(gcs, google, tmp_path, pull, n
     gcs.refuse = ExpiringTokens(8)
     limits = new_session().settings.limits._replace(workers=workers)
     document = google.document("service_account")
-    pull("gs://models/model", tmp_path / "model", span_bytes=30_000, limits=limits, **by_document(google, document))
+    pull("gs://models/model", tmp_path / "model", range_bytes=30_000, limits=limits, **by_document(google, document))
     assert read_tree(tmp_path / "model") == FILES
     assert len(google.granted) == 2
 

@@ -467,7 +467,7 @@ class TestLfs:
     @pytest.mark.parametrize("ranges", [True, False])
     def test_objects_come_in_the_place_of_their_pointers(self, origin, large, server, destination, pull, ranges):
         origin.lfs_ranges = ranges
-        manifest = pull(large.url, destination, span_bytes=MIB)
+        manifest = pull(large.url, destination, range_bytes=MIB)
         assert read_tree(destination) == FILES
         found = manifest.by_path()["weights/big.bin"]
         assert [digest.algorithm for digest in found.verified] == ["sha256"]
@@ -512,7 +512,7 @@ class TestLfs:
 
     def test_a_link_that_has_ended_is_asked_for_anew(self, origin, large, server, destination, pull):
         server.misbehave("", Fault(lambda *_: Answer(403), on=lambda request: "/lfs-objects/" in request.path, after=1))
-        pull(large.url, destination, span_bytes=MIB)
+        pull(large.url, destination, range_bytes=MIB)
         assert read_tree(destination) == FILES
         assert len(server.requests_for(f"{MODEL}/info/lfs/objects/batch")) == 2
 

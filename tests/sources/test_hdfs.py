@@ -17,8 +17,8 @@ from lading.events import Unverified
 
 BIG = content(1_000_000)
 FILES = {"config.json": b"{}", "empty": b"", "deep/er/leaf": b"leaf", "with space/a+b%41?#&": b"x", "big.bin": BIG}
-SPAN_BYTES = 300_000
-SPANS = pytest.mark.parametrize("span_bytes", [SPAN_BYTES, len(BIG)], ids=["ranges", "whole"])
+RANGE_BYTES = 300_000
+SPANS = pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(BIG)], ids=["ranges", "whole"])
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def operations(server: FaultyServer) -> set[str]:
 
 @SPANS
 @pytest.mark.parametrize("uri", ["hdfs://models/iris", "hdfs:///models/iris/", "webhdfs://models//iris"])
-def test_a_folder_is_delivered_with_all_that_is_below_it(cluster, variables, destination, pull, uri, span_bytes):
-    manifest = pull(uri, destination.path, variables=variables, verify="strict", span_bytes=span_bytes)
+def test_a_folder_is_delivered_with_all_that_is_below_it(cluster, variables, destination, pull, uri, range_bytes):
+    manifest = pull(uri, destination.path, variables=variables, verify="strict", range_bytes=range_bytes)
     destination.assert_holds(FILES)
     (verified,) = manifest.by_path()["big.bin"].verified
     assert (verified.algorithm, verified.part_sizes_bytes) == ("hdfs-crc32c", (262144, 262144, 262144, 213568))
@@ -101,7 +101,7 @@ def test_a_listing_in_pages_and_one_without_are_the_same(cluster, variables, des
 @pytest.mark.parametrize("sizes", [(512, 262144, 737344), (100, 999900)], ids=["whole-chunks", "a-short-first-block"])
 def test_blocks_of_different_sizes_are_verified(cluster, variables, destination, pull, sizes):
     cluster.put("/m/x", BIG, block_sizes=sizes)
-    manifest = pull("hdfs://m/x", destination.path, variables=variables, span_bytes=SPAN_BYTES, verify="strict")
+    manifest = pull("hdfs://m/x", destination.path, variables=variables, range_bytes=RANGE_BYTES, verify="strict")
     assert manifest.files[0].verified[0].part_sizes_bytes == sizes
 
 
@@ -153,7 +153,7 @@ def test_a_file_whose_checksum_cannot_be_had_or_computed_is_named_as_not_verifie
     cluster, variables, destination, pull, events, told
 ):
     cluster.put("/m/x", BIG, **told)
-    pull("hdfs://m/x", destination.path, variables=variables, span_bytes=SPAN_BYTES)
+    pull("hdfs://m/x", destination.path, variables=variables, range_bytes=RANGE_BYTES)
     assert Unverified(1, "x") in events
     with pytest.raises(Unsupported, match="nobody vouches for x"):
         pull("hdfs://m/x", destination.path.with_name("strict"), variables=variables, verify="strict")
@@ -169,10 +169,10 @@ def test_a_checksum_of_a_version_without_block_locations_is_used_for_files_of_on
 
 
 @SPANS
-def test_a_damaged_file_is_refused(cluster, variables, datanode, destination, pull, span_bytes):
+def test_a_damaged_file_is_refused(cluster, variables, datanode, destination, pull, range_bytes):
     datanode.misbehave(ANYWHERE, wrong_byte(600_000, on=opens, times=ALWAYS))
     with pytest.raises(IntegrityError, match=r"big\.bin"):
-        pull("hdfs://models/iris", destination.path, variables=variables, span_bytes=span_bytes)
+        pull("hdfs://models/iris", destination.path, variables=variables, range_bytes=range_bytes)
     destination.assert_untouched()
 
 
@@ -184,13 +184,13 @@ def test_verification_that_is_off_asks_for_no_checksum(cluster, variables, serve
 @SPANS
 @pytest.mark.parametrize("about", [{}, {"about": {"modificationTime": 7}}], ids=["same-size", "touched"])
 def test_a_file_that_is_replaced_while_it_is_read_is_noticed_although_open_takes_no_validator(
-    cluster, variables, datanode, destination, pull, span_bytes, about
+    cluster, variables, datanode, destination, pull, range_bytes, about
 ):
     # From the first byte on, as if it had been replaced between the redirect and the datanode's look.
     new = content(len(BIG), seed=9)
     datanode.on_sent = lambda request, total: cluster.put("/models/iris/big.bin", new, **about)
     with pytest.raises(OriginChanged):
-        pull("hdfs://models/iris/big.bin", destination.path, variables=variables, span_bytes=span_bytes)
+        pull("hdfs://models/iris/big.bin", destination.path, variables=variables, range_bytes=range_bytes)
     destination.assert_untouched()
 
 
@@ -270,7 +270,7 @@ def test_a_datanodes_trouble_is_waited_out(cluster, variables, datanode, destina
     # A block that is missing for the moment: a datanode answers 403, too.
     body = error("IOException").body
     datanode.misbehave(ANYWHERE, status(403, body, on=opens, times=2), reset(at=100_000, on=opens, times=2))
-    pull("hdfs://models/iris", destination.path, variables=variables, span_bytes=SPAN_BYTES)
+    pull("hdfs://models/iris", destination.path, variables=variables, range_bytes=RANGE_BYTES)
     destination.assert_holds(FILES)
 
 

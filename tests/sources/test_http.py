@@ -332,7 +332,7 @@ WORDS = [
 def test_a_coding_that_is_only_a_word_changes_nothing(server, destination, pull, word, ranges):
     headers = {"Content-Encoding": word, "Repr-Digest": f"sha-256=:{b64encode(sha256(CONTENT).digest()).decode()}:"}
     url = server.put("/model.bin", CONTENT, headers=headers, ranges=ranges)
-    manifest = pull(url, destination, span_bytes=100_000, verify="strict")
+    manifest = pull(url, destination, range_bytes=100_000, verify="strict")
     assert read_tree(destination) == {"model.bin": CONTENT}
     assert manifest.files[0].validator
     assert len(server.requests) == (4 if ranges else 2)

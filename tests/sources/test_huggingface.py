@@ -26,7 +26,7 @@ FILES = {
     "deep/er/with space & more%41?#.txt": b"names",
     "model.safetensors": WEIGHTS,
 }
-SPAN_BYTES = LFS_BYTES
+RANGE_BYTES = LFS_BYTES
 TOKEN = "hf_reader"
 
 
@@ -54,7 +54,7 @@ def fetch(hub, pull, tmp_path):
 
     def call(uri: str, folder: str = "model", **given) -> dict[str, bytes]:
         variables = {"HF_ENDPOINT": hub.server.url} | given.pop("variables", {})
-        pull(uri, tmp_path / folder, variables=variables, span_bytes=SPAN_BYTES, **given)
+        pull(uri, tmp_path / folder, variables=variables, range_bytes=RANGE_BYTES, **given)
         return read_tree(tmp_path / folder)
 
     return call
@@ -298,7 +298,7 @@ def test_a_delivery_that_was_interrupted_goes_on_with_another_signed_url(hub, mo
         fetch("hf://owner/model", limits=Settings().limits._replace(workers=1))
     cdn.behave()
     assert fetch("hf://owner/model") == FILES
-    assert cdn.asked_bytes == len(WEIGHTS) - 2 * SPAN_BYTES
+    assert cdn.asked_bytes == len(WEIGHTS) - 2 * RANGE_BYTES
 
 
 def test_no_token_goes_to_who_has_the_content(hub, fetch, cdn):

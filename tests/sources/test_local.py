@@ -183,7 +183,7 @@ def test_a_delivery_can_itself_be_delivered_without_its_notes(model: Path, tmp_p
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 1_000_000), (0, 1), (999_999, 1_000_000), (300_000, 700_001), (5, 5)])
-def test_a_span_is_exactly_its_bytes(model: Path, start: int, end: int) -> None:
+def test_a_range_is_exactly_its_bytes(model: Path, start: int, end: int) -> None:
     content = os.urandom(1_000_000)
     (model / "a").write_bytes(content)
     here = source(model)

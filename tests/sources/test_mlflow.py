@@ -26,7 +26,7 @@ FILES = {
     "weights/big.bin": BIG,
 }
 ROOT = "1/models/m-1/artifacts"
-SPAN_BYTES = MIB // 4
+RANGE_BYTES = MIB // 4
 SHORT = Limits(stall_s=0.3, connect_s=5.0, attempts=4, workers=4)
 
 
@@ -60,7 +60,7 @@ def bring(server, pull, tmp_path):
     def call(uri: str = f"mlflow-artifacts:/{ROOT}", *, limits=SHORT, listener=lambda event: None, **options):
         registries = (RegistryEntry("prod", "mlflow", {"url": server.url, **options}),)
         destination = tmp_path / "destination"
-        return pull(uri, destination, registries=registries, span_bytes=SPAN_BYTES, limits=limits, listener=listener)
+        return pull(uri, destination, registries=registries, range_bytes=RANGE_BYTES, limits=limits, listener=listener)
 
     return call
 
@@ -103,7 +103,7 @@ def test_large_files_are_fetched_in_parts(server, bring, store):
     bring()
     path = PROXY if store == "disk" else BUCKET
     ranges = [r.headers.get("range") for r in server.requests_for(f"{path}/{ROOT}/weights/big.bin")]
-    assert {f"bytes={at}-{at + SPAN_BYTES - 1}" for at in range(0, MIB, SPAN_BYTES)} <= set(ranges)
+    assert {f"bytes={at}-{at + RANGE_BYTES - 1}" for at in range(0, MIB, RANGE_BYTES)} <= set(ranges)
 
 
 @pytest.mark.parametrize("store", ["elsewhere", "elsewhere-flask"])

@@ -26,7 +26,7 @@ FILES = {
 }
 LISTING = "/api/v1/models/owner/model/repo/files"
 READING = "/api/v1/models/owner/model/repo"
-SPAN_BYTES = LFS_BYTES
+RANGE_BYTES = LFS_BYTES
 TOKEN = "ms-reader"
 
 
@@ -54,7 +54,7 @@ def fetch(scope, pull, tmp_path):
 
     def call(uri: str, folder: str = "model", **given) -> dict[str, bytes]:
         variables = {"MODELSCOPE_ENDPOINT": scope.server.url} | given.pop("variables", {})
-        pull(uri, tmp_path / folder, variables=variables, span_bytes=SPAN_BYTES, **given)
+        pull(uri, tmp_path / folder, variables=variables, range_bytes=RANGE_BYTES, **given)
         return read_tree(tmp_path / folder)
 
     return call

@@ -620,9 +620,9 @@ def test_a_blob_comes_in_ranges_and_a_retry_goes_on_where_it_stopped(registry, b
     registry.put_files(FILES)
     path = registry.path("blobs", digest_of(FILES["weights/a.bin"]))
     server.misbehave(path, cut(at=100_000))
-    assert bring(span_bytes=MIB // 4)[0] == FILES
-    starts = [request.span(MIB)[0] % (MIB // 4) for request in server.requests_for(path)]
-    # The probe, four spans, and the rest of one of them.
+    assert bring(range_bytes=MIB // 4)[0] == FILES
+    starts = [request.byte_range(MIB)[0] % (MIB // 4) for request in server.requests_for(path)]
+    # The probe, four ranges, and the rest of one of them.
     assert sorted(starts) == [0, 0, 0, 0, 0, 100_000]
 
 
@@ -634,7 +634,7 @@ def test_a_registry_without_ranges_is_read_in_one_piece(registry, bring, server,
         registry.put_manifest("latest", {"config": registry.put_blob(b"{}", IMAGE_CONFIG), "layers": [layer]})
     else:
         registry.put_artifact(layer | {"annotations": {TITLE: "a"}})
-    assert bring(span_bytes=MIB // 4)[0] == {"a": content(MIB) if layered else data}
+    assert bring(range_bytes=MIB // 4)[0] == {"a": content(MIB) if layered else data}
 
 
 def test_layers_land_at_the_same_time_and_are_read_in_their_order(registry, bring, server):
@@ -652,7 +652,7 @@ def test_layers_land_at_the_same_time_and_are_read_in_their_order(registry, brin
                 assert server.wait_for_request(other, timeout_s=10)
 
     server.on_sent = hold
-    tree, _ = bring(limits=Limits(workers=4, attempts=4), span_bytes=MIB // 2)
+    tree, _ = bring(limits=Limits(workers=4, attempts=4), range_bytes=MIB // 2)
     assert tree == {str(number): content(MIB, seed=number) for number in range(4)} | {"last": b"\3"}
 
 
@@ -662,16 +662,16 @@ def test_what_landed_of_a_layer_that_was_not_read_yet_is_kept(registry, bring, s
     first, second = (registry.path("blobs", digest_of(part)) for part in parts)
 
     def hold(request, total):
-        # One span of the first layer only: every other worker goes on to the second.
+        # One range of the first layer only: every other worker goes on to the second.
         if request.path == first and not probes(request) and request.headers["range"].startswith("bytes=0-"):
             assert server.wait_for_request(second, timeout_s=40, count=5)
 
     server.on_sent = hold
     # In the first header, which its reader does not get past; by then most of the second one is here.
     server.misbehave(first, wrong_byte(100, times=ALWAYS))
-    refused(bring, IntegrityError, limits=Limits(workers=8, attempts=3, stall_s=60.0), span_bytes=MIB // 4)
+    refused(bring, IntegrityError, limits=Limits(workers=8, attempts=3, stall_s=60.0), range_bytes=MIB // 4)
     server.behave()
-    assert set(bring(span_bytes=MIB // 4)[0]) == {"0", "1"}
+    assert set(bring(range_bytes=MIB // 4)[0]) == {"0", "1"}
     assert len(server.requests_for(second, of=lambda request: not probes(request))) < 5
 
 
@@ -721,7 +721,7 @@ def test_a_token_that_ends_in_the_middle_is_renewed(registry, bring, clock):
     registry.put_files(FILES)
     service = TokenService(registry)
     service.uses = 3
-    assert bring(variables=config(registry, {"auth": AUTH}), span_bytes=MIB // 8)[0] == FILES
+    assert bring(variables=config(registry, {"auth": AUTH}), range_bytes=MIB // 8)[0] == FILES
     assert service.tokens > 2
 
 
@@ -811,7 +811,7 @@ def test_no_login_follows_a_redirect_to_storage(registry, bring, server):
         for digest, blob in registry.blobs.items():
             storage.resources[f"/{digest}"] = blob
             server.misbehave(registry.path("blobs", digest), redirect(f"{storage.url}/{digest}", 307))
-        assert bring(variables=config(registry, {"auth": AUTH}), span_bytes=MIB // 4)[0] == FILES
+        assert bring(variables=config(registry, {"auth": AUTH}), range_bytes=MIB // 4)[0] == FILES
         assert storage.requests
         assert not any("authorization" in request.headers for request in storage.requests)
 

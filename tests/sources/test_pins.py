@@ -24,8 +24,8 @@ class Channel:
         self.pin = self._uri._replace(path=f"/model@{self.current}")
         return Listing.of([ListedFile("name", len(self.current), self.current)])
 
-    def read(self, file, span, sink) -> None:
-        sink.write(memoryview(file.validator.encode())[span.start : span.end])
+    def read(self, file, byte_range, sink) -> None:
+        sink.write(memoryview(file.validator.encode())[byte_range.start : byte_range.end])
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ PART_BYTES = 5 * MIB
 DATA = content(2 * PART_BYTES + 12_345)
 PARTS = [DATA[:PART_BYTES], DATA[PART_BYTES : 2 * PART_BYTES], DATA[2 * PART_BYTES :]]
 PART_SIZES = tuple(map(len, PARTS))
-SPAN_BYTES = 3 * MIB
-SPANS = pytest.mark.parametrize("span_bytes", [SPAN_BYTES, len(DATA)], ids=["ranges", "whole"])
+RANGE_BYTES = 3 * MIB
+SPANS = pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +59,11 @@ def checksum(algorithm: str, data: bytes = DATA) -> dict[str, str]:
 
 @SPANS
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_checksum_that_boto3_uploaded_is_what_verifies_the_file(endpoint, s3, tmp_path, pull, algorithm, span_bytes):
-    key = f"checksums/{algorithm}-{span_bytes}"
+def test_a_checksum_that_boto3_uploaded_is_what_verifies_the_file(endpoint, s3, tmp_path, pull, algorithm, range_bytes):
+    key = f"checksums/{algorithm}-{range_bytes}"
     # The ETag of an object that is encrypted with a KMS key is no MD5: the checksum is all there is.
     s3.put_object(Bucket=BUCKET, Key=key, Body=DATA, ChecksumAlgorithm=algorithm, ServerSideEncryption="aws:kms")
-    manifest = pull(f"s3://{BUCKET}/{key}", tmp_path / "out", span_bytes=span_bytes, **s3_settings(endpoint))
+    manifest = pull(f"s3://{BUCKET}/{key}", tmp_path / "out", range_bytes=range_bytes, **s3_settings(endpoint))
     assert manifest.files[0].verified == (Digest(algorithm.lower(), hexdigest(algorithm.lower())),)
     assert read_tree(tmp_path / "out") == {key.rpartition("/")[2]: DATA}
 
@@ -71,7 +71,7 @@ def test_a_checksum_that_boto3_uploaded_is_what_verifies_the_file(endpoint, s3, 
 @SPANS
 @pytest.mark.parametrize("coding", ["gzip", "aws-chunked", "aws-chunked,gzip", "utf-8", "br"])
 def test_bytes_come_as_they_are_stored_and_verified_whatever_their_coding_is_called(
-    endpoint, s3, tmp_path, pull, coding, span_bytes
+    endpoint, s3, tmp_path, pull, coding, range_bytes
 ):
     s3.put_object(
         Bucket=BUCKET,
@@ -82,7 +82,7 @@ def test_bytes_come_as_they_are_stored_and_verified_whatever_their_coding_is_cal
         ServerSideEncryption="aws:kms",
     )
     manifest = pull(
-        f"s3://{BUCKET}/coded", tmp_path / "out", span_bytes=span_bytes, verify="strict", **s3_settings(endpoint)
+        f"s3://{BUCKET}/coded", tmp_path / "out", range_bytes=range_bytes, verify="strict", **s3_settings(endpoint)
     )
     assert manifest.files[0].verified == (Digest("sha256", hexdigest("sha256")),)
     assert read_tree(tmp_path / "out") == {"model.bin": DATA}
@@ -91,19 +91,19 @@ def test_bytes_come_as_they_are_stored_and_verified_whatever_their_coding_is_cal
 @SPANS
 @pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme"])
 def test_a_full_object_checksum_of_a_multipart_upload_verifies_the_file(
-    fake, anonymous, tmp_path, pull, algorithm, span_bytes
+    fake, anonymous, tmp_path, pull, algorithm, range_bytes
 ):
     # moto answers with the composite value under the name of the full one.
     fake.put("model.bin", DATA, part_sizes=PART_SIZES, checksums=checksum(algorithm))
-    manifest = pull("s3://models/model.bin", tmp_path / "out", span_bytes=span_bytes, **anonymous)
+    manifest = pull("s3://models/model.bin", tmp_path / "out", range_bytes=range_bytes, **anonymous)
     assert manifest.files[0].verified == (Digest(algorithm, hexdigest(algorithm)),)
 
 
 @SPANS
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
-def test_a_composite_checksum_verifies_the_file(fake, anonymous, tmp_path, pull, algorithm, span_bytes):
+def test_a_composite_checksum_verifies_the_file(fake, anonymous, tmp_path, pull, algorithm, range_bytes):
     fake.put("model.bin", DATA, part_sizes=PART_SIZES, checksums=composite(algorithm, PARTS))
-    manifest = pull("s3://models/model.bin", tmp_path / "out", span_bytes=span_bytes, verify="strict", **anonymous)
+    manifest = pull("s3://models/model.bin", tmp_path / "out", range_bytes=range_bytes, verify="strict", **anonymous)
     (verified,) = manifest.files[0].verified
     assert (verified.algorithm, verified.part_sizes_bytes) == (algorithm, PART_SIZES)
     assert read_tree(tmp_path / "out") == {"model.bin": DATA}
@@ -120,7 +120,7 @@ def test_the_parts_of_a_composite_checksum_may_have_any_sizes(fake, anonymous, t
 
 @SPANS
 @pytest.mark.parametrize("kind", ["full", "composite", "etag"])
-def test_bytes_that_do_not_match_the_checksum_are_refused(fake, anonymous, tmp_path, pull, kind, span_bytes):
+def test_bytes_that_do_not_match_the_checksum_are_refused(fake, anonymous, tmp_path, pull, kind, range_bytes):
     about = {
         "full": {"part_sizes": PART_SIZES, "checksums": checksum("crc64nvme")},
         "composite": {"part_sizes": PART_SIZES, "checksums": composite("sha256", PARTS)},
@@ -129,7 +129,7 @@ def test_bytes_that_do_not_match_the_checksum_are_refused(fake, anonymous, tmp_p
     fake.put("model.bin", DATA, **about)
     fake.server.misbehave("/models/model.bin", wrong_byte(len(DATA) - 1, times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
-        pull("s3://models/model.bin", tmp_path / "out", span_bytes=span_bytes, **anonymous)
+        pull("s3://models/model.bin", tmp_path / "out", range_bytes=range_bytes, **anonymous)
     assert caught.value.exit_code == 6
     assert read_tree(tmp_path / "out") == {}
 

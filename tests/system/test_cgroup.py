@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from lading.system.cgroup import SPAN_BYTES, Bounds, bounds, cpu_limit, memory_limit_bytes, spare_threads, thread_limits
+from lading.system.cgroup import (
+    RANGE_BYTES,
+    Bounds,
+    bounds,
+    cpu_limit,
+    memory_limit_bytes,
+    spare_threads,
+    thread_limits,
+)
 from lading.transfer.concurrency import Governor
 
 MIB = 1 << 20
@@ -93,7 +101,7 @@ def test_workers_and_buffers_fit_into_the_memory(
     found = bounds(wanted, cgroup(tmp_path, files))
     assert least <= found.most_workers <= most
     assert 1 <= found.first_workers <= found.most_workers
-    assert found.span_bytes == SPAN_BYTES
+    assert found.range_bytes == RANGE_BYTES
     if memory_mib:
         assert found.buffer_bytes <= memory_mib * MIB // 2
 

@@ -14,11 +14,11 @@ from lading.errors import Interrupted
 from lading.model.byte_range import ByteRange
 from lading.transfer.growing_file import GrowingFile
 
-SPAN_BYTES = 32 * MIB
+RANGE_BYTES = 32 * MIB
 
 
 class StagedFile:
-    """A file of which every MiB begins with its own number; it lands span by span, and is sparse but for that."""
+    """A file of which every MiB begins with its own number; it lands range by range, and is sparse but for that."""
 
     def __init__(self, folder: Path, size_bytes: int, hashed: int | None = None) -> None:
         self.place = folder / "archive"
@@ -29,26 +29,26 @@ class StagedFile:
         self.follower = GrowingFile(
             str(self.place), size_bytes, self.changed, self._check, lambda: size_bytes if hashed is None else hashed
         )
-        self.left = [ByteRange(start, start + SPAN_BYTES) for start in range(0, size_bytes, SPAN_BYTES)]
+        self.left = [ByteRange(start, start + RANGE_BYTES) for start in range(0, size_bytes, RANGE_BYTES)]
 
     def _check(self) -> None:
         if self.stopped:
             raise Interrupted("stopped")
 
     def admitted(self) -> list[ByteRange]:
-        return [span for span in self.left if self.follower.admits(span)]
+        return [byte_range for byte_range in self.left if self.follower.admits(byte_range)]
 
-    def land(self, span: ByteRange) -> None:
-        self.left.remove(span)
+    def land(self, byte_range: ByteRange) -> None:
+        self.left.remove(byte_range)
         with self.place.open("rb+") as file:
-            for start in range(span.start, span.end, MIB):
+            for start in range(byte_range.start, byte_range.end, MIB):
                 file.seek(start)
                 file.write(start.to_bytes(8, "big"))
-        self.follower.arrived(span.start, span.end)
+        self.follower.arrived(byte_range.start, byte_range.end)
 
     def land_all(self) -> None:
-        for span in list(self.left):
-            self.land(span)
+        for byte_range in list(self.left):
+            self.land(byte_range)
 
     @property
     def on_disk_bytes(self) -> int:
@@ -66,14 +66,16 @@ def test_what_is_near_a_reader_is_admitted_and_nothing_else(landing: StagedFile)
     first, second = landing.follower.open(), landing.follower.open()
     landing.follower.read_in_order()
     second.seek(512 * MIB)
-    starts = [span.start // MIB for span in landing.admitted()]
+    starts = [byte_range.start // MIB for byte_range in landing.admitted()]
     assert starts == [0, 32, 64, 96, 512, 544, 576, 608]
     first.close()
-    assert [span.start // MIB for span in landing.admitted()][-1] == 608
-    assert 0 in [span.start for span in landing.admitted()]  # behind the only reader: a digest still needs it
+    assert [byte_range.start // MIB for byte_range in landing.admitted()][-1] == 608
+    assert 0 in [
+        byte_range.start for byte_range in landing.admitted()
+    ]  # behind the only reader: a digest still needs it
 
 
-def test_before_it_reads_in_order_a_reader_has_only_the_span_it_is_in(landing: StagedFile) -> None:
+def test_before_it_reads_in_order_a_reader_has_only_the_range_it_is_in(landing: StagedFile) -> None:
     reader = landing.follower.open()
     reader.seek(-10, os.SEEK_END)
     assert landing.admitted() == [ByteRange(992 * MIB, 1024 * MIB)]

@@ -37,10 +37,10 @@ def test_a_journal_is_read_back_as_it_was_written(notes: list[Received]) -> None
     with tempfile.TemporaryDirectory() as folder:
         path = written(folder, notes)
         assert list(read_journal(path, ORIGIN)) == notes
-        # A second run takes over what the first one noted last of each span, and adds its own.
+        # A second run takes over what the first one noted last of each range, and adds its own.
         last = {(note.path, note.start): note for note in notes}.values()
         again = Journal(path, ORIGIN)
-        assert sorted(note for spans in again.earlier.values() for note in spans) == sorted(last)
+        assert sorted(note for ranges in again.earlier.values() for note in ranges) == sorted(last)
         again.append(Received("more", 5, "v", 0, 5, 7))
         again.close()
         assert sorted(read_journal(path, ORIGIN)) == sorted([*last, Received("more", 5, "v", 0, 5, 7)])

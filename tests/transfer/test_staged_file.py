@@ -1,4 +1,4 @@
-"""A file on its way in: any order of spans, any interruption, and the digests are those of the bytes."""
+"""A file on its way in: any order of ranges, any interruption, and the digests are those of the bytes."""
 
 import hashlib
 import os
@@ -70,10 +70,10 @@ def landing_of(
             yield landing
 
 
-def land(landing: StagedFile, span: ByteRange, data: bytes = DATA, piece_bytes: int = 700) -> RangeWriter:
-    sink = RangeWriter(landing, span, lambda: None, lambda count: None)
-    end = len(data) if span.end is None else span.end
-    for at in range(span.start, end, piece_bytes):
+def land(landing: StagedFile, byte_range: ByteRange, data: bytes = DATA, piece_bytes: int = 700) -> RangeWriter:
+    sink = RangeWriter(landing, byte_range, lambda: None, lambda count: None)
+    end = len(data) if byte_range.end is None else byte_range.end
+    for at in range(byte_range.start, end, piece_bytes):
         sink.write(memoryview(data)[at : min(at + piece_bytes, end)])
     sink.finish()
     return sink
@@ -92,19 +92,19 @@ def spans_of(cuts: Sequence[int]) -> list[ByteRange]:
     st.lists(st.integers(1, len(DATA) - 1), max_size=5),
     st.sampled_from(COMPOSITE),
 )
-def test_digests_are_right_whatever_the_order_of_the_spans(
+def test_digests_are_right_whatever_the_order_of_the_ranges(
     cuts: list[int], shuffle: random.Random, algorithms: list[str], part_cuts: list[int], composite: str
 ) -> None:
     edges = [0, *sorted(set(part_cuts)), len(DATA)]
     parts = tuple(end - start for start, end in pairwise(edges))
     vouched = [digest_of(name) for name in algorithms] + [digest_of(composite, parts=parts)]
-    spans = spans_of(cuts)
-    shuffle.shuffle(spans)
+    ranges = spans_of(cuts)
+    shuffle.shuffle(ranges)
     with tempfile.TemporaryDirectory() as folder, landing_of(Path(folder), vouched=vouched) as landing:
         assert landing.recover(len(DATA)) == [ByteRange(0, len(DATA))]
         landing.on_digests(())
-        for span in spans:
-            land(landing, span)
+        for byte_range in ranges:
+            land(landing, byte_range)
         sealed = landing.seal()
         assert sealed.verified == tuple(vouched)
         assert sealed.digest == digest_of("crc32")
@@ -121,26 +121,26 @@ def test_one_wrong_byte_is_found_by_every_digest(tmp_path: Path, algorithm: str,
     wrong[5000] ^= 1
     with landing_of(tmp_path, vouched=[wanted]) as landing:
         landing.on_digests(())
-        for span in reversed(spans_of([3000, 6000])):
-            land(landing, span, bytes(wrong))
+        for byte_range in reversed(spans_of([3000, 6000])):
+            land(landing, byte_range, bytes(wrong))
         with pytest.raises(IntegrityError, match="is expected"):
             landing.seal()
 
 
-def test_threads_that_land_spans_at_once_hash_every_byte_once_and_in_order(tmp_path: Path) -> None:
+def test_threads_that_land_ranges_at_once_hash_every_byte_once_and_in_order(tmp_path: Path) -> None:
     data = random.Random(3).randbytes(2_000_000)
     wanted = digest_of("sha256", data)
     with landing_of(tmp_path, ListedFile("f", len(data), "v"), [wanted]) as landing:
         landing.on_digests(())
-        spans = [ByteRange(at, min(at + 50_000, len(data))) for at in range(0, len(data), 50_000)]
-        random.Random(5).shuffle(spans)
-        shares = [spans[n::8] for n in range(8)]
+        ranges = [ByteRange(at, min(at + 50_000, len(data))) for at in range(0, len(data), 50_000)]
+        random.Random(5).shuffle(ranges)
+        shares = [ranges[n::8] for n in range(8)]
         start = threading.Barrier(8)
 
         def work(share: list[ByteRange]) -> None:
             start.wait()
-            for span in share:
-                land(landing, span, data, 9000)
+            for byte_range in share:
+                land(landing, byte_range, data, 9000)
 
         threads = [threading.Thread(target=work, args=(share,)) for share in shares]
         for thread in threads:
@@ -212,11 +212,11 @@ def test_nothing_that_the_source_alone_knows_is_in_the_sealed_file(tmp_path: Pat
 # ---- resume --------------------------------------------------------------------------------
 
 
-def interrupted(folder: Path, *spans: ByteRange, file: ListedFile | None = None) -> None:
+def interrupted(folder: Path, *ranges: ByteRange, file: ListedFile | None = None) -> None:
     with landing_of(folder, file) as landing:
         landing.recover(len(DATA))
-        for span in spans:
-            land(landing, span)
+        for byte_range in ranges:
+            land(landing, byte_range)
 
 
 @settings(deadline=None, max_examples=60)
@@ -224,18 +224,20 @@ def interrupted(folder: Path, *spans: ByteRange, file: ListedFile | None = None)
 def test_a_second_run_fetches_only_what_is_missing_and_the_result_is_the_same(
     cuts: list[int], data: st.DataObject
 ) -> None:
-    spans = spans_of(cuts)
-    landed = data.draw(st.lists(st.sampled_from(spans), unique=True))
+    ranges = spans_of(cuts)
+    landed = data.draw(st.lists(st.sampled_from(ranges), unique=True))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         interrupted(folder, *landed)
         with landing_of(folder, vouched=[digest_of("sha256"), digest_of("crc64nvme")]) as landing:
             landing.on_digests(())
             missing = landing.recover(1000)
-            have = {at for span in landed for at in range(span.start, span.end or 0)}
-            assert {at for span in missing for at in range(span.start, span.end or 0)} == set(range(len(DATA))) - have
-            for span in missing:
-                land(landing, span)
+            have = {at for byte_range in landed for at in range(byte_range.start, byte_range.end or 0)}
+            assert {at for byte_range in missing for at in range(byte_range.start, byte_range.end or 0)} == set(
+                range(len(DATA))
+            ) - have
+            for byte_range in missing:
+                land(landing, byte_range)
             assert landing.seal().digest == digest_of("crc32")
         assert (folder / "staged").read_bytes() == DATA
 
@@ -243,21 +245,25 @@ def test_a_second_run_fetches_only_what_is_missing_and_the_result_is_the_same(
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, len(DATA) - 1), st.integers(1, 255)), min_size=1, max_size=4))
 def test_staged_bytes_that_changed_since_are_fetched_again(flips: list[tuple[int, int]]) -> None:
-    spans = spans_of([2000, 4000, 6000, 8000])
+    ranges = spans_of([2000, 4000, 6000, 8000])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        interrupted(folder, *spans)
+        interrupted(folder, *ranges)
         staged = bytearray((folder / "staged").read_bytes())
         for at, flip in flips:
             staged[at] ^= flip
-        changed = {n for n, span in enumerate(spans) if staged[span.start : span.end] != DATA[span.start : span.end]}
+        changed = {
+            n
+            for n, byte_range in enumerate(ranges)
+            if staged[byte_range.start : byte_range.end] != DATA[byte_range.start : byte_range.end]
+        }
         (folder / "staged").write_bytes(staged)
         with landing_of(folder) as landing:
             landing.on_digests(())
             missing = landing.recover(2000)
-            assert missing == [spans[n] for n in sorted(changed)]
-            for span in missing:
-                land(landing, span)
+            assert missing == [ranges[n] for n in sorted(changed)]
+            for byte_range in missing:
+                land(landing, byte_range)
             assert landing.seal().digest == digest_of("crc32")
         assert (folder / "staged").read_bytes() == DATA
 
@@ -268,8 +274,8 @@ def test_a_stage_cut_short_by_a_power_cut_is_filled_up(tmp_path: Path, length: i
     os.truncate(tmp_path / "staged", length)
     with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
         landing.on_digests(())
-        for span in landing.recover(2000):
-            land(landing, span)
+        for byte_range in landing.recover(2000):
+            land(landing, byte_range)
         landing.seal()
     assert (tmp_path / "staged").read_bytes() == DATA
 
@@ -289,8 +295,8 @@ def test_a_stage_that_is_longer_than_the_file_is_cut(tmp_path: Path) -> None:
         staged.write(b"what was here before")
     with landing_of(tmp_path) as landing:
         landing.on_digests(())
-        for span in landing.recover(len(DATA)):
-            land(landing, span)
+        for byte_range in landing.recover(len(DATA)):
+            land(landing, byte_range)
         assert landing.seal().size_bytes == len(DATA)
     assert (tmp_path / "staged").read_bytes() == DATA
 
@@ -342,8 +348,8 @@ def test_a_file_without_a_validator_is_not_split_and_not_noted(tmp_path: Path) -
         assert landing.journal.earlier == {}
 
 
-def test_spans_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path) -> None:
-    # Another version of lading, with spans of another size, may have gone on with the same journal.
+def test_ranges_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path) -> None:
+    # Another version of lading, with ranges of another size, may have gone on with the same journal.
     interrupted(tmp_path, *spans_of([5000]))
     journal = Journal(tmp_path / "journal", "o")
     for start, end in ((2000, 7000), (0, 3000), (9000, 10_000)):
@@ -351,13 +357,13 @@ def test_spans_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path)
     journal.close()
     with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
         landing.on_digests(())
-        for span in landing.recover(1000):
-            land(landing, span)
+        for byte_range in landing.recover(1000):
+            land(landing, byte_range)
         assert landing.seal().digest == digest_of("crc32")
     assert (tmp_path / "staged").read_bytes() == DATA
 
 
-def test_a_journal_that_lies_about_a_span_costs_its_transfer_only(tmp_path: Path) -> None:
+def test_a_journal_that_lies_about_a_range_costs_its_transfer_only(tmp_path: Path) -> None:
     interrupted(tmp_path, ByteRange(0, 5000))
     journal = Journal(tmp_path / "journal", "o")
     journal.append(Received("f", len(DATA), "v1", 5000, 10_000, 12345))
@@ -388,7 +394,7 @@ def test_a_link_to_the_old_model_is_replaced_before_the_first_byte(tmp_path: Pat
     assert (tmp_path / "old").read_bytes() == b"old model"
 
 
-# ---- spans that are interrupted ------------------------------------------------------------
+# ---- ranges that are interrupted ------------------------------------------------------------
 
 NOTE_BYTES = 1500
 
@@ -399,24 +405,24 @@ def _notes_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def noted(folder: Path) -> dict[int, int]:
-    """Where the beginnings of spans that the journal knows start, and how far the last line of each goes."""
+    """Where the beginnings of ranges that the journal knows start, and how far the last line of each goes."""
     return {landed.start: landed.end for landed in read_journal(folder / "journal", "o")}
 
 
-def bytes_of(spans: Iterable[tuple[int, int | None]]) -> set[int]:
-    return {at for start, end in spans for at in range(start, len(DATA) if end is None else end)}
+def bytes_of(ranges: Iterable[tuple[int, int | None]]) -> set[int]:
+    return {at for start, end in ranges for at in range(start, len(DATA) if end is None else end)}
 
 
-def part(landing: StagedFile, span: ByteRange, end: int, piece_bytes: int = 700) -> RangeWriter:
-    """A span that came up to ``end`` only."""
-    sink = RangeWriter(landing, span, lambda: None, lambda count: None)
-    for at in range(span.start, end, piece_bytes):
+def part(landing: StagedFile, byte_range: ByteRange, end: int, piece_bytes: int = 700) -> RangeWriter:
+    """A range that came up to ``end`` only."""
+    sink = RangeWriter(landing, byte_range, lambda: None, lambda count: None)
+    for at in range(byte_range.start, end, piece_bytes):
         sink.write(memoryview(DATA)[at : min(at + piece_bytes, end)])
     return sink
 
 
 @pytest.mark.usefixtures("_notes_often")
-def test_a_span_is_noted_every_few_pieces_and_once_at_its_end(tmp_path: Path) -> None:
+def test_a_range_is_noted_every_few_pieces_and_once_at_its_end(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
         land(landing, ByteRange(100, 6000), piece_bytes=500)
     ends = [landed.end for landed in read_journal(tmp_path / "journal", "o")]
@@ -437,10 +443,13 @@ def test_whatever_runs_are_killed_at_the_next_fetches_what_is_not_noted_and_litt
                 landing.on_digests(())
                 todo = landing.recover(4000)
                 assert bytes_of(todo) == bytes_of([(0, len(DATA))]) - bytes_of(before.items())
-                came = [(span.start, data.draw(st.integers(span.start, span.end or 0), "end")) for span in todo]
-                for span, (_, end) in zip(todo, came, strict=True):
-                    sink = part(landing, span, end, piece_bytes)
-                    if end == span.end:
+                came = [
+                    (byte_range.start, data.draw(st.integers(byte_range.start, byte_range.end or 0), "end"))
+                    for byte_range in todo
+                ]
+                for byte_range, (_, end) in zip(todo, came, strict=True):
+                    sink = part(landing, byte_range, end, piece_bytes)
+                    if end == byte_range.end:
                         sink.finish()
             # Nothing more than that was done when the process was killed.
             lost = bytes_of(came) - bytes_of(noted(folder).items())
@@ -452,14 +461,14 @@ def test_whatever_runs_are_killed_at_the_next_fetches_what_is_not_noted_and_litt
         (folder / "staged").write_bytes(staged)
         with landing_of(folder, vouched=wanted) as landing:
             landing.on_digests(())
-            for span in landing.recover(4000):
-                land(landing, span)
+            for byte_range in landing.recover(4000):
+                land(landing, byte_range)
             assert landing.seal().digest == digest_of("crc32")
         assert (folder / "staged").read_bytes() == DATA
 
 
 @pytest.mark.parametrize("end", [1, 699, 700, 5999])
-def test_a_span_that_is_given_up_is_noted_to_its_last_byte(tmp_path: Path, end: int) -> None:
+def test_a_range_that_is_given_up_is_noted_to_its_last_byte(tmp_path: Path, end: int) -> None:
     with landing_of(tmp_path) as landing:
         sink = part(landing, ByteRange(0, 6000), end)
         sink.note()
@@ -538,7 +547,7 @@ def test_more_bytes_than_asked_for_are_refused_before_they_are_written(tmp_path:
         assert (tmp_path / "staged").read_bytes() == b"12345"
 
 
-def test_fewer_bytes_than_asked_for_are_no_span(tmp_path: Path) -> None:
+def test_fewer_bytes_than_asked_for_are_no_range(tmp_path: Path) -> None:
     with landing_of(tmp_path) as landing:
         sink = RangeWriter(landing, ByteRange(100, 200), lambda: None, lambda count: None)
         sink.write(memoryview(DATA)[100:150])
@@ -561,7 +570,7 @@ def test_a_second_attempt_goes_on_where_the_first_one_broke(tmp_path: Path) -> N
     assert sum(counted) == len(DATA)
 
 
-def test_a_rewound_span_counts_its_bytes_once(tmp_path: Path) -> None:
+def test_a_rewound_range_counts_its_bytes_once(tmp_path: Path) -> None:
     counted: list[int] = []
     with landing_of(tmp_path, ListedFile("f", len(DATA), None), [digest_of("sha256")]) as landing:
         sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, counted.append)

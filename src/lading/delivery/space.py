@@ -37,9 +37,9 @@ class Need(NamedTuple):
 
 def lacking_bytes(delivery: Delivery) -> int:
     """What is still to be written of a model, as far as anybody knows: not what is present, nor what is staged."""
-    # Of the lines of one span the last one counts.
-    spans = {(landed.path, landed.start): landed for landed in usable(delivery.missing.files, delivery.earlier)}
-    staged = sum(landed.end - landed.start for landed in spans.values())
+    # Of the lines of one range the last one counts.
+    ranges = {(landed.path, landed.start): landed for landed in usable(delivery.missing.files, delivery.earlier)}
+    staged = sum(landed.end - landed.start for landed in ranges.values())
     present = sum(file.size_bytes for file in delivery.present)
     return max(delivery.model.needed_bytes - present - staged, 0)
 

@@ -4,7 +4,7 @@
       .lading.manifest the manifest of what is here; absent while DEST is not one whole model
       .lading/         there only while a delivery is under way, or after one was interrupted
         lock           held (flock) by the process that delivers
-        journal        how far spans have landed                            (transfer.journal)
+        journal        how far ranges have landed                            (transfer.journal)
         journal.next   the same, while it is written anew                   (transfer.journal)
         stage/…        files at their final relative paths, not yet whole
         tree/…         what archives unpack to                              (layers)

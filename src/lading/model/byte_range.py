@@ -15,19 +15,19 @@ class ByteRange(NamedTuple):
 
 
 def split(start: int, end: int, most_bytes: int) -> list[ByteRange]:
-    """Consecutive spans of at most ``most_bytes`` that cover ``start`` to ``end``."""
+    """Consecutive ranges of at most ``most_bytes`` that cover ``start`` to ``end``."""
     return [ByteRange(at, min(at + most_bytes, end)) for at in range(start, end, most_bytes)]
 
 
 def missing(size_bytes: int, done: Iterable[tuple[int, int]], most_bytes: int) -> list[ByteRange]:
-    """Spans of at most ``most_bytes`` that cover what ``done`` (start, end pairs in any order) leaves out."""
-    spans: list[ByteRange] = []
+    """Ranges of at most ``most_bytes`` that cover what ``done`` (start, end pairs in any order) leaves out."""
+    ranges: list[ByteRange] = []
     at = 0
     for start, end in sorted(done):
         if start > at:
-            spans += split(at, min(start, size_bytes), most_bytes)
+            ranges += split(at, min(start, size_bytes), most_bytes)
         at = max(at, end)
-    return spans + split(at, size_bytes, most_bytes)
+    return ranges + split(at, size_bytes, most_bytes)
 
 
 def joined(ranges: Iterable[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

@@ -113,15 +113,15 @@ def content_range(head: Head) -> tuple[int, int, int | None] | None:
     return (int(first), int(last) + 1, size) if first else (0, 0, size)
 
 
-def range_header(span: ByteRange, size_bytes: int | None) -> list[tuple[str, str]]:
-    """What asks for ``span`` of a file of this size (RFC 9110, 14.2): no header where that is all of it."""
-    if span == ByteRange(0, size_bytes):
+def range_header(byte_range: ByteRange, size_bytes: int | None) -> list[tuple[str, str]]:
+    """What asks for ``byte_range`` of a file of this size (RFC 9110, 14.2): no header where that is all of it."""
+    if byte_range == ByteRange(0, size_bytes):
         return []
-    return [("Range", f"bytes={span.start}-{'' if span.end is None else span.end - 1}")]
+    return [("Range", f"bytes={byte_range.start}-{'' if byte_range.end is None else byte_range.end - 1}")]
 
 
-def check_answer(head: Head, span: ByteRange, size_bytes: int | None, what: str) -> None:
-    """Raise unless the body that follows is ``span`` of a file of this size.
+def check_answer(head: Head, byte_range: ByteRange, size_bytes: int | None, what: str) -> None:
+    """Raise unless the body that follows is ``byte_range`` of a file of this size.
 
     A 200 to a request for a range is the whole file, and is never taken for the range, unless it
     says itself that it is one.
@@ -129,8 +129,8 @@ def check_answer(head: Head, span: ByteRange, size_bytes: int | None, what: str)
     found = content_range(head)
     # A part with the status of the whole: "rclone serve s3" does that.  The header says which it is.
     if head.status == 200 and found is None:
-        if span != ByteRange(0, size_bytes):
-            raise Unavailable(f"{what}: the server sends the whole file where {span} were asked for")
+        if byte_range != ByteRange(0, size_bytes):
+            raise Unavailable(f"{what}: the server sends the whole file where {byte_range} were asked for")
         length = head.get("content-length")
         if size_bytes is not None and length.isdigit() and int(length) != size_bytes:
             raise OriginChanged(f"{what} has {length} bytes now; {size_bytes} were listed")
@@ -142,8 +142,8 @@ def check_answer(head: Head, span: ByteRange, size_bytes: int | None, what: str)
     start, end, total = found
     if total is not None and size_bytes is not None and total != size_bytes:
         raise OriginChanged(f"{what} has {total} bytes now; {size_bytes} were listed")
-    if (start, end) != (span.start, span.end):
-        raise Unavailable(f"{what}: the server sends bytes {start}-{end - 1} where {span} were asked for")
+    if (start, end) != (byte_range.start, byte_range.end):
+        raise Unavailable(f"{what}: the server sends bytes {start}-{end - 1} where {byte_range} were asked for")
 
 
 def content_coding(text: str) -> str:

@@ -161,10 +161,10 @@ class _AzureSource(ABC):
             raise refused if isinstance(refused, NotAllowed) else self._nothing_found(refused)
         return listed
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
         pinned = if_match(file) if self._takes_if_match else []
-        with self._open("GET", file.locator, [*pinned, *range_header(span, file.size_bytes)]) as answer:
-            check_answer(answer.head, span, file.size_bytes, self._shown_name(file.locator))
+        with self._open("GET", file.locator, [*pinned, *range_header(byte_range, file.size_bytes)]) as answer:
+            check_answer(answer.head, byte_range, file.size_bytes, self._shown_name(file.locator))
             sink.version(entity_tag(answer.head.get("etag")))
             if answer.head.status == 200:
                 sink.on_digests(_md5(answer.head.get("content-md5")))

@@ -108,11 +108,11 @@ class GcsSource:
             raise refusal or nothing_below(self._shown, self._name, self._names_in)
         return Listing.of(files)
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
         # Of its bytes, once decoded, nobody knows the number.
         is_encoded = file.size_bytes is None
         asked = ("Accept-Encoding", "gzip") if is_encoded else _PLAIN
-        headers = [asked, *range_header(span, file.size_bytes)]
+        headers = [asked, *range_header(byte_range, file.size_bytes)]
         pinned = {"generation": file.validator} if file.validator and not file.answers_differ else {}
         query = {"alt": "media"} | pinned
         what = self._shown_name(file.locator)
@@ -129,7 +129,7 @@ class GcsSource:
             if is_encoded != (coding == "gzip") and not (is_encoded and not coding):
                 raise OriginChanged(f"{what} has another encoding now")
             if not is_encoded:
-                check_answer(head, span, file.size_bytes, what)
+                check_answer(head, byte_range, file.size_bytes, what)
             elif head.status != 200:
                 raise status_error(head, what)
             sink.version(head.get("x-goog-generation"))

@@ -97,16 +97,16 @@ class HdfsSource:
             raise NotFound(f"{self._shown} has no files", hint=self._near(root))
         return Listing.of(files)
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
-        if self._wants_digests and span == ByteRange(0, file.size_bytes):
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
+        if self._wants_digests and byte_range == ByteRange(0, file.size_bytes):
             sink.on_digests(self.digests(file))
-        length = (span.end or 0) - span.start
-        with self._open("OPEN", file.locator, offset=str(span.start), length=str(length)) as answer:
+        length = (byte_range.end or 0) - byte_range.start
+        with self._open("OPEN", file.locator, offset=str(byte_range.start), length=str(length)) as answer:
             told = answer.head.get("content-length")
             if told and told != str(length):
                 self._check_version(file)
                 raise Unavailable(
-                    f"{self._shown_path(file.locator)}: {told} bytes are sent where {span} were asked for"
+                    f"{self._shown_path(file.locator)}: {told} bytes are sent where {byte_range} were asked for"
                 )
             answer.read_into(sink.write)
         # OPEN takes no validator, and a datanode finds the blocks of a long file by its name, a few at a

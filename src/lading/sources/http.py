@@ -144,20 +144,20 @@ class HttpSource:
             )
         return name
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
-        headers = [*self._headers, *range_header(span, file.size_bytes), *if_match(file)]
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
+        headers = [*self._headers, *range_header(byte_range, file.size_bytes), *if_match(file)]
         validator = file.validator or ""
         if validator.startswith(_MODIFIED) and not file.answers_differ:
             headers.append(("If-Unmodified-Since", validator.removeprefix(_MODIFIED)))
         with self._http.open("GET", self._url, headers) as answer:
             head = answer.head
             if _is_encoded(head):
-                if head.status != 200 or span != ByteRange(0, file.size_bytes):
+                if head.status != 200 or byte_range != ByteRange(0, file.size_bytes):
                     raise OriginChanged(f"{self._shown} is sent encoded now")
                 sink.version(_validator(head) or "")
                 decode_into(answer, sink.write)
                 return
-            check_answer(head, span, file.size_bytes, self._shown)
+            check_answer(head, byte_range, file.size_bytes, self._shown)
             sink.version(_validator(head) or "")
             sink.on_digests(tuple(declared_digests(head, whole=head.status == 200)))
             answer.read_into(sink.write)

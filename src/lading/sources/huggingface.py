@@ -117,8 +117,8 @@ class HuggingFaceSource:
         below = f"/{self._where.path}" if self._where.path else ""
         return ModelURI.parse(f"hf://{self._repository}@{self._commit}{below}")
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
-        headers = [("Accept-Encoding", "identity"), *range_header(span, file.size_bytes)]
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
+        headers = [("Accept-Encoding", "identity"), *range_header(byte_range, file.size_bytes)]
         with self._redirects.open(file, self._resolve_url(file.locator), headers, self._headers) as answer:
             head = answer.head
             what = f"{self._shown} ({printable(file.locator)})"
@@ -129,7 +129,7 @@ class HuggingFaceSource:
                 if head.status == HTTPStatus.BAD_REQUEST and (file.size_bytes or 0) > _LARGE_BYTES:
                     error.hint = "the Hub serves a file this large by Xet only: fetch it with its own program, hf"
                 raise error
-            check_answer(head, span, file.size_bytes, what)
+            check_answer(head, byte_range, file.size_bytes, what)
             answer.read_into(sink.write)
 
     def _resolve_url(self, path: str) -> str:

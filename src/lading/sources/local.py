@@ -56,7 +56,7 @@ class LocalSource:
             raise NotFound(f"{printable(str(self.root))} is an empty folder")
         return listed
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
         buffer = self._buffer()
         try:
             descriptor = os.open(file.locator, os.O_RDONLY | os.O_CLOEXEC)
@@ -65,8 +65,8 @@ class LocalSource:
         except OSError as error:
             raise disk_error(error, file.locator) from error
         try:
-            at = span.start
-            end = file.size_bytes if span.end is None else span.end
+            at = byte_range.start
+            end = file.size_bytes if byte_range.end is None else byte_range.end
             while end is None or at < end:
                 wanted = len(buffer) if end is None else min(len(buffer), end - at)
                 try:

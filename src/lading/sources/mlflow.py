@@ -100,14 +100,14 @@ class MlflowSource:
         self._be_patient()
         return Listing.of(file._replace(ranged=False) for file in files)
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
         shown = printable(file.locator)
-        with self._open(file, range_header(span, file.size_bytes)) as answer:
+        with self._open(file, range_header(byte_range, file.size_bytes)) as answer:
             head = answer.head
-            check_answer(head, span, file.size_bytes, shown)
+            check_answer(head, byte_range, file.size_bytes, shown)
             # Nothing else pins the version: the proxy passes over If-Match.
             sink.version(entity_tag(head.get("etag")))
-            if span == ByteRange(0, file.size_bytes):
+            if byte_range == ByteRange(0, file.size_bytes):
                 by_etag = md5_of_etag(head, file.validator or "") if self._direct else ()
                 sink.on_digests([*declared_digests(head, whole=True)] or [*by_etag])
             answer.read_into(sink.write)

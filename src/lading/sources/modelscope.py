@@ -82,13 +82,13 @@ class ModelScopeSource:
             raise NotFound(f"{self._shown} has no files")
         return Listing.of(files)
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
-        headers = [("Accept-Encoding", "identity"), *range_header(span, file.size_bytes)]
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
+        headers = [("Accept-Encoding", "identity"), *range_header(byte_range, file.size_bytes)]
         what = f"{self._shown} ({printable(file.path)})"
         with self._redirects.open(file, f"{self._api}/repo?{file.locator}", headers, self._headers) as answer:
             if answer.head.status >= 400:
                 raise self._refusal(answer.head, what)
-            check_answer(answer.head, span, file.size_bytes, what)
+            check_answer(answer.head, byte_range, file.size_bytes, what)
             # The content network names what it sends by its SHA-256, which is no news where that is listed.
             linked = entity_tag(answer.head.get("x-linked-etag")).removeprefix("W/").strip('"').lower()
             if _SHA256.fullmatch(linked):

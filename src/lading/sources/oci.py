@@ -166,11 +166,11 @@ class OciSource:
     def _pin_at(self, digest: Digest) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{digest}")
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
         what = self._shown_file(file)
-        headers = [_PLAIN, *range_header(span, file.size_bytes)]
+        headers = [_PLAIN, *range_header(byte_range, file.size_bytes)]
         with self._open(f"/blobs/{file.locator}", headers, what) as answer:
-            check_answer(answer.head, span, file.size_bytes, what)
+            check_answer(answer.head, byte_range, file.size_bytes, what)
             answer.read_into(sink.write)
 
     def _manifest(self, reference: str) -> tuple[Digest, Mapping[str, Any]]:

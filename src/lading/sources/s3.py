@@ -147,14 +147,14 @@ class S3Source:
             if key == self._key:
                 yield ListedFile(name, size, etag, locator=key)
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
-        headers = range_header(span, file.size_bytes)
-        whole = span == ByteRange(0, file.size_bytes)
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
+        headers = range_header(byte_range, file.size_bytes)
+        whole = byte_range == ByteRange(0, file.size_bytes)
         if whole and self._wants_digests:
             headers.append(_ASK_FOR_CHECKSUM)
         with self._open("GET", file.locator, [*headers, *if_match(file)]) as answer:
             head = answer.head
-            check_answer(head, span, file.size_bytes, self._shown_key(file))
+            check_answer(head, byte_range, file.size_bytes, self._shown_key(file))
             # If-Match is enough for S3; some servers that speak its protocol ignore it.
             sink.version(entity_tag(head.get("etag")))
             if whole:

@@ -47,8 +47,8 @@ class Source(Protocol):
         """Every file with its size and validator.  ``NotFound`` if there is none, with names that are near."""
         ...
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
-        """Push the bytes of ``span`` of exactly the version of ``file`` that was listed.
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
+        """Push the bytes of ``byte_range`` of exactly the version of ``file`` that was listed.
 
         One attempt.  Raises ``OriginChanged`` when the version is another one: a source whose answers name
         theirs tells it to the sink, which judges it; any other makes sure by itself.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BUFFER_BYTES = 24 << 20
-SPAN_BYTES = 32 << 20
+RANGE_BYTES = 32 << 20
 # What the interpreter, the modules and a listing take. Measured in docs/adr/0003.
 _RESERVED_BYTES = 40 << 20
 # A thread's stack that is really touched, a small buffer, TLS state.
@@ -28,7 +28,7 @@ class Bounds(NamedTuple):
     first_workers: int
     cpus: float
     buffer_bytes: int = BUFFER_BYTES
-    span_bytes: int = SPAN_BYTES
+    range_bytes: int = RANGE_BYTES
 
 
 def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup"), *, sessions: int = 1) -> Bounds:

@@ -1,6 +1,6 @@
 """Reading a file while it lands: what an archive is unpacked from.
 
-A reader waits for bytes that are not there yet; the follower says which spans may be fetched without
+A reader waits for bytes that are not there yet; the follower says which ranges may be fetched without
 running too far ahead of its readers, and gives what all of them have read back to the file system, so that
 an archive need not stand on the disk whole beside its tree.  What is read is not verified yet: nothing
 that comes of it may be published before the file is sealed.
@@ -118,15 +118,15 @@ class GrowingFile:
             self._arrived = joined(self._arrived, start, end)
             self._changed.notify_all()
 
-    def admits(self, span: ByteRange) -> bool:
-        """Whether this span may be fetched now: it is one that is read, or soon will be."""
-        end = self.size_bytes if span.end is None else span.end
+    def admits(self, byte_range: ByteRange) -> bool:
+        """Whether this range may be fetched now: it is one that is read, or soon will be."""
+        end = self.size_bytes if byte_range.end is None else byte_range.end
         positions = [reader.position for reader in self._readers] or [0]
-        if self._ended or any(span.start <= position < end for position in positions):
+        if self._ended or any(byte_range.start <= position < end for position in positions):
             return True
         return self._in_order and (
-            span.start < min(positions) + _WINDOW_BYTES
-            or any(position <= span.start < position + _WINDOW_BYTES for position in positions)
+            byte_range.start < min(positions) + _WINDOW_BYTES
+            or any(position <= byte_range.start < position + _WINDOW_BYTES for position in positions)
         )
 
     # ---- for its readers

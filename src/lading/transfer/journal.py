@@ -1,7 +1,7 @@
 """The journal: what has landed of which files, so that a killed run loses little.
 
 JSON lines, ``[path, size, validator, start, end, crc32]``, behind one line that names the origin.  A
-span has several while it lands, each with a later end and the CRC up to there: the last one counts.
+range has several while it lands, each with a later end and the CRC up to there: the last one counts.
 It is a promise only: a reader computes the CRC of the staged bytes again, so a line that outlived its
 bytes in a power cut costs a transfer and never a wrong file.
 """
@@ -19,7 +19,7 @@ from lading.system.disk import disk_error
 
 
 class Received(NamedTuple):
-    """A span of a file, or its beginning, that is in the stage, pinned to the version it was read from.
+    """A range of a file, or its beginning, that is in the stage, pinned to the version it was read from.
 
     Where its answer had another ``validator`` than the listing, both are there, on a line each.
     """
@@ -49,14 +49,14 @@ class Journal:
     """
 
     def __init__(self, path: Path, origin: str) -> None:
-        spans: dict[tuple[str, int], Received] = {}
+        ranges: dict[tuple[str, int], Received] = {}
         for landed in read_journal(path, origin):
-            spans[landed.path, landed.start] = landed
+            ranges[landed.path, landed.start] = landed
         self.earlier: dict[str, list[Received]] = {}
-        for landed in spans.values():
+        for landed in ranges.values():
             self.earlier.setdefault(landed.path, []).append(landed)
         self._path = path
-        self._notes = deque(spans.values())
+        self._notes = deque(ranges.values())
         # Rewritten rather than appended to: a line torn by a kill must not swallow the next one.
         rest = path.with_suffix(".next")
         try:

@@ -1,6 +1,6 @@
-"""The scheduler over files and spans, with the threads that fetch them.
+"""The scheduler over files and ranges, with the threads that fetch them.
 
-Workers take spans of files that are already begun before they begin another file, so that few
+Workers take ranges of files that are already begun before they begin another file, so that few
 files are open at a time.  The first error stops everyone.
 """
 
@@ -54,9 +54,9 @@ def transfer(jobs: Sequence[Job], session: Session) -> list[Manifest]:
     return [job.listed.sealed(job.sealed) for job in jobs]
 
 
-def _turn(span_bytes: int, file: ListedFile) -> tuple[bool, bool, Layer, str]:
+def _turn(range_bytes: int, file: ListedFile) -> tuple[bool, bool, Layer, str]:
     """Sorts files by when they are wanted: descriptions, other small files, large ones."""
-    large, described = (file.size_bytes or 0) > span_bytes, file.path.endswith(_READ_FIRST)
+    large, described = (file.size_bytes or 0) > range_bytes, file.path.endswith(_READ_FIRST)
     return large, not described, file.layer or Layer(), file.path
 
 
@@ -89,7 +89,7 @@ class Transfer:
         self._tasks = Tasks(
             partial(self._begin, job, file)
             for job in jobs
-            for file in sorted(job.listed.files, key=partial(_turn, bounds.span_bytes))
+            for file in sorted(job.listed.files, key=partial(_turn, bounds.range_bytes))
         )
         self._readers: list[threading.Thread] = []
         self._reads_late = False
@@ -173,7 +173,7 @@ class Transfer:
         work_bytes = self._done_bytes - self._resumed_bytes + done_files * FILE_WORK_BYTES
         before = self._governor.limit
         self._governor.observe(self._run.clock.now(), time.process_time(), work_bytes)
-        most = min(self._governor.limit, self._total_files + self._total_bytes // self._bounds.span_bytes)
+        most = min(self._governor.limit, self._total_files + self._total_bytes // self._bounds.range_bytes)
         while len(workers) < most:
             if not self._hire(workers):
                 self._governor.cap(len(workers), self._run.clock.now())
@@ -222,7 +222,7 @@ class Transfer:
         )
         self._landings.add(landing)
         resumes = file.path in job.journal.earlier
-        whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.span_bytes
+        whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.range_bytes
         if job.ask_digests is not None and (resumes or not whole):
             # An answer with a part of the file does not tell the digest of the whole.
             ask = partial(job.ask_digests, file)
@@ -233,14 +233,14 @@ class Transfer:
             landing.on_digests((combined_crc(OWN_CRC, ()),))
         if resumes or not whole:
             landing.on_digests(())
-        spans = landing.recover(self._bounds.span_bytes)
+        ranges = landing.recover(self._bounds.range_bytes)
         if file.layer is not None and landing.splits and file.size_bytes:
             with self._tasks.changed:
                 if not self._reads_late:
                     landing.follower = self._follow(job, landing, file.size_bytes)
         if resumes:
             self._recovered(landing.landed_bytes())
-        self._fetch(job, landing, spans)
+        self._fetch(job, landing, ranges)
 
     def _recovered(self, size_bytes: int) -> None:
         self._count(size_bytes)
@@ -251,20 +251,21 @@ class Transfer:
         if last and self._resumed_bytes:
             self._listener(Resumed(self._resumed_bytes))
 
-    def _fetch(self, job: Job, landing: StagedFile, spans: Sequence[ByteRange]) -> None:
-        if not spans:
+    def _fetch(self, job: Job, landing: StagedFile, ranges: Sequence[ByteRange]) -> None:
+        if not ranges:
             self._seal(job, landing)
             return
-        landing.outstanding = len(spans)
+        landing.outstanding = len(ranges)
         # Of several layers those that wait to be read land meanwhile: only a single one must not run ahead.
         if landing.follower is not None and len(job.layers) == 1:
-            self._tasks.hold_spans(
-                landing.follower, ((span, partial(self._span, job, landing, span)) for span in spans)
+            self._tasks.hold_ranges(
+                landing.follower,
+                ((byte_range, partial(self._fetch_range, job, landing, byte_range)) for byte_range in ranges),
             )
             return
-        first, *others = (partial(self._span, job, landing, span) for span in spans)
+        first, *others = (partial(self._fetch_range, job, landing, byte_range) for byte_range in ranges)
         if others:
-            self._tasks.add_spans(others)
+            self._tasks.add_ranges(others)
         first()
 
     def _follow(self, job: Job, landing: StagedFile, size_bytes: int) -> GrowingFile:
@@ -299,15 +300,15 @@ class Transfer:
                 self._tasks.changed.wait(_LOOK_EVERY_S)
         return job.followers[file.path]
 
-    def _span(self, job: Job, landing: StagedFile, span: ByteRange) -> None:
-        sink = RangeWriter(landing, span, self._check, self._came)
+    def _fetch_range(self, job: Job, landing: StagedFile, byte_range: ByteRange) -> None:
+        sink = RangeWriter(landing, byte_range, self._check, self._came)
 
         def attempt() -> None:
-            if sink.at > span.start and not sink.goes_on:
+            if sink.at > byte_range.start and not sink.goes_on:
                 sink.rewind()
             if landing.file.content is not None:
                 sink.write(memoryview(landing.file.content)[sink.at :])
-            elif sink.at != span.end:
+            elif sink.at != byte_range.end:
                 job.source.read(landing.file, sink.rest, sink)
             sink.finish()
 
@@ -337,13 +338,13 @@ class Transfer:
             self._listener(Retried(printable(landing.file.path), error.message, 0.0))
             self._count(-landing.landed_bytes())
             landing.restart()
-            self._fetch(job, landing, landing.recover(self._bounds.span_bytes))
+            self._fetch(job, landing, landing.recover(self._bounds.range_bytes))
             return
         if landing.file.layer is not None and landing.follower is None:
             with self._tasks.changed:
                 self._follow(job, landing, sealed.size_bytes)
                 if self._reads_late and job.unpacker is not None and len(job.followers) == len(job.layers):
-                    self._tasks.add_spans([partial(self._read, job, job.unpacker)])
+                    self._tasks.add_ranges([partial(self._read, job, job.unpacker)])
         self._landings.discard(landing)
         landing.close()
         job.sealed.append(sealed)

@@ -30,7 +30,7 @@ ChooseChecks = Callable[[Sequence[Digest]], tuple[Digest, ...]]
 class StagedFile:
     """A file that is being staged at ``path``.
 
-    Spans land in any order.  CRCs are kept per span and combined at the end; a digest that needs
+    Ranges land in any order.  CRCs are kept per range and combined at the end; a digest that needs
     the bytes in order takes each piece in passing when it is the next one, and otherwise reads it
     back from the page cache as soon as the gap before it is closed.
     """
@@ -109,7 +109,7 @@ class StagedFile:
     def on_digests(self, declared: Sequence[Digest]) -> None:
         """Decide what to check; the first call counts, since a digest cannot begin in the middle.
 
-        Not safe from several threads: of a file with several spans, call it before any is read.
+        Not safe from several threads: of a file with several ranges, call it before any is read.
         """
         if self._checks is not None:
             return
@@ -122,7 +122,7 @@ class StagedFile:
         self._sequential = [SequentialHash(check, self.file.size_bytes) for check in wanted]
 
     def recover(self, most_bytes: int) -> list[ByteRange]:
-        """Take over what an earlier run landed, after checking it; returns the spans still to fetch."""
+        """Take over what an earlier run landed, after checking it; returns the ranges still to fetch."""
         size = self.file.size_bytes
         if size is None:
             # What an attempt left that knew the size would stay behind a shorter file's end.
@@ -137,7 +137,7 @@ class StagedFile:
                 # Of another version, or so it was called.
                 continue
             if landed.start < covered:
-                # CRCs of spans that overlap cannot be put together.
+                # CRCs of ranges that overlap cannot be put together.
                 continue
             crcs = self._read_back_crcs(landed.start, landed.end)
             if crcs.get(OWN_CRC) == landed.crc32:
@@ -162,8 +162,8 @@ class StagedFile:
         """Up to where no digest will read the staged bytes back."""
         return min((sequential.position for sequential in self._sequential), default=self.file.size_bytes or 0)
 
-    def write(self, span_start: int, at: int, piece: memoryview) -> None:
-        """Put bytes of a span where they belong, and through every digest whose turn it is."""
+    def write(self, range_start: int, at: int, piece: memoryview) -> None:
+        """Put bytes of a range where they belong, and through every digest whose turn it is."""
         left = piece
         offset = at
         while left:
@@ -172,7 +172,7 @@ class StagedFile:
             except OSError as error:
                 raise disk_error(error, self.path) from error
             left, offset = left[count:], offset + count
-        # Only the thread whose span is the next one finds its own position here.  If another one
+        # Only the thread whose range is the next one finds its own position here.  If another one
         # is hashing just now, this piece is read back later.
         if any(sequential.position == at for sequential in self._sequential) and self._hashing.acquire(blocking=False):
             try:
@@ -182,10 +182,10 @@ class StagedFile:
             finally:
                 self._hashing.release()
         if self.follower is not None:
-            self.follower.arrived(span_start, offset)
+            self.follower.arrived(range_start, offset)
 
     def note(self, start: int, end: int, crc32: int) -> None:
-        """Let a next run take over what has landed of the span that begins at ``start``."""
+        """Let a next run take over what has landed of the range that begins at ``start``."""
         size, validator = self.file.size_bytes, self.file.validator
         # Of what is not told again nothing is taken over: the next run would deliver it unverified.
         if size is None or not validator or not self._noting or self._followed:
@@ -195,8 +195,8 @@ class StagedFile:
         if self.splits or end - start == size:
             self.journal.append(Received(self.file.path, size, validator, start, end, crc32))
 
-    def finish_span(self, start: int, end: int, crcs: dict[str, int]) -> None:
-        """Count a whole span as landed."""
+    def finish_range(self, start: int, end: int, crcs: dict[str, int]) -> None:
+        """Count a whole range as landed."""
         with self._lock:
             self._landed[start] = (end, crcs)
         if end - start >= _WRITE_BACK_BYTES and not self._followed:
@@ -221,14 +221,14 @@ class StagedFile:
         """The file as delivered; raises ``IntegrityError`` when it is not what was promised."""
         self.on_digests(())
         self._catch_up()
-        spans = [(start, end, crcs) for start, (end, crcs) in sorted(self._landed.items())]
+        ranges = [(start, end, crcs) for start, (end, crcs) in sorted(self._landed.items())]
         # Up to the first gap: what is not there must not be taken for zeros.
         size = self._frontier(0)
         if self.file.size_bytes not in (None, size):
             raise Unavailable(f"{printable(self.file.path)} ends after {size} of {self.file.size_bytes} bytes")
 
         def whole(name: str) -> Digest:
-            return combined_crc(name, ((crcs[name], end - start) for start, end, crcs in spans))
+            return combined_crc(name, ((crcs[name], end - start) for start, end, crcs in ranges))
 
         checks = self._checks or ()
         found = [(check, whole(check.algorithm)) for check in checks if is_crc(check)]
@@ -265,7 +265,7 @@ class StagedFile:
         return "its ETag" if is_etag else "what its origin declares"
 
     def landed_ranges(self) -> list[tuple[int, int]]:
-        """First byte and end of each span that has landed."""
+        """First byte and end of each range that has landed."""
         return [(start, end) for start, (end, _) in self._landed.items()]
 
     @property
@@ -274,7 +274,7 @@ class StagedFile:
         return self.follower is not None and self.follower.begun
 
     def _frontier(self, position: int) -> int:
-        """The end of the unbroken run of landed spans that begins at or before ``position``."""
+        """The end of the unbroken run of landed ranges that begins at or before ``position``."""
         for start, (end, _) in sorted(self._landed.items()):
             if start > position:
                 break
@@ -346,17 +346,17 @@ def _is_whole(digest: Digest, algorithm: str) -> bool:
 
 
 class RangeWriter:
-    """What a source pushes one span into.  It outlives a failed attempt: the next one continues at ``at``."""
+    """What a source pushes one range into.  It outlives a failed attempt: the next one continues at ``at``."""
 
     def __init__(
-        self, landing: StagedFile, span: ByteRange, check: Callable[[], None], count: Callable[[int], None]
+        self, landing: StagedFile, byte_range: ByteRange, check: Callable[[], None], count: Callable[[int], None]
     ) -> None:
         self.landing = landing
-        self.span = span
-        self.at = span.start
+        self.byte_range = byte_range
+        self.at = byte_range.start
         # Whether parts may follow what has come: a source that tells no versions makes sure of that itself.
         self.goes_on = landing.splits
-        self._noted = span.start
+        self._noted = byte_range.start
         self._check = check
         self._count = count
         self._running: list[tuple[str, Callable[[memoryview, int], int]]] = []
@@ -365,7 +365,7 @@ class RangeWriter:
     @property
     def rest(self) -> ByteRange:
         """What is still to come."""
-        return ByteRange(self.at, self.span.end)
+        return ByteRange(self.at, self.byte_range.end)
 
     def version(self, validator: str) -> None:
         whole = self.rest == ByteRange(0, self.landing.file.size_bytes)
@@ -376,13 +376,13 @@ class RangeWriter:
 
     def write(self, piece: memoryview) -> None:
         self._check()
-        if self.span.end is not None and self.at + len(piece) > self.span.end:
+        if self.byte_range.end is not None and self.at + len(piece) > self.byte_range.end:
             raise Unavailable(f"{printable(self.landing.file.path)}: the origin sends more than was asked for")
         if not self._running:
             self.landing.on_digests(())
             self._running = [(name, running_crc(name)) for name in self.landing.crcs]
             self._crcs = dict.fromkeys(self.landing.crcs, 0)
-        self.landing.write(self.span.start, self.at, piece)
+        self.landing.write(self.byte_range.start, self.at, piece)
         for name, function in self._running:
             self._crcs[name] = function(piece, self._crcs[name])
         self.at += len(piece)
@@ -392,24 +392,24 @@ class RangeWriter:
 
     def rewind(self) -> None:
         """Begin again: without a strong validator, the rest of another answer may belong to another version."""
-        self._count(self.span.start - self.at)
-        self.at = self._noted = self.span.start
+        self._count(self.byte_range.start - self.at)
+        self.at = self._noted = self.byte_range.start
         self._running = []
         self.landing.restart()
         self.landing.forget()
 
     def note(self) -> None:
-        """Let a next run go on from here, should this one not come to the span's end."""
+        """Let a next run go on from here, should this one not come to the range's end."""
         if self.at > self._noted and (self.goes_on or self.at == self.landing.file.size_bytes):
             self._noted = self.at
-            self.landing.note(self.span.start, self.at, self._crcs[OWN_CRC])
+            self.landing.note(self.byte_range.start, self.at, self._crcs[OWN_CRC])
 
     def finish(self) -> None:
-        """The whole span is here."""
-        if self.span.end is not None and self.at < self.span.end:
+        """The whole range is here."""
+        if self.byte_range.end is not None and self.at < self.byte_range.end:
             raise Unavailable(
-                f"{printable(self.landing.file.path)}: the origin sent {self.at - self.span.start} bytes of {self.span}"
+                f"{printable(self.landing.file.path)}: the origin sent {self.at - self.byte_range.start} bytes of {self.byte_range}"
             )
-        if self.at > self.span.start:
+        if self.at > self.byte_range.start:
             self.note()
-            self.landing.finish_span(self.span.start, self.at, self._crcs)
+            self.landing.finish_range(self.byte_range.start, self.at, self._crcs)

@@ -13,15 +13,15 @@ Task = Callable[[], None]
 
 
 class _Held(NamedTuple):
-    """A span that is fetched only when the reader of its file is near."""
+    """A range that is fetched only when the reader of its file is near."""
 
     follower: GrowingFile
-    span: ByteRange
+    byte_range: ByteRange
     task: Task
 
 
 class Tasks:
-    """Files to begin, and spans of files that are begun; spans go first, so that few files are open.
+    """Files to begin, and ranges of files that are begun; ranges go first, so that few files are open.
 
     ``left`` counts what must be finished before the transfer is over.  ``changed`` is notified
     whenever a worker or a reader that waits should look again.
@@ -30,20 +30,20 @@ class Tasks:
     def __init__(self, files: Iterable[Task]) -> None:
         self.changed = threading.Condition()
         self._files = deque(files)
-        self._spans: deque[Task] = deque()
+        self._ranges: deque[Task] = deque()
         self._held: list[_Held] = []
         self._stopped = False
         self.left = len(self._files)
 
-    def add_spans(self, tasks: Iterable[Task]) -> None:
+    def add_ranges(self, tasks: Iterable[Task]) -> None:
         with self.changed:
-            self._spans.extend(tasks)
+            self._ranges.extend(tasks)
             self.changed.notify_all()
 
-    def hold_spans(self, follower: GrowingFile, tasks: Iterable[tuple[ByteRange, Task]]) -> None:
-        """Spans of one file, to be taken as ``follower`` admits them."""
+    def hold_ranges(self, follower: GrowingFile, tasks: Iterable[tuple[ByteRange, Task]]) -> None:
+        """Ranges of one file, to be taken as ``follower`` admits them."""
         with self.changed:
-            self._held += [_Held(follower, span, task) for span, task in tasks]
+            self._held += [_Held(follower, byte_range, task) for byte_range, task in tasks]
             self.changed.notify_all()
 
     def add_work(self) -> None:
@@ -83,11 +83,11 @@ class Tasks:
     def _ready(self) -> Task | None:
         # A deque is popped without a lock: thousands of small files would queue for it.
         with contextlib.suppress(IndexError):
-            return self._spans.popleft()
+            return self._ranges.popleft()
         if self._held:
             with self.changed:
                 for index, held in enumerate(self._held):
-                    if held.follower.admits(held.span):
+                    if held.follower.admits(held.byte_range):
                         return self._held.pop(index).task
         with contextlib.suppress(IndexError):
             return self._files.popleft()

@@ -92,10 +92,10 @@ class LfsServer:
         send = partial(self._open, pointer, path, [("Range", "bytes=0-0")])
         return self._http.ask(send, partial(read_probe, what=what), what=what).status == 206
 
-    def read(self, file: ListedFile, pointer: Pointer, span: ByteRange, sink: Sink) -> None:
-        """Push the bytes of ``span``; one attempt."""
-        with self._open(pointer, file.path, range_header(span, pointer.size_bytes)) as answer:
-            check_answer(answer.head, span, pointer.size_bytes, self._what(file.path))
+    def read(self, file: ListedFile, pointer: Pointer, byte_range: ByteRange, sink: Sink) -> None:
+        """Push the bytes of ``byte_range``; one attempt."""
+        with self._open(pointer, file.path, range_header(byte_range, pointer.size_bytes)) as answer:
+            check_answer(answer.head, byte_range, pointer.size_bytes, self._what(file.path))
             answer.read_into(sink.write)
 
     def _what(self, path: str) -> str:

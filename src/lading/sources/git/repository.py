@@ -109,10 +109,10 @@ class GitSource:
     def _pin_at(self, commit: bytes) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{commit.hex()}")
 
-    def read(self, file: ListedFile, span: ByteRange, sink: Sink) -> None:
+    def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
         pointer = self._pointers.get(file.path)
         if pointer is not None and self._lfs is not None:
-            self._lfs.read(file, pointer, span, sink)
+            self._lfs.read(file, pointer, byte_range, sink)
             return
         object_id = bytes.fromhex(file.locator)
         objects = self._held()
@@ -120,8 +120,8 @@ class GitSource:
         if stored is None:
             self._server.fetch([object_id], _OneBlob(file, sink))
             return
-        stream = objects.stream(stored, span.start)
-        left = (stored.size_bytes if span.end is None else span.end) - span.start
+        stream = objects.stream(stored, byte_range.start)
+        left = (stored.size_bytes if byte_range.end is None else byte_range.end) - byte_range.start
         while left and (piece := stream.read(min(left, _READ_BYTES))):
             sink.write(memoryview(piece))
             left -= len(piece)
