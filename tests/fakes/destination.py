@@ -23,18 +23,18 @@ class Destination:
         manifest = self.path / ".lading.manifest"
         return found | ({".lading.manifest": manifest.read_bytes()} if manifest.exists() else {})
 
-    def landed_bytes(self) -> int:
+    def received_bytes(self) -> int:
         """Bytes that the journal of an interrupted delivery promises; a torn last line promises nothing."""
         journal = self.path / ".lading" / "journal"
         # Of the lines of one range the last one counts.
-        landed = {}
+        received = {}
         for line in journal.read_text().splitlines()[1:] if journal.exists() else ():
             try:
                 path, _, _, start, end, _ = json.loads(line)
             except ValueError:
                 break
-            landed[path, start] = end - start
-        return sum(landed.values())
+            received[path, start] = end - start
+        return sum(received.values())
 
     def assert_untouched(self) -> None:
         """Nothing but ``.lading/`` may have come, and nothing may have gone."""

@@ -55,7 +55,7 @@ def test_an_archive_arrives_as_its_tree_whatever_the_network_does(server, destin
 
 
 @EVERY_ARCHIVE
-@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 8 * MIB], ids=["ranges", "whole"])
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, 8 * MIB], ids=["ranges", "whole"])
 def test_a_wrong_byte_in_an_archive_is_refused_and_the_next_run_delivers(server, destination, pull, path, range_bytes):
     # Its tree is made while it lands: that cannot be taken back and begun again half-way.
     uri = server.put(path, ARCHIVES[path], headers=vouched(ARCHIVES[path]))

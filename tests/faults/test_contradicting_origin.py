@@ -61,7 +61,7 @@ def gateway(server, bucket):
 @pytest.fixture
 def deliver(gateway, anonymous, destination, pull):
     def call(**given):
-        given = {"span_bytes": RANGE_BYTES, "limits": ONE_AFTER_THE_OTHER, **anonymous, **given}
+        given = {"range_bytes": RANGE_BYTES, "limits": ONE_AFTER_THE_OTHER, **anonymous, **given}
         return pull("s3://models/model", destination.path, **given)
 
     return call
@@ -111,7 +111,7 @@ def test_answers_that_agree_with_each_other_but_not_with_the_listing_are_read_in
     ids=" ".join,
 )
 @pytest.mark.parametrize("strict", [True, False], ids=["if-match-compared", "if-match-ignored"])
-@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(OLD)], ids=["parts", "one-answer"])
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, len(OLD)], ids=["parts", "one-answer"])
 def test_whatever_answers_are_called_the_object_is_delivered(
     server, gateway, deliver, destination, tags, strict, range_bytes
 ):
@@ -200,14 +200,14 @@ def test_an_interrupted_delivery_goes_on_where_it_was(server, gateway, deliver, 
     server.misbehave(gateway.path(KEY), called('"g1"'), status(403, after=5, times=ALWAYS, on=gets))
     with pytest.raises(LadingError):
         deliver()
-    landed = destination.landed_bytes()
-    assert landed > 0
+    received = destination.received_bytes()
+    assert received > 0
     server.behave()
     server.misbehave(gateway.path(KEY), called('"g1"'))
     deliver()
     destination.assert_holds({"model.bin": OLD})
-    assert [event.size_bytes for event in events if isinstance(event, Resumed)] == [landed]
-    assert server.asked_bytes == len(OLD) - landed
+    assert [event.size_bytes for event in events if isinstance(event, Resumed)] == [received]
+    assert server.asked_bytes == len(OLD) - received
 
 
 def test_what_an_interrupted_delivery_brought_is_not_put_to_answers_with_another_name(

@@ -13,7 +13,7 @@ KEY = "model/model.bin"
 DATA = content(1_000_000)
 SHA256 = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
 MD5_LIKE = '"9810707c8811be7b187e0d2acabb0cad"'
-SPANS = pytest.mark.parametrize("span_bytes", [128 * 1024, 0], ids=["parts", "one-answer"])
+RANGES = pytest.mark.parametrize("range_bytes", [128 * 1024, 0], ids=["parts", "one-answer"])
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def encoded(algorithm: str, data: bytes) -> str:
     return base64.b64encode(hashlib.new(algorithm, data).digest()).decode()
 
 
-@SPANS
+@RANGES
 def test_an_etag_that_is_no_md5_is_named_with_the_ways_round(tagged, anonymous, destination, pull, range_bytes):
     tagged()
     with pytest.raises(IntegrityError, match=r"each time it is read, but md5:9810.* by its ETag") as caught:
@@ -41,7 +41,7 @@ def test_an_etag_that_is_no_md5_is_named_with_the_ways_round(tagged, anonymous, 
     destination.assert_untouched()
 
 
-@SPANS
+@RANGES
 @pytest.mark.parametrize("way", [{"verify": "off"}, {"digest": SHA256}], ids=str)
 def test_each_way_round_brings_the_file(tagged, anonymous, destination, pull, range_bytes, way):
     tagged()
@@ -52,7 +52,7 @@ def test_each_way_round_brings_the_file(tagged, anonymous, destination, pull, ra
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
 @pytest.mark.parametrize("kind", ["full", "composite"])
-@SPANS
+@RANGES
 def test_an_etag_is_not_looked_at_where_the_object_has_a_checksum(
     tagged, anonymous, destination, pull, range_bytes, algorithm, kind
 ):
@@ -68,7 +68,7 @@ def test_an_etag_is_not_looked_at_where_the_object_has_a_checksum(
     assert [digest.algorithm for digest in manifest.files[0].verified] == [algorithm]
 
 
-@SPANS
+@RANGES
 def test_an_etag_that_a_proxy_made_weak_still_tells_damage(server, bucket, anonymous, destination, pull, range_bytes):
     bucket.put(KEY, DATA)
     place = bucket.path(KEY)

@@ -97,11 +97,11 @@ def test_a_disk_that_somebody_fills_meanwhile_leaves_the_destination_and_is_resu
     assert caught.value.exit_code == 7
     destination.assert_untouched()
     disk.remount(f"size={32 * MIB}")
-    landed = destination.landed_bytes()
+    received = destination.received_bytes()
     server.behave()
     pull(uri, destination.path, range_bytes=RANGE_BYTES)
     destination.assert_holds(DELIVERED)
-    assert server.asked_bytes == len(CONTENT) - landed
+    assert server.asked_bytes == len(CONTENT) - received
 
 
 def test_a_limit_on_the_size_of_files_leaves_the_destination(server, destination, processes):

@@ -75,19 +75,19 @@ def test_a_killed_process_leaves_nothing_partial_and_the_next_fetches_only_what_
     server.on_sent = partial(_kill, process, moment)
     assert process.wait(timeout=60) == -signal.SIGKILL
     destination.assert_nothing_partial(FILES)
-    landed = destination.landed_bytes()
+    received = destination.received_bytes()
     assert server.wait_until_alone(30)
     server.behave()
     assert processes.run("pull", uri, destination.path, env=env).returncode == 0
     destination.assert_holds(FILES)
-    assert server.asked_bytes == TOTAL_BYTES - landed, sorted(
+    assert server.asked_bytes == TOTAL_BYTES - received, sorted(
         (request.method, request.path, request.headers.get("range", "")) for request in server.requests
     )
 
 
 def test_a_process_killed_again_and_again_arrives_at_the_end(server, uri, env, destination, processes):
     random = Random(0)
-    landed = 0
+    received = 0
     server.pace_bytes_s = PACE_BYTES_S
     while True:
         assert server.wait_until_alone(30)
@@ -99,17 +99,17 @@ def test_a_process_killed_again_and_again_arrives_at_the_end(server, uri, env, d
             break
         destination.assert_nothing_partial(FILES)
         # What has landed is never lost again.
-        assert destination.landed_bytes() >= landed
-        landed = destination.landed_bytes()
+        assert destination.received_bytes() >= received
+        received = destination.received_bytes()
     destination.assert_holds(FILES)
-    assert server.asked_bytes == TOTAL_BYTES - landed
-    assert landed > 0
+    assert server.asked_bytes == TOTAL_BYTES - received
+    assert received > 0
 
 
 def _landed_at_least(destination, size_bytes: int, process) -> bool:
     """Wait until the journal promises so much."""
     for _ in range(600):
-        if destination.landed_bytes() >= size_bytes:
+        if destination.received_bytes() >= size_bytes:
             return True
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.05)
@@ -139,18 +139,18 @@ def test_what_has_landed_of_ranges_that_are_under_way_is_not_fetched_again(
     hold.release()
     assert server.wait_until_alone(30)
     destination.assert_untouched()
-    landed = destination.landed_bytes()
+    received = destination.received_bytes()
     if stop == signal.SIGTERM:
         # Everything that is in the stage, but for where the last block of a range is not full.
         staged = (destination.path / ".lading" / "stage" / "weights.bin").read_bytes()
         written = sum(4096 for at in range(0, len(staged), 4096) if any(staged[at : at + 4096]))
-        assert landed > written - workers * 4096
+        assert received > written - workers * 4096
     assert server.wait_until_alone(30)
     server.behave()
     again = processes.start(*command)
-    assert f"resumed: {size(landed)} were here already" in again.communicate(timeout=60)[1]
+    assert f"resumed: {size(received)} were here already" in again.communicate(timeout=60)[1]
     destination.assert_holds({"weights.bin": LARGE})
-    assert server.asked_bytes == len(LARGE) - landed
+    assert server.asked_bytes == len(LARGE) - received
 
 
 def test_sigterm_ends_a_transfer_within_five_seconds_and_the_next_run_resumes(server, uri, env, destination, processes):
@@ -162,12 +162,12 @@ def test_sigterm_ends_a_transfer_within_five_seconds_and_the_next_run_resumes(se
     hold.release()
     assert server.wait_until_alone(30)
     destination.assert_untouched()
-    landed = destination.landed_bytes()
-    assert landed > 0
+    received = destination.received_bytes()
+    assert received > 0
     server.behave()
     assert processes.run("pull", uri, destination.path, env=env).returncode == 0
     destination.assert_holds(FILES)
-    assert server.asked_bytes == TOTAL_BYTES - landed
+    assert server.asked_bytes == TOTAL_BYTES - received
 
 
 @pytest.mark.parametrize(

@@ -165,15 +165,15 @@ def test_who_waits_hears_how_far_it_is_and_takes_over_within_ten_seconds(server,
     server.on_sent = hold
     leader = processes.start("pull", uri, tmp_path / "a", env=env)
     assert reached.wait(60)
-    follower = processes.start("pull", uri, tmp_path / "b", env=env)
-    line = next(line for line in follower.stderr if "waiting" in line)
+    growing = processes.start("pull", uri, tmp_path / "b", env=env)
+    line = next(line for line in growing.stderr if "waiting" in line)
     assert line.startswith(f"waiting: another process fetches {uri} into the store, ")
     assert line.endswith(f" of {TOTAL_BYTES / MIB:.1f} MiB so far\n")
     assert not line.endswith(", 0 B")
     leader.kill()
     go_on.set()
     assert taken_over.wait(10)
-    assert follower.wait(timeout=60) == 0
+    assert growing.wait(timeout=60) == 0
     assert read_tree(tmp_path / "b") == FILES
 
 
@@ -183,10 +183,10 @@ def test_who_waits_ends_with_sigterm(server, uri, env, processes, tmp_path):
     server.on_sent = lambda *_: (reached.set(), go_on.wait(60))
     leader = processes.start("pull", uri, tmp_path / "a", env=env)
     assert reached.wait(60)
-    follower = processes.start("pull", uri, tmp_path / "b", env=env)
-    assert any("waiting" in line for line in follower.stderr)
-    follower.terminate()
-    assert follower.wait(timeout=5) == 143
+    growing = processes.start("pull", uri, tmp_path / "b", env=env)
+    assert any("waiting" in line for line in growing.stderr)
+    growing.terminate()
+    assert growing.wait(timeout=5) == 143
     go_on.set()
     assert leader.wait(timeout=60) == 0
 

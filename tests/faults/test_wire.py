@@ -175,7 +175,7 @@ def test_a_truncated_body_of_unknown_length_is_fetched_again_from_its_start(serv
     destination.assert_holds(DELIVERED)
 
 
-@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
 def test_a_body_longer_than_promised_is_not_taken(server, destination, pull, range_bytes):
     uri = server.put(PATH, CONTENT)
     server.misbehave(PATH, longer(b"extra", times=ALWAYS))
@@ -198,7 +198,7 @@ def test_bytes_behind_a_body_are_not_taken_for_the_next_answer(server, destinati
     destination.assert_holds(DELIVERED)
 
 
-@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
 def test_a_wrong_byte_once_is_found_and_fetched_again(server, destination, pull, events, range_bytes):
     uri = server.put(PATH, CONTENT, headers=DIGEST)
     server.misbehave(PATH, wrong_byte(500_000))
@@ -208,7 +208,7 @@ def test_a_wrong_byte_once_is_found_and_fetched_again(server, destination, pull,
     assert any(isinstance(event, Retried) and "expected" in event.why for event in events) or range_bytes == RANGE_BYTES
 
 
-@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, 2 * len(CONTENT)], ids=["ranges", "whole"])
 def test_a_wrong_byte_every_time_is_refused(server, destination, pull, range_bytes):
     uri = server.put(PATH, CONTENT, headers=DIGEST)
     server.misbehave(PATH, wrong_byte(500_000, times=ALWAYS))
@@ -244,19 +244,19 @@ def test_a_part_of_a_file_is_kept_unless_only_the_answer_with_the_whole_vouches_
     server.misbehave(PATH, reset(at=600_000, on=reads), reset(at=0, times=ALWAYS, on=reads, after=1))
     with pytest.raises(Unavailable):
         pull(uri, destination.path)
-    landed = destination.landed_bytes()
-    assert bool(landed) == (not headers)
+    received = destination.received_bytes()
+    assert bool(received) == (not headers)
     server.behave()
     manifest = pull(uri, destination.path, verify="strict" if headers else "auto")
     destination.assert_holds(DELIVERED)
-    assert server.asked_bytes == len(CONTENT) - landed
+    assert server.asked_bytes == len(CONTENT) - received
     assert len(manifest.files[0].verified) == len(headers)
 
 
-def _tells_what_was_here_before_what_comes(events, landed: int) -> bool:
+def _tells_what_was_here_before_what_comes(events, received: int) -> bool:
     (at,) = (number for number, event in enumerate(events) if isinstance(event, Resumed))
     done = [event.done_bytes for event in events[:at] if isinstance(event, Progress)]
-    return events[at] == Resumed(landed) and max(done, default=0) <= landed
+    return events[at] == Resumed(received) and max(done, default=0) <= received
 
 
 def test_what_was_here_already_is_told_once_and_before_the_rest_comes(server, destination, pull, events):
@@ -264,11 +264,11 @@ def test_what_was_here_already_is_told_once_and_before_the_rest_comes(server, de
     server.misbehave(PATH, reset(at=600_000, on=reads), reset(at=0, times=ALWAYS, on=reads, after=1))
     with pytest.raises(Unavailable):
         pull(uri, destination.path)
-    landed = destination.landed_bytes()
+    received = destination.received_bytes()
     server.behave()
     events.clear()
     pull(uri, destination.path)
-    assert _tells_what_was_here_before_what_comes(events, landed)
+    assert _tells_what_was_here_before_what_comes(events, received)
 
 
 def test_what_was_here_already_of_many_files_is_told_once_and_before_the_rest_comes(
@@ -280,12 +280,12 @@ def test_what_was_here_already_of_many_files_is_told_once_and_before_the_rest_co
     one_worker = Limits(stall_s=5.0, connect_s=5.0, workers=1)
     with pytest.raises(NotAllowed):
         pull("s3://models/model", destination.path, limits=one_worker, **anonymous)
-    landed = destination.landed_bytes()
-    assert landed == 15_000
+    received = destination.received_bytes()
+    assert received == 15_000
     server.behave()
     events.clear()
     pull("s3://models/model", destination.path, limits=one_worker, **anonymous)
-    assert _tells_what_was_here_before_what_comes(events, landed)
+    assert _tells_what_was_here_before_what_comes(events, received)
 
 
 def test_a_whole_file_is_not_taken_for_a_range_of_it(server, destination, pull):

@@ -89,7 +89,7 @@ def d(algorithm: str, digit: str = "0", parts: tuple[int, ...] = ()) -> Digest:
 
 
 @pytest.mark.parametrize(
-    ("declared", "vouched", "mode", "checks"),
+    ("declared", "expected", "mode", "checks"),
     [
         ([], [], "auto", []),
         ([], [], "off", []),
@@ -111,8 +111,10 @@ def d(algorithm: str, digit: str = "0", parts: tuple[int, ...] = ()) -> Digest:
         ([d("crc32", "1", (5, 5))], [], "strict", [d("crc32", "1", (5, 5))]),
     ],
 )
-def test_what_is_checked(declared: list[Digest], vouched: list[Digest], mode: VerifyMode, checks: list[Digest]) -> None:
-    assert choose_checks(declared, vouched, mode, "f") == tuple(checks)
+def test_what_is_checked(
+    declared: list[Digest], expected: list[Digest], mode: VerifyMode, checks: list[Digest]
+) -> None:
+    assert choose_checks(declared, expected, mode, "f") == tuple(checks)
 
 
 def test_strict_refuses_what_nobody_vouches_for() -> None:
@@ -122,7 +124,7 @@ def test_strict_refuses_what_nobody_vouches_for() -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "strict", "off"])
 @pytest.mark.parametrize(
-    ("declared", "vouched"),
+    ("declared", "expected"),
     [
         ([d("sha256", "1")], [d("sha256", "2")]),
         ([], [d("sha256", "1"), d("sha256", "2")]),
@@ -130,10 +132,10 @@ def test_strict_refuses_what_nobody_vouches_for() -> None:
     ],
 )
 def test_two_of_a_kind_that_contradict_each_other_are_refused_before_a_byte(
-    declared: list[Digest], vouched: list[Digest], mode: VerifyMode
+    declared: list[Digest], expected: list[Digest], mode: VerifyMode
 ) -> None:
     with pytest.raises(IntegrityError, match=r"f: .*is expected"):
-        choose_checks(declared, vouched, mode, "f")
+        choose_checks(declared, expected, mode, "f")
 
 
 def test_a_mismatch_names_the_file_and_both_digests() -> None:

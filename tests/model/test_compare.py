@@ -47,7 +47,7 @@ NEW = ListedFile("f", 10, "v1")
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "same_place", "vouched", "verify", "size", "kept"),
+    ("new", "old", "same_place", "expected", "verify", "size", "kept"),
     [
         (NEW, OLD, True, (), "auto", 10, True),
         (NEW, OLD, True, (), "auto", 9, False),
@@ -75,13 +75,13 @@ def test_a_file_is_kept_only_if_it_is_surely_the_listed_one(
     new: ListedFile,
     old: File,
     same_place: bool,
-    vouched: tuple[Digest, ...],
+    expected: tuple[Digest, ...],
     verify: VerifyMode,
     size: int | None,
     kept: bool,
 ) -> None:
     before = manifest(old, resolved="s3://b/m" if same_place else "s3://b/elsewhere")
-    found = unchanged(listing(new), before, {"f": vouched}, verify, on_disk(size))
+    found = unchanged(listing(new), before, {"f": expected}, verify, on_disk(size))
     assert (found.keys() == {"f"}) is kept
     if kept:
         assert found["f"].digest == old.digest

@@ -140,7 +140,7 @@ def test_a_single_blob_lands_under_its_base_name(service, signed, tmp_path, pull
     assert list(read_tree(tmp_path / "out")) == [name]
 
 
-@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
 def test_the_md5_that_the_client_told_verifies_the_file(service, container, signed, tmp_path, pull, range_bytes):
     digest = md5(DATA)
     about = ContentSettings(content_md5=bytearray(digest.digest()), content_encoding="gzip")

@@ -79,7 +79,7 @@ def variables(cluster):
     return {"HDFS_NAMENODE": cluster[1], "HADOOP_USER_NAME": os.environ.get("USER") or "root"}
 
 
-@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, 1 << 30], ids=["ranges", "whole"])
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, 1 << 30], ids=["ranges", "whole"])
 def test_the_tree_is_delivered_and_every_file_is_verified_by_the_clusters_own_checksum(
     tree, variables, tmp_path, pull, range_bytes
 ):

@@ -110,7 +110,7 @@ def test_names_that_xml_cannot_hold_come_encoded(azure, signed, tmp_path, pull, 
 
 
 @BOTH
-@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
 def test_the_stored_md5_verifies_the_file(azure, signed, tmp_path, pull, base, range_bytes):
     azure.put("big/model.bin", DATA, headers={"Content-Encoding": "gzip"})
     manifest = pull(f"{base}/big", tmp_path / "out", range_bytes=range_bytes, verify="strict", **signed)
@@ -119,7 +119,7 @@ def test_the_stored_md5_verifies_the_file(azure, signed, tmp_path, pull, base, r
 
 
 @BOTH
-@pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
 def test_bytes_that_do_not_match_the_stored_md5_are_refused(azure, server, signed, tmp_path, pull, base, range_bytes):
     azure.put("big/model.bin", DATA)
     server.misbehave("/models/big/model.bin", wrong_byte(len(DATA) - 1, times=ALWAYS))
@@ -511,13 +511,13 @@ def test_a_token_that_ends_half_way_ends_the_delivery_and_a_new_one_continues_it
     assert "run again" in caught.value.hint
     destination = Destination(tmp_path / "out")
     assert read_tree(tmp_path / "out") == {}
-    landed = destination.landed_bytes()
-    assert landed > 0
+    received = destination.received_bytes()
+    assert received > 0
     server.behave()
     entra.azure.refuse = lambda request: None
     deliver("second")
     assert len(read_tree(tmp_path / "out")) == 20
-    assert server.asked_bytes == 20 * 50_000 - landed
+    assert server.asked_bytes == 20 * 50_000 - received
 
 
 def test_the_metadata_service_is_not_asked_for_what_is_found(azure, server, tmp_path, pull):

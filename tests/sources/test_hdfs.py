@@ -18,7 +18,7 @@ from lading.events import Unverified
 BIG = content(1_000_000)
 FILES = {"config.json": b"{}", "empty": b"", "deep/er/leaf": b"leaf", "with space/a+b%41?#&": b"x", "big.bin": BIG}
 RANGE_BYTES = 300_000
-SPANS = pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(BIG)], ids=["ranges", "whole"])
+RANGES = pytest.mark.parametrize("range_bytes", [RANGE_BYTES, len(BIG)], ids=["ranges", "whole"])
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def operations(server: FaultyServer) -> set[str]:
     return {of(request) for request in server.requests}
 
 
-@SPANS
+@RANGES
 @pytest.mark.parametrize("uri", ["hdfs://models/iris", "hdfs:///models/iris/", "webhdfs://models//iris"])
 def test_a_folder_is_delivered_with_all_that_is_below_it(cluster, variables, destination, pull, uri, range_bytes):
     manifest = pull(uri, destination.path, variables=variables, verify="strict", range_bytes=range_bytes)
@@ -168,7 +168,7 @@ def test_a_checksum_of_a_version_without_block_locations_is_used_for_files_of_on
     assert Unverified(1, "big.bin") in events
 
 
-@SPANS
+@RANGES
 def test_a_damaged_file_is_refused(cluster, variables, datanode, destination, pull, range_bytes):
     datanode.misbehave(ANYWHERE, wrong_byte(600_000, on=opens, times=ALWAYS))
     with pytest.raises(IntegrityError, match=r"big\.bin"):
@@ -181,7 +181,7 @@ def test_verification_that_is_off_asks_for_no_checksum(cluster, variables, serve
     assert "GETFILECHECKSUM" not in operations(server)
 
 
-@SPANS
+@RANGES
 @pytest.mark.parametrize("about", [{}, {"about": {"modificationTime": 7}}], ids=["same-size", "touched"])
 def test_a_file_that_is_replaced_while_it_is_read_is_noticed_although_open_takes_no_validator(
     cluster, variables, datanode, destination, pull, range_bytes, about

@@ -20,7 +20,7 @@ DATA = content(2 * PART_BYTES + 12_345)
 PARTS = [DATA[:PART_BYTES], DATA[PART_BYTES : 2 * PART_BYTES], DATA[2 * PART_BYTES :]]
 PART_SIZES = tuple(map(len, PARTS))
 RANGE_BYTES = 3 * MIB
-SPANS = pytest.mark.parametrize("span_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
+RANGES = pytest.mark.parametrize("range_bytes", [RANGE_BYTES, len(DATA)], ids=["ranges", "whole"])
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def checksum(algorithm: str, data: bytes = DATA) -> dict[str, str]:
     return {f"x-amz-checksum-{algorithm}": value, "x-amz-checksum-type": "FULL_OBJECT"}
 
 
-@SPANS
+@RANGES
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_checksum_that_boto3_uploaded_is_what_verifies_the_file(endpoint, s3, tmp_path, pull, algorithm, range_bytes):
     key = f"checksums/{algorithm}-{range_bytes}"
@@ -68,7 +68,7 @@ def test_a_checksum_that_boto3_uploaded_is_what_verifies_the_file(endpoint, s3, 
     assert read_tree(tmp_path / "out") == {key.rpartition("/")[2]: DATA}
 
 
-@SPANS
+@RANGES
 @pytest.mark.parametrize("coding", ["gzip", "aws-chunked", "aws-chunked,gzip", "utf-8", "br"])
 def test_bytes_come_as_they_are_stored_and_verified_whatever_their_coding_is_called(
     endpoint, s3, tmp_path, pull, coding, range_bytes
@@ -88,7 +88,7 @@ def test_bytes_come_as_they_are_stored_and_verified_whatever_their_coding_is_cal
     assert read_tree(tmp_path / "out") == {"model.bin": DATA}
 
 
-@SPANS
+@RANGES
 @pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme"])
 def test_a_full_object_checksum_of_a_multipart_upload_verifies_the_file(
     fake, anonymous, tmp_path, pull, algorithm, range_bytes
@@ -99,7 +99,7 @@ def test_a_full_object_checksum_of_a_multipart_upload_verifies_the_file(
     assert manifest.files[0].verified == (Digest(algorithm, hexdigest(algorithm)),)
 
 
-@SPANS
+@RANGES
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
 def test_a_composite_checksum_verifies_the_file(fake, anonymous, tmp_path, pull, algorithm, range_bytes):
     fake.put("model.bin", DATA, part_sizes=PART_SIZES, checksums=composite(algorithm, PARTS))
@@ -118,7 +118,7 @@ def test_the_parts_of_a_composite_checksum_may_have_any_sizes(fake, anonymous, t
     assert manifest.files[0].verified[0].part_sizes_bytes == sizes
 
 
-@SPANS
+@RANGES
 @pytest.mark.parametrize("kind", ["full", "composite", "etag"])
 def test_bytes_that_do_not_match_the_checksum_are_refused(fake, anonymous, tmp_path, pull, kind, range_bytes):
     about = {

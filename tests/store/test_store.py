@@ -214,8 +214,8 @@ def test_digests_that_contradict_each_other_are_no_reason_to_take_a_file(store, 
     store.commit("k" * 64, source, Manifest((file,), origin="o"), "auto")
     listed = Listing((ListedFile("model.bin", 5, "w", (wrong,)),), origin="elsewhere")
     md5 = Digest("md5", "0" * 32)
-    for vouched in ((right,), (md5,), (right, md5)):
-        assert store.supply(listed, {"model.bin": vouched}, "auto", tmp_path / "stage") == {}
+    for expected in ((right,), (md5,), (right, md5)):
+        assert store.supply(listed, {"model.bin": expected}, "auto", tmp_path / "stage") == {}
     longer = Listing((ListedFile("model.bin", 6, "w", (right,)),), origin="elsewhere")
     assert store.supply(longer, {}, "auto", tmp_path / "stage") == {}
     assert read_tree(tmp_path / "stage") == {}

@@ -17,7 +17,7 @@ from lading.transfer.growing_file import GrowingFile
 RANGE_BYTES = 32 * MIB
 
 
-class StagedFile:
+class Scene:
     """A file of which every MiB begins with its own number; it lands range by range, and is sparse but for that."""
 
     def __init__(self, folder: Path, size_bytes: int, hashed: int | None = None) -> None:
@@ -26,7 +26,7 @@ class StagedFile:
         os.truncate(self.place, size_bytes)
         self.changed = threading.Condition()
         self.stopped = False
-        self.follower = GrowingFile(
+        self.growing = GrowingFile(
             str(self.place), size_bytes, self.changed, self._check, lambda: size_bytes if hashed is None else hashed
         )
         self.left = [ByteRange(start, start + RANGE_BYTES) for start in range(0, size_bytes, RANGE_BYTES)]
@@ -36,7 +36,7 @@ class StagedFile:
             raise Interrupted("stopped")
 
     def admitted(self) -> list[ByteRange]:
-        return [byte_range for byte_range in self.left if self.follower.admits(byte_range)]
+        return [byte_range for byte_range in self.left if self.growing.admits(byte_range)]
 
     def land(self, byte_range: ByteRange) -> None:
         self.left.remove(byte_range)
@@ -44,7 +44,7 @@ class StagedFile:
             for start in range(byte_range.start, byte_range.end, MIB):
                 file.seek(start)
                 file.write(start.to_bytes(8, "big"))
-        self.follower.arrived(byte_range.start, byte_range.end)
+        self.growing.arrived(byte_range.start, byte_range.end)
 
     def land_all(self) -> None:
         for byte_range in list(self.left):
@@ -56,89 +56,87 @@ class StagedFile:
 
 
 @pytest.fixture
-def landing(tmp_path: Path) -> Iterator[StagedFile]:
-    made = StagedFile(tmp_path, 1024 * MIB)
-    with made.follower:
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path, 1024 * MIB)
+    with made.growing:
         yield made
 
 
-def test_what_is_near_a_reader_is_admitted_and_nothing_else(landing: StagedFile) -> None:
-    first, second = landing.follower.open(), landing.follower.open()
-    landing.follower.read_in_order()
+def test_what_is_near_a_reader_is_admitted_and_nothing_else(scene: Scene) -> None:
+    first, second = scene.growing.open(), scene.growing.open()
+    scene.growing.read_in_order()
     second.seek(512 * MIB)
-    starts = [byte_range.start // MIB for byte_range in landing.admitted()]
+    starts = [byte_range.start // MIB for byte_range in scene.admitted()]
     assert starts == [0, 32, 64, 96, 512, 544, 576, 608]
     first.close()
-    assert [byte_range.start // MIB for byte_range in landing.admitted()][-1] == 608
-    assert 0 in [
-        byte_range.start for byte_range in landing.admitted()
-    ]  # behind the only reader: a digest still needs it
+    assert [byte_range.start // MIB for byte_range in scene.admitted()][-1] == 608
+    assert 0 in [byte_range.start for byte_range in scene.admitted()]  # behind the only reader: a digest still needs it
 
 
-def test_before_it_reads_in_order_a_reader_has_only_the_range_it_is_in(landing: StagedFile) -> None:
-    reader = landing.follower.open()
+def test_before_it_reads_in_order_a_reader_has_only_the_range_it_is_in(scene: Scene) -> None:
+    reader = scene.growing.open()
     reader.seek(-10, os.SEEK_END)
-    assert landing.admitted() == [ByteRange(992 * MIB, 1024 * MIB)]
+    assert scene.admitted() == [ByteRange(992 * MIB, 1024 * MIB)]
 
 
-def test_only_what_all_readers_have_passed_is_forgotten(landing: StagedFile) -> None:
-    landing.land_all()
-    first, second = landing.follower.open(), landing.follower.open()
-    landing.follower.read_in_order()
+def test_only_what_all_readers_have_passed_is_forgotten(scene: Scene) -> None:
+    scene.land_all()
+    first, second = scene.growing.open(), scene.growing.open()
+    scene.growing.read_in_order()
     second.seek(512 * MIB)
-    before = landing.on_disk_bytes
+    before = scene.on_disk_bytes
     assert second.read(8) == (512 * MIB).to_bytes(8, "big")
-    assert landing.on_disk_bytes == before
+    assert scene.on_disk_bytes == before
     first.seek(400 * MIB)
     first.read(1)
-    assert landing.on_disk_bytes <= before - 399 * 4096
+    assert scene.on_disk_bytes <= before - 399 * 4096
     first.close()
     second.seek(600 * MIB)
     assert second.read(8) == (600 * MIB).to_bytes(8, "big")
-    assert landing.on_disk_bytes <= before - 599 * 4096
+    assert scene.on_disk_bytes <= before - 599 * 4096
 
 
 def test_what_a_digest_still_needs_is_not_forgotten(tmp_path: Path) -> None:
-    landing = StagedFile(tmp_path, 256 * MIB, hashed=64 * MIB)
-    landing.land_all()
-    with landing.follower, landing.follower.open() as reader:
-        landing.follower.read_in_order()
+    scene = Scene(tmp_path, 256 * MIB, hashed=64 * MIB)
+    scene.land_all()
+    with scene.growing, scene.growing.open() as reader:
+        scene.growing.read_in_order()
         reader.seek(200 * MIB)
         reader.read(1)
-        with landing.place.open("rb") as file:
+        with scene.place.open("rb") as file:
             file.seek(64 * MIB)
             assert file.read(8) == (64 * MIB).to_bytes(8, "big")
             file.seek(63 * MIB)
             assert file.read(8) == bytes(8)
 
 
-def test_a_reader_that_waits_is_told_that_the_transfer_is_over(landing: StagedFile) -> None:
-    reader = landing.follower.open()
-    landing.stopped = True
+def test_a_reader_that_waits_is_told_that_the_transfer_is_over(scene: Scene) -> None:
+    reader = scene.growing.open()
+    scene.stopped = True
     with pytest.raises(Interrupted):
         reader.read(1)
 
 
 def test_it_is_gone_in_the_end_and_holds_nothing_back(tmp_path: Path) -> None:
-    landing = StagedFile(tmp_path, 1024 * MIB)
-    with landing.follower:
+    scene = Scene(tmp_path, 1024 * MIB)
+    with scene.growing:
         pass
-    assert not landing.place.exists()
-    assert landing.admitted() == landing.left
+    assert not scene.place.exists()
+    assert scene.admitted() == scene.left
 
 
 @pytest.mark.parametrize("readers", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(3))
 def test_members_that_are_read_beside_each_other_all_arrive(tmp_path: Path, readers: int, seed: int) -> None:
     dice = random.Random(seed)
-    landing = StagedFile(tmp_path, 768 * MIB)
+    scene = Scene(tmp_path, 768 * MIB)
     bounds = sorted(dice.sample(range(1, 768), 6))
     members = iter(pairwise([0, *bounds, 768]))
     lock = threading.Lock()
     read: list[int] = []
 
     def work() -> None:
-        with landing.follower.open() as stream:
+        with scene.growing.open() as stream:
             while True:
                 with lock:
                     member = next(members, None)
@@ -150,14 +148,14 @@ def test_members_that_are_read_beside_each_other_all_arrive(tmp_path: Path, read
                     read.append(number)
 
     threads = [threading.Thread(target=work) for _ in range(readers)]
-    with landing.follower:
-        landing.follower.read_in_order()
+    with scene.growing:
+        scene.growing.read_in_order()
         for thread in threads:
             thread.start()
-        with landing.changed:
-            while landing.left:
-                assert landing.changed.wait_for(landing.admitted, timeout=30), "nobody can go on"
-                landing.land(dice.choice(landing.admitted()))
+        with scene.changed:
+            while scene.left:
+                assert scene.changed.wait_for(scene.admitted, timeout=30), "nobody can go on"
+                scene.land(dice.choice(scene.admitted()))
         for thread in threads:
             thread.join(30)
     assert sorted(read) == list(range(768))

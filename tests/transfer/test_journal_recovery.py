@@ -15,7 +15,7 @@ PATHS = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=20)
 
 
 @st.composite
-def landed(draw: st.DrawFn) -> Received:
+def received(draw: st.DrawFn) -> Received:
     size = draw(st.integers(1, 2**45))
     start = draw(st.integers(0, size - 1))
     end = draw(st.integers(start + 1, size))
@@ -32,7 +32,7 @@ def written(folder: str, notes: list[Received], origin: str = ORIGIN) -> Path:
 
 
 @settings(deadline=None)
-@given(st.lists(landed(), max_size=8))
+@given(st.lists(received(), max_size=8))
 def test_a_journal_is_read_back_as_it_was_written(notes: list[Received]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = written(folder, notes)
@@ -47,7 +47,7 @@ def test_a_journal_is_read_back_as_it_was_written(notes: list[Received]) -> None
 
 
 @settings(deadline=None)
-@given(st.lists(landed(), min_size=1, max_size=6), st.data())
+@given(st.lists(received(), min_size=1, max_size=6), st.data())
 def test_a_journal_cut_anywhere_yields_the_first_of_its_lines(notes: list[Received], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = written(folder, notes)
@@ -63,7 +63,7 @@ def test_a_journal_cut_anywhere_yields_the_first_of_its_lines(notes: list[Receiv
 
 @settings(deadline=None, max_examples=300)
 @given(
-    st.lists(landed(), min_size=1, max_size=6),
+    st.lists(received(), min_size=1, max_size=6),
     st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=20)), max_size=5),
 )
 def test_a_journal_that_is_damaged_anywhere_yields_untouched_lines_up_to_the_damage_and_never_raises(
@@ -104,7 +104,7 @@ def test_any_bytes_at_all_are_a_journal_of_nothing(content: bytes) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(landed(), min_size=1, max_size=3), st.text(max_size=10))
+@given(st.lists(received(), min_size=1, max_size=3), st.text(max_size=10))
 def test_the_journal_of_another_origin_says_nothing(notes: list[Received], origin: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         assert list(read_journal(written(folder, notes, "x" + origin), origin)) == []

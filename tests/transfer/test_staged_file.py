@@ -49,29 +49,29 @@ def digest_of(algorithm: str, data: bytes = DATA, parts: tuple[int, ...] = ()) -
 
 
 @contextmanager
-def landing_of(
+def staged_file_of(
     folder: Path,
     file: ListedFile | None = None,
-    vouched: Sequence[Digest] = (),
+    expected: Sequence[Digest] = (),
     origin: str = "o",
     digests_on_resume: bool = True,
 ) -> Iterator[StagedFile]:
     file = file or ListedFile("f", len(DATA), "v1")
     with closing(Journal(folder / "journal", origin)) as journal:
-        landing = StagedFile(
+        staged_file = StagedFile(
             file,
             str(folder / "staged"),
             journal,
-            lambda declared: choose_checks(declared, vouched, "auto", file.path),
+            lambda declared: choose_checks(declared, expected, "auto", file.path),
             digests_on_resume=digests_on_resume,
-            vouched=vouched,
+            expected=expected,
         )
-        with closing(landing):
-            yield landing
+        with closing(staged_file):
+            yield staged_file
 
 
-def land(landing: StagedFile, byte_range: ByteRange, data: bytes = DATA, piece_bytes: int = 700) -> RangeWriter:
-    sink = RangeWriter(landing, byte_range, lambda: None, lambda count: None)
+def land(staged_file: StagedFile, byte_range: ByteRange, data: bytes = DATA, piece_bytes: int = 700) -> RangeWriter:
+    sink = RangeWriter(staged_file, byte_range, lambda: None, lambda count: None)
     end = len(data) if byte_range.end is None else byte_range.end
     for at in range(byte_range.start, end, piece_bytes):
         sink.write(memoryview(data)[at : min(at + piece_bytes, end)])
@@ -97,16 +97,16 @@ def test_digests_are_right_whatever_the_order_of_the_ranges(
 ) -> None:
     edges = [0, *sorted(set(part_cuts)), len(DATA)]
     parts = tuple(end - start for start, end in pairwise(edges))
-    vouched = [digest_of(name) for name in algorithms] + [digest_of(composite, parts=parts)]
+    expected = [digest_of(name) for name in algorithms] + [digest_of(composite, parts=parts)]
     ranges = spans_of(cuts)
     shuffle.shuffle(ranges)
-    with tempfile.TemporaryDirectory() as folder, landing_of(Path(folder), vouched=vouched) as landing:
-        assert landing.recover(len(DATA)) == [ByteRange(0, len(DATA))]
-        landing.on_digests(())
+    with tempfile.TemporaryDirectory() as folder, staged_file_of(Path(folder), expected=expected) as staged_file:
+        assert staged_file.recover(len(DATA)) == [ByteRange(0, len(DATA))]
+        staged_file.on_digests(())
         for byte_range in ranges:
-            land(landing, byte_range)
-        sealed = landing.seal()
-        assert sealed.verified == tuple(vouched)
+            land(staged_file, byte_range)
+        sealed = staged_file.seal()
+        assert sealed.verified == tuple(expected)
         assert sealed.digest == digest_of("crc32")
         assert (Path(folder) / "staged").read_bytes() == DATA
 
@@ -119,19 +119,19 @@ def test_one_wrong_byte_is_found_by_every_digest(tmp_path: Path, algorithm: str,
     wanted = digest_of(algorithm, parts=(4000, 4000, 2000) if composite else ())
     wrong = bytearray(DATA)
     wrong[5000] ^= 1
-    with landing_of(tmp_path, vouched=[wanted]) as landing:
-        landing.on_digests(())
+    with staged_file_of(tmp_path, expected=[wanted]) as staged_file:
+        staged_file.on_digests(())
         for byte_range in reversed(spans_of([3000, 6000])):
-            land(landing, byte_range, bytes(wrong))
+            land(staged_file, byte_range, bytes(wrong))
         with pytest.raises(IntegrityError, match="is expected"):
-            landing.seal()
+            staged_file.seal()
 
 
 def test_threads_that_land_ranges_at_once_hash_every_byte_once_and_in_order(tmp_path: Path) -> None:
     data = random.Random(3).randbytes(2_000_000)
     wanted = digest_of("sha256", data)
-    with landing_of(tmp_path, ListedFile("f", len(data), "v"), [wanted]) as landing:
-        landing.on_digests(())
+    with staged_file_of(tmp_path, ListedFile("f", len(data), "v"), [wanted]) as staged_file:
+        staged_file.on_digests(())
         ranges = [ByteRange(at, min(at + 50_000, len(data))) for at in range(0, len(data), 50_000)]
         random.Random(5).shuffle(ranges)
         shares = [ranges[n::8] for n in range(8)]
@@ -140,71 +140,71 @@ def test_threads_that_land_ranges_at_once_hash_every_byte_once_and_in_order(tmp_
         def work(share: list[ByteRange]) -> None:
             start.wait()
             for byte_range in share:
-                land(landing, byte_range, data, 9000)
+                land(staged_file, byte_range, data, 9000)
 
         threads = [threading.Thread(target=work, args=(share,)) for share in shares]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert landing.seal().verified == (wanted,)
+        assert staged_file.seal().verified == (wanted,)
 
 
 def test_a_file_with_a_gap_is_never_sealed(tmp_path: Path) -> None:
-    with landing_of(tmp_path) as landing:
-        land(landing, ByteRange(0, 3000))
-        land(landing, ByteRange(6000, len(DATA)))
+    with staged_file_of(tmp_path) as staged_file:
+        land(staged_file, ByteRange(0, 3000))
+        land(staged_file, ByteRange(6000, len(DATA)))
         with pytest.raises((Unavailable, IntegrityError)):
-            landing.seal()
+            staged_file.seal()
 
 
 @pytest.mark.parametrize("until", [0, 9000])
 def test_a_file_that_ends_early_is_never_sealed(tmp_path: Path, until: int) -> None:
-    with landing_of(tmp_path) as landing:
+    with staged_file_of(tmp_path) as staged_file:
         if until:
-            land(landing, ByteRange(0, until))
+            land(staged_file, ByteRange(0, until))
         with pytest.raises(Unavailable, match="ends after"):
-            landing.seal()
+            staged_file.seal()
 
 
 def test_a_file_of_unknown_size_ends_where_it_ends(tmp_path: Path) -> None:
-    with landing_of(tmp_path, ListedFile("f", None, None, ranged=False), [digest_of("sha1")]) as landing:
-        assert landing.recover(100) == [ByteRange(0, None)]
-        land(landing, ByteRange(0, None))
-        sealed = landing.seal()
+    with staged_file_of(tmp_path, ListedFile("f", None, None, ranged=False), [digest_of("sha1")]) as staged_file:
+        assert staged_file.recover(100) == [ByteRange(0, None)]
+        land(staged_file, ByteRange(0, None))
+        sealed = staged_file.seal()
     assert sealed.size_bytes == len(DATA)
     assert sealed.digest == digest_of("crc32")
 
 
 def test_a_file_of_unknown_size_keeps_nothing_of_an_attempt_that_knew_it(tmp_path: Path) -> None:
     (tmp_path / "staged").write_bytes(DATA + DATA)
-    with landing_of(tmp_path, ListedFile("f", None, None, ranged=False)) as landing:
-        assert landing.recover(100) == [ByteRange(0, None)]
-        land(landing, ByteRange(0, None))
-        landing.seal()
+    with staged_file_of(tmp_path, ListedFile("f", None, None, ranged=False)) as staged_file:
+        assert staged_file.recover(100) == [ByteRange(0, None)]
+        land(staged_file, ByteRange(0, None))
+        staged_file.seal()
     assert (tmp_path / "staged").read_bytes() == DATA
 
 
 def test_an_empty_file_is_sealed_with_the_digest_of_nothing(tmp_path: Path) -> None:
-    with landing_of(tmp_path, ListedFile("f", 0, "v")) as landing:
-        assert landing.recover(100) == []
-        assert landing.seal().digest == digest_of("crc32", b"")
+    with staged_file_of(tmp_path, ListedFile("f", 0, "v")) as staged_file:
+        assert staged_file.recover(100) == []
+        assert staged_file.seal().digest == digest_of("crc32", b"")
     assert (tmp_path / "staged").read_bytes() == b""
 
 
 def test_only_the_first_declaration_counts(tmp_path: Path) -> None:
-    with landing_of(tmp_path) as landing:
-        landing.on_digests([digest_of("sha1")])
-        landing.on_digests([digest_of("md5", b"something else")])
-        land(landing, ByteRange(0, len(DATA)))
-        assert landing.seal().verified == (digest_of("sha1"),)
+    with staged_file_of(tmp_path) as staged_file:
+        staged_file.on_digests([digest_of("sha1")])
+        staged_file.on_digests([digest_of("md5", b"something else")])
+        land(staged_file, ByteRange(0, len(DATA)))
+        assert staged_file.seal().verified == (digest_of("sha1"),)
 
 
 def test_nothing_that_the_source_alone_knows_is_in_the_sealed_file(tmp_path: Path) -> None:
     file = ListedFile("f", len(DATA), "v", declared=(digest_of("md5"),), locator="/secret/place")
-    with landing_of(tmp_path, file) as landing:
-        land(landing, ByteRange(0, len(DATA)))
-        sealed = landing.seal()
+    with staged_file_of(tmp_path, file) as staged_file:
+        land(staged_file, ByteRange(0, len(DATA)))
+        sealed = staged_file.seal()
     assert "/secret/place" not in repr(sealed)
     assert sealed.verified == (digest_of("md5"),)
 
@@ -213,10 +213,10 @@ def test_nothing_that_the_source_alone_knows_is_in_the_sealed_file(tmp_path: Pat
 
 
 def interrupted(folder: Path, *ranges: ByteRange, file: ListedFile | None = None) -> None:
-    with landing_of(folder, file) as landing:
-        landing.recover(len(DATA))
+    with staged_file_of(folder, file) as staged_file:
+        staged_file.recover(len(DATA))
         for byte_range in ranges:
-            land(landing, byte_range)
+            land(staged_file, byte_range)
 
 
 @settings(deadline=None, max_examples=60)
@@ -225,20 +225,20 @@ def test_a_second_run_fetches_only_what_is_missing_and_the_result_is_the_same(
     cuts: list[int], data: st.DataObject
 ) -> None:
     ranges = spans_of(cuts)
-    landed = data.draw(st.lists(st.sampled_from(ranges), unique=True))
+    received = data.draw(st.lists(st.sampled_from(ranges), unique=True))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        interrupted(folder, *landed)
-        with landing_of(folder, vouched=[digest_of("sha256"), digest_of("crc64nvme")]) as landing:
-            landing.on_digests(())
-            missing = landing.recover(1000)
-            have = {at for byte_range in landed for at in range(byte_range.start, byte_range.end or 0)}
+        interrupted(folder, *received)
+        with staged_file_of(folder, expected=[digest_of("sha256"), digest_of("crc64nvme")]) as staged_file:
+            staged_file.on_digests(())
+            missing = staged_file.recover(1000)
+            have = {at for byte_range in received for at in range(byte_range.start, byte_range.end or 0)}
             assert {at for byte_range in missing for at in range(byte_range.start, byte_range.end or 0)} == set(
                 range(len(DATA))
             ) - have
             for byte_range in missing:
-                land(landing, byte_range)
-            assert landing.seal().digest == digest_of("crc32")
+                land(staged_file, byte_range)
+            assert staged_file.seal().digest == digest_of("crc32")
         assert (folder / "staged").read_bytes() == DATA
 
 
@@ -258,13 +258,13 @@ def test_staged_bytes_that_changed_since_are_fetched_again(flips: list[tuple[int
             if staged[byte_range.start : byte_range.end] != DATA[byte_range.start : byte_range.end]
         }
         (folder / "staged").write_bytes(staged)
-        with landing_of(folder) as landing:
-            landing.on_digests(())
-            missing = landing.recover(2000)
+        with staged_file_of(folder) as staged_file:
+            staged_file.on_digests(())
+            missing = staged_file.recover(2000)
             assert missing == [ranges[n] for n in sorted(changed)]
             for byte_range in missing:
-                land(landing, byte_range)
-            assert landing.seal().digest == digest_of("crc32")
+                land(staged_file, byte_range)
+            assert staged_file.seal().digest == digest_of("crc32")
         assert (folder / "staged").read_bytes() == DATA
 
 
@@ -272,18 +272,18 @@ def test_staged_bytes_that_changed_since_are_fetched_again(flips: list[tuple[int
 def test_a_stage_cut_short_by_a_power_cut_is_filled_up(tmp_path: Path, length: int) -> None:
     interrupted(tmp_path, *spans_of([2000, 4000]))
     os.truncate(tmp_path / "staged", length)
-    with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
-        landing.on_digests(())
-        for byte_range in landing.recover(2000):
-            land(landing, byte_range)
-        landing.seal()
+    with staged_file_of(tmp_path, expected=[digest_of("sha256")]) as staged_file:
+        staged_file.on_digests(())
+        for byte_range in staged_file.recover(2000):
+            land(staged_file, byte_range)
+        staged_file.seal()
     assert (tmp_path / "staged").read_bytes() == DATA
 
 
 def test_a_link_in_the_stage_is_never_written_through(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_bytes(b"theirs")
     (tmp_path / "staged").symlink_to(tmp_path / "theirs")
-    with pytest.raises(UsageError), landing_of(tmp_path):
+    with pytest.raises(UsageError), staged_file_of(tmp_path):
         pytest.fail("a link was followed")
     assert (tmp_path / "theirs").read_bytes() == b"theirs"
 
@@ -293,11 +293,11 @@ def test_a_stage_that_is_longer_than_the_file_is_cut(tmp_path: Path) -> None:
     with open(tmp_path / "staged", "r+b") as staged:
         staged.seek(len(DATA) + 50)
         staged.write(b"what was here before")
-    with landing_of(tmp_path) as landing:
-        landing.on_digests(())
-        for byte_range in landing.recover(len(DATA)):
-            land(landing, byte_range)
-        assert landing.seal().size_bytes == len(DATA)
+    with staged_file_of(tmp_path) as staged_file:
+        staged_file.on_digests(())
+        for byte_range in staged_file.recover(len(DATA)):
+            land(staged_file, byte_range)
+        assert staged_file.seal().size_bytes == len(DATA)
     assert (tmp_path / "staged").read_bytes() == DATA
 
 
@@ -312,40 +312,40 @@ def test_a_stage_that_is_longer_than_the_file_is_cut(tmp_path: Path) -> None:
 )
 def test_another_version_starts_from_nothing(tmp_path: Path, now: ListedFile) -> None:
     interrupted(tmp_path, *spans_of([5000]))
-    with landing_of(tmp_path, now) as landing:
-        landing.on_digests(())
-        [whole] = landing.recover(len(DATA))
+    with staged_file_of(tmp_path, now) as staged_file:
+        staged_file.on_digests(())
+        [whole] = staged_file.recover(len(DATA))
         assert whole == ByteRange(0, now.size_bytes)
-        assert landing.landed_bytes() == 0
+        assert staged_file.received_bytes() == 0
 
 
 def test_another_origin_starts_from_nothing(tmp_path: Path) -> None:
     interrupted(tmp_path, *spans_of([5000]))
-    with landing_of(tmp_path, origin="elsewhere") as landing:
-        landing.on_digests(())
-        assert landing.recover(len(DATA)) == [ByteRange(0, len(DATA))]
+    with staged_file_of(tmp_path, origin="elsewhere") as staged_file:
+        staged_file.on_digests(())
+        assert staged_file.recover(len(DATA)) == [ByteRange(0, len(DATA))]
 
 
 def test_a_file_without_ranges_resumes_only_when_it_is_whole(tmp_path: Path) -> None:
     file = ListedFile("f", len(DATA), "v1", ranged=False)
     interrupted(tmp_path, ByteRange(0, 5000))
-    with landing_of(tmp_path, file) as landing:
-        landing.on_digests(())
-        assert landing.recover(1000) == [ByteRange(0, len(DATA))]
-        land(landing, ByteRange(0, len(DATA)))
-    with landing_of(tmp_path, file) as landing:
-        landing.on_digests(())
-        assert landing.recover(1000) == []
-        assert landing.seal().digest == digest_of("crc32")
+    with staged_file_of(tmp_path, file) as staged_file:
+        staged_file.on_digests(())
+        assert staged_file.recover(1000) == [ByteRange(0, len(DATA))]
+        land(staged_file, ByteRange(0, len(DATA)))
+    with staged_file_of(tmp_path, file) as staged_file:
+        staged_file.on_digests(())
+        assert staged_file.recover(1000) == []
+        assert staged_file.seal().digest == digest_of("crc32")
 
 
 def test_a_file_without_a_validator_is_not_split_and_not_noted(tmp_path: Path) -> None:
     file = ListedFile("f", len(DATA), None)
-    with landing_of(tmp_path, file) as landing:
-        assert landing.recover(1000) == [ByteRange(0, len(DATA))]
-        land(landing, ByteRange(0, len(DATA)))
-    with landing_of(tmp_path, file) as landing:
-        assert landing.journal.earlier == {}
+    with staged_file_of(tmp_path, file) as staged_file:
+        assert staged_file.recover(1000) == [ByteRange(0, len(DATA))]
+        land(staged_file, ByteRange(0, len(DATA)))
+    with staged_file_of(tmp_path, file) as staged_file:
+        assert staged_file.journal.earlier == {}
 
 
 def test_ranges_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path) -> None:
@@ -355,11 +355,11 @@ def test_ranges_of_a_journal_that_overlap_do_not_spoil_the_digest(tmp_path: Path
     for start, end in ((2000, 7000), (0, 3000), (9000, 10_000)):
         journal.append(Received("f", len(DATA), "v1", start, end, zlib.crc32(DATA[start:end])))
     journal.close()
-    with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
-        landing.on_digests(())
-        for byte_range in landing.recover(1000):
-            land(landing, byte_range)
-        assert landing.seal().digest == digest_of("crc32")
+    with staged_file_of(tmp_path, expected=[digest_of("sha256")]) as staged_file:
+        staged_file.on_digests(())
+        for byte_range in staged_file.recover(1000):
+            land(staged_file, byte_range)
+        assert staged_file.seal().digest == digest_of("crc32")
     assert (tmp_path / "staged").read_bytes() == DATA
 
 
@@ -368,29 +368,29 @@ def test_a_journal_that_lies_about_a_range_costs_its_transfer_only(tmp_path: Pat
     journal = Journal(tmp_path / "journal", "o")
     journal.append(Received("f", len(DATA), "v1", 5000, 10_000, 12345))
     journal.close()
-    with landing_of(tmp_path) as landing:
-        landing.on_digests(())
-        assert landing.recover(len(DATA)) == [ByteRange(5000, 10_000)]
+    with staged_file_of(tmp_path) as staged_file:
+        staged_file.on_digests(())
+        assert staged_file.recover(len(DATA)) == [ByteRange(5000, 10_000)]
 
 
 def test_restarting_forgets_every_byte(tmp_path: Path) -> None:
-    with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
-        landing.on_digests(())
-        land(landing, ByteRange(0, len(DATA)), bytes(len(DATA)))
+    with staged_file_of(tmp_path, expected=[digest_of("sha256")]) as staged_file:
+        staged_file.on_digests(())
+        land(staged_file, ByteRange(0, len(DATA)), bytes(len(DATA)))
         with pytest.raises(IntegrityError):
-            landing.seal()
-        landing.restart()
-        assert landing.landed_bytes() == 0
-        land(landing, ByteRange(0, len(DATA)))
-        assert landing.seal().verified == (digest_of("sha256"),)
+            staged_file.seal()
+        staged_file.restart()
+        assert staged_file.received_bytes() == 0
+        land(staged_file, ByteRange(0, len(DATA)))
+        assert staged_file.seal().verified == (digest_of("sha256"),)
 
 
 def test_a_link_to_the_old_model_is_replaced_before_the_first_byte(tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(b"old model")
     os.link(tmp_path / "old", tmp_path / "staged")
-    with landing_of(tmp_path) as landing:
-        landing.recover(len(DATA))
-        land(landing, ByteRange(0, len(DATA)))
+    with staged_file_of(tmp_path) as staged_file:
+        staged_file.recover(len(DATA))
+        land(staged_file, ByteRange(0, len(DATA)))
     assert (tmp_path / "old").read_bytes() == b"old model"
 
 
@@ -406,16 +406,16 @@ def _notes_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def noted(folder: Path) -> dict[int, int]:
     """Where the beginnings of ranges that the journal knows start, and how far the last line of each goes."""
-    return {landed.start: landed.end for landed in read_journal(folder / "journal", "o")}
+    return {received.start: received.end for received in read_journal(folder / "journal", "o")}
 
 
 def bytes_of(ranges: Iterable[tuple[int, int | None]]) -> set[int]:
     return {at for start, end in ranges for at in range(start, len(DATA) if end is None else end)}
 
 
-def part(landing: StagedFile, byte_range: ByteRange, end: int, piece_bytes: int = 700) -> RangeWriter:
+def part(staged_file: StagedFile, byte_range: ByteRange, end: int, piece_bytes: int = 700) -> RangeWriter:
     """A range that came up to ``end`` only."""
-    sink = RangeWriter(landing, byte_range, lambda: None, lambda count: None)
+    sink = RangeWriter(staged_file, byte_range, lambda: None, lambda count: None)
     for at in range(byte_range.start, end, piece_bytes):
         sink.write(memoryview(DATA)[at : min(at + piece_bytes, end)])
     return sink
@@ -423,9 +423,9 @@ def part(landing: StagedFile, byte_range: ByteRange, end: int, piece_bytes: int 
 
 @pytest.mark.usefixtures("_notes_often")
 def test_a_range_is_noted_every_few_pieces_and_once_at_its_end(tmp_path: Path) -> None:
-    with landing_of(tmp_path) as landing:
-        land(landing, ByteRange(100, 6000), piece_bytes=500)
-    ends = [landed.end for landed in read_journal(tmp_path / "journal", "o")]
+    with staged_file_of(tmp_path) as staged_file:
+        land(staged_file, ByteRange(100, 6000), piece_bytes=500)
+    ends = [received.end for received in read_journal(tmp_path / "journal", "o")]
     assert ends == [1600, 3100, 4600, 6000]
 
 
@@ -439,16 +439,16 @@ def test_whatever_runs_are_killed_at_the_next_fetches_what_is_not_noted_and_litt
         folder = Path(name)
         for _ in range(data.draw(st.integers(1, 4), "runs")):
             before = noted(folder)
-            with landing_of(folder, vouched=wanted) as landing:
-                landing.on_digests(())
-                todo = landing.recover(4000)
+            with staged_file_of(folder, expected=wanted) as staged_file:
+                staged_file.on_digests(())
+                todo = staged_file.recover(4000)
                 assert bytes_of(todo) == bytes_of([(0, len(DATA))]) - bytes_of(before.items())
                 came = [
                     (byte_range.start, data.draw(st.integers(byte_range.start, byte_range.end or 0), "end"))
                     for byte_range in todo
                 ]
                 for byte_range, (_, end) in zip(todo, came, strict=True):
-                    sink = part(landing, byte_range, end, piece_bytes)
+                    sink = part(staged_file, byte_range, end, piece_bytes)
                     if end == byte_range.end:
                         sink.finish()
             # Nothing more than that was done when the process was killed.
@@ -459,51 +459,51 @@ def test_whatever_runs_are_killed_at_the_next_fetches_what_is_not_noted_and_litt
         for at in flips:
             staged[at : at + 1] = bytes(each ^ 1 for each in staged[at : at + 1])
         (folder / "staged").write_bytes(staged)
-        with landing_of(folder, vouched=wanted) as landing:
-            landing.on_digests(())
-            for byte_range in landing.recover(4000):
-                land(landing, byte_range)
-            assert landing.seal().digest == digest_of("crc32")
+        with staged_file_of(folder, expected=wanted) as staged_file:
+            staged_file.on_digests(())
+            for byte_range in staged_file.recover(4000):
+                land(staged_file, byte_range)
+            assert staged_file.seal().digest == digest_of("crc32")
         assert (folder / "staged").read_bytes() == DATA
 
 
 @pytest.mark.parametrize("end", [1, 699, 700, 5999])
 def test_a_range_that_is_given_up_is_noted_to_its_last_byte(tmp_path: Path, end: int) -> None:
-    with landing_of(tmp_path) as landing:
-        sink = part(landing, ByteRange(0, 6000), end)
+    with staged_file_of(tmp_path) as staged_file:
+        sink = part(staged_file, ByteRange(0, 6000), end)
         sink.note()
         sink.note()
     assert list(read_journal(tmp_path / "journal", "o")) == [
         Received("f", len(DATA), "v1", 0, end, zlib.crc32(DATA[:end])),
     ]
-    with landing_of(tmp_path) as landing:
-        landing.on_digests(())
-        assert landing.recover(len(DATA)) == [ByteRange(end, len(DATA))]
+    with staged_file_of(tmp_path) as staged_file:
+        staged_file.on_digests(())
+        assert staged_file.recover(len(DATA)) == [ByteRange(end, len(DATA))]
 
 
 def test_bytes_that_are_not_noted_are_not_believed(tmp_path: Path) -> None:
-    with landing_of(tmp_path) as landing:
-        part(landing, ByteRange(0, 6000), 3000).note()
-        part(landing, ByteRange(6000, len(DATA)), 9000)
-    with landing_of(tmp_path) as landing:
-        landing.on_digests(())
-        assert landing.recover(len(DATA)) == [ByteRange(3000, len(DATA))]
+    with staged_file_of(tmp_path) as staged_file:
+        part(staged_file, ByteRange(0, 6000), 3000).note()
+        part(staged_file, ByteRange(6000, len(DATA)), 9000)
+    with staged_file_of(tmp_path) as staged_file:
+        staged_file.on_digests(())
+        assert staged_file.recover(len(DATA)) == [ByteRange(3000, len(DATA))]
 
 
 @pytest.mark.usefixtures("_notes_often")
 def test_of_a_file_that_was_fetched_a_second_time_the_second_time_counts(tmp_path: Path) -> None:
     wrong = bytearray(DATA)
     wrong[10] ^= 1
-    with landing_of(tmp_path, vouched=[digest_of("sha256")]) as landing:
-        landing.on_digests(())
-        land(landing, ByteRange(0, len(DATA)), bytes(wrong))
+    with staged_file_of(tmp_path, expected=[digest_of("sha256")]) as staged_file:
+        staged_file.on_digests(())
+        land(staged_file, ByteRange(0, len(DATA)), bytes(wrong))
         with pytest.raises(IntegrityError):
-            landing.seal()
-        landing.restart()
-        part(landing, ByteRange(0, len(DATA)), 4000).note()
-    with landing_of(tmp_path) as landing:
-        landing.on_digests(())
-        assert landing.recover(len(DATA)) == [ByteRange(4000, len(DATA))]
+            staged_file.seal()
+        staged_file.restart()
+        part(staged_file, ByteRange(0, len(DATA)), 4000).note()
+    with staged_file_of(tmp_path) as staged_file:
+        staged_file.on_digests(())
+        assert staged_file.recover(len(DATA)) == [ByteRange(4000, len(DATA))]
 
 
 @pytest.mark.usefixtures("_notes_often")
@@ -512,8 +512,8 @@ def test_of_a_file_that_was_fetched_a_second_time_the_second_time_counts(tmp_pat
     [ListedFile("f", len(DATA), None), ListedFile("f", len(DATA), "v1", ranged=False), ListedFile("f", None, "v1")],
 )
 def test_of_what_cannot_be_continued_no_part_is_noted(tmp_path: Path, file: ListedFile) -> None:
-    with landing_of(tmp_path, file) as landing:
-        sink = part(landing, ByteRange(0, file.size_bytes), 5000)
+    with staged_file_of(tmp_path, file) as staged_file:
+        sink = part(staged_file, ByteRange(0, file.size_bytes), 5000)
         sink.note()
         sink.rewind()
         sink.write(memoryview(DATA)[:4000])
@@ -528,9 +528,9 @@ def test_of_what_cannot_be_continued_no_part_is_noted(tmp_path: Path, file: List
 def test_what_only_the_answer_vouches_for_is_not_taken_over_unverified(
     tmp_path: Path, told: bool, digests_on_resume: bool, is_noted: bool
 ) -> None:
-    with landing_of(tmp_path, digests_on_resume=digests_on_resume) as landing:
-        landing.on_digests([digest_of("md5")] if told else [])
-        land(landing, ByteRange(0, len(DATA)))
+    with staged_file_of(tmp_path, digests_on_resume=digests_on_resume) as staged_file:
+        staged_file.on_digests([digest_of("md5")] if told else [])
+        land(staged_file, ByteRange(0, len(DATA)))
     assert bool(noted(tmp_path)) == is_noted
 
 
@@ -538,8 +538,8 @@ def test_what_only_the_answer_vouches_for_is_not_taken_over_unverified(
 
 
 def test_more_bytes_than_asked_for_are_refused_before_they_are_written(tmp_path: Path) -> None:
-    with landing_of(tmp_path) as landing:
-        sink = RangeWriter(landing, ByteRange(0, 10), lambda: None, lambda count: None)
+    with staged_file_of(tmp_path) as staged_file:
+        sink = RangeWriter(staged_file, ByteRange(0, 10), lambda: None, lambda count: None)
         sink.write(memoryview(b"12345"))
         with pytest.raises(Unavailable, match="more than was asked for"):
             sink.write(memoryview(b"123456"))
@@ -548,38 +548,38 @@ def test_more_bytes_than_asked_for_are_refused_before_they_are_written(tmp_path:
 
 
 def test_fewer_bytes_than_asked_for_are_no_range(tmp_path: Path) -> None:
-    with landing_of(tmp_path) as landing:
-        sink = RangeWriter(landing, ByteRange(100, 200), lambda: None, lambda count: None)
+    with staged_file_of(tmp_path) as staged_file:
+        sink = RangeWriter(staged_file, ByteRange(100, 200), lambda: None, lambda count: None)
         sink.write(memoryview(DATA)[100:150])
         with pytest.raises(Unavailable, match="sent 50 bytes"):
             sink.finish()
-        assert landing.landed_bytes() == 0
+        assert staged_file.received_bytes() == 0
         assert sink.rest == ByteRange(150, 200)
 
 
 def test_a_second_attempt_goes_on_where_the_first_one_broke(tmp_path: Path) -> None:
     counted: list[int] = []
-    with landing_of(tmp_path, vouched=[digest_of("sha256"), digest_of("crc32c")]) as landing:
-        landing.on_digests(())
-        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, counted.append)
+    with staged_file_of(tmp_path, expected=[digest_of("sha256"), digest_of("crc32c")]) as staged_file:
+        staged_file.on_digests(())
+        sink = RangeWriter(staged_file, ByteRange(0, len(DATA)), lambda: None, counted.append)
         sink.write(memoryview(DATA)[:4000])
         assert sink.rest == ByteRange(4000, len(DATA))
         sink.write(memoryview(DATA)[4000:])
         sink.finish()
-        assert len(landing.seal().verified) == 2
+        assert len(staged_file.seal().verified) == 2
     assert sum(counted) == len(DATA)
 
 
 def test_a_rewound_range_counts_its_bytes_once(tmp_path: Path) -> None:
     counted: list[int] = []
-    with landing_of(tmp_path, ListedFile("f", len(DATA), None), [digest_of("sha256")]) as landing:
-        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, counted.append)
+    with staged_file_of(tmp_path, ListedFile("f", len(DATA), None), [digest_of("sha256")]) as staged_file:
+        sink = RangeWriter(staged_file, ByteRange(0, len(DATA)), lambda: None, counted.append)
         sink.write(memoryview(bytes(4000)))
         sink.rewind()
         assert sink.at == 0
         sink.write(memoryview(DATA))
         sink.finish()
-        landing.seal()
+        staged_file.seal()
     assert sum(counted) == len(DATA)
 
 
@@ -621,32 +621,32 @@ STRONG, WEAK, OTHER = '"v1"', 'W/"v1"', '"v2"'
 def test_parts_are_put_together_under_one_strong_validator_alone(
     tmp_path: Path, file: ListedFile, answers: list[tuple[bool, str]], goes_on: list[bool | None]
 ) -> None:
-    with landing_of(tmp_path, file) as landing:
-        for (whole, validator), expected in zip(answers, goes_on, strict=True):
-            if expected is None:
+    with staged_file_of(tmp_path, file) as staged_file:
+        for (whole, validator), may_go_on in zip(answers, goes_on, strict=True):
+            if may_go_on is None:
                 with pytest.raises(OriginChanged) as caught:
-                    landing.answered(validator, whole=whole)
+                    staged_file.answered(validator, whole=whole)
                 assert caught.value.answered == validator
             else:
-                assert landing.answered(validator, whole=whole) is expected
+                assert staged_file.answered(validator, whole=whole) is may_go_on
 
 
 def test_what_an_earlier_run_found_answers_to_be_called_holds_for_the_rest(tmp_path: Path) -> None:
     listed = ListedFile("f", len(DATA), STRONG)
-    with landing_of(tmp_path, listed._replace(answers_differ=True)) as landing:
-        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
+    with staged_file_of(tmp_path, listed._replace(answers_differ=True)) as staged_file:
+        sink = RangeWriter(staged_file, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
         sink.version(OTHER)
         sink.write(memoryview(DATA)[:4000])
         sink.note()
-    [landed] = read_journal(tmp_path / "journal", "o")
-    assert (landed.listed, landed.answered) == (STRONG, OTHER)
-    with landing_of(tmp_path, listed) as landing:
-        assert landing.recover(len(DATA)) == [ByteRange(4000, len(DATA))]
+    [received] = read_journal(tmp_path / "journal", "o")
+    assert (received.listed, received.answered) == (STRONG, OTHER)
+    with staged_file_of(tmp_path, listed) as staged_file:
+        assert staged_file.recover(len(DATA)) == [ByteRange(4000, len(DATA))]
         # If-Match would ask for what the listing says.
-        assert landing.file.answers_differ
+        assert staged_file.file.answers_differ
         with pytest.raises(OriginChanged):
-            landing.answered(STRONG, whole=False)
-        assert landing.answered(OTHER, whole=False)
+            staged_file.answered(STRONG, whole=False)
+        assert staged_file.answered(OTHER, whole=False)
 
 
 def test_of_what_earlier_runs_noted_only_what_was_called_the_same_is_put_together(tmp_path: Path) -> None:
@@ -656,14 +656,14 @@ def test_of_what_earlier_runs_noted_only_what_was_called_the_same_is_put_togethe
         end = start + 2000
         journal.append(Received("f", len(DATA), validator, start, end, zlib.crc32(DATA[start:end])))
     journal.close()
-    with landing_of(tmp_path) as landing:
-        landing.on_digests(())
-        assert landing.recover(len(DATA)) == [ByteRange(2000, 8000)]
+    with staged_file_of(tmp_path) as staged_file:
+        staged_file.on_digests(())
+        assert staged_file.recover(len(DATA)) == [ByteRange(2000, 8000)]
 
 
 def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_path: Path) -> None:
-    with landing_of(tmp_path, ListedFile("f", len(DATA), STRONG)) as landing:
-        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
+    with staged_file_of(tmp_path, ListedFile("f", len(DATA), STRONG)) as staged_file:
+        sink = RangeWriter(staged_file, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
         sink.version(WEAK)
         sink.write(memoryview(DATA)[:9000])
         sink.note()
@@ -674,32 +674,32 @@ def test_an_answer_that_cannot_be_continued_is_not_noted_until_it_is_whole(tmp_p
 
 
 def test_of_another_answer_its_own_digest_is_checked(tmp_path: Path) -> None:
-    with landing_of(tmp_path, ListedFile("f", len(DATA), None)) as landing:
-        sink = RangeWriter(landing, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
+    with staged_file_of(tmp_path, ListedFile("f", len(DATA), None)) as staged_file:
+        sink = RangeWriter(staged_file, ByteRange(0, len(DATA)), lambda: None, lambda count: None)
         sink.on_digests([digest_of("crc32c", b"of an older version")])
         sink.write(memoryview(DATA)[:4000])
         sink.rewind()
         sink.on_digests([digest_of("sha1")])
         sink.write(memoryview(DATA))
         sink.finish()
-        assert landing.seal().verified == (digest_of("sha1"),)
+        assert staged_file.seal().verified == (digest_of("sha1"),)
 
 
 # ---- digests that are none -----------------------------------------------------------------
 
 
 def sealed_twice(
-    folder: Path, file: ListedFile, declared: Sequence[Digest], vouched: Sequence[Digest], again: bytes
+    folder: Path, file: ListedFile, declared: Sequence[Digest], expected: Sequence[Digest], again: bytes
 ) -> File:
-    with landing_of(folder, file, vouched) as landing:
-        landing.on_digests(declared)
-        land(landing, ByteRange(0, len(DATA)))
+    with staged_file_of(folder, file, expected) as staged_file:
+        staged_file.on_digests(declared)
+        land(staged_file, ByteRange(0, len(DATA)))
         try:
-            return landing.seal()
+            return staged_file.seal()
         except IntegrityError:
-            landing.restart()
-            land(landing, ByteRange(0, len(DATA)), again)
-            return landing.seal()
+            staged_file.restart()
+            land(staged_file, ByteRange(0, len(DATA)), again)
+            return staged_file.seal()
 
 
 NONE = Digest("md5", "9810707c8811be7b187e0d2acabb0cad")

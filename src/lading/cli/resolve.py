@@ -98,7 +98,7 @@ def _report(finding: ResolvedModel, need: Need) -> dict[str, Any]:
 
 
 def _digests(finding: ResolvedModel, file: ListedFile) -> list[str]:
-    return [str(digest) for digest in dict.fromkeys((*finding.vouched.get(file.path, ()), *file.declared))]
+    return [str(digest) for digest in dict.fromkeys((*finding.expected.get(file.path, ()), *file.declared))]
 
 
 def _facts(finding: ResolvedModel, need: Need) -> Iterator[str]:

@@ -29,7 +29,7 @@ class Existing(NamedTuple):
     def whole(self, model: ResolvedModel, verify: VerifyMode) -> Manifest | None:
         """The manifest of what is there, if that is exactly what was listed."""
         old = self.manifest
-        if old is None or not compare.is_delivered(model.listed, old, model.vouched, verify, self.holds):
+        if old is None or not compare.is_delivered(model.listed, old, model.expected, verify, self.holds):
             return None
         return old
 
@@ -37,7 +37,7 @@ class Existing(NamedTuple):
         """The files of the model that are there, by path."""
         if self.manifest is None:
             return {}
-        return compare.unchanged(model.listed, self.manifest, model.vouched, verify, self.holds)
+        return compare.unchanged(model.listed, self.manifest, model.expected, verify, self.holds)
 
     def same(self, sealed: Manifest) -> Manifest | None:
         """The manifest of what is there, if that has the files of this one, and its name."""

@@ -32,7 +32,8 @@ def deliver_from_store(deliveries: Sequence[Delivery], session: Session) -> dict
     with as_lading_errors(store.root):
         done = {each.destination: old for each in deliveries if (old := already_in_place(each, session)) is not None}
         keyed = [
-            each._replace(key=store.key(each.model.listed, each.model.vouched, session.settings)) for each in deliveries
+            each._replace(key=store.key(each.model.listed, each.model.expected, session.settings))
+            for each in deliveries
         ]
         pending = [each for each in keyed if each.destination not in done]
         if not store.writable:
@@ -56,7 +57,7 @@ def keep(model: ResolvedModel, name: str, session: Session) -> Manifest:
             f"the store {printable(str(store.root))} cannot be written, and is to keep a model",
             hint=f"it must be writable by user {os.geteuid()}",
         )
-    key = store.key(model.listed, model.vouched, session.settings)
+    key = store.key(model.listed, model.expected, session.settings)
 
     def refer() -> Manifest:
         stored = _stored(store, key)

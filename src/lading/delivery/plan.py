@@ -126,7 +126,7 @@ def plan(delivery: Delivery, session: Session, store: "Store | None" = None) -> 
     _take_over(planned, session)
     if store is None:
         return planned
-    supplied = store.supply(planned.missing, model.vouched, verify, workspace.stage)
+    supplied = store.supply(planned.missing, model.expected, verify, workspace.stage)
     if supplied:
         session.listener(ReusedFromStore(len(supplied), sum(file.size_bytes for file in supplied.values())))
     return planned._replace(supplied=supplied)

@@ -26,12 +26,12 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", "
 
 
 class ResolvedModel(NamedTuple):
-    """What a URI stands for, before a byte is moved.  ``vouched`` are digests by path that must hold."""
+    """What a URI stands for, before a byte is moved.  ``expected`` are digests by path that must hold."""
 
     resolution: Resolution
     source: Source
     listed: Listing
-    vouched: dict[str, tuple[Digest, ...]]
+    expected: dict[str, tuple[Digest, ...]]
 
     @property
     def needed_bytes(self) -> int:
@@ -80,7 +80,7 @@ def list_files(request: Request, query: Query, resolution: Resolution, session: 
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
     listed = _described(listed, query, resolution, settings)
     listed = listed._replace(resolved=shown, pin=pinned(exact, pin).redacted())
-    return ResolvedModel(resolution, source, listed, _vouched(request, resolution, everything))
+    return ResolvedModel(resolution, source, listed, _expected(request, resolution, everything))
 
 
 def _described(listed: Listing, query: Query, resolution: Resolution, settings: Settings) -> Listing:
@@ -118,7 +118,7 @@ def _as_archive(listed: Listing) -> Listing:
     return listed._replace(files=(first._replace(layer=first.layer or Layer()),))
 
 
-def _vouched(request: Request, resolution: Resolution, everything: Listing) -> dict[str, tuple[Digest, ...]]:
+def _expected(request: Request, resolution: Resolution, everything: Listing) -> dict[str, tuple[Digest, ...]]:
     """Digests by path, of the user and of the registry."""
     digests: dict[str, tuple[Digest, ...]] = {path: (digest,) for path, digest in resolution.digests.items() if path}
     lacking = sorted(digests.keys() - everything.by_path().keys())

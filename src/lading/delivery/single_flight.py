@@ -104,7 +104,7 @@ def _fetch(
         with locked_destinations(lacking, session) as ready:
             plans = [plan(each, session, store) for each in ready]
             require_space(plans, store, copied_bytes=copied_bytes)
-            fetched = publish(stage(plans, session, store.address), session, quiet=True)
+            fetched = publish(stage(plans, session, store.blob_algorithm), session, quiet=True)
         for each in lacking:
             store.commit(each.key, each.destination, fetched[each.destination], session.settings.verify)
     return True

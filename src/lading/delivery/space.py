@@ -38,8 +38,10 @@ class Need(NamedTuple):
 def lacking_bytes(delivery: Delivery) -> int:
     """What is still to be written of a model, as far as anybody knows: not what is present, nor what is staged."""
     # Of the lines of one range the last one counts.
-    ranges = {(landed.path, landed.start): landed for landed in usable(delivery.missing.files, delivery.earlier)}
-    staged = sum(landed.end - landed.start for landed in ranges.values())
+    ranges = {
+        (received.path, received.start): received for received in usable(delivery.missing.files, delivery.earlier)
+    }
+    staged = sum(received.end - received.start for received in ranges.values())
     present = sum(file.size_bytes for file in delivery.present)
     return max(delivery.model.needed_bytes - present - staged, 0)
 
@@ -118,7 +120,7 @@ def _by_the_store(model: ResolvedModel, here: Need, settings: Settings) -> list[
     if store is None:
         shared = same and (settings.store.hard_links or clones(existing_ancestor(root)))
     else:
-        key = store.key(model.listed, model.vouched, settings)
+        key = store.key(model.listed, model.expected, settings)
         stored = store.find(key)
         if stored is None and not store.writable:
             # Then it is brought past the store.
@@ -128,7 +130,7 @@ def _by_the_store(model: ResolvedModel, here: Need, settings: Settings) -> list[
             held = [(store.folder(key) / file.path, file) for file in stored.files]
             lacking = 0
         else:
-            held = list(store.held(model.listed, model.vouched, settings.verify).values())
+            held = list(store.held(model.listed, model.expected, settings.verify).values())
             present = {file.path: file for _, file in held}
             lacking = lacking_bytes(_begun(model, Workspace(store.incoming(key)), present))
     copied = 0 if shared or not same else model.needed_bytes

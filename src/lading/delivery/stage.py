@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 _ANEW = "it starts anew, since nothing that has landed can be used again"
 
 
-def stage(deliveries: Sequence[Delivery], session: Session, address: str = "") -> list[Staged]:
+def stage(deliveries: Sequence[Delivery], session: Session, blob_algorithm: str = "") -> list[Staged]:
     """Fetch what each delivery lacks to its workspace; none of them has its final name yet.
 
-    ``address`` is the algorithm that a store keeps files by, "" without one.
+    ``blob_algorithm`` is the algorithm that a store keeps files by, "" without one.
     """
     if not deliveries:
         return []
     staged = [Staged(each.workspace, None, each.in_place) for each in deliveries if each.in_place is not None]
     lacking = [each for each in deliveries if each.in_place is None]
     with ExitStack() as stack:
-        jobs = [_job(each, session, stack, address) for each in lacking]
+        jobs = [_job(each, session, stack, blob_algorithm) for each in lacking]
         opener = _opener(session) if jobs else None
         sealed = _transfer(lacking, jobs, session)
         for delivery, (root, manifest) in zip(lacking, list(map(_tree, lacking, jobs, sealed)), strict=True):
@@ -80,14 +80,21 @@ def delivered_event(folder: Path, manifest: Manifest) -> Delivered:
     return Delivered(str(folder), len(manifest.files), manifest.size_bytes, manifest.seconds, str(manifest.digest))
 
 
-def _job(delivery: Delivery, session: Session, stack: ExitStack, address: str) -> Job:
+def _job(delivery: Delivery, session: Session, stack: ExitStack, blob_algorithm: str) -> Job:
     """What is to be transferred; its journal is closed at the end of ``stack``."""
     model, workspace, verify = delivery.model, delivery.workspace, session.settings.verify
     journal = Journal(workspace.journal, origin=model.listed.origin)
     stack.callback(journal.close)
     unpacker = _unpacker(model.listed, workspace.tree, session)
     return Job(
-        model.source, delivery.missing, workspace.stage, journal, verify, model.vouched, unpacker, address=address
+        model.source,
+        delivery.missing,
+        workspace.stage,
+        journal,
+        verify,
+        model.expected,
+        unpacker,
+        blob_algorithm=blob_algorithm,
     )
 
 

@@ -25,23 +25,23 @@ _BY_COST = (
 
 
 def choose_checks(
-    declared: Sequence[Digest], vouched: Sequence[Digest], mode: VerifyMode, path: str
+    declared: Sequence[Digest], expected: Sequence[Digest], mode: VerifyMode, path: str
 ) -> tuple[Digest, ...]:
     """The digests that the bytes of a file are checked against.
 
-    ``vouched`` come from the user or the registry and are always checked.  Of the ``declared``
+    ``expected`` come from the user or the registry and are always checked.  Of the ``declared``
     ones, which come from the origin, the cheapest is, unless ``mode`` is off.  Raises
     ``IntegrityError`` when two of a kind contradict each other, and in strict mode when there is none.
     """
     known: dict[tuple[str, bool], Digest] = {}
-    for digest in (*vouched, *declared):
+    for digest in (*expected, *declared):
         kind = (digest.algorithm, bool(digest.part_sizes_bytes))
         if known.setdefault(kind, digest) != digest and not digest.part_sizes_bytes:
             raise IntegrityError(
                 f"{path}: the origin declares {digest}, but {known[kind]} is expected",
                 hint="this is not the file that was named; look at the registry and at the origin",
             )
-    checks = list(dict.fromkeys(vouched))
+    checks = list(dict.fromkeys(expected))
     if mode != "off":
         cheapest = sorted(declared, key=lambda digest: _BY_COST.index(digest.algorithm))[:1]
         checks += [digest for digest in cheapest if digest not in checks]

@@ -9,10 +9,12 @@ from lading.model.manifest import File, Manifest
 
 # Whether the destination has this file as it was delivered.
 Holds = Callable[[File], bool]
-Vouched = Mapping[str, Sequence[Digest]]
+ExpectedDigests = Mapping[str, Sequence[Digest]]
 
 
-def unchanged(listed: Listing, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> dict[str, File]:
+def unchanged(
+    listed: Listing, old: Manifest, expected: ExpectedDigests, verify: VerifyMode, holds: Holds
+) -> dict[str, File]:
     """The files of ``old`` that are the listed ones, by path, with their present validators.
 
     A file is the same if it comes from the same place with the same validator, or was verified
@@ -25,12 +27,12 @@ def unchanged(listed: Listing, old: Manifest, vouched: Vouched, verify: VerifyMo
         for file in listed.files
         if file.layer is None
         and (was := before.get(file.path)) is not None
-        and _is_same(file, was, same_origin, vouched.get(file.path, ()), verify)
+        and _is_same(file, was, same_origin, expected.get(file.path, ()), verify)
         and holds(was)
     }
 
 
-def is_delivered(listed: Listing, old: Manifest, vouched: Vouched, verify: VerifyMode, holds: Holds) -> bool:
+def is_delivered(listed: Listing, old: Manifest, expected: ExpectedDigests, verify: VerifyMode, holds: Holds) -> bool:
     """Whether the destination holds exactly what is listed, unpacked and opened or not, under the same name."""
     if _name(old) != _name(listed):
         return False
@@ -39,11 +41,11 @@ def is_delivered(listed: Listing, old: Manifest, vouched: Vouched, verify: Verif
     opened = archives.keys() if listed.opened_by else ()
     layers = {file.path: file for file in listed.files if file.layer is not None or file.path in opened}
     if layers.keys() != archives.keys() or not all(
-        _is_same(layer, archives[path], True, vouched.get(path, ()), verify) for path, layer in layers.items()
+        _is_same(layer, archives[path], True, expected.get(path, ()), verify) for path, layer in layers.items()
     ):
         return False
     plain = listed.by_path().keys() - layers.keys()
-    if unchanged(listed, old, vouched, verify, holds).keys() != plain:
+    if unchanged(listed, old, expected, verify, holds).keys() != plain:
         return False
     if not layers:
         return plain == old.by_path().keys()
@@ -64,11 +66,11 @@ def _name(manifest: Listing | Manifest) -> tuple[str, ...]:
     return manifest.origin, manifest.registry, manifest.version, manifest.opened_by
 
 
-def _is_same(file: ListedFile, was: File, same_origin: bool, vouched: Sequence[Digest], verify: VerifyMode) -> bool:
-    if file.size_bytes != was.size_bytes or not set(vouched) <= set(was.verified):
+def _is_same(file: ListedFile, was: File, same_origin: bool, expected: Sequence[Digest], verify: VerifyMode) -> bool:
+    if file.size_bytes != was.size_bytes or not set(expected) <= set(was.verified):
         return False
     if verify == "strict" and not was.verified:
         return False
     if same_origin and file.validator and file.validator == was.validator:
         return True
-    return any(digest in was.verified for digest in (*vouched, *file.declared) if digest.algorithm in STRONG)
+    return any(digest in was.verified for digest in (*expected, *file.declared) if digest.algorithm in STRONG)

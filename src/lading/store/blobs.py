@@ -17,7 +17,7 @@ from lading.store.files import entries
 from lading.system.disk import set_mode
 from lading.text.printable import printable
 
-ADDRESS = "sha256"
+BLOB_ALGORITHM = "sha256"
 _READ_BYTES = 1 << 20
 _NAME = re.compile("[0-9a-f]{64}-[0-9a-f]{8}")
 
@@ -30,17 +30,17 @@ class Blobs:
 
     def path_of(self, file: File) -> Path:
         """Where the blob of a file is, or would be."""
-        address = file.blob_digest.value if file.blob_digest else ""
-        return self.folder / address[:2] / f"{address}-{file.digest.value}"
+        digest = file.blob_digest.value if file.blob_digest else ""
+        return self.folder / digest[:2] / f"{digest}-{file.digest.value}"
 
-    def find(self, file: ListedFile, vouched: Iterable[Digest]) -> tuple[Path, File] | None:
-        """The blob of what is expected, if it is known by its address alone; and ``file`` as it was verified."""
-        addresses = {digest for digest in (*vouched, *file.declared) if is_address(digest)}
+    def find(self, file: ListedFile, expected: Iterable[Digest]) -> tuple[Path, File] | None:
+        """The blob of what is expected, if its SHA-256 alone names it; and ``file`` as it was verified."""
+        digests = {digest for digest in (*expected, *file.declared) if names_a_blob(digest)}
         # Any other digest that somebody insists on is checked by nobody here.
-        if len(addresses) != 1 or not set(vouched) <= addresses:
+        if len(digests) != 1 or not set(expected) <= digests:
             return None
-        [address] = addresses
-        blob = self._find(address.value)
+        [digest] = digests
+        blob = self._find(digest.value)
         if blob is None:
             return None
         try:
@@ -50,12 +50,12 @@ class Blobs:
         if file.size_bytes not in (None, size_bytes):
             return None
         own = Digest("crc32", blob.name.rpartition("-")[2])
-        return blob, File(file.path, size_bytes, own, file.validator, verified=(address,), blob_digest=address)
+        return blob, File(file.path, size_bytes, own, file.validator, verified=(digest,), blob_digest=digest)
 
     def keep(self, file: File, path: Path) -> File:
         """Give a file its name among the blobs, or make it a further name of the blob that is there."""
-        known = next((digest for digest in (file.blob_digest, *file.verified) if digest and is_address(digest)), None)
-        file = file._replace(blob_digest=known or Digest(ADDRESS, sha256_of(path)))
+        known = next((digest for digest in (file.blob_digest, *file.verified) if digest and names_a_blob(digest)), None)
+        file = file._replace(blob_digest=known or Digest(BLOB_ALGORITHM, sha256_of(path)))
         # What the store supplied has its blob.
         if path.stat().st_nlink == 1:
             # Against whoever writes by mistake: where it is refused, the blob is as good.
@@ -108,18 +108,18 @@ class Blobs:
             ) from error
         return True
 
-    def _find(self, address: str) -> Path | None:
-        folder = self.folder / address[:2]
+    def _find(self, digest: str) -> Path | None:
+        folder = self.folder / digest[:2]
         try:
             names = os.listdir(folder)
         except FileNotFoundError:
             return None
-        return next((folder / name for name in names if _NAME.fullmatch(name) and name.startswith(address)), None)
+        return next((folder / name for name in names if _NAME.fullmatch(name) and name.startswith(digest)), None)
 
 
 def sha256_of(path: Path) -> str:
-    """The address of a file; reads all of it."""
-    running = new_hash(ADDRESS)
+    """The SHA-256 of a file, in hexadecimal; reads all of it."""
+    running = new_hash(BLOB_ALGORITHM)
     buffer = memoryview(bytearray(_READ_BYTES))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
@@ -127,9 +127,9 @@ def sha256_of(path: Path) -> str:
     return running.hexdigest()
 
 
-def is_address(digest: Digest) -> bool:
-    """Whether a blob can be known by this digest."""
-    return digest.algorithm == ADDRESS and not digest.part_sizes_bytes
+def names_a_blob(digest: Digest) -> bool:
+    """Whether blobs are named by digests of this kind."""
+    return digest.algorithm == BLOB_ALGORITHM and not digest.part_sizes_bytes
 
 
 def link(source: Path, target: Path) -> bool:

@@ -43,14 +43,14 @@ from lading.destination.workspace import read_manifest
 from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.events import Listener, ignore
 from lading.model.checks import VerifyMode
-from lading.model.compare import Vouched, unchanged
+from lading.model.compare import ExpectedDigests, unchanged
 from lading.model.digest import STRONG
 from lading.model.listing import Listing
 from lading.model.manifest import File, Manifest
 from lading.model.paths import FILE_NAME
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store.blobs import ADDRESS, Blobs, link
+from lading.store.blobs import BLOB_ALGORITHM, Blobs, link
 from lading.store.files import entries, files_below, has_size, modified_at_s, remove_links, remove_unheld, touch
 from lading.store.leases import Leases
 from lading.store.pointers import Answers, Pointers, References
@@ -104,7 +104,7 @@ class Store:
     every model that this process evicts.
     """
 
-    address = ADDRESS
+    blob_algorithm = BLOB_ALGORITHM
     """The algorithm that every file is kept by."""
 
     def __init__(self, settings: StoreSettings, listener: Listener = ignore) -> None:
@@ -113,7 +113,7 @@ class Store:
         self.root = Path(os.path.abspath(settings.path))
         self.models_folder = self.root / "models"
         self.incoming_folder = self.root / "incoming"
-        self.blobs = Blobs(self.root / "blobs" / ADDRESS)
+        self.blobs = Blobs(self.root / "blobs" / BLOB_ALGORITHM)
         self._uses = Pointers(self.root / "uses")
         self.answers = Answers(self.root / "asked")
         self.references = References(self.root / "references")
@@ -178,7 +178,7 @@ class Store:
 
     # ---- finding and keeping --------------------------------------------------------------
 
-    def key(self, listed: Listing, vouched: Vouched, settings: Settings) -> str:
+    def key(self, listed: Listing, expected: ExpectedDigests, settings: Settings) -> str:
         """The name of the model that this listing is, for who asks so.
 
         A file that neither a validator nor a strong digest pins is never the one that was listed before: its
@@ -189,11 +189,11 @@ class Store:
             # Chosen from what comes out of it, and not from what is listed.
             running.update(json.dumps([settings.allow, settings.ignore]).encode())
         for file in listed.files:
-            expected = (*vouched.get(file.path, ()), *file.declared)
-            told = " ".join(sorted(map(str, expected)))
-            line = f"{file.path}\0{file.size_bytes}\0{file.validator}\0{file.layer}\0{told}\n"
+            digests = (*expected.get(file.path, ()), *file.declared)
+            digest_texts = " ".join(sorted(map(str, digests)))
+            line = f"{file.path}\0{file.size_bytes}\0{file.validator}\0{file.layer}\0{digest_texts}\n"
             running.update(line.encode("utf-8", "surrogateescape"))
-            if file.validator is None and not any(digest.algorithm in STRONG for digest in expected):
+            if file.validator is None and not any(digest.algorithm in STRONG for digest in digests):
                 running.update(secrets.token_bytes(16))
         return running.hexdigest()
 
@@ -231,24 +231,24 @@ class Store:
         """How far the process is that fetches this model: what is on the disk of it."""
         return sum(min(status.st_size, status.st_blocks * 512) for status in files_below(self.incoming_folder / key))
 
-    def supply(self, listed: Listing, vouched: Vouched, verify: VerifyMode, stage: Path) -> dict[str, File]:
+    def supply(self, listed: Listing, expected: ExpectedDigests, verify: VerifyMode, stage: Path) -> dict[str, File]:
         """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
         remove_links(stage)
-        held = self.held(listed, vouched, verify)
+        held = self.held(listed, expected, verify)
         return {path: file for path, (full_path, file) in held.items() if link(full_path, stage / path)}
 
-    def held(self, listed: Listing, vouched: Vouched, verify: VerifyMode) -> dict[str, tuple[Path, File]]:
+    def held(self, listed: Listing, expected: ExpectedDigests, verify: VerifyMode) -> dict[str, tuple[Path, File]]:
         """What the store has of ``listed``, by path: where, and as it was verified."""
         found: dict[str, tuple[Path, File]] = {}
         for older in islice(self._of_origin(listed.origin, verify), _MOST_REVISIONS):
             manifest = self.find(older)
             if manifest is not None:
                 root = self.folder(older)
-                same = unchanged(listed, manifest, vouched, verify, partial(_has, root))
+                same = unchanged(listed, manifest, expected, verify, partial(_has, root))
                 found = {path: (root / path, file) for path, file in same.items()} | found
         for file in listed.files:
             if file.path not in found and file.layer is None:
-                blob = self.blobs.find(file, vouched.get(file.path, ()))
+                blob = self.blobs.find(file, expected.get(file.path, ()))
                 if blob is not None:
                     found[file.path] = blob
         return found

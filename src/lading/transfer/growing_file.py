@@ -170,10 +170,10 @@ class GrowingFile:
 class _Reader(io.RawIOBase):
     """One position in what lands."""
 
-    def __init__(self, follower: GrowingFile) -> None:
+    def __init__(self, file: GrowingFile) -> None:
         super().__init__()
         self.position = 0
-        self._follower = follower
+        self._file = file
 
     def readable(self) -> bool:
         return True
@@ -188,18 +188,18 @@ class _Reader(io.RawIOBase):
         if whence == os.SEEK_CUR:
             offset += self.position
         elif whence == os.SEEK_END:
-            offset += self._follower.size_bytes
+            offset += self._file.size_bytes
         self.position = max(offset, 0)
-        self._follower.moved()
+        self._file.moved()
         return self.position
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        count = self._follower.read_at(self.position, memoryview(buffer))
+        count = self._file.read_at(self.position, memoryview(buffer))
         self.position += count
-        self._follower.moved()
+        self._file.moved()
         return count
 
     def close(self) -> None:
         if not self.closed:
             super().close()
-            self._follower.moved(left=self)
+            self._file.moved(left=self)

@@ -29,8 +29,8 @@ class Job:
     """One model to fetch: what its source listed, and the stage that its files go to.
 
     ``unpacker`` makes a tree of those files that are layers; what it made is ``unpacked``.
-    ``address`` is the digest that a store keeps files by, "" without one.
-    ``vouched`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
+    ``blob_algorithm`` is the digest that a store keeps files by, "" without one.
+    ``expected`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
     files that have landed and been verified.
     """
 
@@ -41,10 +41,10 @@ class Job:
         stage: Path,
         journal: Journal,
         verify: VerifyMode,
-        vouched: Mapping[str, tuple[Digest, ...]],
+        expected: Mapping[str, tuple[Digest, ...]],
         unpacker: Unpacker | None = None,
         *,
-        address: str = "",
+        blob_algorithm: str = "",
     ) -> None:
         self.source = source
         self.listed = listed
@@ -52,10 +52,10 @@ class Job:
         self.journal = journal
         self.verify = verify
         self.ask_digests = source.digests if verify != "off" and isinstance(source, DeclaresDigests) else None
-        self.vouched = vouched
+        self.expected = expected
         self.unpacker = unpacker
-        self.address = address
+        self.blob_algorithm = blob_algorithm
         self.layers = sorted((file for file in listed.files if file.layer), key=lambda file: file.layer or Layer())
-        self.followers: dict[str, GrowingFile] = {}
+        self.growing_files: dict[str, GrowingFile] = {}
         self.sealed: list[File] = []
         self.unpacked: Manifest | None = None

@@ -50,11 +50,11 @@ class Journal:
 
     def __init__(self, path: Path, origin: str) -> None:
         ranges: dict[tuple[str, int], Received] = {}
-        for landed in read_journal(path, origin):
-            ranges[landed.path, landed.start] = landed
+        for received in read_journal(path, origin):
+            ranges[received.path, received.start] = received
         self.earlier: dict[str, list[Received]] = {}
-        for landed in ranges.values():
-            self.earlier.setdefault(landed.path, []).append(landed)
+        for received in ranges.values():
+            self.earlier.setdefault(received.path, []).append(received)
         self._path = path
         self._notes = deque(ranges.values())
         # Rewritten rather than appended to: a line torn by a kill must not swallow the next one.
@@ -72,9 +72,9 @@ class Journal:
         except OSError as error:
             raise disk_error(error, path) from error
 
-    def append(self, landed: Received) -> None:
+    def append(self, received: Received) -> None:
         """Note what has landed.  It counts from the next ``flush`` on: a kill before that costs its transfer only."""
-        self._notes.append(landed)
+        self._notes.append(received)
 
     def flush(self) -> None:
         """Write what was noted.  Call from one thread."""
@@ -101,21 +101,23 @@ def read_journal(path: Path, origin: str) -> Iterator[Received]:
         if not isinstance(header, dict) or header.get("journal") != 1 or header.get("origin") != origin:
             return
         for line in lines:
-            landed = Received(*json.loads(line))
-            if not _makes_sense(landed):
+            received = Received(*json.loads(line))
+            if not _makes_sense(received):
                 return
-            yield landed
+            yield received
 
 
 def usable(files: Iterable[ListedFile], earlier: Iterable[Received]) -> Iterator[Received]:
     """What a run can go on with, of what ``earlier`` ones have staged of these files."""
     fetched = {file.path: file for file in files}
-    for landed in earlier:
-        file = fetched.get(landed.path)
-        if file and (file.size_bytes, file.validator) == (landed.size_bytes, landed.listed):
-            yield landed
+    for received in earlier:
+        file = fetched.get(received.path)
+        if file and (file.size_bytes, file.validator) == (received.size_bytes, received.listed):
+            yield received
 
 
-def _makes_sense(landed: Received) -> bool:
-    kinds = zip(landed, (str, int, str, int, int, int), strict=True)
-    return all(type(value) is kind for value, kind in kinds) and (0 <= landed.start < landed.end <= landed.size_bytes)
+def _makes_sense(received: Received) -> bool:
+    kinds = zip(received, (str, int, str, int, int, int), strict=True)
+    return all(type(value) is kind for value, kind in kinds) and (
+        0 <= received.start < received.end <= received.size_bytes
+    )

@@ -35,7 +35,7 @@ from lading.transfer.throttle import Throttle
 
 _LOOK_EVERY_S = 0.05
 # All threads together, since SIGTERM must end the process well within 5 s.
-_PATIENCE_S = 2.0
+_STOP_TIMEOUT_S = 2.0
 _INTERRUPT_AGAIN_S = 0.2
 # Configuration, tokenizer, index: what a server opens before it maps the weights.
 _READ_FIRST = (".json", ".txt", ".yaml", ".model")
@@ -54,7 +54,7 @@ def transfer(jobs: Sequence[Job], session: Session) -> list[Manifest]:
     return [job.listed.sealed(job.sealed) for job in jobs]
 
 
-def _turn(range_bytes: int, file: ListedFile) -> tuple[bool, bool, Layer, str]:
+def _order(range_bytes: int, file: ListedFile) -> tuple[bool, bool, Layer, str]:
     """Sorts files by when they are wanted: descriptions, other small files, large ones."""
     large, described = (file.size_bytes or 0) > range_bytes, file.path.endswith(_READ_FIRST)
     return large, not described, file.layer or Layer(), file.path
@@ -87,15 +87,15 @@ class Transfer:
         self._interrupt = session.http.interrupt
         # What a server reads first comes first, then what is small: it would end a transfer badly.
         self._tasks = Tasks(
-            partial(self._begin, job, file)
+            partial(self._begin_file, job, file)
             for job in jobs
-            for file in sorted(job.listed.files, key=partial(_turn, bounds.range_bytes))
+            for file in sorted(job.listed.files, key=partial(_order, bounds.range_bytes))
         )
         self._readers: list[threading.Thread] = []
         self._reads_late = False
         self._error: BaseException | None = None
         self._folders: set[str] = set()
-        self._landings: set[StagedFile] = set()
+        self._staged_files: set[StagedFile] = set()
         # By thread, so that counting a piece needs no lock: thousands of small files would queue for it.
         self._bytes: dict[int, int] = {}
         self._resumed_bytes = 0
@@ -121,27 +121,27 @@ class Transfer:
                 while self._tasks.left and self._error is None:
                     self._employ(workers)
                     self._tasks.changed.wait(_LOOK_EVERY_S)
-                    self._tell()
+                    self._report_progress()
                     self._watch_deadline()
                     for job in self._jobs:
                         job.journal.flush()
         except (Interrupted, KeyboardInterrupt):
             # The process ends now: a thread that is stuck in the file system may be left behind.
-            until_s = time.monotonic() + _PATIENCE_S
+            until_s = time.monotonic() + _STOP_TIMEOUT_S
             raise
         finally:
             self._stop.set()
             self._tasks.stop()
             alive = [thread for thread in chain(workers, self._readers) if not self._ended(thread, until_s)]
             # The number of a descriptor that is closed under a thread may be another file's when it writes.
-            for landing in () if alive else self._landings:
-                landing.close()
+            for staged in () if alive else self._staged_files:
+                staged.close()
             if until_s is None:
                 # The origin may have changed only: then another transfer follows.
                 self._stop.clear()
         if self._error is not None:
             raise self._error
-        self._tell()
+        self._report_progress()
 
     def _start(self, workers: list[threading.Thread]) -> None:
         """Begin with one worker, and with the readers as far as there are threads for them.
@@ -210,37 +210,43 @@ class Transfer:
                 self._stop.set()
             self._tasks.stop()
 
-    def _begin(self, job: Job, file: ListedFile) -> None:
+    def _begin_file(self, job: Job, file: ListedFile) -> None:
         choose = partial(self._choose, job, file)
         # What is delivered as the tree in it is kept as the files of that tree.
-        address = "" if file.layer else job.address
-        vouched = job.vouched.get(file.path, ())
-        digests_on_resume = bool(job.verify == "off" or job.ask_digests or file.declared or vouched)
+        blob_algorithm = "" if file.layer else job.blob_algorithm
+        expected = job.expected.get(file.path, ())
+        digests_on_resume = bool(job.verify == "off" or job.ask_digests or file.declared or expected)
         path = self._staged_path(job, file)
-        landing = StagedFile(
-            file, path, job.journal, choose, address=address, digests_on_resume=digests_on_resume, vouched=vouched
+        staged = StagedFile(
+            file,
+            path,
+            job.journal,
+            choose,
+            blob_algorithm=blob_algorithm,
+            digests_on_resume=digests_on_resume,
+            expected=expected,
         )
-        self._landings.add(landing)
+        self._staged_files.add(staged)
         resumes = file.path in job.journal.earlier
-        whole = not landing.splits or file.size_bytes is None or file.size_bytes <= self._bounds.range_bytes
+        whole = not staged.splits or file.size_bytes is None or file.size_bytes <= self._bounds.range_bytes
         if job.ask_digests is not None and (resumes or not whole):
             # An answer with a part of the file does not tell the digest of the whole.
             ask = partial(job.ask_digests, file)
             with _about(job, file):
-                landing.on_digests(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
+                staged.on_digests(self._retry.call(ask, what=f"the digest of {printable(file.path)}"))
         if file.size_bytes == 0 and not file.declared:
-            # There is one empty file only: the listed size vouches for all of it.
-            landing.on_digests((combined_crc(OWN_CRC, ()),))
+            # There is one empty file only: the listed size is all that can be verified.
+            staged.on_digests((combined_crc(OWN_CRC, ()),))
         if resumes or not whole:
-            landing.on_digests(())
-        ranges = landing.recover(self._bounds.range_bytes)
-        if file.layer is not None and landing.splits and file.size_bytes:
+            staged.on_digests(())
+        ranges = staged.recover(self._bounds.range_bytes)
+        if file.layer is not None and staged.splits and file.size_bytes:
             with self._tasks.changed:
                 if not self._reads_late:
-                    landing.follower = self._follow(job, landing, file.size_bytes)
+                    staged.growing = self._let_read(job, staged, file.size_bytes)
         if resumes:
-            self._recovered(landing.landed_bytes())
-        self._fetch(job, landing, ranges)
+            self._recovered(staged.received_bytes())
+        self._fetch(job, staged, ranges)
 
     def _recovered(self, size_bytes: int) -> None:
         self._count(size_bytes)
@@ -251,107 +257,107 @@ class Transfer:
         if last and self._resumed_bytes:
             self._listener(Resumed(self._resumed_bytes))
 
-    def _fetch(self, job: Job, landing: StagedFile, ranges: Sequence[ByteRange]) -> None:
+    def _fetch(self, job: Job, staged: StagedFile, ranges: Sequence[ByteRange]) -> None:
         if not ranges:
-            self._seal(job, landing)
+            self._seal(job, staged)
             return
-        landing.outstanding = len(ranges)
+        staged.outstanding = len(ranges)
         # Of several layers those that wait to be read land meanwhile: only a single one must not run ahead.
-        if landing.follower is not None and len(job.layers) == 1:
+        if staged.growing is not None and len(job.layers) == 1:
             self._tasks.hold_ranges(
-                landing.follower,
-                ((byte_range, partial(self._fetch_range, job, landing, byte_range)) for byte_range in ranges),
+                staged.growing,
+                ((byte_range, partial(self._fetch_range, job, staged, byte_range)) for byte_range in ranges),
             )
             return
-        first, *others = (partial(self._fetch_range, job, landing, byte_range) for byte_range in ranges)
+        first, *others = (partial(self._fetch_range, job, staged, byte_range) for byte_range in ranges)
         if others:
             self._tasks.add_ranges(others)
         first()
 
-    def _follow(self, job: Job, landing: StagedFile, size_bytes: int) -> GrowingFile:
+    def _let_read(self, job: Job, staged: StagedFile, size_bytes: int) -> GrowingFile:
         """Let a layer be unpacked, from what has landed of it on."""
-        follower = GrowingFile(
-            landing.path,
+        growing = GrowingFile(
+            staged.path,
             size_bytes,
             self._tasks.changed,
             self._check,
-            landing.hashed_bytes,
+            staged.hashed_bytes,
             most_readers=max(1, int(self._bounds.cpus)),
         )
-        for start, end in landing.landed_ranges():
-            follower.arrived(start, end)
+        for start, end in staged.received_ranges():
+            growing.arrived(start, end)
         with self._tasks.changed:
-            job.followers[landing.file.path] = follower
+            job.growing_files[staged.file.path] = growing
             self._tasks.changed.notify_all()
-        return follower
+        return growing
 
     def _read(self, job: Job, unpacker: Unpacker) -> None:
         """Unpack the layers in their order, each while it lands or when it has landed."""
         for file in job.layers:
-            with self._follower(job, file) as follower:
-                unpacker.add(file, follower)
+            with self._growing(job, file) as growing:
+                unpacker.add(file, growing)
         job.unpacked = unpacker.finish()
         self._tasks.finish()
 
-    def _follower(self, job: Job, file: ListedFile) -> GrowingFile:
+    def _growing(self, job: Job, file: ListedFile) -> GrowingFile:
         with self._tasks.changed:
-            while file.path not in job.followers:
+            while file.path not in job.growing_files:
                 self._check()
                 self._tasks.changed.wait(_LOOK_EVERY_S)
-        return job.followers[file.path]
+        return job.growing_files[file.path]
 
-    def _fetch_range(self, job: Job, landing: StagedFile, byte_range: ByteRange) -> None:
-        sink = RangeWriter(landing, byte_range, self._check, self._came)
+    def _fetch_range(self, job: Job, staged: StagedFile, byte_range: ByteRange) -> None:
+        sink = RangeWriter(staged, byte_range, self._check, self._on_bytes)
 
         def attempt() -> None:
             if sink.at > byte_range.start and not sink.goes_on:
                 sink.rewind()
-            if landing.file.content is not None:
-                sink.write(memoryview(landing.file.content)[sink.at :])
+            if staged.file.content is not None:
+                sink.write(memoryview(staged.file.content)[sink.at :])
             elif sink.at != byte_range.end:
-                job.source.read(landing.file, sink.rest, sink)
+                job.source.read(staged.file, sink.rest, sink)
             sink.finish()
 
         try:
-            with _about(job, landing.file):
-                self._retry.call(attempt, what=printable(landing.file.path), progress=lambda: sink.at)
+            with _about(job, staged.file):
+                self._retry.call(attempt, what=printable(staged.file.path), progress=lambda: sink.at)
         finally:
             sink.note()
         with self._tasks.changed:
-            landing.outstanding -= 1
-            last = landing.outstanding == 0
+            staged.outstanding -= 1
+            last = staged.outstanding == 0
         if last:
-            self._seal(job, landing)
+            self._seal(job, staged)
 
-    def _seal(self, job: Job, landing: StagedFile) -> None:
+    def _seal(self, job: Job, staged: StagedFile) -> None:
         try:
-            sealed = landing.seal()
+            sealed = staged.seal()
         except IntegrityError as error:
             # Once more from the start: the wire may have damaged it.  Twice, it is the origin.
-            if landing.refetched or landing.follower is not None:
-                Path(landing.path).unlink(missing_ok=True)
+            if staged.refetched or staged.growing is not None:
+                Path(staged.path).unlink(missing_ok=True)
                 if len(self._jobs) > 1:
                     # Several may have a file of this name.
                     raise error.rephrased(message=f"{job.listed.resolved}: {error.message}") from error
                 raise
-            landing.refetched = True
-            self._listener(Retried(printable(landing.file.path), error.message, 0.0))
-            self._count(-landing.landed_bytes())
-            landing.restart()
-            self._fetch(job, landing, landing.recover(self._bounds.range_bytes))
+            staged.refetched = True
+            self._listener(Retried(printable(staged.file.path), error.message, 0.0))
+            self._count(-staged.received_bytes())
+            staged.restart()
+            self._fetch(job, staged, staged.recover(self._bounds.range_bytes))
             return
-        if landing.file.layer is not None and landing.follower is None:
+        if staged.file.layer is not None and staged.growing is None:
             with self._tasks.changed:
-                self._follow(job, landing, sealed.size_bytes)
-                if self._reads_late and job.unpacker is not None and len(job.followers) == len(job.layers):
+                self._let_read(job, staged, sealed.size_bytes)
+                if self._reads_late and job.unpacker is not None and len(job.growing_files) == len(job.layers):
                     self._tasks.add_ranges([partial(self._read, job, job.unpacker)])
-        self._landings.discard(landing)
-        landing.close()
+        self._staged_files.discard(staged)
+        staged.close()
         job.sealed.append(sealed)
         self._tasks.finish()
 
     def _choose(self, job: Job, file: ListedFile, declared: Sequence[Digest]) -> tuple[Digest, ...]:
-        return choose_checks(declared, job.vouched.get(file.path, ()), job.verify, printable(file.path))
+        return choose_checks(declared, job.expected.get(file.path, ()), job.verify, printable(file.path))
 
     def _staged_path(self, job: Job, file: ListedFile) -> str:
         # Strings, not paths, in what is done for every file: a Path costs as much as to open it.
@@ -373,7 +379,7 @@ class Transfer:
         self._governor.trouble(self._run.clock.now())
         self._listener(event)
 
-    def _came(self, size_bytes: int) -> None:
+    def _on_bytes(self, size_bytes: int) -> None:
         self._count(size_bytes)
         if size_bytes > 0:
             self._throttle.spend(size_bytes)
@@ -386,7 +392,7 @@ class Transfer:
     def _done_bytes(self) -> int:
         return sum(self._bytes.copy().values())
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         elapsed_s = self._run.clock.now() - self._started_s
         done_files = sum(len(job.sealed) for job in self._jobs)
         self._listener(

@@ -42,14 +42,14 @@ class StagedFile:
         journal: Journal,
         choose: ChooseChecks,
         *,
-        address: str = "",
+        blob_algorithm: str = "",
         digests_on_resume: bool = True,
-        vouched: Sequence[Digest] = (),
+        expected: Sequence[Digest] = (),
     ) -> None:
-        """``address`` is the algorithm of a digest that is wanted whether anybody declares it or not.
+        """``blob_algorithm`` is the algorithm of a digest that is computed whether it is declared or not; "" for none.
 
-        ``vouched`` are those of the digests to check that somebody else than the origin declares.
-        ``retold`` says that a run which resumes knows what to check, though it asks for a part of the file only.
+        ``expected`` are those of the digests to check that somebody else than the origin declares.
+        ``digests_on_resume`` says that the digests to check are known although only a part of the file is requested.
         """
         self.file = file
         self.path = path
@@ -58,18 +58,18 @@ class StagedFile:
         # The validator of every answer; where answers differ from the listing, the first one's.
         self._pinned = "" if file.answers_differ else file.validator or ""
         self.outstanding = 0
-        self.follower: GrowingFile | None = None
+        self.growing: GrowingFile | None = None
         self.refetched = False
         self.journal = journal
         self._choose = choose
-        self._vouched = vouched
+        self._expected = expected
         self._wrong: tuple[Digest, Digest] | None = None
-        self._address = address
-        self._retold = self._noting = digests_on_resume
+        self._blob_algorithm = blob_algorithm
+        self._digests_on_resume = self._noting = digests_on_resume
         self._checks: tuple[Digest, ...] | None = None
         self._sequential: list[SequentialHash] = []
         self.crcs: list[str] = [OWN_CRC]
-        self._landed: dict[int, tuple[int, dict[str, int]]] = {}
+        self._received: dict[int, tuple[int, dict[str, int]]] = {}
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
         self._staged_bytes = 0
@@ -100,7 +100,7 @@ class StagedFile:
         if strong and strong == pinned:
             return True
         # A reader that follows has taken the beginning already: nothing can begin again under it.
-        if whole and self.follower is None and (not validator or not pinned or is_same(validator, pinned)):
+        if whole and self.growing is None and (not validator or not pinned or is_same(validator, pinned)):
             return False
         changed = OriginChanged(f"{printable(self.file.path)} changed while it was read")
         changed.answered = validator
@@ -114,11 +114,11 @@ class StagedFile:
         if self._checks is not None:
             return
         self._checks = self._choose((*self.file.declared, *declared))
-        self._noting = self._retold or not declared
+        self._noting = self._digests_on_resume or not declared
         self.crcs += [check.algorithm for check in self._checks if is_crc(check) and check.algorithm != OWN_CRC]
         wanted = [check for check in self._checks if not is_crc(check)]
-        if self._address and not any(_is_whole(check, self._address) for check in wanted):
-            wanted.append(Digest(self._address, ""))
+        if self._blob_algorithm and not any(_is_whole(check, self._blob_algorithm) for check in wanted):
+            wanted.append(Digest(self._blob_algorithm, ""))
         self._sequential = [SequentialHash(check, self.file.size_bytes) for check in wanted]
 
     def recover(self, most_bytes: int) -> list[ByteRange]:
@@ -130,33 +130,33 @@ class StagedFile:
             return [ByteRange(0, None)]
         earlier = self.journal.earlier.pop(self.file.path, [])
         covered, pinned = 0, ""
-        for landed in sorted(earlier, key=lambda landed: (landed.start, -landed.end)):
-            if (landed.size_bytes, landed.listed) != (size, self.file.validator):
+        for received in sorted(earlier, key=lambda received: (received.start, -received.end)):
+            if (received.size_bytes, received.listed) != (size, self.file.validator):
                 continue
-            if pinned not in ("", landed.answered):
+            if pinned not in ("", received.answered):
                 # Of another version, or so it was called.
                 continue
-            if landed.start < covered:
+            if received.start < covered:
                 # CRCs of ranges that overlap cannot be put together.
                 continue
-            crcs = self._read_back_crcs(landed.start, landed.end)
-            if crcs.get(OWN_CRC) == landed.crc32:
-                self._landed[landed.start] = (landed.end, crcs)
-                covered, pinned = landed.end, landed.answered
-        if not self.splits and self.landed_bytes() != size:
-            self._landed.clear()
-        if self._landed and pinned != self._pinned:
+            crcs = self._read_back_crcs(received.start, received.end)
+            if crcs.get(OWN_CRC) == received.crc32:
+                self._received[received.start] = (received.end, crcs)
+                covered, pinned = received.end, received.answered
+        if not self.splits and self.received_bytes() != size:
+            self._received.clear()
+        if self._received and pinned != self._pinned:
             # An earlier run found out what answers are called: what is still to come must be called the same.
             self._pinned, self.file = pinned, self.file._replace(answers_differ=True)
         # Bytes behind the end would be delivered too, and no digest would see them.
-        kept_bytes = size if self._landed else 0
-        if self._staged_bytes > kept_bytes:
-            os.ftruncate(self.descriptor, kept_bytes)
+        usable_bytes = size if self._received else 0
+        if self._staged_bytes > usable_bytes:
+            os.ftruncate(self.descriptor, usable_bytes)
         self._catch_up()
-        return missing(size, self.landed_ranges(), most_bytes if self.splits else max(size, 1))
+        return missing(size, self.received_ranges(), most_bytes if self.splits else max(size, 1))
 
-    def landed_bytes(self) -> int:
-        return sum(end - start for start, end in self.landed_ranges())
+    def received_bytes(self) -> int:
+        return sum(end - start for start, end in self.received_ranges())
 
     def hashed_bytes(self) -> int:
         """Up to where no digest will read the staged bytes back."""
@@ -181,14 +181,14 @@ class StagedFile:
                         sequential.update(piece)
             finally:
                 self._hashing.release()
-        if self.follower is not None:
-            self.follower.arrived(range_start, offset)
+        if self.growing is not None:
+            self.growing.arrived(range_start, offset)
 
     def note(self, start: int, end: int, crc32: int) -> None:
         """Let a next run take over what has landed of the range that begins at ``start``."""
         size, validator = self.file.size_bytes, self.file.validator
         # Of what is not told again nothing is taken over: the next run would deliver it unverified.
-        if size is None or not validator or not self._noting or self._followed:
+        if size is None or not validator or not self._noting or self._is_being_read:
             return
         if self._pinned not in ("", validator):
             validator += f"\n{self._pinned}"
@@ -198,15 +198,15 @@ class StagedFile:
     def finish_range(self, start: int, end: int, crcs: dict[str, int]) -> None:
         """Count a whole range as landed."""
         with self._lock:
-            self._landed[start] = (end, crcs)
-        if end - start >= _WRITE_BACK_BYTES and not self._followed:
+            self._received[start] = (end, crcs)
+        if end - start >= _WRITE_BACK_BYTES and not self._is_being_read:
             start_writeback(self.descriptor, start, end - start)
         self._catch_up()
 
     def restart(self) -> None:
         """Forget everything, for a second try at a file whose digest was wrong."""
         with self._lock:
-            self._landed.clear()
+            self._received.clear()
             size = self.file.size_bytes
             self._sequential = [SequentialHash(sequential.wanted, size) for sequential in self._sequential]
             os.ftruncate(self.descriptor, 0)
@@ -221,7 +221,7 @@ class StagedFile:
         """The file as delivered; raises ``IntegrityError`` when it is not what was promised."""
         self.on_digests(())
         self._catch_up()
-        ranges = [(start, end, crcs) for start, (end, crcs) in sorted(self._landed.items())]
+        ranges = [(start, end, crcs) for start, (end, crcs) in sorted(self._received.items())]
         # Up to the first gap: what is not there must not be taken for zeros.
         size = self._frontier(0)
         if self.file.size_bytes not in (None, size):
@@ -240,7 +240,7 @@ class StagedFile:
             whole(OWN_CRC),
             self.file.validator,
             verified=tuple(check for check in checks if check not in wrong),
-            blob_digest=next((each for _, each in found if _is_whole(each, self._address)), None),
+            blob_digest=next((each for _, each in found if _is_whole(each, self._blob_algorithm)), None),
         )
 
     def _judged(self, found: Sequence[tuple[Digest, Digest]]) -> list[Digest]:
@@ -249,13 +249,13 @@ class StagedFile:
         Where one that cannot be forged is right, one that is wrong is not about these bytes, whoever declares it.
         """
         wrong = [(wanted, each) for wanted, each in found if wanted.value and each != wanted]
-        proven = any(wanted == each and wanted.algorithm in STRONG for wanted, each in found)
+        has_strong_match = any(wanted == each and wanted.algorithm in STRONG for wanted, each in found)
         for wanted, each in wrong:
-            by = "" if wanted in self._vouched else self._declared_by(wanted)
-            if proven and by:
+            by = "" if wanted in self._expected else self._declared_by(wanted)
+            if has_strong_match and by:
                 continue
             again, self._wrong = self._wrong == (wanted, each), (wanted, each)
-            final = self.follower is not None
+            final = self.growing is not None
             raise mismatch(printable(self.file.path), wanted, each, by=by, again=again, final=final)
         return [wanted for wanted, _ in wrong]
 
@@ -264,18 +264,18 @@ class StagedFile:
         is_etag = digest.algorithm == "md5" and is_same(f'"{digest.value}"', self.file.validator or "")
         return "its ETag" if is_etag else "what its origin declares"
 
-    def landed_ranges(self) -> list[tuple[int, int]]:
+    def received_ranges(self) -> list[tuple[int, int]]:
         """First byte and end of each range that has landed."""
-        return [(start, end) for start, (end, _) in self._landed.items()]
+        return [(start, end) for start, (end, _) in self._received.items()]
 
     @property
-    def _followed(self) -> bool:
+    def _is_being_read(self) -> bool:
         """Whether what has landed is read and given back: there is nothing that a next run could take over."""
-        return self.follower is not None and self.follower.begun
+        return self.growing is not None and self.growing.begun
 
     def _frontier(self, position: int) -> int:
         """The end of the unbroken run of landed ranges that begins at or before ``position``."""
-        for start, (end, _) in sorted(self._landed.items()):
+        for start, (end, _) in sorted(self._received.items()):
             if start > position:
                 break
             position = max(position, end)
@@ -349,13 +349,13 @@ class RangeWriter:
     """What a source pushes one range into.  It outlives a failed attempt: the next one continues at ``at``."""
 
     def __init__(
-        self, landing: StagedFile, byte_range: ByteRange, check: Callable[[], None], count: Callable[[int], None]
+        self, staged: StagedFile, byte_range: ByteRange, check: Callable[[], None], count: Callable[[int], None]
     ) -> None:
-        self.landing = landing
+        self.staged = staged
         self.byte_range = byte_range
         self.at = byte_range.start
         # Whether parts may follow what has come: a source that tells no versions makes sure of that itself.
-        self.goes_on = landing.splits
+        self.goes_on = staged.splits
         self._noted = byte_range.start
         self._check = check
         self._count = count
@@ -368,21 +368,21 @@ class RangeWriter:
         return ByteRange(self.at, self.byte_range.end)
 
     def version(self, validator: str) -> None:
-        whole = self.rest == ByteRange(0, self.landing.file.size_bytes)
-        self.goes_on = self.landing.answered(validator, whole=whole)
+        whole = self.rest == ByteRange(0, self.staged.file.size_bytes)
+        self.goes_on = self.staged.answered(validator, whole=whole)
 
     def on_digests(self, declared: Sequence[Digest]) -> None:
-        self.landing.on_digests(declared)
+        self.staged.on_digests(declared)
 
     def write(self, piece: memoryview) -> None:
         self._check()
         if self.byte_range.end is not None and self.at + len(piece) > self.byte_range.end:
-            raise Unavailable(f"{printable(self.landing.file.path)}: the origin sends more than was asked for")
+            raise Unavailable(f"{printable(self.staged.file.path)}: the origin sends more than was asked for")
         if not self._running:
-            self.landing.on_digests(())
-            self._running = [(name, running_crc(name)) for name in self.landing.crcs]
-            self._crcs = dict.fromkeys(self.landing.crcs, 0)
-        self.landing.write(self.byte_range.start, self.at, piece)
+            self.staged.on_digests(())
+            self._running = [(name, running_crc(name)) for name in self.staged.crcs]
+            self._crcs = dict.fromkeys(self.staged.crcs, 0)
+        self.staged.write(self.byte_range.start, self.at, piece)
         for name, function in self._running:
             self._crcs[name] = function(piece, self._crcs[name])
         self.at += len(piece)
@@ -395,21 +395,21 @@ class RangeWriter:
         self._count(self.byte_range.start - self.at)
         self.at = self._noted = self.byte_range.start
         self._running = []
-        self.landing.restart()
-        self.landing.forget()
+        self.staged.restart()
+        self.staged.forget()
 
     def note(self) -> None:
         """Let a next run go on from here, should this one not come to the range's end."""
-        if self.at > self._noted and (self.goes_on or self.at == self.landing.file.size_bytes):
+        if self.at > self._noted and (self.goes_on or self.at == self.staged.file.size_bytes):
             self._noted = self.at
-            self.landing.note(self.byte_range.start, self.at, self._crcs[OWN_CRC])
+            self.staged.note(self.byte_range.start, self.at, self._crcs[OWN_CRC])
 
     def finish(self) -> None:
         """The whole range is here."""
         if self.byte_range.end is not None and self.at < self.byte_range.end:
             raise Unavailable(
-                f"{printable(self.landing.file.path)}: the origin sent {self.at - self.byte_range.start} bytes of {self.byte_range}"
+                f"{printable(self.staged.file.path)}: the origin sent {self.at - self.byte_range.start} bytes of {self.byte_range}"
             )
         if self.at > self.byte_range.start:
             self.note()
-            self.landing.finish_range(self.byte_range.start, self.at, self._crcs)
+            self.staged.finish_range(self.byte_range.start, self.at, self._crcs)

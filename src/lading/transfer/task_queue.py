@@ -15,7 +15,7 @@ Task = Callable[[], None]
 class _Held(NamedTuple):
     """A range that is fetched only when the reader of its file is near."""
 
-    follower: GrowingFile
+    growing: GrowingFile
     byte_range: ByteRange
     task: Task
 
@@ -40,10 +40,10 @@ class Tasks:
             self._ranges.extend(tasks)
             self.changed.notify_all()
 
-    def hold_ranges(self, follower: GrowingFile, tasks: Iterable[tuple[ByteRange, Task]]) -> None:
-        """Ranges of one file, to be taken as ``follower`` admits them."""
+    def hold_ranges(self, growing: GrowingFile, tasks: Iterable[tuple[ByteRange, Task]]) -> None:
+        """Ranges of one file, to be taken as ``growing`` admits them."""
         with self.changed:
-            self._held += [_Held(follower, byte_range, task) for byte_range, task in tasks]
+            self._held += [_Held(growing, byte_range, task) for byte_range, task in tasks]
             self.changed.notify_all()
 
     def add_work(self) -> None:
@@ -87,7 +87,7 @@ class Tasks:
         if self._held:
             with self.changed:
                 for index, held in enumerate(self._held):
-                    if held.follower.admits(held.byte_range):
+                    if held.growing.admits(held.byte_range):
                         return self._held.pop(index).task
         with contextlib.suppress(IndexError):
             return self._files.popleft()
