@@ -138,6 +138,80 @@ def test_a_lock_file_brings_what_was_locked_and_refuses_anything_else(model):
     assert "did you mean model-registry://iris" in missing.err
 
 
+@pytest.fixture
+def init(model):
+    """``lading init`` with variables, as a pod has them: ``init(LADING_LOCK_TEXT=…)``."""
+
+    def init(uri: str = "./model", *options: str, **variables: str):
+        environ = {"LADING_CATALOG": "catalog.yaml", **variables}
+        return lading("init", uri, "dest", *options, cwd=model, environ=environ)
+
+    return init
+
+
+def lock_text(model, *uris: str) -> str:
+    assert lading("lock", *uris, "--catalog", "catalog.yaml", "-o", "text.lock", cwd=model).code == 0
+    return (model / "text.lock").read_text()
+
+
+def test_the_text_of_a_lock_file_in_a_variable_is_as_good_as_the_file(model, init):
+    text = lock_text(model, "model-registry://iris")
+    assert init("model-registry://iris", LADING_LOCK_TEXT=text).code == 0
+    (model / "model" / "a.bin").write_bytes(b"two")
+    refused = init("model-registry://iris", LADING_LOCK_TEXT=text)
+    assert refused.code == IntegrityError.exit_code
+    assert (model / "dest" / "a.bin").read_bytes() == b"one"
+    missing = init("model-registry://iri", LADING_LOCK_TEXT=text)
+    assert missing.code == 3
+    assert (
+        "LADING_LOCK_TEXT does not lock model-registry://iri\nhint: did you mean model-registry://iris" in missing.err
+    )
+
+
+def test_a_pod_without_the_annotation_has_an_empty_variable_and_brings_what_there_is(init):
+    assert init(LADING_LOCK_TEXT="").code == 0
+
+
+def test_a_lock_file_of_the_command_line_goes_before_the_variable(model, init):
+    text = lock_text(model, "model-registry://iris")
+    lock_text(model, "./model")
+    assert init("./model", LADING_LOCK_TEXT=text).code == 3
+    assert init("./model", "--locked", "text.lock", LADING_LOCK_TEXT=text).code == 0
+
+
+def test_what_is_locked_is_what_a_uri_stands_for_now_whatever_the_variable_says(model):
+    text = lock_text(model, "./model")
+    (model / "model" / "a.bin").write_bytes(b"two")
+    assert lading("lock", "./model", cwd=model, environ={"LADING_LOCK_TEXT": text}).code == 0
+    assert (model / "lading.lock").read_text() != text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "LADING_LOCK_TEXT is not a lock file"),
+        (" \n", "LADING_LOCK_TEXT is not a lock file"),
+        ("text", "LADING_LOCK_TEXT is not a lock file"),
+        ("[" * 60_000, "LADING_LOCK_TEXT is not a lock file"),
+        ('{"format": 2, "models": {}}', "LADING_LOCK_TEXT is not a lock file of format 1"),
+        ('{"format": 1, "models": {"./model": {"pin": "./model"}}}', "LADING_LOCK_TEXT has no pin for ./model"),
+        ("{}" + " " * (64 << 10), "LADING_LOCK_TEXT has 65538 bytes, of at most 65536"),
+    ],
+)
+def test_a_variable_that_is_no_lock_file_is_one_error(model, init, text, words):
+    refused = init(LADING_LOCK_TEXT=text)
+    assert (refused.code, refused.err.splitlines()[0]) == (2, f"error[usage]: {words}")
+    assert not (model / "dest").exists()
+
+
+def test_a_lock_file_and_its_text_are_not_both_given(init):
+    refused = init(LADING_LOCK_TEXT="{}", LADING_LOCK="lading.lock")
+    assert (refused.code, refused.err.splitlines()[0]) == (
+        2,
+        "error[usage]: LADING_LOCK and LADING_LOCK_TEXT are both set",
+    )
+
+
 def test_locking_again_keeps_the_other_entries_and_moves_its_own(model):
     lading("lock", "./model", cwd=model)
     before = json.loads((model / "lading.lock").read_text())["models"]

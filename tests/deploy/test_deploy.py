@@ -27,6 +27,10 @@ CHOSEN = {
     "token+": yaml.safe_load((DEPLOY / "overlays/registry/registry.yaml").read_text()),
 }
 EXAMPLES = [thing for path in sorted((DEPLOY / "examples").iterdir()) for thing in yaml.safe_load_all(path.read_text())]
+LOCK = {
+    "name": "LADING_LOCK_TEXT",
+    "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['lading.dev/lock']"}},
+}
 SERVICES = {
     f"{thing['metadata']['name']}-{number}": thing
     for number, thing in enumerate(EXAMPLES)
@@ -139,7 +143,7 @@ def test_the_container_of_an_inference_service_has_what_both_sides_say():
     container = init_container(BY_NAME["default"], example("inference-service"), (keys,))
     assert container["image"] == "image-not-set.invalid/lading"
     assert container["args"] == ["s3://models/iris", "/mnt/models"]
-    assert container["env"][:2] == [{"name": "LADING_VERIFY", "value": "auto"}, keys]
+    assert container["env"][:3] == [{"name": "LADING_VERIFY", "value": "auto"}, LOCK, keys]
     assert {"HF_XET_HIGH_PERFORMANCE"} <= {one["name"] for one in container["env"]}
     assert container["volumeMounts"] == [{"name": "kserve-provision-location", "mountPath": "/mnt/models"}]
     assert container["securityContext"]["readOnlyRootFilesystem"]
@@ -151,6 +155,14 @@ def test_several_models_lie_below_one_volume():
     assert container["args"] == ["s3://models/llm", "/mnt/models", "s3://models/adapters/law", "/mnt/adapters/law"]
     assert container["volumeMounts"] == [{"name": "mnt", "mountPath": "/mnt"}]
     assert BY_NAME["default"]["spec"]["supportsMultiModelDownload"]
+
+
+def test_every_storage_initializer_reads_the_pins_of_its_pod_and_no_job_does():
+    (init,) = example("llm-inference-service")["spec"]["template"]["initContainers"]
+    jobs = [one for one in BASE if one["spec"]["workloadType"] == "localModelDownloadJob"]
+    others = [one["spec"]["container"] for one in (*BASE, *CHOSEN.values()) if one not in jobs]
+    assert all(LOCK in container["env"] for container in (init, *others))
+    assert [LOCK in one["spec"]["container"]["env"] for one in jobs] == [False]
 
 
 def test_a_download_job_is_told_to_remove_what_others_left():

@@ -11,24 +11,23 @@ TREE = Path(__file__).parents[2]
 RECORDED = yaml.safe_load((TREE / "tests/fakes/kserve_pods.yaml").read_text())
 SERVICES = {one["given"]["metadata"]["name"]: one for one in RECORDED["services"] if "pods" in one}
 (CACHE,) = (one for one in RECORDED["services"] if "job" in one)
-LOCK = {
-    "name": "LADING_LOCK_TEXT",
-    "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.annotations['lading.dev/lock']"}},
-}
 
 
-def storage(name, *env):
-    """The base's container with the image and the variables that it had then."""
+def storage(name, *variables):
+    """The base's container with the image and, of its variables, those that it had then."""
     found = yaml.safe_load((TREE / f"deploy/base/{name}.yaml").read_text())
-    found["spec"]["container"] |= {"image": "localhost/lading:test"}
-    if env:
-        found["spec"]["container"]["env"] = list(env)
+    container = found["spec"]["container"]
+    container |= {"image": "localhost/lading:test"}
+    if variables:
+        container["env"] = [one for one in container["env"] if one["name"] in variables]
     return found
 
 
 @pytest.fixture
 def kserve():
-    return KServe([storage("default", LOCK), storage("local-model")], [*RECORDED["inputs"], CACHE["given"]])
+    return KServe(
+        [storage("default", "LADING_LOCK_TEXT"), storage("local-model")], [*RECORDED["inputs"], CACHE["given"]]
+    )
 
 
 def about_the_model(pod):

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     except NotFound:
         entries = {}
     # What is locked here is what the URIs stand for now, and not what another lock file says.
-    with Session(settings._replace(lock=""), ignore) as session:
+    with Session(settings._replace(lock="", lock_text=""), ignore) as session:
         for uri in arguments.uris:
             listed = find(Request(uri, Path()), session).listed
             entries[redact(uri)] = lockfile.entry(listed)

@@ -60,8 +60,10 @@ def load_settings(arguments: argparse.Namespace) -> Settings:
     if getattr(arguments, "max_rate", None):
         rate = parse_rate(arguments.max_rate)
         settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
+    locked = getattr(arguments, "locked", None)
     return settings._replace(
-        lock=getattr(arguments, "locked", None) or settings.lock,
+        lock=locked or settings.lock,
+        lock_text="" if locked else settings.lock_text,
         remove_strays=getattr(arguments, "remove_strays", False) or settings.remove_strays,
         allow=tuple(arguments.allow or settings.allow),
         ignore=tuple(arguments.ignore or settings.ignore),

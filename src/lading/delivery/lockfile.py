@@ -2,7 +2,8 @@
 
     {"format": 1, "models": {"model-registry://iris": {"pin": "model-registry://prod/iris/v3?pin=sha256:…", …}}}
 
-URIs are redacted: a signed URL must be given again for each delivery.
+URIs are redacted: a signed URL must be given again for each delivery.  The text may come in a variable instead,
+which a pod reads from an annotation of its own: so every pod of a service brings the same.
 """
 
 import json
@@ -13,11 +14,15 @@ from lading.errors import NotFound, UsageError
 from lading.model.listing import Listing
 from lading.model.pin import pinned, split_pin
 from lading.model.uri import ModelURI
+from lading.settings.settings import Settings
 from lading.system.disk import disk_error
 from lading.text.printable import printable
 from lading.text.suggest import near_hint
 
 FORMAT = 1
+# Some 150 models.  A variable can hold 128 KiB, and all annotations of an object together 256 KiB.
+MOST_TEXT_BYTES = 64 << 10
+TEXT = "LADING_LOCK_TEXT"
 
 
 def entry(listed: Listing) -> dict[str, Any]:
@@ -38,13 +43,19 @@ def dumps(entries: dict[str, dict[str, Any]]) -> str:
 
 def read_lock(path: Path) -> dict[str, dict[str, Any]]:
     """The entries of a lock file by redacted URI."""
-    shown = printable(str(path))
     try:
-        data = json.loads(path.read_bytes())
-        models: dict[str, dict[str, Any]] = data["models"]
-        good = data["format"] == FORMAT and all(isinstance(each["pin"], str) for each in models.values())
+        text = path.read_bytes()
     except OSError as error:
         raise disk_error(error, path) from error
+    return parse_lock(text, printable(str(path)))
+
+
+def parse_lock(text: bytes, shown: str) -> dict[str, dict[str, Any]]:
+    """The entries in the text of a lock file by redacted URI; errors call it what is ``shown``."""
+    try:
+        data = json.loads(text)
+        models: dict[str, dict[str, Any]] = data["models"]
+        good = data["format"] == FORMAT and all(isinstance(each["pin"], str) for each in models.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{shown} is not a lock file", hint="write one by: lading lock URI… -o FILE") from error
     if not good:
@@ -52,16 +63,26 @@ def read_lock(path: Path) -> dict[str, dict[str, Any]]:
     return models
 
 
-def locked(wanted: ModelURI, path: Path) -> ModelURI:
-    """The pinned URI that the lock file has for ``wanted``; ``NotFound`` when it has none."""
-    models = read_lock(path)
+def locked(wanted: ModelURI, settings: Settings) -> ModelURI:
+    """The pinned URI for ``wanted`` in the lock file that is in force, ``NotFound`` when it has none; without one, ``wanted``."""
+    if settings.lock_text:
+        shown, models = TEXT, _parse_variable(settings.lock_text)
+    elif settings.lock:
+        shown, models = printable(settings.lock), read_lock(Path(settings.lock))
+    else:
+        return wanted
     found = models.get(wanted.redacted())
     if found is None:
-        raise NotFound(
-            f"{printable(str(path))} does not lock {wanted.redacted()}", hint=near_hint(wanted.redacted(), models)
-        )
+        raise NotFound(f"{shown} does not lock {wanted.redacted()}", hint=near_hint(wanted.redacted(), models))
     exact, pin = split_pin(ModelURI.parse(found["pin"]))
     if pin is None:
-        raise UsageError(f"{printable(str(path))} has no pin for {wanted.redacted()}", hint="lock it again")
+        raise UsageError(f"{shown} has no pin for {wanted.redacted()}", hint="lock it again")
     # What was redacted from the exact URI, only the caller knows.
     return pinned(wanted if "***" in str(exact) else exact, pin)
+
+
+def _parse_variable(text: str) -> dict[str, dict[str, Any]]:
+    data = text.encode("utf-8", "surrogateescape")
+    if len(data) > MOST_TEXT_BYTES:
+        raise UsageError(f"{TEXT} has {len(data)} bytes, of at most {MOST_TEXT_BYTES}", hint="lock fewer models in it")
+    return parse_lock(data, TEXT)

@@ -43,5 +43,5 @@ def query_for(request: Request, settings: Settings) -> Query:
             hint="unset LADING_STORE, or the store in the configuration, for it",
         )
     requested = ModelURI.parse(request.uri)
-    uri, pin = split_pin(locked(requested, Path(settings.lock)) if settings.lock else requested)
+    uri, pin = split_pin(locked(requested, settings))
     return Query(requested, uri, pin)

@@ -66,7 +66,9 @@ class Settings(NamedTuple):
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     verify: VerifyMode = "auto"
+    # The path of a lock file, or its text.
     lock: str = ""
+    lock_text: str = ""
     store: StoreSettings = StoreSettings()
     # What to do about a name when no registry that may answer is available.
     offline: Offline = "refuse"
@@ -105,6 +107,7 @@ class Settings(NamedTuple):
             ignore=_patterns(env, "STORAGE_IGNORE_PATTERNS"),
             verify=parse_verify(env.get("LADING_VERIFY") or verify, "LADING_VERIFY"),
             lock=env.get("LADING_LOCK", ""),
+            lock_text=_lock_text(env),
             store=store,
             offline=_choice("LADING_OFFLINE", env.get("LADING_OFFLINE") or offline, "refuse", "last-known"),
             deliveries=deliveries,
@@ -188,6 +191,14 @@ def _read_config(path: str, text: str) -> tuple[str, dict[str, Any]]:
             noun, example = ("list", "a dash before each entry") if kind is list else ("mapping", "lines of key: value")
             raise UsageError(f"{printable(str(file))}: {key} is not a {noun}", hint=f"write {example} below {key}:")
     return str(file), config
+
+
+def _lock_text(env: Mapping[str, str]) -> str:
+    """The text of a lock file, for pods: each reads it from an annotation, which need not be there."""
+    text = env.get("LADING_LOCK_TEXT", "")
+    if text and env.get("LADING_LOCK"):
+        raise UsageError("LADING_LOCK and LADING_LOCK_TEXT are both set", hint="one is a path, the other the text")
+    return text
 
 
 def _deliveries(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
