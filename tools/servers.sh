@@ -26,7 +26,6 @@ debian podman podman
 debian runc runc
 debian debootstrap debootstrap
 debian iproute2 ip
-debian golang-go go
 debian nodejs node
 debian npm npm
 debian maven mvn
@@ -44,6 +43,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
+tools/go.sh
 
 # A venv of its own: it pins other versions of what .venv has too, and weighs a gigabyte.
 if ! cmp -s requirements/mlflow.txt .servers/mlflow/installed; then
