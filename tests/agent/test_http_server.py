@@ -20,7 +20,7 @@ from lading.agent import http_server as endpoint_module
 from lading.agent.http_server import Endpoint
 from lading.agent.metrics import METRICS, Metrics
 from lading.agent.status import Status
-from lading.agent.webhooks import Hints
+from lading.agent.webhooks import Webhooks
 from lading.errors import UsageError
 from lading.events import Evicted, Failed, Listed, Progress, Retried
 from lading.settings.agent import AgentSettings, Delivery
@@ -42,9 +42,9 @@ def serve(status):
     """Serve with these settings; gives ``ask(method, path, headers, body)``."""
     with contextlib.ExitStack() as stack:
 
-        def start(hint=lambda headers, body: False, context=None, **settings):
+        def start(take_webhook=lambda headers, body: False, context=None, **settings):
             own = AgentSettings(port=0, **settings)
-            running = stack.enter_context(Endpoint(own, status, store=StoreSettings, hint=hint))
+            running = stack.enter_context(Endpoint(own, status, store=StoreSettings, take_webhook=take_webhook))
 
             def ask(path, method="GET", headers=None, body=None):
                 kind = http.client.HTTPSConnection if context else http.client.HTTPConnection
@@ -149,7 +149,7 @@ def test_a_certificate_that_cannot_be_used_and_a_port_that_is_taken_are_errors(s
         serve(certificate=str(tmp_path / "pem"), key=str(tmp_path / "pem"))
     taken = serve().port
     with pytest.raises(UsageError, match=f"port {taken} of 127.0.0.1 is taken"):
-        Endpoint(AgentSettings(port=taken), status, store=StoreSettings, hint=lambda *_: False)
+        Endpoint(AgentSettings(port=taken), status, store=StoreSettings, take_webhook=lambda *_: False)
 
 
 class _Elements(HTMLParser):
@@ -243,17 +243,17 @@ def signed(body: bytes = b"{}", identifier: str = "id-1", moment: float = NOW_S,
 
 
 @pytest.fixture
-def hints(tmp_path):
+def webhooks(tmp_path):
     (tmp_path / "secret").write_text("s3cret\n")
-    return Hints(str(tmp_path / "secret"), lambda: NOW_S, Metrics())
+    return Webhooks(str(tmp_path / "secret"), lambda: NOW_S, Metrics())
 
 
 def lower(headers: dict[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def test_a_signed_webhook_is_believed_once(serve, hints):
-    ask = serve(hint=hints.accept)
+def test_a_signed_webhook_is_believed_once(serve, webhooks):
+    ask = serve(take_webhook=webhooks.accept)
     assert ask("/hooks/mlflow", "POST", signed(), b"{}")[0] == 200
     assert ask("/hooks/mlflow", "POST", signed(), b"{}")[0] == 403
     assert ask("/hooks/mlflow", "POST", signed(identifier="id-2"), b"{}")[0] == 200
@@ -276,11 +276,11 @@ def test_a_signed_webhook_is_believed_once(serve, hints):
         (signed() | {"X-MLflow-Signature": "v1,\u00ff"}, b"{}"),
     ],
 )
-def test_any_other_webhook_is_refused_and_not_told_why(hints, headers, body):
-    assert not hints.accept(lower(headers), body)
+def test_any_other_webhook_is_refused_and_not_told_why(webhooks, headers, body):
+    assert not webhooks.accept(lower(headers), body)
 
 
-def test_what_mlflow_itself_signs_is_believed(hints):
+def test_what_mlflow_itself_signs_is_believed(webhooks):
     # Computed by MLflow 3.17, mlflow.webhooks.delivery.
     headers = {
         "x-mlflow-delivery-id": "5f0c7f4e-9a57-4f0b-8c3f-0a2b1c3d4e5f",
@@ -288,19 +288,19 @@ def test_what_mlflow_itself_signs_is_believed(hints):
         "x-mlflow-signature": "v1,CQ1yNyf4TU5yA9qNfbAiBmUwUJcXP/GAN5ujrvr82eM=",
     }
     body = b'{"entity": "model_version", "action": "created", "data": {"name": "iris"}}'
-    assert hints.accept(headers, body)
-    assert not hints.accept(headers, body)
+    assert webhooks.accept(headers, body)
+    assert not webhooks.accept(headers, body)
 
 
 def test_without_a_secret_no_webhook_is_believed(tmp_path):
     for place in ("", str(tmp_path / "none")):
-        assert not Hints(place, lambda: NOW_S, Metrics()).accept(lower(signed(secret=b"")), b"{}")
+        assert not Webhooks(place, lambda: NOW_S, Metrics()).accept(lower(signed(secret=b"")), b"{}")
     (tmp_path / "empty").write_text("\n")
-    assert not Hints(str(tmp_path / "empty"), lambda: NOW_S, Metrics()).accept(lower(signed(secret=b"")), b"{}")
+    assert not Webhooks(str(tmp_path / "empty"), lambda: NOW_S, Metrics()).accept(lower(signed(secret=b"")), b"{}")
 
 
 def test_a_webhook_has_a_length_and_not_a_large_one(serve):
-    ask = serve(hint=lambda headers, body: pytest.fail("not reached"))
+    ask = serve(take_webhook=lambda headers, body: pytest.fail("not reached"))
     assert ask("/hooks/mlflow", "POST", {"Transfer-Encoding": "chunked"}, None)[0] == 411
     assert ask("/hooks/mlflow", "POST", {"Content-Length": "-1"}, None)[0] == 411
     assert ask("/hooks/mlflow", "POST", {"Content-Length": str(2 << 20)}, None)[0] == 413
@@ -352,7 +352,7 @@ def test_while_every_thread_is_at_work_others_are_turned_away(serve, monkeypatch
         at_work.release()
         return done.wait(20)
 
-    ask = serve(hint=hint)
+    ask = serve(take_webhook=hint)
     with contextlib.ExitStack() as stack:
         for _ in range(16):
             client = stack.enter_context(contextlib.closing(connect(ask.port)))

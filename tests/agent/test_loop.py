@@ -1,4 +1,4 @@
-"""The loop: whose turn it is, a configuration that changes, and a day of it."""
+"""The loop: which delivery is due, a configuration that changes, and a day of it."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ import yaml
 from fakes.fake_s3 import FakeS3
 from fakes.faulty_http import ALWAYS, ANYWHERE, anything, reads, status
 from fakes.trees import read_tree, write_tree
-from lading.agent.cycle import Turn
+from lading.agent.cycle import Cycle
 from lading.agent.loop import Agent
 from lading.agent.reconcile import Outcome
 from lading.deliver import deliver
@@ -37,7 +37,7 @@ from lading.store.store import Store
 
 
 class TurnsFirst:
-    """A clock for the loop of an agent: time passes only while no turn is on its way, and a day of it has one course."""
+    """A clock for the loop of an agent: time passes only while no cycle is on its way, and a day of it has one course."""
 
     def __init__(self, clock) -> None:
         self._clock = clock
@@ -45,7 +45,7 @@ class TurnsFirst:
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
         if threading.current_thread() is threading.main_thread():
-            while any(thread.name.startswith("lading-turn-") for thread in threading.enumerate()):
+            while any(thread.name.startswith("lading-cycle-") for thread in threading.enumerate()):
                 stop.wait(0.01)
                 if stop.is_set():
                     break
@@ -80,10 +80,10 @@ class World:
             host="here",
         )
 
-    def turn(self, agent: Agent) -> None:
-        """Let every turn that is due begin and end."""
+    def cycle(self, agent: Agent) -> None:
+        """Let every cycle that is due begin and end."""
         agent.tick()
-        while agent._turns:
+        while agent._cycles:
             agent._wake.wait()
             agent.tick()
 
@@ -100,7 +100,7 @@ def world(tmp_path, clock):
     return World(tmp_path, clock)
 
 
-def test_each_delivery_has_its_turn_at_its_own_interval_with_jitter(world):
+def test_each_delivery_has_its_cycle_at_its_own_interval_with_jitter(world):
     world.write(world.delivery("often", every_s=60), world.delivery("seldom", every_s=600, jitter=0))
     agent = world.agent()
     world.pass_s(agent, 3600)
@@ -114,14 +114,14 @@ def test_a_failure_of_one_delivery_is_told_and_the_others_go_on(world):
     bad = {"name": "bad", "uri": "/nowhere/at/all", "destination": str(world.folder / "models" / "bad")}
     world.write(bad, world.delivery("good"))
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     assert [event.code for event in world.on_digests(Failed)] == ["not-found"]
     assert {state.name: state.ready for state in agent.status.states()} == {"bad": False, "good": True}
     assert agent.status.is_started
     assert not agent.status.is_ready
     write_tree(world.folder / "origin-bad", {"a": b""})
     world.write({**bad, "uri": str(world.folder / "origin-bad")}, world.delivery("good"))
-    world.turn(agent)
+    world.cycle(agent)
     assert agent.status.is_ready
     assert not any(state.error for state in agent.status.states())
 
@@ -129,11 +129,11 @@ def test_a_failure_of_one_delivery_is_told_and_the_others_go_on(world):
 def test_what_an_earlier_process_put_in_place_counts_while_the_origin_is_away(world):
     delivery = world.delivery("one")
     world.write(delivery)
-    world.turn(world.agent())
+    world.cycle(world.agent())
     (world.folder / "origin-one").rename(world.folder / "away")
     agent = world.agent()
     assert not agent.status.is_ready
-    world.turn(agent)
+    world.cycle(agent)
     assert agent.status.is_ready
     assert agent.status.states()[0].error
 
@@ -141,13 +141,13 @@ def test_what_an_earlier_process_put_in_place_counts_while_the_origin_is_away(wo
 def test_a_changed_configuration_holds_from_the_next_look_on(world):
     world.write(world.delivery("one"))
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     world.write(world.delivery("one"), world.delivery("two"))
-    world.turn(agent)
+    world.cycle(agent)
     assert [event.deliveries for event in world.on_digests(Reconfigured)] == [2]
     assert read_tree(world.folder / "models" / "two") == {"answer": b"two"}
     world.write(world.delivery("two"))
-    world.turn(agent)
+    world.cycle(agent)
     assert [state.name for state in agent.status.states()] == ["two"]
     assert 'delivery="one"' not in agent.metrics.text()
     # What was delivered stays: somebody may read it.
@@ -168,7 +168,7 @@ def test_a_config_map_is_read_anew_when_its_link_is_switched(world):
     agent = world.agent()
     (mount / "..new").symlink_to("..1")
     os.replace(mount / "..new", mount / "..data")
-    world.turn(agent)
+    world.cycle(agent)
     assert [state.name for state in agent.status.states()] == ["one", "two"]
 
 
@@ -176,7 +176,7 @@ def test_a_config_map_is_read_anew_when_its_link_is_switched(world):
 def test_a_broken_configuration_leaves_the_one_before(world, text):
     world.write(world.delivery("one"))
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     world.config.write_text(text) if text else world.config.unlink()
     world.pass_s(agent, 600)
     assert len(world.on_digests(NotReconfigured)) == 1
@@ -184,7 +184,7 @@ def test_a_broken_configuration_leaves_the_one_before(world, text):
     assert "lading_configuration_ok 0" in agent.metrics.text()
     assert agent.status.configuration_error
     world.write(world.delivery("one"))
-    world.turn(agent)
+    world.cycle(agent)
     assert "lading_configuration_ok 1" in agent.metrics.text()
     assert not agent.status.configuration_error
 
@@ -240,7 +240,7 @@ def test_each_delivery_has_a_name_and_a_place_of_its_own(world):
     world.agent()
 
 
-def test_a_hint_makes_every_turn_come_now(world, tmp_path):
+def test_a_hint_makes_every_cycle_come_now(world, tmp_path):
     import base64
     import hashlib
     import hmac
@@ -249,18 +249,18 @@ def test_a_hint_makes_every_turn_come_now(world, tmp_path):
     secret.write_text("s3cret\n")
     world.write(world.delivery("one", every_s=86400), agent={"mlflow_secret_file": str(secret)})
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     write_tree(world.folder / "origin-one", {"answer": b"another"})
-    world.turn(agent)
+    world.cycle(agent)
     assert (world.folder / "models/one/answer").read_bytes() == b"one"
     moment = str(int(1_800_000_000 + world.clock.now()))
     signature = base64.b64encode(hmac.digest(b"s3cret", f"id.{moment}.{{}}".encode(), hashlib.sha256)).decode()
     headers = {"x-mlflow-delivery-id": "id", "x-mlflow-timestamp": moment, "x-mlflow-signature": f"v1,{signature}"}
-    assert not agent.hint({**headers, "x-mlflow-signature": "v1,"}, b"{}")
-    world.turn(agent)
+    assert not agent.take_webhook({**headers, "x-mlflow-signature": "v1,"}, b"{}")
+    world.cycle(agent)
     assert (world.folder / "models/one/answer").read_bytes() == b"one"
-    assert agent.hint(headers, b"{}")
-    world.turn(agent)
+    assert agent.take_webhook(headers, b"{}")
+    world.cycle(agent)
     assert (world.folder / "models/one/answer").read_bytes() == b"another"
 
 
@@ -360,7 +360,7 @@ def gate(server):
 
 def finish(world: World, agent: Agent, gate: Gate) -> None:
     gate.go_on.set()
-    world.turn(agent)
+    world.cycle(agent)
 
 
 def test_a_slow_delivery_blocks_no_other(world, gate):
@@ -368,7 +368,7 @@ def test_a_slow_delivery_blocks_no_other(world, gate):
     agent = world.agent()
     for _ in range(3):
         agent.tick()
-        while sum(turn.delivery.name == "quick" for turn in agent._turns):
+        while sum(cycle.delivery.name == "quick" for cycle in agent._cycles):
             agent._wake.wait()
             agent.tick()
         world.clock._clock.seconds += 60
@@ -381,28 +381,28 @@ def test_a_slow_delivery_blocks_no_other(world, gate):
 
 
 @pytest.mark.parametrize("parallel", [1, 2, 3])
-def test_as_many_have_their_turns_at_a_time_as_may_be(world, gate, parallel):
+def test_as_many_have_their_cycles_at_a_time_as_may_be(world, gate, parallel):
     world.write(*(gate.delivery(world, name) for name in "abcd"), agent={"parallel": parallel})
     agent = world.agent()
     agent.tick()
     for _ in range(parallel):
         assert gate.arrived.acquire(timeout=20)
     agent.tick()
-    assert len(agent._turns) == parallel
+    assert len(agent._cycles) == parallel
     finish(world, agent, gate)
     assert gate.most <= parallel
     assert agent.status.is_ready
-    assert not agent._turns
+    assert not agent._cycles
 
 
-def test_a_hint_during_a_turn_brings_another_one_after_it_and_never_beside_it(world, gate):
+def test_a_hint_during_a_cycle_brings_another_one_after_it_and_never_beside_it(world, gate):
     world.write(gate.delivery(world, "one", every_s=86400), agent={"parallel": 4})
     agent = world.agent()
     agent.tick()
     assert gate.arrived.acquire(timeout=20)
     agent._hinted.set()
     agent.tick()
-    assert len(agent._turns) == 1
+    assert len(agent._cycles) == 1
     finish(world, agent, gate)
     assert 'outcome="updated"} 1' in agent.metrics.text()
     assert 'outcome="unchanged"} 1' in agent.metrics.text()
@@ -416,12 +416,12 @@ def test_what_is_no_longer_declared_so_is_stopped_and_its_place_waits_for_that(w
     assert gate.arrived.acquire(timeout=20)
     renamed = {**world.delivery("renamed"), "destination": slow["destination"]}
     world.write(renamed)
-    before = agent._turns[0]
+    before = agent._cycles[0]
     agent.tick()
     # The same place, under another name.
     assert before.is_stopped
-    assert before.is_over or agent._turns == [before]
-    world.turn(agent)
+    assert before.is_over or agent._cycles == [before]
+    world.cycle(agent)
     assert read_tree(world.folder / "models" / "slow") == {"answer": b"renamed"}
     assert [state.name for state in agent.status.states()] == ["renamed"]
     assert 'delivery="slow"' not in agent.metrics.text()
@@ -429,7 +429,7 @@ def test_what_is_no_longer_declared_so_is_stopped_and_its_place_waits_for_that(w
     assert not gate.go_on.is_set()
 
 
-def test_the_end_of_the_agent_ends_every_turn_and_the_next_process_resumes(world, gate):
+def test_the_end_of_the_agent_ends_every_cycle_and_the_next_process_resumes(world, gate):
     world.write(gate.delivery(world, "a"), gate.delivery(world, "b"))
     agent = world.agent()
     agent.tick()
@@ -444,7 +444,7 @@ def test_the_end_of_the_agent_ends_every_turn_and_the_next_process_resumes(world
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lading-t")]
     assert not world.on_digests(Failed)
     gate.go_on.set()
-    world.turn(world.agent())
+    world.cycle(world.agent())
     assert (world.folder / "models/b/model.bin").exists()
 
 
@@ -453,7 +453,7 @@ def test_a_signal_ends_the_agent_whatever_the_loop_is_at(world, monkeypatch, bus
     # The handler raises it in the main thread, and no second signal is heard.
     world.write(world.delivery("one"), store={"path": str(world.folder / "store")})
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     (world.folder / "origin-one").rename(world.folder / "away")
     world.write(world.delivery("two") | {"uri": "/nowhere"}, store={"path": str(world.folder / "store")})
 
@@ -465,7 +465,7 @@ def test_a_signal_ends_the_agent_whatever_the_loop_is_at(world, monkeypatch, bus
         world.pass_s(agent, 600)
 
 
-def test_a_turn_that_cannot_be_stopped_is_left_behind(world, monkeypatch):
+def test_a_cycle_that_cannot_be_stopped_is_left_behind(world, monkeypatch):
     stuck, begun = threading.Event(), threading.Event()
 
     def hang(*_, **__):
@@ -473,19 +473,19 @@ def test_a_turn_that_cannot_be_stopped_is_left_behind(world, monkeypatch):
         stuck.wait(30)
         return Outcome("updated", None)
 
-    monkeypatch.setattr("lading.agent.loop.update", hang)
+    monkeypatch.setattr("lading.agent.loop.reconcile", hang)
     monkeypatch.setattr("lading.agent.loop._PATIENCE_S", 0.05)
     world.write(world.delivery("one"))
     agent = world.agent()
     agent.tick()
     assert begun.wait(20)
-    (turn,) = agent._turns
+    (cycle,) = agent._cycles
     assert agent.run(stop=lambda: True) == 0
-    assert not turn.is_over
+    assert not cycle.is_over
     # Nothing that it does from now on is told, nor does the interpreter wait for it.
-    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("lading-turn-"))
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("lading-cycle-"))
     stuck.set()
-    world.turn(agent)
+    world.cycle(agent)
     assert 'outcome="updated"} 1' in agent.metrics.text()
 
 
@@ -508,9 +508,9 @@ def test_deliveries_at_a_time_share_the_rate_and_the_memory(world, monkeypatch):
     monkeypatch.setattr("lading.agent.loop.Session", Noted)
     world.environ["LADING_MAX_RATE"] = "1000000"
     world.write(world.delivery("one"))
-    world.turn(world.agent())
+    world.cycle(world.agent())
     world.write(*(world.delivery(name) for name in ("one", "two", "three")))
-    world.turn(world.agent())
+    world.cycle(world.agent())
     assert made == [(1, 1_000_000.0)] + [(2, 500_000.0)] * 3
 
 
@@ -542,7 +542,7 @@ def test_without_a_destination_a_model_is_kept_in_the_store_verified(world, stor
     store = stored("one", "two")
     agent = world.agent()
     assert not agent.status.is_ready
-    world.turn(agent)
+    world.cycle(agent)
     assert agent.status.is_ready
     assert kept(store) == {"agent/one": b"one", "agent/two": b"two"}
     assert all(file.verified or file.size_bytes for model in store.models() for file in store.find(model.key).files)
@@ -550,7 +550,7 @@ def test_without_a_destination_a_model_is_kept_in_the_store_verified(world, stor
     assert 'lading_ready{delivery="one"} 1' in agent.metrics.text()
     assert [event.files for event in world.on_digests(Delivered)] == [1, 1]
     # Nothing has changed, and a next process sees it.
-    world.turn(world.agent())
+    world.cycle(world.agent())
     world.pass_s(agent, 300)
     assert len(world.on_digests(Switched)) == 2
     assert len(world.on_digests(Delivered)) == 2
@@ -558,7 +558,7 @@ def test_without_a_destination_a_model_is_kept_in_the_store_verified(world, stor
     world.events.clear()
     place = {"name": "one", "uri": str(world.folder / "origin-one"), "destination": str(world.folder / "models/one")}
     world.write(place, store={"path": str(store.root)})
-    world.turn(world.agent())
+    world.cycle(world.agent())
     assert len(world.on_digests(Materialized)) == 1
     assert not world.on_digests(Progress)
 
@@ -566,7 +566,7 @@ def test_without_a_destination_a_model_is_kept_in_the_store_verified(world, stor
 def test_a_newer_version_takes_the_place_of_the_one_before_which_may_go_then(world, stored):
     store = stored("one", high="0B", low="0B")
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     assert kept(store) == {"agent/one": b"one"}
     write_tree(world.folder / "origin-one", {"answer": b"another"})
     world.pass_s(agent, 600)
@@ -580,23 +580,23 @@ def test_a_newer_version_takes_the_place_of_the_one_before_which_may_go_then(wor
 def test_what_is_no_longer_declared_is_let_go(world, stored):
     store = stored("one", "two")
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     assert sorted(os.listdir(store.root / "agent")) == ["one.json", "two.json"]
     store.references.keep("somebody", store.models()[0].key)
     stored("two")
-    world.turn(agent)
+    world.cycle(agent)
     assert kept(store).keys() == {"agent/two", "somebody"}
     assert os.listdir(store.root / "agent") == ["two.json"]
     # Also where that was said while no agent ran; and a delivery with a destination keeps nothing.
     stored(more=[world.delivery("two")])
-    world.turn(world.agent())
+    world.cycle(world.agent())
     assert kept(store).keys() == {"somebody"}
 
 
 def test_another_store_takes_over_and_the_one_before_is_let_go(world, stored):
     store = stored("one")
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     stored("one", path=str(world.folder / "other"))
     world.pass_s(agent, 120)
     assert kept(store) == {}
@@ -606,7 +606,7 @@ def test_another_store_takes_over_and_the_one_before_is_let_go(world, stored):
 def test_what_has_gone_from_the_store_is_brought_again(world, stored):
     store = stored("one")
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     store.put_aside(store.models()[0].key)
     world.pass_s(agent, 120)
     assert kept(store) == {"agent/one": b"one"}
@@ -617,11 +617,11 @@ def test_other_patterns_keep_other_files(world, stored):
     store = stored("one")
     write_tree(world.folder / "origin-one", {"config.json": b"{}"})
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     assert len(store.find(store.models()[0].key).files) == 2
     world.environ["STORAGE_IGNORE_PATTERNS"] = "config.json"
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     (key,) = store.references.by_key()
     assert [file.path for file in store.find(key).files] == ["answer"]
 
@@ -647,7 +647,7 @@ def test_what_is_about_a_destination_is_refused_without_one(world, change, said)
 def test_the_marks_of_the_store_are_kept_though_nothing_is_delivered(world, stored):
     store = stored("one")
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     for name in ("x", "y"):
         # By another process, which knows no marks.
         folder = write_tree(world.folder / name, {"answer": name.encode() * 5000})
@@ -667,7 +667,7 @@ def test_a_store_that_cannot_be_looked_at_is_told_and_ends_nothing(world, stored
     store = stored("one")
     agent = world.agent()
     (store.root / "format").write_text("{}")
-    world.turn(agent)
+    world.cycle(agent)
     assert {(event.delivery, event.code) for event in world.on_digests(Failed)} == {
         ("", "integrity"),
         ("one", "integrity"),
@@ -681,7 +681,7 @@ def test_a_store_that_cannot_be_looked_at_is_told_and_ends_nothing(world, stored
 def test_age_evicts_what_nobody_declares(world, stored):
     store = stored("one")
     agent = world.agent()
-    world.turn(agent)
+    world.cycle(agent)
     os.utime(store.root / "uses" / store.models()[0].key, (1, 1))
     stored("one", max_age_s=3600)
     world.pass_s(agent, 600)
@@ -691,10 +691,10 @@ def test_age_evicts_what_nobody_declares(world, stored):
     assert [event.why for event in world.on_digests(Evicted)] == ["not used for so long"]
 
 
-def test_a_defect_in_a_turn_is_its_error_and_tells_its_place():
+def test_a_defect_in_a_cycle_is_its_error_and_tells_its_place():
     over = threading.Event()
-    turn = Turn(Delivery("iris", "/iris", "/models/iris"), Session(Settings(), ignore), {}.popitem, over.set)
-    turn.begin()
+    cycle = Cycle(Delivery("iris", "/iris", "/models/iris"), Session(Settings(), ignore), {}.popitem, over.set)
+    cycle.begin()
     assert over.wait(30)
-    assert turn.is_over
-    assert re.fullmatch(r"KeyError at agent/cycle\.py:\d+", turn.error.message)
+    assert cycle.is_over
+    assert re.fullmatch(r"KeyError at agent/cycle\.py:\d+", cycle.error.message)

@@ -1,4 +1,4 @@
-"""What a turn costs where nothing has changed: sources that can tell it without a listing are not asked for one."""
+"""What a cycle costs where nothing has changed: sources that can tell it without a listing are not asked for one."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ from fakes.faulty_http import ALWAYS, Answer, Fault, FaultyServer, anything, sta
 from fakes.git_server import GitServer
 from fakes.real_s3 import s3_anonymous
 from fakes.trees import read_tree
-from lading.agent.reconcile import update
+from lading.agent.reconcile import reconcile
 from lading.delivery.request import Request
 from lading.delivery.resolve import find
 from lading.errors import IntegrityError, NotFound, Unavailable, UsageError
@@ -56,7 +56,7 @@ def kubeflow():
 
 
 @pytest.fixture
-def turn(origin, kubeflow, new_session, tmp_path):
+def cycle(origin, kubeflow, new_session, tmp_path):
     uri, variables, _ = origin
     delivery = Delivery("m", uri, str(tmp_path / "model"))
     entry = RegistryEntry("kf", "kubeflow", {"url": kubeflow.url})
@@ -65,48 +65,48 @@ def turn(origin, kubeflow, new_session, tmp_path):
         given = delivery._replace(**changes)
         session = new_session(variables=variables, registries=(entry,))
         session.settings = given.settings(session.settings)
-        return update(given, session, unix_time=lambda: 1e9, host="here", doing=lambda word: None).word
+        return reconcile(given, session, unix_time=lambda: 1e9, host="here", doing=lambda word: None).word
 
     return take
 
 
-def test_an_unchanged_channel_is_looked_up_and_not_listed(origin, turn, server, tmp_path):
-    assert turn() == "updated"
+def test_an_unchanged_channel_is_looked_up_and_not_listed(origin, cycle, server, tmp_path):
+    assert cycle() == "updated"
     listed = len(server.requests)
     server.behave()
-    assert turn() == "unchanged"
+    assert cycle() == "unchanged"
     assert len(server.requests) < listed
     assert len(server.requests) <= 3
     assert server.sent_bytes < 20_000
     _, _, change = origin
     change()
-    assert turn() == "updated"
+    assert cycle() == "updated"
     assert read_tree(tmp_path / "model") == SECOND
-    assert turn() == "unchanged"
+    assert cycle() == "unchanged"
 
 
-def test_other_patterns_are_asked_for_all_the_same(turn, tmp_path):
-    turn()
-    assert turn(ignore=("a.json",)) == "updated"
+def test_other_patterns_are_asked_for_all_the_same(cycle, tmp_path):
+    cycle()
+    assert cycle(ignore=("a.json",)) == "updated"
     assert read_tree(tmp_path / "model") == {"b": b"first"}
 
 
-def test_an_origin_that_is_away_is_told(origin, turn, server, tmp_path):
-    turn()
+def test_an_origin_that_is_away_is_told(origin, cycle, server, tmp_path):
+    cycle()
     server.misbehave("", status(503, on=anything, times=ALWAYS))
     with pytest.raises(Unavailable):
-        turn()
+        cycle()
     server._faults.clear()
     server.misbehave("", status(404, on=anything, times=ALWAYS))
     with pytest.raises(NotFound):
-        turn()
+        cycle()
     assert read_tree(tmp_path / "model") == FIRST
 
 
-def test_a_pinned_channel_whose_other_files_are_wanted_now_is_asked_for_them(origin, turn, new_session, tmp_path):
+def test_a_pinned_channel_whose_other_files_are_wanted_now_is_asked_for_them(origin, cycle, new_session, tmp_path):
     uri, variables, _ = origin
     pin = find(Request(uri, tmp_path / "model"), new_session(variables=variables)).listed.pin
-    assert [turn(uri=pin), turn(uri=pin), turn(uri=pin, ignore=("a.json",))] == ["updated", "unchanged", "updated"]
+    assert [cycle(uri=pin), cycle(uri=pin), cycle(uri=pin, ignore=("a.json",))] == ["updated", "unchanged", "updated"]
     assert read_tree(tmp_path / "model") == {"b": b"first"}
 
 
@@ -114,25 +114,25 @@ def test_a_pinned_channel_whose_other_files_are_wanted_now_is_asked_for_them(ori
 
 
 @pytest.mark.parametrize("asked", [{}, {"range": ">=1"}], ids=["newest", "range"])
-def test_an_unchanged_name_is_looked_up_and_its_channel_not_listed(origin, turn, kubeflow, server, tmp_path, asked):
+def test_an_unchanged_name_is_looked_up_and_its_channel_not_listed(origin, cycle, kubeflow, server, tmp_path, asked):
     uri, _, change = origin
-    turn()
+    cycle()
     server.behave()
-    assert turn() == "unchanged"
+    assert cycle() == "unchanged"
     looks = len(server.requests)
     kubeflow.register("iris", "v1", uri)
     asked = {"uri": "model-registry://iris", **asked}
-    assert turn(**asked) == "updated"
+    assert cycle(**asked) == "updated"
     server.behave()
     kubeflow.server.behave()
-    assert turn(**asked) == "unchanged"
+    assert cycle(**asked) == "unchanged"
     assert len(server.requests) == looks
     assert len(kubeflow.server.requests) <= 5
     change()
-    assert [turn(**asked), turn(**asked)] == ["updated", "unchanged"]
+    assert [cycle(**asked), cycle(**asked)] == ["updated", "unchanged"]
     assert read_tree(tmp_path / "model") == SECOND
     kubeflow.register("iris", "v2", uri)
-    assert [turn(**asked), turn(**asked)] == ["updated", "unchanged"]
+    assert [cycle(**asked), cycle(**asked)] == ["updated", "unchanged"]
 
 
 def hub_of_a_thousand(server, tmp_path):
@@ -150,44 +150,44 @@ def bucket_of_a_thousand(server, tmp_path):
 
 
 @pytest.mark.parametrize("origin", [hub_of_a_thousand, bucket_of_a_thousand], indirect=True)
-def test_a_thousand_files_behind_a_name_are_one_request_to_their_origin(origin, turn, kubeflow, server):
+def test_a_thousand_files_behind_a_name_are_one_request_to_their_origin(origin, cycle, kubeflow, server):
     kubeflow.register("iris", "v1", origin[0])
-    assert turn(uri="model-registry://iris") == "updated"
+    assert cycle(uri="model-registry://iris") == "updated"
     server.behave()
     kubeflow.server.behave()
-    assert turn(uri="model-registry://iris") == "unchanged"
+    assert cycle(uri="model-registry://iris") == "unchanged"
     assert (len(server.requests), len(kubeflow.server.requests)) == (1, 3)
 
 
 @pytest.mark.parametrize("path", ["b", ""])
-def test_a_digest_that_the_registry_records_later_is_checked(origin, turn, kubeflow, tmp_path, path):
+def test_a_digest_that_the_registry_records_later_is_checked(origin, cycle, kubeflow, tmp_path, path):
     version = kubeflow.register("iris", "v1", origin[0])
     asked = {"uri": "model-registry://iris", "ignore": ("a.json",)}
-    assert turn(**asked) == "updated"
+    assert cycle(**asked) == "updated"
     recorded = {f"digest.{path}" if path else "sha256": "0" * 64}
     kubeflow.change("model_version", version, customProperties=text_properties(**recorded))
     with pytest.raises(IntegrityError if path else UsageError):
-        turn(**asked)
+        cycle(**asked)
     assert read_tree(tmp_path / "model") == {"b": b"first"}
 
 
-def test_digests_that_the_registry_records_are_no_reason_to_list(origin, turn, kubeflow, server):
+def test_digests_that_the_registry_records_are_no_reason_to_list(origin, cycle, kubeflow, server):
     digests = {f"digest.{path}": f"sha256:{hashlib.sha256(data).hexdigest()}" for path, data in FIRST.items()}
     version = kubeflow.register("iris", "v1", origin[0])
     kubeflow.change("model_version", version, customProperties=text_properties(**digests))
     for asked in ({}, {"ignore": ("a.json",)}):
-        assert turn(uri="model-registry://iris", **asked) == "updated"
+        assert cycle(uri="model-registry://iris", **asked) == "updated"
         server.behave()
-        assert turn(uri="model-registry://iris", **asked) == "unchanged"
+        assert cycle(uri="model-registry://iris", **asked) == "unchanged"
         assert len(server.requests) <= 3
 
 
-def test_a_registry_that_is_away_is_told_and_what_is_in_place_stays(origin, turn, kubeflow, tmp_path):
+def test_a_registry_that_is_away_is_told_and_what_is_in_place_stays(origin, cycle, kubeflow, tmp_path):
     kubeflow.register("iris", "v1", origin[0])
-    turn(uri="model-registry://iris")
+    cycle(uri="model-registry://iris")
     kubeflow.server.misbehave("", status(503, on=anything, times=ALWAYS))
     with pytest.raises(Unavailable):
-        turn(uri="model-registry://iris")
+        cycle(uri="model-registry://iris")
     assert read_tree(tmp_path / "model") == FIRST
 
 
@@ -195,10 +195,10 @@ def test_a_registry_that_is_away_is_told_and_what_is_in_place_stays(origin, turn
 
 
 @pytest.mark.parametrize("origin", [registry], indirect=True)
-def test_a_registry_is_asked_by_head_and_one_that_knows_none_by_get(turn, server):
-    turn()
+def test_a_registry_is_asked_by_head_and_one_that_knows_none_by_get(cycle, server):
+    cycle()
     server.behave()
-    turn()
+    cycle()
     assert {request.method for request in server.requests if "/manifests/" in request.path} == {"HEAD"}
     for answer in (Answer(405), Answer(200)):
 
@@ -207,5 +207,5 @@ def test_a_registry_is_asked_by_head_and_one_that_knows_none_by_get(turn, server
 
         server.behave()
         server.misbehave("", Fault(change, times=ALWAYS, on=anything))
-        assert turn() == "unchanged"
+        assert cycle() == "unchanged"
         assert "GET" in {request.method for request in server.requests if "/manifests/" in request.path}

@@ -414,8 +414,8 @@ def test_resumed_and_damaged_bytes_are_counted_once():
     assert sent[0].attributes["lading.received_bytes"] == 5 + 4
 
 
-def turn_with(*told: events.Event, error: BaseException | None = None) -> list:
-    """What is sent of a turn in which this happens."""
+def cycle_with(*told: events.Event, error: BaseException | None = None) -> list:
+    """What is sent of a cycle in which this happens."""
     sent = []
     trace = Trace(["s3://models/iris"], "iris")
 
@@ -435,29 +435,29 @@ LISTED = events.Listed("s3://models/iris", 1, 5)
 
 
 def test_a_turn_that_finds_nothing_new_is_no_trace():
-    assert turn_with(LISTED) == []
-    assert turn_with(LISTED, error=Interrupted("stopped")) == []
+    assert cycle_with(LISTED) == []
+    assert cycle_with(LISTED, error=Interrupted("stopped")) == []
 
 
 def test_a_turn_that_puts_another_version_in_place_is_a_trace():
     delivered = events.Delivered("/dest", 1, 5, 0.1, "sha256:00")
-    (turn,) = turn_with(
+    (cycle,) = cycle_with(
         LISTED, LISTED, delivered, events.Switched("iris", "v2", "v1"), events.Loaded("iris", "v2", 1.0)
     )
-    assert [step.name for step in turn.children] == ["list", "list", "publish", "switch", "load"]
-    assert (turn.name, turn.error_type, turn.attributes["lading.delivery"]) == ("turn", "", "iris")
+    assert [step.name for step in cycle.children] == ["list", "list", "publish", "switch", "load"]
+    assert (cycle.name, cycle.error_type, cycle.attributes["lading.delivery"]) == ("cycle", "", "iris")
 
 
 def test_a_turn_whose_version_is_refused_is_an_error_although_it_ends_well():
     refused = events.RolledBack("iris", "v2", "v1", "it does not load", 60.0)
-    (turn,) = turn_with(events.Switched("iris", "v2", "v1"), refused)
-    assert [step.error_type for step in turn.children] == ["", "refused"]
-    assert (turn.error_type, turn.error) == ("refused", "it does not load")
+    (cycle,) = cycle_with(events.Switched("iris", "v2", "v1"), refused)
+    assert [step.error_type for step in cycle.children] == ["", "refused"]
+    assert (cycle.error_type, cycle.error) == ("refused", "it does not load")
 
 
 def test_a_turn_that_fails_is_a_trace():
-    (turn,) = turn_with(error=NotFound("there is no such model"))
-    assert [(step.name, step.error_type) for step in turn.children] == [("list", "not-found")]
+    (cycle,) = cycle_with(error=NotFound("there is no such model"))
+    assert [(step.name, step.error_type) for step in cycle.children] == [("list", "not-found")]
 
 
 def test_the_agent_sends_a_trace_for_a_turn_with_an_outcome_and_under_nobodys_span(collector, origin, tmp_path):
@@ -471,7 +471,7 @@ def test_the_agent_sends_a_trace_for_a_turn_with_an_outcome_and_under_nobodys_sp
         assert collector.server.wait_for_request("/v1/traces", 30, count=2)
         agent.terminate()
     told = {each.attributes["lading.delivery"]: each for each in collector.traces()}
-    assert {each.name for each in told.values()} == {"turn"}
+    assert {each.name for each in told.values()} == {"cycle"}
     assert told["iris"].steps[-2:] == ["publish", "switch"]
     assert told["iris"].error is None
     assert told["lost"].error[0] == "not-found"

@@ -1,18 +1,19 @@
-"""The agent: one process that keeps a set of models current, and says how that goes.
+"""The agent: one process that keeps a set of models current and reports their state.
 
-    agent      the loop: whose turn it is, and the configuration as it is now
-    turn       a turn on its way, in a thread of its own
-    update     one turn of one delivery: ask, deliver beside, switch, tell the server, or roll back
-    policy     which version may be taken, and when; decisions only
-    versions   the versions of one model on disk, and which of them is in place
-    kept       the version of one model in the store, where it has no destination
-    record     what is remembered of a delivery from one process to the next
-    server     the model server, which is told of a new version
-    status     how each delivery is; metrics and page show it
-    metrics    the same as numbers, for Prometheus
-    page       the same for people
-    endpoint   the HTTP server for all of that, and for hints
-    hints      webhooks of MLflow: reasons to ask now, and nothing more
+    loop             starts cycles when they are due, and reads the configuration again when it changes
+    cycle            one cycle of one delivery, in a thread of its own
+    reconcile        what a cycle does: ask, deliver, switch, tell the model server, or roll back
+    find_if_changed  asks a source cheaply whether a model has changed
+    policy           decides which version may be taken, and when
+    versions         the versions of one model on disk, and which of them is current
+    in_store         the version of one model that is kept in the store alone
+    history          what is remembered of a delivery from one process to the next
+    model_server     tells the model server about a new version
+    status           the state of each delivery, which metrics and page show
+    metrics          the state as numbers, for Prometheus
+    page             the state for people
+    http_server      serves probes, metrics and page, and receives webhooks
+    webhooks         checks the webhooks of MLflow: each makes the agent ask at once
 
 It downloads nothing itself: that is ``deliver``.
 """

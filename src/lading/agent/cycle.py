@@ -1,4 +1,4 @@
-"""One turn on its way, in a thread of its own: the loop goes on meanwhile, and can stop it."""
+"""One cycle of one delivery, in a thread of its own, which the loop can stop."""
 
 import threading
 import time
@@ -14,10 +14,10 @@ from lading.system.threads import no_thread, start_thread
 _STOP_AGAIN_S = 0.2
 
 
-class Turn:
-    """The turn of one delivery, from when it is made on.  ``ended`` is called in its thread when it has ended.
+class Cycle:
+    """One cycle of one delivery.  ``ended`` is called in its thread at its end, when ``outcome`` or ``error`` is set.
 
-    ``outcome`` or ``error`` says then how.  The thread is a daemon, as those of a transfer are: what hangs in a
+    The thread is a daemon, as those of a transfer are: what hangs in a
     file system must not keep the process from ending, and may be left at any point, as a kill leaves it.
     """
 
@@ -29,10 +29,10 @@ class Turn:
         self.error: LadingError | Interrupted | None = None
         self.is_stopped = False
         self._session, self._take, self._ended = session, take, ended
-        self._thread = threading.Thread(target=self._run, name=f"lading-turn-{delivery.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"lading-cycle-{delivery.name}", daemon=True)
 
     def begin(self) -> None:
-        """Begin it; without a thread for it, it has failed and is tried again later."""
+        """Start the thread; if the system has none, the cycle has failed and is tried again later."""
         if not start_thread(self._thread):
             self.error = no_thread("for this delivery")
             self._ended()
@@ -46,11 +46,11 @@ class Turn:
         return over
 
     def excludes(self, delivery: Delivery) -> bool:
-        """Whether the delivery must wait for the end of this turn."""
+        """Whether the delivery must wait for the end of this cycle."""
         return self.delivery.name == delivery.name or share_a_folder(self.delivery, delivery)
 
     def stop(self) -> None:
-        """Let it end soon, with ``Interrupted``.  Call again until it is over: a transfer that fails begins anew."""
+        """Let it end soon, with ``Interrupted``.  Call again until it is over: a transfer that fails starts again."""
         self.is_stopped = True
         self._session.run.stop.set()
         self._session.http.interrupt()

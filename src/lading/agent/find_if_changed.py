@@ -1,4 +1,4 @@
-"""Is a model still what was delivered?  Asked with every turn, and answered without a listing where that is possible."""
+"""Is a model still what was delivered?  Asked in every cycle, and answered without a listing where that is possible."""
 
 from lading.delivery.request import Query, Request, query_for
 from lading.delivery.resolve import ResolvedModel, list_files, open_found, resolve

@@ -41,7 +41,7 @@ class Record(NamedTuple):
     refused: Mapping[str, Refusal] = MappingProxyType({})
     seen: Mapping[str, float] = MappingProxyType({})
 
-    def placed(self, key: str, version: str, now_s: float) -> "Record":
+    def switched(self, key: str, version: str, now_s: float) -> "Record":
         """After a version was put in place."""
         others = tuple(past for past in self.history if past.key != key)
         return self._replace(history=(Past(key, version, now_s), *others)[:_MOST])

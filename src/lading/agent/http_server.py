@@ -1,11 +1,11 @@
 """The HTTP server for probes, metrics, the page and hints.
 
     GET /healthz   200 while the process answers
-    GET /startupz  200 once every delivery had its first turn
+    GET /startupz  200 once every delivery had its first cycle
     GET /readyz    200 while every delivery has a verified version in place, else 503 and their names
     GET /metrics   Prometheus' text format
     GET /          the status page
-    POST /hooks/mlflow   a hint
+    POST /hooks/mlflow   a webhook of MLflow
 
 Nothing that comes in names a URI or a path.  Probes are open, since a kubelet sends no credentials with
 them; the rest wants the token, if one is configured.  A request has few seconds, few bytes and one of few
@@ -47,17 +47,17 @@ _LOOK_EVERY_S = 0.5
 _PLAIN = "text/plain; charset=utf-8"
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
-Hint = Callable[[Mapping[str, str], bytes], bool]
+TakeWebhook = Callable[[Mapping[str, str], bytes], bool]
 
 
 class Endpoint:
     """Listens from when it is made, answers within its ``with`` block; ``port`` is the one that it has."""
 
     def __init__(
-        self, settings: AgentSettings, status: Status, *, store: Callable[[], StoreSettings], hint: Hint
+        self, settings: AgentSettings, status: Status, *, store: Callable[[], StoreSettings], take_webhook: TakeWebhook
     ) -> None:
         try:
-            self._server = _Server((settings.listen, settings.port), _Handler, settings, status, store, hint)
+            self._server = _Server((settings.listen, settings.port), _Handler, settings, status, store, take_webhook)
         except OSError as error:
             raise _cannot_listen(error, settings) from error
         self.port: int = self._server.server_address[1]
@@ -104,10 +104,10 @@ class _Server(socketserver.ThreadingTCPServer):
         settings: AgentSettings,
         status: Status,
         store: Callable[[], StoreSettings],
-        hint: Hint,
+        take_webhook: TakeWebhook,
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.settings, self.status, self.store, self.hint = settings, status, store, hint
+        self.settings, self.status, self.store, self.take_webhook = settings, status, store, take_webhook
         self._free = threading.Condition()
         # The oldest first, each with a second handle: TLS takes the first one away.
         self._open: dict[socket.socket, tuple[float, socket.socket]] = {}
@@ -242,7 +242,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             body = self.rfile.read(int(length))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            believed = len(body) == int(length) and self.server.hint(headers, body)
+            believed = len(body) == int(length) and self.server.take_webhook(headers, body)
             # Whatever is wrong with it: nobody is told what.
             self._answer(HTTPStatus.OK if believed else HTTPStatus.FORBIDDEN, "thanks\n" if believed else "refused\n")
 

@@ -20,7 +20,7 @@ from lading.store.store import Store
 _KEEPER = "agent/"
 
 
-class Kept:
+class StoredVersion:
     """The version of one delivery, as ``Versions`` has those that stand at a destination."""
 
     def __init__(self, delivery: Delivery, settings: Settings) -> None:

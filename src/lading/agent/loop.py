@@ -1,4 +1,4 @@
-"""The loop: deliveries have their turns, each when its time has come, and the configuration as it is now."""
+"""The loop: starts the cycle of each delivery when it is due, and reads the configuration again when it changes."""
 
 import hashlib
 import random
@@ -10,13 +10,13 @@ from functools import partial
 from typing import NamedTuple
 
 from lading import __version__, events
-from lading.agent.cycle import Turn
+from lading.agent.cycle import Cycle
 from lading.agent.http_server import Endpoint
 from lading.agent.in_store import release
 from lading.agent.metrics import Metrics
-from lading.agent.reconcile import Outcome, in_place, refuse_unreadable, update
+from lading.agent.reconcile import Outcome, in_place, reconcile, refuse_unreadable
 from lading.agent.status import Doing, Status
-from lading.agent.webhooks import Hints
+from lading.agent.webhooks import Webhooks
 from lading.errors import Interrupted, LadingError
 from lading.model.manifest import Manifest
 from lading.retry import Clock, SystemClock
@@ -32,13 +32,13 @@ from lading.telemetry.otlp import Send
 from lading.telemetry.trace import Trace
 from lading.text.printable import printable
 
-# How soon a changed configuration and a hint are noticed.
+# How soon a changed configuration and a webhook are noticed.
 _LOOK_EVERY_S = 5.0
 _LOOK_AT_STORE_S = 300.0
-# All turns together, since SIGTERM must end the process well within 5 s.
+# All cycles together, since SIGTERM must end the process well within 5 s.
 _PATIENCE_S = 2.0
-# What says the same with every turn, or nothing that the switch does not.
-_UNSAID = (events.Resolved, events.TlsChosen, events.Listed, events.AlreadyDelivered)
+# Events that repeat in every cycle, or that say no more than the switch does.
+_NOT_LOGGED = (events.Resolved, events.TlsChosen, events.Listed, events.AlreadyDelivered)
 _NEVER = float("inf")
 
 
@@ -77,12 +77,12 @@ class Agent:
         self.settings = _declared(self._settings)
         self.metrics = Metrics()
         self.status = Status(self.metrics)
-        self.hints = Hints(self.settings.mlflow_secret_file, unix_time, self.metrics)
+        self.webhooks = Webhooks(self.settings.mlflow_secret_file, unix_time, self.metrics)
         self._hinted = threading.Event()
         # Set by whatever the loop must not sleep over.
         self._wake = threading.Event()
         self._plans: dict[str, _Plan] = {}
-        self._turns: list[Turn] = []
+        self._cycles: list[Cycle] = []
         self._looked_s = clock.now()
         self._postponed: dict[str, str] = {}
         self._store_due_s = clock.now()
@@ -91,20 +91,20 @@ class Agent:
 
     def endpoint(self) -> Endpoint:
         """The HTTP server for this agent; it listens from now on, and answers in its ``with`` block."""
-        return Endpoint(self.settings, self.status, store=lambda: self._settings.store, hint=self.hint)
+        return Endpoint(self.settings, self.status, store=lambda: self._settings.store, take_webhook=self.take_webhook)
 
-    def hint(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Take a webhook; if it is believed, every delivery's turn comes now."""
-        believed = self.hints.accept(headers, body)
+    def take_webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Take a webhook; if it is genuine, every delivery is due now."""
+        believed = self.webhooks.accept(headers, body)
         if believed:
             self._hinted.set()
             self._wake.set()
         return believed
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> int:
-        """Take turns until ``stop`` says so or a delivery wants the process to end; returns the exit code.
+        """Run cycles until ``stop`` says so or a delivery wants the process to end; returns the exit code.
 
-        However it ends, no turn goes on that can be stopped.
+        However it ends, no cycle goes on that can be stopped.
         """
         try:
             while not stop():
@@ -115,10 +115,10 @@ class Agent:
             return 0
         finally:
             until_s = time.monotonic() + _PATIENCE_S
-            for turn in self._turns:
-                turn.stop()
-            for turn in self._turns:
-                turn.wait(until_s)
+            for cycle in self._cycles:
+                cycle.stop()
+            for cycle in self._cycles:
+                cycle.wait(until_s)
 
     def tick(self) -> int:
         """Look at all that may have changed, and begin what is due; an exit code, if the process is to end."""
@@ -135,37 +135,37 @@ class Agent:
         return code
 
     def _until_next_s(self) -> float:
-        # What was due and has not begun waits for a turn to end.
+        # What was due and has not begun waits for a cycle to end.
         due_s = min((plan.due_s for plan in self._plans.values() if plan.due_s > self._looked_s), default=_NEVER)
         return max(0.0, min(due_s - self._clock.now(), _LOOK_EVERY_S))
 
-    # ---- turns ----------------------------------------------------------------------------
+    # ---- cycles ---------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """Begin what is due, the one that has waited longest first, as many at a time as may be."""
         for plan in sorted(self._plans.values(), key=lambda plan: plan.due_s):
-            if plan.due_s > self._looked_s or len(self._turns) >= self.settings.parallel:
+            if plan.due_s > self._looked_s or len(self._cycles) >= self.settings.parallel:
                 return
             delivery = plan.delivery
-            if not any(turn.excludes(delivery) for turn in self._turns):
+            if not any(cycle.excludes(delivery) for cycle in self._cycles):
                 self._plans[delivery.name] = plan._replace(due_s=_NEVER)
-                turn = self._turn(delivery)
-                self._turns.append(turn)
-                turn.begin()
+                cycle = self._new_cycle(delivery)
+                self._cycles.append(cycle)
+                cycle.begin()
 
-    def _turn(self, delivery: Delivery) -> Turn:
+    def _new_cycle(self, delivery: Delivery) -> Cycle:
         listener, trace = self._listen(delivery.name), Trace([delivery.uri], delivery.name)
 
         def tell(event: events.Event) -> None:
-            if turn.is_stopped and not isinstance(event, events.Evicted):
+            if cycle.is_stopped and not isinstance(event, events.Evicted):
                 return
             trace.hear(event)
             self.status.hear(delivery.name, event)
-            if not isinstance(event, _UNSAID) and not self._is_said(event):
+            if not isinstance(event, _NOT_LOGGED) and not self._is_logged(event):
                 listener(event)
 
         def doing(word: Doing) -> None:
-            if not turn.is_stopped:
+            if not cycle.is_stopped:
                 self.status.change(delivery.name, doing=word)
 
         beside = min(self.settings.parallel, len(self._plans))
@@ -173,31 +173,31 @@ class Agent:
         rate = settings.limits.max_rate_bytes_s / beside
         settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
         session = Session(settings, tell, self._clock, sessions=beside)
-        take = partial(update, delivery, session, unix_time=self._unix_time, host=self._host, doing=doing)
-        turn = Turn(delivery, session, trace.sent(self._send)(take), self._wake.set)
-        return turn
+        take = partial(reconcile, delivery, session, unix_time=self._unix_time, host=self._host, doing=doing)
+        cycle = Cycle(delivery, session, trace.sent(self._send)(take), self._wake.set)
+        return cycle
 
     def _finish(self) -> int:
-        """Note how turns have ended; an exit code, if one of them wants the process to end."""
+        """Note how cycles have ended; an exit code, if one of them wants the process to end."""
         code = 0
-        over = [turn for turn in self._turns if turn.is_over]
-        self._turns = [turn for turn in self._turns if turn not in over]
-        for turn in self._turns:
-            if turn.is_stopped:
-                turn.stop()
-        for turn in over:
-            plan = self._plans.get(turn.delivery.name)
+        over = [cycle for cycle in self._cycles if cycle.is_over]
+        self._cycles = [cycle for cycle in self._cycles if cycle not in over]
+        for cycle in self._cycles:
+            if cycle.is_stopped:
+                cycle.stop()
+        for cycle in over:
+            plan = self._plans.get(cycle.delivery.name)
             if plan and plan.due_s == _NEVER:
-                # Unless a hint has come meanwhile, or another configuration.
-                next_in_s = 0.0 if turn.is_stopped else _next_in_s(turn.delivery)
-                self._plans[turn.delivery.name] = plan._replace(due_s=self._clock.now() + next_in_s)
-            if turn.is_stopped:
+                # Unless a webhook has come meanwhile, or another configuration.
+                next_in_s = 0.0 if cycle.is_stopped else _next_in_s(cycle.delivery)
+                self._plans[cycle.delivery.name] = plan._replace(due_s=self._clock.now() + next_in_s)
+            if cycle.is_stopped:
                 continue
-            if turn.outcome:
-                self._ended(turn.delivery, turn.outcome)
-                code = code or turn.outcome.exit_code
-            elif turn.error:
-                self._failed(turn.delivery, turn.error)
+            if cycle.outcome:
+                self._ended(cycle.delivery, cycle.outcome)
+                code = code or cycle.outcome.exit_code
+            elif cycle.error:
+                self._failed(cycle.delivery, cycle.error)
         return code
 
     def _ended(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -217,21 +217,21 @@ class Agent:
         self.status.hear(delivery.name, failed)
         self._listen(delivery.name)(failed)
         try:
-            there, since_s = in_place(delivery, delivery.settings(self._settings))
+            delivered, since_s = in_place(delivery, delivery.settings(self._settings))
         except (LadingError, OSError):
-            there, since_s = None, 0.0
-        self._show(delivery, there, since_s, code=error.code, error=error.message, hint=error.hint)
+            delivered, since_s = None, 0.0
+        self._show(delivery, delivered, since_s, code=error.code, error=error.message, hint=error.hint)
 
-    def _show(self, delivery: Delivery, there: Manifest | None, since_s: float, **others: str) -> None:
-        """What is in place after a turn, whoever put it there: perhaps an earlier process."""
+    def _show(self, delivery: Delivery, delivered: Manifest | None, since_s: float, **others: str) -> None:
+        """What is in place after a cycle, whoever put it there: perhaps an earlier process."""
         self.status.change(
             delivery.name,
-            ready=there is not None,
+            ready=delivered is not None,
             doing="waiting",
-            version=printable(there.version) if there else "",
-            pin=there.pin if there else "",
-            files=len(there.files) if there else 0,
-            size_bytes=there.size_bytes if there else 0,
+            version=printable(delivered.version) if delivered else "",
+            pin=delivered.pin if delivered else "",
+            files=len(delivered.files) if delivered else 0,
+            size_bytes=delivered.size_bytes if delivered else 0,
             since_s=since_s,
             checked_s=self._unix_time(),
             done_bytes=0,
@@ -239,7 +239,7 @@ class Agent:
             **others,
         )
 
-    def _is_said(self, event: events.Event) -> bool:
+    def _is_logged(self, event: events.Event) -> bool:
         """Whether the log says it already: a version may wait for days."""
         if not isinstance(event, events.Postponed):
             return False
@@ -276,7 +276,7 @@ class Agent:
         self._listen("")(events.Reconfigured(len(own.deliveries)))
 
     def _use(self, own: AgentSettings) -> None:
-        """Go on with these deliveries: what is new or has changed has its turn now."""
+        """Go on with these deliveries: what is new or has changed is due now."""
         self.metrics.set("lading_configuration_ok", 1.0)
         self.status.configuration_error = ""
         self.status.configure(own.deliveries)
@@ -286,9 +286,9 @@ class Agent:
             was = self._plans.get(delivery.name)
             plans[delivery.name] = was if was and was.delivery == delivery else _Plan(delivery, now_s)
         self._plans = plans
-        for turn in self._turns:
-            if turn.delivery not in own.deliveries:
-                turn.stop()
+        for cycle in self._cycles:
+            if cycle.delivery not in own.deliveries:
+                cycle.stop()
         # What is no longer declared is let go there.
         self._store_due_s = now_s
 
@@ -329,5 +329,5 @@ def _declared(settings: Settings) -> AgentSettings:
 
 
 def _next_in_s(delivery: Delivery) -> float:
-    """Seconds to the next turn: jitter keeps a fleet from asking as one."""
+    """Seconds to the next cycle: jitter keeps a fleet from asking as one."""
     return delivery.every_s * (1 + delivery.jitter * random.uniform(-1, 1))  # noqa: S311 - not a secret

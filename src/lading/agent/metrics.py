@@ -21,8 +21,8 @@ class Metric(NamedTuple):
 METRICS = {
     "lading_build_info": Metric("gauge", "1, with the version of lading", ("version",)),
     "lading_configuration_ok": Metric("gauge", "1 while the configuration on disk is the one in use", ()),
-    "lading_polls_total": Metric("counter", "turns, by how they ended", ("delivery", "outcome")),
-    "lading_failures_total": Metric("counter", "turns that failed, by the kind of the error", ("delivery", "code")),
+    "lading_polls_total": Metric("counter", "cycles, by how they ended", ("delivery", "outcome")),
+    "lading_failures_total": Metric("counter", "cycles that failed, by the kind of the error", ("delivery", "code")),
     "lading_ready": Metric("gauge", "1 while a verified version is in place"),
     "lading_version_info": Metric("gauge", "1, with the version in place", ("delivery", "version", "pin")),
     "lading_version_since_timestamp_seconds": Metric("gauge", "when the version in place was put there"),
@@ -42,7 +42,7 @@ METRICS = {
     "lading_store_bytes": Metric("gauge", "what the store's files take", ()),
     "lading_store_models": Metric("gauge", "models in the store", ()),
     "lading_store_evictions_total": Metric("counter", "models that this process evicted from the store", ()),
-    "lading_hints_total": Metric("counter", "webhooks, by whether they were believed", ("outcome",)),
+    "lading_webhooks_total": Metric("counter", "webhooks, by whether they were believed", ("outcome",)),
 }
 
 _Labels = tuple[tuple[str, str], ...]

@@ -1,14 +1,14 @@
-"""One turn of one delivery.
+"""One cycle of one delivery.
 
-    ask       what is it now?                                    (deliver.find)
-    choose    may it be taken, and now?                          (policy, record)
+    ask       what is it now?                                    (resolve)
+    choose    may it be taken, and now?                          (policy, history)
     deliver   the new version beside the one in place, verified  (deliver)
-    switch    one rename                                         (versions, kept)
-    tell      the model server loads it, and is ready            (server)
+    switch    one rename                                         (versions, in_store)
+    tell      the model server loads it, and is ready            (model_server)
     forget    versions that are no longer kept
 
 A server that does not take a version gets the one before again, and the version is left alone for a
-while.  A process may be killed anywhere: the next turn sees on disk what is in place and in the record
+while.  A process may be killed anywhere: the next cycle sees on disk what is in place and in the record
 what the server has taken, and goes on from there.
 """
 
@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from lading.agent.find_if_changed import find_if_changed
 from lading.agent.history import Record, Refusal, read_record, write_record
-from lading.agent.in_store import Kept
+from lading.agent.in_store import StoredVersion
 from lading.agent.model_server import Server
 from lading.agent.policy import held_s, refused_s
 from lading.agent.status import Doing
@@ -46,7 +46,7 @@ _MOST_TRIED = 20
 
 
 class Outcome(NamedTuple):
-    """How a turn ended; ``manifest`` is what is in place.
+    """How a cycle ended; ``manifest`` is what is in place.
 
     ``waits`` says why a known newer version is not in place, ``exit_code`` that the agent shall end.
     """
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     exit_code: int = 0
 
 
-def update(
+def reconcile(
     delivery: Delivery,
     session: Session,
     *,
@@ -66,8 +66,8 @@ def update(
     host: str,
     doing: Callable[[Doing], None],
 ) -> Outcome:
-    """Take this delivery's turn; raises what keeps it from being current."""
-    return _Turn(delivery, session, unix_time, host, doing).take()
+    """Make one delivery current; raises what keeps it from being so."""
+    return _Reconciliation(delivery, session, unix_time, host, doing).take()
 
 
 def in_place(delivery: Delivery, settings: Settings) -> tuple[Manifest | None, float]:
@@ -77,12 +77,12 @@ def in_place(delivery: Delivery, settings: Settings) -> tuple[Manifest | None, f
     return versions.manifest(current), _since_s(read_record(versions.record), current)
 
 
-def _versions(delivery: Delivery, settings: Settings) -> Versions | Kept:
-    return Versions(delivery) if delivery.destination else Kept(delivery, settings)
+def _versions(delivery: Delivery, settings: Settings) -> Versions | StoredVersion:
+    return Versions(delivery) if delivery.destination else StoredVersion(delivery, settings)
 
 
 def refuse_unreadable(delivery: Delivery) -> None:
-    """Raise for a delivery that no turn could bring, as far as it alone tells."""
+    """Raise for a delivery that can never succeed, judged by its configuration alone."""
     with errors_name(f"delivery {delivery.name}"):
         uri = split_pin(ModelURI.parse(delivery.uri))[0]
         if uri.scheme.lower() in SCHEMES:
@@ -96,13 +96,13 @@ def refuse_unreadable(delivery: Delivery) -> None:
 
 
 class _End(NamedTuple):
-    """How a part of a turn ended, and why a known newer version is not in place."""
+    """How a part of a cycle ended, and why a known newer version is not in place."""
 
     word: Word
     waits: str = ""
 
 
-class _Turn:
+class _Reconciliation:
     def __init__(
         self,
         delivery: Delivery,
@@ -119,9 +119,9 @@ class _Turn:
         self._exit_code = 0
 
     def take(self) -> Outcome:
-        there = self._versions.manifest(self._versions.current())
+        delivered = self._versions.manifest(self._versions.current())
         self._doing("asking")
-        end = self._renew(there)
+        end = self._make_current(delivered)
         end = self._load() or end
         if end.word != "unchanged":
             self._prune()
@@ -129,13 +129,13 @@ class _Turn:
         since_s = _since_s(self._record, current)
         return Outcome(end.word, self._versions.manifest(current), since_s, end.waits, self._exit_code)
 
-    def _renew(self, there: Manifest | None) -> _End:
+    def _make_current(self, delivered: Manifest | None) -> _End:
         """Put in place what is wanted now."""
         try:
-            found = self._ask(there)
+            found = self._ask(delivered)
         except Unavailable:
             may_recall = self._session.settings.offline == "last-known" and self._delivery.destination
-            if there is not None or not may_recall or self._delivery.range:
+            if delivered is not None or not may_recall or self._delivery.range:
                 raise
             self._recall()
             return _End("updated")
@@ -143,28 +143,28 @@ class _Turn:
             return _End("unchanged")
         listed, uri = found
         key = self._versions.key(listed.pin)
-        if there is not None and key == self._versions.current():
+        if delivered is not None and key == self._versions.current():
             return _End("unchanged")
-        waits = self._why_not_now(key, listed, there)
+        waits = self._why_not_now(key, listed, delivered)
         if waits:
             return _End("postponed", waits)
-        self._bring(key, listed, uri, there)
+        self._deliver(key, listed, uri, delivered)
         return _End("updated")
 
-    def _ask(self, there: Manifest | None) -> tuple[Listing, ModelURI] | None:
+    def _ask(self, delivered: Manifest | None) -> tuple[Listing, ModelURI] | None:
         """What is to be in place, as it is listed now, and the URI that was asked for it; None if it is in place."""
-        if there is not None and self._versions.key(there.pin) != self._versions.current():
+        if delivered is not None and self._versions.key(delivered.pin) != self._versions.current():
             # Other files of it are wanted now.
-            there = None
+            delivered = None
         uri = ModelURI.parse(self._delivery.uri)
         if not self._delivery.range:
-            return self._listed(uri, there)
+            return self._listed(uri, delivered)
         settings, http = self._session.settings, self._session.http
         known = federation.versions(uri, settings, http)
         for name in in_range(self._delivery.range, known.names)[:_MOST_TRIED]:
             exact = exact_reference(known.registry, known.model, name, uri)
             try:
-                return self._listed(exact, there)
+                return self._listed(exact, delivered)
             except NotFound:
                 # Archived, or not yet there in full: the next one below.
                 continue
@@ -173,12 +173,16 @@ class _Turn:
             hint=f"it has {', '.join(map(printable, known.names[:5]))}" if known.names else "it has no version",
         )
 
-    def _listed(self, uri: ModelURI, there: Manifest | None) -> tuple[Listing, ModelURI] | None:
+    def _listed(self, uri: ModelURI, delivered: Manifest | None) -> tuple[Listing, ModelURI] | None:
         request = Request(str(uri), self._versions.root)
-        found = find_if_changed(request, there, self._session) if there is not None else find(request, self._session)
+        found = (
+            find_if_changed(request, delivered, self._session)
+            if delivered is not None
+            else find(request, self._session)
+        )
         return (found.listed, uri) if found else None
 
-    def _why_not_now(self, key: str, listed: Listing, there: Manifest | None) -> str:
+    def _why_not_now(self, key: str, listed: Listing, delivered: Manifest | None) -> str:
         """Why a version is not taken now, or ""."""
         now_s = self._unix_time()
         record = self._record.seeing(key, now_s)
@@ -189,7 +193,7 @@ class _Turn:
         held = held_s(self._delivery, self._host, self._record.seen[key], now_s)
         if refusal is not None and now_s < refusal.until_s:
             why = f"it was refused ({refusal.why}), and is tried again in {duration(refusal.until_s - now_s)}"
-        elif there is None:
+        elif delivered is None:
             # With nothing in place a pod would never be ready: anything is better.
             return ""
         elif held:
@@ -197,7 +201,7 @@ class _Turn:
         elif self._server is not None and not self._server.is_there():
             why = "the model server does not answer, and could not be told"
         if why:
-            if there is None:
+            if delivered is None:
                 raise Unavailable(f"{_name(listed)} is not taken: {why}", hint="see the log of the model server")
             self._session.listener(Postponed(self._delivery.name, _name(listed), why))
         return why
@@ -205,30 +209,30 @@ class _Turn:
     def _recall(self) -> None:
         """With nothing in place, and nobody to ask: what a store remembers of the name."""
         key = self._versions.fetch(self._delivery.uri, self._versions.key(""), self._session)
-        there = self._versions.manifest(key)
+        delivered = self._versions.manifest(key)
         self._versions.switch(key)
-        name = _name(there) if there else key
-        self._remember(self._record.placed(key, name, self._unix_time()))
+        name = _name(delivered) if delivered else key
+        self._remember(self._record.switched(key, name, self._unix_time()))
         self._session.listener(Switched(self._delivery.name, name, ""))
 
-    def _bring(self, key: str, listed: Listing, uri: ModelURI, there: Manifest | None) -> None:
+    def _deliver(self, key: str, listed: Listing, uri: ModelURI, delivered: Manifest | None) -> None:
         """Deliver a version beside the one in place, and put it there."""
         self._doing("delivering")
         try:
             came = self._versions.fetch(str(uri), key, self._session)
         except IntegrityError as error:
-            # Not with every turn: it may be a terabyte that does not verify.
+            # Not in every cycle: it may be a terabyte that does not verify.
             self._refuse(key, error.message)
             raise
         if came != key and self._delivery.layout != "folder":
-            raise Unavailable(f"{uri.redacted()} changed while it was delivered", hint="the next turn looks again")
+            raise Unavailable(f"{uri.redacted()} changed while it was delivered", hint="the next cycle looks again")
         self._doing("switching")
         self._versions.switch(key)
-        self._remember(self._record.placed(key, _name(listed), self._unix_time()))
-        self._session.listener(Switched(self._delivery.name, _name(listed), _name(there) if there else ""))
+        self._remember(self._record.switched(key, _name(listed), self._unix_time()))
+        self._session.listener(Switched(self._delivery.name, _name(listed), _name(delivered) if delivered else ""))
 
     def _load(self) -> _End | None:
-        """Let the server take what is in place, if it has not; how the turn ends, if that is not well."""
+        """Let the server take what is in place, if it has not; how the cycle ends, if the server does not."""
         key = self._versions.current()
         if self._server is None or key == self._record.loaded:
             return None
@@ -248,7 +252,7 @@ class _Turn:
             away = isinstance(error, Unavailable) and self._delivery.on_change and not self._delivery.on_change.load
             if away or isinstance(error, NotAllowed):
                 # Whoever is called is away, or does not know us, which says nothing about the version: the next
-                # turn tells it.
+                # cycle tells it.
                 raise
             return self._roll_back(key, name, error)
         self._remember(self._record._replace(loaded=key))
@@ -265,12 +269,12 @@ class _Turn:
         if manifest is None or self._server is None:
             raise error
         self._versions.switch(before)
-        self._remember(self._record.placed(before, _name(manifest), self._unix_time()))
+        self._remember(self._record.switched(before, _name(manifest), self._unix_time()))
         self._session.listener(RolledBack(self._delivery.name, name, _name(manifest), why, again_s))
         try:
             self._server.tell(self._facts(before, _name(manifest)))
         except LadingError:
-            # Whatever it has taken: the next turn tells it again what is in place.
+            # Whatever it has taken: the next cycle tells it again what is in place.
             self._remember(self._record._replace(loaded=""))
         return _End("refused", f"{name} was refused: {why}")
 

@@ -82,7 +82,7 @@ class Status:
 
     @property
     def is_started(self) -> bool:
-        """Whether every delivery had its first turn."""
+        """Whether every delivery had its first cycle."""
         with self._lock:
             self._started = self._started or all(state.checked_s for state in self._states.values())
             return self._started

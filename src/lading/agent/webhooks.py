@@ -18,7 +18,7 @@ _MOST_IDS = 10_000
 _MOST_ID_CHARACTERS = 200
 
 
-class Hints:
+class Webhooks:
     """Believes what is signed with the secret in a file, is of now, and was not said before."""
 
     def __init__(self, secret_file: str, unix_time: Callable[[], float], metrics: Metrics) -> None:
@@ -29,7 +29,7 @@ class Hints:
     def accept(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether a webhook with these headers (by lower-case name) is believed."""
         believed = self._is_genuine(headers, body)
-        self._metrics.add("lading_hints_total", outcome="believed" if believed else "refused")
+        self._metrics.add("lading_webhooks_total", outcome="believed" if believed else "refused")
         return believed
 
     def _is_genuine(self, headers: Mapping[str, str], body: bytes) -> bool:

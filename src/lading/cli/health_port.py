@@ -21,5 +21,5 @@ def telling(settings: Settings, pairs: Sequence[str], port: int) -> Iterator[Lis
     name = "init"
     status.configure([Delivery(name, " ".join(map(redact, pairs[::2])), " ".join(pairs[1::2]))])
     status.change(name, doing="delivering")
-    with Endpoint(own, status, store=lambda: settings.store, hint=lambda *_: False):
+    with Endpoint(own, status, store=lambda: settings.store, take_webhook=lambda *_: False):
         yield lambda event: status.hear(name, event)

@@ -115,7 +115,7 @@ class Delivery(NamedTuple):
 class AgentSettings(NamedTuple):
     """What is kept current, and where that is said.
 
-    ``parallel`` deliveries have their turns at a time.  ``port`` 0 is any free one.  With ``token_file``, all
+    ``parallel`` deliveries are in their cycles at a time.  ``port`` 0 is any free one.  With ``token_file``, all
     but the health endpoints want its text as a bearer token; ``certificate`` and ``key`` are files of PEM text;
     ``mlflow_secret_file`` holds the secret of MLflow's webhooks, without which none is believed.
     """

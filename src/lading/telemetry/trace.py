@@ -1,6 +1,6 @@
 """A delivery as a trace: what its events tell, and when they tell it.
 
-    deliver         the whole run of a command; of the agent, "turn"
+    deliver         the whole run of a command; of the agent, "cycle"
     ├── resolve     a name became a URI
     ├── list        the source listed its files
     ├── wait        another process was at work on the same
@@ -41,7 +41,7 @@ _ENDS: dict[type[events.Event], str] = {
     events.Loaded: "load",
     events.RolledBack: "load",
 }
-# What makes a turn of the agent worth a trace: most of them only find that nothing has changed.
+# What makes a cycle of the agent worth a trace: most of them only find that nothing has changed.
 _OUTCOMES = (events.Delivered, events.Switched, events.Loaded, events.RolledBack)
 # An origin that fails for hours is told as often as it is tried.
 _MOST_NOTES = 100
@@ -62,7 +62,7 @@ def traced(send: Send, uris: Sequence[str], listener: events.Listener) -> Iterat
 
 
 class Trace:
-    """One trace in the making, of a command or of the agent's turn for a ``delivery``.
+    """One trace in the making, of a command or of the agent's cycle for a ``delivery``.
 
     Events may come from any thread: a worker tells what it tries again.
     """
@@ -90,7 +90,7 @@ class Trace:
 
     @contextmanager
     def sent(self, send: Send) -> Iterator[None]:
-        """Send it at the end of the block, as that ends; a turn only if something comes of it."""
+        """Send it at the end of the block, as that ends; a cycle only if something comes of it."""
         try:
             yield
         except BaseException as error:
@@ -126,7 +126,7 @@ class Trace:
         with self._lock:
             now_ns = self._now_ns()
             self._settle(now_ns)
-            name = "turn" if self._delivery else "deliver"
+            name = "cycle" if self._delivery else "deliver"
             return Step(name, self._begun_ns, now_ns, self._facts, tuple(self._notes), tuple(self._steps), *self._error)
 
     def _learn(self, event: events.Event) -> None:
