@@ -10,6 +10,8 @@ import yaml
 
 from fakes.fake_v2 import BROKEN, MUTE, FakeV2
 from fakes.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, redirect, reset, status
+from fakes.registry_entries import registry_entry
+from fakes.told_registry import TOLD, ToldSettings
 from fakes.trees import read_tree, write_tree
 from lading.agent.history import read_record
 from lading.agent.policy import is_canary
@@ -26,9 +28,8 @@ from lading.errors import (
     UsageError,
 )
 from lading.events import Loaded, Postponed, RolledBack, Switched
-from lading.registries import federation
 from lading.settings.agent import Canary, Delivery, OnChange
-from lading.settings.registries import RegistryEntry
+from lading.settings.registries import KINDS, RegistryEntry
 from lading.settings.store import StoreSettings
 from lading.store.store import Store
 
@@ -189,10 +190,10 @@ def test_what_changes_while_it_is_delivered_is_taken_by_the_next_turn(world):
 
 
 def test_with_nothing_in_place_and_no_registry_to_ask_a_store_remembers(world, tmp_path, monkeypatch):
-    monkeypatch.setitem(federation._KINDS, "told", "fakes.told_registry:ToldRegistry")
+    monkeypatch.setitem(KINDS, "told", TOLD)
 
     def saying(told: str) -> None:
-        entry = RegistryEntry("prod", "told", {"models_told": {"iris": told}})
+        entry = RegistryEntry("prod", "told", ToldSettings({"iris": told}))
         world.settings["registries"] = (entry,)
 
     world.settings |= {"store": StoreSettings(path=str(tmp_path / "store")), "offline": "last-known"}
@@ -228,7 +229,7 @@ def catalog(world, **states: str) -> None:
         write_tree(world.origin.with_name(f"origin-{name}"), {"answer": name.encode()})
     place = world.origin.with_name("catalog.yaml")
     place.write_text(yaml.safe_dump({"models": {"iris": {"versions": versions}}}, sort_keys=False))
-    world.settings["registries"] = (RegistryEntry("catalog", "catalog", {"path": str(place)}),)
+    world.settings["registries"] = (registry_entry("catalog", "catalog", path=str(place)),)
 
 
 def test_a_range_takes_the_highest_live_version_in_it(world):

@@ -11,13 +11,13 @@ from fakes.fake_s3 import FakeS3
 from fakes.faulty_http import ALWAYS, Answer, Fault, FaultyServer, anything, status
 from fakes.git_server import GitServer
 from fakes.real_s3 import s3_anonymous
+from fakes.registry_entries import registry_entry
 from fakes.trees import read_tree
 from lading.agent.reconcile import reconcile
 from lading.delivery.request import Request
 from lading.delivery.resolve import find
 from lading.errors import IntegrityError, NotFound, Unavailable, UsageError
 from lading.settings.agent import Delivery
-from lading.settings.registries import RegistryEntry
 
 FIRST, SECOND = {"a.json": b"{}", "b": b"first"}, {"a.json": b"{}", "b": b"second"}
 
@@ -59,7 +59,7 @@ def kubeflow():
 def cycle(origin, kubeflow, new_session, tmp_path):
     uri, variables, _ = origin
     delivery = Delivery("m", uri, str(tmp_path / "model"))
-    entry = RegistryEntry("kf", "kubeflow", {"url": kubeflow.url})
+    entry = registry_entry("kf", "kubeflow", url=kubeflow.url)
 
     def take(**changes):
         given = delivery._replace(**changes)

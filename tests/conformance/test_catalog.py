@@ -8,11 +8,13 @@ from fakes.certificates import Authority
 from fakes.fake_s3 import FakeS3
 from fakes.faulty_http import Answer, FaultyServer
 from fakes.real_s3 import s3_anonymous
+from fakes.registry_entries import registry_entry
 from lading.errors import NotAllowed
 from lading.model.uri import ModelURI
 from lading.settings.credentials import CredentialRule
 from lading.settings.limits import Network
 from lading.settings.registries import RegistryEntry
+from lading.settings.value import Value, ValuesByName
 
 MODEL = b"the bytes of a model" * 1000
 
@@ -25,7 +27,7 @@ def catalog(tmp_path):
         path = tmp_path / "catalog.yaml"
         versions = "".join(f"      {name}: {{uri: '{uri}'}}\n" for name, uri in places.items())
         path.write_text(f"models:\n  iris:\n    aliases: {{champion: over-s3}}\n    versions:\n{versions}")
-        return (RegistryEntry("catalog", "catalog", {"path": str(path)}),)
+        return (registry_entry("catalog", "catalog", path=str(path)),)
 
     return write
 
@@ -67,7 +69,16 @@ def asked(request, server, catalog, pull, tmp_path):
         login = {f"{family}_USERNAME": "user", f"{family}_PASSWORD": "s3cret"}
         fills = {"rule": rule, "host": host, "port": host.partition(":")[2]}
         bound = {f"{family}_{key}": text.format(**fills) for key, text in given.items()}
-        rules = (CredentialRule(ModelURI.parse(rule.format(uri=uri)), values=login),) if rule else ()
+        rules = (
+            (
+                CredentialRule(
+                    ModelURI.parse(rule.format(uri=uri)),
+                    ValuesByName(variables={key: Value(text) for key, text in login.items()}),
+                ),
+            )
+            if rule
+            else ()
+        )
         about = {
             "registries": catalog(**{"over-s3": uri}),
             "variables": ({} if rule else login) | bound | {"KSERVE_OCI_INSECURE_REGISTRY": "true"},

@@ -9,9 +9,9 @@ from conformance.scene import scenes
 from fakes.fake_mlflow import FakeMlflow
 from fakes.faulty_http import FaultyServer
 from fakes.real_s3 import BUCKET
+from fakes.registry_entries import registry_entry
 from fakes.trees import facts, mapped_tree, told, whole_manifest, write_contract_tree
 from lading.settings.limits import Limits
-from lading.settings.registries import RegistryEntry
 
 LIMITS = Limits(stall_s=20.0, connect_s=5.0, attempts=4, workers=4)
 
@@ -67,7 +67,7 @@ def test_an_mlflow_server_sends_all_but_the_name_that_it_cannot_send(tree, expec
         for path, data in mapped_tree(tree).items():
             if path != unspeakable:
                 mlflow.put(f"1/tree/{path}", data)
-        registries = (RegistryEntry("prod", "mlflow", {"url": server.url}),)
+        registries = (registry_entry("prod", "mlflow", url=server.url),)
         manifest = pull("mlflow-artifacts:/1/tree", destination, limits=LIMITS, registries=registries)
     assert told(manifest) == {path: about for path, about in expected.items() if path != unspeakable}
     assert told(whole_manifest(destination)) == told(manifest)

@@ -9,12 +9,13 @@ import pytest
 
 from fakes.fake_google import FakeGoogle
 from fakes.faulty_http import Answer, FaultyServer
+from fakes.registry_entries import registry_entry
 from lading.errors import LadingError, UsageError
 from lading.model.origin import split_url
 from lading.model.uri import ModelURI
 from lading.registries.service import Service
 from lading.settings.limits import Network
-from lading.settings.registries import RegistryEntry, read_registries
+from lading.settings.registries import read_registries
 from lading.settings.variables import Variables
 from lading.sources.schemes import open_source
 
@@ -174,7 +175,7 @@ def test_a_login_travels_unencrypted_within_the_cluster_only(session, proxy, log
         url = f"http://{host if 'oidc' not in given else NEAR}"
         quiet = session(host)
         return lambda: Service(
-            RegistryEntry("prod", "kubeflow", {"url": url, "login": given}), quiet.settings, quiet.http
+            registry_entry("prod", "kubeflow", url=url, login=given), quiet.settings, quiet.http
         ).get("/x", what="the model")
 
     error = refusal(ask(FAR))
@@ -188,7 +189,7 @@ def test_a_login_travels_unencrypted_within_the_cluster_only(session, proxy, log
 def test_a_login_that_signs_goes_anywhere(session, proxy):
     login = {"aws": {"region": "eu-west-1", "service": "execute-api"}}
     quiet = session(FAR, **KEYS)
-    entry = RegistryEntry("prod", "kubeflow", {"url": f"http://{FAR}", "login": login})
+    entry = registry_entry("prod", "kubeflow", url=f"http://{FAR}", login=login)
     refusal(lambda: Service(entry, quiet.settings, quiet.http).get("/x", what="the model"))
     assert "AWS4-HMAC-SHA256" in sent(proxy)
     assert SECRET not in sent(proxy)

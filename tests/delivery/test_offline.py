@@ -7,10 +7,10 @@ import pytest
 from command_line import lading
 from fakes.fake_kubeflow import FakeKubeflow
 from fakes.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, status
+from fakes.registry_entries import registry_entry
 from fakes.trees import read_tree, whole_manifest
 from lading import events as told
 from lading.errors import LadingError, Unavailable, UsageError
-from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
 
@@ -37,7 +37,7 @@ def go_away(registry) -> None:
 @pytest.fixture
 def pull_by(pull, registry, tmp_path):
     """Deliver by the registry and the store; what is last known may be used."""
-    entry = RegistryEntry("kf", "kubeflow", {"url": registry.url})
+    entry = registry_entry("kf", "kubeflow", url=registry.url)
     defaults = {
         "registries": (entry,),
         "offline": "last-known",

@@ -12,11 +12,11 @@ import yaml
 
 from fakes.fake_kubeflow import API, V1, FakeKubeflow
 from fakes.faulty_http import Answer, FaultyServer, Request
+from fakes.registry_entries import registry_entry
 from lading.model.reference import Reference
 from lading.model.uri import ModelURI
 from lading.registries.federation import open_registry
 from lading.registries.registry import Deployment, Resolution
-from lading.settings.registries import RegistryEntry
 
 # The client's libraries are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -138,7 +138,7 @@ def test_what_lading_asks_and_says_is_as_the_schema_describes(client, kubeflow, 
     kubeflow.register("größe", "v1", "s3://b/v1")
     client.register_model("iris", "s3://b/v1", version="v1", **FORMAT)
     session = new_session()
-    registry = open_registry(RegistryEntry("kf", "kubeflow", {"url": kubeflow.url}), session.settings, session.http)
+    registry = open_registry(registry_entry("kf", "kubeflow", url=kubeflow.url), session.settings, session.http)
     for reference in (Reference("größe"), Reference("iris"), Reference("iris", "v1")):
         assert registry.resolve(reference).uri == ModelURI.parse("s3://b/v1")
     found = registry.resolve(Reference("iris"))

@@ -1,6 +1,7 @@
 """A registry that says what its entry in the configuration tells it to."""
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 from lading import errors
 from lading.model.digest import Digest
@@ -9,18 +10,32 @@ from lading.model.uri import ModelURI
 from lading.network.client import HttpClient
 from lading.registries import registry
 from lading.registries.registry import Resolution
-from lading.settings.registries import RegistryEntry
+from lading.settings.registries import Kind, RegistryEntry
+from lading.settings.server import ServerSettings
 from lading.settings.settings import Settings
 
 
+class ToldSettings(NamedTuple):
+    """Models by name: a URI, a mapping with ``uri`` and ``digest``, or ``!Error``."""
+
+    models_told: Mapping[str, Any]
+
+    def check(self, where: str, server: ServerSettings) -> None:
+        """Anything may be told."""
+
+
+TOLD = Kind("fakes.told_registry:ToldRegistry", "fakes.told_registry:ToldSettings")
+EXAMPLES = {"models_told": "{iris: s3://models/iris}"}
+
+
 class ToldRegistry:
-    """``options`` are models by name: a URI, a mapping with ``uri`` and ``digest``, or ``!Error``."""
+    """Answers what its entry says."""
 
     asked: ClassVar[list[str]] = []
 
-    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
+    def __init__(self, entry: RegistryEntry[ToldSettings], settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
-        self._models: dict[str, Any] = entry.options["models_told"]
+        self._models = entry.options.models_told
 
     def resolve(self, reference: Reference) -> Resolution:
         self.asked.append(self.name)

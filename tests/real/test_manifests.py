@@ -170,7 +170,7 @@ def test_the_configuration_of_registries_is_one_that_lading_reads(kustomize):
         {name: text for name, text in variables(container).items() if text} | {"MLFLOW_TRACKING_TOKEN": "t"}
     )
     assert settings.registries[0].name == "prod"
-    token = settings.registries[0].options["login"]["token"]["file"]
+    token = settings.registries[0].server.login.token.file
     # Not the pod's default token, which is good for the API server, too.
     assert any(token.startswith(f"{mount['mountPath']}/") for mount in container["volumeMounts"])
 

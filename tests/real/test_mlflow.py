@@ -24,11 +24,11 @@ from fakes.fake_mlflow import API, PRESIGNED, PROXY, SERVER_INFO, FakeMlflow
 from fakes.faulty_http import FaultyServer
 from fakes.real_mlflow import mlflow_client, mlflow_server, wait_for
 from fakes.real_s3 import ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, moto
+from fakes.registry_entries import registry_entry
 from fakes.trees import MIB, content, read_tree, whole_manifest, write_tree
 from lading.errors import NotAllowed, NotFound, Unsupported, UsageError
 from lading.events import AlreadyDelivered, Recorded
 from lading.settings.limits import Limits, Network
-from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 
 FILES = {
@@ -226,7 +226,7 @@ def test_who_may_not_read_is_refused(bring, tmp_path, uri, variables, says):
 @pytest.mark.parametrize("uri", ["mlflow://iris", "mlflow-artifacts:/1"])
 def test_a_name_that_the_server_does_not_answer_to_is_explained(servers, pull, tmp_path, uri):
     # As a service of a cluster is called: the server was not told so.  That it is its own proxy leads there.
-    registries = (RegistryEntry("prod", "mlflow", {"url": "http://mlflow.team.svc:5000"}),)
+    registries = (registry_entry("prod", "mlflow", url="http://mlflow.team.svc:5000"),)
     network = Network(http_proxy=servers["disk"])
     with pytest.raises(NotAllowed, match="does not answer to the name mlflow") as caught:
         pull(uri, tmp_path / "model", registries=registries, network=network)
@@ -234,7 +234,7 @@ def test_a_name_that_the_server_does_not_answer_to_is_explained(servers, pull, t
 
 
 def test_a_delivery_is_recorded_as_a_tag_once(servers, pull, tmp_path, events):
-    entry = RegistryEntry("prod", "mlflow", {"url": servers["disk"], "record": True})
+    entry = registry_entry("prod", "mlflow", url=servers["disk"], record=True)
     variables = {"POD_NAMESPACE": "team-a", "INFERENCE_SERVICE_NAME": "flowers"}
     for _ in range(2):
         manifest = pull("mlflow://iris/2", tmp_path / "model", registries=(entry,), variables=variables)

@@ -9,10 +9,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from command_line import CATALOG
+from fakes.registry_entries import registry_entry
 from lading.errors import IntegrityError, LadingError, NotFound, UsageError
 from lading.model.uri import ModelURI
 from lading.registries.federation import resolve
-from lading.settings.registries import RegistryEntry
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "catalog.schema.json").read_text())
 
@@ -27,7 +27,7 @@ def look_up(tmp_path, new_session):
 
     def find(name: str, path: str | list[str] = "catalog.yaml") -> str:
         paths = [str(tmp_path / each) for each in ([path] if isinstance(path, str) else path)]
-        entry = RegistryEntry("c", "catalog", {"path": paths if isinstance(path, list) else paths[0]})
+        entry = registry_entry("c", "catalog", path=paths if isinstance(path, list) else paths[0])
         session = new_session(registries=(entry,))
         return str(resolve(ModelURI.parse(f"model-registry://{name}"), session.settings, session.http).uri)
 

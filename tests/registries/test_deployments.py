@@ -8,14 +8,16 @@ import pytest
 
 from fakes.fake_kubeflow import API, FakeKubeflow
 from fakes.faulty_http import ALWAYS, ANYWHERE, Answer, reset, stall, status
-from fakes.told_registry import ToldRegistry
+from fakes.registry_entries import registry_entry
+from fakes.told_registry import TOLD, ToldRegistry, ToldSettings
 from fakes.trees import write_tree
 from lading.errors import UsageError
 from lading.events import AlreadyDelivered, Delivered, NotRecorded, Recorded
 from lading.model.uri import ModelURI
 from lading.registries import deployments, federation
 from lading.settings.limits import Limits
-from lading.settings.registries import RegistryEntry
+from lading.settings.registries import KINDS, RegistryEntry
+from lading.settings.server import ServerSettings
 
 FILES = {"config.json": b"{}", "weights/a.bin": b"abc" * 100}
 WHERE = {"POD_NAMESPACE": "team-a", "INFERENCE_SERVICE_NAME": "shop"}
@@ -32,9 +34,7 @@ def deliver(kubeflow, pull, tmp_path):
     """Deliver a name: ``deliver("iris", to="model", record=True)``."""
 
     def call(name: str, *, to: str = "model", variables=None, record: object = True, **options):
-        entry = RegistryEntry(
-            "kf", "kubeflow", {"url": kubeflow.url, "folders": [str(tmp_path)], "record": record, **options}
-        )
+        entry = registry_entry("kf", "kubeflow", url=kubeflow.url, folders=[str(tmp_path)], record=record, **options)
         about = WHERE if variables is None else variables
         return pull(f"model-registry://{name}", tmp_path / to, registries=(entry,), variables=about)
 
@@ -214,10 +214,10 @@ class Defective(ToldRegistry):
 
 @pytest.fixture
 def defective(monkeypatch, tmp_path) -> RegistryEntry:
-    monkeypatch.setitem(federation._KINDS, "defective", f"{__name__}:Defective")
+    monkeypatch.setitem(KINDS, "defective", TOLD._replace(opens=f"{__name__}:Defective"))
     monkeypatch.setattr(Defective, "patience", [])
     origin = write_tree(tmp_path / "origin", FILES)
-    return RegistryEntry("kf", "defective", {"models_told": {"iris": str(origin)}, "record": True})
+    return RegistryEntry("kf", "defective", ToldSettings({"iris": str(origin)}), ServerSettings(record=True))
 
 
 def test_a_defect_of_the_recording_itself_does_not_fail_the_delivery(defective, pull, events, tmp_path):
@@ -232,7 +232,7 @@ def test_a_kind_that_records_nothing_says_so(kubeflow, pull, events, tmp_path):
     artifact = {"artifactType": "model-artifact", "uri": str(tmp_path / "origin")}
     kubeflow.publish("source", "iris", artifact)
     options = {"url": kubeflow.url, "source": "source", "folders": [str(tmp_path)], "record": True}
-    entry = RegistryEntry("cat", "kubeflow-catalog", options)
+    entry = registry_entry("cat", "kubeflow-catalog", **options)
     pull("model-registry://iris", tmp_path / "model", registries=(entry,), variables=WHERE)
     assert events[-1] == NotRecorded("cat", "a registry of the kind kubeflow-catalog records nothing")
 
@@ -249,7 +249,7 @@ def test_the_registry_of_a_namespace_is_told_itself(kubeflow, new_session, tmp_p
     from lading.settings.limits import Network
 
     kubeflow.register("iris", "v1", "s3://b/p")
-    entry = RegistryEntry("kf", "kubeflow", {"url": "http://kf:80", "record": True}, namespaces=("team-a",))
+    entry = registry_entry("kf", "kubeflow", url="http://kf:80", record=True, namespaces=("team-a",))
     session = new_session(registries=(entry,), network=Network(http_proxy=kubeflow.url), variables=WHERE)
     uri = ModelURI.parse("model-registry://iris?namespace=team-a")
     found = federation.resolve(uri, session.settings, session.http)

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from command_line import lading, sha256
-from fakes.told_registry import ToldRegistry
+from fakes.registry_entries import registry_entry
+from fakes.told_registry import TOLD, ToldRegistry, ToldSettings
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, UsageError
 from lading.events import PassedOver
 from lading.model.paths import FILE_NAME
 from lading.model.uri import ModelURI
-from lading.registries import federation
 from lading.registries.federation import candidates_for, resolve
 from lading.registries.registry import NoSuchModel
-from lading.settings.registries import RegistryEntry
+from lading.settings.registries import KINDS, RegistryEntry
+from lading.settings.server import ServerSettings
 from lading.settings.settings import Settings
 
 URI = "model-registry://iris"
@@ -24,14 +25,14 @@ URI = "model-registry://iris"
 @pytest.fixture(autouse=True)
 def asked(monkeypatch) -> list[str]:
     """The names of the registries that were asked."""
-    monkeypatch.setitem(federation._KINDS, "told", "fakes.told_registry:ToldRegistry")
+    monkeypatch.setitem(KINDS, "told", TOLD)
     monkeypatch.setattr(ToldRegistry, "asked", [])
     return ToldRegistry.asked
 
 
 def told(name: str, has: dict[str, object] | None = None, *, kind: str = "told", **about) -> RegistryEntry:
     answers = {key: tuple(about.pop(key)) for key in ("models", "namespaces") if key in about}
-    return RegistryEntry(name, kind, {"models_told": has or {}, **about}, **answers)
+    return RegistryEntry(name, kind, ToldSettings(has or {}), ServerSettings(**about), **answers)
 
 
 def first_answer(uri: str, *entries: RegistryEntry, new_session) -> str:
@@ -128,7 +129,7 @@ def test_which_registry_a_uri_means(new_session, asked, uri, outcome):
     "uri", ["mlflow://iris/1", "mlflow://tracking/iris", "mlflow://mlflow:5000/iris/1", "models:/iris/1"]
 )
 def test_names_of_mlflow_are_asked_of_mlflow_alone(monkeypatch, new_session, uri):
-    monkeypatch.setitem(federation._KINDS, "mlflow", "fakes.told_registry:ToldRegistry")
+    monkeypatch.setitem(KINDS, "mlflow", TOLD)
     assert first_answer(uri, *ENTRIES, new_session=new_session) == "tracking:s3://tracking"
     assert first_answer(uri, *ENTRIES[:2], new_session=new_session) == "UsageError"
 
@@ -161,10 +162,10 @@ def test_an_explanation_asks_everybody_and_says_why_somebody_was_not(new_session
 @pytest.mark.parametrize(
     ("text", "entry"),
     [
-        ("{name: a, kind: catalog, path: /c}", RegistryEntry("a", "catalog", {"path": "/c"})),
+        ("{name: a, kind: catalog, path: /c}", registry_entry("a", "catalog", path="/c")),
         (
             "{name: a, kind: kubeflow, url: 'http://r', models: ['x*'], namespaces: [t]}",
-            RegistryEntry("a", "kubeflow", {"url": "http://r"}, ("x*",), ("t",)),
+            registry_entry("a", "kubeflow", url="http://r", models=("x*",), namespaces=("t",)),
         ),
     ],
 )
@@ -175,8 +176,8 @@ def test_an_entry_of_the_configuration(tmp_path: Path, text: str, entry: Registr
 
 @pytest.mark.parametrize("models", ["iris", "{a: b}", "[1]"])
 def test_patterns_that_are_no_list_of_texts_are_refused(tmp_path: Path, models: str):
-    (tmp_path / "lading.yaml").write_text(f"registries: [{{name: a, kind: catalog, models: {models}}}]")
-    with pytest.raises(UsageError, match="registry a has models that are not a list"):
+    (tmp_path / "lading.yaml").write_text(f"registries: [{{name: a, kind: catalog, path: c, models: {models}}}]")
+    with pytest.raises(UsageError, match="registry a: models is not understood"):
         Settings.load({"LADING_CONFIG": str(tmp_path / "lading.yaml")})
 
 
@@ -191,7 +192,7 @@ def test_registries_of_the_configuration_come_before_those_of_variables(tmp_path
         }
     )
     assert [entry.kind for entry in settings.registries] == ["catalog", "catalog", "kubeflow"]
-    assert settings.registries[2].options["url"] == "https://registry:8080"
+    assert settings.registries[2].server.url == "https://registry:8080"
 
 
 def test_nothing_of_an_entry_is_printed():
@@ -244,7 +245,7 @@ def test_what_a_registry_knows_comes_as_a_file_where_its_entry_asks_for_one(tmp_
         shutil.make_archive(str(tmp_path / "model"), "tar", tmp_path / "model")
     text = f"models: {{iris: {{owner: größe, versions: {{v1: {{uri: model{'.tar' if archive else ''}}}}}}}}}"
     (tmp_path / "catalog.yaml").write_text(text)
-    entry = RegistryEntry("c", "catalog", {"path": str(tmp_path / "catalog.yaml")}, metadata_file="about/model.json")
+    entry = registry_entry("c", "catalog", path=str(tmp_path / "catalog.yaml"), metadata_file="about/model.json")
 
     def brought() -> dict:
         pull("model-registry://iris", tmp_path / "dest", registries=(entry,))

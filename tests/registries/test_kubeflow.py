@@ -20,6 +20,7 @@ from fakes.fake_kubeflow import (
     text_property,
 )
 from fakes.faulty_http import ALWAYS, ANYWHERE, Answer, anything, redirect, reset, stall, status
+from fakes.registry_entries import registry_entry
 from lading.errors import (
     IntegrityError,
     LadingError,
@@ -35,8 +36,8 @@ from lading.registries.registry import NoSuchModel, Resolution
 from lading.settings.aws import read_aws, read_s3
 from lading.settings.credentials import CredentialRule
 from lading.settings.limits import Network
-from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
+from lading.settings.value import Value, ValuesByName
 from lading.settings.variables import Variables
 
 ZEROS = "0" * 64
@@ -53,7 +54,7 @@ def resolve(kubeflow, new_session):
     """Resolve a reference: ``resolve("iris@champion", **options)``."""
 
     def call(name: str, *, namespaces=(), variables=None, kind="kubeflow", **options) -> Resolution:
-        entry = RegistryEntry("kf", kind, {"url": kubeflow.url, **options}, namespaces=tuple(namespaces))
+        entry = registry_entry("kf", kind, namespaces=tuple(namespaces), **{"url": kubeflow.url, **options})
         session = new_session(registries=(entry,), variables=variables or {})
         return federation.resolve(ModelURI.parse(f"model-registry://{name}"), session.settings, session.http)
 
@@ -154,18 +155,18 @@ def test_a_uri_asks_one_registry_for_one_version(
 
 def test_a_login_goes_to_a_namespace_that_is_named_and_to_none_that_a_pattern_fits(kubeflow, new_session):
     kubeflow.register("iris", "v1", "s3://b/iris")
-    options = {"url": "http://prod.test:9000", "login": {"token": "se-cret"}}
-    for url in ("http://prod.svc:9000", "http://prod.test:9000"):
-        entry = RegistryEntry("prod", "kubeflow", {**options, "url": url}, namespaces=("team-a", "lab-*"))
+    options = {"url": "http://prod.svc:9000", "login": {"token": "se-cret"}, "namespaces": ["team-a", "lab-*"]}
+
+    def resolve(namespace: str, **others: str) -> None:
+        entry = registry_entry("prod", "kubeflow", **options, **others)
         session = new_session(registries=(entry,), network=Network(http_proxy=kubeflow.url))
-        for namespace in ("", "?namespace=team-a", "?namespace=lab-3"):
-            uri = ModelURI.parse(f"model-registry://iris{namespace}")
-            if url == "http://prod.test:9000":
-                # Nor unencrypted to a host that is not near.
-                with pytest.raises(UsageError, match="unencrypted"):
-                    federation.resolve(uri, session.settings, session.http)
-            else:
-                federation.resolve(uri, session.settings, session.http)
+        federation.resolve(ModelURI.parse(f"model-registry://iris{namespace}"), session.settings, session.http)
+
+    for namespace in ("", "?namespace=team-a", "?namespace=lab-3"):
+        resolve(namespace)
+    # Nor unencrypted to a host that is not near.
+    with pytest.raises(UsageError, match="unencrypted"):
+        resolve("?namespace=team-a", domain="prod.test")
     bearing = {request.headers["host"] for request in kubeflow.server.requests if "authorization" in request.headers}
     assert bearing == {"prod.svc:9000", "model-registry-service.team-a.svc.cluster.local:9000"}
     assert "model-registry-service.lab-3.svc.cluster.local:9000" in str(kubeflow.server.requests)
@@ -476,7 +477,7 @@ def test_a_storage_key_stands_for_the_variables_that_the_entry_lists(kubeflow, r
 def test_an_endpoint_of_one_s_own_wins_over_the_registry_s_and_that_over_the_environment_s(kubeflow, resolve):
     kubeflow.register("iris", "v1", "s3://b/p?endpoint=http://told:9000&defaultRegion=told", storageKey="minio")
     here = Variables({"AWS_ENDPOINT_URL_S3": "http://here", "AWS_DEFAULT_REGION": "here"})
-    rule = CredentialRule(ModelURI.parse("s3://b"), values={"AWS_ENDPOINT_URL": "http://own"})
+    rule = CredentialRule(ModelURI.parse("s3://b"), ValuesByName(variables={"AWS_ENDPOINT_URL": Value("http://own")}))
 
     def endpoint(*rules: CredentialRule, **options) -> tuple[str, str]:
         found = resolve("iris", **options)
@@ -634,9 +635,7 @@ def test_a_registry_that_does_not_answer_as_one_gives_a_clear_error(
     kubeflow.register("iris", "v1", str(tmp_path / "origin"))
     fault.times, fault.on = ALWAYS, anything
     server.misbehave(ANYWHERE, fault)
-    entry = RegistryEntry(
-        "kf", "kubeflow", {"url": kubeflow.url, "folders": [str(tmp_path)], "stall_s": 0.2, "attempts": 2}
-    )
+    entry = registry_entry("kf", "kubeflow", url=kubeflow.url, folders=[str(tmp_path)], stall_s=0.2, attempts=2)
     with pytest.raises(kind) as caught:
         pull("model-registry://iris", tmp_path / "model", registries=(entry,))
     assert says in caught.value.message
@@ -900,7 +899,7 @@ def test_a_gateway_that_refuses_an_encoded_slash_is_passed(browse, kubeflow, ser
 
 
 def test_a_catalog_needs_a_source(browse):
-    with pytest.raises(UsageError, match="needs a source"):
+    with pytest.raises(UsageError, match="registry kf needs source"):
         browse("org%2Flarge", source="")
 
 

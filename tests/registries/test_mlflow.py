@@ -8,6 +8,7 @@ import yaml
 
 from fakes.fake_mlflow import API, PROXY, WRONG_HOST, FakeMlflow
 from fakes.faulty_http import Answer, FaultyServer, anything, reset, stall, status
+from fakes.registry_entries import registry_entry
 from fakes.trees import read_tree
 from lading.delivery.request import Request as Wanted
 from lading.delivery.resolve import find
@@ -46,7 +47,7 @@ def mlflow(server) -> FakeMlflow:
 @pytest.fixture
 def entry(mlflow):
     def make(name: str = "prod", **options) -> RegistryEntry:
-        return RegistryEntry(name, "mlflow", {"url": mlflow.url, **options})
+        return registry_entry(name, "mlflow", **{"url": mlflow.url, **options})
 
     return make
 
@@ -332,7 +333,7 @@ def test_a_version_that_leads_nowhere_is_told_by_its_own_name(run, entry, new_se
     run.logged_by["m-80"] = ("pending", "pending")
     run.add("there", {}, location=location)
     # Nobody else is asked: this registry has the model.
-    session = new_session(registries=(entry(), RegistryEntry("other", "mlflow", {"url": "http://127.0.0.1:1"})))
+    session = new_session(registries=(entry(), registry_entry("other", "mlflow", url="http://127.0.0.1:1")))
     with pytest.raises(kind, match=says) as caught:
         resolve(ModelURI.parse("models:/there/1"), session.settings, session.http)
     assert "version 1 of 'there'" in caught.value.message
@@ -344,7 +345,7 @@ def test_runs_and_logged_models_are_asked_of_the_tracking_server(run, entry, new
         registry = FakeMlflow(server)
         registry.add("there", {}, location="runs:/abc/model")
         registry.add("there", {}, location="models:/m-78")
-        entries = (RegistryEntry("prod", "mlflow", {"url": server.url, "artifacts_url": run.url}),)
+        entries = (registry_entry("prod", "mlflow", url=server.url, artifacts_url=run.url),)
         session = new_session(registries=entries)
         for name in ("models:/there/1", "models:/there/2", "models:/m-78"):
             found = resolve(ModelURI.parse(name), session.settings, session.http)
@@ -491,7 +492,7 @@ def test_a_server_that_stumbles_is_asked_again(mlflow, ask):
 
 
 def test_a_server_that_is_down_is_passed_over_for_the_next(mlflow, entry, new_session, events):
-    down = RegistryEntry("down", "mlflow", {"url": "http://127.0.0.1:1", "attempts": 1})
+    down = registry_entry("down", "mlflow", url="http://127.0.0.1:1", attempts=1)
     session = new_session(registries=(down, entry()))
     assert resolve(ModelURI.parse("mlflow://iris"), session.settings, session.http, session.listener).registry == "prod"
     assert [event.registry for event in events if isinstance(event, PassedOver)] == ["down"]
@@ -539,6 +540,8 @@ def test_a_listing_that_is_no_listing_ends(mlflow, ask, monkeypatch, listing):
 def test_databricks_is_refused_by_name(ask, url):
     with pytest.raises(Unsupported, match="Databricks"):
         ask("mlflow://iris", url=url)
+    with pytest.raises(Unsupported, match="Databricks"):
+        resolve(ModelURI.parse("mlflow://iris"), Settings.load({"MLFLOW_TRACKING_URI": url}), None)
 
 
 @pytest.mark.parametrize(
@@ -548,6 +551,8 @@ def test_a_store_that_is_no_server_is_refused_by_name(ask, url):
     with pytest.raises(Unsupported, match="lading asks MLflow servers") as caught:
         ask("mlflow://iris", url=url)
     assert "mlflow server" in caught.value.hint
+    with pytest.raises(Unsupported, match="lading asks MLflow servers"):
+        resolve(ModelURI.parse("mlflow://iris"), Settings.load({"MLFLOW_TRACKING_URI": url}), None)
     assert "s3cret" not in str(caught.value)
 
 
@@ -669,12 +674,11 @@ ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
             {"MLFLOW_TRACKING_URI": SERVER, "MLFLOW_TRACKING_INSECURE_TLS": "true"},
             {"url": SERVER, "tls": {"verify": False}},
         ),
-        ({"MLFLOW_TRACKING_URI": "databricks"}, {"url": "databricks"}),
     ],
 )
 def test_the_variables_of_mlflows_client_are_the_entry_of_a_registry(environment, options):
     (entry,) = Settings.load(environment).registries
-    assert (entry.name, entry.kind, entry.options) == ("mlflow", "mlflow", options)
+    assert entry == registry_entry("mlflow", "mlflow", **options)
     assert "s3cret" not in repr(entry)
 
 
@@ -685,7 +689,7 @@ def test_without_an_address_the_variables_are_no_registry():
 def test_a_registry_of_the_configuration_takes_the_place_of_one_of_that_name_in_the_environment(tmp_path):
     (tmp_path / "lading.yaml").write_text(f"registries: [{{name: mlflow, kind: mlflow, url: '{SERVER}'}}]")
     environment = {"LADING_CONFIG": str(tmp_path / "lading.yaml"), "MLFLOW_TRACKING_URI": "https://other"}
-    assert [entry.options for entry in Settings.load(environment).registries] == [{"url": SERVER}]
+    assert [entry.server.url for entry in Settings.load(environment).registries] == [SERVER]
 
 
 def test_the_user_of_the_environment_is_asked_as(mlflow, pull, tmp_path):

@@ -10,9 +10,9 @@ import pytest
 
 from fakes.certificates import Authority
 from fakes.faulty_http import ALWAYS, Answer, FaultyServer, anything, redirect, stall, status
+from fakes.registry_entries import registry_entry
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.registries.service import Service
-from lading.settings.registries import RegistryEntry
 
 PATH = "/api/models"
 JSON = {"items": [{"name": "größe"}]}
@@ -30,7 +30,7 @@ def service(server, new_session):
 
     def make(*, url: str = "", variables=None, **options) -> Service:
         session = new_session(variables=variables or {})
-        entry = RegistryEntry("prod", "kubeflow", {"url": url or server.url, **options})
+        entry = registry_entry("prod", "kubeflow", url=url or server.url, **options)
         return Service(entry, session.settings, session.http)
 
     return make
@@ -371,11 +371,9 @@ def test_nobody_there_is_unavailable(service):
         {"attempts": 0},
     ],
 )
-def test_an_entry_that_is_not_understood_is_refused_without_being_quoted(new_session, options):
-    session = new_session()
-    entry = RegistryEntry("prod", "kubeflow", {"url": "https://registry.test", **options})
+def test_an_entry_that_is_not_understood_is_refused_without_being_quoted(options):
     with pytest.raises(UsageError) as caught:
-        Service(entry, session.settings, session.http)
+        registry_entry("prod", "kubeflow", **{"url": "https://registry.test", **options})
     assert "s3cret" not in str(caught.value) + caught.value.hint
 
 
@@ -411,7 +409,7 @@ def test_a_login_that_ends_while_a_file_is_asked_for_is_renewed_and_shown_at_onc
 
 def test_headers_of_the_kind_go_with_every_request(server, new_session):
     session = new_session()
-    entry = RegistryEntry("prod", "kubeflow", {"url": server.url})
+    entry = registry_entry("prod", "kubeflow", url=server.url)
     asking = Service(entry, session.settings, session.http, headers=[("X-Workspace", "team-a")])
     get(asking)
     opened(asking)

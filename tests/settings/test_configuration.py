@@ -1,5 +1,6 @@
 """The configuration file: every key with a wrong type, every section with a key too many, and the page that lists them."""
 
+import pkgutil
 import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -11,7 +12,8 @@ from command_line import lading
 from lading.errors import LadingError, UsageError
 from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, read_agent
 from lading.settings.limits import Limits
-from lading.settings.registries import KINDS, RegistryEntry
+from lading.settings.registries import KINDS, Kind, RegistryEntry
+from lading.settings.server import ServerSettings
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
 from lading.settings.variables import OWN, not_understood
@@ -107,7 +109,7 @@ def test_the_example_on_the_page_is_understood_and_has_every_key(tmp_path):
         )
     for entry in config["registries"]:
         if entry["kind"] != "mlflow":
-            assert set(KINDS[entry["kind"]]) <= {*entry, *KINDS["kubeflow"]}
+            assert keys_of(KINDS[entry["kind"]]) <= {*entry, *keys_of(KINDS["kubeflow"])}
     assert set(config) == set(section_of("Configuration"))
 
 
@@ -200,14 +202,19 @@ def test_the_page_lists_every_key_with_its_type_and_default(heading):
     assert {key: cells[:2] for key, cells in section_of(heading).items()} == wanted
 
 
+def keys_of(kind: Kind) -> set[str]:
+    """The keys that only some kinds of registries have, of which this is one."""
+    return {*pkgutil.resolve_name(kind.options)._fields, *(ServerSettings._fields if kind.served else ())}
+
+
 def test_the_page_lists_every_key_of_each_kind_of_registry():
     rows = section_of("registries")
-    of_all = [key for key in RegistryEntry._fields if key != "options"]
+    of_all = [key for key in RegistryEntry._fields if key not in ("options", "server")]
     assert {key for key, cells in rows.items() if cells[0] == "all"} == set(of_all)
-    for kind, options in KINDS.items():
-        told = {key for key, cells in rows.items() if cells[0] == f"`{kind}`"}
+    for name, kind in KINDS.items():
+        told = {key for key, cells in rows.items() if cells[0] == f"`{name}`"}
         served = {key for key, cells in rows.items() if cells[0] == "all others"}
-        assert told | (served if kind != "catalog" else set()) == set(options)
+        assert told | (served if kind.served else set()) == keys_of(kind)
 
 
 def test_the_page_lists_every_variable_and_the_code_reads_no_other():

@@ -1,15 +1,17 @@
 """Every variable that KServe sets, every key of its storage JSON, and the configuration file."""
 
 import json
+import pkgutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
+from fakes.registry_entries import registry_entry
+from fakes.told_registry import TOLD, ToldSettings
 from lading.auth.docker_config import find_login
 from lading.errors import NotFound, Unsupported, UsageError
 from lading.model.uri import ModelURI
-from lading.registries.federation import _KINDS
 from lading.secret import Secret
 from lading.settings.aws import read_aws, read_s3
 from lading.settings.git import read_git
@@ -173,7 +175,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         (
             {"LADING_CATALOG": "/catalog.yaml"},
             "registries",
-            (RegistryEntry("catalog", "catalog", {"path": "/catalog.yaml"}),),
+            (registry_entry("catalog", "catalog", path="/catalog.yaml"),),
         ),
     ],
 )
@@ -438,9 +440,9 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path, text: str) -> None:
 def test_registries_keep_their_order_and_options(tmp_path: Path) -> None:
     text = "registries:\n- {name: b, kind: catalog, path: /b}\n- {name: a, kind: mlflow, url: https://x, attempts: 1}\n"
     assert load_file(tmp_path, text, LADING_CATALOG="/c").registries == (
-        RegistryEntry("b", "catalog", {"path": "/b"}),
-        RegistryEntry("a", "mlflow", {"url": "https://x", "attempts": 1}),
-        RegistryEntry("catalog", "catalog", {"path": "/c"}),
+        registry_entry("b", "catalog", path="/b"),
+        registry_entry("a", "mlflow", url="https://x", attempts=1),
+        registry_entry("catalog", "catalog", path="/c"),
     )
 
 
@@ -469,7 +471,13 @@ def test_verification_can_be_off_although_yaml_takes_the_word_for_a_boolean(tmp_
         ("registries: [catalog]", "needs a name and a kind"),
         ("registries: [{name: a, kind: catalog, path: x}, {name: a, kind: catalog, path: y}]", "same name"),
         ("registries: [{name: a, kind: foo}]", "lading.yaml: registry a is of the unknown kind 'foo'"),
-        ("registries: [{name: a, kind: catalog}]", "registry a of kind catalog needs a path"),
+        ("registries: [{name: a, kind: catalog}]", "registry a needs path"),
+        ("registries: [{name: a, kind: catalog, path: 5}]", "registry a: path is not understood"),
+        ("registries: [{name: a, kind: catalog, path: [x, 5]}]", "registry a: path is not understood"),
+        ("registries: [{name: a, kind: catalog, path: [x, '']}]", "registry a: path is not understood"),
+        ("registries: [{name: a, kind: catalog, path: x, pth: y}]", "registry a has the unknown key 'pth'"),
+        ("registries: [{name: a, kind: catalog, path: x, url: https://h}]", "registry a has the unknown key 'url'"),
+        ("registries: [{name: a, kind: kubeflow-catalog, url: https://h}]", "registry a needs source"),
         ("registries: [{name: a, kind: kubeflow}]", "registry a needs url"),
         (
             "registries: [{name: a, kind: mlflow, url: 'http://h.test', login: {token: t}}]",
@@ -481,8 +489,23 @@ def test_verification_can_be_off_although_yaml_takes_the_word_for_a_boolean(tmp_
             "registries: [{name: a, kind: kubeflow, url: 'https://u:p@h'}]",
             "registry a needs as url an http or https URL",
         ),
-        ("registries: [{name: a, kind: kubeflow, url: https://h, login: foo}]", "has a login that is not a mapping"),
-        ("registries: [{name: a, kind: kubeflow, url: https://h, login: {tokn: x}}]", "a login that is not understood"),
+        ("registries: [{name: a, kind: kubeflow, url: https://h, login: foo}]", "registry a: login is not understood"),
+        (
+            "registries: [{name: a, kind: kubeflow, url: https://h, login: {tokn: x}}]",
+            "registry a: login has the unknown key 'tokn'",
+        ),
+        (
+            "registries: [{name: a, kind: kubeflow, url: https://h, login: {user: u}}]",
+            "registry a: login is not understood",
+        ),
+        (
+            "registries: [{name: a, kind: kubeflow, url: https://h, login: {aws: {region: r}}}]",
+            "login.aws needs service",
+        ),
+        (
+            "registries: [{name: a, kind: kubeflow, url: https://h, login: {oidc: {client_id: c}}}]",
+            "login.oidc needs either",
+        ),
         (
             "registries: [{name: a, kind: kubeflow, url: https://h, login: {token: [x]}}]",
             "login.token is neither a text",
@@ -490,15 +513,18 @@ def test_verification_can_be_off_although_yaml_takes_the_word_for_a_boolean(tmp_
         ("registries: [{name: a, kind: kubeflow, url: https://h, tls: {cert: x}}]", "tls has the unknown key 'cert'"),
         (
             "registries: [{name: a, kind: kubeflow, url: https://h, attempts: 2.5}]",
-            "registry a has attempts that is not a whole number",
+            "registry a: attempts is not understood",
         ),
         ("registries: [{name: a, kind: mlflow, url: 'sqlite:///x'}]", "not a store of its client"),
         (
             "registries: [{name: a, kind: catalog, path: x, metadata_file: ../x}]",
-            "metadata_file that is not a path within",
+            "metadata_file is not a path within",
         ),
         ("credentials: [{prefix: s3://x}]", "credentials, entry 1 (s3://x) needs a folder or variables"),
-        ("credentials: [{prefix: s3://x, variables: {A: [b]}}]", "credentials, entry 1 (s3://x): A is neither a text"),
+        (
+            "credentials: [{prefix: s3://x, variables: {A: [b]}}]",
+            "credentials, entry 1 (s3://x): variables.A is neither a text",
+        ),
         ("deliveries: [x]", "deliveries, entry 1 is not a mapping"),
         ("limits: {attempts: 2.5}", "limits.attempts is 2.5"),
         ("verify: maybe", "lading.yaml: verify is 'maybe'"),
@@ -539,8 +565,20 @@ def test_a_choice_must_be_one_of_the_known(name: str, text: str) -> None:
         load(**{name: text})
 
 
-def test_the_kinds_that_may_be_configured_are_those_that_can_be_opened() -> None:
-    assert set(KINDS) == set(_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_opens_a_kind_of_registry_takes_the_options_that_its_row_names(kind: str) -> None:
+    opens, options = (pkgutil.resolve_name(name) for name in (KINDS[kind].opens, KINDS[kind].options))
+    assert get_type_hints(opens.__init__)["entry"] == RegistryEntry[options]
+
+
+def test_a_row_and_a_type_make_the_settings_of_a_new_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(KINDS, "told", TOLD)
+    text = "registries: [{name: a, kind: told, url: https://h, %s: {iris: s3://b/iris}}]"
+    (entry,) = load_file(tmp_path, text % "models_told").registries
+    assert entry.options == ToldSettings({"iris": "s3://b/iris"})
+    with pytest.raises(UsageError, match="registry a has the unknown key 'models_tod'") as caught:
+        load_file(tmp_path, text % "models_tod")
+    assert caught.value.hint == "did you mean models_told or models?"
 
 
 def test_what_variables_say_of_a_registry_fails_no_delivery_that_needs_none() -> None:

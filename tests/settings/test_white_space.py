@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.registry_entries import registry_entry
 from lading.auth.docker_config import find_login
 from lading.errors import UsageError
 from lading.model.origin import split_url
@@ -26,7 +27,6 @@ from lading.settings.limits import Limits, Network
 from lading.settings.modelscope import read_modelscope
 from lading.settings.oci import DOCUMENT as DOCKER_DOCUMENT
 from lading.settings.oci import read_oci
-from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.settings.variables import Variables
 from lading.system.disk import read_secret_file
@@ -174,7 +174,7 @@ def test_a_file_is_read_without_what_is_around_its_text(tmp_path: Path, around: 
 def test_a_login_of_a_registry_with_white_space_is_named(login: dict[str, object], named: str, around: str) -> None:
     text = around.format("s3cret")
     login = {key: text if value == "VALUE" else value for key, value in login.items()}
-    entry = RegistryEntry("prod", "mlflow", {"url": "http://h", "login": login})
+    entry = registry_entry("prod", "mlflow", url="http://h", login=login)
     settings = Settings(variables=Variables({"REGISTRY_TOKEN": text}))
     http = HttpClient(Network(), Limits(), Retry(Run(None), 1))  # type: ignore[arg-type]  # nobody is asked
     opened = open_login(entry, settings, Clients(split_url("http://h/")[0], http, http))

@@ -30,6 +30,7 @@ from lading.model.digest import Digest
 from lading.model.uri import ModelURI
 from lading.settings.credentials import CredentialRule
 from lading.settings.limits import Limits, Network
+from lading.settings.value import Value, ValuesByName
 
 BLOB = f"http://{ACCOUNT}.blob.core.windows.net/{CONTAINER}"
 FILES = f"http://{ACCOUNT}.file.core.windows.net/{SHARE}"
@@ -354,7 +355,9 @@ def test_a_sas_that_was_made_anew_is_the_same_model(azure, unsigned, tmp_path, p
 
 
 def test_the_credentials_of_a_prefix_are_for_what_is_below_it(azure, server, tmp_path, new_session):
-    rule = CredentialRule(ModelURI.parse(f"{BLOB}/model"), values={"AZURE_STORAGE_ACCESS_KEY": KEY})
+    rule = CredentialRule(
+        ModelURI.parse(f"{BLOB}/model"), ValuesByName(variables={"AZURE_STORAGE_ACCESS_KEY": Value(KEY)})
+    )
     # What a rule says may be of the network as well, so that this is read from the variables again.
     settings = azure_settings(server, AZURE_STORAGE_ACCESS_KEY="", http_proxy=server.url) | {"credentials": (rule,)}
     deliver([Request(f"{BLOB}/model", tmp_path / "out")], new_session(**settings))

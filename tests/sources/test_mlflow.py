@@ -8,11 +8,11 @@ import pytest
 from fakes.destination import Destination
 from fakes.fake_mlflow import BUCKET, PRESIGNED, PROXY, SERVER_INFO, FakeMlflow
 from fakes.faulty_http import ALWAYS, Answer, Fault, FaultyServer, anything, cut, redirect, reset, status, wrong_byte
+from fakes.registry_entries import registry_entry
 from fakes.trees import MIB, content, read_tree
 from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.events import AlreadyDelivered
 from lading.settings.limits import Limits
-from lading.settings.registries import RegistryEntry
 
 BIG = content(MIB)
 FILES = {
@@ -58,7 +58,7 @@ def bring(server, pull, tmp_path):
     """Deliver what is below a path of the proxy: ``bring(uri, **options of the entry)``."""
 
     def call(uri: str = f"mlflow-artifacts:/{ROOT}", *, limits=SHORT, listener=lambda event: None, **options):
-        registries = (RegistryEntry("prod", "mlflow", {"url": server.url, **options}),)
+        registries = (registry_entry("prod", "mlflow", **{"url": server.url, **options}),)
         destination = tmp_path / "destination"
         return pull(uri, destination, registries=registries, range_bytes=RANGE_BYTES, limits=limits, listener=listener)
 
@@ -149,7 +149,7 @@ def test_a_server_that_is_not_configured_is_not_asked(disk, bring, destination):
 
 def test_of_several_servers_the_uri_names_one(disk, pull, tmp_path):
     with FaultyServer(host="localhost") as other:
-        entries = tuple(RegistryEntry(url[7:], "mlflow", {"url": url}) for url in (other.url, disk.server.url))
+        entries = tuple(registry_entry(url[7:], "mlflow", url=url) for url in (other.url, disk.server.url))
         with pytest.raises(UsageError, match="could be on any of") as caught:
             pull(f"mlflow-artifacts:/{ROOT}", tmp_path / "x", registries=entries)
         assert "mlflow-artifacts://host:port/path" in caught.value.hint
@@ -161,7 +161,7 @@ def test_of_several_servers_the_uri_names_one(disk, pull, tmp_path):
 def test_of_several_workspaces_at_one_server_the_one_that_resolved_the_name_is_asked(disk, pull, tmp_path):
     disk.add("iris", {"model.pkl": b"pickled"})
     entries = tuple(
-        RegistryEntry(name, "mlflow", {"url": disk.url, "workspace": name}, namespaces=(name,))
+        registry_entry(name, "mlflow", url=disk.url, workspace=name, namespaces=(name,))
         for name in ("team-a", "team-b")
     )
     pull("model-registry://iris?namespace=team-b", tmp_path / "x", registries=entries)
@@ -441,7 +441,7 @@ def test_what_a_run_has_is_delivered_from_wherever_the_server_says(mlflow, bring
 def test_a_run_s_uri_may_say_which_server_is_meant(disk, pull, tmp_path):
     disk.runs[RUN] = f"mlflow-artifacts:/{ROOT}"
     with FaultyServer(host="localhost") as other:
-        entries = tuple(RegistryEntry(url[7:], "mlflow", {"url": url}) for url in (other.url, disk.server.url))
+        entries = tuple(registry_entry(url[7:], "mlflow", url=url) for url in (other.url, disk.server.url))
         with pytest.raises(UsageError, match="could be on any of") as caught:
             pull(f"runs:/{RUN}", tmp_path / "x", registries=entries)
         assert "runs://host:port/path" in caught.value.hint

@@ -13,6 +13,7 @@ import pytest
 
 from fakes.faulty_http import claimed_size
 from fakes.real_s3 import s3_anonymous
+from fakes.registry_entries import registry_entry
 from fakes.trees import content, read_tree, whole_manifest, write_tree
 from lading import events as told
 from lading.deliver import deliver, deliver_to_store
@@ -87,7 +88,7 @@ def registered(folder: Path, name: str, uri: str, files: dict[str, bytes]) -> Re
     digests = {path: f"sha256:{hashlib.sha256(data).hexdigest()}" for path, data in files.items()}
     catalog = folder / f"{name}.yaml"
     catalog.write_text(json.dumps({"models": {name: {"versions": {"1": {"uri": uri, "digests": digests}}}}}))
-    return RegistryEntry(name, "catalog", {"path": str(catalog)})
+    return registry_entry(name, "catalog", path=str(catalog))
 
 
 def test_a_new_revision_that_shares_45_of_50_shards_fetches_five(server, bucket, tmp_path, pull_by, events, store):

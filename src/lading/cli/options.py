@@ -7,6 +7,7 @@ from lading.cli import output
 from lading.delivery.request import Request
 from lading.errors import UsageError
 from lading.model.digest import Digest
+from lading.settings.catalog import CatalogSettings
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.settings.variables import OWN, not_understood, parse_rate
@@ -56,7 +57,9 @@ def load_settings(arguments: argparse.Namespace) -> Settings:
     output.use_format(arguments.log_format or settings.log_format)
     warn_of_variables(settings)
     if arguments.catalog:
-        settings = settings._replace(registries=(RegistryEntry("catalog", "catalog", {"path": arguments.catalog}),))
+        settings = settings._replace(
+            registries=(RegistryEntry("catalog", "catalog", CatalogSettings(arguments.catalog)),)
+        )
     if getattr(arguments, "max_rate", None):
         rate = parse_rate(arguments.max_rate)
         settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))

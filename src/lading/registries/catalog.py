@@ -32,7 +32,8 @@ from lading.model.reference import SCHEME, SCHEMES, Reference
 from lading.model.uri import ModelURI, redact
 from lading.network.client import HttpClient, status_error
 from lading.registries.registry import NoSuchModel, Resolution
-from lading.settings.registries import RegistryEntry, check_entry
+from lading.settings.catalog import CatalogSettings
+from lading.settings.registries import RegistryEntry
 from lading.settings.section import errors_name, refuse_unknown
 from lading.settings.settings import Settings
 from lading.text.printable import printable
@@ -52,11 +53,9 @@ class CatalogRegistry:
     A model that two files have is an error: which one is meant would depend on their order.
     """
 
-    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
+    def __init__(self, entry: RegistryEntry[CatalogSettings], settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
-        check_entry(entry)
-        paths = entry.options["path"]
-        self._paths = [Path(path) for path in ([paths] if isinstance(paths, str) else paths)]
+        self._paths = [Path(path) for path in entry.options.paths]
         self._http = http
 
     def resolve(self, reference: Reference) -> Resolution:

@@ -7,7 +7,6 @@ from lading.network.client import HttpClient
 from lading.registries.federation import entry_of, open_registry
 from lading.registries.registry import Deployment, Records, Resolution
 from lading.settings.settings import Settings
-from lading.settings.variables import is_true
 from lading.text.printable import printable
 
 # Recording comes after the delivery, but before the end of the process that a pod waits for.
@@ -27,11 +26,9 @@ def record(
     The model is in place by now: whatever fails here is told to the listener, and that is all.
     """
     entry = entry_of(resolution, settings)
-    if entry is None or "record" not in entry.options:
+    if entry is None or not entry.server.record:
         return
     try:
-        if not is_true(str(entry.options["record"]), f"record of registry {printable(entry.name)}"):
-            return
         deployment = _deployment(manifest, destination, settings)
         limits = settings.limits._replace(
             connect_s=min(settings.limits.connect_s, _RECORDING_PATIENCE_S),

@@ -1,4 +1,4 @@
-"""Registries: names become pinned source URIs.  The contract, the table of kinds, and who is asked.
+"""Registries: names become pinned source URIs.  Who is asked.
 
 A registry resolves and never moves bytes.
 """
@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from lading.errors import LadingError, NotFound, Unavailable, Unsupported, UsageError
@@ -18,19 +18,11 @@ from lading.model.reference import SCHEMES, Reference, parse_reference
 from lading.model.uri import ModelURI
 from lading.network.client import HttpClient
 from lading.registries.registry import ListsVersions, NoSuchModel, Registry, Resolution, VersionNames
-from lading.settings.registries import RegistryEntry, unknown_kind
+from lading.settings.registries import KINDS, RegistryEntry
 from lading.settings.settings import Settings
 from lading.text.printable import printable
 
-_Open = Callable[[RegistryEntry, Settings, HttpClient], Registry]
-
-# Dotted names, so that asking one kind of registry loads none of the others.
-_KINDS = {
-    "catalog": "lading.registries.catalog:CatalogRegistry",
-    "mlflow": "lading.registries.mlflow:MlflowRegistry",
-    "kubeflow": "lading.registries.kubeflow.models:KubeflowRegistry",
-    "kubeflow-catalog": "lading.registries.kubeflow.model_catalog:KubeflowCatalog",
-}
+_Open = Callable[[RegistryEntry[Any], Settings, HttpClient], Registry]
 
 
 class Candidate(NamedTuple):
@@ -51,12 +43,9 @@ class Candidate(NamedTuple):
         return self.resolution is not None or self.final
 
 
-def open_registry(entry: RegistryEntry, settings: Settings, http: HttpClient) -> Registry:
+def open_registry(entry: RegistryEntry[Any], settings: Settings, http: HttpClient) -> Registry:
     """The registry that an entry of the configuration describes."""
-    dotted_name = _KINDS.get(entry.kind)
-    if dotted_name is None:
-        raise unknown_kind(entry, _KINDS)
-    module, _, name = dotted_name.partition(":")
+    module, _, name = KINDS[entry.kind].opens.partition(":")
     open_kind: _Open = getattr(import_module(module), name)
     return open_kind(entry, settings, http)
 
@@ -133,13 +122,13 @@ def metadata_file(resolution: Resolution, settings: Settings) -> tuple[Generated
     return (GeneratedFile(entry.metadata_file, f"{text}\n".encode(), beside=""),)
 
 
-def entry_of(resolution: Resolution, settings: Settings) -> RegistryEntry | None:
+def entry_of(resolution: Resolution, settings: Settings) -> RegistryEntry[Any] | None:
     """The entry of the registry that resolved it; None for a URI that is no name."""
     return next((entry for entry in settings.registries if entry.name == resolution.registry), None)
 
 
 def _answers(
-    reference: Reference, asked: Sequence[RegistryEntry], settings: Settings, http: HttpClient
+    reference: Reference, asked: Sequence[RegistryEntry[Any]], settings: Settings, http: HttpClient
 ) -> Iterator[Candidate]:
     """What each registry says, asked when its turn comes."""
     for entry in asked:
@@ -151,7 +140,7 @@ def _answers(
             yield Candidate(entry.name, error=error, final=not isinstance(error, Unavailable))
 
 
-def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[RegistryEntry], dict[str, str]]:
+def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[RegistryEntry[Any]], dict[str, str]]:
     """What is asked for, the registries that may answer in their order, and why the others may not."""
     kind = SCHEMES[uri.scheme.lower()]
     entries = {entry.name: entry for entry in settings.registries if kind in ("", entry.kind)}
@@ -186,10 +175,10 @@ def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[Registry
     return reference, asked, others
 
 
-def _hosts(entry: RegistryEntry) -> tuple[str, ...]:
+def _hosts(entry: RegistryEntry[Any]) -> tuple[str, ...]:
     """How a URI may write the host of a registry: with a dot at its end or without, and the same for its port."""
     try:
-        host, port = host_and_port(urlsplit(str(entry.options.get("url") or "")).netloc)
+        host, port = host_and_port(urlsplit(entry.server.url).netloc)
     except ValueError:
         return ()
     name = f"[{host}]" if ":" in host else host

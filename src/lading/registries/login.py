@@ -1,15 +1,9 @@
-"""Who asks a registry: nobody, a bearer token, a user, an OIDC client, AWS keys.
+"""Who asks a registry: nobody, a bearer token, a user, an OIDC client, AWS keys; ``settings.server`` has the forms.
 
-    login: {token: {file: /var/run/secrets/tokens/registry}}      # read again for each request
-    login: {user: reader, password: {env: REGISTRY_PASSWORD}}
-    login: {oidc: {issuer: https://idp/realms/ml, client_id: lading, client_secret: {file: …}, scope: registry}}
-    login: {aws: {region: eu-west-1, service: execute-api}}       # keys from the chain of the AWS SDKs
-
-Each value may be a text, ``{file: path}`` or ``{env: NAME}``.  The client's own certificate (mTLS) is
-part of ``tls``, not a login.
+The client's own certificate (mTLS) is part of ``tls``, not a login.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, quote_plus, urlsplit
 
@@ -24,8 +18,9 @@ from lading.network.wire import Head
 from lading.secret import AwsKeys, Token, basic
 from lading.settings.aws import read_aws
 from lading.settings.registries import RegistryEntry
+from lading.settings.server import OidcLogin
 from lading.settings.settings import Settings
-from lading.settings.storage import read_value
+from lading.settings.value import Value
 from lading.settings.variables import exact
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
@@ -62,36 +57,36 @@ class Clients(NamedTuple):
         return self.own if split_url(url)[0].bare == self.origin.bare else self.elsewhere
 
 
-def open_login(entry: RegistryEntry, settings: Settings, clients: Clients) -> Login[Any]:
-    """The login for a registry that the entry, which ``check_entry`` has seen, describes."""
-    login = entry.options.get("login") or {}
-    read = _Reader(entry, settings)
-    if not login:
-        return _Plain("anonymous", list)
-    if aws := login.get("aws"):
-        return _Aws(read(aws, "region"), read(aws, "service"), settings, clients.elsewhere)
-    if oidc := login.get("oidc"):
+def open_login(entry: RegistryEntry[Any], settings: Settings, clients: Clients) -> Login[Any]:
+    """The login for a registry that the entry, which has been checked, describes."""
+    token, user, password, oidc, aws = entry.server.login
+    read = _Reader(entry.name, settings)
+    if aws:
+        return _Aws(read("region", aws.region), read("service", aws.service), settings, clients.elsewhere)
+    if oidc:
         return _Oidc(oidc, read, clients)
-    if "token" in login:
-        return _Plain("token", lambda: [("Authorization", f"Bearer {read(login, 'token')}")])
-    return _Plain("user and password", lambda: [("Authorization", basic(read(login, "user"), read(login, "password")))])
+    if token:
+        return _Plain("token", lambda: [("Authorization", f"Bearer {read('token', token)}")])
+    if user and password:
+        return _Plain(
+            "user and password", lambda: [("Authorization", basic(read("user", user), read("password", password)))]
+        )
+    return _Plain("anonymous", list)
 
 
 class _Reader:
     """Reads the values of one entry, anew each time: files are rotated."""
 
-    def __init__(self, entry: RegistryEntry, settings: Settings) -> None:
-        self._entry = entry
+    def __init__(self, name: str, settings: Settings) -> None:
         self._settings = settings
+        self._name = name
 
-    def __call__(self, mapping: Mapping[str, Any], key: str) -> str:
-        value = mapping.get(key, "")
-        text = read_value(key, value, self._settings.variables)
-        return exact(text, value["env"] if isinstance(value, dict) and "env" in value else self.named(f"login.{key}"))
+    def __call__(self, key: str, value: Value) -> str:
+        return exact(value.read(self._settings.variables), value.env or self.named(f"login.{key}"))
 
     def named(self, what: str) -> str:
         """``what``, said of this registry."""
-        return f"registry {printable(self._entry.name)}: {what}"
+        return f"registry {printable(self._name)}: {what}"
 
 
 class _Plain:
@@ -122,9 +117,9 @@ class _Oidc(RefreshingCredential[Token]):
 
     kind = "OIDC client"
 
-    def __init__(self, options: Mapping[str, Any], read: _Reader, clients: Clients) -> None:
+    def __init__(self, client: OidcLogin, read: _Reader, clients: Clients) -> None:
         super().__init__(clients.own.retry.run.clock.now, first_may_be_old=True)
-        self._options = options
+        self._client = client
         self._read = read
         self._clients = clients
 
@@ -132,17 +127,15 @@ class _Oidc(RefreshingCredential[Token]):
         return [*headers, ("Authorization", f"Bearer {shown.value.reveal()}")] if shown else headers
 
     def _fetch(self) -> Token:
-        read, options = self._read, self._options
-        form = {"grant_type": "client_credentials"}
-        form |= {key: read(options, key) for key in ("scope", "audience") if options.get(key)}
-        url = read(options, "token_url") or self._discovered(read(options, "issuer"))
-        split_url(url)[0].refuse_in_clear(read.named("its client_secret"))
+        told = {key: self._read(key, value) for key, value in self._client._asdict().items() if value}
+        url = told.get("token_url") or self._discovered(told["issuer"])
+        split_url(url)[0].refuse_in_clear(self._read.named("its client_secret"))
         return request_token(
             self._clients.to(url),
             url,
-            form,
+            {"grant_type": "client_credentials"} | {key: told[key] for key in ("scope", "audience") if key in told},
             # RFC 6749, 2.3.1: Basic is what every server must understand, both parts encoded as in a form.
-            headers=[("Authorization", basic(*(quote_plus(read(options, key)) for key in _CLIENT)))],
+            headers=[("Authorization", basic(*(quote_plus(told[key]) for key in _CLIENT)))],
             kind=self.kind,
             what="the OIDC token endpoint",
             hint="look at client_id and client_secret, and at what this client is allowed to ask for",

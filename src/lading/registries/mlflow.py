@@ -26,9 +26,9 @@ from lading.registries.digests import recorded_digests
 from lading.registries.registry import Deployment, NoSuchModel, Resolution
 from lading.registries.service import Service
 from lading.registries.tracking import API, Tracking, artifact_uri, items, part, unready, wrong_form
-from lading.settings.registries import RegistryEntry, check_entry
+from lading.settings.mlflow import MlflowSettings
+from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
-from lading.settings.storage import read_value
 from lading.text.printable import printable
 from lading.text.suggest import near_hint
 
@@ -68,11 +68,12 @@ _OF_A_LOGGED_MODEL = (
 class MlflowServer(Service):
     """An MLflow server: where its entry says, or for ``artifacts`` the one whose proxy has them."""
 
-    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient, *, artifacts: bool = False) -> None:
+    def __init__(
+        self, entry: RegistryEntry[MlflowSettings], settings: Settings, http: HttpClient, *, artifacts: bool = False
+    ) -> None:
         if artifacts:
-            entry = entry._replace(options={**entry.options, "url": artifacts_url(entry)})
-        check_entry(entry)
-        workspace = read_value("workspace", entry.options.get("workspace", ""), settings.variables).strip()
+            entry = entry._replace(server=entry.server._replace(url=artifacts_url(entry)))
+        workspace = entry.options.workspace.read(settings.variables).strip()
         headers = [("X-MLFLOW-WORKSPACE", workspace)] if workspace else []
         super().__init__(entry, settings, http, headers=headers)
 
@@ -89,10 +90,10 @@ class MlflowServer(Service):
 class MlflowRegistry:
     """The registry of one MLflow server."""
 
-    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
+    def __init__(self, entry: RegistryEntry[MlflowSettings], settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
         self._server = MlflowServer(entry, settings, http)
-        split = bool(entry.options.get("artifacts_url"))
+        split = bool(entry.options.artifacts_url)
         self._tracking = Tracking(MlflowServer(entry, settings, http, artifacts=True) if split else self._server)
         self._artifacts = split_url(artifacts_url(entry))[0].authority
         self._s3_endpoint = settings.variables.get("MLFLOW_S3_ENDPOINT_URL", "")
@@ -320,9 +321,9 @@ class MlflowRegistry:
         return uri, {}
 
 
-def artifacts_url(entry: RegistryEntry) -> str:
+def artifacts_url(entry: RegistryEntry[MlflowSettings]) -> str:
     """The server whose proxy has the artifacts of this registry."""
-    return str(entry.options.get("artifacts_url") or entry.options.get("url") or "")
+    return entry.options.artifacts_url or entry.server.url
 
 
 def _logged(model_id: str) -> str:

@@ -14,7 +14,8 @@ from lading.model.uri import ModelURI, redact
 from lading.network.client import Answer, HttpClient, leads_to, status_error
 from lading.network.wire import Head
 from lading.registries.login import Clients, open_login
-from lading.settings.registries import RegistryEntry, check_entry
+from lading.settings.registries import RegistryEntry
+from lading.settings.server import ServerSettings
 from lading.settings.settings import Settings
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
@@ -34,20 +35,19 @@ class Service:
 
     def __init__(
         self,
-        entry: RegistryEntry,
+        entry: RegistryEntry[Any],
         settings: Settings,
         http: HttpClient,
         *,
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         """``headers`` go with every request; ``UsageError`` for an entry that says what it may not."""
-        check_entry(entry)
+        entry.check()
         self.name = entry.name
-        url = str(entry.options["url"])
-        self.origin, _ = split_url(url)
-        self.url = url.rstrip("/")
-        self._folders = [os.path.realpath(folder) for folder in entry.options.get("folders") or ()]
-        clients = _clients(entry, settings, http, self.origin)
+        self.origin, _ = split_url(entry.server.url)
+        self.url = entry.server.url.rstrip("/")
+        self._folders = [os.path.realpath(folder) for folder in entry.server.folders]
+        clients = _clients(entry.server, settings, http, self.origin)
         self._http = clients.own
         self._login = open_login(entry, settings, clients)
         self._headers = list(headers)
@@ -187,24 +187,14 @@ def _is_page(head: Head, body: bytes) -> bool:
     return start.startswith((b"<!doctype", b"<html")) or ("html" in head.get("content-type").lower() and b"<" in start)
 
 
-def _clients(entry: RegistryEntry, settings: Settings, http: HttpClient, origin: Origin) -> Clients:
-    """Clients with the patience and the authority of the entry; the registry's own also has the rest of its ``tls``."""
-    tls = entry.options.get("tls") or {}
-    network = settings.network
-    if tls.get("ca"):
-        network = network._replace(ca_files=(*network.ca_files, str(tls["ca"])))
-    limits, retry = settings.limits, http.retry
-    if "connect_s" in entry.options:
-        limits = limits._replace(connect_s=float(entry.options["connect_s"]))
-    if "stall_s" in entry.options:
-        limits = limits._replace(stall_s=float(entry.options["stall_s"]))
-    if "attempts" in entry.options:
-        retry = retry._replace(attempts=entry.options["attempts"])
-    own = network._replace(
-        client_certificate=str(tls.get("certificate") or ""),
-        client_key=str(tls.get("key") or ""),
-        verify_tls=tls.get("verify", True),
-    )
+def _clients(server: ServerSettings, settings: Settings, http: HttpClient, origin: Origin) -> Clients:
+    """Clients with the patience and the authority of the server; its own also has the rest of its ``tls``."""
+    tls, network, limits, retry = server.tls, settings.network, settings.limits, http.retry
+    if tls.ca:
+        network = network._replace(ca_files=(*network.ca_files, tls.ca))
+    limits = limits._replace(connect_s=server.connect_s or limits.connect_s, stall_s=server.stall_s or limits.stall_s)
+    retry = retry._replace(attempts=server.attempts or retry.attempts)
+    own = network._replace(client_certificate=tls.certificate, client_key=tls.key, verify_tls=tls.verify)
     return Clients(origin, http.reaching(own, limits, retry), http.reaching(network, limits, retry))
 
 

@@ -22,7 +22,7 @@ from lading.errors import UsageError
 from lading.model.checks import VerifyMode
 from lading.model.uri import ModelURI
 from lading.settings.ranges import parse_range
-from lading.settings.section import errors_name, read_section, shown
+from lading.settings.section import errors_name, read_section
 from lading.settings.settings import Settings, parse_verify
 from lading.text.printable import printable
 
@@ -133,19 +133,18 @@ class AgentSettings(NamedTuple):
 def read_agent(settings: Settings) -> AgentSettings:
     """The agent's part of the configuration; ``UsageError`` for anything in it that is not understood."""
     with errors_name(settings.file):
-        own = _own(settings.agent)
         has_store = bool(settings.store.path)
         deliveries = tuple(
             _delivery(item, number, has_store=has_store) for number, item in enumerate(settings.deliveries, 1)
         )
         _refuse_common_folders(deliveries)
-    return own._replace(deliveries=deliveries)
+        return _own(settings.agent, deliveries)
 
 
-def _own(item: Mapping[str, Any]) -> AgentSettings:
+def _own(item: Mapping[str, Any], deliveries: tuple[Delivery, ...]) -> AgentSettings:
     if "deliveries" in item:
         raise UsageError("agent has the unknown key 'deliveries'", hint="it stands beside agent, not below it")
-    own = read_section(AgentSettings, item, "agent", examples=_EXAMPLES, apart=("deliveries",))
+    own = read_section(AgentSettings, item, "agent", examples=_EXAMPLES, apart={"deliveries": deliveries})
     if own.port > 65535:
         raise UsageError(f"agent.port is {own.port}", hint="a port is a number up to 65535")
     if own.parallel < 1:
@@ -183,18 +182,13 @@ def _delivery(item: Mapping[str, Any], number: int, *, has_store: bool) -> Deliv
         raise UsageError(f"{where} has no {missing[0]}", hint="each needs a name and a uri, and mostly a destination")
     if "destination" not in item:
         _check_kept(item, where, has_store=has_store)
-    apart: dict[str, Any] = {}
     if "verify" in item:
-        apart["verify"] = parse_verify(item.pop("verify"), f"{where}: verify")
-    if "canary" in item:
-        apart["canary"] = _canary(_mapping(item.pop("canary"), "canary", where), where)
-    if "on_change" in item:
-        apart["on_change"] = _on_change(_mapping(item.pop("on_change"), "on_change", where), f"{where}: on_change")
+        item["verify"] = parse_verify(item["verify"], f"{where}: verify")
     delivery = read_section(Delivery, item, where, examples=_EXAMPLES)
     if "destination" in item:
         delivery = delivery._replace(destination=_destination(delivery, where))
     _check(delivery, where)
-    return delivery._replace(**apart)
+    return delivery
 
 
 def _check_kept(item: Mapping[str, Any], where: str, *, has_store: bool) -> None:
@@ -229,17 +223,13 @@ def _check(delivery: Delivery, where: str) -> None:
     with errors_name(where):
         ModelURI.parse(delivery.uri)
         parse_range(delivery.range)
-
-
-def _canary(item: Mapping[str, Any], where: str) -> Canary:
-    canary = read_section(Canary, item, f"{where}: canary")
-    if not 0 < canary.share < 1:
+    if (canary := delivery.canary) and not 0 < canary.share < 1:
         raise UsageError(f"{where} has the canary share {canary.share:g}", hint="write, for example, 0.1 for a tenth")
-    return canary
+    if delivery.on_change is not None:
+        _check_on_change(delivery.on_change, f"{where}: on_change")
 
 
-def _on_change(item: Mapping[str, Any], where: str) -> OnChange:
-    change = read_section(OnChange, item, where, examples=_EXAMPLES)
+def _check_on_change(change: OnChange, where: str) -> None:
     ways = [key for key in ("load", "touch", "post", "exit") if getattr(change, key)]
     if len(ways) != 1:
         raise UsageError(f"{where} needs one of load, touch, post and exit", hint=f"write {_EXAMPLES['on_change']}")
@@ -252,10 +242,3 @@ def _on_change(item: Mapping[str, Any], where: str) -> OnChange:
         raise UsageError(f"{where} has a token_file, and no load or post that it is for")
     if change.exit > 125:
         raise UsageError(f"{where}: exit is {change.exit}", hint="an exit code is a number up to 125")
-    return change
-
-
-def _mapping(value: object, key: str, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{where}: {key} is {shown(value)}", hint=f"write a mapping, for example {_EXAMPLES[key]}")
-    return value

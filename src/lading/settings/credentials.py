@@ -1,36 +1,26 @@
 """Credentials for the URIs below a prefix: ``credentials`` of the configuration file."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lading.errors import UsageError
 from lading.model.origin import host_and_port
 from lading.model.uri import ModelURI
-from lading.settings.section import errors_name, refuse_unknown
-from lading.settings.storage import check_value, rule_values
-from lading.settings.variables import Variables
+from lading.settings.section import errors_name, read_section, refuse_unknown, without_empty
+from lading.settings.value import ValuesByName
 from lading.text.printable import printable
 
 _EXAMPLE = "{prefix: s3://team-a/, folder: /etc/lading/team-a}"
 
 
 class CredentialRule(NamedTuple):
-    """Variables for every URI below ``prefix``: written out, or each a file of ``folder`` (a mounted Secret).
-
-    A value is a text, or a mapping of ``file`` or ``env`` to where the text is.
-    """
+    """Variables for every URI below ``prefix``."""
 
     prefix: ModelURI
-    folder: str = ""
-    values: Mapping[str, Any] = MappingProxyType({})
+    values: ValuesByName
 
     def __repr__(self) -> str:
         return f"<credentials for {self.prefix.redacted()}>"
-
-    def values_now(self, variables: Variables) -> dict[str, str]:
-        """What it says now: files are read anew, and the names of variables looked up in ``variables``."""
-        return rule_values(self.folder, self.values, variables)
 
 
 def read_credentials(config: Mapping[str, Any]) -> tuple[CredentialRule, ...]:
@@ -49,21 +39,11 @@ def _rule(item: object, number: int) -> CredentialRule:
     if not prefix.scheme:
         raise UsageError(f"{where}: the prefix {printable(text)!r} has no scheme", hint=f"write {_EXAMPLE}")
     where = f"{where} ({printable(prefix.redacted())})"
-    refuse_unknown(item, ("prefix", "folder", "variables"), where)
-    check_rule(item, where)
-    return CredentialRule(prefix, item.get("folder") or "", item.get("variables") or {})
-
-
-def check_rule(item: Mapping[str, Any], where: str) -> None:
-    """Raise for a rule that says neither by a ``folder`` nor by ``variables`` what the variables are."""
-    folder, variables = item.get("folder") or "", item.get("variables") or {}
-    if not isinstance(folder, str) or not isinstance(variables, dict) or not (folder or variables):
-        raise UsageError(
-            f"{where} needs a folder or variables",
-            hint="write folder: /etc/lading/team-a, or variables: {HF_TOKEN: {file: /etc/lading/token}}",
-        )
-    for name, value in variables.items():
-        check_value(f"{where}: {name}", value)
+    refuse_unknown(item, ("prefix", *ValuesByName._fields), where)
+    values = {key: value for key, value in without_empty(item).items() if key != "prefix"}
+    rule = CredentialRule(prefix, read_section(ValuesByName, values, where, quoted=False))
+    rule.values.check(where)
+    return rule
 
 
 def _covers(prefix: ModelURI, uri: ModelURI) -> bool:

@@ -3,16 +3,21 @@
 What is wrong is told with the place of the key, what is written there, and what could be.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from functools import partial
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lading.errors import LadingError, UsageError
+from lading.settings.value import Value
 from lading.text.printable import printable
 from lading.text.suggest import did_you_mean, known_hint
 
 _MOST_SHOWN = 80
+# What stands before a key in its place.
+_LAST = re.compile(r": |\.")
 
 T = TypeVar("T", bound=tuple[Any, ...])
 
@@ -33,25 +38,30 @@ def read_section(
     where: str,
     *,
     examples: Mapping[str, str] = MappingProxyType({}),
-    apart: Sequence[str] = (),
+    apart: Mapping[str, Any] = MappingProxyType({}),
+    quoted: bool = True,
 ) -> T:
     """``item`` as a ``kind``, whose annotations say what each key may hold; numbers are never negative.
 
-    ``where`` is its place in the file.  ``examples`` are of keys whose default is none; ``apart`` are fields that are
-    no keys.  ``UsageError`` for the first key that is not understood.
+    A key that is annotated with another NamedTuple is a section of its own.  ``where`` is the place of ``item`` in the
+    file.  ``examples`` are of keys whose default is none; ``apart`` are fields that are no keys, with their values.
+    What is not ``quoted`` may be a secret.  ``UsageError`` for the first key that is not understood, or is needed.
     """
     known = [key for key in kind._fields if key not in apart]  # type: ignore[attr-defined]  # every T is a NamedTuple
     refuse_unknown(item, known, where)
     types = get_type_hints(kind)
     defaults: Mapping[str, Any] = kind._field_defaults  # type: ignore[attr-defined]
-    values = {}
-    for key, value in item.items():
-        if not _fits(value, types[key]):
-            default = defaults.get(key)
-            example = examples.get(key) or (f"{default:g}" if isinstance(default, float) else str(default))
-            raise UsageError(f"{key_path(where, key)} is {shown(value)}", hint=_hint(key, value, types[key], example))
-        values[key] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)
+    shown_defaults = {key: f"{each:g}" if isinstance(each, float) else str(each) for key, each in defaults.items()}
+    examples = {**shown_defaults, **examples}
+    if lacking := [key for key in known if key not in item and key not in defaults]:
+        raise UsageError(f"{where} needs {lacking[0]}", hint=f"write {lacking[0]}: {examples[lacking[0]]}")
+    read = partial(_read, examples=examples, quoted=quoted)
+    return kind(**apart, **{key: read(types[key], value, key_path(where, key)) for key, value in item.items()})
+
+
+def without_empty(item: Mapping[str, Any]) -> dict[str, Any]:
+    """``item`` without its empty values, for a section in which those are the same as none."""
+    return {key: value for key, value in item.items() if value not in (None, "", [], {})}
 
 
 def refuse_unknown(item: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
@@ -64,7 +74,7 @@ def refuse_unknown(item: Mapping[Any, Any], known: Sequence[str], where: str) ->
 
 def key_path(where: str, key: str) -> str:
     """The place of a key: ``store.high``, but ``delivery iris: every_s``."""
-    return f"{where}: {key}" if " " in where else f"{where}.{key}"
+    return f"{where}: {key}" if " " in where.rpartition(": ")[2] else f"{where}.{key}"
 
 
 def shown(value: object) -> str:
@@ -73,7 +83,34 @@ def shown(value: object) -> str:
     return printable(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…")
 
 
-def _fits(value: object, kind: object) -> bool:
+def _read(annotation: Any, value: Any, where: str, *, examples: Mapping[str, str], quoted: bool) -> Any:
+    """``value``, which stands at ``where``, as the annotation of its key wants it."""
+    kinds = _alternatives(annotation)
+    kind = next((kind for kind in kinds if _fits(value, kind)), None)
+    if kind is None:
+        said = f"is {shown(value)}" if quoted else "is not understood"
+        raise UsageError(f"{printable(where)} {said}", hint=_hint(where, value, kinds[0], examples))
+    if get_origin(kind) is tuple:
+        return tuple(value)
+    if kind is Value:
+        return Value.parse(value, where)
+    if hasattr(kind, "_fields"):
+        return read_section(kind, value, where, examples=examples, quoted=quoted)
+    if get_origin(kind) is Mapping:
+        read = partial(_read, get_args(kind)[1], examples=examples, quoted=quoted)
+        return {str(key): read(each, key_path(where, str(key))) for key, each in value.items()}
+    return value
+
+
+def _alternatives(annotation: Any) -> Sequence[Any]:
+    """The types that a key may have; None is not written, but left out."""
+    union = get_origin(annotation) in (Union, UnionType)
+    return [kind for kind in get_args(annotation) if kind is not NoneType] if union else [annotation]
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if kind in (Any, Value):
+        return True
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
@@ -81,18 +118,17 @@ def _fits(value: object, kind: object) -> bool:
     if kind in (int, float):
         numbers = (int,) if kind is int else (int, float)
         return isinstance(value, numbers) and not isinstance(value, bool) and 0 <= value < float("inf")
-    return isinstance(value, kind if isinstance(kind, type) else dict)
+    return isinstance(value, kind if kind in (str, bool) else dict)
 
 
-def _hint(key: str, value: object, kind: object, example: str) -> str:
+def _hint(where: str, value: object, kind: Any, examples: Mapping[str, str]) -> str:
     if get_origin(kind) is Literal:
         words = get_args(kind)
         return did_you_mean(str(value), words) or f"use one of {', '.join(words)}"
     if kind is bool:
         return "write true or false"
-    if kind is int:
-        return f"write a whole number, for example {example}"
-    if kind is float:
-        return f"write {'seconds' if key.endswith('_s') else 'a number'}, for example {example}"
+    key = _LAST.split(where)[-1]
     what = "text" if kind is str else "a list" if get_origin(kind) is tuple else "a mapping"
-    return f"write {what}, for example {example}"
+    if kind in (int, float):
+        what = "a whole number" if kind is int else "seconds" if key.endswith("_s") else "a number"
+    return f"write {what}, for example {examples.get(key, '{}')}"

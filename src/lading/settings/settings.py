@@ -62,7 +62,7 @@ class Settings(NamedTuple):
     network: Network = Network()
     variables: Variables = Variables()
     credentials: tuple[CredentialRule, ...] = ()
-    registries: tuple[RegistryEntry, ...] = ()
+    registries: tuple[RegistryEntry[Any], ...] = ()
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     verify: VerifyMode = "auto"
@@ -126,7 +126,7 @@ class Settings(NamedTuple):
     def for_uri(self, uri: ModelURI) -> "Settings":
         """These settings with the credentials for ``uri``, read anew: those of the longest prefix that covers it."""
         rule = rule_for(self.credentials, uri)
-        return self.with_variables(rule.values_now(self.variables)) if rule else self
+        return self.with_variables(rule.values.read(self.variables)) if rule else self
 
     def with_variables(self, values: Mapping[str, str]) -> "Settings":
         """These settings with ``values`` laid over the variables, for sources and for how hosts are reached."""
@@ -145,7 +145,7 @@ class Settings(NamedTuple):
 
     def rotating(self) -> tuple[Variables, ...]:
         """What the rules for credentials say now: it changes when a mounted secret is rotated."""
-        return tuple(Variables(rule.values_now(self.variables)) for rule in self.credentials)
+        return tuple(Variables(rule.values.read(self.variables)) for rule in self.credentials)
 
 
 def termination_log(environ: Mapping[str, str] | None = None) -> str:

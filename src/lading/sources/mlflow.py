@@ -39,6 +39,7 @@ from lading.network.links import Link, Links
 from lading.network.paging import Page
 from lading.registries.mlflow import REGISTRY_VARIABLE, MlflowRegistry, MlflowServer, artifacts_url
 from lading.registries.tracking import Tracking
+from lading.settings.mlflow import MlflowSettings
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.sources.paged_list import is_one_name, paged_list
@@ -231,10 +232,11 @@ class MlflowSource:
 
     def _be_patient(self) -> None:
         """Wait longer for the first byte of a file, unless it is configured how long."""
-        if "stall_s" not in self._entry.options:
-            waiting = {"stall_s": max(self._settings.limits.stall_s, _FETCHING_S)}
-            entry = self._entry._replace(options={**self._entry.options, **waiting})
-            self._server = MlflowServer(entry, self._settings, self._http, artifacts=True)
+        if self._entry.server.stall_s is None:
+            patient = self._entry.server._replace(stall_s=max(self._settings.limits.stall_s, _FETCHING_S))
+            self._server = MlflowServer(
+                self._entry._replace(server=patient), self._settings, self._http, artifacts=True
+            )
 
 
 def open_run(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
@@ -256,7 +258,7 @@ def _name_of(entry: _Entry) -> str:
     return f"{entry[0]}/" if entry[1] else entry[0]
 
 
-def _entry(uri: ModelURI, settings: Settings) -> RegistryEntry:
+def _entry(uri: ModelURI, settings: Settings) -> RegistryEntry[MlflowSettings]:
     """The registry whose server is meant; a server that a URI brings itself is not asked."""
     servers = [entry for entry in settings.registries if entry.kind == "mlflow"]
     if uri.authority:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from conformance.scene import BESIDE, says
 from fakes.fake_kubeflow import API, FakeKubeflow
 from fakes.faulty_http import ALWAYS, status
-from lading.settings.registries import RegistryEntry
+from fakes.registry_entries import registry_entry
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def empty(server):
     lists = f"{API}/registered_models/{model}/versions"
     server.misbehave(lists, says({"items": [], "size": 0, "pageSize": 500, "nextPageToken": ""}))
     server.misbehave(f"{API}/model_version", status(404, times=ALWAYS))
-    yield ["model-registry://iris/model"], {"registries": (RegistryEntry("prod", "kubeflow", {"url": server.url}),)}
+    yield ["model-registry://iris/model"], {"registries": (registry_entry("prod", "kubeflow", url=server.url),)}
 
 
 EMPTY = {"kubeflow": empty}

@@ -8,7 +8,7 @@ from conformance.scene import BESIDE, FILES, MODEL, Scene, says
 from fakes.fake_mlflow import BUCKET as MLFLOW_BUCKET
 from fakes.fake_mlflow import PROXY, FakeMlflow
 from fakes.faulty_http import ALWAYS, FaultyServer, probes, status
-from lading.settings.registries import RegistryEntry
+from fakes.registry_entries import registry_entry
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def faults(server: FaultyServer, store: str) -> Iterator[Scene]:
         put=lambda data: fake.put("1/model/weights/big.bin", data),
         settings={
             # The server by an entry of the configuration, and by the variables that make one.
-            "registries": (RegistryEntry("prod", "mlflow", login),),
+            "registries": (registry_entry("prod", "mlflow", **login),),
             "variables": {"MLFLOW_TRACKING_URI": server.url, "MLFLOW_TRACKING_TOKEN": "tok-en"},
         },
         secret="tok-en",
@@ -39,7 +39,7 @@ def strays(server, tmp_path, stray):
     mlflow = FakeMlflow(server)
     for path in (*MODEL, stray):
         mlflow.put(f"1/llm/{path}", MODEL.get(path, b"stray"))
-    registries = (RegistryEntry("prod", "mlflow", {"url": server.url}),)
+    registries = (registry_entry("prod", "mlflow", url=server.url),)
     yield "mlflow-artifacts:/1/llm", {"registries": registries}, f"1/llm/{stray}"
 
 
@@ -49,7 +49,7 @@ def empty(server):
     mlflow.put(f"1/{BESIDE}/a", b"a")
     listed = {"files": [{"path": "model", "is_dir": True}, {"path": BESIDE, "is_dir": True}]}
     server.misbehave("/api/2.0/mlflow-artifacts/artifacts", says(listed, on=lambda request: request.query == "path=1"))
-    registries = (RegistryEntry("prod", "mlflow", {"url": server.url}),)
+    registries = (registry_entry("prod", "mlflow", url=server.url),)
     yield ["mlflow-artifacts:/1/model"], {"registries": registries}
 
 
@@ -59,7 +59,7 @@ def empty_model(server):
     for name in ("model", BESIDE):
         registry.add(name, {"a": b"a"})
     server.misbehave("/api/2.0/mlflow/registered-models/get", status(404, times=ALWAYS))
-    yield ["models:/model/1"], {"registries": (RegistryEntry("prod", "mlflow", {"url": server.url}),)}
+    yield ["models:/model/1"], {"registries": (registry_entry("prod", "mlflow", url=server.url),)}
 
 
 FAULTS = {"mlflow-disk": partial(faults, store="disk"), "mlflow-s3": partial(faults, store="s3")}

@@ -18,6 +18,7 @@ from lading.registries.kubeflow.api import Api, Entity, entity, properties, text
 from lading.registries.kubeflow.artifacts import choose, facts, labels, located
 from lading.registries.registry import NoSuchModel, Resolution
 from lading.registries.service import Service
+from lading.settings.kubeflow import KubeflowCatalogSettings
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.settings.variables import Variables
@@ -33,10 +34,10 @@ _FACTS = ("description", "license", "provider", "maturity", "libraryName", "task
 class KubeflowCatalog:
     """The models of the source that the entry names."""
 
-    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
+    def __init__(self, entry: RegistryEntry[KubeflowCatalogSettings], settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
         self._service = Service(entry, settings, http)
-        self._source = str(entry.options["source"])
+        self._source = entry.options.source
 
     def resolve(self, reference: Reference) -> Resolution:
         name = reference.model

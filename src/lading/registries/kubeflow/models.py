@@ -27,9 +27,10 @@ from lading.registries.kubeflow.artifacts import choose, facts, labels, located
 from lading.registries.kubeflow.serving import record
 from lading.registries.registry import Deployment, NoSuchModel, Resolution
 from lading.registries.service import Service
+from lading.settings.kubeflow import KubeflowSettings
 from lading.settings.registries import RegistryEntry
+from lading.settings.server import LoginSettings
 from lading.settings.settings import Settings
-from lading.settings.storage import rule_values
 from lading.settings.variables import Variables
 from lading.text.printable import printable
 from lading.text.suggest import near_hint
@@ -58,21 +59,12 @@ _ARTIFACT_FACTS = (
 class KubeflowRegistry:
     """The registry at the entry's ``url``, and those of the namespaces that it may answer for."""
 
-    def __init__(self, entry: RegistryEntry, settings: Settings, http: HttpClient) -> None:
+    def __init__(self, entry: RegistryEntry[KubeflowSettings], settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
         self._entry = entry
         self._settings = settings
         self._http = http
         self._main = self._open(entry)
-        self._hosted = {
-            "service": str(entry.options.get("service") or "model-registry-service"),
-            "domain": str(entry.options.get("domain") or "svc.cluster.local"),
-        }
-        # For each storageKey, where the variables are that it stands for: as in ``credentials``.
-        self._storage = {
-            str(key): (rule.get("folder") or "", rule.get("variables") or {})
-            for key, rule in (entry.options.get("storage") or {}).items()
-        }
 
     def resolve(self, reference: Reference) -> Resolution:
         api = self._api(reference.namespace)
@@ -90,8 +82,8 @@ class KubeflowRegistry:
         if variables.get("AWS_ENDPOINT_URL"):
             metadata["endpoint"] = variables["AWS_ENDPOINT_URL"]
         key = text(artifact, "storageKey")
-        if key in self._storage:
-            variables |= rule_values(*self._storage[key], self._settings.variables)
+        if key in self._entry.options.storage:
+            variables |= self._entry.options.storage[key].read(self._settings.variables)
         return Resolution(
             uri=uri,
             registry=self.name,
@@ -112,7 +104,7 @@ class KubeflowRegistry:
         """A ServingEnvironment, an InferenceService in it, and a ServeModel for what was delivered."""
         record(self._api(str(resolution.metadata.get("namespace", ""))), resolution, deployment)
 
-    def _open(self, entry: RegistryEntry) -> Service:
+    def _open(self, entry: RegistryEntry[KubeflowSettings]) -> Service:
         return Service(entry, self._settings, self._http)
 
     def _api(self, namespace: str) -> Api:
@@ -126,11 +118,12 @@ class KubeflowRegistry:
             raise UsageError(f"{printable(namespace)!r} is not a namespace", hint="it is a DNS label, such as team-a")
         parts = urlsplit(self._main.url)
         port = f":{parts.port}" if parts.port else ""
-        host = f"{self._hosted['service']}.{namespace}.{self._hosted['domain']}"
-        options = {**self._entry.options, "url": f"{parts.scheme}://{host}{port}"}
+        options = self._entry.options
+        host = f"{options.service}.{namespace}.{options.domain}"
+        server = self._entry.server._replace(url=f"{parts.scheme}://{host}{port}")
         if namespace not in self._entry.namespaces:
-            options.pop("login", None)
-        return self._open(self._entry._replace(options=options))
+            server = server._replace(login=LoginSettings())
+        return self._open(self._entry._replace(server=server))
 
     def _model(self, api: Api, name: str) -> Entity:
         what = f"model {printable(name)!r}"
