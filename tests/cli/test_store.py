@@ -12,7 +12,8 @@ from lading.store.store import Store
 
 @pytest.fixture
 def environ(tmp_path):
-    return {"LADING_STORE": str(tmp_path / "store")}
+    """Nothing is evicted for the disk of this machine, however full it is."""
+    return {"LADING_STORE": str(tmp_path / "store"), "LADING_CONFIG_YAML": "store: {high: 100%, low: 100%}"}
 
 
 @pytest.fixture
@@ -65,8 +66,7 @@ def test_what_is_kept_is_neither_removed_nor_pruned(run, uri):
 
 def test_prune_says_what_went(run, uri, tmp_path, environ):
     assert run("prune").out == "nothing to do\n"
-    (tmp_path / "lading.yaml").write_text("store: {high: 10B, low: 0B}")
-    environ["LADING_CONFIG"] = str(tmp_path / "lading.yaml")
+    environ["LADING_CONFIG_YAML"] = "store: {high: 10B, low: 0B}"
     assert run("prune").out == f"evicted {uri}, 1008 B: used longest ago\n"
     assert run("prune", "--json").json == {"gone": [], "swept_bytes": 0}
 

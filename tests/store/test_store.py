@@ -39,7 +39,8 @@ CHANGED = [path for path in SHARDS if NEWER[path] != SHARDS[path]]
 
 @pytest.fixture
 def settings(tmp_path) -> StoreSettings:
-    return StoreSettings(path=str(tmp_path / "store"))
+    """Nothing is evicted for the disk of this machine, however full it is."""
+    return StoreSettings(path=str(tmp_path / "store"), high="100%", low="100%")
 
 
 @pytest.fixture
