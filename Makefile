@@ -73,9 +73,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The tests of one file share servers: they stay together.
+# The tests of one file share servers: they stay together.  A run whose order matters is repeated by make test ORDER=…
+ORDER := $(shell date +%s)
 test: $(READY)
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --order=$(ORDER)
 
 # Values, decisions, and the story with a source in memory: no servers, no processes.
 FAST := $(addprefix tests/,model text system settings/test_settings.py test_deliver.py test_errors.py test_retry.py)

@@ -1,6 +1,7 @@
 """What every test has: an environment with nothing in it, a clock that never waits, and deliveries in this process."""
 
 import os
+import random
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -86,6 +87,18 @@ class FakeClock:
         return stop.is_set()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--order", metavar="SEED", help="the files in a random order, and the tests of each")
+
+
+def pytest_collection_modifyitems(config, items):
+    """The tests of one file share servers and stay together."""
+    if config.option.order:
+        chance = random.Random(config.option.order)
+        files = {path: chance.random() for path in dict.fromkeys(item.path for item in items)}
+        items.sort(key=lambda item: (files[item.path], chance.random()))
+
+
 # What is run when it is named, and what installs what it needs.
 _APART = {
     "real": "whose servers are no Python packages (make test-servers)",
@@ -103,7 +116,9 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Nothing is left out silently."""
+    """Nothing is left out silently, and an order can be had again."""
+    if config.option.order:
+        terminalreporter.write_line(f"in the order of --order={config.option.order}")
     for name, why in _APART.items():
         if not _is_asked_for(config, name):
             terminalreporter.write_line(f"not run: tests/{name}, {why}")
