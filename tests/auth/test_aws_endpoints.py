@@ -276,7 +276,7 @@ def test_an_endpoint_that_a_registry_names_gets_no_web_identity(environment) -> 
     assert ours("sts", **told) == "https://sts.eu-west-1.amazonaws.com"
 
 
-def test_an_endpoint_of_the_storage_json_holds_although_those_of_the_environment_are_ignored(environment) -> None:
+def test_an_endpoint_of_the_storage_json_holds_when_the_environments_are_ignored(environment) -> None:
     variables = environment(AWS_IGNORE_CONFIGURED_ENDPOINT_URLS="true", AWS_ENDPOINT_URL_S3="http://env.test")
     url = ours("s3", **variables, STORAGE_CONFIG='{"type": "s3", "endpoint_url": "http://json.test"}')
     assert url == "http://json.test/models"

@@ -99,7 +99,7 @@ def service(uri, **predictor):
     return {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": about, "spec": spec}
 
 
-def test_a_service_without_a_seccomp_profile_is_refused_there_whatever_its_storage_initializer(api, spaces, storage):
+def test_a_service_without_a_seccomp_profile_is_refused_with_any_initializer(api, spaces, storage):
     kserve = KServe(storage(), image=images.LADING, server=server())
     (pod,) = pods_of(kserve, service("s3://models/iris", securityContext={}))
     with pytest.raises(Refused, match=r'violates PodSecurity "restricted.*container "kserve-container" must set'):

@@ -184,7 +184,7 @@ def test_a_container_that_is_killed_half_way_resumes_in_the_same_volume(place, s
     assert place.ask(ready, "/files") == digests(("/mnt/models", {**IRIS, "big.bin": BIG}))
 
 
-def test_a_node_that_is_out_of_processes_half_way_slows_a_delivery_and_does_not_end_it(
+def test_a_node_that_runs_out_of_processes_slows_a_delivery_and_does_not_end_it(
     place, start, bucket, api, cluster
 ):
     pod = half_way(bucket, place, start)

@@ -131,7 +131,7 @@ def test_a_credential_travels_unencrypted_within_the_cluster_only(session, proxy
     "challenge", ['Basic realm="x"', 'Bearer realm="http://{host}/token"', 'Bearer realm="https://x/t"']
 )
 @pytest.mark.parametrize("entry", [{"auth": "dTpzM2NyZXQ="}, {"identitytoken": SECRET}, {"registrytoken": SECRET}])
-def test_a_login_of_an_insecure_registry_travels_unencrypted_within_the_cluster_only(session, proxy, challenge, entry):
+def test_a_login_of_an_insecure_registry_travels_in_clear_in_the_cluster_only(session, proxy, challenge, entry):
     def ask(host):
         shown = {"WWW-Authenticate": challenge.replace("{host}", host)}
         proxy.routes["/"] = lambda request: Answer(401, shown)

@@ -49,7 +49,7 @@ def test_a_query_key_of_the_origins_own_is_not_a_pin(value):
     assert split_pin(uri) == (uri, None)
 
 
-def test_a_pin_changes_with_every_name_size_digest_and_validator_and_with_nothing_else():
+def test_a_pin_changes_with_each_name_size_digest_and_validator_and_nothing_else():
     files = [ListedFile("a", 1, "v1"), ListedFile("b", 2, "v1", (MD5,)), ListedFile("c", 3, "v1", (SHA, MD5))]
     pin = pin_of(Listing.of(files), {})
     assert pin == pin_of(Listing.of(reversed(files)), {})

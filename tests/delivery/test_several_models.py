@@ -69,7 +69,7 @@ def test_a_model_within_the_folder_of_another(environ, mnt):
 
 
 @pytest.mark.parametrize("order", [("none", "nothing"), ("nothing", "none")])
-def test_of_several_that_are_not_there_the_first_is_told_and_nothing_is_fetched(environ, mnt, server, order):
+def test_of_several_that_are_absent_the_first_is_told_and_nothing_fetched(environ, mnt, server, order):
     places = {name: mnt / name for name in order}
     for _ in range(3):
         outcome = lading("init", *pairs(mnt, **places), environ=environ)
@@ -95,7 +95,7 @@ def test_when_one_is_damaged_none_appears_and_the_others_are_not_fetched_again(e
     assert contents(mnt / "models") == BASE
 
 
-def test_models_that_fit_each_but_not_together_are_refused_before_a_byte_is_read(environ, mnt, bucket, server):
+def test_models_that_fit_each_but_not_together_are_refused_before_a_read(environ, mnt, bucket, server):
     if not os.path.ismount(mnt):
         pytest.skip("nothing may be mounted here")
     for name in ("one", "two"):

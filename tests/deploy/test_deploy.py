@@ -192,7 +192,7 @@ def test_a_strategic_merge_takes_items_by_their_keys_and_replaces_lists_without_
     }
 
 
-def test_a_pod_with_the_stores_volume_meets_the_restricted_standard_and_cannot_write_there():
+def test_a_pod_with_the_stores_volume_is_restricted_and_cannot_write_there():
     volume, claim, service = yaml.safe_load_all((DEPLOY / "examples/store.yaml").read_text())
     (mounted,) = service["spec"]["predictor"]["volumes"]
     assert mounted["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"], "readOnly": True}

@@ -170,7 +170,7 @@ def test_the_folder_that_mkfs_makes_stays(environ, destination):
     assert everything(destination) == sorted(["lost+found", *WHOLE])
 
 
-def test_models_within_each_other_are_refused_where_one_would_be_a_stray_of_the_other(environ, tmp_path):
+def test_nested_models_are_refused_where_one_would_be_a_stray_of_the_other(environ, tmp_path):
     model = write_model(tmp_path / "model")
     for one, other in ((tmp_path / "a", tmp_path / "a/b"), (tmp_path / "a/b", tmp_path / "a")):
         outcome = lading("init", model, one, model, other, environ=JOB)

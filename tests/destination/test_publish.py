@@ -102,7 +102,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_a_process_killed_at_any_step_leaves_a_manifest_only_beside_exactly_its_model(folder: Path, case: Case) -> None:
+def test_a_process_killed_at_any_step_leaves_a_manifest_only_with_its_model(folder: Path, case: Case) -> None:
     source = folder / "source"
     before = folder / "before"
     before.mkdir()
@@ -320,7 +320,7 @@ def test_a_plan_of_publication_whose_files_are_gone_gives_no_manifest(folder: Pa
     assert read_tree(destination) == {**OLD, **FOREIGN}
 
 
-def test_a_manifest_is_never_there_before_the_look_at_the_files_of_an_interrupted_publication(
+def test_after_an_interrupted_publication_files_are_looked_at_before_the_manifest(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     destination = folder / "model"

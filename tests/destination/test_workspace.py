@@ -96,7 +96,7 @@ def test_a_process_that_waits_does_not_take_a_lock_that_went_away_meanwhile(tmp_
         os.close(third)
 
 
-def test_a_lock_file_that_is_replaced_between_opening_and_locking_is_not_the_lock(
+def test_a_lock_file_replaced_between_opening_and_locking_is_not_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     destination = tmp_path / "model"
@@ -239,7 +239,7 @@ def test_a_failure_leaves_a_workspace_alone_that_another_process_has_taken_over(
     os.close(locks[0])
 
 
-def test_dissolving_a_workspace_bears_a_process_that_makes_its_own_lock_just_then(
+def test_dissolving_a_workspace_bears_a_process_that_makes_a_lock_just_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace(tmp_path / "model")
@@ -381,7 +381,7 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path, theirs: Path) -> None:
     assert not (theirs / "new").exists()
 
 
-def test_dissolving_removes_nothing_where_a_link_leads_that_took_its_place_meanwhile(
+def test_dissolving_removes_nothing_behind_a_link_that_took_its_place(
     tmp_path: Path, theirs: Path
 ) -> None:
     there = read_tree(theirs)

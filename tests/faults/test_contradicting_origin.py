@@ -69,7 +69,7 @@ def deliver(gateway, anonymous, destination, pull):
 
 @pytest.mark.parametrize("strict", [True, False], ids=["if-match-compared", "if-match-ignored"])
 @pytest.mark.parametrize("tag", ['"0x8D9953E36AF2607"', MD5_LIKE, "0x8D9953E36AF2607"])
-def test_answers_that_agree_with_each_other_but_not_with_the_listing_are_read_in_parts(
+def test_answers_that_agree_but_differ_from_the_listing_are_read_in_parts(
     server, gateway, deliver, destination, tag, strict
 ):
     server.misbehave(gateway.path(KEY), called(tag, strict=strict))
@@ -126,7 +126,7 @@ def test_whatever_answers_are_called_the_object_is_delivered(
     "tags", [['"a"', '"b"'], ['"a"', '"b"', '"c"'], ['W/"a"', 'W/"b"'], ['"v1"', '"v1-gzip"'], ['"v1"', ""]]
 )
 @pytest.mark.parametrize("strict", [True, False], ids=["if-match-compared", "if-match-ignored"])
-def test_a_url_behind_a_balancer_whose_nodes_have_their_own_etags_is_delivered(server, destination, pull, tags, strict):
+def test_a_url_of_balanced_nodes_with_etags_of_their_own_is_delivered(server, destination, pull, tags, strict):
     uri = server.put("/model.bin", OLD, conditions=False)
     server.misbehave("/model.bin", called(*tags, strict=strict))
     pull(uri, destination.path, range_bytes=RANGE_BYTES, limits=ONE_AFTER_THE_OTHER)
@@ -146,7 +146,7 @@ def test_a_url_that_is_sent_encoded_under_an_etag_of_its_own_is_decoded(server, 
 
 @pytest.mark.parametrize("pins", [True, False], ids=["generation-kept", "generation-ignored"])
 @pytest.mark.parametrize("told", [["1"], ["1", "2"], [""]], ids=["steady", "changing", "none"])
-def test_generations_that_answers_do_not_share_with_the_listing_are_no_other_version(
+def test_answers_with_generations_of_their_own_are_no_other_version(
     server, destination, pull, pins, told
 ):
     gcs = FakeGcs(server)
@@ -179,7 +179,7 @@ def test_generations_that_answers_do_not_share_with_the_listing_are_no_other_ver
     [(['"g1"'], ['"g2"']), (['"a1"', '"b1"'], ['"a2"', '"b2"']), (['W/"1"'], ['W/"1"']), ([""], [""])],
     ids=["steady", "nodes", "weak", "none"],
 )
-def test_an_object_that_is_replaced_at_such_an_origin_arrives_in_one_version(
+def test_an_object_replaced_at_such_an_origin_arrives_in_one_version(
     server, gateway, deliver, destination, after, tags
 ):
     old, new = map(itertools.cycle, tags)
@@ -210,7 +210,7 @@ def test_an_interrupted_delivery_goes_on_where_it_was(server, gateway, deliver, 
     assert server.asked_bytes == len(OLD) - received
 
 
-def test_what_an_interrupted_delivery_brought_is_not_put_to_answers_with_another_name(
+def test_staged_bytes_are_not_joined_with_answers_under_another_validator(
     server, gateway, deliver, destination
 ):
     server.misbehave(gateway.path(KEY), called('"g1"'), status(403, after=5, times=ALWAYS, on=gets))
@@ -227,7 +227,7 @@ def test_what_an_interrupted_delivery_brought_is_not_put_to_answers_with_another
 
 
 @pytest.mark.parametrize("tag", ['W/"1"', "", '"1"'])
-def test_a_stream_that_breaks_is_not_continued_with_that_of_another_version(server, destination, pull, tag):
+def test_a_broken_stream_is_not_continued_with_that_of_another_version(server, destination, pull, tag):
     """Also where both versions have one weak validator, or none."""
     uri = server.put("/model.bin", OLD, etag=tag, conditions=False)
     server.misbehave("/model.bin", cut(500_000))
@@ -242,7 +242,7 @@ def _second():
     return lambda request: request.headers.get("range") != "bytes=0-0" and next(seen) > 0
 
 
-def test_an_origin_whose_answers_never_have_the_size_that_it_lists_is_said_to_contradict_itself(
+def test_an_origin_that_never_sends_the_listed_size_contradicts_itself(
     server, gateway, deliver, destination
 ):
     gateway.put(KEY, OLD, claimed_bytes=len(OLD) + 1)
@@ -254,7 +254,7 @@ def test_an_origin_whose_answers_never_have_the_size_that_it_lists_is_said_to_co
 
 
 @pytest.mark.parametrize("tag", ['W/"1"', ""])
-def test_an_archive_that_is_unpacked_while_it_lands_is_never_of_two_answers_without_a_strong_validator(
+def test_an_archive_unpacked_as_it_lands_is_of_one_answer_or_validator(
     server, gateway, deliver, destination, tmp_path, tag
 ):
     old, new = (_tar(tmp_path / "member", data) for data in (OLD, NEW))

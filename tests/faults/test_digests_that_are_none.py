@@ -96,7 +96,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_digest_that_a_proxy_or_an_old_upload_left_in_a_header_is_named_with_the_ways_round(
+def test_a_digest_of_a_proxy_or_an_old_upload_is_named_with_a_way_round(
     server, destination, pull, name
 ):
     uri = server.put("/model.bin", DATA, headers={name: HEADERS[name]})
@@ -114,7 +114,7 @@ def test_a_digest_that_a_proxy_or_an_old_upload_left_in_a_header_is_named_with_t
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_bytes_that_differ_from_read_to_read_are_damage_and_no_wrong_digest(server, destination, pull, name):
+def test_bytes_that_differ_from_read_to_read_are_damage(server, destination, pull, name):
     uri = server.put("/model.bin", DATA, headers={name: HEADERS[name]})
     server.misbehave("/model.bin", wrong_byte(500_000))
     with pytest.raises(IntegrityError, match="is expected by") as caught:
@@ -133,7 +133,7 @@ def test_damage_is_not_excused_by_a_digest_that_is_given(tagged, server, bucket,
     destination.assert_untouched()
 
 
-def test_the_hash_of_what_cloud_storage_stores_is_not_that_of_what_it_decodes_on_the_way(server, destination, pull):
+def test_the_hash_of_stored_bytes_is_not_that_of_decoded_ones(server, destination, pull):
     headers = {"X-Goog-Hash": "crc32c=AAAAAA==", "X-Goog-Stored-Content-Encoding": "gzip"}
     manifest = pull(server.put("/model.bin", DATA, headers=headers), destination.path)
     destination.assert_holds({"model.bin": DATA})

@@ -66,7 +66,7 @@ def _kill(process, moment: int, _, total: int) -> None:
 @pytest.mark.parametrize(
     ("new_destination", "seed"), [(KINDS[seed % 2], seed) for seed in range(20)], indirect=["new_destination"]
 )
-def test_a_killed_process_leaves_nothing_partial_and_the_next_fetches_only_what_is_missing(
+def test_a_killed_process_leaves_nothing_partial_and_the_next_fetches_the_rest(
     server, uri, env, destination, processes, seed
 ):
     moment = Random(seed).randrange(TOTAL_BYTES)

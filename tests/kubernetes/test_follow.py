@@ -96,7 +96,7 @@ def test_a_list_that_the_server_forgets_between_pages_begins_anew(server, cluste
     assert told(4) == [("iris", "there"), ("iris", "there"), ("law", "v2"), ("", "listed")]
 
 
-def test_a_watch_of_a_version_that_is_too_old_lists_anew_and_tells_who_has_gone_meanwhile(server, cluster, told):
+def test_a_watch_of_a_version_that_is_too_old_lists_anew_and_tells_who_has_gone(server, cluster, told):
     cluster.put(COLLECTION, "iris")
     cluster.put(COLLECTION, "law")
 

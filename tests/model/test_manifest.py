@@ -357,7 +357,7 @@ def test_hex_is_lower_case_everywhere() -> None:
     assert re.fullmatch("[0-9a-f]+", Digest.parse("MD5:" + "ABCDEF01" * 4).value)
 
 
-def test_a_generated_file_comes_beside_the_one_that_it_belongs_to_and_never_in_the_place_of_another() -> None:
+def test_a_generated_file_comes_beside_the_one_it_belongs_to_and_replaces_none() -> None:
     generated = [GeneratedFile("meta", b"text", beside="MLmodel")]
     added = Listing.of([ListedFile("MLmodel", 1)]).with_generated(generated).by_path()["meta"]
     assert added.content == b"text"

@@ -91,7 +91,7 @@ def test_what_answered_once_and_is_gone_is_no_hindrance(port, resolve):
             assert sock.getpeername()[0] == LIVE
 
 
-def test_a_name_that_stands_for_many_servers_spreads_the_connections_over_all_of_them(resolve):
+def test_a_name_of_many_servers_spreads_the_connections_over_all_of_them(resolve):
     with ExitStack() as stack:
         first = stack.enter_context(socket.create_server((LIVE, 0)))
         port = first.getsockname()[1]

@@ -440,7 +440,7 @@ def test_encrypted_models(both, bucket, encrypted):
     run.assert_same({"w.bin": MODEL["weights/part 1+.bin"], "deep/w": b"w", "config.json": b"{}"})
 
 
-def test_a_model_without_an_encrypted_file_is_delivered_as_it_is_by_the_one_and_refused_by_the_other(
+def test_a_model_without_an_encrypted_file_is_delivered_by_one_and_refused_by_the_other(
     both, bucket, encrypted
 ):
     bucket.put("llm/", MODEL)

@@ -175,7 +175,7 @@ def test_a_login_goes_to_a_namespace_that_is_named_and_to_none_that_a_pattern_fi
 # ---- which version is the newest, and which is refused
 
 
-def test_the_newest_version_is_the_live_one_with_the_greatest_id_and_a_usable_artifact(kubeflow, resolve):
+def test_the_newest_version_is_live_has_the_greatest_id_and_a_usable_artifact(kubeflow, resolve):
     model = kubeflow.model("iris")
     kept = [(f"v{number}", kubeflow.version(model, f"v{number}")) for number in range(1, 12)]
     for name, version in kept[:-1]:
@@ -307,7 +307,7 @@ def test_a_version_of_another_model_is_not_this_model_s(kubeflow, resolve):
 # ---- aliases
 
 
-def test_an_alias_is_a_property_of_the_model_or_of_the_version_and_the_model_s_wins(kubeflow, resolve):
+def test_an_alias_is_a_property_of_model_or_version_and_the_models_wins(kubeflow, resolve):
     model = kubeflow.model("iris", customProperties=text_properties(**{"alias.best": "v1"}))
     kubeflow.artifact(kubeflow.version(model, "v1", customProperties=text_properties(alias="first")), "s3://b/1")
     kubeflow.artifact(kubeflow.version(model, "v2", customProperties=text_properties(alias="best")), "s3://b/2")
@@ -474,7 +474,7 @@ def test_a_storage_key_stands_for_the_variables_that_the_entry_lists(kubeflow, r
     assert (variables["AWS_ACCESS_KEY_ID"], variables["AWS_ENDPOINT_URL"]) == ("other", "http://m2")
 
 
-def test_an_endpoint_of_one_s_own_wins_over_the_registry_s_and_that_over_the_environment_s(kubeflow, resolve):
+def test_ones_own_endpoint_wins_over_the_registrys_and_that_over_the_environments(kubeflow, resolve):
     kubeflow.register("iris", "v1", "s3://b/p?endpoint=http://told:9000&defaultRegion=told", storageKey="minio")
     here = Variables({"AWS_ENDPOINT_URL_S3": "http://here", "AWS_DEFAULT_REGION": "here"})
     rule = CredentialRule(ModelURI.parse("s3://b"), ValuesByName(variables={"AWS_ENDPOINT_URL": Value("http://own")}))

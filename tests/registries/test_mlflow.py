@@ -686,7 +686,7 @@ def test_without_an_address_the_variables_are_no_registry():
     assert Settings.load({"MLFLOW_TRACKING_TOKEN": "s3cret", "MLFLOW_WORKSPACE": "w"}).registries == ()
 
 
-def test_a_registry_of_the_configuration_takes_the_place_of_one_of_that_name_in_the_environment(tmp_path):
+def test_a_configured_registry_wins_over_one_of_that_name_in_the_environment(tmp_path):
     (tmp_path / "lading.yaml").write_text(f"registries: [{{name: mlflow, kind: mlflow, url: '{SERVER}'}}]")
     environment = {"LADING_CONFIG": str(tmp_path / "lading.yaml"), "MLFLOW_TRACKING_URI": "https://other"}
     assert [entry.server.url for entry in Settings.load(environment).registries] == [SERVER]

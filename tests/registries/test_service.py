@@ -59,7 +59,7 @@ def test_a_document_is_sent_as_json(server, service):
 # ---- logins ----------------------------------------------------------------------------------
 
 
-def test_a_bearer_token_comes_from_a_text_a_variable_or_a_file_that_is_read_each_time(server, service, tmp_path):
+def test_a_bearer_token_is_a_text_a_variable_or_a_file_that_is_read_each_time(server, service, tmp_path):
     get(service(login={"token": "text"}))
     get(service(login={"token": {"env": "REGISTRY_TOKEN"}}, variables={"REGISTRY_TOKEN": "variable"}))
     (tmp_path / "token").write_text("first\n")
@@ -146,7 +146,7 @@ def test_an_oidc_secret_does_not_travel_unencrypted(service):
 
 
 @pytest.mark.parametrize("expires_in", [0, -3600, 1, 10**9])
-def test_a_token_whose_end_is_told_by_a_clock_that_is_wrong_is_used_as_long_as_it_is_taken(server, service, expires_in):
+def test_a_token_whose_end_a_wrong_clock_tells_is_used_as_long_as_it_is_accepted(server, service, expires_in):
     Issuer(server, expires_in=expires_in)
     guarded = service(login=oidc(server))
     assert [get(guarded), get(guarded)] == [JSON, JSON]
@@ -154,7 +154,7 @@ def test_a_token_whose_end_is_told_by_a_clock_that_is_wrong_is_used_as_long_as_i
     assert {each for each in sent(server) if str(each).startswith("Bearer")} == {"Bearer token-1"}
 
 
-def test_a_token_that_is_not_valid_yet_by_the_registrys_clock_is_asked_for_once_more(server, service):
+def test_a_token_not_valid_yet_by_the_registrys_clock_is_asked_for_once_more(server, service):
     issuer = Issuer(server)
     server.routes["/guarded"] = lambda request: Answer(401, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
     with pytest.raises(NotAllowed, match="does not accept the login"):
@@ -385,7 +385,7 @@ def opened(service: Service, *headers: tuple[str, str]) -> tuple[int, bytes]:
         return answer.head.status, answer.read(1 << 20)
 
 
-def test_a_file_is_asked_for_once_with_the_login_and_its_part_is_the_callers_to_judge(server, service):
+def test_a_file_is_asked_for_once_with_the_login_and_its_part_is_not_judged(server, service):
     asking = service(login={"token": "t"})
     assert opened(asking, ("Range", "bytes=0-0")) == (206, b"{")
     assert opened(asking, ("Range", "bytes=900-")) == (416, b"")

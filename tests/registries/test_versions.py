@@ -55,7 +55,7 @@ def test_mlflow_names_their_numbers(versions, server):
         versions(entry, name="lilac")
 
 
-def test_the_first_registry_that_has_the_model_answers_and_one_that_is_away_is_waited_for(versions, server, catalog):
+def test_the_first_registry_with_the_model_answers_and_one_that_is_away_is_awaited(versions, server, catalog):
     FakeKubeflow(server)
     kubeflow = registry_entry("kf", "kubeflow", url=server.url)
     assert versions(kubeflow, catalog).registry == "catalog"

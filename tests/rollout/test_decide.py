@@ -53,7 +53,7 @@ def test_a_service_that_runs_is_not_restarted_to_pin_what_it_has():
     assert world.state.history[0].result == "Adopted"
 
 
-def test_a_service_that_runs_an_older_version_than_the_channel_names_follows_as_the_policy_says():
+def test_a_service_behind_its_channel_follows_as_the_policy_says():
     world = World(Policy(hold_s=HOUR))
     world.ready = True
     world.turn()
@@ -90,7 +90,7 @@ def test_a_pin_that_is_there_already_is_what_the_service_has():
     assert (world.state.current, served(world)) == (V2, [])
 
 
-def test_another_model_is_pinned_at_once_since_its_pods_could_not_start_with_the_lock_of_the_one_before(world):
+def test_another_model_is_pinned_at_once_as_its_pods_cannot_start_with_the_old_lock(world):
     observed = world.observed()._replace(channel="model-registry://other", has=None, is_locked=True, found=V3)
     decision = decide(world.policy, world.state, observed, world.now_s)
     assert decision.pin == V3.pin

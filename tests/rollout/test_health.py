@@ -54,6 +54,6 @@ def test_the_server_says_that_it_cannot_load_it(transition):
     assert found == ("failed", "ModelLoadFailed: no such format")
 
 
-def test_what_kserve_says_of_the_service_is_of_another_pin_while_no_pod_has_this_one_or_one_serves_it():
+def test_what_kserve_says_is_of_another_pin_while_no_pod_has_this_one():
     assert word(Pod(OLD, False), transition="BlockedByFailedLoad") == "coming"
     assert word(Pod(NEW, True), Pod(OLD, True), transition="BlockedByFailedLoad") == "coming"

@@ -114,7 +114,7 @@ def test_the_example_on_the_page_is_understood_and_has_every_key(tmp_path):
 
 
 @pytest.mark.parametrize("way", KEYS, ids=shown)
-def test_a_value_of_a_wrong_type_is_refused_with_its_file_its_key_and_what_to_write(tmp_path, way):
+def test_a_value_of_a_wrong_type_is_refused_with_file_key_and_what_to_write(tmp_path, way):
     config = full()
     inside, key = at(config, way[:-1]), way[-1]
     for wrong in WRONG[type(inside[key])]:

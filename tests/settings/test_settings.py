@@ -50,7 +50,7 @@ def reach(settings: Settings, place: str) -> Any:
     return value.reveal() if isinstance(value, Secret) else value
 
 
-def test_the_configuration_may_be_a_variable_for_containers_that_nothing_is_mounted_into():
+def test_the_configuration_may_be_a_variable_for_containers_without_mounts():
     text = "registries: [{name: prod, kind: kubeflow, url: https://registry}]"
     assert [entry.name for entry in Settings.load({"LADING_CONFIG_YAML": text}).registries] == ["prod"]
     with pytest.raises(UsageError, match="LADING_CONFIG_YAML has the unknown key 'registry'"):
@@ -273,7 +273,7 @@ def test_the_override_wins_over_the_storage_json_and_that_over_the_environment(
     assert reach(load(**two, STORAGE_OVERRIDE_CONFIG='{"type": "s3"}'), place) == config
 
 
-def test_keys_from_the_storage_json_are_not_mixed_with_the_environments_session_token() -> None:
+def test_keys_of_the_storage_json_are_not_mixed_with_the_environments_token() -> None:
     settings = load(
         AWS_ACCESS_KEY_ID="env",
         AWS_SECRET_ACCESS_KEY="env",

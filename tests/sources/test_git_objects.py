@@ -211,7 +211,7 @@ def test_trees_that_hold_each_other_many_times_are_refused():
         files_of(*trees)
 
 
-def test_folders_that_hold_each_other_many_times_are_refused_without_a_file_in_them():
+def test_folders_that_hold_each_other_many_times_are_refused_without_files():
     trees = [tree()]
     for _ in range(40):
         inner = object_id(TREE, trees[-1])
@@ -292,7 +292,7 @@ def test_a_scratch_file_has_no_name_and_lies_near_the_destination(tmp_path):
         file.write(b"x")
 
 
-def test_a_scratch_file_lies_where_temporary_files_go_if_nothing_can_be_written_there():
+def test_a_scratch_file_goes_to_the_temporary_folder_if_need_be():
     with scratch_file("/proc/none") as file:
         assert file.write(b"x") == 1
 

@@ -183,7 +183,7 @@ def test_verification_that_is_off_asks_for_no_checksum(cluster, variables, serve
 
 @RANGES
 @pytest.mark.parametrize("about", [{}, {"about": {"modificationTime": 7}}], ids=["same-size", "touched"])
-def test_a_file_that_is_replaced_while_it_is_read_is_noticed_although_open_takes_no_validator(
+def test_a_file_replaced_while_it_is_read_is_noticed_without_a_validator(
     cluster, variables, datanode, destination, pull, range_bytes, about
 ):
     # From the first byte on, as if it had been replaced between the redirect and the datanode's look.

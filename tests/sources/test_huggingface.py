@@ -378,7 +378,7 @@ def test_a_repository_that_is_not_there_may_be_private(hub, refused, token, hint
     assert hint in error.hint
 
 
-def test_a_gated_repository_is_refused_before_a_byte_and_says_where_its_conditions_are(hub, refused):
+def test_a_gated_repository_is_refused_at_once_and_says_where_its_conditions_are(hub, refused):
     hub.repository("owner/gated", gated=True, readers=frozenset({TOKEN})).commit(FILES)
     error = refused("hf://owner/gated", NotAllowed)
     assert "is gated" in error.message

@@ -182,12 +182,12 @@ def _named_otherwise(request, answer):
     return answer.with_headers(X_Linked_ETag=f'"{"0" * 64}"')
 
 
-def test_a_content_network_that_sends_something_else_once_is_found_out_before_a_byte(scope, model, fetch, cdn):
+def test_a_content_network_that_sends_something_else_is_found_out_at_once(scope, model, fetch, cdn):
     cdn.misbehave(ANYWHERE, Fault(_named_otherwise, on=anything))
     assert fetch("ms://owner/model") == FILES
 
 
-def test_a_name_by_the_content_network_that_is_no_digest_is_outweighed_by_the_listed_one(scope, model, fetch, cdn):
+def test_a_name_of_the_content_network_that_is_no_digest_yields_to_the_listed_one(scope, model, fetch, cdn):
     cdn.misbehave(ANYWHERE, Fault(_named_otherwise, times=ALWAYS, on=anything))
     assert fetch("ms://owner/model") == FILES
     cdn.misbehave(ANYWHERE, wrong_byte(100, times=ALWAYS, on=anything))

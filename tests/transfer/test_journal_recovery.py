@@ -66,7 +66,7 @@ def test_a_journal_cut_anywhere_yields_the_first_of_its_lines(notes: list[Receiv
     st.lists(received(), min_size=1, max_size=6),
     st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=20)), max_size=5),
 )
-def test_a_journal_that_is_damaged_anywhere_yields_untouched_lines_up_to_the_damage_and_never_raises(
+def test_a_damaged_journal_yields_the_lines_before_it_and_never_raises(
     notes: list[Received], damage: list[tuple[int, bytes]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -432,7 +432,7 @@ def test_a_range_is_noted_every_few_pieces_and_once_at_its_end(tmp_path: Path) -
 @pytest.mark.usefixtures("_notes_often")
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_whatever_runs_are_killed_at_the_next_fetches_what_is_not_noted_and_little_is_not(data: st.DataObject) -> None:
+def test_wherever_a_run_is_killed_the_next_fetches_what_is_not_noted(data: st.DataObject) -> None:
     wanted = [digest_of("sha256"), digest_of("crc64nvme")]
     piece_bytes = data.draw(st.integers(1, 900), "piece")
     with tempfile.TemporaryDirectory() as name:
