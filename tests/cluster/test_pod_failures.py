@@ -184,9 +184,7 @@ def test_a_container_that_is_killed_half_way_resumes_in_the_same_volume(place, s
     assert place.ask(ready, "/files") == digests(("/mnt/models", {**IRIS, "big.bin": BIG}))
 
 
-def test_a_node_that_runs_out_of_processes_slows_a_delivery_and_does_not_end_it(
-    place, start, bucket, api, cluster
-):
+def test_a_node_that_runs_out_of_processes_slows_a_delivery_and_does_not_end_it(place, start, bucket, api, cluster):
     pod = half_way(bucket, place, start)
     process = process_of(cluster, api, pod)
     group = re.search(r"^\d+:(?:pids)?:(/\S*lading-cluster\S*)$", _groups(process), re.MULTILINE)[1]

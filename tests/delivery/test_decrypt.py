@@ -194,9 +194,7 @@ def test_a_new_version_replaces_what_was_opened(pull, model, variables, tmp_path
     assert read_tree(tmp_path / "m") == {"weights.bin": b"new weights", "config.json": b"{}"}
 
 
-def test_neither_ciphertext_nor_plaintext_that_was_delivered_before_counts(
-    pull, model, variables, tmp_path
-):
+def test_neither_ciphertext_nor_plaintext_that_was_delivered_before_counts(pull, model, variables, tmp_path):
     pull(str(model), tmp_path / "m")
     assert read_tree(tmp_path / "m") == read_tree(model)
     pull(str(model), tmp_path / "m", variables=variables)

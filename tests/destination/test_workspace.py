@@ -381,9 +381,7 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path, theirs: Path) -> None:
     assert not (theirs / "new").exists()
 
 
-def test_dissolving_removes_nothing_behind_a_link_that_took_its_place(
-    tmp_path: Path, theirs: Path
-) -> None:
+def test_dissolving_removes_nothing_behind_a_link_that_took_its_place(tmp_path: Path, theirs: Path) -> None:
     there = read_tree(theirs)
     with opened(tmp_path / "model") as workspace:
         workspace.folder.rename(tmp_path / "away")

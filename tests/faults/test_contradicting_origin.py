@@ -146,9 +146,7 @@ def test_a_url_that_is_sent_encoded_under_an_etag_of_its_own_is_decoded(server, 
 
 @pytest.mark.parametrize("pins", [True, False], ids=["generation-kept", "generation-ignored"])
 @pytest.mark.parametrize("told", [["1"], ["1", "2"], [""]], ids=["steady", "changing", "none"])
-def test_answers_with_generations_of_their_own_are_no_other_version(
-    server, destination, pull, pins, told
-):
+def test_answers_with_generations_of_their_own_are_no_other_version(server, destination, pull, pins, told):
     gcs = FakeGcs(server)
     gcs.pins = pins
     gcs.put("model/model.bin", OLD)
@@ -210,9 +208,7 @@ def test_an_interrupted_delivery_goes_on_where_it_was(server, gateway, deliver, 
     assert server.asked_bytes == len(OLD) - received
 
 
-def test_staged_bytes_are_not_joined_with_answers_under_another_validator(
-    server, gateway, deliver, destination
-):
+def test_staged_bytes_are_not_joined_with_answers_under_another_validator(server, gateway, deliver, destination):
     server.misbehave(gateway.path(KEY), called('"g1"'), status(403, after=5, times=ALWAYS, on=gets))
     with pytest.raises(LadingError):
         deliver()
@@ -242,9 +238,7 @@ def _second():
     return lambda request: request.headers.get("range") != "bytes=0-0" and next(seen) > 0
 
 
-def test_an_origin_that_never_sends_the_listed_size_contradicts_itself(
-    server, gateway, deliver, destination
-):
+def test_an_origin_that_never_sends_the_listed_size_contradicts_itself(server, gateway, deliver, destination):
     gateway.put(KEY, OLD, claimed_bytes=len(OLD) + 1)
     with pytest.raises(OriginChanged, match=r"model\.bin .*contradicts itself") as caught:
         deliver()

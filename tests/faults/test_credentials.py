@@ -103,9 +103,7 @@ def test_keys_that_are_old_from_the_start_are_renewed_once(server, filled, desti
     assert endpoint.given == 2
 
 
-def test_keys_that_expire_unannounced_end_the_delivery_and_new_ones_continue_it(
-    server, filled, destination, pull
-):
+def test_keys_that_expire_unannounced_end_the_delivery_and_new_ones_continue_it(server, filled, destination, pull):
     filled.refuse = ExpiringTokens(requests_per_token=10)
 
     def deliver(token: str) -> None:

@@ -96,9 +96,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_digest_of_a_proxy_or_an_old_upload_is_named_with_a_way_round(
-    server, destination, pull, name
-):
+def test_a_digest_of_a_proxy_or_an_old_upload_is_named_with_a_way_round(server, destination, pull, name):
     uri = server.put("/model.bin", DATA, headers={name: HEADERS[name]})
     with pytest.raises(IntegrityError, match=r"each time it is read, but .* by what its origin declares") as caught:
         pull(uri, destination.path)

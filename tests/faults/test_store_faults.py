@@ -335,9 +335,7 @@ def test_a_copy_on_the_same_disk_needs_its_room_too(server, new_disk, pull):
     assert read_tree(disk.path / "model") == {"model.bin": content(6 * MIB)}
 
 
-def test_a_read_only_store_gives_what_it_has_and_the_rest_is_fetched_past_it(
-    server, new_disk, tmp_path, pull, events
-):
+def test_a_read_only_store_gives_what_it_has_and_the_rest_is_fetched_past_it(server, new_disk, tmp_path, pull, events):
     disk = new_disk(16 * MIB)
     by = StoreSettings(path=str(disk.path / "store"))
     uri = server.put("/a.bin", b"in the store")
@@ -372,9 +370,7 @@ def test_past_a_store_that_may_only_be_read_several_models_come_all_or_none(
     assert [whole_manifest(tmp_path / name).dumps() for name in "bc"] == [each.dumps() for each in manifests]
 
 
-def test_when_one_destination_is_read_only_none_gets_its_model_from_the_store(
-    server, new_disk, tmp_path, new_session
-):
+def test_when_one_destination_is_read_only_none_gets_its_model_from_the_store(server, new_disk, tmp_path, new_session):
     disk = new_disk(1 * MIB)
     disk.remount("ro")
     by = StoreSettings(path=str(tmp_path / "store"))

@@ -440,9 +440,7 @@ def test_encrypted_models(both, bucket, encrypted):
     run.assert_same({"w.bin": MODEL["weights/part 1+.bin"], "deep/w": b"w", "config.json": b"{}"})
 
 
-def test_a_model_without_an_encrypted_file_is_delivered_by_one_and_refused_by_the_other(
-    both, bucket, encrypted
-):
+def test_a_model_without_an_encrypted_file_is_delivered_by_one_and_refused_by_the_other(both, bucket, encrypted):
     bucket.put("llm/", MODEL)
     run = both(f"s3://{BUCKET}/llm", **bucket.environ, **encrypted[1])
     assert run.reference.ok, run.reference.said

@@ -384,9 +384,7 @@ def test_a_metadata_server_that_is_late_is_waited_for(gcs, google, server, tmp_p
     assert read_tree(tmp_path / "model") == FILES
 
 
-def test_a_silent_metadata_server_is_a_passing_failure_of_private_buckets_only(
-    gcs, google, tmp_path, pull
-):
+def test_a_silent_metadata_server_is_a_passing_failure_of_private_buckets_only(gcs, google, tmp_path, pull):
     settings = by_metadata(google, GCE_METADATA_HOST="127.0.0.1:1")
     pull("gs://models/model", tmp_path / "model", **settings)
     gcs.refuse = allows("another")
