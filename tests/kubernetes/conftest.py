@@ -21,5 +21,4 @@ def session(new_session):
 
 @pytest.fixture
 def api(cluster, session):
-    with ApiServer(Access(cluster.url, "team-a", Network(), token=Secret("t0ken")), session.http) as api:
-        yield api
+    return ApiServer(Access(cluster.url, "team-a", Network(), token=Secret("t0ken")), session.http)

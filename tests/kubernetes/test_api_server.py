@@ -1,17 +1,21 @@
 """Requests to an API server, and what its answers mean."""
 
+import base64
 import json
+from pathlib import Path
 
 import pytest
 
-from fakes.fake_api_server import COLLECTION, SERVICES, refusal
-from fakes.faulty_http import ANYWHERE, anything, redirect, status
+from fakes.certificates import Authority
+from fakes.fake_api_server import COLLECTION, SERVICES, FakeApiServer, refusal
+from fakes.faulty_http import ANYWHERE, FaultyServer, anything, redirect, status
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.kubernetes.api_server import ApiServer, Conflict, Expired, Resource
 from lading.kubernetes.recorder import record
 from lading.secret import Secret
-from lading.settings.kubernetes import Access
+from lading.settings.kubernetes import Access, read_access
 from lading.settings.limits import Network
+from lading.settings.variables import Variables
 
 
 def refuse(server, code: int, message: str, **fields) -> None:
@@ -121,18 +125,18 @@ def test_a_redirect_is_not_followed(server, api):
 
 def test_a_token_is_not_sent_in_the_clear_to_another_machine(session):
     access = Access("http://kubernetes.example.com", "", Network(), token=Secret("t0ken"))
-    with ApiServer(access, session.http) as api, pytest.raises(UsageError, match="unencrypted") as caught:
-        api.get(SERVICES, "iris", "team-a")
+    with pytest.raises(UsageError, match="unencrypted") as caught:
+        ApiServer(access, session.http).get(SERVICES, "iris", "team-a")
     assert "t0ken" not in caught.value.message
 
 
 def test_a_token_that_is_rotated_is_read_anew(server, cluster, session, tmp_path):
     cluster.put(COLLECTION, "iris")
     file = tmp_path / "token"
-    with ApiServer(Access(cluster.url, "", Network(), token_file=str(file)), session.http) as api:
-        for token in ("one", "two"):
-            file.write_text(f"{token}\n")
-            api.get(SERVICES, "iris", "team-a")
+    api = ApiServer(Access(cluster.url, "", Network(), token_file=str(file)), session.http)
+    for token in ("one", "two"):
+        file.write_text(f"{token}\n")
+        api.get(SERVICES, "iris", "team-a")
     assert [request.headers["authorization"] for request in server.requests] == ["Bearer one", "Bearer two"]
 
 
@@ -146,3 +150,52 @@ def test_an_event_that_is_told_again_is_one_with_a_count(cluster, api):
     assert (first["note"], first["series"]["count"]) == ("v3 \\x1b follows v2", 3)
     assert "series" not in second
     assert first["regarding"]["uid"] == "uid-of-iris"
+
+
+@pytest.fixture
+def kubeconfig(tmp_path):
+    """Writes one that has ``authority`` and the certificate of a client of it in its text."""
+
+    def write(url: str, authority: Authority) -> Access:
+        certificate, key = (
+            base64.b64encode(Path(name).read_bytes()) for name in authority.write_client(tmp_path, "me")
+        )
+        user = {"client-certificate-data": certificate.decode(), "client-key-data": key.decode()}
+        data = base64.b64encode(Path(authority.bundle).read_bytes()).decode()
+        document = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": url, "certificate-authority-data": data}}],
+            "users": [{"name": "u", "user": user}],
+        }
+        (tmp_path / "config").write_text(json.dumps(document))
+        return read_access(Variables(), Network(), kubeconfig=str(tmp_path / "config"))
+
+    return write
+
+
+@pytest.fixture
+def authorities(tmp_path):
+    for name in ("one", "another"):
+        (tmp_path / name).mkdir()
+    return Authority(tmp_path / "one"), Authority(tmp_path / "another")
+
+
+def test_a_certificate_that_is_written_in_the_kubeconfig_is_shown(authorities, kubeconfig, session):
+    authority, _ = authorities
+    context = authority.demand_certificates(authority.server_context("127.0.0.1"))
+    with FaultyServer(context) as server:
+        iris = FakeApiServer(server).put(COLLECTION, "iris")
+        api = ApiServer(kubeconfig(server.url, authority), session.http)
+        assert api.get(SERVICES, "iris", "team-a") == iris
+
+
+def test_the_authorities_of_the_machine_have_no_say_about_an_api_server(authorities, kubeconfig, session, monkeypatch):
+    authority, of_the_machine = authorities
+    monkeypatch.setenv("SSL_CERT_FILE", of_the_machine.bundle)
+    with FaultyServer(of_the_machine.server_context("127.0.0.1")) as server:
+        api = ApiServer(kubeconfig(server.url, authority), session.http)
+        with pytest.raises(NotAllowed, match="is not trusted"):
+            api.get(SERVICES, "iris", "team-a")
+        # It would be believed without an authority of the cluster's own.
+        session.http.fetch("GET", server.url)

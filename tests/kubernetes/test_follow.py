@@ -130,13 +130,16 @@ def test_a_watch_that_breaks_in_the_middle_of_an_event_goes_on_where_it_was(serv
     assert len([request for request in server.requests if listing(request)]) == 1
 
 
-def test_a_watch_that_dies_without_a_word_is_noticed(server, cluster, api, told, monkeypatch, session):
+@pytest.fixture
+def short_silence(monkeypatch):
     monkeypatch.setattr(api_server, "_SILENCE_S", 0.2)
+
+
+def test_a_watch_that_dies_without_a_word_is_noticed(short_silence, server, cluster, told):
     cluster.put(COLLECTION, "iris")
     change_when_watched(server, lambda: None, lambda: cluster.put(COLLECTION, "law"))
     server.misbehave(f"/{COLLECTION}", stall(at=0, on=watching))
-    with api:
-        assert told(3)[2:] == [("law", "there")]
+    assert told(3)[2:] == [("law", "there")]
 
 
 def test_a_busy_server_is_asked_when_it_says(server, cluster, told, clock):

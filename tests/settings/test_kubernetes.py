@@ -2,12 +2,13 @@
 
 import json
 from base64 import b64encode
+from pathlib import Path
 
 import pytest
 
 from lading.errors import NotFound, Unsupported, UsageError
 from lading.secret import Secret
-from lading.settings.kubernetes import Pem, read_access
+from lading.settings.kubernetes import read_access
 from lading.settings.limits import Network
 from lading.settings.variables import Variables
 
@@ -48,7 +49,7 @@ def access(variables=None, network: Network | None = None, **others):
 def test_in_a_pod_the_service_account_asks_and_its_token_is_read_anew(account):
     found = access(POD, service_account=account)
     assert (found.server, found.namespace) == ("https://10.96.0.1:443", "team-a")
-    assert found.authority == Pem(str(account / "ca.crt"))
+    assert found.network == Network(ca_files=(str(account / "ca.crt"),), only_ca_files=True, tls="openssl")
     assert found.bearer() == Secret("t0ken")
     (account / "token").write_text("an0ther")
     assert found.bearer() == Secret("an0ther")
@@ -70,9 +71,8 @@ def test_a_kubeconfig_goes_before_the_pod(account, kubeconfig):
 def test_certificates_are_files_beside_the_kubeconfig_or_are_written_in_it(tmp_path, kubeconfig):
     user = {"client-certificate": "me.crt", "client-key-data": b64encode(PEM).decode()}
     found = access({"KUBECONFIG": kubeconfig({"certificate-authority": "/etc/ca.crt"}, user)})
-    assert found.authority == Pem("/etc/ca.crt")
-    assert found.certificate == Pem(str(tmp_path / "me.crt"))
-    assert found.key == Pem(text=Secret(PEM.decode()))
+    assert (found.network.ca_files, found.network.client_certificate) == (("/etc/ca.crt",), str(tmp_path / "me.crt"))
+    assert Path(found.network.client_key).read_bytes() == PEM
     assert found.bearer() is None
 
 
@@ -84,7 +84,7 @@ def test_the_token_of_a_file_is_read_when_it_is_needed(tmp_path, kubeconfig):
 
 def test_a_proxy_and_a_cluster_whose_certificate_is_not_verified(kubeconfig):
     insecure = {"insecure-skip-tls-verify": True, "proxy-url": "http://proxy:3128"}
-    found = access({"KUBECONFIG": kubeconfig(insecure)}, Network(no_proxy=("*",), ca_files=("/etc/other.crt",)))
+    found = access({"KUBECONFIG": kubeconfig(insecure)}, Network(no_proxy=("*",), ca_files=("/other.crt",)))
     assert found.network == Network(
         verify_tls=False, http_proxy="http://proxy:3128", https_proxy="http://proxy:3128", tls="openssl"
     )
@@ -119,7 +119,7 @@ def test_what_is_not_done_is_an_error_and_nobody_is_asked_as_somebody_else(kubec
         ({"current-context": ""}, "no current-context"),
         ({"clusters": ["c"]}, "an entry of clusters is not a mapping"),
         ({"clusters": [{"name": "c", "cluster": {"server": "kubernetes"}}]}, "the cluster 'c' has no server"),
-        ({"users": [{"name": "u", "user": {"client-key-data": "§"}}]}, "client-key-data is not PEM text"),
+        ({"users": [{"name": "u", "user": {"client-key-data": "§"}}]}, "client-key-data is not in base64"),
         ({"contexts": {"dev": 1}}, "contexts"),
     ],
 )

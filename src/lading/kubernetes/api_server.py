@@ -8,11 +8,9 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from http import HTTPStatus
-from tempfile import NamedTemporaryFile
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from lading.errors import IntegrityError, LadingError, OriginChanged, Unsupported, UsageError
@@ -20,7 +18,7 @@ from lading.model.origin import split_url
 from lading.network.client import Answer, HttpClient, status_error
 from lading.network.wire import Head
 from lading.retry import Retry
-from lading.settings.kubernetes import Access, Pem
+from lading.settings.kubernetes import Access
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
 
@@ -94,7 +92,7 @@ class Change(NamedTuple):
 
 
 class ApiServer:
-    """One API server, from any thread; a context manager, since certificates may lie in files until its end.
+    """One API server, from any thread.
 
     Every request but a watch is repeated as the client of HTTP says, also one that writes: a second apply changes
     nothing, and a second create or replace is a ``Conflict``.  ``manager`` is who writes: the server keeps it for each field.
@@ -102,24 +100,11 @@ class ApiServer:
 
     def __init__(self, access: Access, http: HttpClient, *, manager: str = FIELD_MANAGER) -> None:
         self.namespace = access.namespace
-        self.http = http
+        self.http = http.reaching(access.network)
         self._access = access
         self._manager = {"fieldManager": manager}
-        self._files = ExitStack()
-
-    def __enter__(self) -> Self:
-        access = self._access
-        authority, certificate, key = map(self._file, (access.authority, access.certificate, access.key))
-        network = access.network._replace(
-            ca_files=(authority,) if authority else (), client_certificate=certificate, client_key=key
-        )
-        self._http = self.http.reaching(network)
-        patient = Retry(self.http.retry.run, attempts=sys.maxsize)
-        self._patient = self.http.reaching(network, self.http.limits._replace(stall_s=_SILENCE_S), patient)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._files.close()
+        patient = Retry(http.retry.run, attempts=sys.maxsize)
+        self._patient = http.reaching(access.network, http.limits._replace(stall_s=_SILENCE_S), patient)
 
     def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         """The object as it is now; ``NotFound`` if there is none."""
@@ -227,7 +212,7 @@ class ApiServer:
                 raise _error(answer.head, _status(answer.error_body()), what)
             return _object(answer.read(limit_bytes), what)
 
-        http = self._patient if patiently else self._http
+        http = self._patient if patiently else self.http
         # The token is read anew for each attempt: the kubelet rotates it.
         return http.ask(lambda: http.open(method, url, self._headers(*typed), body=data, redirects=0), judge, what=what)
 
@@ -240,15 +225,6 @@ class ApiServer:
             return [("Accept", _JSON), *others]
         split_url(self._access.server)[0].refuse_in_clear("the API server's token")
         return [("Accept", _JSON), *others, ("Authorization", f"Bearer {token.reveal()}")]
-
-    def _file(self, pem: Pem) -> str:
-        """Where it is, or where it is written to: OpenSSL reads a certificate and its key from files alone."""
-        if pem.text is None:
-            return pem.file
-        file = self._files.enter_context(NamedTemporaryFile(prefix="lading-"))  # noqa: SIM115 - the stack is one
-        file.write(pem.text.reveal().encode())
-        file.flush()
-        return file.name
 
 
 def _place(thing: Object) -> tuple[str, str]:

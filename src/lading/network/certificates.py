@@ -61,7 +61,7 @@ _MOST_LOOKED_AT_BYTES = 1 << 20
 def new_context(network: Network) -> ssl.SSLContext:
     """What a client's connections are made by; ``UsageError`` for a file of certificates that cannot be used."""
     if network.verify_tls:
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if network.only_ca_files else ssl.create_default_context()
         # Python 3.13 refuses what older ones, curl and Go accept: a CA without a key usage, a certificate without
         # an Authority Key Identifier.  And as for curl, what is in a bundle is trusted even if it is not a root.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT

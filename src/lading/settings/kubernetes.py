@@ -14,7 +14,7 @@ from lading.errors import NotFound, Unsupported, UsageError
 from lading.secret import Secret
 from lading.settings.limits import Network
 from lading.settings.variables import Variables
-from lading.system.disk import read_secret_file
+from lading.system.disk import memory_file, read_secret_file
 from lading.text.printable import printable
 from lading.text.suggest import did_you_mean
 
@@ -32,15 +32,8 @@ _NOT_DONE = {
 }
 
 
-class Pem(NamedTuple):
-    """Certificates or a key: a file, or the text itself."""
-
-    file: str = ""
-    text: Secret | None = None
-
-
 class Access(NamedTuple):
-    """An API server and who asks it.  ``network`` lacks the certificates, which may have to be written to files first.
+    """An API server and who asks it: by a certificate of ``network``, or by a token.
 
     Of ``token`` and ``token_file`` the file, which is read for each request, goes first.
     """
@@ -48,9 +41,6 @@ class Access(NamedTuple):
     server: str
     namespace: str
     network: Network
-    authority: Pem = Pem()
-    certificate: Pem = Pem()
-    key: Pem = Pem()
     token: Secret | None = None
     token_file: str = ""
 
@@ -82,10 +72,14 @@ def _in_cluster(variables: Variables, network: Network, folder: Path) -> Access:
     return Access(
         server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
         namespace=read_secret_file(str(folder / "namespace")),
-        network=network,
-        authority=Pem(str(folder / "ca.crt")),
+        network=_believing(network, str(folder / "ca.crt")),
         token_file=str(folder / "token"),
     )
+
+
+def _believing(network: Network, authority: str) -> Network:
+    """``network`` for an API server: whoever signs for the world has no say about it, where it has an authority of its own."""
+    return network._replace(ca_files=(authority,), only_ca_files=True) if authority else network
 
 
 class _Kubeconfig:
@@ -114,15 +108,17 @@ class _Kubeconfig:
         self._refuse(cluster, user)
         if not str(cluster.get("server", "")).startswith(("https://", "http://")):
             raise self._wrong(f"the cluster {said.get('cluster')!r} has no server")
+        network = _believing(network, self._pem(place, cluster, "certificate-authority"))
         if proxy := str(cluster.get("proxy-url") or ""):
             network = network._replace(http_proxy=proxy, https_proxy=proxy, no_proxy=())
         return Access(
             server=str(cluster["server"]).rstrip("/"),
             namespace=str(said.get("namespace") or "default"),
-            network=network._replace(verify_tls=not cluster.get("insecure-skip-tls-verify")),
-            authority=self._pem(place, cluster, "certificate-authority"),
-            certificate=self._pem(home, user, "client-certificate"),
-            key=self._pem(home, user, "client-key"),
+            network=network._replace(
+                verify_tls=not cluster.get("insecure-skip-tls-verify"),
+                client_certificate=self._pem(home, user, "client-certificate"),
+                client_key=self._pem(home, user, "client-key"),
+            ),
             token=Secret(str(user["token"])) if user.get("token") else None,
             token_file=str(home.parent / str(user["tokenFile"])) if user.get("tokenFile") else "",
         )
@@ -149,15 +145,15 @@ class _Kubeconfig:
                         "or the server http://127.0.0.1:8001 of kubectl proxy",
                     )
 
-    def _pem(self, place: Path, entry: Mapping[str, Any], key: str) -> Pem:
-        """A file beside the kubeconfig, or what is written in it, which goes first."""
+    def _pem(self, place: Path, entry: Mapping[str, Any], key: str) -> str:
+        """Where certificates or a key are: a file beside the kubeconfig, or what is written in it, which goes first."""
         data = entry.get(f"{key}-data")
         if not data:
-            return Pem(str(place.parent / str(entry[key]))) if entry.get(key) else Pem()
+            return str(place.parent / str(entry[key])) if entry.get(key) else ""
         try:
-            return Pem(text=Secret(base64.b64decode(str(data), validate=True).decode("ascii")))
+            return memory_file(base64.b64decode(str(data), validate=True))
         except ValueError as error:
-            raise self._wrong(f"{key}-data is not PEM text in base64") from error
+            raise self._wrong(f"{key}-data is not in base64") from error
 
     def _wrong(self, what: str) -> UsageError:
         return UsageError(f"{self._shown}: {printable(what)}", hint="kubectl config view shows it")

@@ -28,6 +28,8 @@ class Network(NamedTuple):
     """
 
     ca_files: tuple[str, ...] = ()
+    # Not the machine's authorities besides.
+    only_ca_files: bool = False
     verify_tls: bool = True
     client_certificate: str = ""
     client_key: str = ""
