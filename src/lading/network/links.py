@@ -1,5 +1,6 @@
 """Links that hold for some minutes: of servers that do not send a file themselves, but say where it is had with a signature."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from lading.network.client import Answer, Headers, HttpClient
 # What a storage service says to a signature whose time is over.
 _EXPIRED = (400, 401, 403, 404, 410)
 _EXPIRES_EARLY_S = 10.0
+_LOCKS = 64
 
 
 class Link(NamedTuple):
@@ -22,6 +24,10 @@ class Link(NamedTuple):
     headers: Headers
     expires_at_s: float | None = None
 
+    def ends_soon(self) -> bool:
+        """Whether it may have ended when its request arrives."""
+        return self.expires_at_s is not None and self.expires_at_s - time.time() <= _EXPIRES_EARLY_S
+
 
 class Links:
     """The links to the files of one source, each asked for when it is needed, and again once it has ended."""
@@ -29,6 +35,8 @@ class Links:
     def __init__(self, http: HttpClient) -> None:
         self._http = http
         self._links: dict[str, Link] = {}
+        # One for several names: there may be 100,000 of those.
+        self._asking = [threading.Lock() for _ in range(_LOCKS)]
 
     def keep(self, links: Mapping[str, Link]) -> None:
         """Use these links from now on."""
@@ -39,19 +47,24 @@ class Links:
 
         A link that was kept may have ended before it said so: if it is refused, another one is to be tried at once.
         """
-        kept = self._links.get(name)
-        if kept and kept.expires_at_s is not None and kept.expires_at_s - time.time() <= _EXPIRES_EARLY_S:
-            kept = None
-        link = kept or find()
-        self._links[name] = link
+        link, is_new = self._link(name, find)
         answer = self._http.open("GET", link.url, [*link.headers, *headers])
-        if kept is not None and answer.head.status in _EXPIRED:
+        if not is_new and answer.head.status in _EXPIRED:
             with answer:
                 # Unless another thread has seen to it.
-                if self._links.get(name) is kept:
+                if self._links.get(name) is link:
                     self._links.pop(name, None)
             raise TryAtOnce(f"{what}: its link has expired")
         return answer
+
+    def _link(self, name: str, find: Callable[[], Link]) -> tuple[Link, bool]:
+        """The link to use, and whether it was asked for just now: by one thread, which all others that need it wait for."""
+        with self._asking[hash(name) % len(self._asking)]:
+            link = self._links.get(name)
+            if link is not None and not link.ends_soon():
+                return link, False
+            link = self._links[name] = find()
+            return link, True
 
 
 class Redirects:
