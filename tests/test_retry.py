@@ -109,6 +109,12 @@ def test_waits_grow_up_to_a_cap_with_full_jitter(retry, clock) -> None:
         assert bound * 0.7 < max(waits) <= bound
 
 
+def test_whoever_waits_for_ever_is_waited_for_and_not_counted_out(retry, clock) -> None:
+    origin = Origin(*(Unavailable("away") for _ in range(2000)))
+    assert retry(attempts=1_000_000, cap_s=20.0).call(origin, what="x") == "answer"
+    assert max(clock.waits) <= 20.0
+
+
 def test_the_origins_wish_is_a_lower_bound(retry, clock) -> None:
     retry().call(Origin(Unavailable("slow down", retry_after_s=42.0)), what="x")
     assert 42.0 <= clock.waits[0] <= 42.25

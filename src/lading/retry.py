@@ -111,4 +111,5 @@ class Retry(NamedTuple):
         if error.retry_after_s is not None:
             # The origin's wish is a lower bound; jitter keeps a fleet from coming back as one.
             return error.retry_after_s + random.uniform(0, self.base_s)  # noqa: S311 - not a secret
-        return random.uniform(0, min(self.cap_s, self.base_s * 2**failed))  # noqa: S311 - not a secret
+        # Whoever waits for ever fails more often than a float has exponents.
+        return random.uniform(0, min(self.cap_s, self.base_s * 2.0 ** min(failed, 60)))  # noqa: S311 - not a secret
