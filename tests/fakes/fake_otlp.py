@@ -21,28 +21,28 @@ from fakes.faulty_http import Answer, FaultyServer, Request
 class Told:
     """One span as it came, with the spans below it in the order of their beginnings."""
 
-    byte_range: Span
+    span: Span
     resource: dict[str, Any]
     children: list["Told"] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        return self.byte_range.name
+        return self.span.name
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return _values(self.byte_range.attributes)
+        return _values(self.span.attributes)
 
     @property
     def notes(self) -> dict[str, dict[str, Any]]:
-        return {event.name: _values(event.attributes) for event in self.byte_range.events}
+        return {event.name: _values(event.attributes) for event in self.span.events}
 
     @property
     def error(self) -> tuple[str, str] | None:
         """The kind and the words of the error; None without one."""
-        if self.byte_range.status.code != Status.STATUS_CODE_ERROR:
+        if self.span.status.code != Status.STATUS_CODE_ERROR:
             return None
-        return self.attributes["error.type"], self.byte_range.status.message
+        return self.attributes["error.type"], self.span.status.message
 
     @property
     def steps(self) -> list[str]:
@@ -63,13 +63,13 @@ class FakeOtlp:
 
     def traces(self) -> list[Told]:
         """The spans whose parent did not come, each with its tree."""
-        known = {each.byte_range.span_id: each for each in self._spans}
+        known = {each.span.span_id: each for each in self._spans}
         for each in known.values():
             each.children = sorted(
-                (below for below in self._spans if below.byte_range.parent_span_id == each.byte_range.span_id),
-                key=lambda below: below.byte_range.start_time_unix_nano,
+                (below for below in self._spans if below.span.parent_span_id == each.span.span_id),
+                key=lambda below: below.span.start_time_unix_nano,
             )
-        return [each for each in self._spans if each.byte_range.parent_span_id not in known]
+        return [each for each in self._spans if each.span.parent_span_id not in known]
 
     def trace(self) -> Told:
         """The only one."""
@@ -90,7 +90,7 @@ class FakeOtlp:
         for of_resource in told.resource_spans:
             about = _values(of_resource.resource.attributes)
             for of_scope in of_resource.scope_spans:
-                self._spans += [Told(byte_range, about) for byte_range in of_scope.ranges]
+                self._spans += [Told(span, about) for span in of_scope.spans]
         answer = ExportTraceServiceResponse().SerializeToString()
         return Answer(200, {"Content-Type": "application/x-protobuf"}, answer)
 
