@@ -209,7 +209,7 @@ class NotExecutable(NamedTuple):
     example: str
 
 
-class Opened(NamedTuple):
+class Decrypted(NamedTuple):
     """Encrypted files became what is in them; ``plain_files`` others were not encrypted."""
 
     resource: str
@@ -335,7 +335,7 @@ Event = (
     | Unpacking
     | Backslashes
     | NotExecutable
-    | Opened
+    | Decrypted
     | Delivered
     | Recorded
     | NotRecorded

@@ -12,7 +12,7 @@ from command_line import contents, lading, write_model
 from fakes.fake_cdh import FakeCdh
 from fakes.trees import content, read_tree, write_tree
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
-from lading.events import AlreadyDelivered, Opened
+from lading.events import AlreadyDelivered, Decrypted
 from lading.settings.confidential import read_confidential
 from lading.settings.variables import Variables
 
@@ -52,7 +52,7 @@ def test_files_are_opened_by_suffix_and_by_content_and_the_others_are_named(pull
     assert not (tmp_path / "m/.lading").exists()
     assert [file.path for file in manifest.archives] == ["deep/vocabulary", "weights.bin.jwe"]
     assert manifest.opened_by == RESOURCE
-    assert [event for event in events if isinstance(event, Opened)] == [Opened(RESOURCE, 2, 1, "config.json")]
+    assert [event for event in events if isinstance(event, Decrypted)] == [Decrypted(RESOURCE, 2, 1, "config.json")]
 
 
 def test_what_was_opened_can_be_verified_later(model, variables, tmp_path):

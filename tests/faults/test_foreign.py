@@ -17,7 +17,7 @@ from lading.destination.audit import audit
 from lading.errors import LadingError, NotAllowed, UsageError
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store.eviction import tidy
+from lading.store.eviction import clean_up
 from lading.store.pointers import References
 from lading.store.store import Store
 
@@ -282,7 +282,7 @@ def test_what_another_user_left_in_a_store_neither_goes_nor_ends_a_delivery(fold
     heard: list[told.Event] = []
 
     def look() -> None:
-        tidy(Store(store.settings, heard.append), now_s=1e12)
+        clean_up(Store(store.settings, heard.append), now_s=1e12)
         assert sorted(Path(event.path).name for event in heard) == ["key.removed.1"]
 
     as_nobody(look)

@@ -25,7 +25,7 @@ from lading.model.digest import Digest
 from lading.settings.limits import Limits
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store.eviction import prune, sweep
+from lading.store.eviction import collect_garbage, prune
 from lading.store.inspection import verify
 from lading.store.store import Store
 
@@ -231,7 +231,7 @@ def test_a_process_killed_at_any_step_costs_only_what_was_not_done(folder, locks
             # Without locks, time tells that its process is dead.
             os.utime(lease, (0, 0))
         prune(Store(evicting.store))
-        sweep(store, now_s=time.time() + 10 * 24 * 3600)
+        collect_garbage(store, now_s=time.time() + 10 * 24 * 3600)
         assert left_over(store) == [], when
         shutil.rmtree(place)
         shutil.rmtree(destination)

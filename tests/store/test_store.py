@@ -26,7 +26,7 @@ from lading.settings.limits import Limits
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
-from lading.store.eviction import ensure_free, evict_one, prune, sweep
+from lading.store.eviction import collect_garbage, ensure_free, evict_one, prune
 from lading.store.inspection import verify
 from lading.store.store import Store
 from lading.system.disk import free_bytes
@@ -217,12 +217,12 @@ def test_digests_that_contradict_each_other_are_no_reason_to_take_a_file(store, 
     listed = Listing((ListedFile("model.bin", 5, "w", (wrong,)),), origin="elsewhere")
     md5 = Digest("md5", "0" * 32)
     for expected in ((right,), (md5,), (right, md5)):
-        assert store.supply(listed, {"model.bin": expected}, "auto", tmp_path / "stage") == {}
+        assert store.reuse(listed, {"model.bin": expected}, "auto", tmp_path / "stage") == {}
     longer = Listing((ListedFile("model.bin", 6, "w", (right,)),), origin="elsewhere")
-    assert store.supply(longer, {}, "auto", tmp_path / "stage") == {}
+    assert store.reuse(longer, {}, "auto", tmp_path / "stage") == {}
     assert read_tree(tmp_path / "stage") == {}
     unsized = Listing((ListedFile("model.bin", None, "w", (right,)),), origin="elsewhere")
-    assert store.supply(unsized, {}, "strict", tmp_path / "stage")["model.bin"].size_bytes == 5
+    assert store.reuse(unsized, {}, "strict", tmp_path / "stage")["model.bin"].size_bytes == 5
 
 
 def test_a_destination_that_holds_it_needs_nothing_of_the_store(server, tmp_path, pull, pull_by, events):
@@ -425,13 +425,13 @@ def test_who_keeps_a_model_may_say_what_it_is_to_him(three, store):
     store.references.keep("by me", three[0], facts)
     store.references.keep("by hand", three[0])
     assert sorted(store.references.by_key()[three[0]]) == ["by hand", "by me"]
-    answer = store.references.kept("by me")
+    answer = store.references.get("by me")
     assert (answer.key, answer.facts.requested, answer.facts.version) == (three[0], "model-registry://iris", "v3")
     assert answer.facts.files == ()
     # Nothing is known of what somebody keeps without saying it, nor of what nobody keeps.
-    assert store.references.kept("by hand") is None
+    assert store.references.get("by hand") is None
     store.references.release("by me")
-    assert store.references.kept("by me") is None
+    assert store.references.get("by me") is None
 
 
 def test_whatever_evicts_a_model_tells_it(three, store):
@@ -524,7 +524,7 @@ def test_what_killed_processes_left_goes_with_a_sweep(three, store):
     (store.blobs.folder / "00").mkdir(exist_ok=True)
     (store.blobs.folder / "00" / "orphan").write_bytes(b"orphan")
     (store.root / "incoming/new/stage").mkdir(parents=True)
-    assert sweep(store) == 6
+    assert collect_garbage(store) == 6
     assert not any((store.root / place).exists() for place in ("uses/k", "origins/o", "asked/k", "locks/k"))
     assert [place.name for place in store.incoming_folder.iterdir()] == ["new"]
     assert left(store) == three
@@ -665,7 +665,7 @@ def test_what_is_swept_is_never_where_a_link_leads(three, store, theirs, name, t
     (store.root / name).parent.mkdir(exist_ok=True)
     (store.root / name).symlink_to(theirs.parent / target)
     os.utime(store.root / name, (0, 0), follow_symlinks=False)
-    sweep(store)
+    collect_garbage(store)
     assert store.leases.held() == set()
     assert read_tree(theirs) == there
     assert left(store) == three

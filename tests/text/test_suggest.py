@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import lading
 from lading.text.printable import printable
-from lading.text.suggest import did_you_mean, known_hint, near_hint
+from lading.text.suggest import did_you_mean, suggest, suggest_word
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ from lading.text.suggest import did_you_mean, known_hint, near_hint
     ],
 )
 def test_a_hint_names_what_is_near(wanted: str, names: list[str], hint: str) -> None:
-    assert near_hint(wanted, names) == hint
+    assert suggest(wanted, names) == hint
 
 
 @given(st.text(max_size=20), st.lists(st.text(max_size=20), max_size=10))
 def test_a_hint_never_holds_a_control_character(wanted: str, names: list[str]) -> None:
-    assert not any(ord(character) < 32 for character in near_hint(wanted, names))
+    assert not any(ord(character) < 32 for character in suggest(wanted, names))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_hint_never_holds_a_control_character(wanted: str, names: list[str]) -
     ],
 )
 def test_a_word_that_is_not_known_has_a_near_one_or_all(wanted: str, hint: str) -> None:
-    assert known_hint(wanted, ["pull", "push"]) == hint
+    assert suggest_word(wanted, ["pull", "push"]) == hint
 
 
 _WORDS = st.text("ab/ Ä\x01", max_size=6)
@@ -74,7 +74,7 @@ def offered(hint: str) -> set[str]:
 def test_no_hint_ever_offers_what_was_asked_for(wanted: str, names: list[str], data: st.DataObject) -> None:
     names = data.draw(st.permutations([*names, wanted, f"{wanted}/"]))
     asked = {printable(wanted), printable(f"{wanted}/")} - {""}
-    for hint in (near_hint(wanted, names), known_hint(wanted, names), did_you_mean(wanted, names)):
+    for hint in (suggest(wanted, names), suggest_word(wanted, names), did_you_mean(wanted, names)):
         assert not asked & offered(hint), hint
     whole = [f"LADING_{name}" for name in names]
     hint = did_you_mean(f"LADING_{wanted}", whole, after="LADING_")

@@ -36,16 +36,16 @@ class StoredVersion:
 
     def current(self) -> str:
         """The key of the version that is kept, or "" if none is."""
-        kept = self._kept()
-        return _key(kept.facts.pin, kept.facts.patterns) if kept else ""
+        reference = self._reference()
+        return _key(reference.facts.pin, reference.facts.patterns) if reference else ""
 
     def manifest(self, key: str) -> Manifest | None:
         """The manifest of the version that is kept, if it is this one, and whole."""
-        kept = self._kept()
-        if kept is None or key != _key(kept.facts.pin, kept.facts.patterns):
+        reference = self._reference()
+        if reference is None or key != _key(reference.facts.pin, reference.facts.patterns):
             return None
-        stored = self._store.find(kept.key)
-        return kept.facts.with_files_of(stored) if stored else None
+        stored = self._store.find(reference.key)
+        return reference.facts.with_files_of(stored) if stored else None
 
     def fetch(self, uri: str, key: str, session: Session) -> str:
         """Bring ``uri`` into the store and keep it; returns the key of what came."""
@@ -57,9 +57,9 @@ class StoredVersion:
     def prune(self, keep: Collection[str]) -> None:
         """Nothing: the store evicts what nobody keeps."""
 
-    def _kept(self) -> Pointer | None:
-        kept = self._store.references.kept(self._name)
-        return kept if kept and self._store.has(kept.key) else None
+    def _reference(self) -> Pointer | None:
+        reference = self._store.references.get(self._name)
+        return reference if reference and self._store.has(reference.key) else None
 
 
 def release(store: Store, declared: Collection[str]) -> None:

@@ -40,8 +40,8 @@ def sign(
     standard = "\n".join(named.get(name, "") for name in _STANDARD)
     own = "".join(f"{name}:{named[name].strip()}\n" for name in sorted(named) if name.startswith("x-ms-"))
     pairs = sorted(pair.partition("=") for pair in query.split("&") if pair)
-    asked = "".join(f"\n{unquote(name).lower()}:{unquote(value)}" for name, _, value in pairs)
-    text = f"{method}\n{standard}\n{own}/{account}{path}{asked}"
+    query = "".join(f"\n{unquote(name).lower()}:{unquote(value)}" for name, _, value in pairs)
+    text = f"{method}\n{standard}\n{own}/{account}{path}{query}"
     try:
         secret = base64.b64decode(key.reveal(), validate=True)
     except (binascii.Error, ValueError) as error:

@@ -40,7 +40,7 @@ class Authorization:
         self._repository = repository
         self._lock = threading.Lock()
         self._held: Secret | None = None
-        self._proven = False
+        self._accepted = False
         if login.registry_token is not None:
             self._refuse_in_clear(self._origin)
             self._held = Secret(f"Bearer {login.registry_token.reveal()}")
@@ -51,7 +51,7 @@ class Authorization:
 
     def accepted(self, shown: Secret | None) -> None:
         if shown is self._held:
-            self._proven = True
+            self._accepted = True
 
     def refused(self, shown: Secret | None, head: Head) -> bool:
         with self._lock:
@@ -59,7 +59,7 @@ class Authorization:
                 fresh = self._next(shown, parse_challenges(head.get("www-authenticate")))
                 if fresh is None or fresh == shown:
                     return False
-                self._held, self._proven = fresh, False
+                self._held, self._accepted = fresh, False
         return True
 
     def refusal(self, what: str, status: int) -> NotAllowed:
@@ -77,7 +77,7 @@ class Authorization:
         """What to show after ``shown`` was refused; None if there is nothing else."""
         offered = {challenge.scheme: challenge.parameters for challenge in reversed(challenges)}
         # A token that was good has ended; any other that is refused would be refused again.
-        if shown is None or (self._proven and self.login.registry_token is None):
+        if shown is None or (self._accepted and self.login.registry_token is None):
             return self._answer(offered)
         return self._basic() if "basic" in offered else None
 

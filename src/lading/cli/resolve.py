@@ -126,9 +126,9 @@ def _files(finding: ResolvedModel) -> Iterator[str]:
     width = max(len(printable(file.path)) for file in shown)
     yield ""
     for file in shown:
-        told = "size unknown" if file.size_bytes is None else size(file.size_bytes)
+        shown_size = "size unknown" if file.size_bytes is None else size(file.size_bytes)
         digests = ", ".join(_short(digest) for digest in _digests(finding, file))
-        yield f"{told:>12}  {printable(file.path):{width}}  {digests}".rstrip()
+        yield f"{shown_size:>12}  {printable(file.path):{width}}  {digests}".rstrip()
     if len(files) > len(shown):
         yield f"and {len(files) - len(shown)} more (--json shows all)"
 

@@ -17,7 +17,7 @@ from lading.store import eviction, inspection
 from lading.store.store import Model, Store
 from lading.system.disk import disk_error, free_bytes
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 from lading.text.units import count, size
 
 _SHOWN_DIGITS = 12
@@ -69,7 +69,7 @@ def ls(arguments: argparse.Namespace) -> int:
 def prune(arguments: argparse.Namespace) -> int:
     with _open(arguments) as store:
         gone = eviction.prune(store)
-        swept_bytes = eviction.sweep(store)
+        swept_bytes = eviction.collect_garbage(store)
     if arguments.json:
         show_json({"gone": [each._asdict() for each in gone], "swept_bytes": swept_bytes})
         return 0
@@ -140,7 +140,7 @@ def unkeep(arguments: argparse.Namespace) -> int:
     with _open(arguments) as store:
         names = {name: key for key, names in store.references.by_key().items() for name in names}
         if arguments.name not in names:
-            raise NotFound(f"nothing is kept as {printable(arguments.name)}", hint=near_hint(arguments.name, names))
+            raise NotFound(f"nothing is kept as {printable(arguments.name)}", hint=suggest(arguments.name, names))
         store.references.release(arguments.name)
     if arguments.json:
         show_json({"key": names[arguments.name], "name": arguments.name})
@@ -177,7 +177,7 @@ def _chosen(store: Store, wanted: str) -> Model:
     found = [model for model in models if model.key.startswith(wanted)]
     found = found or [model for model in models if shown in (model.requested, model.resolved)]
     if not found:
-        hint = near_hint(shown, [model.requested for model in models]) or "lading store ls shows all"
+        hint = suggest(shown, [model.requested for model in models]) or "lading store ls shows all"
         raise NotFound(f"the store has no model {printable(shown)}", hint=hint)
     if len(found) > 1:
         keys = ", ".join(model.key[:_SHOWN_DIGITS] for model in found)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from lading.errors import IntegrityError, LadingError, NotAllowed, Unavailable, Unsupported
-from lading.events import Opened
+from lading.events import Decrypted
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
 from lading.network.client import HttpClient, status_error
@@ -50,12 +50,12 @@ class Decrypter:
         self._run = session.run
         self._key = _key(settings, session.http)
 
-    def open(self, root: Path, manifest: Manifest, kept: Collection[str]) -> Manifest:
+    def open(self, root: Path, manifest: Manifest, unchanged: Collection[str]) -> Manifest:
         """Open what is encrypted in ``root``; the manifest with what was in it, and the rest as it was.
 
-        ``kept`` are paths that the root lacks.  Raises ``IntegrityError`` where nothing is encrypted.
+        ``unchanged`` are paths that the root lacks.  Raises ``IntegrityError`` where nothing is encrypted.
         """
-        here = [file for file in manifest.files if file.path not in kept]
+        here = [file for file in manifest.files if file.path not in unchanged]
         with as_lading_errors(root):
             encrypted = [file for file in here if _is_encrypted(root / file.path)]
             paths = {file.path for file in encrypted}
@@ -69,7 +69,7 @@ class Decrypter:
             names = Manifest.of([*others, *(file._replace(path=_name(file.path)) for file in encrypted)])
             opened = [self._open(root, file, root.parent / "opened") for file in encrypted]
         example = others[0].path if others else ""
-        self._run.listener(Opened(self._resource, len(opened), len(others), example))
+        self._run.listener(Decrypted(self._resource, len(opened), len(others), example))
         by_path = {file.path: file for file in (*others, *opened)}
         # What came out of an archive that was unpacked stands for itself.
         origins = tuple(file for file in encrypted if file.validator is not None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lading.delivery.resolve import ResolvedModel
-from lading.destination.audit import ChangeDetector, extra, sized
+from lading.destination.audit import ChangeDetector, find_strays, sized
 from lading.destination.publish import note_times
 from lading.destination.workspace import Workspace, best_effort
 from lading.events import AlreadyDelivered, Listener, StraysFound
@@ -76,13 +76,13 @@ def leave(workspace: Workspace, found: Existing, session: Session) -> None:
         workspace.dissolve()
 
 
-def tell_in_place(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:
+def report_delivered(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:
     """Say that the destination has the model already, and what else it holds."""
     listener(AlreadyDelivered(str(workspace.given)))
-    tell_foreign(workspace, manifest, listener)
+    report_strays(workspace, manifest, listener)
 
 
-def tell_foreign(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:
+def report_strays(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:
     """Say what the destination holds besides its model: a server that reads the folder sees it, too."""
-    if foreign := extra(workspace.destination, manifest):
-        listener(StraysFound(str(workspace.given), len(foreign), foreign[0]))
+    if strays := find_strays(workspace.destination, manifest):
+        listener(StraysFound(str(workspace.given), len(strays), strays[0]))

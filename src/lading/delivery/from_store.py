@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lading.delivery.existing import existing, leave, tell_in_place
-from lading.delivery.plan import Delivery, Staged, already_in_place, locked_destinations, naming, plan
+from lading.delivery.existing import existing, leave, report_delivered
+from lading.delivery.plan import Delivery, Staged, already_delivered, locked_destinations, naming, plan
 from lading.delivery.resolve import ResolvedModel
 from lading.delivery.single_flight import while_stored
 from lading.delivery.space import require_space, require_space_for_copies
@@ -17,7 +17,7 @@ from lading.events import Materialized, StoreBypassed
 from lading.model.listing import Listing
 from lading.model.manifest import Manifest
 from lading.session import Session
-from lading.store.eviction import tidy
+from lading.store.eviction import clean_up
 from lading.store.store import Store, Vanished
 from lading.system.disk import as_lading_errors
 from lading.text.printable import printable
@@ -30,7 +30,7 @@ def deliver_from_store(deliveries: Sequence[Delivery], session: Session) -> dict
     """
     store = Store(session.settings.store, session.listener)
     with as_lading_errors(store.root):
-        done = {each.destination: old for each in deliveries if (old := already_in_place(each, session)) is not None}
+        done = {each.destination: old for each in deliveries if (old := already_delivered(each, session)) is not None}
         keyed = [
             each._replace(key=store.key(each.model.listed, each.model.expected, session.settings))
             for each in deliveries
@@ -38,7 +38,7 @@ def deliver_from_store(deliveries: Sequence[Delivery], session: Session) -> dict
         pending = [each for each in keyed if each.destination not in done]
         if not store.writable:
             return done | _stage_and_publish(store, pending, session)
-        tidy(store)
+        clean_up(store)
         copied_bytes = require_space_for_copies(pending, store)
         models = {each.key: each.model for each in pending}
         came, _ = while_stored(
@@ -66,7 +66,7 @@ def keep(model: ResolvedModel, name: str, session: Session) -> Manifest:
         return kept
 
     with as_lading_errors(store.root):
-        tidy(store)
+        clean_up(store)
         kept, fetched = while_stored(store, {key: model}, 0, session, refer)
         if fetched:
             session.listener(delivered_event(store.folder(key), kept))
@@ -78,7 +78,7 @@ def _note(store: Store, key: str, listed: Listing) -> None:
     """Note that a model was used, and what it was the answer to."""
     if store.has(key):
         store.use(key)
-        if listed.asked:
+        if listed.query_id:
             store.answers.remember(listed.sealed(), key)
 
 
@@ -116,7 +116,7 @@ def stage_from_store(store: Store, key: str, facts: Manifest, workspace: Workspa
         if (old := found.same(manifest)) is not None:
             # Another process was first.
             leave(workspace, found, session)
-            tell_in_place(workspace, old, session.listener)
+            report_delivered(workspace, old, session.listener)
             return Staged(workspace, None, old)
         workspace.discard_stage()
         workspace.stage.mkdir()

@@ -17,7 +17,7 @@ from lading.model.uri import ModelURI
 from lading.settings.settings import Settings
 from lading.system.disk import disk_error
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 FORMAT = 1
 # Some 150 models.  A variable can hold 128 KiB, and all annotations of an object together 256 KiB.
@@ -73,7 +73,7 @@ def locked(wanted: ModelURI, settings: Settings) -> ModelURI:
         return wanted
     found = models.get(wanted.redacted())
     if found is None:
-        raise NotFound(f"{shown} does not lock {wanted.redacted()}", hint=near_hint(wanted.redacted(), models))
+        raise NotFound(f"{shown} does not lock {wanted.redacted()}", hint=suggest(wanted.redacted(), models))
     exact, pin = split_pin(ModelURI.parse(found["pin"]))
     if pin is None:
         raise UsageError(f"{shown} has no pin for {wanted.redacted()}", hint="lock it again")

@@ -80,7 +80,7 @@ def _of_the_destination(query_id: str, request: Request, session: Session) -> Kn
     workspace = Workspace(request.destination)
     found = existing(workspace, session)
     old = found.manifest
-    if old is None or old.asked != query_id or not _suffices(old, request, session.settings):
+    if old is None or old.query_id != query_id or not _suffices(old, request, session.settings):
         return None
     if not found.is_untouched():
         return None

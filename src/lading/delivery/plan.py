@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from lading.delivery.existing import existing, leave, tell_in_place
+from lading.delivery.existing import existing, leave, report_delivered
 from lading.delivery.resolve import ResolvedModel
 from lading.destination.publish import recover
 from lading.destination.strays import remove_strays
@@ -33,7 +33,7 @@ class Delivery(NamedTuple):
     """One model on its way to one folder.  ``key`` is its name in the store, where there is one.
 
     The other fields are the plan: ``in_place`` is the manifest of a destination that has all of it; else
-    ``unchanged`` files are in the destination, ``supplied`` ones were linked into the stage out of the store,
+    ``unchanged`` files are in the destination, ``reused_from_store`` ones were linked into the stage out of the store,
     and of the ``missing`` ones ``earlier`` runs have staged something.
     """
 
@@ -42,7 +42,7 @@ class Delivery(NamedTuple):
     key: str = ""
     in_place: Manifest | None = None
     unchanged: Mapping[str, File] = MappingProxyType({})
-    supplied: Mapping[str, File] = MappingProxyType({})
+    reused_from_store: Mapping[str, File] = MappingProxyType({})
     earlier: Sequence[Received] = ()
 
     @property
@@ -52,12 +52,12 @@ class Delivery(NamedTuple):
     @property
     def present(self) -> list[File]:
         """The files that need not be fetched."""
-        return [*self.unchanged.values(), *self.supplied.values()]
+        return [*self.unchanged.values(), *self.reused_from_store.values()]
 
     @property
     def missing(self) -> Listing:
         """The listing without what is present."""
-        return self.model.listed.without({**self.unchanged, **self.supplied})
+        return self.model.listed.without({**self.unchanged, **self.reused_from_store})
 
 
 class Staged(NamedTuple):
@@ -116,7 +116,7 @@ def plan(delivery: Delivery, session: Session, store: "Store | None" = None) -> 
     if (in_place := found.whole(model, verify)) is not None:
         leave(workspace, found, session)
         if store is None:
-            tell_in_place(workspace, in_place, session.listener)
+            report_delivered(workspace, in_place, session.listener)
         return delivery._replace(in_place=in_place)
     unchanged = found.unchanged(model, verify)
     if changed := found.changed:
@@ -126,10 +126,12 @@ def plan(delivery: Delivery, session: Session, store: "Store | None" = None) -> 
     _take_over(planned, session)
     if store is None:
         return planned
-    supplied = store.supply(planned.missing, model.expected, verify, workspace.stage)
-    if supplied:
-        session.listener(ReusedFromStore(len(supplied), sum(file.size_bytes for file in supplied.values())))
-    return planned._replace(supplied=supplied)
+    reused_from_store = store.reuse(planned.missing, model.expected, verify, workspace.stage)
+    if reused_from_store:
+        session.listener(
+            ReusedFromStore(len(reused_from_store), sum(file.size_bytes for file in reused_from_store.values()))
+        )
+    return planned._replace(reused_from_store=reused_from_store)
 
 
 def _take_over(delivery: Delivery, session: Session) -> None:
@@ -160,7 +162,7 @@ def has_bytes(workspace: Workspace, files: Iterable[ListedFile]) -> bool:
     return False
 
 
-def already_in_place(delivery: Delivery, session: Session) -> Manifest | None:
+def already_delivered(delivery: Delivery, session: Session) -> Manifest | None:
     """The manifest of a destination that has all of it; only where something is to be tidied it is locked for that."""
     workspace, verify = delivery.workspace, session.settings.verify
     found = existing(workspace, session)
@@ -176,5 +178,5 @@ def already_in_place(delivery: Delivery, session: Session) -> Manifest | None:
             if old is None:
                 return None
             leave(workspace, found, session)
-    tell_in_place(workspace, old, session.listener)
+    report_delivered(workspace, old, session.listener)
     return old

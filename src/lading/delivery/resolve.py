@@ -93,7 +93,7 @@ def _described(listed: Listing, query: Query, resolution: Resolution, settings: 
         version=resolution.version,
         opened_by=confidential.resource if confidential else "",
         metadata=resolution.metadata,
-        asked=query.identity(settings) if resolution.registry else "",
+        query_id=query.identity(settings) if resolution.registry else "",
         patterns=settings.patterns,
     )
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lading.delivery.existing import tell_foreign
+from lading.delivery.existing import report_strays
 from lading.delivery.plan import Delivery, Staged, can_go_on, has_bytes, naming
 from lading.delivery.resolve import ARCHIVES
 from lading.destination import publish as destination
@@ -70,7 +70,7 @@ def publish(staged: Iterable[Staged], session: Session, *, quiet: bool = False) 
                 alone = destination.publish(workspace, root, manifest, unchanged, listener)
             listener(delivered_event(workspace.given, manifest))
             if not alone:
-                tell_foreign(workspace, manifest, listener)
+                report_strays(workspace, manifest, listener)
         manifests[workspace.given] = manifest
     return manifests
 

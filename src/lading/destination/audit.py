@@ -51,7 +51,7 @@ def audit(destination: Path) -> Audit:
             missing.append(file.path)
         except OSError as error:
             raise disk_error(error, destination / file.path) from error
-    return Audit(manifest, tuple(missing), tuple(extra(destination, manifest)), tuple(changed))
+    return Audit(manifest, tuple(missing), tuple(find_strays(destination, manifest)), tuple(changed))
 
 
 def require_clean(audit: Audit) -> None:
@@ -139,7 +139,7 @@ def is_as_delivered(path: Path, file: File, check: Callable[[], None] = lambda: 
     return running.hexdigest() == strongest.value
 
 
-def extra(destination: Path, manifest: Manifest) -> list[str]:
+def find_strays(destination: Path, manifest: Manifest) -> list[str]:
     """Files in a destination that are neither of its model nor below another delivery's destination.
 
     A folder that cannot be read stands for what may be in it.

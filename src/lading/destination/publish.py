@@ -38,21 +38,21 @@ from lading.text.printable import printable
 
 
 def publish(
-    workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str] = (), listener: Listener = ignore
+    workspace: Workspace, root: Path, manifest: Manifest, unchanged: Collection[str] = (), listener: Listener = ignore
 ) -> bool:
     """Make the destination hold exactly this manifest's files, taken from ``root`` in the workspace.
 
-    ``kept`` are the paths that ``root`` lacks because the destination has them, unchanged.
+    ``unchanged`` are the paths that ``root`` lacks because the destination has them, unchanged.
     Durable when this returns; the workspace is gone then, or the listener hears why it stays.  False says that
     there may be other files, too.
     """
     with as_lading_errors(workspace.destination):
         root.mkdir(exist_ok=True)
-        if _publish_by_exchange(workspace, root, manifest, kept, listener):
+        if _publish_by_exchange(workspace, root, manifest, unchanged, listener):
             # The workspace went with the old folder.  One that is here now is another process's.
             return True
         _refuse_to_replace(workspace, manifest)
-        _refuse_unwritable(workspace, manifest, kept)
+        _refuse_unwritable(workspace, manifest, unchanged)
         _write(workspace.next, manifest, root, workspace.destination)
         sync_file_system(workspace.destination)
         _publish_by_renames(workspace, root, manifest)
@@ -83,13 +83,13 @@ def recover(workspace: Workspace, listener: Listener = ignore) -> None:
 
 
 def _publish_by_exchange(
-    workspace: Workspace, root: Path, manifest: Manifest, kept: Collection[str], listener: Listener
+    workspace: Workspace, root: Path, manifest: Manifest, unchanged: Collection[str], listener: Listener
 ) -> bool:
     destination, beside = workspace.destination, workspace.beside
     # A link would itself be exchanged, and not the folder that it leads to.
-    if destination.is_symlink() or is_mount_point(destination) or any(_foreign(workspace)):
+    if destination.is_symlink() or is_mount_point(destination) or any(_strays(workspace)):
         return False
-    for path in kept:
+    for path in unchanged:
         staged = root / path
         staged.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -148,9 +148,9 @@ def _refuse_to_replace(workspace: Workspace, manifest: Manifest) -> None:
     for file in manifest.files:
         # A link is replaced, and what it leads to stays.
         if _is_folder(workspace.destination / file.path):
-            foreign = next(_foreign(workspace, file.path), "" if file.path in ours else file.path)
-            if foreign:
-                what = "" if foreign == file.path else f" that holds {printable(foreign)}"
+            stray = next(_strays(workspace, file.path), "" if file.path in ours else file.path)
+            if stray:
+                what = "" if stray == file.path else f" that holds {printable(stray)}"
                 raise _not_ours(
                     f"the model's file {printable(file.path)} would replace a folder of the destination{what}"
                 )
@@ -167,11 +167,11 @@ def _not_ours(what: str) -> UsageError:
     )
 
 
-def _refuse_unwritable(workspace: Workspace, manifest: Manifest, kept: Collection[str]) -> None:
+def _refuse_unwritable(workspace: Workspace, manifest: Manifest, unchanged: Collection[str]) -> None:
     """Nothing changes unless every folder that a file comes to, or goes from, lets this process write."""
     old = workspace.delivered()
     gone = old.by_path().keys() - manifest.by_path().keys() if old else set()
-    come = [file.path for file in manifest.files if file.path not in kept]
+    come = [file.path for file in manifest.files if file.path not in unchanged]
     # What is staged beside it cannot be renamed into another mount, nor onto one.
     for mount in filter(None, mounts_within(workspace.destination) or ()):
         if any(f"{path}/".startswith(f"{mount}/") for path in (*come, *gone)):
@@ -199,7 +199,7 @@ def _check_sizes(workspace: Workspace, manifest: Manifest) -> None:
             )
 
 
-def _foreign(workspace: Workspace, below: str = "") -> Iterator[str]:
+def _strays(workspace: Workspace, below: str = "") -> Iterator[str]:
     """What is in a folder of the destination and was not brought by lading; what cannot be read was not."""
     delivered, destination = workspace.delivered(), workspace.destination
     files = delivered.by_path().keys() if delivered else set()

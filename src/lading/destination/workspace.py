@@ -126,8 +126,8 @@ def best_effort(path: Path, listener: Listener) -> Iterator[None]:
     except LadingError as error:
         listener(NotRemoved(str(path), error.message, error.hint))
     except OSError as error:
-        told = disk_error(error, error.filename or path)
-        listener(NotRemoved(str(path), told.message, told.hint))
+        failure = disk_error(error, error.filename or path)
+        listener(NotRemoved(str(path), failure.message, failure.hint))
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ class Listing(NamedTuple):
 
     ``resolved`` names exactly what was listed, if the source can pin it.  ``origin`` identifies the URI
     that the source was opened with, a channel perhaps, without what is redacted for secrecy.
-    ``asked`` identifies the question: the requested URI and the patterns.
+    ``query_id`` identifies the question: the requested URI and the patterns.
     ``patterns`` are those that chose the files: ``+`` before one that allows, ``-`` before one that ignores.
     ``opened_by`` is the key that encrypted files are to be opened with.
     """
@@ -94,7 +94,7 @@ class Listing(NamedTuple):
     pin: str = ""
     metadata: Mapping[str, Any] = MappingProxyType({})
     opened_by: str = ""
-    asked: str = ""
+    query_id: str = ""
     patterns: tuple[str, ...] = ()
 
     @classmethod
@@ -161,7 +161,7 @@ class Listing(NamedTuple):
             metadata=self.metadata,
             archives=archives,
             opened_by=self.opened_by,
-            asked=self.asked,
+            query_id=self.query_id,
             patterns=self.patterns,
             folders=folders,
         )

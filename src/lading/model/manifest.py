@@ -84,7 +84,7 @@ class Manifest(NamedTuple):
     archives: tuple[File, ...] = ()
     opened_by: str = ""
     seconds: float = 0.0
-    asked: str = ""
+    query_id: str = ""
     last_known: str = ""
     patterns: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
@@ -143,7 +143,7 @@ class Manifest(NamedTuple):
             "total_files": len(self.files),
             "total_bytes": self.size_bytes,
             "seconds": self.seconds,
-            "asked": self.asked,
+            "asked": self.query_id,
             "patterns": list(self.patterns),
             **({"folders": list(self.folders)} if self.folders else {}),
             **({"last_known": self.last_known} if self.last_known else {}),
@@ -189,7 +189,7 @@ class Manifest(NamedTuple):
                 archives=tuple(File.from_json(item) for item in data["archives"]),
                 opened_by=data.get("opened_by", ""),
                 seconds=data["seconds"],
-                asked=data.get("asked", ""),
+                query_id=data.get("asked", ""),
                 patterns=tuple(data.get("patterns", ())),
                 folders=tuple(map(safe_path, data.get("folders", ()))),
                 last_known=data.get("last_known", ""),

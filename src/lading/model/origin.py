@@ -17,7 +17,7 @@ _PLAIN_URL = re.compile(
 )
 
 # Ends of names that only a cluster's, a cloud network's or this machine's own resolver knows.
-_NEAR = (".svc", ".local", ".localhost", ".internal")
+_PRIVATE_SUFFIXES = (".svc", ".local", ".localhost", ".internal")
 
 
 class Origin(NamedTuple):
@@ -69,7 +69,7 @@ def _is_private_host(host: str) -> bool:
         # inet_aton, as the resolver: 2130706433 and 127.1 are addresses, too.
         address = ipaddress.ip_address(host if ":" in host else socket.inet_aton(host))
     except (OSError, ValueError):
-        return "." not in host or host.endswith(_NEAR)
+        return "." not in host or host.endswith(_PRIVATE_SUFFIXES)
     return not (getattr(address, "ipv4_mapped", None) or address).is_global
 
 

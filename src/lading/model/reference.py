@@ -46,10 +46,10 @@ class Reference(NamedTuple):
         return self.model + (f"/{self.version}" if self.version else "") + (f"@{self.alias}" if self.alias else "")
 
 
-def exact_reference(registry: str, model: str, version: str, asked: ModelURI) -> ModelURI:
+def exact_reference(registry: str, model: str, version: str, requested: ModelURI) -> ModelURI:
     """The URI of one version in one registry, with the query of what was asked."""
     path = f"/{quote(model, safe='')}/{quote(version, safe='')}"
-    return ModelURI(SCHEME, quote(registry, safe=""), path, asked.query)
+    return ModelURI(SCHEME, quote(registry, safe=""), path, requested.query)
 
 
 def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Reference]:
@@ -58,10 +58,10 @@ def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Refe
     ``registries`` are the names and hosts that stand for a registry: a first part that is one of them
     is never a model's name, and one that is not is never a host (nobody is asked to find out).
     """
-    asked = dict(parse_qsl(uri.query or "", keep_blank_values=True))
-    if uri.fragment is not None or len(asked) != len((uri.query or "").split("&") if uri.query else ()):
+    query = dict(parse_qsl(uri.query or "", keep_blank_values=True))
+    if uri.fragment is not None or len(query) != len((uri.query or "").split("&") if uri.query else ()):
         raise UsageError(f"{uri.redacted()} takes no fragment, and each key of its query once")
-    if set(asked) - set(_QUERY) or not all(asked.values()):
+    if set(query) - set(_QUERY) or not all(query.values()):
         raise UsageError(f"{uri.redacted()} has a query that is not known", hint=f"known: {', '.join(_QUERY)}")
     parts = (
         f"{uri.authority or ''}{uri.path}".removeprefix("/" if uri.authority is None else "")
@@ -89,7 +89,7 @@ def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Refe
             )
         names *= 2
     version = names[1] if len(names) > 1 else ""
-    return named, Reference(names[0], version, decoded_alias, asked.get("namespace", ""), asked.get("artifact", ""))
+    return named, Reference(names[0], version, decoded_alias, query.get("namespace", ""), query.get("artifact", ""))
 
 
 def _hint(uri: ModelURI, parts: list[str]) -> str:

@@ -123,12 +123,12 @@ class HttpClient:
         retry: Retry,
         *,
         buffer_bytes: int = BUFFER_BYTES,
-        told: set[Event] | None = None,
+        reported: set[Event] | None = None,
     ) -> None:
         self._network = network
         self._limits = limits
         # Once for all variants of a client: each of them makes its own connections.
-        self._told: set[Event] = set() if told is None else told
+        self._reported: set[Event] = set() if reported is None else reported
         self._dialer = Dialer(network, limits, self._tell_once)
         self._buffer_bytes = buffer_bytes
         self.retry = retry
@@ -168,7 +168,9 @@ class HttpClient:
             for variant in self._variants:
                 if (variant._network, variant._limits, variant.retry) == (network, limits, retry):
                     return variant
-            self._variants.append(HttpClient(network, limits, retry, buffer_bytes=self._buffer_bytes, told=self._told))
+            self._variants.append(
+                HttpClient(network, limits, retry, buffer_bytes=self._buffer_bytes, reported=self._reported)
+            )
             return self._variants[-1]
 
     def interrupt(self) -> None:
@@ -249,8 +251,8 @@ class HttpClient:
         self.retry.run.listener(event)
 
     def _tell_once(self, event: Event) -> None:
-        if event not in self._told:
-            self._told.add(event)
+        if event not in self._reported:
+            self._reported.add(event)
             self.tell(event)
 
     def fetch(

@@ -38,7 +38,7 @@ from lading.settings.section import errors_name, refuse_unknown
 from lading.settings.settings import Settings
 from lading.text.printable import printable
 from lading.text.strict_yaml import parse_yaml, read_yaml
-from lading.text.suggest import did_you_mean, known_hint, near_hint
+from lading.text.suggest import did_you_mean, suggest, suggest_word
 
 _STATES = ("live", "archived")
 _KEYS = ("models", "include")
@@ -73,7 +73,7 @@ class CatalogRegistry:
         if reference.model not in models:
             raise NoSuchModel(
                 f"registry {printable(self.name)} has no model {printable(reference.model)!r}",
-                hint=near_hint(reference.model, models),
+                hint=suggest(reference.model, models),
             )
         return models[reference.model]
 
@@ -166,7 +166,7 @@ class _Model(NamedTuple):
             if version not in versions:
                 raise self.wrong(
                     f"{self.name}: the alias {alias} names the version {version!r}, which is not there",
-                    near_hint(version, versions),
+                    suggest(version, versions),
                 )
         return aliases
 
@@ -211,7 +211,7 @@ class _Model(NamedTuple):
             if not name:
                 raise NotFound(
                     f"model {printable(self.name)!r} has no alias {printable(reference.alias)!r}",
-                    hint=near_hint(reference.alias, aliases),
+                    hint=suggest(reference.alias, aliases),
                 )
         live = [version for version in versions if self._state(version, versions) == "live"]
         if not name:
@@ -220,7 +220,7 @@ class _Model(NamedTuple):
             return live[-1]
         if name not in versions:
             raise NotFound(
-                f"model {printable(self.name)!r} has no version {printable(name)!r}", hint=near_hint(name, versions)
+                f"model {printable(self.name)!r} has no version {printable(name)!r}", hint=suggest(name, versions)
             )
         if name not in live:
             newest = f"; the newest live one is {_newest(self.name, live[-1])}" if live else ""
@@ -239,7 +239,7 @@ class _Model(NamedTuple):
     def _state(self, version: str, versions: Mapping[str, Any]) -> str:
         state = self._mapping(versions[version], f"{self.name}/{version}").get("state", "live")
         if state not in _STATES:
-            raise self.wrong(f"{self.name}/{version} has the state {state!r}", known_hint(str(state), _STATES))
+            raise self.wrong(f"{self.name}/{version} has the state {state!r}", suggest_word(str(state), _STATES))
         return str(state)
 
     def _uri(self, entry: Mapping[str, Any], where: str) -> ModelURI:

@@ -40,8 +40,8 @@ def record(
             raise UsageError(f"a registry of the kind {printable(entry.kind)} records nothing")
         registry.record(resolution, deployment)
     except Exception as error:  # noqa: BLE001 - a delivery that is done must not fail by what comes after it
-        told = error if isinstance(error, LadingError) else internal_error(error)
-        listener(NotRecorded(entry.name, f"{told.message} ({told.hint})" if told.hint else told.message))
+        failure = error if isinstance(error, LadingError) else internal_error(error)
+        listener(NotRecorded(entry.name, f"{failure.message} ({failure.hint})" if failure.hint else failure.message))
     else:
         listener(Recorded(entry.name, deployment.environment, deployment.service))
 

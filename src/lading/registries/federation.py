@@ -59,13 +59,13 @@ def resolve(uri: ModelURI, settings: Settings, http: HttpClient, listener: Liste
     """
     if uri.scheme.lower() not in SCHEMES:
         return Resolution(uri)
-    reference, asked, _ = _chosen(uri, settings)
-    return first_answer(uri, _answers(reference, asked, settings, http), listener)
+    reference, answering, _ = _chosen(uri, settings)
+    return first_answer(uri, _answers(reference, answering, settings, http), listener)
 
 
 def first_answer(uri: ModelURI, candidates: Iterable[Candidate], listener: Listener = ignore) -> Resolution:
     """What the name ``uri`` stands for, by what registries say in their order; takes no more than that needs."""
-    told: list[LadingError] = []
+    errors: list[LadingError] = []
     names: list[str] = []
     for each in candidates:
         if each.resolution is not None:
@@ -75,22 +75,22 @@ def first_answer(uri: ModelURI, candidates: Iterable[Candidate], listener: Liste
                 raise each.error
             if isinstance(each.error, Unavailable):
                 listener(PassedOver(each.registry, each.error.message))
-            told.append(each.error)
+            errors.append(each.error)
             names.append(each.registry)
     # Not "there is none" while there is one that cannot be asked: it may have it.
-    down = [error for error in told if isinstance(error, Unavailable)]
-    if down or len(told) == 1:
-        raise (down or told)[0]
+    down = [error for error in errors if isinstance(error, Unavailable)]
+    if down or len(errors) == 1:
+        raise (down or errors)[0]
     raise NotFound(
         f"no registry ({', '.join(map(printable, names))}) has {uri.redacted()}",
-        hint=next((error.hint for error in told if error.hint), ""),
+        hint=next((error.hint for error in errors if error.hint), ""),
     )
 
 
 def versions(uri: ModelURI, settings: Settings, http: HttpClient) -> VersionNames:
     """Which versions there are of the model that ``uri`` names, by the first registry that has it."""
-    reference, asked, _ = _chosen(uri, settings)
-    for entry in asked:
+    reference, answering, _ = _chosen(uri, settings)
+    for entry in answering:
         registry = open_registry(entry, settings, http)
         if not isinstance(registry, ListsVersions):
             raise Unsupported(f"registry {printable(entry.name)} does not say which versions a model has")
@@ -98,7 +98,7 @@ def versions(uri: ModelURI, settings: Settings, http: HttpClient) -> VersionName
             return VersionNames(entry.name, reference.model, tuple(registry.versions(reference)))
         except NoSuchModel:
             # One that cannot be asked now may have it: then nobody after it is asked.
-            if entry is asked[-1]:
+            if entry is answering[-1]:
                 raise
     raise NotFound(f"no registry has {printable(str(reference))}")
 
@@ -107,8 +107,8 @@ def candidates_for(uri: ModelURI, settings: Settings, http: HttpClient) -> list[
     """What every configured registry says to ``uri``, in the order in which they would be asked; empty for no name."""
     if uri.scheme.lower() not in SCHEMES:
         return []
-    reference, asked, others = _chosen(uri, settings)
-    answers = list(_answers(reference, asked, settings, http))
+    reference, answering, others = _chosen(uri, settings)
+    answers = list(_answers(reference, answering, settings, http))
     return answers + [Candidate(name, why=why) for name, why in others.items()]
 
 
@@ -128,10 +128,10 @@ def entry_of(resolution: Resolution, settings: Settings) -> RegistryEntry[Any] |
 
 
 def _answers(
-    reference: Reference, asked: Sequence[RegistryEntry[Any]], settings: Settings, http: HttpClient
+    reference: Reference, answering: Sequence[RegistryEntry[Any]], settings: Settings, http: HttpClient
 ) -> Iterator[Candidate]:
     """What each registry says, asked when its turn comes."""
-    for entry in asked:
+    for entry in answering:
         try:
             yield Candidate(entry.name, open_registry(entry, settings, http).resolve(reference))
         except NoSuchModel as error:
@@ -157,22 +157,22 @@ def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[Registry
     if named:
         entries = {entry.name: entry for entry in [entries.get(named) or hosts[named]]}
     others: dict[str, str] = {}
-    asked = []
+    answering = []
     for entry in entries.values():
         if entry.models and not _matches(reference.model, entry.models):
             others[entry.name] = f"it answers for {', '.join(entry.models)} only"
         elif reference.namespace and not _matches(reference.namespace, entry.namespaces):
             others[entry.name] = f"it does not answer for the namespace {reference.namespace}"
         else:
-            asked.append(entry)
-    if any(entry.models for entry in asked):
+            answering.append(entry)
+    if any(entry.models for entry in answering):
         # Nobody else is asked for a name that somebody owns, not even when the owner is away.
-        others |= {entry.name: "another registry owns the name" for entry in asked if not entry.models}
-        asked = [entry for entry in asked if entry.models]
-    if not asked:
+        others |= {entry.name: "another registry owns the name" for entry in answering if not entry.models}
+        answering = [entry for entry in answering if entry.models]
+    if not answering:
         reasons = "; ".join(f"{name}: {why}" for name, why in others.items())
         raise UsageError(f"no registry answers for {uri.redacted()} ({printable(reasons)})")
-    return reference, asked, others
+    return reference, answering, others
 
 
 def _hosts(entry: RegistryEntry[Any]) -> tuple[str, ...]:

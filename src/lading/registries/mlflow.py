@@ -30,7 +30,7 @@ from lading.settings.mlflow import MlflowSettings
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 # Which registry a source should ask for artifacts; a host may be that of several, one for each workspace.
 REGISTRY_VARIABLE = "LADING_REGISTRY"
@@ -140,7 +140,7 @@ class MlflowRegistry:
             answer = self._server.get(f"{API}/registered-models/get", {"name": name}, what=what)
         except NotFound as error:
             raise NoSuchModel(
-                f"registry {printable(self.name)} has no {what}", hint=near_hint(name, self._names())
+                f"registry {printable(self.name)} has no {what}", hint=suggest(name, self._names())
             ) from error
         return part(answer, "registered_model", what, self._server)
 
@@ -161,7 +161,7 @@ class MlflowRegistry:
             aliases = _aliases(model)
             if wanted not in aliases:
                 raise NotFound(
-                    f"model {printable(name)!r} has no alias {printable(wanted)!r}", hint=near_hint(wanted, aliases)
+                    f"model {printable(name)!r} has no alias {printable(wanted)!r}", hint=suggest(wanted, aliases)
                 )
             wanted = aliases[wanted]
         elif wanted.lower() in _STAGES:
@@ -176,7 +176,7 @@ class MlflowRegistry:
         except NotFound as error:
             raise NotFound(
                 f"model {printable(name)!r} has no version {printable(wanted)!r}",
-                hint=near_hint(wanted, self._numbers(name)),
+                hint=suggest(wanted, self._numbers(name)),
             ) from error
         version = part(answer, "model_version", what, self._server)
         if (answered := str(version.get("version"))) != str(int(wanted)):

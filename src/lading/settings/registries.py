@@ -13,7 +13,7 @@ from lading.settings.section import read_section, refuse_unknown, without_empty
 from lading.settings.server import EXAMPLES, ServerSettings
 from lading.settings.variables import Variables, is_true
 from lading.text.printable import printable
-from lading.text.suggest import known_hint
+from lading.text.suggest import suggest_word
 
 
 class Kind(NamedTuple):
@@ -124,7 +124,7 @@ def _entry(item: object, number: int) -> RegistryEntry[Any]:
         )
     where = f"registry {printable(name)}"
     if kind not in KINDS:
-        raise UsageError(f"{where} is of the unknown kind {printable(kind)!r}", hint=known_hint(kind, KINDS))
+        raise UsageError(f"{where} is of the unknown kind {printable(kind)!r}", hint=suggest_word(kind, KINDS))
     entry = _of_kind(KINDS[kind], values, where)
     if entry.metadata_file and why_unsafe(entry.metadata_file):
         raise UsageError(f"{where}: metadata_file is not a path within the model", hint="write registry.json")

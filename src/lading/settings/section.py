@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from lading.errors import LadingError, UsageError
 from lading.settings.value import Value
 from lading.text.printable import printable
-from lading.text.suggest import did_you_mean, known_hint
+from lading.text.suggest import did_you_mean, suggest_word
 
 _MOST_SHOWN = 80
 # What stands before a key in its place.
@@ -68,7 +68,7 @@ def refuse_unknown(item: Mapping[Any, Any], known: Sequence[str], where: str) ->
     """Raise for the first key of ``item`` that is not ``known``."""
     for key in item:
         if key not in known:
-            hint = known_hint(str(key), known)
+            hint = suggest_word(str(key), known)
             raise UsageError(f"{printable(where)} has the unknown key {printable(str(key))!r}", hint=hint)
 
 

@@ -44,7 +44,7 @@ from lading.sources.paged_list import is_one_name, paged_list
 from lading.sources.source import Sink
 from lading.text.json_xml import read_xml
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 # The first version in which Azure Files takes bearer tokens and keeps dots at the end of names; Azurite knows it.
 # https://learn.microsoft.com/rest/api/storageservices/previous-azure-storage-service-versions
@@ -263,7 +263,7 @@ class _AzureSource(ABC):
     def _nothing_found(self, refused: LadingError | None) -> NotFound:
         parent = self._path.rstrip("/").rpartition("/")[0]
         try:
-            hint = near_hint(self._path[len(parent) :].removeprefix("/"), self._names_in(parent))
+            hint = suggest(self._path[len(parent) :].removeprefix("/"), self._names_in(parent))
         except LadingError:
             hint = _NO_CREDENTIALS if self._credentials.get() is None else ""
         found = refused or NotFound(f"{self._shown} has no files")

@@ -40,7 +40,7 @@ from lading.sources.paged_list import is_one_name, paged_list
 from lading.sources.source import Sink
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 _LIST_LIMIT_BYTES = 64 << 20
 _MOST_FOLDERS = 100_000
@@ -92,9 +92,9 @@ class HdfsSource:
         try:
             files = list(self._files(root))
         except NotFound as error:
-            raise NotFound(error.message, hint=error.hint or self._near(root)) from error
+            raise NotFound(error.message, hint=error.hint or self._suggestion(root)) from error
         if not files:
-            raise NotFound(f"{self._shown} has no files", hint=self._near(root))
+            raise NotFound(f"{self._shown} has no files", hint=self._suggestion(root))
         return Listing.of(files)
 
     def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
@@ -102,11 +102,11 @@ class HdfsSource:
             sink.on_digests(self.digests(file))
         length = (byte_range.end or 0) - byte_range.start
         with self._open("OPEN", file.locator, offset=str(byte_range.start), length=str(length)) as answer:
-            told = answer.head.get("content-length")
-            if told and told != str(length):
+            sent_bytes = answer.head.get("content-length")
+            if sent_bytes and sent_bytes != str(length):
                 self._check_version(file)
                 raise Unavailable(
-                    f"{self._shown_path(file.locator)}: {told} bytes are sent where {byte_range} were asked for"
+                    f"{self._shown_path(file.locator)}: {sent_bytes} bytes are sent where {byte_range} were asked for"
                 )
             answer.read_into(sink.write)
         # OPEN takes no validator, and a datanode finds the blocks of a long file by its name, a few at a
@@ -224,13 +224,13 @@ class HdfsSource:
             raise self._not_webhdfs() from error
         return statuses, left
 
-    def _near(self, root: str) -> str:
+    def _suggestion(self, root: str) -> str:
         parent, _, wanted = root.rpartition("/")
         try:
             names = list(map(_name_of, self._statuses(parent).entries))
         except LadingError:
             return ""
-        return near_hint(wanted, names)
+        return suggest(wanted, names)
 
     def _ask_json(self, operation: str, path: str, *, what: str, **query: str) -> dict[str, Any]:
         """As ``_json``, asked for until it comes."""
@@ -270,17 +270,17 @@ class HdfsSource:
 
     def _ask(self, namenode: str, operation: str, path: str, query: dict[str, str]) -> Answer:
         hdfs = self._settings
-        asked = {"op": operation, **query}
+        query = {"op": operation, **query}
         if hdfs.delegation_token:
-            asked["delegation"] = hdfs.delegation_token.reveal()
+            query["delegation"] = hdfs.delegation_token.reveal()
         elif hdfs.user and not self._kerberos:
-            asked["user.name"] = hdfs.user
+            query["user.name"] = hdfs.user
         if hdfs.proxy_user and not hdfs.delegation_token:
-            asked["doas"] = hdfs.proxy_user
+            query["doas"] = hdfs.proxy_user
         headers = [(name, value.reveal()) for name, value in hdfs.headers]
         if self._kerberos and not hdfs.delegation_token:
             headers.append(self._kerberos.authorization(split_url(namenode)[0].name))
-        url = f"{namenode}/webhdfs/v1{quote(path or '/', safe='/~')}?{urlencode(asked)}"
+        url = f"{namenode}/webhdfs/v1{quote(path or '/', safe='/~')}?{urlencode(query)}"
         try:
             answer = self._http.open("GET", url, headers)
         except NotFound as error:

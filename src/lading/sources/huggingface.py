@@ -37,7 +37,7 @@ from lading.sources.source import Sink
 from lading.system.disk import read_secret_file
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 _TEXT = r"[^\ud800-\udfff]"
@@ -102,14 +102,14 @@ class HuggingFaceSource:
         where = self._where
         self.pin = self.find_pin()
         files = self._chosen(self._below(where.path, recursive=True))
-        near: list[str] = []
+        names: list[str] = []
         if not files and where.path:
             # Not a folder, but perhaps a file.
             beside = self._below(where.path.rpartition("/")[0], recursive=False)
             files = self._chosen(beside)
-            near = [_path_of(item) for item in beside]
+            names = [_path_of(item) for item in beside]
         if not files:
-            raise NotFound(f"{self._shown} has no files", hint=near_hint(where.path, near))
+            raise NotFound(f"{self._shown} has no files", hint=suggest(where.path, names))
         return Listing.of(files)
 
     def find_pin(self) -> ModelURI:
@@ -267,7 +267,7 @@ class HuggingFaceSource:
                 return NotFound(f"{what}: there is no such repository", hint=f"look at its name, or {why}")
             case "RevisionNotFound":
                 return NotFound(
-                    f"{what}: there is no such revision", hint=near_hint(self._where.revision, self._revisions())
+                    f"{what}: there is no such revision", hint=suggest(self._where.revision, self._revisions())
                 )
             case "EntryNotFound":
                 return NotFound(f"{what}: there is no such file")

@@ -23,7 +23,7 @@ from lading.sources.schemes import meant
 from lading.sources.source import Sink
 from lading.system.disk import disk_error
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 _BUFFER_BYTES = 256 * 1024
 
@@ -117,7 +117,7 @@ class LocalSource:
     def _not_found(self) -> NotFound:
         hint = meant(str(self.root))
         with suppress(OSError):
-            hint = hint or near_hint(self.root.name, os.listdir(self.root.absolute().parent))
+            hint = hint or suggest(self.root.name, os.listdir(self.root.absolute().parent))
         return NotFound(f"there is no file or folder {printable(str(self.root))}", hint=hint)
 
 

@@ -46,7 +46,7 @@ from lading.sources.paged_list import is_one_name, paged_list
 from lading.sources.schemes import open_source
 from lading.sources.source import Sink, Source
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
@@ -143,7 +143,7 @@ class MlflowSource:
             if name == wanted and not is_folder:
                 return [self._file(name, size, self._root)]
             names.append(name)
-        raise NotFound(f"{self._shown} has no files", hint=near_hint(wanted, names))
+        raise NotFound(f"{self._shown} has no files", hint=suggest(wanted, names))
 
     def _page(self, folder: str, _: str = "") -> Page[_Entry]:
         """What is in one folder, all at once: the proxy has no pages.  A size of 0 is not told."""

@@ -25,7 +25,7 @@ from lading.settings.settings import Settings
 from lading.sources.source import Sink
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _LOCATION = re.compile(rf"(?P<id>{_NAME}/{_NAME})(?::(?P<revision>[^\ud800-\udfff]+))?")
@@ -186,7 +186,7 @@ class ModelScopeSource:
         groups = [known.get(kind) for kind in ("Branches", "Tags")] if isinstance(known, dict) else []
         items = [item for group in groups if isinstance(group, list) for item in group if isinstance(item, dict)]
         names = [name for item in items if isinstance(name := item.get("Revision"), str)]
-        return NotFound(f"{self._shown}: there is no such revision", hint=near_hint(self._revision, names))
+        return NotFound(f"{self._shown}: there is no such revision", hint=suggest(self._revision, names))
 
     def _refusal(self, head: Head, what: str) -> LadingError:
         error = status_error(head, what)

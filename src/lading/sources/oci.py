@@ -33,7 +33,7 @@ from lading.settings.settings import Settings
 from lading.sources.source import Sink
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 # Both limits are those of most registries and clients.
 _MANIFEST_LIMIT_BYTES = 4 << 20
@@ -160,8 +160,8 @@ class OciSource:
             return answer.head.get("docker-content-digest")
 
         send = partial(self._open, f"/manifests/{self._digest or self._tag}", [_ACCEPT], self._shown, method="HEAD")
-        told = self._http.ask(send, judge, what=f"the manifest of {self._shown}")
-        return self._pin_at(_digest(told, self._shown)) if told else None
+        digest_header = self._http.ask(send, judge, what=f"the manifest of {self._shown}")
+        return self._pin_at(_digest(digest_header, self._shown)) if digest_header else None
 
     def _pin_at(self, digest: Digest) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{digest}")
@@ -182,10 +182,10 @@ class OciSource:
 
         send = partial(self._open, f"/manifests/{reference}", [_ACCEPT], self._shown)
         try:
-            told, body = self._http.ask(send, judge, what=f"the manifest of {self._shown}")
+            digest_header, body = self._http.ask(send, judge, what=f"the manifest of {self._shown}")
         except NotFound as error:
-            raise NotFound(error.message, hint=self._near(reference)) from error
-        wanted = reference if ":" in reference else told
+            raise NotFound(error.message, hint=self._suggestion(reference)) from error
+        wanted = reference if ":" in reference else digest_header
         expected = _digest(wanted, self._shown) if wanted else None
         digest = _digest_of(body, expected.algorithm if expected else "sha256")
         if expected not in (None, digest):
@@ -324,7 +324,7 @@ class OciSource:
         except (Unavailable, NotAllowed, Unsupported):
             return False
 
-    def _near(self, reference: str) -> str:
+    def _suggestion(self, reference: str) -> str:
         """Which tags there are in the place of a tag, for a hint."""
         if reference != self._tag:
             return "look at the repository's name and at the digest: the registry has nothing of that name"
@@ -334,7 +334,7 @@ class OciSource:
         except (LadingError, ValueError, AttributeError):
             tags = None
         names = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-        return near_hint(self._tag, names) or "look at the repository's name"
+        return suggest(self._tag, names) or "look at the repository's name"
 
     def _shown_file(self, file: ListedFile) -> str:
         return printable(f"{self._shown}: {file.path}")

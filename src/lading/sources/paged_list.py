@@ -7,7 +7,7 @@ from lading.errors import IntegrityError, LadingError, NotFound
 from lading.network.paging import CONTRADICTS, Entry, PagedList
 from lading.network.wire import Head
 from lading.settings.limits import Limits
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 # RFC 8288, 3: links with their parameters, apart by commas and semicolons outside of <…> and of quotes.
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\""
@@ -57,4 +57,4 @@ def nothing_below(shown: str, name: str, names_in: Callable[[str], Iterable[str]
         names = [found[len(prefix) :] for found in names_in(prefix) if found != prefix]
     except LadingError:
         names = []
-    return NotFound(f"{shown} has no files", hint=near_hint(name[len(prefix) :], names))
+    return NotFound(f"{shown} has no files", hint=suggest(name[len(prefix) :], names))

@@ -39,7 +39,7 @@ class Gone(NamedTuple):
     why: str
 
 
-def tidy(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None) -> None:
+def clean_up(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None) -> None:
     """Remove what killed processes left half removed or half fetched.  Looks at one folder: for every start."""
     now = time.time() if now_s is None else now_s
     for path in entries(store.incoming_folder):
@@ -54,17 +54,17 @@ def tidy(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None)
                 remove_tree(path)
 
 
-def sweep(store: Store, *, now_s: float | None = None) -> int:
+def collect_garbage(store: Store, *, now_s: float | None = None) -> int:
     """Remove all that nobody uses; returns the bytes that are free again.  Looks at every file's name."""
     now = time.time() if now_s is None else now_s
-    tidy(store, now_s=now)
+    clean_up(store, now_s=now)
     freed = store.blobs.remove_unused()
     store.remove_dangling(now - _GRACE_S)
     for path in store.quarantined():
         with best_effort(path, store.listener):
             if now - path.lstat().st_mtime > _QUARANTINE_S:
                 remove_tree(path)
-    store.note_sweep()
+    store.note_collection()
     return freed
 
 
@@ -87,14 +87,14 @@ def prune(store: Store, *, now_s: float | None = None) -> list[Gone]:
                 left = _excess_bytes(store, store.settings.low)
             else:
                 left -= gone[-1].freed_bytes
-    if gone or store.swept_at_s() < now - _DAY_S:
-        sweep(store, now_s=now)
+    if gone or store.collected_at_s() < now - _DAY_S:
+        collect_garbage(store, now_s=now)
     return gone
 
 
 def is_due(store: Store) -> bool:
     """Whether a day has gone since what is old was looked for."""
-    return store.swept_at_s() < time.time() - _DAY_S
+    return store.collected_at_s() < time.time() - _DAY_S
 
 
 def evict_one(store: Store) -> bool:
@@ -109,10 +109,10 @@ def ensure_free(store: Store, needed_bytes: int) -> None:
     """Evict until so many bytes are free; ``Full`` says what holds the space, and then nothing went."""
     if free_bytes(store.root) >= needed_bytes:
         return
-    sweep(store)
+    collect_garbage(store)
     for path in store.quarantined():
         remove_tree(path)
-    tidy(store, stale_s=_ABANDONED_S)
+    clean_up(store, stale_s=_ABANDONED_S)
     sync_file_system(store.root)
     if free_bytes(store.root) + evictable_bytes(store) >= needed_bytes:
         for key in _candidates(store):
@@ -143,9 +143,9 @@ def holders(store: Store) -> str:
 
 def _candidates(store: Store) -> Iterator[str]:
     """Keys of models that may go, the one used longest ago first; each is looked at when its turn comes."""
-    kept = store.references.by_key()
+    references = store.references.by_key()
     for key in sorted(store.keys(), key=store.used_at_s):
-        if key not in kept and key not in store.leases.held():
+        if key not in references and key not in store.leases.held():
             yield key
 
 
@@ -161,30 +161,30 @@ def _evict(store: Store, key: str, why: str) -> Gone:
 
 def evictable_bytes(store: Store, wanted: Iterable[Path] = ()) -> int:
     """What would be free without every model that may go; files that are ``wanted`` stay."""
-    kept = store.references.by_key().keys() | store.leases.held()
-    staying = [store.folder(key) for key in kept] + [store.incoming_folder]
+    needed = store.references.by_key().keys() | store.leases.held()
+    staying = [store.folder(key) for key in needed] + [store.incoming_folder]
     held = {status.st_ino for folder in staying for status in files_below(folder)}
     held |= {path.stat().st_ino for path in wanted if path.exists()}
     blobs = {status.st_ino: status.st_blocks * 512 for status in files_below(store.blobs.folder)}
     return sum(size_bytes for inode, size_bytes in blobs.items() if inode not in held)
 
 
-def _excess_bytes(store: Store, mark: str) -> float:
+def _excess_bytes(store: Store, watermark: str) -> float:
     """Bytes above a watermark: of the store's own, or of all that is used on its volume."""
-    if not mark.endswith("%"):
-        return store.used_bytes() - float(mark)
+    if not watermark.endswith("%"):
+        return store.used_bytes() - float(watermark)
     usage = shutil.disk_usage(store.root)
     # As df(1) tells it: what is set aside for root counts as neither.
-    return usage.used - float(mark[:-1]) / 100 * (usage.used + usage.free)
+    return usage.used - float(watermark[:-1]) / 100 * (usage.used + usage.free)
 
 
 def _is_stale(path: Path, before_s: float) -> bool:
     """Whether nothing has been written since then to what is being fetched; of what cannot be read nobody knows."""
     workspace = Workspace(path)
     # What a living process changes first: mostly there is no need to look at every file.
-    for near in (path, workspace.folder, workspace.journal):
+    for written in (path, workspace.folder, workspace.journal):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            if near.lstat().st_mtime >= before_s:
+            if written.lstat().st_mtime >= before_s:
                 return False
     unreadable: list[OSError] = []
     old = all(status.st_mtime < before_s for status in files_below(path, unreadable.append))

@@ -50,11 +50,13 @@ class Answers(Pointers):
 
     def remember(self, delivered: Manifest, key: str) -> None:
         """Note that this is what its question was answered with."""
-        write_whole(self.folder / delivered.asked, [json.dumps({"key": key, "facts": _without_files(delivered)}), "\n"])
+        write_whole(
+            self.folder / delivered.query_id, [json.dumps({"key": key, "facts": _without_files(delivered)}), "\n"]
+        )
 
-    def recall(self, asked: str) -> Pointer | None:
+    def recall(self, query_id: str) -> Pointer | None:
         """What a question was last answered with."""
-        return _read(self.folder / asked)
+        return _read(self.folder / query_id)
 
     def _key(self, path: Path) -> str:
         found = _read(path)
@@ -67,7 +69,7 @@ class References(Pointers):
     def keep(self, name: str, key: str, delivered: Manifest | None = None) -> None:
         """Keep the model with ``key`` under this name from now on.
 
-        ``delivered`` is what it is for who keeps it; ``kept`` tells that again.
+        ``delivered`` is what it is for who keeps it; ``get`` tells that again.
         """
         facts = {"facts": _without_files(delivered)} if delivered else {}
         write_whole(self._path(name), [json.dumps({"name": name, "key": key, **facts}), "\n"])
@@ -76,7 +78,7 @@ class References(Pointers):
         """Keep nothing under this name any more."""
         self._path(name).unlink(missing_ok=True)
 
-    def kept(self, name: str) -> Pointer | None:
+    def get(self, name: str) -> Pointer | None:
         """What is kept under this name, if that was told with its facts."""
         return _read(self._path(name))
 
@@ -113,8 +115,8 @@ def _without_files(delivered: Manifest) -> dict[str, Any]:
 
 def _read(path: Path) -> Pointer | None:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        facts = Manifest.loads(json.dumps(told["facts"]))
-        return Pointer(str(told["key"]), facts, path.stat().st_mtime)
+        data = json.loads(path.read_text(encoding="utf-8"))
+        facts = Manifest.loads(json.dumps(data["facts"]))
+        return Pointer(str(data["key"]), facts, path.stat().st_mtime)
     except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, IntegrityError, Unsupported):
         return None

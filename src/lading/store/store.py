@@ -231,7 +231,7 @@ class Store:
         """How far the process is that fetches this model: what is on the disk of it."""
         return sum(min(status.st_size, status.st_blocks * 512) for status in files_below(self.incoming_folder / key))
 
-    def supply(self, listed: Listing, expected: ExpectedDigests, verify: VerifyMode, stage: Path) -> dict[str, File]:
+    def reuse(self, listed: Listing, expected: ExpectedDigests, verify: VerifyMode, stage: Path) -> dict[str, File]:
         """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
         remove_links(stage)
         held = self.held(listed, expected, verify)
@@ -356,7 +356,7 @@ class Store:
 
     def remove(self, key: str) -> int:
         """Take a model away with what only it had; returns the bytes of that."""
-        # Under another name first: nobody finds it half removed, and ``eviction.tidy`` removes what a kill leaves of it.
+        # Under another name first: nobody finds it half removed, and ``eviction.clean_up`` removes what a kill leaves of it.
         doomed = self.incoming_folder / f"{key}{_REMOVED}{secrets.token_hex(4)}"
         try:
             self.folder(key).rename(doomed)
@@ -403,11 +403,11 @@ class Store:
         for path in entries(self.root / "locks"):
             remove_unheld(path)
 
-    def swept_at_s(self) -> float:
+    def collected_at_s(self) -> float:
         """When the last sweep ended, in Unix time; 0.0 if there was none."""
         return modified_at_s(self.root / "swept")
 
-    def note_sweep(self) -> None:
+    def note_collection(self) -> None:
         """Note that a sweep ends now."""
         touch(self.root / "swept")
 

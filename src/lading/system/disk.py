@@ -84,20 +84,20 @@ def read_secret_file(path: str) -> str:
         raise UsageError(f"{printable(path)} is not text; a credential is expected") from error
 
 
-def scratch_file(near: str) -> IO[bytes]:
-    """A file without a name, gone when it is closed: on the file system of ``near``, or else where temporary files go.
+def scratch_file(beside: str) -> IO[bytes]:
+    """A file without a name, gone when it is closed: on the file system of ``beside``, or else where temporary files go.
 
     A container may have no other place to write than the destination, and nothing shows there.
     """
     import tempfile
 
     try:
-        return tempfile.TemporaryFile(dir=existing_ancestor(Path(near)), buffering=0)
+        return tempfile.TemporaryFile(dir=existing_ancestor(Path(beside)), buffering=0)
     except (OSError, LadingError):
         try:
             return tempfile.TemporaryFile(buffering=0)
         except OSError as error:
-            raise disk_error(error, Path(near).absolute()) from error
+            raise disk_error(error, Path(beside).absolute()) from error
 
 
 @cache
@@ -211,9 +211,9 @@ def set_mode(path: Path | int, mode: int) -> bool:
     return True
 
 
-def clones(near: Path) -> bool:
+def clones(beside: Path) -> bool:
     """Whether files there can share their blocks; asked with two files that have no name."""
-    with scratch_file(str(near)) as one, scratch_file(str(near)) as other:
+    with scratch_file(str(beside)) as one, scratch_file(str(beside)) as other:
         one.write(b"1")
         return _clone(one.fileno(), other.fileno())
 

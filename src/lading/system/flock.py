@@ -62,7 +62,7 @@ def acquire(path: Path, shown: str, run: Run, watch: Callable[[], None] = lambda
 
     Waits while another process holds it, and calls ``watch`` again and again meanwhile.
     """
-    told = False
+    reported = False
     vanished = 0
     while True:
         try:
@@ -88,9 +88,9 @@ def acquire(path: Path, shown: str, run: Run, watch: Callable[[], None] = lambda
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            if not told:
+            if not reported:
                 run.listener(Waiting(shown))
-                told = True
+                reported = True
             run.wait(_LOOK_AGAIN_S, _WAITING)
             run.check(_WAITING)
             watch()

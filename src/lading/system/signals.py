@@ -39,10 +39,10 @@ class Sigterm:
         ImportError of it.  Both were met, once in thirty runs that were stopped early.
         """
         self._before = signal.SIG_IGN
-        heard, told = os.pipe()
-        os.set_blocking(told, False)
-        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-        start_thread(threading.Thread(target=self._repeat, args=(heard,), name="signals", daemon=True))
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        start_thread(threading.Thread(target=self._repeat, args=(read_end,), name="signals", daemon=True))
 
     def _raise(self, _number: int, _frame: FrameType | None) -> None:
         if self._raised() is None:
@@ -54,9 +54,9 @@ class Sigterm:
                 # Its traceback holds this frame: it would keep itself alive.
                 del error
 
-    def _repeat(self, heard: int) -> None:
+    def _repeat(self, read_end: int) -> None:
         main = threading.main_thread().ident
-        while os.read(heard, 1)[0] != signal.SIGTERM:
+        while os.read(read_end, 1)[0] != signal.SIGTERM:
             pass
         while main and signal.getsignal(signal.SIGTERM) == self._raise:
             if self._raised() is None:

@@ -88,7 +88,7 @@ def sentence(event: events.Event) -> str:
         case events.NotExecutable():
             example = _some(event.example, event.files)
             return f"warning: not executable, since the file system refuses to set modes: {example}"
-        case events.Opened():
+        case events.Decrypted():
             plain = ""
             if event.plain_files:
                 plain = f"; not encrypted: {_some(event.example, event.plain_files)}"

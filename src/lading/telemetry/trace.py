@@ -5,7 +5,7 @@
     ├── list        the source listed its files
     ├── wait        another process was at work on the same
     ├── transfer    files landed, verified and unpacked
-    ├── open        encrypted files were opened
+    ├── decrypt     encrypted files were decrypted
     ├── materialize files came out of the store
     ├── publish     the model became the destination
     ├── compare     instead of these: the destination held the model already
@@ -31,7 +31,7 @@ from lading.text.printable import printable
 _ENDS: dict[type[events.Event], str] = {
     events.Resolved: "resolve",
     events.Listed: "list",
-    events.Opened: "open",
+    events.Decrypted: "decrypt",
     events.Materialized: "materialize",
     events.Delivered: "publish",
     events.AlreadyDelivered: "compare",

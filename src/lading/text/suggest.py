@@ -11,7 +11,7 @@ from lading.text.printable import printable
 _SHOWN = 3
 
 
-def near_hint(wanted: str, names: Iterable[str]) -> str:
+def suggest(wanted: str, names: Iterable[str]) -> str:
     """``did you mean a, b or c?`` for the names closest to ``wanted``, or what there is, or ""."""
     known = sorted(_others(wanted, set(names)))
     if not known:
@@ -23,7 +23,7 @@ def near_hint(wanted: str, names: Iterable[str]) -> str:
     return f"there is {some}" + (" and more" if len(known) > _SHOWN else "")
 
 
-def known_hint(wanted: str, words: Iterable[str]) -> str:
+def suggest_word(wanted: str, words: Iterable[str]) -> str:
     """``did you mean a?`` for the closest of a few fixed words, such as the keys of a section; else all of them."""
     others = _others(wanted, words)
     return did_you_mean(wanted, others) or (f"known: {', '.join(others)}" if others else "")

@@ -11,7 +11,7 @@ from lading.model.uri import ModelURI, redact
 from lading.registries.kubeflow.api import Entity, properties, text
 from lading.registries.service import Service
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 # Kubeflow's own client leaves the state of what it registers UNKNOWN, which is the default.
 _USABLE = ("LIVE", "UNKNOWN")
@@ -29,7 +29,7 @@ def choose(artifacts: Sequence[Entity], wanted: str, where: str) -> Entity:
         if not named:
             raise NotFound(
                 f"{where} has no usable artifact {printable(wanted)!r}",
-                hint=near_hint(wanted, (text(found, "name") for found in usable)),
+                hint=suggest(wanted, (text(found, "name") for found in usable)),
             )
         usable = named
     if not usable:

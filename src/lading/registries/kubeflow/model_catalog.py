@@ -23,7 +23,7 @@ from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.settings.variables import Variables
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 _ROOTS = ("/api/model_catalog/v1alpha1", "/api/model_catalog/v1")
 # What Go's net/url leaves as it is in a path, beside letters, digits and -._~.
@@ -100,7 +100,7 @@ class KubeflowCatalog:
                 else "something in front of its server may not let an encoded name through",
             )
         return NoSuchModel(
-            f"registry {printable(self.name)} has no model {printable(name)!r} {within}", hint=near_hint(name, names)
+            f"registry {printable(self.name)} has no model {printable(name)!r} {within}", hint=suggest(name, names)
         )
 
 

@@ -33,7 +33,7 @@ from lading.settings.server import LoginSettings
 from lading.settings.settings import Settings
 from lading.settings.variables import Variables
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 # Old servers have only the first, new ones both, and those to come only the second:
 # https://github.com/kubeflow/hub/issues/2992.  What is asked for here is the same in both.
@@ -137,7 +137,7 @@ class KubeflowRegistry:
                 same += [model] if model["name"] == name else []
             found = _only(same, name, f"registry {printable(self.name)} has", "models")
             if found is None:
-                raise NoSuchModel(f"registry {printable(self.name)} has no {what}", hint=near_hint(name, names))
+                raise NoSuchModel(f"registry {printable(self.name)} has no {what}", hint=suggest(name, names))
         if not _is_live(found):
             raise NotFound(
                 f"{what} is {_state(found)} in registry {printable(self.name)}",
@@ -182,7 +182,7 @@ class KubeflowRegistry:
         if found is None:
             raise NotFound(
                 f"model {printable(model['name'])!r} has no version {printable(name)!r}",
-                hint=near_hint(name, (version["name"] for version in versions)),
+                hint=suggest(name, (version["name"] for version in versions)),
             )
         if not _is_live(found):
             hint = f"restore it to deliver it; {SCHEME}://{_quoted(model['name'])} is the newest that is live"
@@ -255,7 +255,7 @@ def _carrier(model: Entity, versions: list[Entity], alias: str) -> str:
         known += [text(properties(version), "alias") for version in versions]
         raise NotFound(
             f"model {printable(model['name'])!r} has no alias {printable(alias)!r}",
-            hint=near_hint(alias, filter(None, known)),
+            hint=suggest(alias, filter(None, known)),
         )
     if len(carrying) > 1:
         names = ", ".join(printable(version["name"]) for version in carrying[:5])

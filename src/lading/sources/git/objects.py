@@ -12,7 +12,7 @@ from lading.errors import IntegrityError, LadingError, NotFound, Unsupported
 from lading.settings.limits import Limits
 from lading.sources.git.pack import BLOB, COMMIT, TREE, Objects
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 _FOLDER, _LINK, _SUBMODULE = 0o40000, 0o120000, 0o160000
 _KIND = 0o170000
@@ -84,7 +84,7 @@ class CommitTree:
                 raise Unsupported(f"{printable(path)} leads out of the repository")
             entries = self._entries(node)
             if name not in entries:
-                raise NotFound(f"there is no {printable(path)} in the commit", hint=near_hint(name, entries))
+                raise NotFound(f"there is no {printable(path)} in the commit", hint=suggest(name, entries))
             node = entries[name]
             if node.mode & _KIND == _LINK:
                 links += 1

@@ -33,7 +33,7 @@ from lading.sources.git.protocol import GitServer, Refused
 from lading.sources.source import Sink
 from lading.system.disk import scratch_file
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 _PREFIX = "git+"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -143,7 +143,7 @@ class GitSource:
             )
         known = [each.name for each in self._server.refs(["refs/heads/", "refs/tags/"])]
         short = [name.removeprefix("refs/heads/").removeprefix("refs/tags/") for name in known]
-        hint = "a commit needs all of its 40 digits" if _ABBREVIATED.fullmatch(ref) else near_hint(ref, short)
+        hint = "a commit needs all of its 40 digits" if _ABBREVIATED.fullmatch(ref) else suggest(ref, short)
         raise NotFound(f"{self._shown} has no branch or tag {printable(ref)!r}", hint=hint)
 
     def _listing(self, commit: bytes) -> tuple[CommitTree, Sequence[Found], dict[bytes, int]]:
@@ -202,8 +202,8 @@ class GitSource:
         def judge(answer: Answer) -> int:
             try:
                 self._server.receive(answer, _SizeOnly())
-            except _Told as told:
-                return told.size_bytes
+            except _SizeFound as answer:
+                return answer.size_bytes
             raise Unavailable(f"{self._shown} sends a pack without the blob {object_id.hex()}")
 
         return self._server.ask([object_id], judge)
@@ -278,7 +278,7 @@ class _OneBlob:
         """Its digest is checked where it lands."""
 
 
-class _Told(Exception):
+class _SizeFound(Exception):
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
 
@@ -289,7 +289,7 @@ class _SizeOnly:
     def begin(self, entry: Entry) -> None:
         if entry.kind != BLOB:
             raise IntegrityError("the server sends another object than the blob that was asked for")
-        raise _Told(entry.size_bytes)
+        raise _SizeFound(entry.size_bytes)
 
     def write(self, piece: bytes) -> None:
         """Nothing comes this far."""
