@@ -15,7 +15,7 @@ import lading
 from fakes.killer import run_and_kill_at
 from fakes.trees import MIB, content, read_tree, write_tree
 from lading import events as told
-from lading.agent.cycle import Turn
+from lading.agent.cycle import Cycle
 from lading.agent.http_server import Endpoint
 from lading.agent.metrics import Metrics
 from lading.agent.status import Status
@@ -129,21 +129,21 @@ def test_the_limit_of_a_user_is_kept(pull, most: int) -> None:
 
 def test_an_agent_without_a_thread_for_a_turn_fails_that_turn(tmp_path: Path, new_session, allow) -> None:
     ended = threading.Event()
-    turn = Turn(
+    cycle = Cycle(
         Delivery("m", str(tmp_path), str(tmp_path / "to")), new_session(), lambda: pytest.fail("begun"), ended.set
     )
     allow(0)
-    turn.begin()
+    cycle.begin()
     assert ended.is_set()
-    assert turn.is_over
-    assert isinstance(turn.error, Unavailable)
-    assert "podPidsLimit" in turn.error.hint
+    assert cycle.is_over
+    assert isinstance(cycle.error, Unavailable)
+    assert "podPidsLimit" in cycle.error.hint
 
 
 def test_an_endpoint_without_a_thread_names_the_limit_and_lets_its_port_go(allow) -> None:
     def endpoint(port: int) -> Endpoint:
         settings = AgentSettings()._replace(listen="127.0.0.1", port=port)
-        return Endpoint(settings, Status(Metrics()), store=StoreSettings, hint=lambda *_: False)
+        return Endpoint(settings, Status(Metrics()), store=StoreSettings, take_webhook=lambda *_: False)
 
     first = endpoint(0)
     with pytest.MonkeyPatch.context() as patch:
