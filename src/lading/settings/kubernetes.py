@@ -16,7 +16,7 @@ from lading.settings.limits import Network
 from lading.settings.variables import Variables
 from lading.system.disk import memory_file, read_secret_file
 from lading.text.printable import printable
-from lading.text.suggest import near_hint
+from lading.text.suggest import suggest
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _DEFAULT = "~/.kube/config"
@@ -133,7 +133,7 @@ class _Kubeconfig:
                 if item.get("name") == name:
                     return path, item.get(key) or {}
                 names.append(str(item.get("name")))
-        raise NotFound(f"{self._shown} has no {key} {printable(str(name))!r}", hint=near_hint(str(name), names))
+        raise NotFound(f"{self._shown} has no {key} {printable(str(name))!r}", hint=suggest(str(name), names))
 
     def _refuse(self, *entries: Mapping[str, Any]) -> None:
         for entry in entries:
