@@ -1,4 +1,4 @@
-"""The configuration file: every key with a wrong type, every section with a key too many, and the page that lists them."""
+"""What is set wrong is refused: by its name, with a reason and without a secret; and the page says what is right."""
 
 import pkgutil
 import re
@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from command_line import lading
-from lading.errors import LadingError, UsageError
+from lading.errors import LadingError, NotFound, Unsupported, UsageError
 from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, read_agent
+from lading.settings.aws import read_aws, read_s3
 from lading.settings.limits import Limits
 from lading.settings.registries import KINDS, Kind, RegistryEntry
 from lading.settings.server import ServerSettings
@@ -149,6 +150,177 @@ def test_a_key_too_many_is_refused_with_the_near_one_or_all(tmp_path, way):
     with pytest.raises(UsageError) as caught:
         load(tmp_path, change(full(), (*way, "zzzz"), 1))
     assert caught.value.hint.startswith("known: ")
+
+
+# ---- what is set wrong ---------------------------------------------------------------------
+
+LIMITS = {
+    "S3_CONNECT_TIMEOUT": (
+        "0",
+        "-1",
+        "soon",
+    ),
+    "S3_READ_TIMEOUT": (
+        "nan",
+        "inf",
+        "0",
+    ),
+    "S3_MAX_ATTEMPTS": (
+        "0",
+        "1.5",
+        "-3",
+    ),
+    "S3_MAX_FILE_CONCURRENCY": (
+        "-1",
+        "many",
+    ),
+    "LADING_DEADLINE_S": (
+        "-1",
+        "1h",
+    ),
+    "LADING_STALL_S": ("1e999",),
+}
+YES_OR_NO = (
+    *("S3_USE_HTTPS", "S3_VERIFY_SSL", "awsAnonymousCredential", "S3_USER_VIRTUAL_BUCKET"),
+    *("S3_USE_ACCELERATE", "AWS_EC2_METADATA_DISABLED"),
+)
+NO_OBJECTS = ("{", "[]", '"s3cret"', "5", "null", '{"secret_access_key": "s3cret"', "s3cret")
+NO_PATTERNS = ('["*.json"', '["*.json", 5]', "[null]", '"*.json', '[["a"]]')
+VARIABLES = [
+    *(({name: text}, name) for name, texts in LIMITS.items() for text in texts),
+    *(({name: "maybe", "S3_ENDPOINT": "minio"}, name) for name in YES_OR_NO),
+    *(({name: text}, name) for name in ("STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG") for text in NO_OBJECTS),
+    *(({"STORAGE_ALLOW_PATTERNS": text}, "STORAGE_ALLOW_PATTERNS") for text in NO_PATTERNS),
+    ({"LADING_VERIFY": "maybe"}, "maybe"),
+    ({"LADING_LOG_FORMAT": "xml"}, "xml"),
+]
+FILES = [
+    ("registry: []", "unknown key 'registry'"),
+    ("registries: []\nregistries: []", "line 2: the key 'registries' is given twice"),
+    ("limits: {attempts: 1, attempts: 2}", "given twice"),
+    ("limits: {speed: 5}", "limits has the unknown key 'speed'"),
+    ("limits: {attempts: many}", "limits.attempts"),
+    ("limits: {attempts: true}", "limits.attempts"),
+    ("limits: {attempts: [1]}", "limits.attempts"),
+    ("limits: {attempts: null}", "limits.attempts"),
+    ("limits: [1]", "limits"),
+    ("limits: 5", "limits"),
+    ("registries: 5", "registr"),
+    ("registries: {name: a}", "registries is not a list"),
+    ("registries: [{name: a}]", "needs a name and a kind"),
+    ("registries: [{name: 5, kind: catalog}]", "needs a name and a kind"),
+    ("registries: [catalog]", "needs a name and a kind"),
+    ("registries: [{name: a, kind: catalog, path: x}, {name: a, kind: catalog, path: y}]", "same name"),
+    ("registries: [{name: a, kind: foo}]", "lading.yaml: registry a is of the unknown kind 'foo'"),
+    ("registries: [{name: a, kind: catalog}]", "registry a needs path"),
+    ("registries: [{name: a, kind: catalog, path: 5}]", "registry a: path is not understood"),
+    ("registries: [{name: a, kind: catalog, path: [x, 5]}]", "registry a: path is not understood"),
+    ("registries: [{name: a, kind: catalog, path: [x, '']}]", "registry a: path is not understood"),
+    ("registries: [{name: a, kind: catalog, path: x, pth: y}]", "registry a has the unknown key 'pth'"),
+    ("registries: [{name: a, kind: catalog, path: x, url: https://h}]", "registry a has the unknown key 'url'"),
+    ("registries: [{name: a, kind: kubeflow-catalog, url: https://h}]", "registry a needs source"),
+    ("registries: [{name: a, kind: kubeflow}]", "registry a needs url"),
+    (
+        "registries: [{name: a, kind: mlflow, url: 'http://h.test', login: {token: t}}]",
+        "its login would travel unencr",
+    ),
+    ("registries: [{name: a, kind: mlflow, url: ''}]", "registry a needs url"),
+    ("registries: [{name: a, kind: kubeflow, url: ftp://h}]", "registry a needs as url an http or https URL"),
+    (
+        "registries: [{name: a, kind: kubeflow, url: 'https://u:p@h'}]",
+        "registry a needs as url an http or https URL",
+    ),
+    ("registries: [{name: a, kind: kubeflow, url: https://h, login: foo}]", "registry a: login is not understood"),
+    (
+        "registries: [{name: a, kind: kubeflow, url: https://h, login: {tokn: x}}]",
+        "registry a: login has the unknown key 'tokn'",
+    ),
+    (
+        "registries: [{name: a, kind: kubeflow, url: https://h, login: {user: u}}]",
+        "registry a: login is not understood",
+    ),
+    (
+        "registries: [{name: a, kind: kubeflow, url: https://h, login: {aws: {region: r}}}]",
+        "login.aws needs service",
+    ),
+    (
+        "registries: [{name: a, kind: kubeflow, url: https://h, login: {oidc: {client_id: c}}}]",
+        "login.oidc needs either",
+    ),
+    (
+        "registries: [{name: a, kind: kubeflow, url: https://h, login: {token: [x]}}]",
+        "login.token is neither a text",
+    ),
+    ("registries: [{name: a, kind: kubeflow, url: https://h, tls: {cert: x}}]", "tls has the unknown key 'cert'"),
+    (
+        "registries: [{name: a, kind: kubeflow, url: https://h, attempts: 2.5}]",
+        "registry a: attempts is not understood",
+    ),
+    ("registries: [{name: a, kind: mlflow, url: 'sqlite:///x'}]", "not a store of its client"),
+    (
+        "registries: [{name: a, kind: catalog, path: x, metadata_file: ../x}]",
+        "metadata_file is not a path within",
+    ),
+    ("credentials: [{prefix: s3://x}]", "credentials, entry 1 (s3://x) needs a folder or variables"),
+    (
+        "credentials: [{prefix: s3://x, variables: {A: [b]}}]",
+        "credentials, entry 1 (s3://x): variables.A is neither a text",
+    ),
+    ("deliveries: [x]", "deliveries, entry 1 is not a mapping"),
+    ("limits: {attempts: 2.5}", "limits.attempts is 2.5"),
+    ("verify: maybe", "lading.yaml: verify is 'maybe'"),
+    ("verify: [off]", "verify is [False]"),
+    ("verify: true", "verify is true"),
+    ("- a list", "does not hold a mapping"),
+    ("5: x", "mapping with text keys"),
+    ("just text", "does not hold a mapping"),
+    ("a: b: c", "line 1"),
+    ("\n\nlimits: {", ", line "),
+    ("a: !!python/object/apply:os.system ['true']", "line 1"),
+    ("a: *nowhere", "line 1"),
+    ("a\tb: c\n\t- d", "lading.yaml"),
+    ("--- {}\n--- {}", "lading.yaml"),
+    ("[" * 5000, "lading.yaml"),
+    ("credentials: s3cret", "credentials"),
+    ("credentials: [s3://a]", "credentials"),
+    ("credentials: [{folder: /a}]", "credentials"),
+    ("credentials: [{prefix: /a, folder: /a}]", "credentials"),
+    ("credentials: [{prefix: s3://a, folder: /a, password: s3cret}]", "credentials"),
+    ("credentials: [{prefix: s3://a, variables: [s3cret]}]", "credentials"),
+]
+
+
+def quotes_a_secret(error: LadingError) -> bool:
+    return "s3cret" in f"{error.message} {error.hint}"
+
+
+@pytest.mark.parametrize(("env", "says"), VARIABLES, ids=str)
+def test_a_wrong_variable_is_refused_by_its_name_and_without_its_secret(env, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        read_s3(Settings.load(env).variables), read_aws(Settings.load(env).variables)
+    assert not quotes_a_secret(caught.value)
+
+
+@pytest.mark.parametrize(("text", "says"), FILES, ids=lambda text: text[:60])
+def test_a_wrong_file_is_refused_with_its_reason_and_without_its_secret(tmp_path, text, says):
+    (tmp_path / "lading.yaml").write_text(text)
+    with pytest.raises((UsageError, Unsupported), match=r"lading\.yaml") as caught:
+        Settings.load({"LADING_CONFIG": str(tmp_path / "lading.yaml")})
+    assert says in caught.value.message
+    assert not quotes_a_secret(caught.value)
+
+
+def test_a_file_that_is_named_must_be_there_and_readable(tmp_path):
+    def load_from(name: str) -> Settings:
+        return Settings.load({"LADING_CONFIG": str(tmp_path / name)})
+
+    with pytest.raises(NotFound, match=r"nothing\.yaml"):
+        load_from("nothing.yaml")
+    with pytest.raises(UsageError, match=r"LADING_CONFIG: .* is a folder, not a file"):
+        load_from("")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="UTF-8"):
+        load_from("binary.yaml")
 
 
 # ---- the page ------------------------------------------------------------------------------
