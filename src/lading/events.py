@@ -19,22 +19,6 @@ class PassedOver(NamedTuple):
     why: str
 
 
-class Signed(NamedTuple):
-    """A model's signature is one that the policy asks for; ``rule`` is its prefix, "" for the rule for every origin."""
-
-    uri: str
-    signer: str
-    rule: str
-
-
-class NotTrusted(NamedTuple):
-    """A model is not signed as the policy asks for, which lets it pass all the same."""
-
-    uri: str
-    why: str
-    hint: str
-
-
 class Listed(NamedTuple):
     """The source told its files."""
 
@@ -322,12 +306,18 @@ class NotReconfigured(NamedTuple):
     hint: str
 
 
+class RolloutTold(NamedTuple):
+    """What the controller says of a rollout, as an Event of Kubernetes has it; of none in particular, its name is empty."""
+
+    rollout: str
+    reason: str
+    message: str
+
+
 OfTheAgent = Switched | Loaded | RolledBack | Postponed | Failed | Reconfigured | NotReconfigured
 Event = (
     Resolved
     | PassedOver
-    | Signed
-    | NotTrusted
     | Listed
     | OfAnotherMachine
     | AlreadyDelivered
@@ -359,6 +349,7 @@ Event = (
     | NotRecorded
     | NotTraced
     | OfTheAgent
+    | RolloutTold
 )
 
 

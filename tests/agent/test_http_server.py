@@ -19,6 +19,7 @@ from fakes.certificates import Authority
 from lading.agent import http_server as endpoint_module
 from lading.agent.http_server import Endpoint
 from lading.agent.metrics import METRICS, Metrics
+from lading.agent.page import Deliveries
 from lading.agent.status import Status
 from lading.agent.webhooks import Webhooks
 from lading.errors import UsageError
@@ -44,7 +45,7 @@ def serve(status):
 
         def start(take_webhook=lambda headers, body: False, context=None, **settings):
             own = AgentSettings(port=0, **settings)
-            running = stack.enter_context(Endpoint(own, status, store=StoreSettings, take_webhook=take_webhook))
+            running = stack.enter_context(Endpoint(own, Deliveries(status, StoreSettings), take_webhook=take_webhook))
 
             def ask(path, method="GET", headers=None, body=None):
                 kind = http.client.HTTPSConnection if context else http.client.HTTPConnection
@@ -149,7 +150,7 @@ def test_a_certificate_that_cannot_be_used_and_a_port_that_is_taken_are_errors(s
         serve(certificate=str(tmp_path / "pem"), key=str(tmp_path / "pem"))
     taken = serve().port
     with pytest.raises(UsageError, match=f"port {taken} of 127.0.0.1 is taken"):
-        Endpoint(AgentSettings(port=taken), status, store=StoreSettings, take_webhook=lambda *_: False)
+        Endpoint(AgentSettings(port=taken), Deliveries(status, StoreSettings), take_webhook=lambda *_: False)
 
 
 class _Elements(HTMLParser):

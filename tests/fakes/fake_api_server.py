@@ -15,7 +15,7 @@ from lading.kubernetes.api_server import Resource
 SERVICES = Resource("serving.kserve.io/v1beta1", "inferenceservices", "InferenceService")
 COLLECTION = "apis/serving.kserve.io/v1beta1/inferenceservices"
 _PATH = re.compile(
-    r"(?P<api>/api/v1|/apis/[^/]+/[^/]+)(/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(/(?P<name>[^/]+))?"
+    r"(?P<api>/api/v1|/apis/[^/]+/[^/]+)(/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(/(?P<name>[^/]+))?(/status)?"
 )
 
 
@@ -80,7 +80,7 @@ class FakeApiServer:
         version = body.get("metadata", {}).get("resourceVersion")
         if version not in (None, there["metadata"]["resourceVersion"]):
             return refusal(409, "the object has been modified")
-        return document(self._keep(path, "MODIFIED", body if request.method == "PUT" else there | body))
+        return document(self._keep(path, "MODIFIED", body if request.method == "PUT" else merged(there, body)))
 
     def _create(self, path: str, thing: dict[str, Any]) -> Answer:
         if path in self.objects:
@@ -107,6 +107,14 @@ class FakeApiServer:
         ]
         bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(self._now)}}}
         return Answer(200, {}, lines([*told, bookmark]), "chunked")
+
+
+def merged(there: Any, change: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(there, dict) or not isinstance(change, dict):
+        return change
+    both = there | {key: merged(there.get(key, {}), value) for key, value in change.items()}
+    return {key: value for key, value in both.items() if value is not None}
 
 
 def document(thing: dict[str, Any], status: int = 200) -> Answer:

@@ -18,6 +18,7 @@ from lading import events as told
 from lading.agent.cycle import Cycle
 from lading.agent.http_server import Endpoint
 from lading.agent.metrics import Metrics
+from lading.agent.page import Deliveries
 from lading.agent.status import Status
 from lading.deliver import deliver
 from lading.delivery.request import Request
@@ -143,7 +144,7 @@ def test_an_agent_without_a_thread_for_a_turn_fails_that_turn(tmp_path: Path, ne
 def test_an_endpoint_without_a_thread_names_the_limit_and_lets_its_port_go(allow) -> None:
     def endpoint(port: int) -> Endpoint:
         settings = AgentSettings()._replace(listen="127.0.0.1", port=port)
-        return Endpoint(settings, Status(Metrics()), store=StoreSettings, take_webhook=lambda *_: False)
+        return Endpoint(settings, Deliveries(Status(Metrics()), StoreSettings), take_webhook=lambda *_: False)
 
     first = endpoint(0)
     with pytest.MonkeyPatch.context() as patch:

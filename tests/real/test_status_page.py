@@ -10,6 +10,7 @@ import pytest
 
 from lading.agent.http_server import Endpoint
 from lading.agent.metrics import Metrics
+from lading.agent.page import Deliveries
 from lading.agent.status import Status
 from lading.settings.agent import AgentSettings, Delivery
 from lading.settings.store import StoreSettings
@@ -50,7 +51,7 @@ def url(tmp_path, pull, monkeypatch):
     status.change("reranker", hint="did you mean reranker-v2/?")
     settings = AgentSettings(port=0)
     store = StoreSettings(path=str(tmp_path / "store"))
-    with Endpoint(settings, status, store=lambda: store, hint=lambda *_: False) as endpoint:
+    with Endpoint(settings, Deliveries(status, lambda: store), hint=lambda *_: False) as endpoint:
         yield f"http://127.0.0.1:{endpoint.port}/"
 
 

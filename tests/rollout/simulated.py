@@ -66,7 +66,7 @@ class World:
             unresolved=away,
         )  # fmt: skip
 
-    def turn(self, *, killed_before: str = "") -> Decision:
+    def reconciled(self, *, killed_before: str = "") -> Decision:
         """One turn; killed before its state is kept, or before its pin is written."""
         decision = decide(self.policy, self.state, self.observed(), self.now_s)
         if killed_before == "keep":

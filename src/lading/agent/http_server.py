@@ -1,8 +1,8 @@
 """The HTTP server for probes, metrics, the page and hints.
 
     GET /healthz   200 while the process answers
-    GET /startupz  200 once every delivery had its first cycle
-    GET /readyz    200 while every delivery has a verified version in place, else 503 and their names
+    GET /startupz  200 once everything had its first cycle (of the agent: every delivery), else 503 and what had none
+    GET /readyz    200 while everything is in place (every delivery's verified version), else 503 and what is not
     GET /metrics   Prometheus' text format
     GET /          the status page
     POST /hooks/mlflow   a webhook of MLflow
@@ -23,14 +23,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from lading.agent import page
-from lading.agent.metrics import CONTENT_TYPE
-from lading.agent.status import Status
+from lading.agent.metrics import CONTENT_TYPE, Metrics
 from lading.errors import LadingError, UsageError
 from lading.settings.agent import AgentSettings
-from lading.settings.store import StoreSettings
 from lading.system.disk import read_secret_file
 from lading.system.threads import no_thread, start_thread
 from lading.text.printable import printable
@@ -50,14 +47,31 @@ _FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: c
 TakeWebhook = Callable[[Mapping[str, str], bytes], bool]
 
 
+class Shown(Protocol):
+    """What is shown; asked for from any thread."""
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    def unstarted(self) -> list[str]:
+        """What has not had its first cycle."""
+        ...
+
+    def unready(self) -> list[str]:
+        """What is not as it is to be."""
+        ...
+
+    def page(self, now_s: float) -> tuple[str, str]:
+        """The page in HTML at this Unix time, and its Content-Security-Policy."""
+        ...
+
+
 class Endpoint:
     """Listens from when it is made, answers within its ``with`` block; ``port`` is the one that it has."""
 
-    def __init__(
-        self, settings: AgentSettings, status: Status, *, store: Callable[[], StoreSettings], take_webhook: TakeWebhook
-    ) -> None:
+    def __init__(self, settings: AgentSettings, shown: Shown, *, take_webhook: TakeWebhook) -> None:
         try:
-            self._server = _Server((settings.listen, settings.port), _Handler, settings, status, store, take_webhook)
+            self._server = _Server((settings.listen, settings.port), _Handler, settings, shown, take_webhook)
         except OSError as error:
             raise _cannot_listen(error, settings) from error
         self.port: int = self._server.server_address[1]
@@ -102,12 +116,11 @@ class _Server(socketserver.ThreadingTCPServer):
         address: tuple[str, int],
         handler: type[socketserver.BaseRequestHandler],
         settings: AgentSettings,
-        status: Status,
-        store: Callable[[], StoreSettings],
+        shown: Shown,
         take_webhook: TakeWebhook,
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.settings, self.status, self.store, self.take_webhook = settings, status, store, take_webhook
+        self.settings, self.shown, self.take_webhook = settings, shown, take_webhook
         self._free = threading.Condition()
         # The oldest first, each with a second handle: TLS takes the first one away.
         self._open: dict[socket.socket, tuple[float, socket.socket]] = {}
@@ -211,22 +224,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        status = self.server.status
+        shown = self.server.shown
         if path == "/healthz":
             self._answer(HTTPStatus.OK, "ok\n")
         elif path == "/startupz":
-            self._probe(status.is_started, [state.name for state in status.states() if not state.checked_s])
+            self._probe(shown.unstarted())
         elif path == "/readyz":
-            self._probe(status.is_ready, [state.name for state in status.states() if not state.ready])
+            self._probe(shown.unready())
         elif path not in ("/", "/metrics"):
             self._answer(HTTPStatus.NOT_FOUND, "not found\n")
         elif not self._is_allowed():
             self._answer(HTTPStatus.UNAUTHORIZED, "a token is needed\n", headers=[("WWW-Authenticate", "Bearer")])
         elif path == "/metrics":
-            self._answer(HTTPStatus.OK, status.metrics.text(), CONTENT_TYPE)
+            self._answer(HTTPStatus.OK, shown.metrics.text(), CONTENT_TYPE)
         else:
-            text = page.render(status, page.stored(self.server.store()), time.time())
-            self._answer(HTTPStatus.OK, text, "text/html; charset=utf-8", [("Content-Security-Policy", page.POLICY)])
+            text, policy = shown.page(time.time())
+            self._answer(HTTPStatus.OK, text, "text/html; charset=utf-8", [("Content-Security-Policy", policy)])
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -246,8 +259,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             # Whatever is wrong with it: nobody is told what.
             self._answer(HTTPStatus.OK if believed else HTTPStatus.FORBIDDEN, "thanks\n" if believed else "refused\n")
 
-    def _probe(self, good: bool, lacking: list[str]) -> None:
-        if good:
+    def _probe(self, lacking: list[str]) -> None:
+        if not lacking:
             self._answer(HTTPStatus.OK, "ok\n")
         else:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, f"waiting for {', '.join(lacking)}\n")

@@ -14,6 +14,7 @@ from lading.agent.cycle import Cycle
 from lading.agent.http_server import Endpoint
 from lading.agent.in_store import release
 from lading.agent.metrics import Metrics
+from lading.agent.page import Deliveries
 from lading.agent.reconcile import Outcome, in_place, reconcile, refuse_unreadable
 from lading.agent.status import Doing, Status
 from lading.agent.webhooks import Webhooks
@@ -91,7 +92,9 @@ class Agent:
 
     def endpoint(self) -> Endpoint:
         """The HTTP server for this agent; it listens from now on, and answers in its ``with`` block."""
-        return Endpoint(self.settings, self.status, store=lambda: self._settings.store, take_webhook=self.take_webhook)
+        return Endpoint(
+            self.settings, Deliveries(self.status, lambda: self._settings.store), take_webhook=self.take_webhook
+        )
 
     def take_webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Take a webhook; if it is genuine, every delivery is due now."""

@@ -5,6 +5,7 @@ meanings are in docs/metrics.md, too.
 """
 
 import threading
+from collections.abc import Mapping
 from typing import NamedTuple
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -51,9 +52,10 @@ _Labels = tuple[tuple[str, str], ...]
 class Metrics:
     """The numbers as they are now.  Safe from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[str, Metric] = METRICS) -> None:
         self._lock = threading.Lock()
-        self._values: dict[str, dict[_Labels, float]] = {name: {} for name in METRICS}
+        self._known = known
+        self._values: dict[str, dict[_Labels, float]] = {name: {} for name in known}
 
     def add(self, name: str, value: float = 1.0, **labels: str) -> None:
         """Count."""
@@ -67,24 +69,24 @@ class Metrics:
             self._values[name][tuple(labels.items())] = value
 
     def only(self, name: str, **labels: str) -> None:
-        """Make these the only labels of the delivery: what was said with others is over."""
+        """Make these the only labels of the delivery, whose label is the first: what was said with others is over."""
         key = tuple(labels.items())
         with self._lock:
             kept = {known: value for known, value in self._values[name].items() if known[0] != key[0]}
             self._values[name] = {**kept, key: 1.0}
 
-    def forget(self, delivery: str) -> None:
-        """Drop a delivery that is no longer configured."""
-        gone = ("delivery", delivery)
+    def forget(self, name: str, label: str = "delivery") -> None:
+        """Drop a delivery that is no longer configured, or whatever else ``label`` names."""
+        gone = (label, name)
         with self._lock:
-            for name, values in self._values.items():
-                self._values[name] = {key: value for key, value in values.items() if gone not in key}
+            for metric, values in self._values.items():
+                self._values[metric] = {key: value for key, value in values.items() if gone not in key}
 
     def text(self) -> str:
         """All of them as Prometheus reads them."""
         lines = []
         with self._lock:
-            for name, metric in METRICS.items():
+            for name, metric in self._known.items():
                 if self._values[name]:
                     lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind}"]
                 for key, value in self._values[name].items():

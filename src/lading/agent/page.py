@@ -5,10 +5,12 @@ Every name on it is a stranger's: all of it is escaped, and the browser is told 
 
 import base64
 import hashlib
+from collections.abc import Callable
 from html import escape
 from typing import NamedTuple
 
 from lading import __version__
+from lading.agent.metrics import Metrics
 from lading.agent.status import State, Status
 from lading.errors import LadingError
 from lading.settings.store import StoreSettings
@@ -35,6 +37,26 @@ POLICY = (
     + "'"
 )
 _MOST_STORED = 100
+
+
+class Deliveries(NamedTuple):
+    """What the HTTP server shows of an agent."""
+
+    status: Status
+    store: Callable[[], StoreSettings]
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.status.metrics
+
+    def unstarted(self) -> list[str]:
+        return [] if self.status.is_started else [state.name for state in self.status.states() if not state.checked_s]
+
+    def unready(self) -> list[str]:
+        return [] if self.status.is_ready else [state.name for state in self.status.states() if not state.ready]
+
+    def page(self, now_s: float) -> tuple[str, str]:
+        return render(self.status, stored(self.store()), now_s), POLICY
 
 
 class Stored(NamedTuple):
@@ -71,21 +93,25 @@ def render(status: Status, models: list[Stored] | None, now_s: float) -> str:
     """The page as it is at ``now_s``, Unix time."""
     states = status.states()
     ready = sum(state.ready for state in states)
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>lading</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="refresh" content="10"><style>{_STYLE}</style></head><body>',
-        f"<h1>lading: {ready} of {count(len(states), 'model')} in place</h1>",
-    ]
+    parts = []
     if status.configuration_error:
         parts.append(
-            f'<p class="error">The configuration on disk is not in use: {_text(status.configuration_error)}</p>'
+            f'<p class="error">The configuration on disk is not in use: {text(status.configuration_error)}</p>'
         )
     parts += [_article(state, now_s) for state in states]
     if models is not None:
         parts.append(_table(models, now_s))
-    parts.append(f"<footer>lading {_text(__version__)}</footer></body></html>\n")
-    return "".join(parts)
+    return document(f"lading: {ready} of {count(len(states), 'model')} in place", "".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """A whole page, whose ``body`` is HTML."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>lading</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="refresh" content="10"><style>{_STYLE}</style></head><body>'
+        f"<h1>{text(title)}</h1>{body}<footer>lading {text(__version__)}</footer></body></html>\n"
+    )
 
 
 def _article(state: State, now_s: float) -> str:
@@ -94,38 +120,40 @@ def _article(state: State, now_s: float) -> str:
     rows = [("model", state.uri), ("folder", state.destination or "none: it is kept in the store")]
     if state.ready:
         files = f"{count(state.files, 'file')}, {size(state.size_bytes)}"
-        rows.append(("version", ", ".join(filter(None, (state.version, files, _ago(state.since_s, now_s))))))
+        rows.append(("version", ", ".join(filter(None, (state.version, files, ago(state.since_s, now_s))))))
         rows.append(("pin", state.pin))
-    rows.append(("looked at", _ago(state.checked_s, now_s) or "not yet"))
+    rows.append(("looked at", ago(state.checked_s, now_s) or "not yet"))
     if state.waits:
         rows.append(("newer", state.waits))
-    lines = [f"<dt>{_text(name)}</dt><dd>{_text(text)}</dd>" for name, text in rows]
+    lines = [f"<dt>{text(name)}</dt><dd>{text(said)}</dd>" for name, said in rows]
     if state.error:
         said = f"error[{state.code}]: {state.error}"
-        lines.append(f'<dt>last error</dt><dd class="error">{_text(said)}</dd>')
+        lines.append(f'<dt>last error</dt><dd class="error">{text(said)}</dd>')
         if state.hint:
-            lines.append(f"<dt>hint</dt><dd>{_text(state.hint)}</dd>")
+            lines.append(f"<dt>hint</dt><dd>{text(state.hint)}</dd>")
     moving = ""
     if state.total_bytes:
         said = f"{size(state.done_bytes)} of {size(state.total_bytes)}"
-        moving = f'<progress max="{state.total_bytes}" value="{state.done_bytes}"></progress>{_text(said)}'
-    head = f"<header><h2>{_text(state.name)}</h2><span>{word}, {_text(state.doing)}</span></header>"
+        moving = f'<progress max="{state.total_bytes}" value="{state.done_bytes}"></progress>{text(said)}'
+    head = f"<header><h2>{text(state.name)}</h2><span>{word}, {text(state.doing)}</span></header>"
     return f'<article class="{kind}">{head}{moving}<dl>{"".join(lines)}</dl></article>'
 
 
 def _table(models: list[Stored], now_s: float) -> str:
     rows = "".join(
-        f"<tr><td>{_text(model.uri)}</td><td>{size(model.size_bytes)}</td>"
-        f"<td>{_text(_ago(model.used_at_s, now_s))}</td><td>{_text(model.held_by)}</td></tr>"
+        f"<tr><td>{text(model.uri)}</td><td>{size(model.size_bytes)}</td>"
+        f"<td>{text(ago(model.used_at_s, now_s))}</td><td>{text(model.held_by)}</td></tr>"
         for model in models
     )
     head = "<tr><th>model</th><th>size</th><th>last use</th><th>kept by</th></tr>"
     return f"<h3>Store: {count(len(models), 'model')}</h3><table>{head}{rows}</table>"
 
 
-def _ago(then_s: float, now_s: float) -> str:
+def ago(then_s: float, now_s: float) -> str:
+    """How long ago that was; "" for never."""
     return f"{duration(max(now_s - then_s, 0.0))} ago" if then_s else ""
 
 
-def _text(text: str) -> str:
-    return escape(printable(text))
+def text(words: str) -> str:
+    """A stranger's words as HTML."""
+    return escape(printable(words))

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from lading.agent.http_server import Endpoint
 from lading.agent.metrics import Metrics
+from lading.agent.page import Deliveries
 from lading.agent.status import Status
 from lading.events import Listener
 from lading.model.uri import redact
@@ -21,5 +22,5 @@ def telling(settings: Settings, pairs: Sequence[str], port: int) -> Iterator[Lis
     name = "init"
     status.configure([Delivery(name, " ".join(map(redact, pairs[::2])), " ".join(pairs[1::2]))])
     status.change(name, doing="delivering")
-    with Endpoint(own, status, store=lambda: settings.store, take_webhook=lambda *_: False):
+    with Endpoint(own, Deliveries(status, lambda: settings.store), take_webhook=lambda *_: False):
         yield lambda event: status.hear(name, event)

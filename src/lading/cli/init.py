@@ -21,7 +21,7 @@ from lading.cli.options import (
 )
 from lading.cli.output import hint_for, show_json
 from lading.cli.pull import deliver_aloud
-from lading.delivery.request import Request
+from lading.delivery.request import Request, without_choice
 from lading.errors import LadingError, UsageError
 from lading.model.manifest import Manifest
 from lading.settings.settings import termination_log
@@ -29,14 +29,12 @@ from lading.text.printable import printable
 
 # The kubelet keeps 4096 bytes.
 _MOST_BYTES = 4096
-# By such a prefix KServe finds the container of deploy/overlays/store or registry; the model's URI is what follows.
-_CHOICES = ("store+", "token+")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.description = "Deliver each SRC to the DEST after it; none appears before all have landed."
     command.add_argument(
-        "pairs", type=_without_choice, metavar="SRC DEST", nargs="+", help="a URI and the folder for it"
+        "pairs", type=without_choice, metavar="SRC DEST", nargs="+", help="a URI and the folder for it"
     )
     add_choice_options(command)
     add_verify_options(command)
@@ -79,14 +77,6 @@ def failed(arguments: argparse.Namespace, error: LadingError) -> None:
     _write(termination_log(arguments.environ), printable(f"error[{error.code}]: {error.message}{hint}"))
 
 
-def _without_choice(text: str) -> str:
-    """The URI, without the prefix that chose the container."""
-    for choice in _CHOICES:
-        if text.startswith(choice):
-            return text.removeprefix(choice)
-    return text
-
-
 def _requests(arguments: argparse.Namespace) -> list[Request]:
     pairs: list[str] = arguments.pairs
     if len(pairs) % 2:
@@ -118,7 +108,6 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "bytes": manifest.size_bytes,
         "seconds": manifest.seconds,
         "digest": str(manifest.digest),
-        **({"signed_by": manifest.signature.signer} if manifest.signature else {}),
         **({"last_known": manifest.last_known} if manifest.last_known else {}),
     }
 

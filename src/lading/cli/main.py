@@ -26,6 +26,7 @@ _COMMANDS = {
     "store": "look at the store that deliveries share, check it, and make room in it",
     "agent": "keep models current; serve health, metrics and a status page",
     "health": "ask a running agent how it is",
+    "controller": "let the services of a cluster follow names of models, with roll-back",
 }
 
 _EPILOG = """\

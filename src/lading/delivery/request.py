@@ -13,6 +13,9 @@ from lading.model.uri import ModelURI
 from lading.settings.confidential import read_confidential
 from lading.settings.settings import Settings
 
+# By such a prefix KServe finds the container of deploy/overlays/store or registry; the model's URI is what follows.
+_CHOICES = ("store+", "token+")
+
 
 class Request(NamedTuple):
     """One delivery that is asked for.  ``digest`` is what a model of one file must have."""
@@ -45,3 +48,11 @@ def query_for(request: Request, settings: Settings) -> Query:
     requested = ModelURI.parse(request.uri)
     uri, pin = split_pin(locked(requested, settings))
     return Query(requested, uri, pin)
+
+
+def without_choice(text: str) -> str:
+    """The URI of a service, without the prefix that chose the container."""
+    for choice in _CHOICES:
+        if text.startswith(choice):
+            return text.removeprefix(choice)
+    return text

@@ -25,7 +25,7 @@ class Condition(NamedTuple):
 def conditions(state: State, before: Sequence[Condition], now_s: float) -> tuple[Condition, ...]:
     """The conditions of a state; those that were known keep the time of their last change."""
     moving = state.is_rolling or state.phase == "Unresolved"
-    stalled = state.phase in ("RolledBack", "Blocked")
+    stalled = state.phase in ("RolledBack", "Blocked", "NoTarget", "Invalid")
     wanted = (
         ("Ready", not (moving or stalled), state.phase, state.why),
         ("Reconciling", moving, state.phase, state.why),

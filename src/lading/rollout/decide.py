@@ -145,7 +145,7 @@ def _judged(
         return _settled(policy, state, Past(candidate, now_s, "Withdrawn", "the channel names the one before again"))
     if observed.pin != candidate.pin:
         # It has not come to the service yet: its time begins when it does.
-        return state._replace(phase="Rolling", since_s=now_s, why="")
+        return state._replace(phase="Rolling", since_s=now_s)
     word, why = health(observed.service, candidate.pin)
     if word == "serving":
         return _settled(policy, state._replace(current=candidate), Past(candidate, now_s, "Succeeded"))

@@ -2,7 +2,7 @@
 
 import zoneinfo
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 from lading.errors import UsageError
@@ -49,7 +49,7 @@ class Window(NamedTuple):
 
     cron: Cron
     length_s: float
-    zone: zoneinfo.ZoneInfo
+    zone: tzinfo
 
     def opens_s(self, now_s: float) -> float:
         """Unix time of the last opening if it is open now, else of the next one; infinity if there is none."""

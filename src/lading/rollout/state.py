@@ -1,4 +1,4 @@
-"""What is remembered of a rollout from one turn to the next; it is kept in the status of the ModelRollout."""
+"""What is remembered of a rollout from one cycle to the next; it is kept in the status of the ModelRollout."""
 
 from typing import Literal, NamedTuple
 
@@ -20,6 +20,8 @@ Phase = Literal[
     "Idle",  # its pin is written, and there is no pod to judge it by
     "RolledBack",  # it did not do, and is not tried again yet
     "Blocked",  # another manager owns the pin
+    "NoTarget",  # there is no such service, or another rollout has it
+    "Invalid",  # what its owner asks for cannot be done
 ]
 
 

@@ -1,0 +1,73 @@
+"""``lading controller``: let the services of a cluster follow names of models, until it is stopped."""
+
+import argparse
+import os
+import socket
+
+from lading.agent.http_server import Endpoint
+from lading.cli import output
+from lading.cli.options import warn_of_variables
+from lading.cli.reporters import reporter_of
+from lading.controller.controller import NAME, Controller
+from lading.controller.questions import Questions
+from lading.errors import Interrupted
+from lading.events import ignore
+from lading.kubernetes.api_server import ApiServer
+from lading.kubernetes.leader import Leader
+from lading.session import Session
+from lading.settings.agent import read_agent
+from lading.settings.kubernetes import read_access
+from lading.settings.settings import Settings
+from lading.system.threads import start_daemon
+
+# Registries that hang hold up no others.
+_ASKING = 4
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Look after the ModelRollouts of a cluster: pin new versions, judge them, roll back. Health, metrics and a page "
+        "at agent.port."
+    )
+    command.add_argument(
+        "-n", "--namespace", default="", help="look after this one alone, with a Role; without it, after all of them"
+    )
+    command.add_argument("--log-format", choices=("text", "json"), help="how events and errors are written")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    output.use_format(arguments.log_format)
+
+    def load() -> Settings:
+        # Anew with every question: what is mounted may have been rotated.
+        return Settings.load(arguments.environ)
+
+    settings = load()
+    output.use_format(arguments.log_format or settings.log_format)
+    warn_of_variables(settings)
+    session = Session(settings._replace(limits=settings.limits._replace(deadline_s=0)), ignore)
+    access = read_access(settings.variables, settings.network)
+    with session:
+        server = ApiServer(access, session.http)
+        instance = f"{socket.gethostname()}-{os.getpid()}"
+        clock = session.run.clock
+        questions = Questions(load, clock.now, lambda name: controller.answered(name))
+        leader = Leader(server, NAME, access.namespace, instance)
+        controller = Controller(
+            server, questions, leader, reporter_of, namespace=arguments.namespace, instance=instance
+        )
+        own = read_agent(settings)._replace(mlflow_secret_file="")
+        try:
+            with Endpoint(own, controller.shown, take_webhook=lambda *_: False) as endpoint:
+                output.note(f"health, metrics and status page: {endpoint.url}")
+                for name, watch in controller.watchers().items():
+                    start_daemon(name, watch)
+                for number in range(_ASKING):
+                    start_daemon(f"ask-{number}", questions.serve)
+                controller.run()
+        except (Interrupted, KeyboardInterrupt):
+            # What runs until it is stopped has not failed when it is.
+            session.run.stop.set()
+            output.note("stopped")
+    return 0

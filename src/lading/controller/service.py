@@ -1,0 +1,183 @@
+"""A service and its pods as KServe has them: what it follows, which pin it carries, who owns that, and how it is.
+
+The pin is one key of a map of annotations that KServe copies to the pods' template.  Nothing else of a service is
+ever written: KServe copies all annotations and labels, and would restart its pods.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from lading.delivery import lockfile
+from lading.delivery.request import without_choice
+from lading.errors import LadingError
+from lading.kubernetes.api_server import FIELD_MANAGER, Resource
+from lading.model.pin import split_pin
+from lading.model.uri import ModelURI
+from lading.rollout.health import Pod, Service
+from lading.rollout.state import Version
+from lading.text.printable import printable
+
+Object = dict[str, Any]
+
+ANNOTATION = "lading.dev/lock"
+PODS = Resource("v1", "pods", "Pod")
+_INITIALIZER = "storage-initializer"
+_MOST_SAID = 1000
+# More than these would say nothing new.
+_MOST_PODS = 1000
+
+
+class Kind(NamedTuple):
+    """A kind of services: where the URI of its model is, its maps of annotations, and the labels of its pods."""
+
+    resource: Resource
+    uri: tuple[str, ...]
+    annotations: tuple[tuple[str, ...], ...]
+    labels: str
+
+    def followed(self, service: Object) -> str:
+        """The URI of the service's model, as its pods are given it; "" if it has none."""
+        found = _at(service["spec"], self.uri)
+        return without_choice(found) if isinstance(found, str) else ""
+
+    def maps(self, service: Object) -> list[tuple[str, ...]]:
+        """The maps of annotations that this service has, below its spec; an LLM's prefill is there or not."""
+        return [
+            path for path in self.annotations if len(path) == 1 or isinstance(_at(service["spec"], path[:-1]), dict)
+        ]
+
+    def lock_text(self, service: Object) -> str:
+        """What its annotation says; that of the first map, if another one says something else."""
+        texts = [str((_at(service["spec"], path) or {}).get(ANNOTATION, "")) for path in self.maps(service)]
+        return texts[0] if len(set(texts)) == 1 else ""
+
+    def fields(self, service: Object, text: str) -> Object:
+        """What is applied to give it this annotation: one key of each of its maps, and nothing else."""
+        spec: Object = {}
+        for path in self.maps(service):
+            place = spec
+            for part in path:
+                place = place.setdefault(part, {})
+            place[ANNOTATION] = text
+        return {"spec": spec}
+
+    def owner(self, service: Object) -> str:
+        """Another manager that owns the annotation, or ""."""
+        for entry in service["metadata"].get("managedFields") or ():
+            manager = str(entry.get("manager") or "")
+            owned = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+            for path in self.annotations:
+                if manager != FIELD_MANAGER and f"f:{ANNOTATION}" in (_at(owned, [f"f:{part}" for part in path]) or ()):
+                    return printable(manager) or "somebody"
+        return ""
+
+    def selector(self, name: str) -> str:
+        """The labels of the pods that have the model."""
+        return self.labels.format(name=name)
+
+
+# Of an InferenceService, the predictor's pods alone have its model.
+KINDS = {
+    "InferenceService": Kind(
+        Resource("serving.kserve.io/v1beta1", "inferenceservices", "InferenceService"),
+        ("predictor", "model", "storageUri"),
+        (("predictor", "annotations"),),
+        "serving.kserve.io/inferenceservice={name},component=predictor",
+    ),
+    "LLMInferenceService": Kind(
+        Resource("serving.kserve.io/v1alpha2", "llminferenceservices", "LLMInferenceService"),
+        ("model", "uri"),
+        (("annotations",), ("prefill", "annotations")),
+        "app.kubernetes.io/name={name},app.kubernetes.io/part-of=llminferenceservice,kserve.io/component=workload",
+    ),
+}
+
+
+def lock_text(channel: str, version: Version) -> str:
+    """The text of a lock file that has this version for the channel."""
+    return lockfile.dumps({channel: {"pin": version.pin, "version": version.name}})
+
+
+def locked(text: str, channel: str) -> Version | None:
+    """The version that the text of a lock file has for the channel."""
+    try:
+        entry = lockfile.parse_lock(text.encode(), "").get(channel)
+        if entry is None or split_pin(ModelURI.parse(entry["pin"]))[1] is None:
+            return None
+    except LadingError:
+        return None
+    return Version(entry["pin"], str(entry.get("version") or ""))
+
+
+def read_service(service: Object, pods: Sequence[Object], channel: str) -> Service:
+    """How the service and its pods are."""
+    status = service.get("status") or {}
+    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in status.get("conditions") or ())
+    model = status.get("modelStatus") or {}
+    failure = model.get("lastFailureInfo") or {}
+    said = ": ".join(filter(None, (str(failure.get("reason") or ""), str(failure.get("message") or ""))))
+    return Service(
+        ready,
+        tuple(_pod(each, channel) for each in _there(pods)),
+        str(model.get("transitionStatus") or ""),
+        _said(said),
+    )
+
+
+def given(pods: Sequence[Object], found: Version) -> str:
+    """The exact URI of the version that lading told it brought to these pods, named as ``found`` is; "" if none told it.
+
+    lading's last word on success is one line of JSON: docs/kserve.md.
+    """
+    for pod in _there(pods):
+        ended = _ended(pod)
+        try:
+            word = json.loads(str(ended.get("message") or "")) if ended.get("exitCode") == 0 else {}
+        except ValueError:
+            continue
+        version = word.get("version") if isinstance(word, dict) else None
+        if isinstance(version, str) and version:
+            exact = split_pin(ModelURI.parse(found.pin))[0]
+            return str(exact._replace(path=f"{exact.path.rpartition('/')[0]}/{quote(version, safe='')}"))
+    return ""
+
+
+def _there(pods: Sequence[Object]) -> Iterator[Object]:
+    """Those that are not on their way out."""
+    for pod in pods[:_MOST_PODS]:
+        over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        if not pod["metadata"].get("deletionTimestamp") and not over:
+            yield pod
+
+
+def _pod(pod: Object, channel: str) -> Pod:
+    text = str((pod["metadata"].get("annotations") or {}).get(ANNOTATION, ""))
+    has = locked(text, channel) if text else None
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+    ended = _ended(pod)
+    code = int(ended.get("exitCode") or 0)
+    return Pod(has.pin if has else "", ready, code or None, _said(str(ended.get("message") or "")) if code else "")
+
+
+def _ended(pod: Object) -> Object:
+    """How the storage container ended the last time."""
+    for status in (pod.get("status") or {}).get("initContainerStatuses") or ():
+        if status.get("name") == _INITIALIZER:
+            for key in ("state", "lastState"):
+                ended = (status.get(key) or {}).get("terminated")
+                if isinstance(ended, dict):
+                    return ended
+    return {}
+
+
+def _said(text: str) -> str:
+    return printable(" ".join(text.split()))[:_MOST_SAID]
+
+
+def _at(thing: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        thing = thing.get(part) if isinstance(thing, dict) else None
+    return thing

@@ -1,0 +1,108 @@
+"""What the controller shows: metrics, probes, and a page with every rollout.  Safe from any thread."""
+
+import threading
+from typing import NamedTuple
+
+from lading import __version__
+from lading.agent.metrics import Metric, Metrics
+from lading.agent.page import POLICY, ago, document, text
+from lading.rollout.state import Past, State
+from lading.text.units import count
+
+METRICS = {
+    "lading_build_info": Metric("gauge", "1, with the version of lading", ("version",)),
+    "lading_rollout_leader": Metric("gauge", "1 while this process holds the Lease, and writes", ()),
+    "lading_rollout_phase": Metric("gauge", "1, with the phase that it is in", ("rollout", "phase")),
+    "lading_rollout_phase_since_timestamp_seconds": Metric("gauge", "when that phase began", ("rollout",)),
+    "lading_rollout_version_info": Metric(
+        "gauge", "1, with the version that the service has", ("rollout", "version", "pin")
+    ),
+    "lading_rollout_resolved": Metric("gauge", "1 while its channel could be asked the last time", ("rollout",)),
+    "lading_rollout_pins_written_total": Metric("counter", "pins that were written to the service", ("rollout",)),
+    "lading_rollout_rollbacks_total": Metric("counter", "versions that were rolled back", ("rollout",)),
+    "lading_rollout_failures_total": Metric("counter", "cycles that failed, by the kind of the error", ("code",)),
+    "lading_rollout_questions_total": Metric("counter", "questions to registries and sources", ("outcome",)),
+}
+_GOOD = ("Current", "Frozen", "Off", "Available", "NotAllowed", "AwaitingApproval", "Held", "WindowClosed")
+_BAD = ("RolledBack", "Blocked", "NoTarget", "Invalid")
+
+
+class Row(NamedTuple):
+    """One rollout on the page: its name with its namespace, the service, and the state."""
+
+    rollout: str
+    service: str
+    state: State
+
+
+class Shown:
+    """The rollouts as they were after their last cycle."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics(METRICS)
+        self.metrics.set("lading_build_info", 1.0, version=__version__)
+        self._lock = threading.Lock()
+        self._rows: dict[str, Row] = {}
+        self._is_started = False
+
+    def started(self) -> None:
+        """Everything that is watched was listed once."""
+        self._is_started = True
+
+    def leads(self, leads: bool) -> None:
+        """Whether this process writes."""
+        self.metrics.set("lading_rollout_leader", float(leads))
+
+    def reconciled(self, row: Row) -> None:
+        """A rollout after its cycle."""
+        with self._lock:
+            self._rows[row.rollout] = row
+        name, state = row.rollout, row.state
+        self.metrics.only("lading_rollout_phase", rollout=name, phase=state.phase)
+        self.metrics.set("lading_rollout_phase_since_timestamp_seconds", state.since_s, rollout=name)
+        self.metrics.set("lading_rollout_resolved", float(not state.unresolved), rollout=name)
+        if state.current:
+            current = state.current
+            self.metrics.only("lading_rollout_version_info", rollout=name, version=current.name, pin=current.pin)
+
+    def keep(self, rollouts: set[str]) -> None:
+        """Forget all others: they are gone, or another process looks after them."""
+        with self._lock:
+            gone = self._rows.keys() - rollouts
+            self._rows = {name: row for name, row in self._rows.items() if name in rollouts}
+        for name in gone:
+            self.metrics.forget(name, "rollout")
+
+    def unstarted(self) -> list[str]:
+        return [] if self._is_started else ["lists of the cluster's objects"]
+
+    def unready(self) -> list[str]:
+        return self.unstarted()
+
+    def page(self, now_s: float) -> tuple[str, str]:
+        with self._lock:
+            rows = sorted(self._rows.values())
+        good = sum(row.state.phase in _GOOD for row in rows)
+        body = "".join(_article(row, now_s) for row in rows)
+        return document(f"lading: {good} of {count(len(rows), 'service')} as wanted", body), POLICY
+
+
+def _article(row: Row, now_s: float) -> str:
+    state = row.state
+    kind = "good" if state.phase in _GOOD else "bad" if state.phase in _BAD else "soon"
+    facts = [("service", row.service), ("follows", state.channel)]
+    if state.current:
+        facts += [("has", str(state.current)), ("pin", state.current.pin)]
+    if state.candidate:
+        facts.append(("newer", f"{state.candidate}, named for the first time {ago(state.seen_s, now_s)}"))
+    facts += [("why", state.why), ("not asked", state.unresolved)]
+    facts += [("refused", f"{each.pin}: {each.why}") for each in state.refused]
+    lines = [f"<dt>{text(name)}</dt><dd>{text(said)}</dd>" for name, said in facts if said]
+    head = f"<header><h2>{text(row.rollout)}</h2><span>{state.phase}, {text(ago(state.since_s, now_s))}</span></header>"
+    past = "".join(_past(each, now_s) for each in state.history)
+    return f'<article class="{kind}">{head}<dl>{"".join(lines)}</dl><table>{past}</table></article>'
+
+
+def _past(past: Past, now_s: float) -> str:
+    words = (str(past.version), past.result, ago(past.at_s, now_s), past.why)
+    return f"<tr>{''.join(f'<td>{text(word)}</td>' for word in words)}</tr>"

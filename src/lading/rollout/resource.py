@@ -1,0 +1,189 @@
+"""Policy and state as the ModelRollout has them: its spec, read, and its status, read and written.
+
+The schema in deploy/controller/crd.yaml says what the API server lets pass, and what each field means.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, get_args
+
+from lading.errors import UsageError
+from lading.model.pin import split_pin
+from lading.model.uri import ModelURI
+from lading.rollout.conditions import Condition
+from lading.rollout.policy import Policy
+from lading.rollout.schedule import Cron, Window, time_zone
+from lading.rollout.state import Past, Phase, Refusal, State, Version
+from lading.settings.ranges import parse_range
+from lading.text.printable import printable
+
+Object = dict[str, Any]
+
+_DURATION = re.compile(r"(0|[1-9][0-9]{0,5})(s|m|h)")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600}
+# The server refuses an object of more than 1.5 MiB, and a message is for people.
+_MOST_SAID = 1000
+
+
+class Target(NamedTuple):
+    """The service that a rollout is for, in its own namespace."""
+
+    kind: str
+    name: str
+
+
+def read_target(spec: Mapping[str, Any]) -> Target:
+    """The service that this spec names."""
+    return Target(str(spec["targetRef"]["kind"]), str(spec["targetRef"]["name"]))
+
+
+def read_policy(spec: Mapping[str, Any]) -> Policy:
+    """What this spec asks for; ``UsageError`` for what the schema lets pass and nobody can do."""
+    own = Policy()
+    allow, rollback, window = spec.get("allow") or {}, spec.get("rollback") or {}, spec.get("window")
+    versions = str(allow.get("versions") or "")
+    parse_range(versions)
+    return Policy(
+        update=spec.get("update") or own.update,
+        every_s=_seconds(spec, "every", own.every_s),
+        hold_s=_seconds(spec, "hold", own.hold_s),
+        window=_window(window) if window else None,
+        versions=versions,
+        approve=str(spec.get("approve") or ""),
+        pin=_pin(str(spec["pin"])) if spec.get("pin") else None,
+        deadline_s=_seconds(rollback, "deadline", own.deadline_s),
+        quarantine_s=_seconds(rollback, "quarantine", own.quarantine_s),
+        keep=int(spec.get("history") or own.keep),
+    )
+
+
+def _window(item: Mapping[str, Any]) -> Window:
+    zone = time_zone(str(item["timeZone"])) if item.get("timeZone") else UTC
+    return Window(Cron.parse(str(item["cron"])), _seconds(item, "length", 0.0), zone)
+
+
+def _pin(text: str) -> Version:
+    uri, pin = split_pin(ModelURI.parse(text))
+    if pin is None:
+        raise UsageError(f"{uri.redacted()} has no pin", hint="lading resolve shows the pin of what a URI names now")
+    return Version(text)
+
+
+def _seconds(item: Mapping[str, Any], key: str, default: float) -> float:
+    text = item.get(key)
+    if text is None:
+        return default
+    match = _DURATION.fullmatch(str(text))
+    if match is None:
+        raise UsageError(f"{key} is {printable(str(text))!r}", hint="write, for example, 30s, 10m or 24h")
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+# ---- status -----------------------------------------------------------------------------------
+
+
+def read_state(status: Mapping[str, Any]) -> State:
+    """The state that this status keeps; none, if it keeps nothing that can be read."""
+    try:
+        phase: Phase = status["phase"]
+        if phase not in get_args(Phase):
+            return State()
+        candidate = status.get("candidate")
+        return State(
+            channel=str(status.get("channel") or ""),
+            current=_version(status["current"]) if status.get("current") else None,
+            candidate=_version(candidate) if candidate else None,
+            seen_s=_unix(candidate["seenAt"]) if candidate else 0.0,
+            phase=phase,
+            since_s=_unix(status["phaseSince"]),
+            why=str(status.get("message") or ""),
+            unresolved=str(status.get("unresolved") or ""),
+            refused=tuple(
+                Refusal(str(each["pin"]), int(each["times"]), _unix(each["until"]), str(each.get("message") or ""))
+                for each in status.get("refused") or ()
+            ),
+            history=tuple(
+                Past(_version(each), _unix(each["at"]), each["result"], str(each.get("message") or ""))
+                for each in status.get("history") or ()
+            ),
+        )
+    except (KeyError, TypeError, ValueError):
+        return State()
+
+
+def read_conditions(status: Mapping[str, Any]) -> tuple[Condition, ...]:
+    """The conditions that this status has."""
+    try:
+        return tuple(
+            Condition(
+                str(each["type"]),
+                "True" if each["status"] == "True" else "False",
+                str(each["reason"]),
+                str(each.get("message") or ""),
+                _unix(each["lastTransitionTime"]),
+            )
+            for each in status.get("conditions") or ()
+        )
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
+def status_of(state: State, conditions: Sequence[Condition], generation: int) -> Object:
+    """The whole status; what is None in it is not there, as a merge patch (RFC 7396) has it."""
+    return {
+        "observedGeneration": generation,
+        "channel": state.channel or None,
+        "phase": state.phase,
+        "phaseSince": _iso(state.since_s),
+        "message": state.why[:_MOST_SAID] or None,
+        "unresolved": state.unresolved[:_MOST_SAID] or None,
+        "current": _told(state.current) if state.current else None,
+        "candidate": {**_told(state.candidate), "seenAt": _iso(state.seen_s)} if state.candidate else None,
+        "refused": [
+            {"pin": each.pin, "times": each.times, "until": _iso(each.until_s), "message": each.why[:_MOST_SAID]}
+            for each in state.refused
+        ],
+        "history": [
+            {
+                **_without_none(_told(each.version)),
+                "at": _iso(each.at_s),
+                "result": each.result,
+                "message": each.why[:_MOST_SAID],
+            }
+            for each in state.history
+        ],
+        "conditions": [
+            {
+                "type": each.type,
+                "status": each.status,
+                "reason": each.reason,
+                "message": each.message[:_MOST_SAID],
+                "lastTransitionTime": _iso(each.since_s),
+                "observedGeneration": generation,
+            }
+            for each in conditions
+        ],
+    }
+
+
+def _told(version: Version) -> Object:
+    # A merge patch would keep the name of another version.
+    return {"pin": version.pin, "digest": version.digest, "version": version.name or None}
+
+
+def _without_none(item: Object) -> Object:
+    """For an item of a list, which a merge patch does not look into."""
+    return {key: value for key, value in item.items() if value is not None}
+
+
+def _version(item: Mapping[str, Any]) -> Version:
+    return Version(str(item["pin"]), str(item.get("version") or ""))
+
+
+def _iso(unix_s: float) -> str:
+    return f"{datetime.fromtimestamp(int(unix_s), UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _unix(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

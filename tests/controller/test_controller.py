@@ -1,0 +1,258 @@
+"""The controller's cycles: what it keeps, writes and tells, with an API server and a catalog."""
+
+import json
+
+import pytest
+
+from controller.conftest import CHANNEL, LLMS, MRO, SERVICES
+from fakes.fake_api_server import refusal
+from fakes.faulty_http import ALWAYS, Fault
+from lading.controller.service import ANNOTATION
+from lading.errors import Interrupted
+
+GET = "GET"
+DAMAGED = "error[integrity]: weights: SHA-256 differs"
+
+
+@pytest.fixture
+def settled(world):
+    """A service that has v1 and serves it."""
+    world.serve()
+    world.roll_out()
+    world.tick()
+    world.serve(ready=True)
+    world.pods()
+    world.tick(60)
+    return world
+
+
+def test_a_new_service_is_pinned_and_the_rollout_says_so(world):
+    world.serve()
+    world.roll_out()
+    world.tick()
+    assert world.pinned == "v1"
+    assert world.status["phase"] == "Current"
+    assert world.status["observedGeneration"] == 1
+    assert world.status["current"]["version"] == "v1"
+    assert world.events() == ["InferenceService RolloutPinned", "ModelRollout RolloutPinned"]
+
+
+def test_an_alias_that_moves_takes_the_service_along(settled):
+    settled.champion("v2")
+    settled.tick(70)
+    assert (settled.pinned, settled.status["phase"]) == ("v2", "Rolling")
+    settled.pods(ready=False)
+    settled.tick(10)
+    assert settled.status["phase"] == "Rolling"
+    settled.pods()
+    settled.tick(10)
+    assert (settled.status["phase"], settled.status["current"]["version"]) == ("Current", "v2")
+    assert "candidate" not in settled.status
+    assert [each["result"] for each in settled.status["history"]] == ["Succeeded", "Pinned"]
+
+
+def test_a_damaged_version_is_rolled_back_and_told_everywhere(settled):
+    settled.champion("v2")
+    settled.tick(70)
+    settled.pods(ready=False, exit_code=6, message=DAMAGED)
+    settled.tick(10)
+    assert (settled.pinned, settled.status["phase"], settled.status["message"]) == ("v1", "RolledBack", DAMAGED)
+    assert settled.status["refused"][0]["message"] == DAMAGED
+    stalled = {each["type"]: each["status"] for each in settled.status["conditions"]}["Stalled"]
+    assert stalled == "True"
+    assert {"InferenceService RolledBack", "ModelRollout RolledBack"} <= set(settled.events())
+    text = settled.controller.shown.metrics.text()
+    assert 'lading_rollout_rollbacks_total{rollout="team-a/follow"} 1' in text
+    assert DAMAGED in settled.controller.shown.page(settled.unix_s)[0]
+
+
+def test_exactly_one_key_of_a_service_is_written_and_without_force(settled):
+    settled.champion("v2")
+    settled.tick(70)
+    writes = [
+        one for one in settled.server.requests if one.method != GET and one.path.endswith("/inferenceservices/iris")
+    ]
+    assert len(writes) == 2
+    for one in writes:
+        body = json.loads(one.body)
+        assert one.headers["content-type"] == "application/apply-patch+yaml"
+        assert "force" not in one.query
+        assert body.keys() == {"apiVersion", "kind", "metadata", "spec"}
+        assert body["metadata"].keys() == {"name", "namespace", "uid"}
+        assert body["spec"].keys() == {"predictor"}
+        assert body["spec"]["predictor"].keys() == {"annotations"}
+        assert body["spec"]["predictor"]["annotations"].keys() == {ANNOTATION}
+
+
+def test_nothing_is_written_while_nothing_changes(settled):
+    settled.server.requests.clear()
+    settled.tick(60, times=20)
+    assert {one.path.split("/")[-1] for one in settled.server.requests if one.method != GET} == {"lading-controller"}
+
+
+def test_a_registry_that_is_away_changes_nothing(settled):
+    settled.catalog.unlink()
+    settled.tick(70)
+    assert (settled.pinned, settled.status["phase"]) == ("v1", "Current")
+    assert "not-found" in settled.status["unresolved"]
+    settled.champion("v1")
+    settled.tick(70)
+    assert "unresolved" not in settled.status
+    assert settled.written == ["v1"]
+
+
+def test_a_service_that_runs_is_adopted_and_what_its_pods_were_given_is_known(world):
+    world.champion("v2")
+    world.serve(ready=True)
+    world.pods("", message=json.dumps({"uri": "file:///v1", "registry": "catalog", "version": "v1"}))
+    world.roll_out(hold="1h")
+    world.tick(61, times=3)
+    assert (world.status["phase"], world.status["current"]["version"]) == ("Held", "v1")
+    assert world.status["candidate"]["version"] == "v2"
+    assert world.written == []
+    world.tick(3600)
+    assert world.written == ["v2"]
+
+
+def test_a_pin_that_another_manager_owns_is_left_alone(settled):
+    fields = {"f:spec": {"f:predictor": {"f:annotations": {".": {}, f"f:{ANNOTATION}": {}}}}}
+    settled.serve(ready=True, managedFields=[{"manager": "argocd-controller", "fieldsV1": fields}])
+    settled.champion("v2")
+    settled.tick(70)
+    assert (settled.written, settled.status["phase"]) == (["v1"], "Blocked")
+    assert "argocd-controller" in settled.status["message"]
+
+
+def test_a_conflict_is_told_and_not_forced(settled):
+    cause = {"reason": "FieldManagerConflict", "message": 'conflict with "kubectl-edit": …'}
+    conflict = Fault(
+        lambda *_: refusal(409, "Apply failed with 1 conflict", details={"causes": [cause]}),
+        on=lambda one: one.method == "PATCH",
+        times=ALWAYS,
+    )
+    settled.server.misbehave("/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/iris", conflict)
+    settled.champion("v2")
+    settled.tick(70)
+    assert "InferenceService TargetConflict" in settled.events()
+    assert settled.status["phase"] == "Rolling"
+    assert all("force" not in one.query for one in settled.server.requests)
+
+
+def test_of_two_rollouts_for_one_service_the_older_one_counts(settled):
+    settled.roll_out("another", pin=f"model-registry://catalog/iris/v3?pin=sha256:{'0' * 64}")
+    settled.tick(60)
+    assert settled.one(MRO, "another")["status"]["phase"] == "NoTarget"
+    assert "follow" in settled.one(MRO, "another")["status"]["message"]
+    assert settled.written == ["v1"]
+
+
+def test_a_service_that_is_not_there_yet_is_waited_for(world):
+    world.roll_out()
+    world.tick()
+    assert world.status["phase"] == "NoTarget"
+    world.serve()
+    world.tick()
+    assert (world.status["phase"], world.pinned) == ("Current", "v1")
+
+
+def test_a_service_that_is_made_anew_is_pinned_to_what_the_channel_names_now(settled):
+    settled.api.remove(SERVICES, "iris")
+    settled.champion("v3")
+    settled.tick(70)
+    assert settled.status["phase"] == "NoTarget"
+    settled.serve()
+    settled.tick(70)
+    assert settled.pinned == "v3"
+
+
+def test_an_llm_has_its_pin_in_both_maps(world):
+    spec = {"model": {"uri": CHANNEL}, "prefill": {"replicas": 1}}
+    world.api.put(LLMS, "llm", spec=spec)
+    world.roll_out(kind="LLMInferenceService", of="llm")
+    world.tick()
+    spec = world.one(LLMS, "llm")["spec"]
+    assert spec["annotations"] == spec["prefill"]["annotations"]
+    assert json.loads(spec["annotations"][ANNOTATION])["models"][CHANNEL]["version"] == "v1"
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///etc", "/etc", "http://metadata/latest", "git+http://inside/x.git", "pvc://a/b"]
+)
+def test_a_service_cannot_make_the_controller_read_files_or_ask_hosts(world, uri):
+    world.serve(uri=uri)
+    world.roll_out()
+    world.tick()
+    assert world.status["phase"] == "Unresolved"
+    assert "does not ask" in world.status["unresolved"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"window": {"cron": "0 25 * * *", "length": "1h"}},
+        {"window": {"cron": "0 2 * * *", "length": "1h", "timeZone": "Mars/Olympus"}},
+        {"allow": {"versions": "latest"}},
+        {"hold": "soon"},
+        {"pin": "model-registry://iris/v1"},
+    ],
+)
+def test_what_cannot_be_done_is_said_and_nothing_is_written(world, spec):
+    world.serve()
+    world.roll_out(**spec)
+    world.tick()
+    assert world.status["phase"] == "Invalid"
+    assert world.lock == ""
+
+
+def test_many_services_that_follow_one_name_ask_one_question(world):
+    for number in range(20):
+        world.serve(f"iris-{number}")
+        world.roll_out(f"follow-{number}", of=f"iris-{number}")
+    world.tick()
+    assert world.questions.asked == {"answered": 1, "failed": 0}
+    assert len({json.dumps(world.one(SERVICES, f"iris-{number}")["spec"]) for number in range(20)}) == 1
+
+
+def test_only_who_holds_the_lease_writes(settled):
+    first = settled.controller
+    settled.start("second")
+    settled.champion("v2")
+    settled.tick(70)
+    # The first one has renewed nothing for 70 s, and the second sees the Lease for the first time.
+    assert settled.pinned == "v1"
+    settled.tick(61)
+    assert settled.pinned == "v2"
+    writes = len(settled.written)
+    first.tick()
+    assert "\nlading_rollout_leader 0\n" in first.shown.metrics.text()
+    assert len(settled.written) == writes
+
+
+@pytest.mark.parametrize("writes", range(24))
+def test_killed_after_any_write_the_next_one_goes_on(world, writes):
+    world.serve()
+    world.roll_out()
+    world.kill_after(writes)
+    for step in range(6):
+        try:
+            _go_on(world, step)
+        except Interrupted:
+            world.server.behave()
+            world.start(f"after-{step}")
+            world.tick()
+            world.tick(61)
+            _go_on(world, step)
+    assert (world.status["phase"], world.status["current"]["version"], world.pinned) == ("RolledBack", "v2", "v2")
+    assert [each["result"] for each in world.status["history"]] == ["RolledBack", "Succeeded", "Pinned"]
+
+
+def _go_on(world, step):
+    """A day in six steps: v1 is pinned, v2 rolls out and is served, v3 is damaged."""
+    champion = ("v1", "v1", "v2", "v2", "v3", "v3")[step]
+    world.champion(champion)
+    if step in (1, 3):
+        world.serve(ready=True)
+        world.pods()
+    if step == 5:
+        world.pods(ready=False, exit_code=6, message=DAMAGED)
+    world.tick(70, times=2)
