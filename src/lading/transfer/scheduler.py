@@ -86,11 +86,10 @@ class Transfer:
         self._listener = session.listener
         self._interrupt = session.http.interrupt
         # What a server reads first comes first, then what is small: it would end a transfer badly.
-        self._tasks = Tasks(
-            partial(self._begin_file, job, file)
-            for job in jobs
-            for file in sorted(job.listed.files, key=partial(_order, bounds.range_bytes))
-        )
+        in_turn = partial(sorted, key=partial(_order, bounds.range_bytes))
+        begin = [map(partial(partial, self._begin_file, job), in_turn(job.listed.files)) for job in jobs]
+        self._total_files = sum(len(job.listed.files) for job in jobs)
+        self._tasks = Tasks(chain(*begin), self._total_files)
         self._readers: list[threading.Thread] = []
         self._reads_late = False
         self._error: BaseException | None = None
@@ -102,7 +101,6 @@ class Transfer:
         # Files of which an earlier run noted something, until it is known what of that is there.
         self._to_recover = sum(file.path in job.journal.earlier for job in jobs for file in job.listed.files)
         self._total_bytes = sum(job.listed.size_bytes for job in jobs)
-        self._total_files = sum(len(job.listed.files) for job in jobs)
         self._started_s = run.clock.now()
 
     def run(self) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from lading.model.byte_range import ByteRange
@@ -25,15 +25,18 @@ class Tasks:
 
     ``left`` counts what must be finished before the transfer is over.  ``changed`` is notified
     whenever a worker or a reader that waits should look again.
+
+    The ``count`` tasks of ``files`` are made as they are taken, for there may be a hundred thousand.  They come out of
+    an iterator of the interpreter's own, as ``map`` is, whose next one several threads may ask for: a generator refuses.
     """
 
-    def __init__(self, files: Iterable[Task]) -> None:
+    def __init__(self, files: Iterator[Task], count: int) -> None:
         self.changed = threading.Condition()
-        self._files = deque(files)
+        self._files = files
         self._ranges: deque[Task] = deque()
         self._held: list[_Held] = []
         self._stopped = False
-        self.left = len(self._files)
+        self.left = count
 
     def add_ranges(self, tasks: Iterable[Task]) -> None:
         with self.changed:
@@ -81,14 +84,13 @@ class Tasks:
         return None
 
     def _ready(self) -> Task | None:
-        # A deque is popped without a lock: thousands of small files would queue for it.
-        with contextlib.suppress(IndexError):
-            return self._ranges.popleft()
+        # Neither is locked: thousands of small files would queue for it.
+        if self._ranges:
+            with contextlib.suppress(IndexError):
+                return self._ranges.popleft()
         if self._held:
             with self.changed:
                 for index, held in enumerate(self._held):
                     if held.growing.admits(held.byte_range):
                         return self._held.pop(index).task
-        with contextlib.suppress(IndexError):
-            return self._files.popleft()
-        return None
+        return next(self._files, None)
