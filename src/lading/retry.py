@@ -1,6 +1,5 @@
 """One run (its clock, its end, who hears of it), and the one retry loop: attempts, backoff with jitter, ``Retry-After``."""
 
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -108,6 +107,9 @@ class Retry(NamedTuple):
                 self.run.wait(delay_s, f"waiting to try {what} again")
 
     def _delay(self, failed: int, error: LadingError) -> float:
+        # Here, and not above: most runs wait for nothing.
+        import random
+
         if error.retry_after_s is not None:
             # The origin's wish is a lower bound; jitter keeps a fleet from coming back as one.
             return error.retry_after_s + random.uniform(0, self.base_s)  # noqa: S311 - not a secret

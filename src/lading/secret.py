@@ -1,7 +1,6 @@
 """Secrets and how long they hold.  Nothing here is printable by accident."""
 
 import base64
-from datetime import datetime
 from typing import NamedTuple
 
 from lading.errors import Unsupported
@@ -60,6 +59,8 @@ def basic(user: str, password: str) -> str:
 
 def unix_time(text: str) -> float:
     """Parse an RFC 3339 expiry to Unix seconds; ``Unsupported`` if it is not one."""
+    from datetime import datetime
+
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:

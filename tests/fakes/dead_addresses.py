@@ -25,7 +25,8 @@ class Resolver:
         self.addresses = {name.replace("_", "."): list(found) for name, found in addresses.items()}
         self.asked: list[str] = []
 
-    def __call__(self, host: str, port: int, *_: object, **__: object) -> list[tuple[Any, ...]]:
+    def __call__(self, name: bytes, port: int, *_: object, **__: object) -> list[tuple[Any, ...]]:
+        host = name.decode()
         self.asked.append(host)
         found = self.addresses.get(host.removesuffix("."))
         if found is None:

@@ -210,14 +210,19 @@ def _section(path: str, name: str) -> dict[str, str]:
     """The values of a section; those of a service, which stand below its name, by ``service.key``."""
     if not path:
         return {}
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return {}
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{printable(path)} is not an AWS configuration file") from error
+    # Here, and not above: most machines have no such file.
     import configparser
 
     parser = configparser.RawConfigParser()
     try:
-        parser.read_string(Path(path).read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return {}
-    except (configparser.Error, UnicodeDecodeError) as error:
+        parser.read_string(text)
+    except configparser.Error as error:
         # The parser's message quotes the line, which may be a secret.
         raise UsageError(f"{printable(path)} is not an AWS configuration file") from error
     items = dict(parser.items(name)) if parser.has_section(name) else {}

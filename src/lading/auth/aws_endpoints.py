@@ -51,7 +51,8 @@ _PARTITIONS = (
     _Partition("aws", "", "amazonaws.com", "api.aws"),
 )
 _SUFFIXES = "|".join(sorted({re.escape(partition.suffix) for partition in _PARTITIONS}))
-_OF_AWS = re.compile(rf"https?://(?:[^/@]*\.)?(?:{_SUFFIXES})(?::[0-9]+)?/?", re.IGNORECASE)
+# What few endpoints and regions need is compiled when it is: that takes as long as a tenth of a tiny delivery's imports.
+_OF_AWS = rf"(?i:https?://(?:[^/@]*\.)?(?:{_SUFFIXES})(?::[0-9]+)?/?)"
 # Also as it was written once, s3-eu-west-1.amazonaws.com.
 _S3_OF_AWS = re.compile(
     r"https://s3(?P<kind>-fips|-accelerate)?(?P<dual_stack>\.dualstack)?"
@@ -59,14 +60,11 @@ _S3_OF_AWS = re.compile(
     re.IGNORECASE,
 )
 # Regions that had the one global host of STS before there were regional ones.
-_GLOBAL_STS = re.compile(
-    r"ap-(?:northeast|south)-1|ap-southeast-[12]|ca-central-1|eu-(?:central|north)-1|eu-west-[123]|sa-east-1|us-(?:east|west)-[12]"
-)
+_GLOBAL_STS = r"ap-(?:northeast|south)-1|ap-southeast-[12]|ca-central-1|eu-(?:central|north)-1|eu-west-[123]|sa-east-1|us-(?:east|west)-[12]"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_REGION = re.compile(_LABEL, re.IGNORECASE | re.ASCII)
-_HOST_LABEL = re.compile(_LABEL)
-_HOST_LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_ACCESS_POINT = re.compile(
+_REGION = rf"(?ai:{_LABEL})"
+_LABELS = rf"{_LABEL}(?:\.{_LABEL})*"
+_ACCESS_POINT = (
     r"arn:aws[a-z-]*:(?P<service>s3|s3-outposts|s3-object-lambda):(?P<region>[a-z0-9-]*):(?P<account>[0-9]{12}):"
     r"(?:outpost[:/](?P<outpost>[A-Za-z0-9-]{1,63})[:/])?accesspoint[:/](?P<name>[A-Za-z0-9.-]{1,63})"
 )
@@ -94,11 +92,11 @@ def at_aws(endpoints: Endpoints) -> tuple[Endpoints, str]:
 def sts_url(endpoints: Endpoints, region: str) -> str:
     """Where a web identity is exchanged for keys."""
     # No host of AWS is both: one endpoint for all services is that of S3, as KServe has it.
-    if endpoints.sts and not (endpoints.sts == endpoints.s3 and _OF_AWS.fullmatch(endpoints.sts)):
+    if endpoints.sts and not (endpoints.sts == endpoints.s3 and re.fullmatch(_OF_AWS, endpoints.sts)):
         return endpoints.sts
     partition = _partition(region)
     if not endpoints.fips and not endpoints.dual_stack:
-        if region == "aws-global" or (endpoints.global_sts and _GLOBAL_STS.fullmatch(region)):
+        if region == "aws-global" or (endpoints.global_sts and re.fullmatch(_GLOBAL_STS, region)):
             return "https://sts.amazonaws.com"
         return f"https://sts.{region}.{partition.suffix}"
     if endpoints.dual_stack:
@@ -124,14 +122,14 @@ def s3_address(bucket: str, endpoints: Endpoints, region: str, *, virtual_host: 
     url = _endpoint("s3", endpoints, region)
     virtual = not endpoints.s3 if virtual_host is None else virtual_host
     # A certificate for *.HOST is not for names with another dot.
-    names = _HOST_LABEL if url.scheme == "https" else _HOST_LABELS
-    if virtual and names.fullmatch(bucket) and not _is_ip(url.hostname or ""):
+    names = _LABEL if url.scheme == "https" else _LABELS
+    if virtual and re.fullmatch(names, bucket) and not _is_ip(url.hostname or ""):
         return _virtual(bucket, url, region)
     return Address(_base(url), f"{url.path}/{bucket}/", region)
 
 
 def _partition(region: str) -> _Partition:
-    if not _REGION.fullmatch(region):
+    if not re.fullmatch(_REGION, region):
         # It would become a part of a host's name, and lead to another host.
         raise UsageError(
             f"{printable(region)!r} is not the name of an AWS region", hint="look at AWS_DEFAULT_REGION and AWS_REGION"
@@ -178,7 +176,7 @@ def _accelerated(bucket: str, endpoints: Endpoints, region: str) -> Address:
     if endpoints.fips or partition.name == "aws-cn":
         where = "with FIPS" if endpoints.fips else f"in {printable(region)}"
         raise UsageError(f"there is no S3 acceleration {where}", hint="unset S3_USE_ACCELERATE")
-    if not _HOST_LABEL.fullmatch(bucket):
+    if not re.fullmatch(_LABEL, bucket):
         raise UsageError(f"S3 acceleration needs a bucket name without dots; {printable(bucket)} has one")
     dual_stack = ".dualstack" if endpoints.dual_stack else ""
     return Address(f"https://{bucket}.s3-accelerate{dual_stack}.{partition.suffix}", "/", region)
@@ -186,7 +184,7 @@ def _accelerated(bucket: str, endpoints: Endpoints, region: str) -> Address:
 
 def _access_point(arn: str, endpoints: Endpoints) -> Address:
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html."""
-    point = _ACCESS_POINT.fullmatch(arn)
+    point = re.fullmatch(_ACCESS_POINT, arn)
     if point is None or (point["service"] == "s3-outposts") != bool(point["outpost"]):
         raise UsageError(
             f"{printable(arn)} is not the ARN of an access point of S3",

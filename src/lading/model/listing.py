@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from shlex import quote
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -119,6 +118,8 @@ class Listing(NamedTuple):
         faults = list(islice(self.faults(), _MOST_FAULTS + 1))
         if not faults:
             return
+        from shlex import quote
+
         error, shown = faults[0][1], faults[:_MOST_FAULTS]
         others = ", ".join(file.shown for file, _ in shown[1:]) + (" and more" if len(faults) > len(shown) else "")
         patterns = " ".join(f"--ignore {quote(exact_pattern(file.path))}" for file, _ in shown)

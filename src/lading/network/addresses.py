@@ -49,7 +49,9 @@ class Addresses:
 
     def _in_order(self, host: str, port: int) -> list[Address]:
         """What answered last time; else as the resolver has them, a family and the other in turns (RFC 8305, 4)."""
-        found = [Address(info[0], info[4]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        # As bytes: of a text Python would load the codec for names that are not ASCII, which an origin's never is.
+        name = host.encode("ascii")
+        found = [Address(info[0], info[4]) for info in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
         first = [address for address in found if address.family == found[0].family]
         second = [address for address in found if address.family != found[0].family]
         turns = [address for pair in zip_longest(first, second) for address in pair if address is not None]

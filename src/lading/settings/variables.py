@@ -34,9 +34,7 @@ OWN = (
 )
 # What Kubernetes tells every pod of a Service that is called lading, or lading-something
 # (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
-_OF_A_SERVICE = re.compile(
-    r"LADING_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
-)
+_OF_A_SERVICE = r"LADING_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -106,7 +104,9 @@ class Variables(Mapping[str, str]):
 def not_understood(names: Iterable[str]) -> list[str]:
     """Those of ``names`` that look like lading's own variables and are none, such as LADING_VERFIY."""
     return [
-        name for name in names if name.startswith("LADING_") and name not in OWN and not _OF_A_SERVICE.fullmatch(name)
+        name
+        for name in names
+        if name.startswith("LADING_") and name not in OWN and not re.fullmatch(_OF_A_SERVICE, name)
     ]
 
 

@@ -11,8 +11,8 @@ from lading.text.suggest import suggest
 
 # RFC 8288, 3: links with their parameters, apart by commas and semicolons outside of <…> and of quotes.
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\""
-_LINKS = re.compile(rf"(?:<[^<>]*>|{_QUOTED}|[^,<>\"])+")
-_PARAMETERS = re.compile(rf"(?:{_QUOTED}|[^;\"])+")
+_LINKS = rf"(?:<[^<>]*>|{_QUOTED}|[^,<>\"])+"
+_PARAMETERS = rf"(?:{_QUOTED}|[^;\"])+"
 
 
 def paged_list(what: str, limits: Limits, name: Callable[[Entry], str]) -> PagedList[Entry]:
@@ -29,8 +29,8 @@ def is_one_name(name: str) -> bool:
 def next_link(head: Head, what: str) -> str:
     """Where the next page is, by ``Link: <URL>; rel="next"`` (RFC 8288); "" if there is none."""
     header = head.get("link")
-    links = list(filter(None, map(str.strip, _LINKS.findall(header))))
-    if _LINKS.sub("", header).strip(",") or not all(link.startswith("<") for link in links):
+    links = list(filter(None, map(str.strip, re.findall(_LINKS, header))))
+    if re.sub(_LINKS, "", header).strip(",") or not all(link.startswith("<") for link in links):
         raise IntegrityError(f"the listing of {what} has a Link header that cannot be read", hint=CONTRADICTS)
     for target, _, parameters in (link[1:].partition(">") for link in links):
         if "next" in _relations(parameters):
@@ -42,7 +42,7 @@ def next_link(head: Head, what: str) -> str:
 
 def _relations(parameters: str) -> list[str]:
     """The words of the first parameter ``rel``, in lower case."""
-    for parameter in _PARAMETERS.findall(parameters):
+    for parameter in re.findall(_PARAMETERS, parameters):
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "rel":
             return str(value).strip().strip('"').lower().split()

@@ -7,7 +7,6 @@ import fcntl
 import os
 import re
 import resource
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -268,7 +267,7 @@ def start_writeback(descriptor: int, start: int, size_bytes: int) -> None:
 
 def write_whole(path: Path, lines: Iterable[str]) -> None:
     """Write a file that is there with all of these lines, or as it was: also after a power cut."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    new = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with new.open("w", encoding="utf-8") as file:
             file.writelines(lines)

@@ -3,7 +3,6 @@
 No hint offers what was asked for, nor a folder of that very name: it was looked into, and would send people in a circle.
 """
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 from lading.text.printable import printable
@@ -53,6 +52,8 @@ def _shown(name: str, wanted: str) -> str:
 
 
 def _is_misread(name: str) -> bool:
+    import unicodedata
+
     return name != unicodedata.normalize("NFC", name.strip())
 
 
