@@ -61,6 +61,14 @@ if ! cmp -s requirements/mlserver.txt .servers/mlserver/installed; then
   cp requirements/mlserver.txt .servers/mlserver/installed
 fi
 
+# The reference program of OpenSSF Model Signing.
+if ! cmp -s requirements/model-signing.txt .servers/model-signing/installed; then
+  rm -rf .servers/model-signing
+  python3 -m venv .servers/model-signing
+  .servers/model-signing/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/model-signing.txt
+  cp requirements/model-signing.txt .servers/model-signing/installed
+fi
+
 # Blob Storage; the version is in tests/real/test_azurite.py too.
 if [ ! -x .servers/node_modules/.bin/azurite-blob ]; then
   npm install --prefix .servers --no-audit --no-fund --loglevel=error azurite@3.37.0

@@ -10,6 +10,7 @@
     │   ├── OriginChanged  changed       5   not the object that was listed; the file restarts
     │   └── DeadlineExceeded deadline    5   the time allowed for the whole delivery is over
     ├── IntegrityError     integrity     6   bytes or trees that are not what was promised
+    │   └── Untrusted     untrusted     6   not signed as the policy asks for, or not what was signed
     ├── NoSpace            no-space      7
     └── Unsupported        unsupported   8   lading does not do this
     Interrupted            interrupted 143   a signal; the next run resumes
@@ -114,6 +115,12 @@ class IntegrityError(LadingError):
 
     code = "integrity"
     exit_code = 6
+
+
+class Untrusted(IntegrityError):
+    """It is not signed by those whom the policy trusts, or is not what they signed."""
+
+    code = "untrusted"
 
 
 class NoSpace(LadingError):

@@ -19,6 +19,22 @@ class PassedOver(NamedTuple):
     why: str
 
 
+class Signed(NamedTuple):
+    """A model's signature is one that the policy asks for; ``rule`` is its prefix, "" for the rule for every origin."""
+
+    uri: str
+    signer: str
+    rule: str
+
+
+class NotTrusted(NamedTuple):
+    """A model is not signed as the policy asks for, which lets it pass all the same."""
+
+    uri: str
+    why: str
+    hint: str
+
+
 class Listed(NamedTuple):
     """The source told its files."""
 
@@ -318,6 +334,8 @@ OfTheAgent = Switched | Loaded | RolledBack | Postponed | Failed | Reconfigured 
 Event = (
     Resolved
     | PassedOver
+    | Signed
+    | NotTrusted
     | Listed
     | OfAnotherMachine
     | AlreadyDelivered

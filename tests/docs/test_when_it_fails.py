@@ -11,6 +11,7 @@ import pytest
 from command_line import LADING, lading
 from fakes.fake_s3 import FakeS3
 from fakes.faulty_http import ALWAYS, ANYWHERE, anything, stall, status
+from fakes.oms_signer import Signer
 from fakes.trees import content
 from lading import errors, events
 from lading.telemetry.messages import sentence
@@ -138,6 +139,22 @@ def nobody_vouches(place):
     return place.bring(place.url("model.bin", b"model"), "--verify", "strict")
 
 
+def trusting(place, signer):
+    key = Path(place.models).parent / "models.pub"
+    key.write_bytes(signer.public_pem)
+    return json.dumps({"trust": [{"prefix": "s3://models", "signature": {"key": str(key)}}]})
+
+
+def not_signed(place):
+    return place.bring(LADING_CONFIG_YAML=trusting(place, Signer()))
+
+
+def not_named(place):
+    signer = Signer()
+    place.bucket.put("iris/model.sig", signer.sign({"config.json": IRIS["config.json"]}))
+    return place.bring(LADING_CONFIG_YAML=trusting(place, signer))
+
+
 FAILURES = [
     *(
         an_odd_number,
@@ -150,7 +167,7 @@ FAILURES = [
         unavailable,
         nobody_there,
     ),
-    *(stalled, too_late, changed, another_digest, a_damaged_archive, too_large, nobody_vouches),
+    *(stalled, too_late, changed, another_digest, a_damaged_archive, not_signed, not_named, too_large, nobody_vouches),
 ]
 
 

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.errors import IntegrityError, LadingError, Unsupported, UsageError
-from lading.model.digest import HEX_DIGITS, Digest
+from lading.model.digest import HEX_DIGITS, STRONG, Digest
 from lading.model.listing import GeneratedFile, ListedFile, Listing
 from lading.model.manifest import File, Manifest
 from lading.model.paths import safe_path
 from lading.model.pattern import exact_pattern
+from lading.model.signature import Signature
 
 CRC = Digest("crc32", "0" * 8)
 SEGMENTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20).filter(
@@ -32,6 +33,16 @@ def digests(draw: st.DrawFn) -> Digest:
 
 
 @st.composite
+def composites(draw: st.DrawFn) -> Digest:
+    """Those whose parts a manifest tells."""
+    sizes = draw(st.lists(st.integers(1, 2**50), min_size=2, max_size=3))
+    return draw(digests().filter(lambda digest: digest.algorithm in STRONG))._replace(part_sizes_bytes=tuple(sizes))
+
+
+SIGNATURES = st.builds(Signature, st.text("abc "), st.text("abc:/"), st.just("model.sig"), digests())
+
+
+@st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     files = [
         File(
@@ -39,7 +50,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             draw(st.integers(0, 2**50)),
             draw(digests()),
             draw(st.none() | st.text(max_size=20)),
-            verified=tuple(draw(st.lists(digests(), max_size=2))),
+            verified=tuple(draw(st.lists(digests() | composites(), max_size=2, unique_by=str))),
         )
         for path in draw(st.lists(PATHS, max_size=6, unique=True))
     ]
@@ -56,6 +67,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         metadata=draw(st.dictionaries(st.text("abc"), st.integers() | st.text("abc") | st.booleans(), max_size=3)),
         archives=tuple(draw(st.lists(st.just(File("a.tar", 5, CRC, "v")), max_size=2))),
         seconds=draw(st.floats(0, 1e6)),
+        signature=draw(st.none() | SIGNATURES),
     )
 
 
@@ -123,7 +135,17 @@ def test_another_format_is_unsupported_and_not_damaged() -> None:
         Manifest.loads(as_json(format=2))
 
 
-def test_a_composite_digest_stays_as_words() -> None:
+@pytest.mark.parametrize("sizes", [[0, 1], [-1, 2], ["1", 2], [True, 1], [1.5], 7, "ab"])
+def test_parts_of_impossible_sizes_are_refused(sizes: object) -> None:
+    digest = Digest("sha256", "1" * 64, (1, 1))
+    manifest = Manifest.of([File("a", 1, CRC, "v", verified=(digest,))])
+    document = manifest.to_json()
+    document["files"][0]["part_sizes"] = {str(digest): sizes}
+    with pytest.raises(IntegrityError):
+        Manifest.loads(json.dumps(document))
+
+
+def test_a_composite_digest_of_a_weak_algorithm_stays_as_words() -> None:
     file = File("a", 1, CRC, "v", verified=(Digest("sha1", "1" * 40, (1, 1)),))
     text = Manifest.of([file]).dumps()
     assert "of 2 parts" in text

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from command_line import lading
+from fakes.oms_signer import Signer
 from lading.errors import LadingError, NotFound, Unsupported, UsageError
 from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, read_agent
 from lading.settings.aws import read_aws, read_s3
@@ -30,6 +31,7 @@ SECTIONS = {
     "on_change": OnChange,
     "agent": AgentSettings,
 }
+PUBLIC_KEY = Signer().public_pem
 
 
 def full() -> dict[str, Any]:
@@ -39,7 +41,8 @@ def full() -> dict[str, Any]:
 def load(tmp_path: Path, config: dict[str, Any]) -> Settings:
     """As the agent reads it, which reads all of it."""
     path = tmp_path / "lading.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    (tmp_path / "models.pub").write_bytes(PUBLIC_KEY)
+    path.write_text(yaml.safe_dump(config, sort_keys=False).replace("/etc/lading/models.pub", f"{tmp_path}/models.pub"))
     settings = Settings.load({"LADING_CONFIG": str(path)})
     read_agent(settings)
     return settings
@@ -48,9 +51,10 @@ def load(tmp_path: Path, config: dict[str, Any]) -> Settings:
 def places(config: dict[str, Any]) -> list[tuple[str | int, ...]]:
     """Every mapping of the configuration whose keys are fixed, as the way to it."""
     found: list[tuple[str | int, ...]] = [(), ("limits",), ("store",), ("agent",)]
-    for name in ("registries", "credentials", "deliveries"):
+    for name in ("registries", "credentials", "deliveries", "trust"):
         found += [(name, index) for index in range(len(config[name]))]
     found += [("deliveries", 0, key) for key in ("canary", "on_change")]
+    found.append(("trust", 0, "signature"))
     return [*found, ("registries", 0, "tls"), ("registries", 0, "storage", "minio"), ("registries", 1, "login", "oidc")]
 
 

@@ -13,15 +13,16 @@ from lading.cli.options import (
     load_settings,
     request_for,
 )
-from lading.cli.output import hint_for, show, show_json
+from lading.cli.output import hint_for, note, show, show_json
 from lading.delivery.resolve import ResolvedModel, find
 from lading.delivery.space import Need, need_of
 from lading.errors import LadingError, NoSpace, NotAllowed, UsageError
-from lading.events import ignore
+from lading.events import Event, NotTrusted
 from lading.model.byte_range import ByteRange
 from lading.session import Session
 from lading.settings.settings import Settings
 from lading.system.disk import existing_ancestor
+from lading.telemetry.messages import sentence
 from lading.text.printable import printable
 from lading.text.units import size
 
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(f"ok: {printable(answer['resolved'])} is readable ({answer['credential']})")
         where = printable(arguments.destination)
+        if "signature" in answer:
+            show(f"ok: signed by {printable(answer['signature']['signer'])}")
         show(f"ok: {where} has room for it ({size(answer['needed_bytes'])} needed, {size(answer['free_bytes'])} free)")
     return 0
 
@@ -56,7 +59,7 @@ def _check(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = _impatient(load_settings(arguments))
     request = request_for(arguments, arguments.uri, arguments.destination)
 
-    with Session(settings, ignore) as session:
+    with Session(settings, _warn) as session:
         finding = find(request, session)
         _read_a_byte(finding, session)
     need = _room_for(finding, request.destination, settings)
@@ -64,11 +67,18 @@ def _check(arguments: argparse.Namespace) -> dict[str, Any]:
         "ok": True,
         "resolved": finding.listed.resolved,
         "credential": finding.source.credential_kind,
+        **({"signature": finding.listed.signature.to_json()} if finding.listed.signature else {}),
         "total_files": len(finding.listed.files),
         "total_bytes": finding.listed.size_bytes,
         "needed_bytes": need.needed_bytes,
         "free_bytes": need.free_bytes,
     }
+
+
+def _warn(event: Event) -> None:
+    """Of what happens, a check tells only that a rule of trust warns."""
+    if isinstance(event, NotTrusted):
+        note(sentence(event))
 
 
 def _impatient(settings: Settings) -> Settings:

@@ -1,11 +1,16 @@
-"""What every registry said to a name: for ``lading resolve --explain``."""
+"""What every registry said to a name, and which rule of trust judges what it stands for: for ``lading resolve --explain``."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lading.model.uri import ModelURI
 from lading.registries.federation import Candidate
 from lading.registries.registry import Resolution
+from lading.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from lading.settings.trust import TrustRule
 
 
 def lines(candidates: Sequence[Candidate]) -> Iterator[str]:
@@ -46,6 +51,40 @@ def report(candidates: Sequence[Candidate]) -> dict[str, Any]:
         ],
         "conflicts": [list(pair) for pair in conflicts(candidates)],
     }
+
+
+def trust_line(settings: Settings, uri: ModelURI) -> str:
+    """By which rule a model at this origin is judged, and how."""
+    rule = _rule(settings, uri)
+    if rule is None:
+        return "trust: no rule covers it" if settings.trust else "trust: there are no rules"
+    keys = ", ".join(f"sha256:{key.fingerprint}" for key in rule.keys)
+    said = f"mode {rule.mode}, unsigned: {rule.unsigned}, extra_files: {rule.extra_files}"
+    return f"trust: {rule.named} ({said}): {rule.bundle} must be signed by {keys}"
+
+
+def trust_report(settings: Settings, uri: ModelURI) -> dict[str, Any] | None:
+    """The same for scripts; None where no rule covers it."""
+    rule = _rule(settings, uri)
+    if rule is None:
+        return None
+    return {
+        "rule": rule.shown,
+        "mode": rule.mode,
+        "unsigned": rule.unsigned,
+        "extra_files": rule.extra_files,
+        "bundle": rule.bundle,
+        "keys": [f"sha256:{key.fingerprint}" for key in rule.keys],
+    }
+
+
+def _rule(settings: Settings, uri: ModelURI) -> "TrustRule | None":
+    if not settings.trust:
+        return None
+    # Here, and not above: most configurations have no rules.
+    from lading.settings.trust import trust_rule_for
+
+    return trust_rule_for(settings.trust, uri)
 
 
 def conflicts(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:

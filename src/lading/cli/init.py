@@ -108,6 +108,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "bytes": manifest.size_bytes,
         "seconds": manifest.seconds,
         "digest": str(manifest.digest),
+        **({"signed_by": manifest.signature.signer} if manifest.signature else {}),
         **({"last_known": manifest.last_known} if manifest.last_known else {}),
     }
 

@@ -39,7 +39,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_choice_options(command)
     add_verify_options(command)
     command.add_argument(
-        "--explain", action="store_true", help="say what every registry answered, and why which was taken"
+        "--explain",
+        action="store_true",
+        help="say what every registry answered, why which was taken, and which rule of trust judges it",
     )
     add_output_options(command, "print all of it as JSON, with whole digests")
     command.set_defaults(run=run)
@@ -56,11 +58,15 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.explain:
             candidates = candidates_for(query.uri, settings, session.http)
             explanation = explain.report(candidates)
-            if not arguments.json:
+            if candidates and not arguments.json:
                 # Before the listing, which may be what fails.
                 show("\n".join((*map(printable, explain.lines(candidates)), "")))
         # Each registry is asked once, and what was explained is what is listed.
         resolution = first_answer(query.uri, candidates) if candidates else resolve(query, session)
+        if arguments.explain:
+            explanation["trust"] = explain.trust_report(settings, resolution.uri)
+            if not arguments.json:
+                show(f"{printable(explain.trust_line(settings, resolution.uri))}\n")
         finding = list_files(request, query, resolution, session)
     need = need_of(finding, request.destination, settings)
     if arguments.json:
@@ -80,6 +86,7 @@ def _report(finding: ResolvedModel, need: Need) -> dict[str, Any]:
         "version": listed.version,
         "metadata": dict(listed.metadata),
         "credential": finding.source.credential_kind,
+        **({"signature": listed.signature.to_json()} if listed.signature else {}),
         "files": [
             {
                 "path": file.path,
@@ -111,6 +118,7 @@ def _facts(finding: ResolvedModel, need: Need) -> Iterator[str]:
         ("registry", listed.registry),
         ("version", listed.version),
         ("credential", finding.source.credential_kind),
+        ("signed by", listed.signature.signer if listed.signature else ""),
         ("files", f"{len(listed.files)}, {size(listed.size_bytes)}"),
         ("fits", f"{fits}: {size(need.needed_bytes)} needed, {size(need.free_bytes)} free"),
         *(("metadata", f"{key}: {value}") for key, value in listed.metadata.items()),

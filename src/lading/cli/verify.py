@@ -4,8 +4,11 @@ import argparse
 from pathlib import Path
 
 from lading.cli.options import add_output_options
-from lading.cli.output import show, show_json, use_format
+from lading.cli.output import note, show, show_json, use_format
 from lading.destination.audit import audit, require_clean
+from lading.model.manifest import Manifest
+from lading.model.signature import Signature
+from lading.settings.settings import Settings
 from lading.text.printable import printable
 from lading.text.units import count, size
 
@@ -19,8 +22,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     use_format(arguments.log_format)
-    result = audit(Path(arguments.destination))
+    destination = Path(arguments.destination)
+    result = audit(destination)
     manifest = result.manifest
+    signature = _judged(destination, manifest, arguments) if result.is_clean else manifest.signature
     if arguments.json:
         show_json(
             {
@@ -31,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "total_files": len(manifest.files),
                 "total_bytes": manifest.size_bytes,
                 "digest": str(manifest.digest),
+                **({"signature": signature.to_json()} if signature else {}),
             }
         )
     require_clean(result)
@@ -38,4 +44,19 @@ def run(arguments: argparse.Namespace) -> int:
         files = count(len(manifest.files), "file")
         show(f"ok: {files}, {size(manifest.size_bytes)}, as delivered from {printable(manifest.resolved)}")
         show(f"    {manifest.digest}")
+        if signature:
+            show(f"    signed by {printable(signature.signer)}")
     return 0
+
+
+def _judged(destination: Path, manifest: Manifest, arguments: argparse.Namespace) -> Signature | None:
+    """Who signed it, by the rules of today; where none asks for it, as it was recorded."""
+    trust = Settings.load(arguments.environ).trust
+    if not trust:
+        return manifest.signature
+    # Here, and not above: most configurations have no rules.
+    from lading.delivery.judge import judge_again
+    from lading.telemetry.messages import sentence
+
+    judged = judge_again(manifest, destination, trust, lambda event: note(sentence(event)))
+    return judged or manifest.signature

@@ -37,7 +37,7 @@ def recall(request: Request, query: Query, session: Session, error: Unavailable)
     if settings.offline != "last-known":
         raise error
     query_id = query.identity(settings)
-    known = _of_the_store(query_id, request, settings) or _of_the_destination(query_id, request, session)
+    known = _of_the_store(query_id, request, session) or _of_the_destination(query_id, request, session)
     if known is None:
         hint = f"{error.hint}; " if error.hint else ""
         hint += "nothing that was delivered for this name before is in a store or in the destination"
@@ -61,7 +61,8 @@ def serve(known: Known, destination: Path, session: Session) -> Manifest:
     return manifest._replace(last_known=known.manifest.last_known)
 
 
-def _of_the_store(query_id: str, request: Request, settings: Settings) -> Known | None:
+def _of_the_store(query_id: str, request: Request, session: Session) -> Known | None:
+    settings = session.settings
     if not settings.store.path:
         return None
     from lading.store.store import Store
@@ -73,7 +74,12 @@ def _of_the_store(query_id: str, request: Request, settings: Settings) -> Known 
     if recalled is None or stored is None:
         return None
     manifest = recalled.facts.with_files_of(stored)._replace(last_known=_moment(recalled.known_at_s))
-    return Known(manifest, store, recalled.key) if _suffices(manifest, request, settings) else None
+    folder = store.folder(recalled.key)
+    return (
+        _judged(Known(manifest, store, recalled.key), folder, session)
+        if _suffices(manifest, request, settings)
+        else None
+    )
 
 
 def _of_the_destination(query_id: str, request: Request, session: Session) -> Known | None:
@@ -85,7 +91,18 @@ def _of_the_destination(query_id: str, request: Request, session: Session) -> Kn
     if not found.is_untouched():
         return None
     since = old.last_known or _moment(workspace.manifest.stat().st_mtime)
-    return Known(old._replace(last_known=since), None, "")
+    return _judged(Known(old._replace(last_known=since), None, ""), request.destination, session)
+
+
+def _judged(known: Known, folder: Path, session: Session) -> Known:
+    """The same with who signed it, if a rule of today asks for that; ``Untrusted`` if it may not be delivered any more."""
+    if not session.settings.trust:
+        return known
+    # Here, and not above: most runs have no rules.
+    from lading.delivery.judge import judge_again
+
+    signature = judge_again(known.manifest, folder, session.settings.trust, session.listener)
+    return known._replace(manifest=known.manifest._replace(signature=signature))
 
 
 def _suffices(manifest: Manifest, request: Request, settings: Settings) -> bool:

@@ -1,5 +1,6 @@
 """What a request stands for: resolved and listed, before a byte of the model is moved."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from lading.delivery.request import Query, Request, query_for
@@ -75,12 +76,22 @@ def list_files(request: Request, query: Query, resolution: Resolution, session: 
             f"no file of {shown} is selected, of {len(everything.files)}",
             hint=f"the patterns leave out, for example, {shown_path(everything.files[0].path)}",
         )
-    listed = _as_archive(listed).with_generated(federation.metadata_file(resolution, settings))
+    signed: Mapping[str, tuple[Digest, ...]] = {}
+    if settings.trust:
+        # Here, and not above: most runs have no rules.
+        from lading.delivery.judge import judge
+
+        listed, signed = judge(listed, everything, resolution.uri, source, session)
+    listed = _as_archive(listed)
+    if listed.signature is None:
+        listed = listed.with_generated(federation.metadata_file(resolution, settings))
     listed.refuse_faults()
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
     listed = _described(listed, query, resolution, settings)
     listed = listed._replace(resolved=shown, pin=pinned(exact, pin).redacted())
-    return ResolvedModel(resolution, source, listed, _expected(request, resolution, everything))
+    expected = _expected(request, resolution, everything)
+    digests = {path: (*expected.get(path, ()), *signed.get(path, ())) for path in {**expected, **signed}}
+    return ResolvedModel(resolution, source, listed, digests)
 
 
 def _described(listed: Listing, query: Query, resolution: Resolution, settings: Settings) -> Listing:

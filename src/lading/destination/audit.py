@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lading.destination.workspace import read_manifest
 from lading.errors import IntegrityError, NotFound
 from lading.events import Rehashing
-from lading.model.checksums import new_hash
+from lading.model.checksums import SequentialHash
 from lading.model.manifest import File, Manifest
 from lading.model.paths import FILE_NAME, OF_A_VOLUME, RESERVED_NAMES
 from lading.retry import Run
@@ -130,13 +130,13 @@ def is_as_delivered(path: Path, file: File, check: Callable[[], None] = lambda: 
     if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
         return False
     strongest = max(known, key=lambda digest: digest.strength)
-    running = new_hash(strongest.algorithm, file.size_bytes)
+    running = SequentialHash(strongest, file.size_bytes)
     buffer = memoryview(bytearray(_READ_BYTES))
     with path.open("rb", buffering=0) as content:
         while count := content.readinto(buffer):
             check()
             running.update(buffer[:count])
-    return running.hexdigest() == strongest.value
+    return running.digest() == strongest
 
 
 def find_strays(destination: Path, manifest: Manifest) -> list[str]:

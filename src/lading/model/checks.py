@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from lading.errors import IntegrityError, Unsupported
+from lading.errors import IntegrityError, Unsupported, Untrusted
 from lading.model.digest import Digest
 
 VerifyMode = Literal["auto", "strict", "off"]
@@ -18,6 +18,7 @@ _BY_COST = (
     "sha1",
     "git-sha1",
     "md5",
+    "blake2b",
     "sha512",
     "sha384",
     "sha256",
@@ -54,13 +55,25 @@ def choose_checks(
 
 
 def mismatch(
-    path: str, expected: Digest, found: Digest, *, by: str = "", again: bool = False, final: bool = False
+    path: str,
+    expected: Digest,
+    found: Digest,
+    *,
+    by: str = "",
+    again: bool = False,
+    final: bool = False,
+    signed: bool = False,
 ) -> IntegrityError:
     """The error of a file whose bytes are not the ones that were promised.
 
     ``by`` names what alone promises them, if it may be wrong itself; ``again`` says that a second read brought the
-    same bytes, ``final`` that there is none.
+    same bytes, ``final`` that there is none.  ``signed`` says that it is a signature that promises them.
     """
+    if signed:
+        return Untrusted(
+            f"{path} has {found}, but {expected} was signed",
+            hint="the origin's copy was damaged or replaced after it was signed; nothing was delivered",
+        )
     hint = "the origin's copy is damaged or was replaced; nothing was delivered"
     if by and (again or final):
         other = "" if expected.algorithm == "sha256" else ", or give its SHA-256 by --digest or in a catalog"

@@ -58,12 +58,12 @@ def is_delivered(listed: Listing, old: Manifest, expected: ExpectedDigests, veri
 
 def is_same_model(sealed: Manifest, old: Manifest) -> bool:
     """Whether both have the same files, of one name; only the times may differ."""
-    names = [(each.origin, each.registry, each.version) for each in (sealed, old)]
+    names = [(each.origin, each.registry, each.version, each.signature) for each in (sealed, old)]
     return names[0] == names[1] and [file._replace(mtime_ns=None) for file in old.files] == list(sealed.files)
 
 
-def _name(manifest: Listing | Manifest) -> tuple[str, ...]:
-    return manifest.origin, manifest.registry, manifest.version, manifest.opened_by
+def _name(manifest: Listing | Manifest) -> tuple[object, ...]:
+    return manifest.origin, manifest.registry, manifest.version, manifest.opened_by, manifest.signature
 
 
 def _is_same(file: ListedFile, was: File, same_origin: bool, expected: Sequence[Digest], verify: VerifyMode) -> bool:

@@ -11,6 +11,7 @@ from lading.model.digest import Digest
 from lading.model.manifest import MOST_BYTES, File, Manifest
 from lading.model.paths import name_faults, shown_path
 from lading.model.pattern import chooser, exact_pattern
+from lading.model.signature import Signature
 
 _MOST_FAULTS = 3
 
@@ -81,7 +82,7 @@ class Listing(NamedTuple):
     that the source was opened with, a channel perhaps, without what is redacted for secrecy.
     ``query_id`` identifies the question: the requested URI and the patterns.
     ``patterns`` are those that chose the files: ``+`` before one that allows, ``-`` before one that ignores.
-    ``opened_by`` is the key that encrypted files are to be opened with.
+    ``opened_by`` is the key that encrypted files are to be opened with, ``signature`` who signed these files.
     """
 
     files: tuple[ListedFile, ...]
@@ -95,6 +96,7 @@ class Listing(NamedTuple):
     opened_by: str = ""
     query_id: str = ""
     patterns: tuple[str, ...] = ()
+    signature: Signature | None = None
 
     @classmethod
     def of(cls, files: Iterable[ListedFile]) -> "Listing":
@@ -165,4 +167,5 @@ class Listing(NamedTuple):
             query_id=self.query_id,
             patterns=self.patterns,
             folders=folders,
+            signature=self.signature,
         )

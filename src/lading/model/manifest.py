@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lading.errors import IntegrityError, Unsupported, UsageError
-from lading.model.digest import Digest
+from lading.model.digest import STRONG, Digest
 from lading.model.paths import FILE_NAME, name_faults, safe_path, shown_path
+from lading.model.signature import Signature
 
 # What a file system counts in (off_t).
 MOST_BYTES = 2**63 - 1
@@ -43,8 +44,14 @@ class File(NamedTuple):
             "digest": str(self.digest),
             "verified": [str(digest) for digest in self.verified],
             "validator": self.validator,
+            **({"part_sizes": parts} if (parts := self._part_sizes()) else {}),
             **({"address": str(self.blob_digest)} if self.blob_digest else {}),
         }
+
+    def _part_sizes(self) -> dict[str, list[int]]:
+        """The sizes of the parts of each digest of parts' digests, where it alone identifies the file."""
+        composites = [digest for digest in self.verified if digest.part_sizes_bytes and digest.algorithm in STRONG]
+        return {str(digest): list(digest.part_sizes_bytes) for digest in composites}
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> "File":
@@ -58,11 +65,21 @@ class File(NamedTuple):
             size_bytes=size,
             digest=Digest.parse(item["digest"]),
             validator=item["validator"],
-            # A composite cannot be computed again without its parts: it stays as words only.
-            verified=tuple(Digest.parse(text) for text in item["verified"] if " " not in text),
+            verified=tuple(_verified(item["verified"], item.get("part_sizes") or {})),
             blob_digest=Digest.parse(item["address"]) if item.get("address") else None,
             mtime_ns=mtime_ns,
         )
+
+
+def _verified(texts: Sequence[str], part_sizes: Mapping[str, Sequence[int]]) -> Iterator[Digest]:
+    """Those digests that can be computed again: a composite whose parts are not told stays as words only."""
+    for text in texts:
+        plain, _, words = text.partition(" ")
+        sizes = part_sizes.get(text, ())
+        if not all(type(each) is int and each > 0 for each in sizes):
+            raise ValueError(sizes)
+        if sizes or not words:
+            yield Digest.parse(plain)._replace(part_sizes_bytes=tuple(sizes))
 
 
 class Manifest(NamedTuple):
@@ -88,6 +105,7 @@ class Manifest(NamedTuple):
     last_known: str = ""
     patterns: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    signature: Signature | None = None
 
     @classmethod
     def of(cls, files: Iterable[File]) -> "Manifest":
@@ -146,6 +164,7 @@ class Manifest(NamedTuple):
             "asked": self.query_id,
             "patterns": list(self.patterns),
             **({"folders": list(self.folders)} if self.folders else {}),
+            **({"signature": self.signature.to_json()} if self.signature else {}),
             **({"last_known": self.last_known} if self.last_known else {}),
         }
 
@@ -192,6 +211,7 @@ class Manifest(NamedTuple):
                 query_id=data.get("asked", ""),
                 patterns=tuple(data.get("patterns", ())),
                 folders=tuple(map(safe_path, data.get("folders", ()))),
+                signature=Signature.from_json(data["signature"]) if data.get("signature") else None,
                 last_known=data.get("last_known", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:

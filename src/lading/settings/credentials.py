@@ -46,7 +46,7 @@ def _rule(item: object, number: int) -> CredentialRule:
     return rule
 
 
-def _covers(prefix: ModelURI, uri: ModelURI) -> bool:
+def covers(prefix: ModelURI, uri: ModelURI) -> bool:
     """Whether ``uri`` is ``prefix`` or below it: a prefix ends at a path boundary, and never within a host's name."""
     prefix, uri = prefix.canonical(), uri.canonical()
     if (prefix.scheme.lower(), _host(prefix)) != (uri.scheme.lower(), _host(uri)):
@@ -63,5 +63,5 @@ def _host(uri: ModelURI) -> tuple[str, int | None]:
 
 def rule_for(rules: tuple[CredentialRule, ...], uri: ModelURI) -> CredentialRule | None:
     """The rule of the longest prefix that covers ``uri``."""
-    covering = [rule for rule in rules if _covers(rule.prefix, uri)]
+    covering = [rule for rule in rules if covers(rule.prefix, uri)]
     return max(covering, key=lambda rule: len(rule.prefix.path)) if covering else None

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from lading.errors import UsageError
 from lading.model.checks import VERIFY_MODES, VerifyMode
@@ -28,6 +28,10 @@ from lading.settings.variables import Variables, parse_rate
 from lading.text.printable import printable
 from lading.text.suggest import did_you_mean
 
+if TYPE_CHECKING:
+    # Loaded where there are rules.
+    from lading.settings.trust import TrustRule
+
 LogFormat = Literal["text", "json"]
 Offline = Literal["refuse", "last-known"]
 Word = TypeVar("Word", bound=str)
@@ -35,6 +39,7 @@ Word = TypeVar("Word", bound=str)
 # What the configuration file may hold beside two words, and what each is.
 _SECTIONS: dict[str, type[list[Any] | dict[str, Any]]] = {
     "registries": list,
+    "trust": list,
     "credentials": list,
     "limits": dict,
     "store": dict,
@@ -70,6 +75,7 @@ class Settings(NamedTuple):
     lock: str = ""
     lock_text: str = ""
     store: StoreSettings = StoreSettings()
+    trust: "tuple[TrustRule, ...]" = ()
     # What to do about a name when no registry that may answer is available.
     offline: Offline = "refuse"
     # As the configuration has them; settings.agent reads them.
@@ -95,6 +101,7 @@ class Settings(NamedTuple):
             registries = read_registries(config, env)
             verify = parse_verify(config.get("verify", "auto"), "verify")
             store = read_store(config, env)
+            trust = _trust(config)
             offline = _choice("offline", config.get("offline", "refuse"), "refuse", "last-known")
             deliveries = _deliveries(config)
         return cls(
@@ -109,6 +116,7 @@ class Settings(NamedTuple):
             lock=env.get("LADING_LOCK", ""),
             lock_text=_lock_text(env),
             store=store,
+            trust=trust,
             offline=_choice("LADING_OFFLINE", env.get("LADING_OFFLINE") or offline, "refuse", "last-known"),
             deliveries=deliveries,
             agent=config.get("agent") or {},
@@ -199,6 +207,15 @@ def _lock_text(env: Mapping[str, str]) -> str:
     if text and env.get("LADING_LOCK"):
         raise UsageError("LADING_LOCK and LADING_LOCK_TEXT are both set", hint="one is a path, the other the text")
     return text
+
+
+def _trust(config: Mapping[str, Any]) -> "tuple[TrustRule, ...]":
+    if not config.get("trust"):
+        return ()
+    # Here, and not above: most configurations have none.
+    from lading.settings.trust import read_trust
+
+    return read_trust(config)
 
 
 def _deliveries(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

@@ -17,6 +17,12 @@ def sentence(event: events.Event) -> str:
             return f"{event.requested} is {event.resolved} (registry {event.registry}{version})"
         case events.PassedOver():
             return f"registry {event.registry} is not available, asking the next one: {event.why}"
+        case events.Signed():
+            rule = f"the rule for {event.rule}" if event.rule else "the rule for every origin"
+            return f"{event.uri} is signed by {event.signer}, as {rule} asks for"
+        case events.NotTrusted():
+            hint = f" ({event.hint})" if event.hint else ""
+            return f"warning: {event.uri} is not trusted, and delivered all the same: {event.why}{hint}"
         case events.Listed():
             return f"{event.uri}: {count(event.files, 'file')}, {size(event.size_bytes)}"
         case events.OfAnotherMachine():

@@ -1,6 +1,7 @@
 """JSON and XML that strangers wrote: whatever is in them, they are read or raise a ``ValueError``."""
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,8 +13,24 @@ def read_json(text: str | bytes) -> Any:
 
     Python reads halves of surrogate pairs, NaN and numbers beyond every bound.
     """
+    return _read_json(text, None)
+
+
+def read_unique_json(text: str | bytes) -> Any:
+    """The same, and ``ValueError`` where a member stands twice: another reader may take the other one."""
+    return _read_json(text, _unique)
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        raise ValueError("a member stands twice")
+    return found
+
+
+def _read_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None) -> Any:
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=pairs)
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError as error:
         raise ValueError("the document is nested too deeply") from error

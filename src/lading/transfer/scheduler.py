@@ -223,6 +223,7 @@ class Transfer:
             blob_algorithm=blob_algorithm,
             digests_on_resume=digests_on_resume,
             expected=expected,
+            signed=job.listed.signature is not None,
         )
         self._staged_files.add(staged)
         resumes = file.path in job.journal.earlier

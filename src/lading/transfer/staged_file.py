@@ -45,10 +45,12 @@ class StagedFile:
         blob_algorithm: str = "",
         digests_on_resume: bool = True,
         expected: Sequence[Digest] = (),
+        signed: bool = False,
     ) -> None:
         """``blob_algorithm`` is the algorithm of a digest that is computed whether it is declared or not; "" for none.
 
-        ``expected`` are those of the digests to check that somebody else than the origin declares.
+        ``expected`` are those of the digests to check that somebody else than the origin declares, ``signed`` says
+        that these are of a signature.
         ``digests_on_resume`` says that the digests to check are known although only a part of the file is requested.
         """
         self.file = file
@@ -63,6 +65,7 @@ class StagedFile:
         self.journal = journal
         self._choose = choose
         self._expected = expected
+        self._signed = signed
         self._wrong: tuple[Digest, Digest] | None = None
         self._blob_algorithm = blob_algorithm
         self._digests_on_resume = self._noting = digests_on_resume
@@ -255,8 +258,8 @@ class StagedFile:
             if has_strong_match and by:
                 continue
             again, self._wrong = self._wrong == (wanted, each), (wanted, each)
-            final = self.growing is not None
-            raise mismatch(printable(self.file.path), wanted, each, by=by, again=again, final=final)
+            final, signed = self.growing is not None, self._signed and not by and wanted.algorithm in STRONG
+            raise mismatch(printable(self.file.path), wanted, each, by=by, again=again, final=final, signed=signed)
         return [wanted for wanted, _ in wrong]
 
     def _declared_by(self, digest: Digest) -> str:

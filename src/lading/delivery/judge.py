@@ -1,0 +1,277 @@
+"""Signature first: who signed a model, and which files, is judged before a byte of its weights moves.
+
+The signature (a few KB) is read from the origin, and the digests in it are what the files are checked against while
+they land: nothing is read twice.  ``settings/trust.py`` has the rules, ``trust`` the formats.  A model that was
+delivered before is judged again by the rules of today, from the signature that was delivered with it.
+"""
+
+import hashlib
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lading.destination.audit import is_as_delivered
+from lading.errors import Untrusted
+from lading.events import Listener, NotTrusted, Signed
+from lading.model.byte_range import ByteRange
+from lading.model.digest import Digest
+from lading.model.listing import ListedFile, Listing
+from lading.model.manifest import File, Manifest
+from lading.model.pattern import chooser
+from lading.model.signature import Signature
+from lading.model.uri import ModelURI
+from lading.session import Session
+from lading.settings.trust import TrustRule, trust_rule_for
+from lading.sources.source import Source
+from lading.system.disk import disk_error
+from lading.text.printable import printable
+from lading.text.units import size
+from lading.trust.bundle import MOST_BUNDLE_BYTES, read_bundle, signer
+from lading.trust.statement import SignedFile, Statement, read_statement
+
+_MOST_NAMED = 10
+# What a signature by shards cannot name.
+_EMPTY = Digest("sha256", hashlib.sha256().hexdigest())
+_HINTS = {
+    "extra": "sign the model with it, or leave it out by extra_files: skip in the rule",
+    "missing": "the origin has lost it, or the signature is of another model or version",
+    "changed": "the origin's copy was replaced or damaged, or the signature is of another version",
+}
+
+
+class Judged(NamedTuple):
+    """What of a listing may be delivered, and by path the digests that were signed."""
+
+    listed: Listing
+    digests: Mapping[str, tuple[Digest, ...]]
+
+
+def judge(listed: Listing, everything: Listing, uri: ModelURI, source: Source, session: Session) -> Judged:
+    """Judge the ``listed`` files, which were chosen from ``everything`` at ``uri``; ``Untrusted`` if they are refused."""
+    rule = trust_rule_for(session.settings.trust, uri)
+    if rule is None:
+        return Judged(listed, {})
+    shown = uri.redacted()
+    try:
+        return _judged(listed, everything, shown, rule, source, session)
+    except Untrusted as error:
+        _let_pass(error, rule, shown, session.listener)
+        return Judged(listed, {})
+
+
+def _judged(
+    listed: Listing, everything: Listing, shown: str, rule: TrustRule, source: Source, session: Session
+) -> Judged:
+    bundle = everything.by_path().get(rule.bundle)
+    if bundle is None:
+        _let_unsigned_pass(rule, shown, session.listener)
+        return Judged(listed, {})
+    text = _read(bundle, source, session)
+    statement, signature = _verified(text, rule)
+    wanted = chooser(session.settings.allow, session.settings.ignore)
+    files = _chosen(listed.files, {file.path for file in everything.files}, statement, rule, wanted)
+    session.listener(Signed(shown, signature.signer, signature.rule))
+    # The bundle as it was judged: it is not asked for again.
+    delivered = Listing.of([*files, bundle._replace(size_bytes=len(text), content=text)]).files
+    digests = {file.path: (_expected(file.path, statement),) for file in files} | {bundle.path: (signature.digest,)}
+    return Judged(listed._replace(files=delivered, signature=signature), digests)
+
+
+def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], listener: Listener) -> Signature | None:
+    """Judge what is in ``folder`` by the rules of today, without the network; None where no rule asks for it.
+
+    Files are hashed that were not checked against what is signed when they landed.
+    """
+    rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
+    if rule is None:
+        return None
+    try:
+        return _judged_again(manifest, folder, rule, listener)
+    except Untrusted as error:
+        _let_pass(error, rule, manifest.resolved, listener)
+        return None
+
+
+def _judged_again(manifest: Manifest, folder: Path, rule: TrustRule, listener: Listener) -> Signature | None:
+    landed = {file.path: file for file in (*manifest.archives, *manifest.files)}
+    if rule.bundle not in landed:
+        _let_unsigned_pass(rule, manifest.resolved, listener)
+        return None
+    statement, signature = _verified(_read_delivered(folder / rule.bundle), rule)
+    # What came out of an archive, or was decrypted, is not what was signed.
+    files = [
+        ListedFile(file.path, file.size_bytes, declared=_known(file))
+        for file in landed.values()
+        if file.validator is not None or not manifest.archives
+    ]
+    chosen = _chosen(files, landed, statement, rule, chooser(*_split(manifest.patterns)))
+    changed = [
+        file.path for file in chosen if not _is_as_signed(folder, landed[file.path], _expected(file.path, statement))
+    ]
+    if changed:
+        raise _refused(rule.bundle, {"changed": changed})
+    return signature
+
+
+def _let_pass(error: Untrusted, rule: TrustRule, shown: str, listener: Listener) -> None:
+    """Raise what is wrong, or, by a rule that only warns, tell it."""
+    if rule.mode == "enforce":
+        raise error
+    listener(NotTrusted(shown, error.message, error.hint))
+
+
+def _let_unsigned_pass(rule: TrustRule, shown: str, listener: Listener) -> None:
+    """Raise ``Untrusted`` for a model without a signature, or tell that the rule allows it."""
+    if rule.unsigned == "refuse":
+        raise Untrusted(
+            f"{shown} is not signed: it has no {printable(rule.bundle)}",
+            hint=f"{rule.named} asks for a signature, which model_signing sign key writes",
+        )
+    listener(NotTrusted(shown, f"it has no {printable(rule.bundle)}", f"{rule.named} allows that"))
+
+
+def _verified(text: bytes, rule: TrustRule) -> tuple[Statement, Signature]:
+    """What a key of the rule has signed."""
+    if len(text) > MOST_BUNDLE_BYTES:
+        raise _too_large(rule.bundle)
+    bundle = read_bundle(text, rule.bundle)
+    key = signer(bundle, rule.keys, rule.bundle)
+    statement = read_statement(bundle.payload, rule.bundle)
+    digest = Digest("sha256", hashlib.sha256(text).hexdigest())
+    return statement, Signature(f"key sha256:{key.fingerprint}", rule.shown, rule.bundle, digest)
+
+
+def _chosen(
+    files: Iterable[ListedFile],
+    known: Container[str],
+    statement: Statement,
+    rule: TrustRule,
+    is_wanted: Callable[[str], bool],
+) -> list[ListedFile]:
+    """Those of the ``files`` that were signed; ``Untrusted``, which names every other, where they may not be left out.
+
+    ``known`` are the paths that the origin has, wanted or not.
+    """
+    wrong: dict[str, list[str]] = {"missing": [], "extra": [], "changed": []}
+    chosen = []
+    for file in files:
+        signed = statement.files.get(file.path)
+        if signed is not None and _may_be(file, signed):
+            chosen.append(file)
+        elif signed is not None:
+            wrong["changed"].append(file.path)
+        elif file.size_bytes == 0 and not statement.names_empty_files:
+            chosen.append(file)
+        elif not _is_left_out(file, statement, rule):
+            wrong["extra"].append(file.path)
+    wrong["missing"] = [path for path in statement.files if path not in known and is_wanted(path)]
+    if any(wrong.values()):
+        raise _refused(rule.bundle, wrong)
+    if not chosen:
+        raise Untrusted(f"none of the files is signed in {printable(rule.bundle)}", hint=_HINTS["missing"])
+    return chosen
+
+
+def _is_left_out(file: ListedFile, statement: Statement, rule: TrustRule) -> bool:
+    """Whether a file that was not signed is just not delivered: what the signer left out, and what a registry adds."""
+    if file.path == rule.bundle or file.content is not None:
+        return True
+    return rule.extra_files == "skip" or statement.ignores(file.path)
+
+
+def _may_be(file: ListedFile, signed: SignedFile) -> bool:
+    """Whether what the origin says of a file does not contradict what was signed."""
+    if None not in (file.size_bytes, signed.size_bytes) and file.size_bytes != signed.size_bytes:
+        return False
+    kind = (signed.digest.algorithm, signed.digest.part_sizes_bytes)
+    return all(
+        digest == signed.digest or (digest.algorithm, digest.part_sizes_bytes) != kind for digest in file.declared
+    )
+
+
+def _expected(path: str, statement: Statement) -> Digest:
+    signed = statement.files.get(path)
+    return signed.digest if signed else _EMPTY
+
+
+def _known(file: File) -> tuple[Digest, ...]:
+    return tuple(filter(None, (file.digest, file.blob_digest, *file.verified)))
+
+
+def _is_as_signed(folder: Path, file: File, expected: Digest) -> bool:
+    """Whether a file that was delivered is what was signed: it was checked when it landed, or is hashed now."""
+    if expected in _known(file):
+        return True
+    try:
+        return is_as_delivered(folder / file.path, file._replace(digest=expected, verified=(), blob_digest=None))
+    except OSError:
+        # An archive, of which the folder has what was in it.
+        return False
+
+
+def _split(patterns: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The patterns that allow, and those that ignore, of a manifest's."""
+    by_sign: dict[str, list[str]] = {"+": [], "-": []}
+    for pattern in patterns:
+        by_sign.setdefault(pattern[:1], []).append(pattern[1:])
+    return by_sign["+"], by_sign["-"]
+
+
+def _read(bundle: ListedFile, source: Source, session: Session) -> bytes:
+    """The bundle, from the origin."""
+    if (bundle.size_bytes or 0) > MOST_BUNDLE_BYTES:
+        raise _too_large(bundle.shown)
+    if bundle.fault is not None:
+        raise bundle.fault
+    if bundle.size_bytes == 0:
+        return b""
+    kept = _Kept(bundle.shown)
+
+    def attempt() -> bytes:
+        kept.text.clear()
+        source.read(bundle, ByteRange(0, bundle.size_bytes), kept)
+        return bytes(kept.text)
+
+    return session.retry.call(attempt, what=bundle.shown)
+
+
+def _read_delivered(place: Path) -> bytes:
+    try:
+        with place.open("rb") as file:
+            return file.read(MOST_BUNDLE_BYTES + 1)
+    except OSError as error:
+        raise disk_error(error, place) from error
+
+
+class _Kept:
+    """Keeps what is read; a bundle that was exchanged meanwhile is judged as it came."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self.text = bytearray()
+
+    def version(self, validator: str) -> None:
+        """One answer is one version."""
+
+    def on_digests(self, declared: Sequence[Digest]) -> None:
+        """Its own signature is what it is judged by."""
+
+    def write(self, piece: memoryview) -> None:
+        if len(self.text) + len(piece) > MOST_BUNDLE_BYTES:
+            raise _too_large(self._shown)
+        self.text += piece
+
+
+def _too_large(shown: str) -> Untrusted:
+    most = size(MOST_BUNDLE_BYTES)
+    return Untrusted(
+        f"{printable(shown)} has more than {most}, and is not read", hint="no signature of a model is so long"
+    )
+
+
+def _refused(bundle: str, wrong: Mapping[str, Sequence[str]]) -> Untrusted:
+    """The error that names what is not as it was signed."""
+    named = [f"{kind} {printable(path)}" for kind, paths in wrong.items() for path in sorted(paths)]
+    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    hints = "; ".join(_HINTS[kind] for kind, paths in wrong.items() if paths)
+    return Untrusted(f"not what was signed in {printable(bundle)}: {'; '.join(named[:_MOST_NAMED])}{more}", hint=hints)

@@ -1,0 +1,159 @@
+"""Whom to trust: ``trust`` of the configuration file, rules for the origins below a prefix."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
+
+from lading.errors import UsageError
+from lading.model.paths import why_unsafe
+from lading.model.uri import ModelURI
+from lading.settings.credentials import covers
+from lading.settings.section import errors_name, read_section
+from lading.text.printable import printable
+from lading.trust.public_key import PublicKey, read_public_keys
+
+_EXAMPLE = "{prefix: s3://models/, signature: {key: /etc/lading/models.pub}}"
+_EXAMPLES = {"prefix": "s3://models/", "signature": "{key: /etc/lading/models.pub}", "key": "/etc/lading/models.pub"}
+_MOST_KEY_BYTES = 64 << 10
+_HUBS = frozenset({"hf", "modelscope", "ms"})
+# Other words for the same place, and places with a revision, tag or digest behind their names.
+_SAME = {"ms": "modelscope", "oci+fetch": "oci"}
+_REVISED = frozenset({"hf", "modelscope", "oci", "git+https", "git+http", "git+file"})
+
+
+class TrustRule(NamedTuple):
+    """What is asked of every model below ``prefix``, the URI of its origin; without one, of any.
+
+    One of ``keys`` must have signed it, in the file ``bundle`` of the model.  ``mode`` says what follows where that is
+    not so, ``unsigned`` whether a model without that file may pass, ``extra_files`` what becomes of files that the
+    signature does not name.
+    """
+
+    prefix: ModelURI | None
+    keys: tuple[PublicKey, ...] = ()
+    bundle: str = "model.sig"
+    mode: Literal["enforce", "warn", "off"] = "enforce"
+    unsigned: Literal["refuse", "allow"] = "refuse"
+    extra_files: Literal["refuse", "skip"] = "refuse"
+
+    @property
+    def shown(self) -> str:
+        """Its prefix as it is recorded; "" for any origin."""
+        return printable(self.prefix.redacted()) if self.prefix else ""
+
+    @property
+    def named(self) -> str:
+        """How it is called in sentences."""
+        return f"the rule for {self.shown}" if self.prefix else "the rule for every origin"
+
+
+class _Entry(NamedTuple):
+    prefix: str = ""
+    mode: Literal["enforce", "warn", "off"] = "enforce"
+    unsigned: Literal["refuse", "allow"] = "refuse"
+    extra_files: Literal["refuse", "skip"] = "refuse"
+    signature: Mapping[str, Any] = MappingProxyType({})
+
+
+class _SignatureEntry(NamedTuple):
+    key: str = ""
+    file: str = "model.sig"
+
+
+def read_trust(config: Mapping[str, Any]) -> tuple[TrustRule, ...]:
+    """The rules of the configuration file; ``UsageError`` for one by which nothing could be judged."""
+    rules = tuple(_rule(item, number) for number, item in enumerate(config.get("trust") or (), 1))
+    places = [str(_spelled(rule.prefix)) if rule.prefix else "" for rule in rules]
+    for number, place in enumerate(places, 1):
+        if place in places[: number - 1]:
+            raise UsageError(f"trust, entry {number} has the prefix of another one", hint="which one counts?")
+    return rules
+
+
+def _rule(item: object, number: int) -> TrustRule:
+    where = f"trust, entry {number}"
+    if not isinstance(item, dict):
+        raise UsageError(f"{where} is not a mapping", hint=f"write {_EXAMPLE}")
+    if item.get("mode") is False:
+        # YAML's word for it.
+        item = item | {"mode": "off"}
+    entry = read_section(_Entry, item, where, examples=_EXAMPLES)
+    with errors_name(where):
+        prefix = ModelURI.parse(entry.prefix) if entry.prefix else None
+        if prefix is not None:
+            _refuse_dots(prefix)
+    if entry.mode == "off":
+        if len(item) > len({"mode", "prefix"} & item.keys()):
+            raise UsageError(f"{where} judges nothing, by mode: off", hint="leave out what else it says")
+        return TrustRule(prefix, mode="off")
+    signature = read_section(_SignatureEntry, entry.signature, f"{where}: signature", examples=_EXAMPLES)
+    if not signature.key:
+        raise UsageError(f"{where} has no signature with a key", hint=f"write {_EXAMPLE}")
+    if why := why_unsafe(signature.file):
+        raise UsageError(f"{where}: signature: file {printable(signature.file)!r} {why}", hint="write file: model.sig")
+    keys = _read_keys(signature.key, f"{where}: signature: key")
+    return TrustRule(prefix, keys, signature.file, entry.mode, entry.unsigned, entry.extra_files)
+
+
+def _read_keys(file: str, where: str) -> tuple[PublicKey, ...]:
+    shown = printable(file)
+    try:
+        with Path(file).open("rb") as opened:
+            text = opened.read(_MOST_KEY_BYTES + 1)
+        if len(text) > _MOST_KEY_BYTES:
+            raise UsageError(f"{where}: {shown} is no key: it has more than {_MOST_KEY_BYTES} bytes")
+        return read_public_keys(text)
+    except OSError as error:
+        raise UsageError(
+            f"{where}: {shown} cannot be read: {error.strerror or error}", hint="name a file with a public key as PEM"
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"{where}: {shown} is no public key: {error}", hint="write one by: openssl pkey -in KEY -pubout"
+        ) from error
+
+
+def trust_rule_for(rules: tuple[TrustRule, ...], uri: ModelURI) -> TrustRule | None:
+    """The rule of the longest prefix that covers an origin; None where there is none, or it judges nothing."""
+    if not rules:
+        return None
+    _refuse_dots(uri)
+    place = _spelled(uri)
+    covering = [(_length(rule), rule) for rule in rules if rule.prefix is None or covers(_spelled(rule.prefix), place)]
+    rule = max(covering, key=lambda each: each[0])[1] if covering else None
+    return None if rule is None or rule.mode == "off" else rule
+
+
+def _length(rule: TrustRule) -> int:
+    return len(_spelled(rule.prefix).path) if rule.prefix else -1
+
+
+def _spelled(uri: ModelURI) -> ModelURI:
+    """One spelling of a place, without a revision: otherwise whoever writes the URI would choose the rule."""
+    if uri.scheme.lower() in ("", "file"):
+        return ModelURI("file", "", os.path.realpath(unquote(uri.path) if uri.scheme else uri.path))
+    uri = uri.canonical()
+    scheme, authority = uri.scheme.lower(), uri.authority or ""
+    path = "/".join(("", *filter(None, unquote(uri.path).split("/"))))
+    if scheme in ("https", "git+https") and path.endswith(".git"):
+        scheme, path = "git+https", path.removesuffix(".git")
+    if scheme in _HUBS:
+        # Its authority is the first part of a name, in which no capital matters.
+        authority, path = "", f"/{authority}{path}".lower()
+    scheme = _SAME.get(scheme, scheme)
+    if scheme in _REVISED:
+        path = re.split("[@:]", path, maxsplit=1)[0].removesuffix(".git")
+    return ModelURI(scheme, authority, path)
+
+
+def _refuse_dots(uri: ModelURI) -> None:
+    """Raise for a URI that a server may take for one of another folder."""
+    if uri.scheme.lower() not in ("", "file") and {".", ".."} & {*unquote(uri.path).split("/")}:
+        raise UsageError(
+            f"{uri.redacted()} has a '.' or '..' in its path, and rules of trust go by prefixes",
+            hint="write the path without it",
+        )

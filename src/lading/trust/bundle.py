@@ -1,0 +1,111 @@
+"""A Sigstore bundle with a DSSE envelope, as OMS 1.0 writes it: who is said to have signed, and what.
+
+    {"mediaType": …, "verificationMaterial": {"publicKey": {"hint": …}},
+     "dsseEnvelope": {"payloadType": …, "payload": base64, "signatures": [{"sig": base64, "keyid": ""}]}}
+
+OMS 1.0: https://github.com/ossf/model-signing-spec, sections 4 and 8.1; DSSE: https://github.com/secure-systems-lab/dsse.
+Whoever can write to the origin wrote this: nothing of it is believed before its signature is verified.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lading.errors import Untrusted
+from lading.text.json_xml import read_unique_json
+from lading.text.printable import printable
+from lading.trust.public_key import PublicKey
+
+# 100,000 files with long names.
+MOST_BUNDLE_BYTES = 32 << 20
+# Of an envelope, which is one string and little around it: what is larger is made to fill the memory.
+_MOST_MEMBERS = 10_000
+_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+_PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_SHOWN = 16
+
+
+class Bundle(NamedTuple):
+    """What a bundle holds.  ``key_hint`` names the key that is said to have signed, "" where it is not said."""
+
+    payload: bytes
+    signature: bytes
+    key_hint: str
+
+    @property
+    def message(self) -> bytes:
+        """What was signed: the pre-authentication encoding (DSSE 1.0, protocol.md)."""
+        head = f"DSSEv1 {len(_PAYLOAD_TYPE)} {_PAYLOAD_TYPE} {len(self.payload)} "
+        return head.encode() + self.payload
+
+
+def read_bundle(text: bytes, name: str) -> Bundle:
+    """The bundle in ``text``; ``Untrusted`` for what is none, and for one that is not signed by a key."""
+    if sum(map(text.count, (b"{", b"[", b","))) > _MOST_MEMBERS:
+        raise _no_bundle(name, "it has more members than an envelope has")
+    try:
+        document = read_unique_json(text)
+        material = _mapping(document, "verificationMaterial")
+        if document["mediaType"] != _MEDIA_TYPE:
+            raise _no_bundle(name, f"its mediaType is not {_MEDIA_TYPE}")
+        _refuse_other_methods(material, name)
+        envelope = _mapping(document, "dsseEnvelope")
+        if envelope["payloadType"] != _PAYLOAD_TYPE:
+            raise _no_bundle(name, f"its payloadType is not {_PAYLOAD_TYPE}")
+        signatures = envelope["signatures"]
+        if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
+            raise _no_bundle(name, "it has not one signature")
+        hint = _mapping(material, "publicKey").get("hint")
+        if not isinstance(hint, str | None):
+            raise _no_bundle(name, "the hint of its key is no text")
+        return Bundle(_base64(envelope["payload"]), _base64(signatures[0]["sig"]), hint or "")
+    except (ValueError, KeyError, TypeError) as error:
+        raise _no_bundle(name, "it is not such JSON") from error
+
+
+def _refuse_other_methods(material: dict[str, Any], name: str) -> None:
+    """Raise for a bundle whose signer is not a key."""
+    for member, method in (("x509CertificateChain", "certificate"), ("certificate", "sigstore")):
+        if member in material:
+            raise Untrusted(
+                f"{printable(name)} is signed by the method {method}, and lading verifies only the method key",
+                hint="have the model signed by: model_signing sign key",
+            )
+
+
+def signer(bundle: Bundle, keys: Sequence[PublicKey], name: str) -> PublicKey:
+    """Which of these keys has signed; ``Untrusted`` if none of them has."""
+    named = [key for key in keys if bundle.key_hint in ("", key.hint)]
+    for key in named:
+        if key.has_signed(bundle.message, bundle.signature):
+            return key
+    if named and bundle.key_hint:
+        raise Untrusted(
+            f"{printable(name)} was changed after it was signed: its signature is not of what it says",
+            hint="nothing was delivered; compare it with the one that the signer published",
+        )
+    said = f"it names the key {printable(bundle.key_hint)[:_SHOWN]}…, " if bundle.key_hint else ""
+    trusted = ", ".join(f"{key.hint[:_SHOWN]}…" for key in keys)
+    raise Untrusted(
+        f"{printable(name)} is not signed by a key that is trusted",
+        hint=f"{said}and the rule trusts {trusted} (SHA-256 of the PEM text): ask whose model this is",
+    )
+
+
+def _no_bundle(name: str, why: str) -> Untrusted:
+    return Untrusted(f"{printable(name)} is not a signature by OMS: {why}", hint="write it by: model_signing sign key")
+
+
+def _mapping(document: Any, member: str) -> dict[str, Any]:
+    found = document[member]
+    if not isinstance(found, dict):
+        raise TypeError(member)
+    return found
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(text) from error

@@ -1,0 +1,197 @@
+"""The reference program of OpenSSF Model Signing, model_signing: what it signs, and whether it agrees with every verdict."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fakes.oms_signer import Signer
+from fakes.trees import content, read_tree, write_tree
+from lading.errors import Untrusted
+from lading.settings.trust import TrustRule
+from lading.trust.public_key import read_public_keys
+
+SERVERS = Path(__file__).parents[2] / ".servers"
+MODEL = {"config.json": b"{}", "weights/a.bin": content(100_000), "weights/b c.bin": b"b", "empty": b""}
+CURVES = ("P-256", "P-384", "P-521")
+# How the program's own library signs, since its command signs whole files alone.
+LIBRARY = """
+import sys
+from model_signing import hashing, signing
+folder, key, method, algorithm = sys.argv[1:]
+hashes = hashing.Config().set_ignored_paths(paths=[f"{folder}/model.sig"])
+if method == "shards":
+    hashes.use_shard_serialization(hashing_algorithm=algorithm, shard_size=30_000)
+else:
+    hashes.use_file_serialization(hashing_algorithm=algorithm)
+signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(hashes).sign(folder, f"{folder}/model.sig")
+"""
+
+
+class Reference:
+    """The program, with the keys of one signer."""
+
+    def __init__(self, folder: Path, signer: Signer) -> None:
+        self.bin = SERVERS / "model-signing/bin"
+        assert self.bin.exists(), "model_signing is not installed: run make test-servers"
+        self.private, self.public = folder / "key.pem", folder / "key.pub"
+        self.private.write_bytes(signer.private_pem)
+        self.public.write_bytes(signer.public_pem)
+
+    def _run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, "HOME": str(self.private.parent)}
+        return subprocess.run(
+            list(map(str, words)), capture_output=True, text=True, env=environ, timeout=120, check=False
+        )
+
+    def sign(self, folder: Path, *words: str) -> None:
+        program = self.bin / "model_signing"
+        done = self._run(
+            program, "sign", "key", folder, "--private_key", self.private, "--signature", folder / "model.sig", *words
+        )
+        assert done.returncode == 0, done.stderr
+
+    def sign_by_library(self, folder: Path, method: str, algorithm: str) -> None:
+        done = self._run(self.bin / "python", "-c", LIBRARY, folder, self.private, method, algorithm)
+        assert done.returncode == 0, done.stderr
+
+    def takes(self, folder: Path, *words: str) -> bool:
+        """Whether the model in this folder is what was signed."""
+        program, bundle = self.bin / "model_signing", folder / "model.sig"
+        common = ("--public_key", self.public, "--signature", bundle, "--ignore-paths", bundle)
+        return self._run(program, "verify", "key", folder, *common, *words).returncode == 0
+
+
+@pytest.fixture
+def signer(request) -> Signer:
+    return Signer(getattr(request, "param", "P-256"))
+
+
+@pytest.fixture
+def reference(tmp_path, signer) -> Reference:
+    return Reference(tmp_path, signer)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return write_tree(tmp_path / "model", MODEL)
+
+
+@pytest.fixture
+def takes(pull, tmp_path, signer) -> Callable[[Path], bool]:
+    """Whether lading delivers the model in this folder."""
+
+    def call(folder: Path, name: str = "dest") -> bool:
+        rule = TrustRule(None, read_public_keys(signer.public_pem))
+        try:
+            pull(str(folder), tmp_path / name, trust=(rule,))
+        except Untrusted:
+            assert not (tmp_path / name).exists() or read_tree(tmp_path / name) == {}
+            return False
+        return True
+
+    return call
+
+
+@pytest.mark.parametrize("signer", CURVES, indirect=True)
+def test_what_it_signs_is_delivered_and_is_as_signed_there(reference, folder, takes, tmp_path):
+    reference.sign(folder)
+    assert takes(folder)
+    assert reference.takes(folder)
+    # In the destination there is lading's own manifest besides.
+    assert reference.takes(tmp_path / "dest", "--ignore_unsigned_files")
+
+
+@pytest.mark.parametrize("signer", CURVES, indirect=True)
+def test_what_the_fake_signs_it_takes(reference, folder, signer):
+    (folder / "model.sig").write_bytes(signer.sign(MODEL))
+    assert reference.takes(folder)
+
+
+def test_the_fake_writes_the_statement_that_it_writes(reference, folder, signer):
+    import base64
+
+    def statement(text: bytes) -> dict:
+        document = json.loads(base64.b64decode(json.loads(text)["dsseEnvelope"]["payload"]))
+        document["predicate"]["serialization"]["ignore_paths"].sort()
+        return document
+
+    reference.sign(folder)
+    assert statement((folder / "model.sig").read_bytes()) == statement(signer.sign(MODEL))
+    reference.sign_by_library(folder, "shards", "sha256")
+    signed = statement((folder / "model.sig").read_bytes())
+    assert (
+        signed["predicate"]["resources"] == statement(signer.sign(MODEL, shard_bytes=30_000))["predicate"]["resources"]
+    )
+    assert signed["subject"] == statement(signer.sign(MODEL, shard_bytes=30_000))["subject"]
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "blake2"])
+@pytest.mark.parametrize("method", ["files", "shards"])
+def test_each_method_of_its_library_is_verified(reference, folder, takes, method, algorithm):
+    reference.sign_by_library(folder, method, algorithm)
+    assert takes(folder, "one")
+    place = folder / "weights/a.bin"
+    place.write_bytes(place.read_bytes()[:-1] + b"x")
+    assert not takes(folder, "two")
+
+
+def test_blake3_is_refused_by_name(reference, folder, takes, pull, tmp_path, signer):
+    reference.sign_by_library(folder, "files", "blake3")
+    with pytest.raises(Untrusted, match="blake3"):
+        pull(str(folder), tmp_path / "dest", trust=(TrustRule(None, read_public_keys(signer.public_pem)),))
+
+
+def change(folder: Path) -> None:
+    (folder / "weights/b c.bin").write_bytes(b"c")
+
+
+def add(folder: Path) -> None:
+    (folder / "extra.bin").write_bytes(b"x")
+
+
+def remove(folder: Path) -> None:
+    (folder / "empty").unlink()
+
+
+def rename(folder: Path) -> None:
+    (folder / "empty").rename(folder / "void")
+
+
+def exchange(folder: Path) -> None:
+    (folder / "config.json").rename(folder / "x")
+    (folder / "empty").rename(folder / "config.json")
+    (folder / "x").rename(folder / "empty")
+
+
+def sign_by_another(folder: Path) -> None:
+    (folder / "model.sig").write_bytes(Signer().sign(MODEL))
+
+
+def damage(folder: Path) -> None:
+    place = folder / "model.sig"
+    place.write_text(place.read_text().replace('"sig":"M', '"sig":"N').replace('"sig": "M', '"sig": "N'))
+
+
+def empty(folder: Path) -> None:
+    (folder / "model.sig").write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [change, add, remove, rename, exchange, sign_by_another, damage, empty])
+def test_what_it_refuses_is_refused(reference, folder, takes, harm):
+    reference.sign(folder)
+    harm(folder)
+    assert not reference.takes(folder)
+    assert not takes(folder)
+
+
+def test_what_was_left_out_when_it_signed_is_not_delivered(reference, folder, takes, tmp_path):
+    write_tree(folder, {"notes/a.txt": b"a", ".gitattributes": b"*"})
+    reference.sign(folder, "--ignore-paths", str(folder / "notes"))
+    write_tree(folder, {"notes/b.txt": b"b"})
+    assert reference.takes(folder)
+    assert takes(folder)
+    assert read_tree(tmp_path / "dest").keys() == {*MODEL, "model.sig"}

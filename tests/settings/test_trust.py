@@ -1,0 +1,197 @@
+"""Rules of trust: which one is for an origin, and that one by which nothing could be judged is an error at once."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fakes.oms_signer import Signer
+from lading.errors import UsageError
+from lading.model.uri import ModelURI
+from lading.settings.settings import Settings
+from lading.settings.trust import TrustRule, trust_rule_for
+from lading.trust.public_key import read_public_keys
+
+KEYS = read_public_keys(Signer().public_pem)
+
+
+def load(tmp_path: Path, *rules: Any) -> tuple[TrustRule, ...]:
+    place = tmp_path / "lading.yaml"
+    place.write_text(yaml.safe_dump({"trust": list(rules)}))
+    return Settings.load({"LADING_CONFIG": str(place)}).trust
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    (tmp_path / "key.pub").write_bytes(Signer().public_pem)
+    return str(tmp_path / "key.pub")
+
+
+def test_a_rule_has_the_strict_answer_to_what_it_does_not_say(tmp_path: Path, key: str) -> None:
+    [rule] = load(tmp_path, {"prefix": "s3://models/prod/", "signature": {"key": key}})
+    assert (rule.mode, rule.unsigned, rule.extra_files, rule.bundle) == ("enforce", "refuse", "refuse", "model.sig")
+    assert (rule.shown, rule.named) == ("s3://models/prod/", "the rule for s3://models/prod/")
+
+
+def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
+    rule, off = load(
+        tmp_path,
+        {
+            "mode": "warn",
+            "unsigned": "allow",
+            "extra_files": "skip",
+            "signature": {"key": key, "file": "oms/model.sig"},
+        },
+        {"prefix": "file:///", "mode": False},
+    )
+    assert (rule.mode, rule.unsigned, rule.extra_files, rule.bundle) == ("warn", "allow", "skip", "oms/model.sig")
+    assert (rule.prefix, rule.named, off.mode) == (None, "the rule for every origin", "off")
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("s3://models/", "trust, entry 1 is not a mapping"),
+        ({}, "has no signature with a key"),
+        ({"prefix": "s3://models/"}, "has no signature with a key"),
+        ({"prefix": "s3://models/", "mode": "warn"}, "has no signature with a key"),
+        ({"signature": {}}, "has no signature with a key"),
+        ({"signature": {"key": ""}}, "has no signature with a key"),
+        ({"signature": {"key": 7}}, "key is 7"),
+        ({"signature": "key"}, "signature is 'key'"),
+        ({"signature": {"keys": "KEY"}}, "unknown key 'keys'"),
+        ({"signature": {"certificate": "KEY"}}, "unknown key 'certificate'"),
+        ({"signature": {"key": "/nowhere/key.pub"}}, "No such file"),
+        ({"signature": {"key": "/"}}, "Is a directory"),
+        ({"signature": {"key": "/dev/zero"}}, "is no key: it has more than"),
+        ({"signature": {"key": __file__}}, "is no public key"),
+        ({"signature": {"key": "KEY", "file": "../model.sig"}}, "file '../model.sig' has"),
+        ({"signature": {"key": "KEY", "file": ""}}, "file '' has"),
+        ({"signature": {"key": "KEY"}, "mode": "strict"}, "mode is 'strict'"),
+        ({"signature": {"key": "KEY"}, "mode": True}, "mode is true"),
+        ({"signature": {"key": "KEY"}, "unsigned": "warn"}, "unsigned is 'warn'"),
+        ({"signature": {"key": "KEY"}, "extra_files": "ignore"}, "extra_files is 'ignore'"),
+        ({"signature": {"key": "KEY"}, "prefix": 7}, "prefix is 7"),
+        ({"signature": {"key": "KEY"}, "prefix": "s3://a/../b"}, "has a '.' or '..'"),
+        ({"signature": {"key": "KEY"}, "mode": "off"}, "judges nothing"),
+        ({"formats": {}}, "unknown key 'formats'"),
+    ],
+)
+def test_a_rule_that_cannot_be_judged_is_refused_when_it_is_read(tmp_path: Path, key: str, rule: Any, why: str) -> None:
+    if isinstance(rule, dict) and isinstance(rule.get("signature"), dict):
+        rule = rule | {
+            "signature": {name: key if value == "KEY" else value for name, value in rule["signature"].items()}
+        }
+    with pytest.raises(UsageError, match="trust") as refused:
+        load(tmp_path, rule)
+    assert why in refused.value.message
+
+
+def test_a_private_key_in_the_place_of_the_public_one_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(Signer().private_pem)
+    with pytest.raises(UsageError, match="holds a private key") as refused:
+        load(tmp_path, {"signature": {"key": str(tmp_path / "key")}})
+    assert "BEGIN" not in f"{refused.value.message}{refused.value.hint}"
+
+
+def test_two_rules_for_one_place_are_refused(tmp_path: Path, key: str) -> None:
+    signature = {"key": key}
+    with pytest.raises(UsageError, match="entry 2 has the prefix of another one"):
+        load(tmp_path, {"prefix": "s3://a/b", "signature": signature}, {"prefix": "s3a://a/b/", "signature": signature})
+
+
+def rules(*prefixes: str) -> tuple[TrustRule, ...]:
+    return tuple(TrustRule(ModelURI.parse(text) if text else None, KEYS) for text in prefixes)
+
+
+def chosen(uri: str, *prefixes: str) -> str | None:
+    rule = trust_rule_for(rules(*prefixes), ModelURI.parse(uri))
+    return None if rule is None else rule.shown
+
+
+def test_the_longest_prefix_counts_whatever_stands_first() -> None:
+    prefixes = ("", "s3://a/", "s3://a/b/c", "s3://a/b")
+    assert chosen("s3://a/b/c/d", *prefixes) == "s3://a/b/c"
+    assert chosen("s3://a/b/cd", *prefixes) == "s3://a/b"
+    assert chosen("s3://a/x", *prefixes) == "s3://a/"
+    assert chosen("s3://b/x", *prefixes) == ""
+    assert chosen("s3://b/x", *prefixes[1:]) is None
+
+
+def test_a_rule_that_is_off_takes_its_place_out_of_a_wider_one() -> None:
+    wide, off = rules("", "file:///scratch")
+    both = (wide, off._replace(mode="off"))
+    assert trust_rule_for(both, ModelURI.parse("/scratch/a")) is None
+    assert trust_rule_for(both, ModelURI.parse("/scratched")) is wide
+
+
+@pytest.mark.parametrize(
+    ("prefix", "uri"),
+    [
+        ("s3://prod/", "s3a://prod/iris"),
+        ("s3://prod/llm", "s3://prod//llm/x"),
+        ("s3://prod/llm", "s3://prod/llm?versionId=1"),
+        ("s3://prod/llm", "S3://prod/llm"),
+        ("gs://prod/", "gcs://prod/iris"),
+        ("https://h.example/models/", "https://H.EXAMPLE:443/models/a.bin"),
+        ("https://h.example/models/", "https://h.example./models/a.bin"),
+        ("https://h.example/models/", "https://user:password@h.example/models/a.bin"),
+        ("https://h.example/models/", "https://h.example/%6dodels/a.bin"),
+        ("https://h.example/models/", "https://h.example//models/a.bin?x=y#z"),
+        ("hf://ibm-granite/", "hf://IBM-Granite/granite-3:main"),
+        ("hf://ibm-granite/granite-3", "hf://ibm-granite/granite-3:a/branch"),
+        ("hf://ibm-granite/granite-3", "hf://ibm-granite/granite-3@abc/folder"),
+        ("hf://gpt2", "hf://gpt2:main"),
+        ("hf://gpt2", "hf://gpt2@main"),
+        ("modelscope://owner/", "ms://owner/model:v1"),
+        ("oci://registry.corp/models/", "oci+fetch://registry.corp/models/a:v1"),
+        ("oci://registry.corp/models/a", "oci://registry.corp/models/a:v1"),
+        ("oci://registry.corp/models/a", "oci://registry.corp/models/a@sha256:00"),
+        ("git+https://h.example/a/b", "git+https://h.example/a/b.git@main#subdirectory=x"),
+        ("git+https://h.example/a/b.git", "https://h.example/a/b.git"),
+        ("abfss://models@acc.dfs.core.windows.net/prod", "https://acc.blob.core.windows.net/models/prod/a"),
+        ("file:///models/", "/models/iris"),
+        ("file:///models/", "file://localhost/models/iris"),
+        ("file:///models/", "/models/../models//iris"),
+        ("/models", "file:///%6dodels/iris"),
+    ],
+)
+def test_a_place_is_found_however_it_is_spelled(prefix: str, uri: str) -> None:
+    assert chosen(uri, prefix) is not None
+
+
+@pytest.mark.parametrize(
+    ("prefix", "uri"),
+    [
+        ("s3://prod/llm", "s3://prod/llmevil"),
+        ("s3://prod/llm", "s3://prod/llm:evil"),
+        ("s3://prod/llm", "s3://prod/llm@evil"),
+        ("s3://prod", "s3://prod-evil/x"),
+        ("s3://prod/LLM", "s3://prod/llm"),
+        ("https://h.example/models", "https://h.example.evil/models/x"),
+        ("https://h.example/models", "http://h.example/models/x"),
+        ("https://h.example/models", "https://h.example:444/models/x"),
+        ("hf://ibm-granite/granite", "hf://ibm-granite/granite-evil"),
+        ("hf://ibm", "hf://ibm-granite/granite"),
+        ("oci://registry.corp/models/a", "oci://registry.corp/models/ab:v1"),
+        ("file:///models", "/models/../evil"),
+        ("file:///models", "/modelsevil"),
+    ],
+)
+def test_another_place_is_not_taken_for_it(prefix: str, uri: str) -> None:
+    assert chosen(uri, prefix) is None
+
+
+def test_a_link_leads_to_the_rule_of_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    os.symlink(tmp_path / "real", tmp_path / "link")
+    assert chosen(str(tmp_path / "link/x"), f"file://{tmp_path}/real") is not None
+
+
+@pytest.mark.parametrize("uri", ["https://h/a/../b", "https://h/a/%2e%2e/b", "https://h/./b", "s3://a/b/.."])
+def test_a_path_that_a_server_may_read_otherwise_is_refused(uri: str) -> None:
+    with pytest.raises(UsageError, match=r"has a '.' or '..'"):
+        chosen(uri, "s3://elsewhere/")
+    assert trust_rule_for((), ModelURI.parse(uri)) is None
