@@ -11,6 +11,7 @@ import yaml
 
 from fakes.fake_s3 import FakeS3
 from fakes.faulty_http import ALWAYS, ANYWHERE, anything, reads, status
+from fakes.oms_signer import Signer
 from fakes.trees import read_tree, write_tree
 from lading.agent.cycle import Cycle
 from lading.agent.loop import Agent
@@ -170,6 +171,28 @@ def test_a_config_map_is_read_anew_when_its_link_is_switched(world):
     os.replace(mount / "..new", mount / "..data")
     world.cycle(agent)
     assert [state.name for state in agent.status.states()] == ["one", "two"]
+
+
+def test_who_signed_is_shown_and_another_key_counts_from_the_next_look_on(world):
+    ours, theirs = Signer(), Signer()
+    key = world.folder / "models.pub"
+    key.write_bytes(ours.public_pem)
+    one = world.delivery("one")
+    write_tree(world.folder / "origin-one", {"model.sig": ours.sign({"answer": b"one"})})
+    world.write(one, trust=[{"signature": {"key": str(key)}}])
+    agent = world.agent()
+    world.cycle(agent)
+    [signer] = [state.signer for state in agent.status.states()]
+    assert f'lading_signer_info{{delivery="one",signer="{signer}"}} 1' in agent.metrics.text()
+    key.write_bytes(theirs.public_pem)
+    world.cycle(agent)
+    assert len(world.on_digests(Reconfigured)) == 1
+    world.pass_s(agent, 120)
+    assert world.on_digests(Failed)[0].code == "untrusted"
+    assert len(world.on_digests(Reconfigured)) == 1
+    assert 'lading_verification_failures_total{delivery="one"}' in agent.metrics.text()
+    # It stays until somebody decides: a server may be serving it.
+    assert read_tree(world.folder / "models" / "one")["answer"] == b"one"
 
 
 @pytest.mark.parametrize("text", ["deliveries: [", "deliveries: [{name: x}]", "unknown: 1", ""])

@@ -10,14 +10,17 @@ from fakes.fake_oci import FakeRegistry
 from fakes.fake_s3 import FakeS3
 from fakes.faulty_http import ALWAYS, Answer, Fault, FaultyServer, anything, status
 from fakes.git_server import GitServer
+from fakes.oms_signer import Signer
 from fakes.real_s3 import s3_anonymous
 from fakes.registry_entries import registry_entry
 from fakes.trees import read_tree
 from lading.agent.reconcile import reconcile
 from lading.delivery.request import Request
 from lading.delivery.resolve import find
-from lading.errors import IntegrityError, NotFound, Unavailable, UsageError
+from lading.errors import IntegrityError, NotFound, Unavailable, Untrusted, UsageError
 from lading.settings.agent import Delivery
+from lading.settings.trust import TrustRule
+from lading.trust.public_key import read_public_keys
 
 FIRST, SECOND = {"a.json": b"{}", "b": b"first"}, {"a.json": b"{}", "b": b"second"}
 
@@ -61,9 +64,9 @@ def cycle(origin, kubeflow, new_session, tmp_path):
     delivery = Delivery("m", uri, str(tmp_path / "model"))
     entry = registry_entry("kf", "kubeflow", url=kubeflow.url)
 
-    def take(**changes):
+    def take(*trust: TrustRule, **changes):
         given = delivery._replace(**changes)
-        session = new_session(variables=variables, registries=(entry,))
+        session = new_session(variables=variables, registries=(entry,), trust=trust)
         session.settings = given.settings(session.settings)
         return reconcile(given, session, unix_time=lambda: 1e9, host="here", doing=lambda word: None).word
 
@@ -108,6 +111,18 @@ def test_a_pinned_channel_whose_other_files_are_wanted_now_is_asked_for_them(ori
     pin = find(Request(uri, tmp_path / "model"), new_session(variables=variables)).listed.pin
     assert [cycle(uri=pin), cycle(uri=pin), cycle(uri=pin, ignore=("a.json",))] == ["updated", "unchanged", "updated"]
     assert read_tree(tmp_path / "model") == {"b": b"first"}
+
+
+def test_what_is_in_place_is_judged_by_a_rule_of_trust_that_came_later(origin, cycle, new_session, tmp_path):
+    uri, variables, _ = origin
+    pin = find(Request(uri, tmp_path / "model"), new_session(variables=variables)).listed.pin
+    rule = TrustRule(None, read_public_keys(Signer().public_pem))
+    for asked in (uri, pin):
+        assert cycle(uri=asked) in ("updated", "unchanged")
+        with pytest.raises(Untrusted, match="is not signed"):
+            cycle(rule, uri=asked)
+        assert cycle(rule._replace(mode="off"), uri=asked) == "unchanged"
+    assert read_tree(tmp_path / "model") == FIRST
 
 
 # ---- behind a name -----------------------------------------------------------------------------

@@ -443,3 +443,15 @@ def test_what_was_last_known_is_judged_by_the_rule_of_today(server, pull, tmp_pa
     assert call(rule).signature is not None
     with pytest.raises(Untrusted):
         call(rule._replace(keys=read_public_keys(THEIRS.public_pem)))
+
+
+def test_a_manifest_that_says_that_it_came_out_of_an_archive_proves_nothing(delivered):
+    """Else whoever can write the folder could say so of any model."""
+    (delivered / "weights/big.bin").write_bytes(BIG[::-1])
+    place = delivered / ".lading.manifest"
+    document = json.loads(place.read_text())
+    document["archives"] = document["files"]
+    document["files"] = [{**file, "validator": None} for file in document["files"]]
+    place.write_text(json.dumps(document))
+    with pytest.raises(Untrusted, match="unpacked or decrypted"):
+        again(delivered)

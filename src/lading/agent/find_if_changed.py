@@ -17,6 +17,8 @@ from lading.sources.source import FindsPin
 def find_if_changed(request: Request, delivered: Manifest, session: Session) -> ResolvedModel | None:
     """As ``find``; None where it is known without a listing that nothing has changed since ``delivered`` was."""
     query = query_for(request, session.settings)
+    if not _is_judged(delivered, session.settings):
+        return list_files(request, query, resolve(query, session), session)
     pin = split_pin(ModelURI.parse(delivered.pin))[1]
     if pin is not None and pin == query.pin:
         # What is pinned can change no more.
@@ -25,6 +27,16 @@ def find_if_changed(request: Request, delivered: Manifest, session: Session) -> 
     if query.pin is None and pin is not None and _is_still(request, query, resolution, delivered, pin, session):
         return None
     return list_files(request, query, resolution, session)
+
+
+def _is_judged(delivered: Manifest, settings: Settings) -> bool:
+    """Whether the rules of trust, which may be newer than the model, ask for nothing more than was judged then."""
+    if not settings.trust:
+        return True
+    # Here, and not above: most configurations have no rules.
+    from lading.delivery.judge import was_judged
+
+    return was_judged(delivered, settings.trust)
 
 
 def _is_still(

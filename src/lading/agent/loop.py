@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from lading import __version__, events
@@ -73,8 +74,10 @@ class Agent:
         self._load, self._path, self._send = load, config_path(environ), send
         self._listen, self._clock, self._unix_time = listen, clock, unix_time
         self._host = host or socket.gethostname()
-        self._seen = self._stamp()
+        # Before it is read: what changes meanwhile is read again.
+        seen = self._digests(Settings())
         self._settings = load()
+        self._seen = self._digests(self._settings) | seen
         self.settings = _declared(self._settings)
         self.metrics = Metrics()
         self.status = Status(self.metrics)
@@ -233,6 +236,7 @@ class Agent:
             doing="waiting",
             version=printable(delivered.version) if delivered else "",
             pin=delivered.pin if delivered else "",
+            signer=delivered.signature.signer if delivered and delivered.signature else "",
             files=len(delivered.files) if delivered else 0,
             size_bytes=delivered.size_bytes if delivered else 0,
             since_s=since_s,
@@ -252,15 +256,12 @@ class Agent:
 
     # ---- the configuration ----------------------------------------------------------------
 
-    def _stamp(self) -> bytes:
-        """What changes when the file does: of a ConfigMap only links change, so its content is read."""
-        try:
-            return hashlib.sha256(self._path.read_bytes()).digest()
-        except OSError:
-            return b""
+    def _digests(self, settings: Settings) -> dict[Path, bytes]:
+        """Of the file, and of the keys that it names: of a ConfigMap only links change, so the contents are read."""
+        return {path: _digest(path) for path in (self._path, *(Path(rule.key_file) for rule in settings.trust))}
 
     def _reconfigure(self) -> None:
-        seen = self._stamp()
+        seen = self._digests(self._settings)
         if seen == self._seen:
             return
         self._seen = seen
@@ -273,6 +274,7 @@ class Agent:
             self._listen("")(events.NotReconfigured(error.message, error.hint))
             return
         left, self._settings = self._settings, settings
+        self._seen = self._digests(settings) | {self._path: seen[self._path]}
         self._use(own)
         if left.store.path not in ("", settings.store.path):
             self._look_into(left.store, ())
@@ -334,3 +336,10 @@ def _declared(settings: Settings) -> AgentSettings:
 def _next_in_s(delivery: Delivery) -> float:
     """Seconds to the next cycle: jitter keeps a fleet from asking as one."""
     return delivery.every_s * (1 + delivery.jitter * random.uniform(-1, 1))  # noqa: S311 - not a secret
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return b""

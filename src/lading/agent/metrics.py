@@ -26,6 +26,8 @@ METRICS = {
     "lading_failures_total": Metric("counter", "cycles that failed, by the kind of the error", ("delivery", "code")),
     "lading_ready": Metric("gauge", "1 while a verified version is in place"),
     "lading_version_info": Metric("gauge", "1, with the version in place", ("delivery", "version", "pin")),
+    "lading_signer_info": Metric("gauge", "1, with who signed the version in place", ("delivery", "signer")),
+    "lading_not_trusted_total": Metric("counter", "models that a rule of trust let pass with a warning"),
     "lading_version_since_timestamp_seconds": Metric("gauge", "when the version in place was put there"),
     "lading_last_success_timestamp_seconds": Metric("gauge", "when it was last known that no other version is wanted"),
     "lading_model_bytes": Metric("gauge", "size of the version in place"),

@@ -122,6 +122,8 @@ def _article(state: State, now_s: float) -> str:
         files = f"{count(state.files, 'file')}, {size(state.size_bytes)}"
         rows.append(("version", ", ".join(filter(None, (state.version, files, ago(state.since_s, now_s))))))
         rows.append(("pin", state.pin))
+        if state.signer:
+            rows.append(("signed by", state.signer))
     rows.append(("looked at", ago(state.checked_s, now_s) or "not yet"))
     if state.waits:
         rows.append(("newer", state.waits))

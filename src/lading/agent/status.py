@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from lading import events
 from lading.agent.metrics import Metrics
-from lading.errors import IntegrityError
+from lading.errors import IntegrityError, Untrusted
 from lading.model.uri import redact
 from lading.settings.agent import Delivery
 
@@ -23,6 +23,7 @@ class State(NamedTuple):
     doing: Doing = "waiting"
     version: str = ""
     pin: str = ""
+    signer: str = ""
     files: int = 0
     size_bytes: int = 0
     since_s: float = 0.0
@@ -79,6 +80,8 @@ class Status:
             self.metrics.set("lading_version_since_timestamp_seconds", state.since_s, delivery=name)
             if state.version:
                 self.metrics.only("lading_version_info", delivery=name, version=state.version, pin=state.pin)
+            if state.signer:
+                self.metrics.only("lading_signer_info", delivery=name, signer=state.signer)
 
     @property
     def is_started(self) -> bool:
@@ -111,6 +114,8 @@ class Status:
                 self._move(name, event)
             case events.Retried():
                 self.metrics.add("lading_retries_total", delivery=name)
+            case events.NotTrusted():
+                self.metrics.add("lading_not_trusted_total", delivery=name)
             case events.ReusedFromStore():
                 self.metrics.add("lading_store_supplied_files_total", event.files, delivery=name)
                 self.metrics.add("lading_store_supplied_bytes_total", event.size_bytes, delivery=name)
@@ -126,7 +131,7 @@ class Status:
                 self.metrics.add("lading_rollbacks_total", delivery=name)
             case events.Failed():
                 self.metrics.add("lading_failures_total", delivery=name, code=event.code)
-                if event.code == IntegrityError.code:
+                if event.code in (IntegrityError.code, Untrusted.code):
                     self.metrics.add("lading_verification_failures_total", delivery=name)
 
     def _move(self, name: str, event: events.Progress) -> None:

@@ -27,6 +27,7 @@ from lading.system.disk import disk_error
 from lading.text.printable import printable
 from lading.text.units import size
 from lading.trust.bundle import MOST_BUNDLE_BYTES, read_bundle, signer
+from lading.trust.public_key import PublicKey
 from lading.trust.statement import SignedFile, Statement, read_statement
 
 _MOST_NAMED = 10
@@ -92,18 +93,32 @@ def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], 
         return None
 
 
+def was_judged(manifest: Manifest, rules: tuple[TrustRule, ...]) -> bool:
+    """Whether a rule of today judged this model when it was delivered, or none asks for it; nothing is read for it."""
+    rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
+    if rule is None:
+        return True
+    signature = manifest.signature
+    return (
+        signature is not None
+        and (signature.rule, signature.bundle) == (rule.shown, rule.bundle)
+        and (signature.signer in map(_name, rule.keys))
+    )
+
+
 def _judged_again(manifest: Manifest, folder: Path, rule: TrustRule, listener: Listener) -> Signature | None:
-    landed = {file.path: file for file in (*manifest.archives, *manifest.files)}
+    if manifest.archives:
+        # Whoever can write the manifest could say so of any model.
+        raise Untrusted(
+            f"{manifest.resolved} was unpacked or decrypted: what is there now is not what was signed",
+            hint="it was judged when it was delivered; deliver it again to have it judged by the rules of today",
+        )
+    landed = manifest.by_path()
     if rule.bundle not in landed:
         _let_unsigned_pass(rule, manifest.resolved, listener)
         return None
     statement, signature = _verified(_read_delivered(folder / rule.bundle), rule)
-    # What came out of an archive, or was decrypted, is not what was signed.
-    files = [
-        ListedFile(file.path, file.size_bytes, declared=_known(file))
-        for file in landed.values()
-        if file.validator is not None or not manifest.archives
-    ]
+    files = [ListedFile(file.path, file.size_bytes, declared=_known(file)) for file in manifest.files]
     chosen = _chosen(files, landed, statement, rule, chooser(*_split(manifest.patterns)))
     changed = [
         file.path for file in chosen if not _is_as_signed(folder, landed[file.path], _expected(file.path, statement))
@@ -138,7 +153,11 @@ def _verified(text: bytes, rule: TrustRule) -> tuple[Statement, Signature]:
     key = signer(bundle, rule.keys, rule.bundle)
     statement = read_statement(bundle.payload, rule.bundle)
     digest = Digest("sha256", hashlib.sha256(text).hexdigest())
-    return statement, Signature(f"key sha256:{key.fingerprint}", rule.shown, rule.bundle, digest)
+    return statement, Signature(_name(key), rule.shown, rule.bundle, digest)
+
+
+def _name(key: PublicKey) -> str:
+    return f"key sha256:{key.fingerprint}"
 
 
 def _chosen(
@@ -204,9 +223,8 @@ def _is_as_signed(folder: Path, file: File, expected: Digest) -> bool:
         return True
     try:
         return is_as_delivered(folder / file.path, file._replace(digest=expected, verified=(), blob_digest=None))
-    except OSError:
-        # An archive, of which the folder has what was in it.
-        return False
+    except OSError as error:
+        raise disk_error(error, folder / file.path) from error
 
 
 def _split(patterns: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -28,13 +28,14 @@ _REVISED = frozenset({"hf", "modelscope", "oci", "git+https", "git+http", "git+f
 class TrustRule(NamedTuple):
     """What is asked of every model below ``prefix``, the URI of its origin; without one, of any.
 
-    One of ``keys`` must have signed it, in the file ``bundle`` of the model.  ``mode`` says what follows where that is
+    One of ``keys``, of which the file ``key_file`` tells, must have signed it, in the file ``bundle`` of the model.  ``mode`` says what follows where that is
     not so, ``unsigned`` whether a model without that file may pass, ``extra_files`` what becomes of files that the
     signature does not name.
     """
 
     prefix: ModelURI | None
     keys: tuple[PublicKey, ...] = ()
+    key_file: str = ""
     bundle: str = "model.sig"
     mode: Literal["enforce", "warn", "off"] = "enforce"
     unsigned: Literal["refuse", "allow"] = "refuse"
@@ -96,7 +97,7 @@ def _rule(item: object, number: int) -> TrustRule:
     if why := why_unsafe(signature.file):
         raise UsageError(f"{where}: signature: file {printable(signature.file)!r} {why}", hint="write file: model.sig")
     keys = _read_keys(signature.key, f"{where}: signature: key")
-    return TrustRule(prefix, keys, signature.file, entry.mode, entry.unsigned, entry.extra_files)
+    return TrustRule(prefix, keys, signature.key, signature.file, entry.mode, entry.unsigned, entry.extra_files)
 
 
 def _read_keys(file: str, where: str) -> tuple[PublicKey, ...]:
