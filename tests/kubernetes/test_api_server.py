@@ -9,7 +9,7 @@ import pytest
 from fakes.certificates import Authority
 from fakes.fake_api_server import COLLECTION, SERVICES, FakeApiServer, refusal
 from fakes.faulty_http import ANYWHERE, FaultyServer, anything, redirect, status
-from lading.errors import IntegrityError, NotAllowed, NotFound, Unsupported, UsageError
+from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.kubernetes.api_server import ApiServer, Conflict, Expired, Resource
 from lading.kubernetes.recorder import record
 from lading.secret import Secret
@@ -101,6 +101,20 @@ def test_an_answer_that_is_none_of_an_api_server_is_said_to_be(server, api, body
     server.routes.clear()
     with pytest.raises(Unsupported, match="reading inferenceservices team-a/iris: the answer is not"):
         api.get(SERVICES, "iris", "team-a")
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"metadata": 1}', b'{"metadata": {"resourceVersion": "1"}, "items": [1]}'])
+def test_a_list_that_is_none_is_refused(server, api, body):
+    server.put(SERVICES.path("team-a"), body)
+    with pytest.raises(Unsupported, match="reading inferenceservices: the answer is not a list"):
+        api.list_all(SERVICES, "team-a")
+
+
+@pytest.mark.parametrize("status", [b"1", b"{}", b'{"code": "x"}', b'{"code": 503, "message": "busy"}'])
+def test_an_error_that_ends_a_watch_may_be_waited_for(server, api, status):
+    server.put(SERVICES.path("team-a"), b'{"type": "ERROR", "object": ' + status + b"}\n")
+    with pytest.raises(Unavailable):
+        api.watch(SERVICES, "team-a", "1", lambda change: None)
 
 
 @pytest.mark.parametrize("line", [b"<html>", b"{}", b'{"type": "ADDED", "object": {}}', b"[1]"])

@@ -137,11 +137,8 @@ class ApiServer:
                     raise
                 most = max(1, most // 8)
                 continue
-            about = found["metadata"]
-            # Those of a list do not say themselves what they are.
-            kind = {"apiVersion": resource.api, "kind": resource.kind}
-            yield Page([kind | each for each in found.get("items") or ()], about["resourceVersion"])
-            following = about.get("continue") or ""
+            page, following = _page(found, resource)
+            yield page
             if not following:
                 return
 
@@ -227,6 +224,21 @@ class ApiServer:
         return [("Accept", _JSON), *others, ("Authorization", f"Bearer {token.reveal()}")]
 
 
+def _page(found: Object, resource: Resource) -> tuple[Page, str]:
+    """The page, and what its server calls the next one; "" for the last."""
+    # Those of a list do not say themselves what they are.
+    kind = {"apiVersion": resource.api, "kind": resource.kind}
+    try:
+        about = found["metadata"]
+        return Page([kind | each for each in found.get("items") or ()], about["resourceVersion"]), about.get(
+            "continue", ""
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unsupported(
+            f"reading {resource.plural}: the answer is not a list", hint="is this an API server of Kubernetes?"
+        ) from error
+
+
 def _place(thing: Object) -> tuple[str, str]:
     about = thing["metadata"]
     return about.get("namespace", ""), about["name"]
@@ -255,14 +267,20 @@ class _Lines:
 def _change(line: bytes, what: str) -> Change:
     event = _object(line, what)
     if event.get("type") == "ERROR":
-        status = event.get("object") or {}
-        raise _error(Head(int(status["code"]), {}), status, what)
+        raise _error(*_told_in_a_watch(event.get("object")), what)
     try:
         change = Change(event["type"], event["object"])
         change.version  # noqa: B018 - one that has none is no change
     except (KeyError, TypeError) as error:
         raise Unsupported(f"{what}: the API server sends no event of a watch") from error
     return change
+
+
+def _told_in_a_watch(status: object) -> tuple[Head, Object]:
+    """The Status that ends a watch, as if it had been the answer."""
+    status = status if isinstance(status, dict) else {}
+    code = status.get("code")
+    return Head(code if isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR, {}), status
 
 
 def _object(text: bytes, what: str) -> Object:
