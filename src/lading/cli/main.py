@@ -27,6 +27,7 @@ _COMMANDS = {
     "agent": "keep models current; serve health, metrics and a status page",
     "health": "ask a running agent how it is",
     "controller": "let the services of a cluster follow names of models, with roll-back",
+    "rollout": "look at the rollouts of a cluster; approve, pause, resume, go back",
 }
 
 _EPILOG = """\

@@ -1,0 +1,311 @@
+"""``lading rollout``: what ModelRollouts do, and what a person tells them: approve, pause, resume, go back.
+
+Whatever is told is a field of the ModelRollout's spec, as kubectl could write it; the controller does the rest.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from lading.cli import output
+from lading.cli.options import add_output_options, warn_of_variables
+from lading.cli.output import show, show_json
+from lading.controller.controller import ROLLOUTS
+from lading.errors import NotFound, UsageError
+from lading.events import ignore
+from lading.kubernetes.api_server import ApiServer, Object
+from lading.rollout.resource import read_state
+from lading.rollout.state import State, Version
+from lading.session import Session
+from lading.settings.kubernetes import read_access
+from lading.settings.settings import Settings
+from lading.text.printable import printable
+from lading.text.suggest import suggest
+from lading.text.units import count, duration
+
+_MANAGER = "lading-cli"
+# What has served, of the history.
+_DID = ("Pinned", "Adopted", "Succeeded")
+
+
+class Rollout(NamedTuple):
+    """One ModelRollout as the API server has it."""
+
+    found: Object
+    state: State
+
+    @property
+    def name(self) -> str:
+        return printable(self.found["metadata"]["name"])
+
+    @property
+    def spec(self) -> Object:
+        return dict(self.found["spec"])
+
+    @property
+    def target(self) -> str:
+        return printable(f"{self.spec['targetRef']['kind']} {self.spec['targetRef']['name']}")
+
+
+def add_arguments(group: argparse.ArgumentParser) -> None:
+    group.description = (
+        "Look at the ModelRollouts of a cluster, and tell them what to do. The cluster is the one of --kubeconfig, of "
+        "KUBECONFIG, of the pod that this runs in, or of ~/.kube/config."
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def action(name: str, run: Callable[[argparse.Namespace], int], help_: str, more: str = "") -> Any:
+        command = actions.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.{more}")
+        if run is not ls:
+            command.add_argument("name", metavar="NAME", help="of the ModelRollout")
+        _add_cluster_options(command)
+        add_output_options(command, "print the result as JSON")
+        command.set_defaults(run=run)
+        return command
+
+    everywhere = "of all namespaces"
+    action("ls", ls, "list the rollouts").add_argument("-A", "--all-namespaces", action="store_true", help=everywhere)
+    action("show", show_one, "show what a rollout has, what it waits for, and what came before")
+    approve_command = action("approve", approve, "let the candidate go")
+    digest_help = "the beginning of the candidate's digest: nothing else is approved"
+    approve_command.add_argument("digest", metavar="DIGEST", nargs="?", default="", help=digest_help)
+    pause_more = " A candidate that is being rolled out is taken back."
+    action("pause", pause, "stay at the version that the service has", pause_more)
+    action("resume", resume, "follow the channel again, after pause or back")
+    back_command = action("back", back, "go back to the version before, and stay there")
+    back_command.add_argument(
+        "--to", metavar="VERSION", default="", help="another one: its name, or its digest's beginning"
+    )
+
+
+def _add_cluster_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-n", "--namespace", metavar="NAME", default="", help="instead of the context's")
+    command.add_argument("--kubeconfig", metavar="FILE", default="", help="instead of KUBECONFIG")
+    command.add_argument("--context", metavar="NAME", default="", help="of the kubeconfig, instead of the current one")
+
+
+def ls(arguments: argparse.Namespace) -> int:
+    with _server(arguments) as server:
+        namespace = "" if arguments.all_namespaces else server.namespace
+        rollouts = [_read(found) for found in _list(server, namespace)]
+    if arguments.json:
+        show_json([_facts(rollout.found) for rollout in rollouts])
+        return 0
+    if not rollouts:
+        show(f"no rollouts in {printable(namespace) or 'the cluster'}")
+        return 0
+    names = ["NAMESPACE"] if arguments.all_namespaces else []
+    rows = [[*names, "NAME", "SERVICE", "UPDATE", "PHASE", "SINCE", "VERSION", "CANDIDATE"]]
+    rows += [_row(rollout, wide=arguments.all_namespaces) for rollout in rollouts]
+    show("\n".join(_table(rows)))
+    return 0
+
+
+def show_one(arguments: argparse.Namespace) -> int:
+    with _server(arguments) as server:
+        rollout = _get(server, arguments.name)
+    if arguments.json:
+        show_json(_facts(rollout.found))
+    else:
+        show("\n".join(_told(rollout)))
+    return 0
+
+
+def approve(arguments: argparse.Namespace) -> int:
+    with _server(arguments) as server:
+        rollout = _get(server, arguments.name)
+        candidate = _to_approve(rollout, arguments.digest)
+        _tell(server, rollout, {"approve": candidate.digest})
+    return _said(arguments, rollout, candidate, f"may go to {candidate}")
+
+
+def pause(arguments: argparse.Namespace) -> int:
+    with _server(arguments) as server:
+        rollout = _get(server, arguments.name)
+        current = rollout.state.current
+        if current is None:
+            raise UsageError(
+                f"{rollout.name} has no version yet to stay at", hint=f"lading rollout show {rollout.name}"
+            )
+        _stay(server, rollout, current)
+    return _said(arguments, rollout, current, f"stays at {current}")
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    with _server(arguments) as server:
+        rollout = _get(server, arguments.name)
+        if not rollout.spec.get("pin"):
+            raise UsageError(f"{rollout.name} is not paused", hint=f"lading rollout show {rollout.name}")
+        _tell(server, rollout, {"pin": None})
+    return _said(arguments, rollout, None, f"follows {printable(rollout.state.channel) or 'its channel'} again")
+
+
+def back(arguments: argparse.Namespace) -> int:
+    with _server(arguments) as server:
+        rollout = _get(server, arguments.name)
+        version = _before(rollout, arguments.to)
+        _stay(server, rollout, version)
+    return _said(arguments, rollout, version, f"goes back to {version}, and stays there until it is resumed")
+
+
+# ---- what is told ------------------------------------------------------------------------------
+
+
+def _tell(server: ApiServer, rollout: Rollout, spec: Object) -> None:
+    server.patch(ROLLOUTS, rollout.found, {"spec": spec})
+
+
+def _stay(server: ApiServer, rollout: Rollout, version: Version) -> None:
+    if rollout.spec.get("update") == "Off":
+        raise UsageError(f"{rollout.name} is Off: nothing is written to its service", hint="set spec.update first")
+    _tell(server, rollout, {"pin": version.pin})
+
+
+def _to_approve(rollout: Rollout, digest: str) -> Version:
+    candidate, update = rollout.state.candidate, rollout.spec.get("update")
+    hint = f"lading rollout show {rollout.name}"
+    if update != "Approve":
+        raise UsageError(
+            f"{rollout.name} waits for nobody's approval: its update is {printable(str(update))}", hint=hint
+        )
+    if candidate is None:
+        raise NotFound(f"{rollout.name} has no candidate to approve", hint=hint)
+    if not candidate.digest.startswith(digest):
+        raise UsageError(f"the candidate of {rollout.name} is another one: {_shown(candidate)}", hint=hint)
+    return candidate
+
+
+def _before(rollout: Rollout, wanted: str) -> Version:
+    """The version to go back to: the last one that served and is not what the service has now, or the one that is named."""
+    state = rollout.state
+    served = [past.version for past in state.history if past.result in _DID]
+    if state.current and not (state.is_rolling or wanted):
+        served = [version for version in served if version.pin != state.current.pin]
+    found = [each for each in served if wanted in ("", each.name) or each.digest.startswith(wanted)]
+    if found:
+        return found[0]
+    named = f" {printable(wanted)}" if wanted else " before"
+    hint = suggest(wanted, [each.name for each in served]) or f"lading rollout show {rollout.name}"
+    raise NotFound(f"{rollout.name} has no version{named} in its history", hint=hint)
+
+
+def _said(arguments: argparse.Namespace, rollout: Rollout, version: Version | None, words: str) -> int:
+    if arguments.json:
+        show_json({"name": rollout.found["metadata"]["name"], "pin": version.pin if version else None})
+    else:
+        show(f"{rollout.name} {printable(words)}")
+    return 0
+
+
+# ---- what is shown -----------------------------------------------------------------------------
+
+
+def _row(rollout: Rollout, *, wide: bool) -> list[str]:
+    state, place = rollout.state, rollout.found["metadata"].get("namespace", "")
+    return [
+        *([place] if wide else []),
+        rollout.name,
+        rollout.target,
+        str(rollout.spec.get("update") or ""),
+        state.phase,
+        _age(state.since_s),
+        _name(state.current),
+        _name(state.candidate),
+    ]
+
+
+def _table(rows: list[list[str]]) -> Iterator[str]:
+    rows = [[printable(cell) or "-" for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _told(rollout: Rollout) -> Iterator[str]:
+    state = rollout.state
+    facts = [
+        ("service", rollout.target),
+        ("channel", state.channel),
+        ("update", str(rollout.spec.get("update") or "")),
+        ("phase", _phase(state)),
+        ("unresolved", state.unresolved),
+        ("stays at", str(rollout.spec.get("pin") or "")),
+        ("current", _shown(state.current)),
+        ("candidate", _shown(state.candidate)),
+    ]
+    for refusal in state.refused:
+        times = count(refusal.times, "time")
+        version = _shown(Version(refusal.pin))
+        facts.append(("refused", f"{version}, {times}, until {_moment(refusal.until_s)}: {refusal.why}"))
+    for past in state.history:
+        why = f": {past.why}" if past.why else ""
+        facts.append(("history", f"{_moment(past.at_s)}  {past.result}  {_shown(past.version)}{why}"))
+    for name, value in facts:
+        if value:
+            yield f"{name:10}  {printable(value)}"
+
+
+def _phase(state: State) -> str:
+    since = f", for {_age(state.since_s)}" if state.since_s else ""
+    return f"{state.phase}{since}" + (f": {state.why}" if state.why else "")
+
+
+def _shown(version: Version | None) -> str:
+    """All that is known of a version: people copy its digest from here."""
+    return " ".join(filter(None, (version.name, version.digest))) if version else ""
+
+
+def _name(version: Version | None) -> str:
+    return (version.name or version.digest[:19]) if version else ""
+
+
+def _age(since_s: float) -> str:
+    return duration(max(0.0, time.time() - since_s)) if since_s else ""
+
+
+def _moment(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_s))
+
+
+def _facts(found: Object) -> dict[str, Any]:
+    about = found["metadata"]
+    place = {key: about.get(key, "") for key in ("namespace", "name")}
+    return {**place, "spec": found["spec"], "status": found.get("status") or {}}
+
+
+# ---- the cluster -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _server(arguments: argparse.Namespace) -> Iterator[ApiServer]:
+    output.use_format(arguments.log_format)
+    settings = Settings.load(arguments.environ)
+    output.use_format(arguments.log_format or settings.log_format)
+    warn_of_variables(settings)
+    access = read_access(
+        settings.variables, settings.network, kubeconfig=arguments.kubeconfig, context=arguments.context
+    )
+    access = access._replace(namespace=arguments.namespace or access.namespace)
+    with Session(settings, ignore) as session:
+        yield ApiServer(access, session.http, manager=_MANAGER)
+
+
+def _get(server: ApiServer, name: str) -> Rollout:
+    try:
+        return _read(server.get(ROLLOUTS, name, server.namespace))
+    except NotFound as error:
+        there = [each["metadata"]["name"] for each in _list(server, server.namespace)]
+        raise error.rephrased(hint=suggest(name, there) or "lading rollout ls shows all") from error
+
+
+def _list(server: ApiServer, namespace: str) -> list[Object]:
+    try:
+        return server.list_all(ROLLOUTS, namespace)
+    except NotFound as error:
+        raise error.rephrased(hint="this cluster has no ModelRollouts: apply deploy/controller") from error
+
+
+def _read(found: Object) -> Rollout:
+    return Rollout(found, read_state(found.get("status") or {}))
