@@ -171,6 +171,13 @@ class Retried(NamedTuple):
     attempts: int = 0
 
 
+class FileFailed(NamedTuple):
+    """A file cannot be fetched; the others still are, and the delivery fails at their end."""
+
+    path: str
+    why: str
+
+
 class ReusedFromStore(NamedTuple):
     """Files that the store has already; they are not fetched."""
 
@@ -354,6 +361,7 @@ Event = (
     | Resumed
     | Progress
     | Retried
+    | FileFailed
     | ReusedFromStore
     | Materialized
     | Evicted

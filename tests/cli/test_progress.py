@@ -14,7 +14,18 @@ import pytest
 
 from command_line import ENVIRONMENT, LADING, Slow, contents, lading, serve, write_model
 from lading.cli.reporters import JsonReporter, LineReporter
-from lading.events import Backslashes, NotRecorded, Progress, Recorded, Resolved, Resumed, Retried, Unverified, Waiting
+from lading.events import (
+    Backslashes,
+    FileFailed,
+    NotRecorded,
+    Progress,
+    Recorded,
+    Resolved,
+    Resumed,
+    Retried,
+    Unverified,
+    Waiting,
+)
 from lading.telemetry.messages import sentence
 from lading.text.units import count, duration, size
 
@@ -78,6 +89,8 @@ def test_other_events_are_told_at_once_and_without_control_characters(capsys):
         (Retried("a.bin", "connection reset", 0.0), "trying again: a.bin: connection reset"),
         (Retried("a.bin", "connection reset", 1.25, 2, 6), "trying again (2 of 6) in 1.2 s: a.bin: connection reset"),
         (Retried("a.bin", f"a.bin has md5:{'ab' * 16}", 0.0), "trying again: a.bin has md5:abababababab…"),
+        (FileFailed("a.bin", "a.bin has md5:ab"), "warning: a.bin has md5:ab; going on with the other files"),
+        (FileFailed("a.bin", "no such key"), "warning: a.bin: no such key; going on with the other files"),
         (Resolved("m", "s3://b/m", "r", "v1"), "m is s3://b/m (registry r, version v1)"),
         (Resolved("m", "s3://b/m", "r", ""), "m is s3://b/m (registry r)"),
         (Recorded("r", "team-a", "shop"), "recorded in registry r: shop in team-a has it"),

@@ -28,7 +28,7 @@ from fakes.faulty_http import (
 from fakes.trees import content
 from lading.deliver import deliver
 from lading.delivery.request import Request
-from lading.errors import DeadlineExceeded, IntegrityError, NotAllowed, Stalled, Unavailable, Unsupported
+from lading.errors import DeadlineExceeded, IntegrityError, Stalled, Unavailable, Unsupported
 from lading.events import Progress, Resumed, Retried, ignore
 from lading.session import Session
 from lading.settings.limits import Limits
@@ -276,9 +276,9 @@ def test_what_was_here_already_of_many_files_is_told_once_and_before_the_rest_co
 ):
     for number in range(20):
         bucket.put(f"model/{number:02}", content(1000, seed=number))
-    server.misbehave("/models/model/15", status(403, times=ALWAYS, on=anything))
-    one_worker = Limits(stall_s=5.0, connect_s=5.0, workers=1)
-    with pytest.raises(NotAllowed):
+    server.misbehave("/models/model/15", status(503, times=ALWAYS, on=anything))
+    one_worker = Limits(stall_s=5.0, connect_s=5.0, workers=1, attempts=1)
+    with pytest.raises(Unavailable):
         pull("s3://models/model", destination.path, limits=one_worker, **anonymous)
     received = destination.received_bytes()
     assert received == 15_000

@@ -15,7 +15,7 @@ from lading.model.manifest import File, Manifest
 from lading.model.paths import FILE_NAME, OF_A_VOLUME, RESERVED_NAMES
 from lading.retry import Run
 from lading.system.disk import disk_error
-from lading.text.printable import printable
+from lading.text.printable import printable, wrong_paths
 
 _READ_BYTES = 1 << 20
 _HASHING = "hashing what may have changed"
@@ -58,16 +58,13 @@ def require_clean(audit: Audit) -> None:
     """Raise ``IntegrityError``, naming every file that is wrong, unless the audit is clean."""
     if audit.is_clean:
         return
-    wrong = [
-        f"{kind} {printable(path)}"
-        for kind, paths in (("missing", audit.missing), ("extra", audit.extra), ("changed", audit.changed))
-        for path in paths
-    ]
+    kinds = (("missing", audit.missing), ("extra", audit.extra), ("changed", audit.changed))
+    wrong = wrong_paths((kind, path) for kind, paths in kinds for path in paths)
     # A pull leaves alone what it did not bring.
     hint = "pull again"
     if audit.extra:
         hint += "; with --remove-strays, all that is not of this model goes"
-    raise IntegrityError("; ".join(wrong), hint=hint)
+    raise IntegrityError(wrong, hint=hint)
 
 
 class ChangeDetector:

@@ -76,6 +76,9 @@ def sentence(event: events.Event) -> str:
             why = event.why if event.why.startswith(event.what) else f"{event.what}: {event.why}"
             # The error that may follow has whole digests.
             return f"trying again{which}{when}: " + _DIGEST.sub(r"\1…", why)
+        case events.FileFailed():
+            why = event.why if event.why.startswith(event.path) else f"{event.path}: {event.why}"
+            return f"warning: {why}; going on with the other files"
         case events.Unverified():
             whose = f"{event.uri}: " if event.uri else ""
             return f"{whose}not verified, since the origin declares no digest: {_some(event.example, event.files)}"

@@ -1,6 +1,7 @@
 """Text from outside, made safe to print."""
 
 import re
+from collections.abc import Iterable
 
 # Also the second set of control characters, and what reverses or breaks the direction of a line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -14,3 +15,8 @@ def printable(text: str) -> str:
 def _escaped(match: re.Match[str]) -> str:
     number = ord(match[0])
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def wrong_paths(found: Iterable[tuple[str, str]]) -> str:
+    """What is wrong with which path, in one line: ``missing a.bin; changed b.bin``."""
+    return "; ".join(f"{kind} {printable(path)}" for kind, path in found)

@@ -1,7 +1,7 @@
 """The scheduler over files and ranges, with the threads that fetch them.
 
 Workers take ranges of files that are already begun before they begin another file, so that few
-files are open at a time.  The first error stops everyone.
+files are open at a time.  What is wrong with one file ends only that one; any other error stops everyone.
 """
 
 import os
@@ -13,8 +13,8 @@ from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
 
-from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, OriginChanged
-from lading.events import Event, FewThreads, Progress, Resumed, Retried, Unverified
+from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, LadingError, OriginChanged
+from lading.events import Event, FewThreads, FileFailed, Progress, Resumed, Retried, Unverified
 from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
 from lading.model.checksums import combined_crc
@@ -27,6 +27,7 @@ from lading.system.disk import disk_error
 from lading.system.threads import no_thread, start_thread
 from lading.text.printable import printable
 from lading.transfer.concurrency import FILE_WORK_BYTES, Governor
+from lading.transfer.failures import OF_ONE_FILE, Failures
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.job import Job, Unpacker
 from lading.transfer.staged_file import OWN_CRC, RangeWriter, StagedFile
@@ -87,12 +88,13 @@ class Transfer:
         self._interrupt = session.http.interrupt
         # What a server reads first comes first, then what is small: it would end a transfer badly.
         in_turn = partial(sorted, key=partial(_order, bounds.range_bytes))
-        begin = [map(partial(partial, self._begin_file, job), in_turn(job.listed.files)) for job in jobs]
+        begin = [map(partial(partial, self._fetch_file, job), in_turn(job.listed.files)) for job in jobs]
         self._total_files = sum(len(job.listed.files) for job in jobs)
         self._tasks = Tasks(chain(*begin), self._total_files)
         self._readers: list[threading.Thread] = []
         self._reads_late = False
         self._error: BaseException | None = None
+        self._failures = Failures()
         self._folders: set[str] = set()
         self._staged_files: set[StagedFile] = set()
         # By thread, so that counting a piece needs no lock: thousands of small files would queue for it.
@@ -104,7 +106,7 @@ class Transfer:
         self._started_s = run.clock.now()
 
     def run(self) -> None:
-        """Work until everything has landed; raises the first error after the last thread has ended."""
+        """Work until everything has landed; raises what went wrong after the last thread has ended."""
         workers: list[threading.Thread] = []
         until_s: float | None = None
         packed = [partial(self._read, job, job.unpacker) for job in self._jobs if job.unpacker is not None]
@@ -139,6 +141,8 @@ class Transfer:
                 self._stop.clear()
         if self._error is not None:
             raise self._error
+        if self._failures:
+            raise self._failures.error()
         self._report_progress()
 
     def _start(self, workers: list[threading.Thread]) -> None:
@@ -208,6 +212,25 @@ class Transfer:
                 self._stop.set()
             self._tasks.stop()
 
+    def _fetch_file(self, job: Job, file: ListedFile) -> None:
+        try:
+            self._begin_file(job, file)
+        except OF_ONE_FILE as error:
+            self._give_up(job, file, error)
+
+    def _give_up(self, job: Job, file: ListedFile, error: LadingError) -> None:
+        """Go on without a file, so that one run names all that are wrong; raises where that is no use."""
+        if job.unpacker is not None:
+            # Who reads the layers would wait for this one.
+            raise error
+        with self._tasks.changed:
+            if (job, file.path) in self._failures:
+                return
+            if not self._failures.add(job, file.path, error, sum(len(each.sealed) for each in self._jobs)):
+                raise self._failures.error()
+        self._listener(FileFailed(printable(file.path), error.message))
+        self._tasks.finish()
+
     def _begin_file(self, job: Job, file: ListedFile) -> None:
         choose = partial(self._choose, job, file)
         # What is delivered as the tree in it is kept as the files of that tree.
@@ -268,10 +291,10 @@ class Transfer:
                 ((byte_range, partial(self._fetch_range, job, staged, byte_range)) for byte_range in ranges),
             )
             return
-        first, *others = (partial(self._fetch_range, job, staged, byte_range) for byte_range in ranges)
+        first, *others = ranges
         if others:
-            self._tasks.add_ranges(others)
-        first()
+            self._tasks.add_ranges(partial(self._fetch_range, job, staged, byte_range) for byte_range in others)
+        self._read_range(job, staged, first)
 
     def _let_read(self, job: Job, staged: StagedFile, size_bytes: int) -> GrowingFile:
         """Let a layer be unpacked, from what has landed of it on."""
@@ -306,6 +329,14 @@ class Transfer:
         return job.growing_files[file.path]
 
     def _fetch_range(self, job: Job, staged: StagedFile, byte_range: ByteRange) -> None:
+        if (job, staged.file.path) in self._failures:
+            return
+        try:
+            self._read_range(job, staged, byte_range)
+        except OF_ONE_FILE as error:
+            self._give_up(job, staged.file, error)
+
+    def _read_range(self, job: Job, staged: StagedFile, byte_range: ByteRange) -> None:
         sink = RangeWriter(staged, byte_range, self._check, self._on_bytes)
 
         def attempt() -> None:
