@@ -1,6 +1,7 @@
 """Everything in deploy/ as an API server takes it: validated, without a warning, in namespaces that enforce ``restricted``."""
 
 import copy
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,11 +28,14 @@ def loaded(text):
 
 @pytest.fixture
 def spaces(api, node):
-    """The namespaces that manifests name."""
-    for name in ("models", "kserve"):
+    """The namespaces that manifests name, and lading's own kind of objects."""
+    for name in ("models", "kserve", "team-a"):
         space = named("Namespace", name)
         space["metadata"]["labels"] = RESTRICTED
         api.apply(space)
+    kind = yaml.safe_load((DEPLOY / "controller/crd.yaml").read_text())
+    api.apply(kind)
+    api.until(kind, lambda thing: "Established" in json.dumps(thing.get("status", {}).get("conditions")))
 
 
 @pytest.fixture
@@ -47,13 +51,15 @@ def of_kserve(thing):
     return thing["kind"] in ("InferenceService", "LLMInferenceService")
 
 
-@pytest.mark.parametrize("name", ["base", "agent", *(f"overlays/{name}" for name in OVERLAYS)])
+@pytest.mark.parametrize(
+    "name", ["base", "agent", "controller", "controller-namespaced", *(f"overlays/{name}" for name in OVERLAYS)]
+)
 def test_what_kustomize_makes_is_taken_without_a_warning(api, spaces, kustomized, name):
     things = kustomized(name)
     things.sort(key=lambda thing: thing["kind"] != "Namespace")
     assert api.apply(*things) == []
     for thing in things:
-        if thing["kind"] != "Namespace":
+        if thing["kind"] not in ("Namespace", "CustomResourceDefinition"):
             api.delete(thing)
 
 

@@ -66,8 +66,8 @@ class World:
             unresolved=away,
         )  # fmt: skip
 
-    def reconciled(self, *, killed_before: str = "") -> Decision:
-        """One turn; killed before its state is kept, or before its pin is written."""
+    def cycle(self, *, killed_before: str = "") -> Decision:
+        """One cycle; killed before its state is kept, or before its pin is written."""
         decision = decide(self.policy, self.state, self.observed(), self.now_s)
         if killed_before == "keep":
             raise Killed
@@ -87,10 +87,10 @@ class World:
         self.writes.append(Write(self.now_s, pin))
 
     def run(self, seconds: float) -> None:
-        """Turns, each when the one before wanted it."""
+        """Cycles, each when the one before wanted it."""
         until_s = self.now_s + seconds
         while True:
-            wait_s = self.turn().wait_s
+            wait_s = self.cycle().wait_s
             assert wait_s <= max(self.policy.every_s, 10)
             if self.now_s + wait_s > until_s:
                 self.now_s = until_s

@@ -38,7 +38,7 @@ def reasons(world: World) -> list[str]:
 
 def test_a_new_service_is_pinned_at_once():
     world = World(Policy(hold_s=HOUR))
-    world.turn()
+    world.cycle()
     assert served(world) == ["v1"]
     assert (world.state.phase, world.state.current) == ("Current", V1)
     assert reasons(world) == ["RolloutPinned"]
@@ -56,7 +56,7 @@ def test_a_service_that_runs_is_not_restarted_to_pin_what_it_has():
 def test_a_service_behind_its_channel_follows_as_the_policy_says():
     world = World(Policy(hold_s=HOUR))
     world.ready = True
-    world.turn()
+    world.cycle()
     world.names = V2
     world.run(HOUR - 1)
     assert served(world) == []
@@ -67,7 +67,7 @@ def test_a_service_behind_its_channel_follows_as_the_policy_says():
 def test_a_failed_update_of_an_adopted_service_goes_back_by_writing_its_pin():
     world = World(Policy(hold_s=0))
     world.ready = True
-    world.turn()
+    world.cycle()
     world.names, world.damaged = V2, {V2.pin}
     world.run(10 * MINUTE)
     assert served(world) == ["v2", "v1"]
@@ -79,14 +79,14 @@ def test_a_new_service_waits_for_a_registry_that_is_away():
     world.run(10 * MINUTE)
     assert (world.state.phase, served(world), world.condition("Ready")) == ("Unresolved", [], "False")
     world.names = V1
-    world.turn()
+    world.cycle()
     assert served(world) == ["v1"]
 
 
 def test_a_pin_that_is_there_already_is_what_the_service_has():
     world = World(Policy(hold_s=0))
     world.carries = V2
-    world.turn()
+    world.cycle()
     assert (world.state.current, served(world)) == (V2, [])
 
 
@@ -331,13 +331,13 @@ def test_a_process_that_is_killed_between_any_two_steps_goes_on_to_the_same_end(
     for killed in (set(), kills):
         world = World(Policy(hold_s=5 * MINUTE, quarantine_s=9 * HOUR))
         world.damaged = damaged
-        for turn in range(500):
-            world.names = version(f"v{1 + turn // 200}")
+        for cycle in range(500):
+            world.names = version(f"v{1 + cycle // 200}")
             try:
-                world.turn(killed_before=step if turn in killed else "")
+                world.cycle(killed_before=step if cycle in killed else "")
             except Killed:
                 # Another process, which knows nothing but what is kept.
-                world.turn()
+                world.cycle()
             world.now_s += 10
         results = [(past.version.name, past.result) for past in world.state.history]
         ends.append((world.state.phase, world.state.current, world.carries, results))

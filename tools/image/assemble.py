@@ -14,6 +14,7 @@ interpreter and these modules load.  Only byte code is kept, and no symbol that 
     /usr/share/doc/PACKAGE/copyright     the licences of what is Debian's
     /var/lib/dpkg/status.d/PACKAGE       its names and versions, where scanners look for them
     /etc/ssl/certs/ca-certificates.crt   Mozilla's authorities, as Debian has them
+    /usr/share/zoneinfo/                 time zones by their names, for windows of rollouts
     /mnt/models, /tmp                    for mounts
 
 Runs on Debian, with the Python that the image gets.  Needs nothing but the standard library and strip.
@@ -38,6 +39,7 @@ STDLIB = Path(sysconfig.get_path("stdlib"))
 LIBRARY = (STDLIB, STDLIB / "lib-dynload")
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
 AUTHORITIES = Path("/usr/share/ca-certificates/mozilla")
+ZONES = Path("/usr/share/zoneinfo")
 LAUNCHER = """#!/usr/bin/python3 -I
 import sys
 
@@ -150,10 +152,20 @@ def add_system(image: Image) -> None:
     image.write("/etc/ssl/certs/ca-certificates.crt", "".join(path.read_text() for path in authorities))
     # Where OpenSSL looks if it is told nothing.
     image.at("/usr/lib/ssl/cert.pem").symlink_to("/etc/ssl/certs/ca-certificates.crt")
+    for path in zones():
+        image.copy(path)
     for place in ("/mnt/models", "/tmp"):
         image.at(place).mkdir()
         image.at(place).chmod(0o1777)
     image.at("/mnt").chmod(0o1777)
+
+
+def zones() -> list[Path]:
+    """The files of all time zones (RFC 9636); other files beside them list and describe them."""
+    found = [path for path in sorted(ZONES.rglob("*")) if path.is_file() and path.read_bytes().startswith(b"TZif")]
+    if not found:
+        raise SystemExit(f"there are no time zones in {ZONES}: install tzdata")
+    return found
 
 
 def add_papers(image: Image, site: Path) -> None:

@@ -1,5 +1,7 @@
 """Which modules an import from lading leads to, found by reading code and running none of it."""
 
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -15,6 +17,7 @@ BY_NAME = (
     "site",
     "_sitebuiltins",
     "_strptime",
+    f"_sysconfigdata_{sys.abiflags}_{sys.platform}_{sysconfig.get_config_var('MULTIARCH') or ''}",  # for zoneinfo
 )
 # Imports that are there for other systems, for tests, for people at a prompt, or for what lading never calls.
 _NOT_HERE = (

@@ -1,6 +1,5 @@
 """Windows: when they open, by five fields of cron and a time zone (https://pubs.opengroup.org/onlinepubs/9699919799/utilities/crontab.html)."""
 
-import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import NamedTuple
@@ -73,8 +72,11 @@ class Window(NamedTuple):
             day += timedelta(days=1)
 
 
-def time_zone(name: str) -> zoneinfo.ZoneInfo:
+def time_zone(name: str) -> tzinfo:
     """The zone of the IANA's database with this name; ``UsageError`` where this machine knows none."""
+    # Few windows have one.
+    import zoneinfo
+
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:

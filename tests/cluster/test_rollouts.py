@@ -1,0 +1,328 @@
+"""ModelRollouts at the API server itself: the schema, the shipped rights, and a controller that has no others.
+
+No node is needed: pods are never scheduled, and their status is written here, as a kubelet would write it.
+"""
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.api import Refused, named
+from cluster.conftest import name_for
+from cluster.place import Place
+from cluster.single_node import API
+from fakes.trees import write_tree
+from lading.controller.controller import ROLLOUTS
+from lading.controller.service import ANNOTATION, KINDS, PODS
+from lading.kubernetes.api_server import ApiServer, Resource
+from lading.settings.kubernetes import read_access
+from lading.settings.limits import Network
+from lading.settings.variables import Variables
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+CHANNEL = "model-registry://iris@champion"
+SERVICES = KINDS["InferenceService"].resource
+PIN = f"model-registry://prod/iris/v3?pin=sha256:{'5f' * 32}"
+ACCOUNT = "lading-controller"
+
+
+def kind_of(resource: Resource, spec: dict) -> dict:
+    """As much of a kind of KServe's as a controller sees: which fields are maps, and a status apart."""
+    group, _, version = resource.api.partition("/")
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": {**anything, "properties": spec}, "status": anything}}
+    about = {"plural": resource.plural, "singular": resource.kind.lower(), "kind": resource.kind}
+    served = {"name": version, "served": True, "storage": True, "subresources": {"status": {}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{resource.plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": about,
+            "versions": [{**served, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def kinds(api):
+    """The kinds of objects, as the API server has taken them without a warning."""
+    notes = {"annotations": {"type": "object", "additionalProperties": {"type": "string"}}}
+    part = {"type": "object", "properties": notes, "x-kubernetes-preserve-unknown-fields": True}
+    for thing in (
+        kind_of(SERVICES, {"predictor": part}),
+        kind_of(KINDS["LLMInferenceService"].resource, {**notes, "prefill": part}),
+        yaml.safe_load((DEPLOY / "controller/crd.yaml").read_text()),
+    ):
+        assert api.apply(thing) == []
+        api.until(thing, is_established)
+
+
+def is_established(thing):
+    conditions = thing.get("status", {}).get("conditions") or []
+    return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
+
+
+@pytest.fixture
+def place(cluster, api, kinds, request):
+    with Place(cluster, api, name_for(request)) as place:
+        yield place
+
+
+def rollout(place, name="iris", **spec):
+    about = {"name": name, "namespace": place.name}
+    spec = {"targetRef": {"kind": "InferenceService", "name": "iris"}, **spec}
+    return {"apiVersion": ROLLOUTS.api, "kind": ROLLOUTS.kind, "metadata": about, "spec": spec}
+
+
+# ---- the schema -------------------------------------------------------------------------------
+
+
+def test_everything_that_a_rollout_can_ask_for_is_taken_and_the_rest_has_its_defaults(api, place):
+    _, example = yaml.safe_load_all((DEPLOY / "examples/rollout.yaml").read_text())
+    assert api.apply(rollout(place, **example["spec"], approve=f"sha256:{'5f' * 32}", pin=PIN, history=7)) == []
+    api.apply(rollout(place, "least"))
+    spec = api.get(named(ROLLOUTS.kind, "least", place.name, ROLLOUTS.api))["spec"]
+    assert (spec["update"], spec["every"], spec["hold"], spec["history"]) == ("Auto", "60s", "5m", 5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"update": "Sometimes"}, "Unsupported value"),
+        ({"update": False}, "expected string"),
+        ({"every": "5s"}, "at least 10s"),
+        ({"every": "soon"}, "spec.every"),
+        ({"hold": "-5m"}, "spec.hold"),
+        ({"window": {"cron": "0 2 * *", "length": "1h"}}, "five fields of numbers"),
+        ({"window": {"cron": "0 2 * * 1-5"}}, "spec.window.length"),
+        ({"window": {"cron": "0 2 * * 1-5", "length": "169h"}}, "at most 168h"),
+        ({"allow": {}}, "spec.allow"),
+        ({"allow": {"versions": "latest"}}, "spec.allow.versions"),
+        ({"rollback": {"deadline": "0s"}}, "spec.rollback.deadline"),
+        ({"history": 0}, "spec.history"),
+        ({"approve": "v3"}, "spec.approve"),
+        ({"pin": "model-registry://iris/v3"}, "spec.pin"),
+        ({"targetRef": {"kind": "Deployment", "name": "iris"}}, "spec.targetRef.kind"),
+        ({"strategy": {"type": "Canary"}}, "strategy"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(api, place, wrong, said):
+    with pytest.raises(Refused, match=said):
+        api.apply(rollout(place, **wrong))
+
+
+def test_a_rollout_stays_with_its_service(api, place):
+    api.apply(rollout(place))
+    with pytest.raises(Refused, match="stays with its service"):
+        api.apply(rollout(place, targetRef={"kind": "InferenceService", "name": "law"}))
+
+
+def test_kubectl_explains_the_fields(cluster, kinds):
+    said = cluster.kubectl("explain", "modelrollout.spec.hold")
+    assert "to and fro moves nothing" in " ".join(said.split())
+
+
+# ---- the controller, with the rights that are shipped -----------------------------------------
+
+
+class Cluster:
+    """What a person and KServe do in one namespace, as an administrator."""
+
+    def __init__(self, cluster, place, session, folder) -> None:
+        self.cluster, self.place, self.folder = cluster, place, folder
+        access = read_access(Variables(), Network(), kubeconfig=str(cluster.pki / "admin.kubeconfig"))
+        self.admin = ApiServer(access, session.http, manager="kubelet")
+        self.catalog = folder / "catalog.yaml"
+        for name in ("v1", "v2"):
+            write_tree(folder / name, {"weights": name.encode()})
+
+    def champion(self, version: str) -> None:
+        versions = {name: {"uri": name, "state": "live"} for name in ("v1", "v2")}
+        models = {"iris": {"aliases": {"champion": version}, "versions": versions}}
+        fresh = self.catalog.with_suffix(".new")
+        fresh.write_text(yaml.safe_dump({"models": models}))
+        fresh.replace(self.catalog)
+
+    def may(self, rules_in: str, namespace: str = "") -> None:
+        """A ServiceAccount that may do what this file of ``deploy/`` says, and nothing else."""
+        self.place.apply(named("ServiceAccount", ACCOUNT))
+        binding = {"subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.place.name}]}
+        for path in (rules_in, "controller/rbac.yaml"):
+            for thing in yaml.safe_load_all((DEPLOY / path).read_text()):
+                if thing["kind"].endswith("Binding"):
+                    thing |= binding
+                if thing["kind"].startswith("Cluster") and path == rules_in:
+                    self.place.api.apply(thing)
+                elif not thing["kind"].startswith("Cluster"):
+                    self.place.apply(thing)
+
+    @contextmanager
+    def controller(self, *options: str):
+        """``lading controller`` as that ServiceAccount."""
+        path = f"/api/v1/namespaces/{self.place.name}/serviceaccounts/{ACCOUNT}/token"
+        token = self.place.api.post(
+            path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        )
+        who = {
+            "clusters": [
+                {"name": "c", "cluster": {"server": API, "certificate-authority": str(self.cluster.pki / "ca.crt")}}
+            ],
+            "users": [{"name": "u", "user": {"token": token["status"]["token"]}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": self.place.name}}],
+            "current-context": "c",
+        }
+        (self.folder / "kubeconfig").write_text(yaml.safe_dump(who))
+        registry = {"name": "catalog", "kind": "catalog", "path": str(self.catalog)}
+        config = {"registries": [registry], "agent": {"port": 0}}
+        (self.folder / "lading.yaml").write_text(yaml.safe_dump(config))
+        command = self.cluster.client(sys.executable, "-m", "lading", "controller", *options)
+        environment = {
+            "PATH": "/usr/bin",
+            "KUBECONFIG": str(self.folder / "kubeconfig"),
+            "LADING_CONFIG": str(self.folder / "lading.yaml"),
+        }
+        with (self.folder / "log").open("ab") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+        print((self.folder / "log").read_text())
+
+    def serve(self, **annotations: str) -> None:
+        predictor = {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": CHANNEL}}
+        if annotations:
+            predictor["annotations"] = annotations
+        about = {"name": "iris", "namespace": self.place.name}
+        thing = {"apiVersion": SERVICES.api, "kind": SERVICES.kind, "metadata": about, "spec": {"predictor": predictor}}
+        self.place.api.apply(thing)
+
+    def pod(self, lock: str, status: dict) -> None:
+        """The pod that KServe makes of the service, as its kubelet says it is."""
+        labels = {"serving.kserve.io/inferenceservice": "iris", "component": "predictor"}
+        about = {"name": "iris-0", "namespace": self.place.name, "labels": labels, "annotations": {ANNOTATION: lock}}
+        security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        security |= {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        container = {"name": "server", "image": "none.invalid/none", "securityContext": security}
+        spec = {"schedulerName": "nobody", "containers": [container]}
+        self.place.api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec})
+        self.admin.patch(
+            PODS, self.admin.get(PODS, "iris-0", self.place.name), {"status": status}, subresource="status"
+        )
+
+    def ready(self) -> None:
+        """The service is ready, and its pod serves what its annotation says."""
+        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+        self.admin.patch(SERVICES, self.service, {"status": ready}, subresource="status")
+        self.pod(self.lock, ready)
+
+    @property
+    def service(self) -> dict:
+        return self.admin.get(SERVICES, "iris", self.place.name)
+
+    @property
+    def lock(self) -> str:
+        return self.service["spec"]["predictor"].get("annotations", {}).get(ANNOTATION, "")
+
+    def until(self, phase: str, version: str = "") -> dict:
+        """The status, once it says so."""
+
+        def is_so(thing) -> bool:
+            status = thing.get("status", {})
+            has = status.get("candidate" if phase == "Rolling" else "current", {}).get("version", "")
+            return status.get("phase") == phase and version in ("", has)
+
+        return self.place.api.until(named(ROLLOUTS.kind, "iris", self.place.name, ROLLOUTS.api), is_so)["status"]
+
+    def until_pinned(self, version: str) -> None:
+        def is_so(thing) -> bool:
+            lock = thing["spec"]["predictor"].get("annotations", {}).get(ANNOTATION)
+            return bool(lock) and json.loads(lock)["models"][CHANNEL]["version"] == version
+
+        self.place.api.until(named(SERVICES.kind, "iris", self.place.name, SERVICES.api), is_so)
+
+
+@pytest.fixture
+def world(cluster, place, new_session, tmp_path):
+    with cluster.within():
+        world = Cluster(cluster, place, new_session(), tmp_path)
+        world.champion("v1")
+        world.serve()
+        place.api.apply(rollout(place, every="10s", hold="0s"))
+        yield world
+
+
+def test_an_alias_moves_and_the_service_follows_with_the_shipped_rights_alone(world):
+    world.may("controller/rbac.yaml")
+    with world.controller():
+        world.until_pinned("v1")
+        world.ready()
+        world.until("Current", "v1")
+        world.champion("v2")
+        world.until_pinned("v2")
+        world.until("Rolling", "v2")
+        world.ready()
+        status = world.until("Current", "v2")
+    assert [past["result"] for past in status["history"]] == ["Succeeded", "Pinned"]
+    (own,) = [each for each in world.service["metadata"]["managedFields"] if each["manager"] == "lading"]
+    assert own["fieldsV1"] == {"f:spec": {"f:predictor": {"f:annotations": {f"f:{ANNOTATION}": {}}}}}
+    said = world.cluster.kubectl("describe", "inferenceservice", "iris", "--namespace", world.place.name)
+    assert "RolloutStarted" in said
+    table = world.cluster.kubectl("get", "mro", "--namespace", world.place.name).splitlines()
+    assert table[0].split() == ["NAME", "SERVICE", "UPDATE", "PHASE", "VERSION", "CANDIDATE", "READY", "SINCE"]
+    assert table[1].split()[:5] == ["iris", "iris", "Auto", "Current", "v2"]
+
+
+def test_a_damaged_version_goes_back_in_a_namespaced_install_with_its_role(world):
+    world.may("controller-namespaced/role.yaml")
+    with world.controller("--namespace", world.place.name):
+        world.until_pinned("v1")
+        world.ready()
+        world.until("Current", "v1")
+        world.champion("v2")
+        world.until_pinned("v2")
+        ended = {"exitCode": 6, "message": "error[integrity]: weights: SHA-256 differs", "reason": "Error"}
+        init = {"name": "storage-initializer", "state": {"terminated": ended}, "ready": False, "restartCount": 1}
+        init |= {"image": "lading", "imageID": "lading"}
+        world.pod(world.lock, {"conditions": [{"type": "Ready", "status": "False"}], "initContainerStatuses": [init]})
+        world.until_pinned("v1")
+        status = world.until("RolledBack", "v1")
+    assert status["message"] == ended["message"]
+    assert {each["type"]: each["status"] for each in status["conditions"]}["Stalled"] == "True"
+
+
+def test_a_pin_that_git_applies_is_left_alone_and_said(world):
+    world.may("controller/rbac.yaml")
+    mine = json.dumps({"format": 1, "models": {CHANNEL: {"pin": PIN, "version": "v3"}}})
+    world.serve(**{ANNOTATION: mine})
+    with world.controller():
+        status = world.until("Blocked", "v3")
+    assert "tests owns the annotation" in status["message"]
+    assert world.lock == mine
+
+
+def test_a_controller_that_is_killed_is_followed_by_another(world):
+    world.may("controller/rbac.yaml")
+    with world.controller():
+        world.until_pinned("v1")
+        world.ready()
+        world.until("Current", "v1")
+        world.champion("v2")
+        world.until_pinned("v2")
+    world.ready()
+    with world.controller():
+        assert world.until("Current", "v2")["history"][0]["result"] == "Succeeded"
+
+
+def test_without_the_rights_it_says_what_it_may_not_do(world):
+    world.place.apply(named("ServiceAccount", ACCOUNT))
+    with world.controller() as process:
+        assert process.wait(60) == 4
+    assert "leases" in (world.folder / "log").read_text()
