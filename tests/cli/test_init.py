@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from command_line import CATALOG, ENVIRONMENT, LADING, Slow, contents, lading, serve, write_model
+from command_line import CATALOG, ENVIRONMENT, LADING, Slow, contents, lading, serve, sha256, write_model
 
 
 @pytest.fixture
@@ -91,6 +91,30 @@ def test_one_digest_for_several_models_is_refused(models, tmp_path):
     outcome = lading("init", models[0], tmp_path / "a", models[1], tmp_path / "b", "--digest", digest)
     assert outcome.code == 2
     assert "one digest is given for 2 models" in outcome.err
+
+
+def test_the_digest_that_kserve_names_must_hold(tmp_path):
+    place = tmp_path / "model.bin"
+    place.write_bytes(b"model")
+
+    def init(digest: str, *options: str):
+        return lading("init", place, tmp_path / "dest", *options, environ={"VERIFICATION_DIGEST": digest})
+
+    refused = init(f"sha256:{'0' * 64}")
+    assert (refused.code, refused.err.count("is expected")) == (6, 2)
+    assert not (tmp_path / "dest/model.bin").exists()
+    assert init(f"sha256:{'0' * 64}", "--digest", sha256(b"model")).code == 0
+    assert init(sha256(b"model")).code == 0
+    wrong = init("0123")
+    assert wrong.code == 2
+    assert wrong.err.startswith("error[usage]: VERIFICATION_DIGEST: '0123' is not a digest\n")
+
+
+def test_one_digest_of_kserves_for_several_models_is_refused(models, tmp_path):
+    environ = {"VERIFICATION_DIGEST": f"sha256:{'0' * 64}"}
+    outcome = lading("init", models[0], tmp_path / "a", models[1], tmp_path / "b", environ=environ)
+    assert outcome.code == 2
+    assert "VERIFICATION_DIGEST: one digest is given for 2 models" in outcome.err
 
 
 def test_success_leaves_json_in_the_termination_log(tmp_path, log):

@@ -17,9 +17,12 @@ import pytest
 from fakes.certificates import Authority
 from fakes.fake_s3 import FakeS3, S3Object
 from fakes.faulty_http import FaultyServer
+from fakes.oms_signer import Signer
 from fakes.real_s3 import s3_anonymous
 from fakes.trees import MIB, content
 from lading.settings.limits import Limits
+from lading.settings.trust import TrustRule
+from lading.trust.public_key import read_public_keys
 
 CGROUP = Path("/sys/fs/cgroup")
 LARGE = content(96 * MIB)
@@ -188,3 +191,17 @@ def test_sixty_four_mebibytes_of_memory_are_enough(wire, tmp_path):
         assert run(wire, "verify", tmp_path / "large")[0] == 0
     finally:
         group.rmdir()
+
+
+def test_a_rule_of_trust_costs_no_request(server, s3, pull, tmp_path):
+    """The signature is read before the weights, and not once more with them."""
+    signer, bucket = Signer(), FakeS3(server)
+    files = {f"part-{number}.bin": content(1000, number) for number in range(20)}
+    for path, data in (files | {"model.sig": signer.sign(files)}).items():
+        bucket.put(f"model/{path}", data)
+    asked = []
+    for name, trust in (("plain", ()), ("trusted", (TrustRule(None, read_public_keys(signer.public_pem)),))):
+        server.requests.clear()
+        pull("s3://models/model", tmp_path / name, trust=trust, **s3)
+        asked.append(methods(server))
+    assert asked[0] == asked[1] == {"GET": 22}

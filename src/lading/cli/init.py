@@ -24,9 +24,12 @@ from lading.cli.pull import deliver_aloud
 from lading.delivery.request import Request, without_choice
 from lading.errors import LadingError, UsageError
 from lading.model.manifest import Manifest
+from lading.settings.section import errors_name
 from lading.settings.settings import termination_log
 from lading.text.printable import printable
 
+# What KServe is to set to the digest that a service names (https://github.com/kserve/kserve/pull/6051, not merged yet).
+_DIGEST = "VERIFICATION_DIGEST"
 # The kubelet keeps 4096 bytes.
 _MOST_BYTES = 4096
 
@@ -52,7 +55,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     started_s = time.monotonic()
     settings = load_settings(arguments)
-    requests = _requests(arguments)
+    with errors_name("" if arguments.digest else _DIGEST if settings.variables.get(_DIGEST) else ""):
+        arguments.digest = arguments.digest or settings.variables.exact(_DIGEST)
+        requests = _requests(arguments)
 
     if arguments.health_port is None:
         manifests = deliver_aloud(requests, settings)
