@@ -23,6 +23,9 @@ _KERNEL = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
+# What is there, in a file that a test may write to: the kubelet reads there how many tasks the machine may have.
+_TASKS = "kernel/threads-max"
+_DISK_BYTES = 32 << 30
 
 
 def run(*command: str) -> None:
@@ -36,13 +39,23 @@ def keep_the_machine(folder: Path) -> None:
         upper.mkdir(parents=True)
         work.mkdir()
         run("mount", "-t", "overlay", "-o", f"lowerdir=/{name},upperdir={upper},workdir={work}", "overlay", f"/{name}")
-    for name, value in _KERNEL.items():
+    for name, value in (_KERNEL | {_TASKS: Path("/proc/sys", _TASKS).read_text().strip()}).items():
         if (real := Path("/proc/sys", name)).exists():
             copy = folder / "changed" / name.replace("/", ".")
             copy.write_text(f"{value}\n")
             run("mount", "--bind", str(copy), str(real))
+    mount_disk(folder)
     # A kubelet's volumes must be seen by containers.
     run("mount", "--make-rshared", "/")
+
+
+def mount_disk(folder: Path) -> None:
+    """The kubelet has a disk of its own, which takes as much of the machine's as is written: a test can fill it."""
+    disk = folder / "disk"
+    with disk.open("wb") as file:
+        file.truncate(_DISK_BYTES)
+    run("mkfs.ext4", "-q", "-m", "0", "-T", "largefile", str(disk))
+    run("mount", "-o", "loop", str(disk), str(folder / "kubelet"))
 
 
 def make_network(address: str) -> None:

@@ -4,7 +4,8 @@
       plan.json          what node.py starts, in order
       pki/               one authority, and a certificate for each part
       etcd/ kubelet/ containerd/ run/
-      changed/           what the parts wrote to /var and /run
+      disk               the file system that is mounted at kubelet/
+      changed/           what the parts wrote to /var and /run, and what they read as settings of the kernel
       log/               a file for each part
 
 Nothing of it is seen outside: pods reach servers whose sockets were made ``within()``, and nothing else.
@@ -60,21 +61,32 @@ class Cluster:
                 with suppress(OSError):
                     _remove_groups(left)
             (hierarchy / self._groups).mkdir(exist_ok=True)
+        self._errors = (self._folder / "errors").open("wb")
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
         command += ["--mount-proc", sys.executable, str(HERE / "node.py"), str(self._folder / "plan.json")]
-        self._errors = (self._folder / "errors").open("wb")
-        environment = {"PATH": _PATH}
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={"PATH": _PATH},
+            start_new_session=True,
         )
-        if self._process.stdout.readline() != "ready\n":
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            # An interrupt among them: who has not entered is not told to leave.
             self._take_down()
+            raise
+        return self
+
+    def _wait_until_ready(self) -> None:
+        if self._process.stdout.readline() != "ready\n":
             raise AssertionError((self._folder / "errors").read_text())
         self.parent = self._process.pid
         (self._first,) = map(int, _children(self.parent))
         self._end = os.pidfd_open(self._first)
         self._space = os.readlink(f"/proc/{self._first}/ns/pid")
-        return self
 
     def __exit__(self, *_) -> None:
         self._take_down()
@@ -82,13 +94,18 @@ class Cluster:
         os.close(self._end)
 
     def _take_down(self) -> None:
-        for child in _children(self._process.pid):
+        children = _children(self._process.pid)
+        for child in children:
             os.kill(int(child), signal.SIGKILL)
+        if not children:
+            # It was interrupted before it had one.
+            self._process.kill()
         self._process.communicate()
         self._errors.close()
         for hierarchy in _hierarchies():
             _remove_groups(hierarchy / self._groups)
         shutil.rmtree(self._folder / "containerd")
+        (self._folder / "disk").unlink(missing_ok=True)
 
     def wait_until_gone(self) -> None:
         """Until no process is left: the first one of a namespace ends after all others."""
@@ -107,6 +124,29 @@ class Cluster:
             )
         except OSError:
             return False
+
+    @contextmanager
+    def hardly_any_tasks(self) -> Iterator[None]:
+        """The kubelet finds that the machine may have fewer threads than it has; the machine may have what it had."""
+        limit = self._folder / "changed" / "kernel.threads-max"
+        before = limit.read_text()
+        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+        limit.write_text(f"{running // 2}\n")
+        try:
+            yield
+        finally:
+            limit.write_text(before)
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Something else than pods has filled the disk that their volumes are on, but for 100 MiB."""
+        volumes = self._folder / "kubelet"
+        blocks, block_bytes = map(int, self.run("stat", "--file-system", "--format=%a %S", volumes).split())
+        self.run("fallocate", "--length", blocks * block_bytes - (100 << 20), volumes / "ballast")
+        try:
+            yield
+        finally:
+            self.run("rm", volumes / "ballast")
 
     @contextmanager
     def within(self) -> Iterator[None]:
@@ -153,6 +193,12 @@ class Cluster:
 
     def ctr(self, *arguments: object) -> str:
         return self.run("ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments)
+
+    def ran_s(self, container_id: str) -> float:
+        """How long a container ran that has ended: to the millisecond, where the API server knows seconds."""
+        own = f"containerd/io.containerd.grpc.v1.cri/containers/{container_id.rpartition('/')[2]}/status"
+        status = json.loads((self._folder / own).read_text())
+        return (status["FinishedAt"] - status["StartedAt"]) / 1e9
 
     def log(self, part: str) -> str:
         return (self._folder / "log" / part).read_text(errors="replace")
@@ -307,7 +353,14 @@ state = "/run/lading-cluster"
             # The disk is the machine's, and others fill it.
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
-            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "evictionHard": {
+                "memory.available": "100Mi",
+                "nodefs.available": "1%",
+                "imagefs.available": "1%",
+                "pid.available": "5%",
+            },
+            # Else a node is under pressure for five minutes after it was.
+            "evictionPressureTransitionPeriod": "1s",
             "syncFrequency": "10s",
             # How often volumes are measured: what is over its limit is evicted then.
             "volumeStatsAggPeriod": "10s",

@@ -1,11 +1,14 @@
-"""The cluster itself: it comes up, leaves the machine as it was, and is gone when its first process is."""
+"""The cluster itself: it comes up, leaves the machine as it was, and is gone when its first process or the run of tests is."""
 
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
-from cluster.single_node import VERSION, Cluster, _hierarchies
+import pytest
+
+from cluster.single_node import HERE, VERSION, Cluster, _hierarchies
 
 GROUPS = f"lading-cluster-{os.getpid()}"
 
@@ -41,6 +44,61 @@ def test_the_machine_is_as_it_was_while_the_cluster_runs_and_when_it_was_killed(
         assert cluster.processes() == []
     assert seen_outside(tmp_path) == before
     assert not [path for root in _hierarchies() for path in root.glob(f"{GROUPS}-second*")]
+
+
+# A run of tests that has a cluster, or is about to, and is not done with it.
+_RUN = {
+    "while it starts": """
+from cluster import single_node
+
+def test(request, monkeypatch):
+    begin = single_node.Cluster._wait_until_ready
+
+    def tell(cluster):
+        print("now", flush=True)
+        begin(cluster)
+
+    monkeypatch.setattr(single_node.Cluster, "_wait_until_ready", tell)
+    request.getfixturevalue("cluster")
+""",
+    "while it runs": """
+import signal
+
+def test(cluster):
+    print("now", flush=True)
+    signal.pause()
+""",
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", _RUN)
+def test_nothing_is_left_of_a_run_that_is_interrupted(tmp_path, when, number):
+    before = seen_outside(tmp_path)
+    (tmp_path / "test_run.py").write_text(_RUN[when])
+    options = ("-s", "-q", "-p", "cluster.conftest", f"--rootdir={tmp_path}", "-c", "/dev/null")
+    command = [sys.executable, "-m", "pytest", *options, f"--basetemp={tmp_path}/run", tmp_path / "test_run.py"]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    said = next(line for line in process.stdout if "now" in line)
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, said + rest
+    assert seen_outside(tmp_path) == before
+    assert not [path for root in _hierarchies() for path in root.glob(f"lading-cluster-{process.pid}*")]
+    assert not processes_with(f"{tmp_path}/run")
+
+
+def processes_with(folder):
+    """Whoever was started with something below this folder."""
+    return [path for path in Path("/proc").glob("[0-9]*/cmdline") if folder.encode() in read(path)]
+
+
+def read(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def test_pods_see_nothing_outside_of_the_cluster(cluster, node):

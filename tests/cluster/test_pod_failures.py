@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.api import named
 from cluster.models import IRIS
 from cluster.place import last_end
 from cluster.test_wirings import KEYS, MODELS, digests, secret, service, told
@@ -124,8 +125,7 @@ def test_more_than_the_ephemeral_storage_that_is_allowed(place, start, bucket, a
             one["resources"] = {"limits": {"ephemeral-storage": "8Mi"}, "requests": {"ephemeral-storage": "1Mi"}}
 
     pod = start(change=limited)
-    evicted = api.until(pod, lambda thing: thing.get("status", {}).get("reason") == "Evicted", timeout_s=240)
-    assert "ephemeral local storage usage exceeds the total limit of containers 8Mi" in evicted["status"]["message"]
+    assert "ephemeral local storage usage exceeds the total limit of containers 8Mi" in evicted(api, pod)
     assert "Evicted" in place.describe(pod)
 
 
@@ -184,7 +184,7 @@ def test_a_container_that_is_killed_half_way_resumes_in_the_same_volume(place, s
     assert place.ask(ready, "/files") == digests(("/mnt/models", {**IRIS, "big.bin": BIG}))
 
 
-def test_a_node_that_runs_out_of_processes_slows_a_delivery_and_does_not_end_it(place, start, bucket, api, cluster):
+def test_a_limit_of_processes_slows_a_delivery_and_does_not_end_it(place, start, bucket, api, cluster):
     pod = half_way(bucket, place, start)
     process = process_of(cluster, api, pod)
     group = re.search(r"^\d+:(?:pids)?:(/\S*lading-cluster\S*)$", _groups(process), re.MULTILINE)[1]
@@ -199,6 +199,54 @@ def test_a_node_that_runs_out_of_processes_slows_a_delivery_and_does_not_end_it(
 
 def _roots():
     return (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
+
+
+def evicted(api, pod):
+    """What the kubelet said as it ended the pod: on the page, but for amounts, and for the containers that it names last."""
+    found = api.until(pod, lambda thing: thing.get("status", {}).get("reason") == "Evicted", 240)
+    message = found["status"]["message"]
+    assert without_amounts(message.partition(" Container ")[0]) in without_amounts(PAGE)
+    return message
+
+
+def without_amounts(text):
+    return re.sub(r"-?\b\d+(Ki|Mi|Gi)?\b", "N", text)
+
+
+@pytest.fixture
+def pressed(api):
+    """The node, once it says that it is short of something; it takes pods again when the test is over."""
+    node = named("Node", "node1")
+
+    def under_pressure(thing):
+        return {one["type"] for one in thing["status"]["conditions"] if one["status"] == "True"} - {"Ready"}
+
+    yield lambda: under_pressure(api.until(node, under_pressure))
+    api.until(node, lambda thing: not under_pressure(thing) and not thing["spec"].get("taints"))
+
+
+def test_a_node_that_is_short_of_processes_evicts_the_pod(place, start, bucket, api, cluster, pressed):
+    pod = half_way(bucket, place, start)
+    with cluster.hardly_any_tasks():
+        assert pressed() == {"PIDPressure"}
+        assert "The node was low on resource: pids. Threshold quantity: " in evicted(api, pod)
+        assert "Evicted" in place.describe(pod)
+
+
+def test_a_node_whose_disk_others_fill_evicts_the_pod(place, start, bucket, api, cluster, pressed):
+    pod = half_way(bucket, place, start)
+    with cluster.full_disk():
+        assert pressed() == {"DiskPressure"}
+        message = evicted(api, pod)
+    assert "The node was low on resource: ephemeral-storage. Threshold quantity: " in message
+
+
+def test_a_model_that_is_larger_than_the_disk_of_the_node(place, start, bucket):
+    """It is said before a byte is fetched, and before the kubelet would evict."""
+    bucket.put("iris/huge.bin", b"", claimed_bytes=100 << 30)
+    message = as_documented(place, start(), 7, "no-space")
+    assert message.startswith("error[no-space]: /mnt/models needs 100.0 GiB more and has ")
+    assert bucket.server.sent_bytes < MIB
 
 
 def test_a_pod_that_is_deleted_half_way_ends_at_once_and_another_begins_anew(place, start, bucket, api):
