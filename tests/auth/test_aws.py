@@ -4,12 +4,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import pytest
 
+from fakes.fake_sts import in_seconds, sts
 from fakes.faulty_http import Answer, FaultyServer, Request
 from lading.auth.aws import AwsCredentials, xml_text
 from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
@@ -80,10 +79,6 @@ def revealed(keys: AwsKeys | None) -> tuple[str, str, str | None] | None:
 def theirs(session) -> tuple[str, str, str | None]:
     frozen = session.get_credentials().get_frozen_credentials()
     return frozen.access_key, frozen.secret_key, frozen.token
-
-
-def in_seconds(seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 # ---- environment and files -----------------------------------------------------------------
@@ -218,34 +213,6 @@ def test_files_that_are_not_there_or_no_files_count_as_empty(http: HttpClient, t
 
 
 # ---- web identity --------------------------------------------------------------------------
-
-
-def xml(text: str, status: int = 200) -> Answer:
-    return Answer(status, body=text.encode())
-
-
-def sts(expires_in_s: float = 3600.0, status: int = 200) -> Route:
-    issued = [0]
-
-    def answer(request: Request) -> Answer:
-        form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
-        assert (request.method, form["Action"], form["Version"]) == ("POST", "AssumeRoleWithWebIdentity", "2011-06-15")
-        if status != 200 or form["WebIdentityToken"].startswith("bad"):
-            return xml(
-                '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Code>AccessDenied</Code>'
-                f"<Message>{form['WebIdentityToken']}</Message></Error></ErrorResponse>",
-                status if status != 200 else 403,
-            )
-        issued[0] += 1
-        return xml(
-            '<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
-            "<AssumeRoleWithWebIdentityResult><Credentials>"
-            f"<AccessKeyId>AK{issued[0]}</AccessKeyId><SecretAccessKey>SK of {form['WebIdentityToken']}</SecretAccessKey>"
-            f"<SessionToken>ST of {form['RoleArn']}</SessionToken><Expiration>{in_seconds(expires_in_s)}</Expiration>"
-            "</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
-        )
-
-    return answer
 
 
 def irsa(tmp_path: Path, url: str, token: str = "tok") -> dict[str, str]:

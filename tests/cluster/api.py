@@ -59,6 +59,13 @@ class Api:
     def post(self, path: str, body: Object) -> Object:
         return self._ask("POST", path, body)[0]
 
+    def bearer_of(self, token: str, audience: str) -> str | None:
+        """Who has this token, if it is for that audience (a TokenReview)."""
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+        spec = {"token": token, "audiences": [audience]}
+        status = self.post("/apis/authentication.k8s.io/v1/tokenreviews", {**review, "spec": spec})["status"]
+        return status["user"]["username"] if status.get("authenticated") else None
+
     def until(self, kind: Object, is_so: Callable[[Object], object], timeout_s: float = 120) -> Object:
         """The object as it is when ``is_so`` first holds; while there is none, it is empty."""
         thing: Object = {}

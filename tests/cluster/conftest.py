@@ -6,19 +6,23 @@ Whatever is missing is an error here, never a skip.
 import hashlib
 import re
 import signal
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import yaml
 
 from cluster import images
 from cluster.api import Api, Object, Refused, named
-from cluster.models import IRIS, LAW
+from cluster.models import IRIS, LARGE_BYTES, LAW
 from cluster.names import Names
-from cluster.place import TIMELINES, Place
+from cluster.place import BUNDLE, TIMELINES, Place
 from cluster.single_node import ADDRESS, HERE, Cluster
+from fakes.certificates import Authority
 from fakes.faulty_http import FaultyServer
 from fakes.image import build
 from fakes.kserve import KServe
+from fakes.mlserver import write_model
 from fakes.real_s3 import rclone
 from fakes.trees import write_tree
 
@@ -35,13 +39,14 @@ def pytest_collection_modifyitems(items):
 
 def pytest_terminal_summary(terminalreporter):
     """A timeline of each pod: benchmarks/results/cluster.md keeps those of one run."""
-    names = ("scheduled", "started", "delivered", "ready")
+    names = ("scheduled", "started", "delivered", "ready", "initializer")
     if TIMELINES:
-        terminalreporter.section("seconds since a pod was asked for")
+        terminalreporter.section("seconds since a pod was asked for, and that its storage initializer ran")
         terminalreporter.write_line(f"| pod | {' | '.join(names)} |")
         terminalreporter.write_line("|---|" + "---|" * len(names))
     for pod, seen in TIMELINES:
-        terminalreporter.write_line(f"| {pod} | {' | '.join(f'{seen[name]:.1f}' for name in names if name in seen)} |")
+        cells = (f"{seen[name]:.2f}" if name in seen else "" for name in names)
+        terminalreporter.write_line(f"| {pod} | {' | '.join(cells)} |")
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +125,9 @@ def buckets(cluster, publish, tmp_path_factory):
     folder = tmp_path_factory.mktemp("buckets")
     write_tree(folder / "models/iris", IRIS)
     write_tree(folder / "models/law", LAW)
+    write_model(folder / "models/answering", b"forty-two", with_runtime=True)
+    with (folder / "models/large.bin").open("wb") as file:
+        file.truncate(LARGE_BYTES)
     with rclone(folder, ADDRESS, cluster.client) as url:
         publish("s3", "minio", 9000, url)
         yield folder
@@ -137,6 +145,26 @@ def server(cluster):
         server = FaultyServer(host=ADDRESS, address=ADDRESS)
     with server:
         yield server
+
+
+@pytest.fixture
+def cloud(cluster, publish, names, place, tmp_path):
+    """A server that pods find by names of the world outside, over TLS; the ConfigMap by which they trust it is in their namespace."""
+    with ExitStack() as stack:
+
+        def cloud(*hosts: str) -> FaultyServer:
+            authority = Authority(tmp_path)
+            with cluster.within():
+                server = FaultyServer(authority.server_context(*hosts), host=ADDRESS, address=ADDRESS)
+            stack.enter_context(server)
+            publish("cloud", place.name, 443, server.url)
+            names.hosts |= dict.fromkeys(hosts, ("cloud", place.name))
+            bundle = named("ConfigMap", BUNDLE)
+            place.apply({**bundle, "data": {"cabundle.crt": Path(authority.bundle).read_text()}})
+            return server
+
+        yield cloud
+    names.hosts.clear()
 
 
 @pytest.fixture
@@ -179,7 +207,8 @@ def storage():
 def kserve(storage, place):
     """KServe as it is installed, in the test's namespace."""
 
-    def kserve(*objects: Object, folders: tuple[str, ...] = (), **server) -> KServe:
-        return KServe(storage(*folders), list(objects), image=images.LADING, server=place.model_server(**server))
+    def kserve(*objects: Object, folders: tuple[str, ...] = (), ca_bundle: str = "", **server) -> KServe:
+        made = place.model_server(**server)
+        return KServe(storage(*folders), list(objects), image=images.LADING, server=made, ca_bundle=ca_bundle)
 
     return kserve

@@ -1,4 +1,4 @@
-"""The images of the cluster: lading's, a model server made of it, and what holds a pod's namespaces."""
+"""The images of the cluster: lading's, a model server made of it, one without anything, and what holds a pod's namespaces."""
 
 import hashlib
 import io
@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 from cluster.single_node import HERE, SERVERS, Cluster
@@ -14,6 +15,7 @@ from fakes.image import podman
 
 LADING = "localhost/lading:cluster"
 SERVER = "localhost/model-server:1"
+MACHINE = "localhost/machine:1"
 
 
 def bring(cluster: Cluster, image: str, folder: Path) -> None:
@@ -30,7 +32,8 @@ def bring(cluster: Cluster, image: str, folder: Path) -> None:
     archive = folder / "images.tar"
     _done(podman("save", "--quiet", "--multi-image-archive", "--output", archive, LADING, SERVER))
     cluster.ctr("images", "import", archive)
-    cluster.ctr("images", "import", _pause(folder / "pause.tar"))
+    cluster.ctr("images", "import", _archive(folder / "pause.tar", "localhost/pause:1", _pause, Entrypoint=["/pause"]))
+    cluster.ctr("images", "import", _archive(folder / "machine.tar", MACHINE, _machine))
     archive.unlink()
 
 
@@ -49,27 +52,43 @@ def _done(process) -> None:
     assert process.returncode == 0, process.stderr
 
 
-def _pause(archive: Path) -> Path:
-    """One program, as ``docker save`` writes an image."""
+def _pause(layer: tarfile.TarFile) -> None:
+    """One program."""
+    layer.add(SERVERS / "pause", "pause")
+
+
+def _machine(layer: tarfile.TarFile) -> None:
+    """Where a pod finds what this machine has in /usr, once that is mounted (``Place.installed``)."""
+    for name in ("bin", "lib", "lib64", "sbin"):
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = tarfile.SYMTYPE, f"usr/{name}"
+        layer.addfile(link)
+    folder = tarfile.TarInfo("tmp")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
+    layer.addfile(folder)
+
+
+def _archive(place: Path, name: str, fill: Callable[[tarfile.TarFile], None], **config: object) -> Path:
+    """An image of one layer, as ``docker save`` writes it."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        tar.add(SERVERS / "pause", "pause")
+        fill(tar)
     digest = hashlib.sha256(layer.getvalue()).hexdigest()
-    config = {
+    about = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
         "os": "linux",
-        "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
+        "config": {"User": "65535:65535", **config},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
-    manifest = [{"Config": "config.json", "RepoTags": ["localhost/pause:1"], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
     parts = {
-        "config.json": json.dumps(config).encode(),
+        "config.json": json.dumps(about).encode(),
         "layer.tar": layer.getvalue(),
         "manifest.json": json.dumps(manifest).encode(),
     }
-    with tarfile.open(archive, "w") as tar:
-        for name, data in parts.items():
-            info = tarfile.TarInfo(name)
+    with tarfile.open(place, "w") as tar:
+        for part, data in parts.items():
+            info = tarfile.TarInfo(part)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    return archive
+    return place

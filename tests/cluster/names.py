@@ -1,4 +1,4 @@
-"""A name server for pods: services by their names, as cluster DNS has them, and nothing else (RFC 1035)."""
+"""A name server for pods: services by their names, as cluster DNS has them, and hosts that services stand for (RFC 1035)."""
 
 import socket
 import struct
@@ -12,10 +12,14 @@ _NO_SUCH_NAME = 3
 
 
 class Names:
-    """``address_of`` gives the address of a service by (name, namespace), or nothing.  While it is not ``there``, it is silent."""
+    """``address_of`` gives the address of a service by (name, namespace), or nothing.  While it is not ``there``, it is silent.
+
+    ``hosts`` are names of the world outside, and the service that each leads to.
+    """
 
     def __init__(self, sock: socket.socket, address_of: Callable[[str, str], str | None]) -> None:
         self._socket, self._address_of = sock, address_of
+        self.hosts: dict[str, tuple[str, str]] = {}
         self.there = True
         self.asked = 0
         self._news = threading.Condition()
@@ -64,5 +68,7 @@ class Names:
         return question[:2] + struct.pack("!HHHHH", 0x8580 | code, 1, bool(answers), 0, 0) + asked + answers
 
     def _find(self, name: str) -> str | None:
+        if name in self.hosts:
+            return self._address_of(*self.hosts[name])
         parts = name.removesuffix(_SUFFIX).split(".")
         return self._address_of(*parts) if name.endswith(_SUFFIX) and len(parts) == 2 else None

@@ -1,9 +1,13 @@
 """A namespace of one test: pods are started in it, watched and asked."""
 
+import hashlib
 import http.client
 import json
+import re
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 from cluster import images
@@ -18,8 +22,11 @@ _SECURITY = {
     "runAsNonRoot": True,
 }
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+# The ConfigMap of certificate authorities that KServe mounts, if its own ConfigMap names it.
+BUNDLE = "global-ca-bundle"
 SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
-# Of each pod that became ready, when it was what, in seconds since it was asked for.
+# Of each pod that became ready, when it was what, in seconds since it was asked for, as the kubelet tells it once a second;
+# and how long its storage initializer ran, as containerd knows it.
 TIMELINES: list[tuple[str, dict[str, float]]] = []
 
 
@@ -58,6 +65,20 @@ class Place:
         """Objects of this namespace, wherever they say that they are."""
         return self.api.apply(*({**one, "metadata": {**one["metadata"], "namespace": self.name}} for one in things))
 
+    def installed(self, venv: Path) -> tuple[list[Object], list[Object]]:
+        """Volumes, and mounts of them, with which a container of the image MACHINE has this environment of Python.
+
+        They are claims, since the restricted standard forbids a ``hostPath``.
+        """
+        home = re.search(r"^home = (.*)/bin$", (venv / "pyvenv.cfg").read_text(), re.MULTILINE)[1]
+        volumes, mounts = [], []
+        for folder in dict.fromkeys(("/usr", home, str(venv.resolve()))):
+            name = f"machine-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+            self.apply(*local_volume(self.name, name, folder))
+            volumes.append({"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": True}})
+            mounts.append({"name": name, "mountPath": folder, "readOnly": True})
+        return volumes, mounts
+
     def start(self, name: str, template: Object, **spec: Any) -> Object:
         """A pod of a Deployment's template; whoever gives none of its end is asked for at once."""
         about = {**template["metadata"], "name": name, "namespace": self.name}
@@ -79,6 +100,8 @@ class Place:
             return "ready" in seen
 
         found = self.api.until(pod, is_ready, timeout_s)
+        if initialized := last_end(found):
+            seen["initializer"] = self.cluster.ran_s(initialized["containerID"])
         TIMELINES.append((f"{self.name}/{pod['metadata']['name']}", seen))
         return found
 
@@ -127,3 +150,27 @@ def stages(pod: Object) -> list[str]:
         *(["delivered"] if "Initialized" in true else []),
         *(["ready"] if "Ready" in true else []),
     ]
+
+
+def local_volume(namespace: str, name: str, folder: str) -> Iterator[Object]:
+    """A folder of the node, as a claim: yaml of deploy/examples/store.yaml has the same shape."""
+    wanted = {"storageClassName": namespace, "accessModes": ["ReadWriteOnce"]}
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}]
+    yield {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{namespace}-{name}"},
+        "spec": {
+            **wanted,
+            "capacity": {"storage": "1Gi"},
+            "local": {"path": folder},
+            "claimRef": {"namespace": namespace, "name": name},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+        },
+    }
+    yield {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {**wanted, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": f"{namespace}-{name}"},
+    }

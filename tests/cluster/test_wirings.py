@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,20 @@ import yaml
 
 from cluster import images
 from cluster.models import IRIS, LAW
-from cluster.place import SECCOMP, last_end
+from cluster.place import BUNDLE, SECCOMP, last_end, local_volume
 from cluster.single_node import ADDRESS
-from fakes.certificates import Authority
+from command_line import ENVIRONMENT, LADING
 from fakes.fake_hub import FakeHub
 from fakes.fake_kubeflow import API as REGISTRY
 from fakes.fake_kubeflow import FakeKubeflow
-from fakes.fake_mlflow import FakeMlflow
 from fakes.fake_oci import FakeRegistry, basic_only
+from fakes.fake_s3 import FakeS3
 from fakes.faulty_http import ALWAYS, Answer, FaultyServer, status
 from fakes.git_server import GitServer
 from fakes.kserve import KServe
+from fakes.real_mlflow import mlflow_client, mlflow_server, wait_for
 from fakes.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from fakes.trees import write_tree
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 QUESTION = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": [[1, 1, 1, 1], [0, 0, 0, 2]]}]}
@@ -138,19 +141,12 @@ def test_headers_for_one_host(place, kserve, server, publish):
     assert predicts(place, pod) == PREDICTION
 
 
-def test_a_private_authority_that_kserve_mounts(place, storage, cluster, publish, tmp_path):
-    authority = Authority(tmp_path)
-    name = f"files.{place.name}.svc"
-    with cluster.within():
-        server = FaultyServer(authority.server_context(name), host=ADDRESS, address=ADDRESS)
-    with server:
-        host = publish("files", place.name, 8443, server.url)
-        server.put("/weights.json", IRIS["weights.json"])
-        bundle = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "global-ca-bundle"}}
-        bundle["data"] = {"cabundle.crt": Path(authority.bundle).read_text()}
-        kserve = KServe(storage(), [NOBODY], server=place.model_server(), ca_bundle="global-ca-bundle")
-        (pod,) = started(place, kserve, service(f"https://{host}/weights.json"), NOBODY, bundle)
-        assert predicts(place, pod) == PREDICTION
+def test_a_private_authority_that_kserve_mounts(place, kserve, cloud):
+    server = cloud("files.example.com")
+    server.put("/weights.json", IRIS["weights.json"])
+    made = kserve(NOBODY, ca_bundle=BUNDLE)
+    (pod,) = started(place, made, service("https://files.example.com/weights.json"), NOBODY)
+    assert predicts(place, pod) == PREDICTION
 
 
 def test_a_registry_asks_who_comes_by_the_pods_token(place, kserve, s3, server, publish, api):
@@ -162,11 +158,8 @@ def test_a_registry_asks_who_comes_by_the_pods_token(place, kserve, s3, server, 
 
     def answer(request):
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
-        spec = {"token": token, "audiences": ["model-registry"]}
-        status = api.post("/apis/authentication.k8s.io/v1/tokenreviews", {**review, "spec": spec})["status"]
-        reviewed.append(status.get("user", {}).get("username"))
-        return known(request) if status.get("authenticated") else Answer(401)
+        reviewed.append(api.bearer_of(token, "model-registry"))
+        return known(request) if reviewed[-1] else Answer(401)
 
     for root in [root for root in server.routes if "model_registry" in root]:
         server.routes[root] = answer
@@ -191,10 +184,7 @@ def test_the_pods_default_token_is_not_taken_by_that_registry(api, place):
     """What the API server gives every pod is for itself alone."""
     path = f"/api/v1/namespaces/{place.name}/serviceaccounts/default/token"
     token = api.post(path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
-    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
-    spec = {"token": token["status"]["token"], "audiences": ["model-registry"]}
-    status = api.post("/apis/authentication.k8s.io/v1/tokenreviews", {**review, "spec": spec})["status"]
-    assert not status.get("authenticated")
+    assert api.bearer_of(token["status"]["token"], "model-registry") is None
 
 
 # ---- other origins, by variables of the ClusterStorageContainer -------------------------------------
@@ -226,12 +216,24 @@ def test_a_private_repository_of_a_hub(place, with_variables, server, publish):
     assert predicts(place, pod) == PREDICTION
 
 
-def test_a_version_of_mlflow(place, with_variables, server, publish):
-    mlflow = FakeMlflow(server)
-    mlflow.add("iris", IRIS)
-    host = publish("mlflow", place.name, 5000, server.url)
-    made = with_variables(NOBODY, MLFLOW_TRACKING_URI=f"http://{host}")
-    (pod,) = started(place, made, service("models:/iris/1"), NOBODY)
+@pytest.fixture(scope="session")
+def mlflow(cluster, publish, tmp_path_factory):
+    """A real MLflow server, as mlflow.registry.svc:5000; its own client has registered version 1 of plain."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    model = write_tree(folder / "model", IRIS)
+    options = ("--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "artifacts")
+    with mlflow_server(
+        folder / "server", *options, "--allowed-hosts", "*", address=ADDRESS, within=cluster.client
+    ) as url:
+        with cluster.within():
+            wait_for(url)
+        mlflow_client(url, "register", str(model), within=cluster.client)
+        yield publish("mlflow", "registry", 5000, url)
+
+
+def test_a_version_of_mlflow(place, with_variables, mlflow):
+    made = with_variables(NOBODY, MLFLOW_TRACKING_URI=f"http://{mlflow}")
+    (pod,) = started(place, made, service("models:/plain/1"), NOBODY)
     assert predicts(place, pod) == PREDICTION
 
 
@@ -325,12 +327,12 @@ def llm(**spec):
 def llms(open_place, s3):
     """KServe's LLMInferenceServices, whose server is ours."""
 
-    def llms(thing):
+    def llms(thing, image=images.LADING):
         for workload in (thing["spec"], thing["spec"].get("prefill")):
             if workload:
                 (container,) = workload["template"]["containers"]
                 container |= open_place.model_server()
-        kserve = KServe([], [KEYS, MODELS], image=images.LADING)
+        kserve = KServe([], [KEYS, MODELS], image=image)
         return started(open_place, kserve, thing, KEYS, MODELS, account("llm-kserve", KEYS))
 
     return llms
@@ -353,18 +355,84 @@ def test_an_llm_with_an_adapter(open_place, llms):
     assert open_place.ask(pod, "/files") == digests(("/mnt/models", IRIS), ("/mnt/lora/law", LAW))
 
 
-def test_an_llm_gets_variables_by_its_own_init_container_and_values_by_annotations(open_place, llms):
+def test_an_llm_gets_image_and_variables_by_its_own_init_container(open_place, llms):
     """Since KServe 0.20: the way to lading's settings, as no ClusterStorageContainer is for it."""
     path = "metadata.annotations['models.example.com/only']"
     variables = [{"name": "STORAGE_ALLOW_PATTERNS", "valueFrom": {"fieldRef": {"fieldPath": path}}}]
     template = {
         "serviceAccountName": "models",
         "containers": [{"name": "main"}],
-        "initContainers": [{"name": "storage-initializer", "env": variables}],
+        "initContainers": [{"name": "storage-initializer", "image": images.LADING, "env": variables}],
     }
-    (pod,) = llms(llm(template=template, annotations={"models.example.com/only": "weights.json"}))
+    thing = llm(template=template, annotations={"models.example.com/only": "weights.json"})
+    (pod,) = llms(thing, image="image-not-set.invalid/of-the-configmap")
     assert open_place.ask(pod, "/files").keys() == {"/mnt/models/weights.json"}
     assert pod["metadata"]["annotations"] == {"models.example.com/only": "weights.json"}
+
+
+def test_an_llm_without_kserves_initializer_brings_what_that_refuses(open_place, llms, server, publish):
+    """Since KServe 0.17: `storageInitializer.enabled: false`, and lading as an init container of another name."""
+    host = publish("files", open_place.name, 8000, server.url)
+    server.put("/weights.json", IRIS["weights.json"])
+    mount = {"name": "model", "mountPath": "/mnt/models"}
+    arguments = [f"http://{host}/weights.json", "/mnt/models"]
+    template = {
+        "serviceAccountName": "models",
+        "containers": [{"name": "main", "volumeMounts": [{**mount, "readOnly": True}]}],
+        "initContainers": [{"name": "lading", "image": images.LADING, "args": arguments, "volumeMounts": [mount]}],
+        "volumes": [{"name": "model", "emptyDir": {}}],
+    }
+    (pod,) = llms(llm(template=template, storageInitializer={"enabled": False}))
+    assert open_place.ask(pod, "/files").keys() == {"/mnt/models/weights.json"}
+
+
+# ---- one version for all pods ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def pinned(server, publish, open_place, cluster, tmp_path):
+    """A bucket, the Secret and ServiceAccount for it, and the text of a lock file that `lading lock` wrote for its model."""
+    bucket = FakeS3(server)
+    for path, data in IRIS.items():
+        bucket.put(f"iris/{path}", data)
+    host = publish("s3", open_place.name, 9000, server.url)
+    login = secret("s3", KEYS["stringData"], **{"s3-endpoint": host, "s3-usehttps": "0", "s3-region": "us-east-1"})
+    lock = tmp_path / "lading.lock"
+    variables = KEYS["stringData"] | {"AWS_ENDPOINT_URL": server.url, "AWS_DEFAULT_REGION": "us-east-1"}
+    command = cluster.client(*LADING, "lock", "s3://models/iris", "--output", lock)
+    subprocess.run(command, env={**ENVIRONMENT, **variables}, check=True)
+    return bucket, (login, account("models", login)), lock.read_text()
+
+
+def of_an_inference_service(lock):
+    return service("s3://models/iris", annotations={"lading.dev/lock": lock})
+
+
+def of_an_llm(lock):
+    """With what deploy/examples/llm-inference-service.yaml has for it."""
+    example = yaml.safe_load((DEPLOY / "examples/llm-inference-service.yaml").read_text())
+    (init,) = example["spec"]["template"]["initContainers"]
+    (variable,) = (one for one in init["env"] if one["name"] == "LADING_LOCK_TEXT")
+    inits = [{"name": "storage-initializer", "env": [variable]}]
+    template = {"serviceAccountName": "models", "containers": [{"name": "main"}], "initContainers": inits}
+    return llm(template=template, annotations={"lading.dev/lock": lock})
+
+
+@pytest.mark.parametrize("of", [of_an_inference_service, of_an_llm])
+def test_a_pin_in_an_annotation_is_the_version_of_every_pod(open_place, storage, pinned, of):
+    bucket, objects, lock = pinned
+    thing = of(lock)
+    for container in thing["spec"].get("template", {}).get("containers", []):
+        container |= open_place.model_server()
+    open_place.apply(*objects)
+    made = KServe(storage(), list(objects), image=images.LADING, server=open_place.model_server())
+    (template,) = made.pods(thing).values()
+    pod = open_place.ready(open_place.start("first", template))
+    assert open_place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
+    # A pod that starts later gets the same version or none.
+    bucket.put("iris/weights.json", b"[0.0, 0.0, 0.0, 0.0]")
+    ended = open_place.failed(open_place.start("second", template))
+    assert (ended["exitCode"], ended["message"].partition(":")[0]) == (6, "error[integrity]")
 
 
 # ---- a cache of models on nodes -------------------------------------------------------------------
@@ -395,27 +463,3 @@ def test_a_download_job_fills_the_folder_of_a_node_and_pods_read_it(open_place, 
     pods = kserve.pods(llm(template=template))
     pod = open_place.ready(open_place.start("llm-kserve", pods["llm-kserve"]))
     assert open_place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
-
-
-def local_volume(namespace, name, folder):
-    """A folder of the node, as a claim: yaml of deploy/examples/store.yaml has the same shape."""
-    wanted = {"storageClassName": namespace, "accessModes": ["ReadWriteOnce"]}
-    terms = [{"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}]
-    yield {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": f"{namespace}-{name}"},
-        "spec": {
-            **wanted,
-            "capacity": {"storage": "1Gi"},
-            "local": {"path": folder},
-            "claimRef": {"namespace": namespace, "name": name},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
-        },
-    }
-    yield {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
-        "spec": {**wanted, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": f"{namespace}-{name}"},
-    }

@@ -41,6 +41,11 @@ _S3 = {
     "s3-verifyssl": "S3_VERIFY_SSL",
     "s3-cabundle": "AWS_CA_BUNDLE",
 }
+# Keys of a Secret with a principal of Azure, and the variables of the same names.
+_AZURE = (
+    *("AZURE_SUBSCRIPTION_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_STORAGE_ACCESS_KEY"),
+    *("AZURE_ACCESS_TOKEN", "AZURE_ACCESS_EXPIRES_ON_SECONDS", "AZURE_ACCOUNT_NAME", "AZURE_SERVICE_URL"),
+)
 
 
 def validate(thing: Object) -> None:
@@ -231,6 +236,8 @@ class KServe:
         (server,) = template.pop("containers", [self._server])
         pod = {"serviceAccountName": "default", **template, "volumes": list(template.get("volumes", []))}
         about = {"annotations": workload.get("annotations", {}), "labels": {}}
+        if not spec.get("storageInitializer", {}).get("enabled", True):
+            return {"metadata": about, "spec": {**pod, "containers": [server]}}
         uri = spec["model"]["uri"]
         for cache in self._caches(uri):
             mount = {
@@ -282,8 +289,15 @@ class KServe:
                 env.append({"name": "GOOGLE_APPLICATION_CREDENTIALS", "value": path})
                 mounts.append({"name": "user-gcp-sa", "mountPath": "/var/secrets/", "readOnly": True})
                 volumes.append({"name": "user-gcp-sa", "secret": {"secretName": name}})
+            elif "AZURE_CLIENT_SECRET" in data:
+                env += [_of_secret(key, name, key) for key in _AZURE if key in data]
+            elif "AZURE_STORAGE_ACCESS_KEY" in data:
+                env.append(_of_secret("AZURE_STORAGE_ACCESS_KEY", name, "AZURE_STORAGE_ACCESS_KEY"))
             elif "https-host" in data:
                 env.append({"name": f"{data['https-host']}-headers", "value": data["headers"]})
+            elif "HDFS_NAMENODE" in data:
+                mounts.append({"name": "hdfs-secrets", "mountPath": "/var/secrets/kserve-hdfscreds", "readOnly": True})
+                volumes.append({"name": "hdfs-secrets", "secret": {"secretName": name}})
             elif "HF_TOKEN" in data:
                 env.append(_of_secret("HF_TOKEN", name, "HF_TOKEN"))
         return env, mounts, volumes

@@ -1,7 +1,8 @@
 """What people do with MLflow's own client; run by the Python that has it, and not by that of the tests.
 
 mlflow_client.py fill FOLDER                  register models at MLFLOW_TRACKING_URI; prints the ids of some
-mlflow_client.py plain FOLDER NAME PASSWORD   only the simplest of them, and a user who may read nothing
+mlflow_client.py register FOLDER              only the simplest of them
+mlflow_client.py plain FOLDER NAME PASSWORD   the same, and a user who may read nothing
 mlflow_client.py download URI FOLDER …        what the client itself downloads; prints where it then is
 """
 
@@ -91,4 +92,4 @@ def download(*pairs: str) -> None:
 
 
 if __name__ == "__main__":
-    {"fill": fill, "plain": plain, "download": download}[sys.argv[1]](*sys.argv[2:])
+    {"fill": fill, "register": register_plain, "plain": plain, "download": download}[sys.argv[1]](*sys.argv[2:])

@@ -57,10 +57,11 @@ print("ready", client.is_model_ready("iris"))
 QUESTION = {"inputs": [{"name": "question", "shape": [1], "datatype": "BYTES", "data": ["?"]}]}
 
 
-def write_model(folder: Path, answer: bytes) -> Path:
-    """A model for this server, whose answer this is."""
+def write_model(folder: Path, answer: bytes, *, with_runtime: bool = False) -> Path:
+    """A model for this server, whose answer this is; ``with_runtime`` also the code that it needs."""
     about = {"name": "iris", "implementation": "answering.Answering", "parameters": {"uri": "./answer"}}
-    return write_tree(folder, {"model-settings.json": json.dumps(about).encode(), "answer": answer})
+    code = {"answering.py": _RUNTIME.encode()} if with_runtime else {}
+    return write_tree(folder, {"model-settings.json": json.dumps(about).encode(), "answer": answer, **code})
 
 
 @contextmanager
