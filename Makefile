@@ -110,7 +110,8 @@ dependencies: $(READY)
 	$(BIN)/python tools/dependencies.py
 
 # Needs nginx, openssl, curl and zstd, and root, podman and runc to race what is in the image.
-# SCALE=0.01 proves in a minute that it works; RACE and COSTS pass options on.
+# SCALE=0.01 proves in a minute that it works; RACE and COSTS pass options on.  The whole race, on a quiet machine with 16 GiB
+# of memory: make bench RACE="--rounds 3 --sets llm,huge,many,tiny" takes some 15 minutes, and 10 more for the costs.
 SCALE ?= 1
 bench: $(READY) .bench/ready
 	image=$$(tools/image/build.sh) && cd benchmarks && \

@@ -5,20 +5,41 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 
+class Ratio(NamedTuple):
+    """Of one client to a peer, paired by rounds."""
+
+    median: float
+    least: float
+    greatest: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.least:.2f}, {self.greatest:.2f}]"
+
+
 class Row(NamedTuple):
-    """The medians of one client, for one set over one wire; ``ratio`` is to the fastest peer."""
+    """One client, for one set over one wire: medians of its rounds, and ratios to the peers that need least of each."""
 
     set: str
     wire: str
     client: str
+    rounds: int
     wall_s: float
     cpu_s: float
     peak_mib: float
-    ratio: float
+    server_cpu_s: float
+    wall_ratio: Ratio | None
+    cpu_ratio: Ratio | None
 
 
 _WIRES = {"tcp": "plain HTTP", "tls": "TLS", "far": "30 ms away"}
-_COLOURS = {"lading": "#0b7285", "s5cmd": "#adb5bd", "rclone": "#868e96", "kserve-storage": "#495057"}
+_COLOURS = {
+    "lading": "#0b7285",
+    "lading/openssl": "#66d9e8",
+    "lading/rustls": "#22b8cf",
+    "s5cmd": "#adb5bd",
+    "rclone": "#868e96",
+    "kserve-storage": "#495057",
+}
 _BAR, _GAP, _LEFT, _WIDTH, _MOST = 14, 26, 150, 760, 4.0
 
 
@@ -26,7 +47,7 @@ def line(row: Row) -> str:
     """One result, as the race prints it."""
     return (
         f"{row.set:5} {row.wire:4} {row.client:15} wall {row.wall_s:7.2f} s  cpu {row.cpu_s:7.2f} s  "
-        f"peak {row.peak_mib:6.0f} MiB  {row.ratio:5.2f}"
+        f"server {row.server_cpu_s:6.2f} s  peak {row.peak_mib:6.0f} MiB  wall × {row.wall_ratio}  cpu × {row.cpu_ratio}"
     )
 
 
@@ -37,15 +58,20 @@ def table(rows: Sequence[Row], about: str, sets: Mapping[str, str]) -> str:
         "",
         f"{about}.",
         "",
-        "Ratio: wall time to that of the fastest peer in the same row of runs. Less is better. "
-        "Sets: " + "; ".join(f"`{name}` is {what}" for name, what in sets.items()) + ".",
+        "Medians. A ratio is to the peer that is best in that figure, of the same round: median [least, greatest]; less is better. "
+        "TLS is 1.3 with AES-128-GCM for all. `lading` chooses who does TLS by itself; `lading/openssl` and `lading/rustls` are told "
+        "by `LADING_TLS`. The server's CPU seconds are what it needed for the client in this row: where they are near the wall "
+        "time, the client waited for it. Sets: "
+        + "; ".join(f"`{name}` is {what}" for name, what in sets.items())
+        + ".",
         "",
-        "| set | wire | client | wall s | CPU s | peak MiB | ratio |",
-        "|---|---|---|---|---|---|---|",
+        "| set | wire | client | rounds | wall s | CPU s | server CPU s | peak MiB | wall × | CPU × |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.set} | {_WIRES[row.wire]} | {f'**{row.client}**' if row.client == 'lading' else row.client} "
-        f"| {row.wall_s:.2f} | {row.cpu_s:.2f} | {row.peak_mib:.0f} | {row.ratio:.2f} |"
+        f"| {row.set} | {_WIRES[row.wire]} | {f'**{row.client}**' if row.client == 'lading' else row.client} | {row.rounds} "
+        f"| {row.wall_s:.2f} | {row.cpu_s:.2f} | {row.server_cpu_s:.2f} | {row.peak_mib:.0f} "
+        f"| {row.wall_ratio or ''} | {row.cpu_ratio or ''} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
@@ -62,10 +88,11 @@ def svg(rows: Sequence[Row]) -> str:
     for (name, wire), found in groups.items():
         parts.append(_text(10, y + 12, f"{name}, {_WIRES[wire]}", "start", bold=True))
         for row in found:
-            width = min(row.ratio, _MOST) * scale
+            ratio = row.wall_ratio.median if row.wall_ratio else 0.0
+            width = min(ratio, _MOST) * scale
             colour = _COLOURS.get(row.client, "#ced4da")
             parts.append(f'<rect x="{_LEFT}" y="{y:.0f}" width="{width:.1f}" height="{_BAR - 2}" fill="{colour}"/>')
-            more = " →" if row.ratio > _MOST else ""
+            more = " →" if ratio > _MOST else ""
             label = f"{row.client} {row.wall_s:.2f} s, {row.peak_mib:.0f} MiB{more}"
             parts.append(_text(_LEFT + width + 5, y + 10, label, "start"))
             y += _BAR

@@ -9,7 +9,6 @@ what disturbs the machine disturbs all.  The server has a CPU of its own but in 
 import argparse
 import hashlib
 import shutil
-import statistics
 import subprocess
 import sys
 import zipfile
@@ -58,7 +57,7 @@ def medians(
             if run is not None:
                 runs[name].append(run)
     shutil.rmtree(out, ignore_errors=True)
-    return {name: race.Run(*map(statistics.median, zip(*found, strict=True))) for name, found in runs.items() if found}
+    return {name: race.median(found) for name, found in runs.items() if found}
 
 
 def rows(found: dict[str, race.Run], base: str) -> list[str]:

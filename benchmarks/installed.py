@@ -17,6 +17,8 @@ def lading(image: str, seen: Path) -> Iterator[Sequence[str]]:
     "" is the lading of this work tree, on this machine's Python.
     """
     if not image:
+        # As the image's is, and the peers': none compiles its modules while it is timed.
+        subprocess.run([_VENV / "python", "-m", "compileall", "-q", _VENV.parent.parent / "src"], check=True)
         yield [str(_VENV / "lading")]
         return
     with unpacked(image) as root:
@@ -29,11 +31,11 @@ def lading(image: str, seen: Path) -> Iterator[Sequence[str]]:
             subprocess.run(["umount", "--recursive", "--lazy", inside], check=True)
 
 
-def python(command: Sequence[str]) -> str:
-    """Version of the Python and the OpenSSL that this lading runs on."""
-    asked = "import ssl, sys; print('Python', sys.version.split()[0] + ',', ' '.join(ssl.OPENSSL_VERSION.split()[:2]))"
-    interpreter = [*command[:2], "/usr/bin/python3"] if command[0] == "chroot" else [str(_VENV / "python")]
-    return subprocess.run([*interpreter, "-c", asked], check=True, capture_output=True, text=True).stdout.strip()
+def about(command: Sequence[str]) -> str:
+    """The Python that this lading runs on, and what TLS is by."""
+    python = [*command[:2], "/usr/bin/python3"] if command[0] == "chroot" else [str(_VENV / "python")]
+    asked = ([*python, "-c", "import sys; print('Python', sys.version.split()[0])"], [*command, "--version"])
+    return ", ".join(subprocess.run(each, check=True, capture_output=True, text=True).stdout.strip() for each in asked)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import contextlib
 import multiprocessing
 import os
 import random
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 PORTS = {"tcp": 9700, "tls": 9743, "far": 9730}
 _MIB = 1 << 20
+_PAGE_KEYS = 1000
 _LUA = Path("/usr/share/nginx/modules/ngx_http_lua_module.so")
 _NDK = Path("/usr/share/nginx/modules/ndk_http_module.so")
 
@@ -100,6 +102,12 @@ def serving(root: Path, scale: float) -> Iterator[None]:
         subprocess.run(["nginx", "-c", run / "nginx.conf", "-s", "quit"], check=False, capture_output=True)
 
 
+def version() -> str:
+    """Of nginx and of its OpenSSL."""
+    said = subprocess.run(["nginx", "-V"], check=True, capture_output=True, text=True).stderr
+    return " with ".join(re.findall(r"nginx/[\d.]+|OpenSSL [\d.]+", said)[:2])
+
+
 def cpu_seconds(root: Path) -> float:
     """User and system time that the server's worker has taken so far (proc(5), stat)."""
     master = int((root / "run/nginx.pid").read_text())
@@ -121,6 +129,7 @@ def _make_data(data: Path, scale: float) -> None:
 
 
 def _write_listing(data: Path, name: str) -> None:
+    """The answers to both versions of ListObjects, in pages as long as S3 makes them."""
     rows = []
     for path in sorted((data / "models" / name).rglob("*")):
         if path.is_file():
@@ -133,11 +142,16 @@ def _write_listing(data: Path, name: str) -> None:
                 f"<ETag>&quot;{etag}&quot;</ETag><Size>{status.st_size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
             )
     (data / "list").mkdir(exist_ok=True)
-    (data / "list" / f"{name}.xml").write_text(
-        '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Name>models</Name><Prefix>{name}/</Prefix><KeyCount>{len(rows)}</KeyCount><MaxKeys>100000</MaxKeys>"
-        f"<IsTruncated>false</IsTruncated>{''.join(rows)}</ListBucketResult>"
-    )
+    for start in range(0, len(rows), _PAGE_KEYS):
+        page, number = rows[start : start + _PAGE_KEYS], start // _PAGE_KEYS
+        more = start + _PAGE_KEYS < len(rows)
+        following = f"page{number + 1}"
+        ends = f"<NextContinuationToken>{following}</NextContinuationToken><NextMarker>{following}</NextMarker>"
+        (data / "list" / f"{name}-page{number}.xml").write_text(
+            '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<Name>models</Name><Prefix>{name}/</Prefix><KeyCount>{len(page)}</KeyCount><MaxKeys>{_PAGE_KEYS}</MaxKeys>"
+            f"<IsTruncated>{str(more).lower()}</IsTruncated>{ends if more else ''}{''.join(page)}</ListBucketResult>"
+        )
 
 
 def _make_certificate(run: Path) -> None:
@@ -165,9 +179,7 @@ def _make_certificate(run: Path) -> None:
 
 def _configuration(data: Path, run: Path) -> str:
     listings = "".join(f'"~prefix={name}" "{name}"; ' for name in SETS)
-    bucket = (
-        "if ($request_method = HEAD) { return 200; } default_type application/xml; rewrite ^ /list/$listing.xml last;"
-    )
+    bucket = "if ($request_method = HEAD) { return 200; } default_type application/xml; rewrite ^ /list/$listing-$page.xml last;"
     places = f"""
       root {data};
       location = /models {{ {bucket} }}
@@ -190,10 +202,13 @@ def _configuration(data: Path, run: Path) -> str:
     default_type application/octet-stream; client_body_temp_path {run}; proxy_temp_path {run};
     fastcgi_temp_path {run}; uwsgi_temp_path {run}; scgi_temp_path {run};
     map $args $listing {{ default ""; {listings} }}
+    map $args $page {{ default page0; "~(?:continuation-token|marker)=(?<asked>page[0-9]+)" $asked; }}
     server {{
       listen 127.0.0.1:{PORTS["tcp"]};
       listen 127.0.0.1:{PORTS["tls"]} ssl;
       ssl_certificate {run}/cert.pem; ssl_certificate_key {run}/key.pem;
+      # Said, since the default is an older one with some versions; and one cipher for all, else each client chooses its own.
+      ssl_protocols TLSv1.3; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
       {places}
     }}
     {late if has_far() else ""}
