@@ -31,7 +31,7 @@ _LOCAL_HEADER = struct.Struct("<26sHH")
 
 def unzip(archive: Archive, writer: TreeWriter) -> None:
     """Write every member, as many at a time as the archive is read, begun in the order of their bytes."""
-    with archive.open() as stream, zipfile.ZipFile(cast(IO[bytes], _Bounded(stream, writer.archive))) as bundle:
+    with archive.open() as stream, open_zip(stream, writer.archive) as bundle:
         members = sorted(bundle.infolist(), key=lambda member: member.header_offset)
     _tell_backslashes(members, writer)
     # Of several members of one name the last one counts.
@@ -43,13 +43,18 @@ def unzip(archive: Archive, writer: TreeWriter) -> None:
     work.end()
 
 
+def open_zip(stream: IO[bytes], archive: str) -> zipfile.ZipFile:
+    """The zip, its directory read; raises ``Unsupported`` for one that is too large for memory."""
+    return zipfile.ZipFile(cast(IO[bytes], _Bounded(stream, archive)))
+
+
 class _Bounded:
     """What zipfile reads the directory from, in one piece: all of it stays in memory, about 1 KiB for each member."""
 
     def __init__(self, stream: IO[bytes], archive: str) -> None:
         self._stream = stream
         self._archive = archive
-        self.seek, self.tell = stream.seek, stream.tell
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
 
     def read(self, size: int = -1) -> bytes:
         if size > _MOST_DIRECTORY_BYTES:
