@@ -149,7 +149,7 @@ lock:
 	$(PYTHON) -m venv --clear build/uv
 	build/uv/bin/pip install --quiet --disable-pip-version-check uv
 	$(LOCK) pyproject.toml -o requirements/runtime.txt
-	for each in dev docs build native cross peers kserve mlflow kserve-models mlserver model-signing; do \
+	for each in dev docs build native cross peers kserve mlflow kserve-models mlserver model-signing formats; do \
 	  $(LOCK) requirements/$$each.in -o requirements/$$each.txt || exit 1; \
 	done
 

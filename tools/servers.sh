@@ -113,6 +113,14 @@ if ! cmp -s requirements/kserve-models.txt .servers/kserve/installed; then
   cp requirements/kserve-models.txt .servers/kserve/installed
 fi
 
+# The libraries of the formats of models.
+if ! cmp -s requirements/formats.txt .servers/formats/installed; then
+  rm -rf .servers/formats
+  python3 -m venv .servers/formats
+  .servers/formats/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/formats.txt
+  cp requirements/formats.txt .servers/formats/installed
+fi
+
 # The extra "kerberos", apart from .venv so that a test can do without it.
 if [ ! -d .servers/python/gssapi ]; then
   .venv/bin/pip install --quiet --disable-pip-version-check --target .servers/python gssapi==1.12.0 decorator==5.3.1

@@ -11,7 +11,7 @@ MAGIC = b"GGUF"
 _MOST_HEADER_BYTES = 256 << 20
 _VERSIONS = (2, 3)
 _MOST_DIMENSIONS = 4
-_ALIGNMENT_KEY = b"general.alignment"
+_ALIGNMENT_KEY = "general.alignment"
 _ALIGNMENT = 32
 # By the number of the value's type.
 _FIXED_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
@@ -49,7 +49,7 @@ def check(file: IO[bytes], size: int) -> None:
 
 def _alignment(reader: Reader, alignment: int) -> int:
     """Pass a key and its value; the alignment after it."""
-    key = reader.take(reader.number("Q", "the length of a key"), "a key")
+    key = _name(reader, "a key")
     kind = reader.number("I", "the type of a value")
     if key == _ALIGNMENT_KEY and kind == _UINT32:
         alignment = reader.number("I", "the alignment")
@@ -80,7 +80,7 @@ def _pass_value(reader: Reader, kind: int) -> None:
 
 def _tensor(reader: Reader, alignment: int) -> tuple[int, int]:
     """Where a tensor begins and ends, from the start of the data."""
-    reader.take(reader.number("Q", "the length of a name"), "a name")
+    _name(reader, "a tensor's name")
     dimensions = reader.number("I", "the number of dimensions")
     if dimensions > _MOST_DIMENSIONS:
         raise Damaged(f"a tensor has {dimensions} dimensions, and the most are {_MOST_DIMENSIONS}")
@@ -91,3 +91,11 @@ def _tensor(reader: Reader, alignment: int) -> tuple[int, int]:
     # Of a type that a later version adds, the size is not known.
     elements, length = _BLOCKS.get(kind, (1, 0))
     return offset, offset + -(-prod(shape) // elements) * length
+
+
+def _name(reader: Reader, what: str) -> str:
+    data = reader.take(reader.number("Q", f"the length of {what}"), what)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Damaged(f"{what} at byte {reader.position - len(data)} is not UTF-8") from error

@@ -13,7 +13,7 @@ MAGIC = b"\x93NUMPY"
 # numpy.lib.format refuses longer ones, too, since Python would take long to read them.
 _MOST_HEADER_BYTES = 10_000
 # A type as NumPy writes it: byte order, kind, bytes of an element; a time's unit.
-_TYPE = re.compile(r"[<>|=]?([a-zA-Z?])(\d*)(\[\w+\])?")
+_TYPE = re.compile(r"[<>|=]?([?biufcmMOSUVa])(\d*)(\[\w+\])?")
 _BYTES_OF_UNIT = {"U": 4}
 
 
@@ -22,9 +22,9 @@ def holds_objects(file: IO[bytes], size: int) -> bool:
     reader = Reader(file, size, 16 + _MOST_HEADER_BYTES)
     if reader.take(6, "the magic") != MAGIC:
         raise Damaged("it does not begin with the magic of NumPy")
-    major = reader.take(2, "the version")[0]
-    if major not in (1, 2, 3):
-        raise Damaged(f"its version is {major}, and there are 1, 2 and 3")
+    major, minor = reader.take(2, "the version")
+    if major not in (1, 2, 3) or minor:
+        raise Damaged(f"its version is {major}.{minor}, and there are 1.0, 2.0 and 3.0")
     text = reader.take(reader.number("H" if major == 1 else "I", "the header's length"), "the header")
     descr, shape = _header(text)
     if _has_objects(descr):
@@ -36,7 +36,7 @@ def holds_objects(file: IO[bytes], size: int) -> bool:
 
 def _header(text: bytes) -> tuple[object, tuple[int, ...]]:
     try:
-        match ast.literal_eval(text.decode("utf-8").strip()):
+        match ast.literal_eval(text.decode()):
             case {"descr": descr, "fortran_order": bool(), "shape": tuple(shape)}:
                 if all(type(each) is int and each >= 0 for each in shape):
                     return descr, shape
