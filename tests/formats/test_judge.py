@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from formats import files
-from lading.formats.judge import Judgement, judge
+from lading.formats.judge import Judge, Judgement
 
 WHOLE = {
     "model.safetensors": files.safetensors(),
@@ -26,7 +26,7 @@ WHOLE = {
 
 
 def judged(path: str, data: bytes) -> Judgement:
-    return judge(path, io.BytesIO(data), len(data))
+    return Judge().judge(path, io.BytesIO(data), len(data))
 
 
 @pytest.mark.parametrize("path", WHOLE)

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from lading.formats.judge import judge
+from lading.formats.judge import Judge
 from real.conftest import SERVERS
 
 LIBRARIES = (SERVERS / "formats/bin/python", Path(__file__).with_name("format_libraries.py"))
@@ -26,7 +26,7 @@ def written(tmp_path_factory):
 
 def judged(path: Path):
     with path.open("rb") as file:
-        return judge(path.name, file, path.stat().st_size)
+        return Judge().judge(path.name, file, path.stat().st_size)
 
 
 def test_what_the_libraries_write_is_whole(written):

@@ -1,5 +1,6 @@
 """What a file is, whether it is whole, and whether loading it runs code."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, NamedTuple
@@ -36,21 +37,62 @@ class Judgement(NamedTuple):
     code: str = ""
 
 
-def judge(path: str, file: IO[bytes], size: int, depth: int = _DEEPEST) -> Judgement:
-    """Judge a file by its content; zips within it down to ``depth``.
+def any_pickle(_file: IO[bytes]) -> str:
+    """The code of a pickle, whatever is in it."""
+    return "a pickle"
 
-    The name says what the file claims to be: one that is something else is at fault.
+
+class Judge(NamedTuple):
+    """Judges files by their content.
+
+    ``pickle_code`` says what code a pickle runs, "" for none; the pickle begins where the file is read next.
     """
-    file.seek(0)
-    found, claimed = _format(file.read(_HEAD_BYTES), size), _CLAIMS.get(PurePosixPath(path).suffix.lower(), "")
-    format_ = found or claimed or ("pickle" if pickles.named_so(path) else "")
-    if not format_:
-        return Judgement("")
-    try:
-        code = _code(format_, file, size, depth)
-    except Damaged as error:
-        return Judgement(format_, fault=str(error))
-    return Judgement(format_, f"it is no {claimed}" if claimed not in ("", format_) else "", code)
+
+    pickle_code: Callable[[IO[bytes]], str] = any_pickle
+
+    def judge(self, path: str, file: IO[bytes], size: int, depth: int = _DEEPEST) -> Judgement:
+        """Judge one of ``size`` bytes, and what is in it: zips within zips down to ``depth``.
+
+        The name says only what the file claims to be: one that is something else is at fault.
+        """
+        file.seek(0)
+        found, claimed = _format(file.read(_HEAD_BYTES), size), _CLAIMS.get(PurePosixPath(path).suffix.lower(), "")
+        format_ = found or claimed or ("pickle" if pickles.named_so(path) else "")
+        try:
+            code = self._code(format_, file, size, depth)
+        except Damaged as error:
+            return Judgement(format_, fault=str(error))
+        return Judgement(format_, f"it is no {claimed}" if claimed not in ("", format_) else "", code)
+
+    def _code(self, format_: str, file: IO[bytes], size: int, depth: int) -> str:
+        """What of it would run; ``Damaged`` where it is not what its format asks for."""
+        file.seek(0)
+        match format_:
+            case "safetensors":
+                safetensors.check(file, size)
+            case "GGUF":
+                gguf.check(file, size)
+            case "ONNX":
+                onnx.check(file, size)
+            case "NumPy" if numpy.holds_objects(file, size):
+                return self.pickle_code(file)
+            case "HDF5":
+                return keras.code_in(file)
+            case "JSON":
+                return json_text.code_in(file, size)
+            case "zip" if depth:
+                return zipped.code_in(file, partial(self._code_of_member, depth - 1))
+            case "zip":
+                return "a zip within zips, which may hold anything"
+            case "pickle":
+                return self.pickle_code(file)
+        return ""
+
+    def _code_of_member(self, depth: int, path: str, file: IO[bytes], size: int) -> str:
+        judgement = self.judge(path, file, size, depth)
+        if judgement.fault:
+            raise Damaged(f"{printable(path)} in it: {judgement.fault}")
+        return judgement.code
 
 
 def _format(head: bytes, size: int) -> str:
@@ -60,34 +102,3 @@ def _format(head: bytes, size: int) -> str:
     if safetensors.begins(head, size):
         return "safetensors"
     return "pickle" if pickles.begins(head) else ""
-
-
-def _code(format_: str, file: IO[bytes], size: int, depth: int) -> str:
-    """What of it would run; ``Damaged`` where it is not what its format asks for."""
-    match format_:
-        case "safetensors":
-            safetensors.check(file, size)
-        case "GGUF":
-            gguf.check(file, size)
-        case "ONNX":
-            onnx.check(file, size)
-        case "NumPy":
-            return "an array of objects, which is a pickle" if numpy.holds_objects(file, size) else ""
-        case "HDF5":
-            return keras.code_in(file)
-        case "JSON":
-            return json_text.code_in(file, size)
-        case "zip" if depth:
-            return zipped.code_in(file, partial(_code_of_member, depth - 1))
-        case "zip":
-            return "a zip within zips, which may hold anything"
-        case "pickle":
-            return "a pickle"
-    return ""
-
-
-def _code_of_member(depth: int, path: str, file: IO[bytes], size: int) -> str:
-    judgement = judge(path, file, size, depth)
-    if judgement.fault:
-        raise Damaged(f"{printable(path)} in it: {judgement.fault}")
-    return judgement.code
