@@ -57,7 +57,10 @@ class Judge(NamedTuple):
         """
         file.seek(0)
         found, claimed = _format(file.read(_HEAD_BYTES), size), _CLAIMS.get(PurePosixPath(path).suffix.lower(), "")
-        format_ = found or claimed or ("pickle" if pickles.named_so(path) else "")
+        format_ = found or claimed
+        if not format_ and pickles.named_so(path):
+            # What is compressed, and what nobody reads.
+            return Judgement("pickle", code="what is loaded as a pickle, by its name")
         try:
             code = self._code(format_, file, size, depth)
         except Damaged as error:

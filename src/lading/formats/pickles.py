@@ -3,6 +3,8 @@
 import io
 import logging
 import pickletools
+from collections.abc import Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
 
@@ -11,6 +13,12 @@ from lading.text.printable import printable
 _SUFFIXES = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".dill", ".cloudpickle", ".sav"}
 _FRAMED = {bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)}
 _FEWEST = 3
+_LONG_BYTES = 1 << 20
+_MOST_LINE_BYTES = 1 << 20
+_MOST_MEMOS = 1_000_000
+_STRINGS = {"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+_GETS = {"GET", "BINGET", "LONG_BINGET"}
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "BUILD", "EXT1", "EXT2", "EXT4"}
 
 
@@ -38,17 +46,95 @@ def begins(head: bytes) -> bool:
 
 
 def scanned_code(file: IO[bytes]) -> str:
-    """What a pickle names that is not on picklescan's list of harmless names; "" when there is nothing.
+    """What a pickle names that picklescan does not know as harmless; "" when there is nothing.
 
-    Its strict mode allows what it knows; its list of dangerous names was passed by several times
-    (https://github.com/mmaitre314/picklescan/security/advisories).
+    Of picklescan it is the strict mode, which allows what it knows: its list of dangerous names was passed by several
+    times (https://github.com/mmaitre314/picklescan/security/advisories).  The names are found here, in bounded memory.
     """
+    try:
+        names = {name for each in _each(_Skipping(file)) for name in _names(each)}
+    except (ValueError, TypeError, OverflowError) as error:
+        return f"a pickle that cannot be scanned ({printable(str(error))[:80]})"
+    named = sorted(name for name in names if not _is_harmless(name))
+    return f"a pickle that names {printable(', '.join(named))[:200]}" if named else ""
+
+
+def _each(stream: "_Skipping") -> Iterator["_Skipping"]:
+    """Before each pickle of the file, which is to hold nothing else."""
+    while not stream.is_at_end():
+        yield stream
+
+
+def _names(stream: "_Skipping") -> Iterator[str]:
+    """Each global that a pickle names, as "module name"; ``ValueError`` where that cannot be told."""
+    memo: dict[int, str | None] = {}
+    pushed: list[str | None] = []
+    for instruction, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
+        name = instruction.name
+        if name in _STRINGS:
+            pushed.append(argument)
+        elif name in _GETS:
+            pushed.append(memo.get(int(argument or 0)))
+        elif name in _PUTS:
+            memo[len(memo) if argument is None else argument] = pushed[-1] if pushed else None
+            if len(memo) > _MOST_MEMOS:
+                raise ValueError(f"it refers to more than {_MOST_MEMOS} of its values")
+        else:
+            if name in ("GLOBAL", "INST"):
+                yield str(argument)
+            elif name == "STACK_GLOBAL":
+                yield _joined(pushed[-2:])
+            elif name.startswith("EXT"):
+                raise ValueError("it names something by a number")
+            pushed.clear()
+            pushed.append(None)
+        del pushed[:-2]
+
+
+def _joined(names: list[str | None]) -> str:
+    """Two strings that were pushed one after the other; whatever else comes to a name is not followed."""
+    module, name = names if len(names) == 2 else (None, None)
+    if not module or not name or {" ", "\n"} & {*module, *name}:
+        raise ValueError("it makes up a name")
+    return f"{module} {name}"
+
+
+def _is_harmless(name: str) -> bool:
     from picklescan.scanner import SafetyLevel, scan_pickle_bytes
 
     # It says what it finds to whoever listens, and so do we.
     logging.getLogger("picklescan").setLevel(logging.CRITICAL)
-    found = scan_pickle_bytes(file, "", strict=True)
-    if found.scan_err:
-        return "a pickle that cannot be scanned to its end"
-    names = [f"{each.module}.{each.name}" for each in found.globals if each.safety != SafetyLevel.Innocuous]
-    return f"a pickle that names {printable(', '.join(sorted(names)))[:200]}" if names else ""
+    module, _, rest = name.partition(" ")
+    found = scan_pickle_bytes(io.BytesIO(f"c{module}\n{rest}\n.".encode()), "", strict=True)
+    return [each.safety for each in found.globals] == [SafetyLevel.Innocuous]
+
+
+class _Skipping:
+    """Reads as a file does, but for long runs of bytes, of which only the length is given: arrays are gigabytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.readline = partial(file.readline, _MOST_LINE_BYTES)
+        self.tell = file.tell
+
+    def is_at_end(self) -> bool:
+        begin = self.tell()
+        is_at_end = not self._file.read(1)
+        self._file.seek(begin)
+        return is_at_end
+
+    def read(self, count: int) -> "bytes | _Skipped":
+        if count <= _LONG_BYTES:
+            return self._file.read(count)
+        begin = self.tell()
+        end = self._file.seek(0, io.SEEK_END)
+        self._file.seek(min(begin + count, end))
+        return _Skipped(min(count, end - begin))
+
+
+class _Skipped:
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
