@@ -79,8 +79,8 @@ def test_a_check_says_who_signed_and_what_would_be_refused(place: Place) -> None
 def test_an_explanation_says_by_which_rule_it_is_judged_and_how(place: Place) -> None:
     outcome = place.run("resolve", "--explain", place.model)
     assert f"signed by   {NAME}\n" in outcome.out
-    said = "mode enforce, unsigned: refuse, extra_files: refuse"
-    assert f"trust: the rule for file://{place.model} ({said}): model.sig must be signed by sha256:" in outcome.out
+    assert f"trust: the rule for file://{place.model}, mode enforce: model.sig must be signed by sha256:" in outcome.out
+    assert " (unsigned: refuse, extra_files: refuse)\n" in outcome.out
     told = place.run("resolve", "--explain", "--json", place.model).json
     assert told["trust"]["keys"] == [NAME.removeprefix("key ")]
     assert told["signature"]["signer"] == NAME

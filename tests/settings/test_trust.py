@@ -1,6 +1,7 @@
 """Rules of trust: which one is for an origin, and that one by which nothing could be judged is an error at once."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fakes.oms_signer import Signer
 from lading.errors import UsageError
 from lading.model.uri import ModelURI
 from lading.settings.settings import Settings
-from lading.settings.trust import TrustRule, trust_rule_for
+from lading.settings.trust import Formats, TrustRule, trust_rule_for
 from lading.trust.public_key import read_public_keys
 
 KEYS = read_public_keys(Signer().public_pem)
@@ -76,7 +77,10 @@ def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
         ({"signature": {"key": "KEY"}, "prefix": 7}, "prefix is 7"),
         ({"signature": {"key": "KEY"}, "prefix": "s3://a/../b"}, "has a '.' or '..'"),
         ({"signature": {"key": "KEY"}, "mode": "off"}, "judges nothing"),
-        ({"formats": {}}, "unknown key 'formats'"),
+        ({"formats": {"code": "warn"}}, "code is 'warn'"),
+        ({"formats": {"pickle": "refuse"}}, "unknown key 'pickle'"),
+        ({"formats": "refuse"}, "formats is 'refuse'"),
+        ({"formats": {}, "unsigned": "allow"}, "has no signature with a key"),
     ],
 )
 def test_a_rule_that_cannot_be_judged_is_refused_when_it_is_read(tmp_path: Path, key: str, rule: Any, why: str) -> None:
@@ -87,6 +91,23 @@ def test_a_rule_that_cannot_be_judged_is_refused_when_it_is_read(tmp_path: Path,
     with pytest.raises(UsageError, match="trust") as refused:
         load(tmp_path, rule)
     assert why in refused.value.message
+
+
+def test_a_rule_may_judge_the_content_of_files_alone(tmp_path: Path, key: str) -> None:
+    alone, both = load(
+        tmp_path,
+        {"prefix": "hf://", "formats": {}},
+        {"signature": {"key": key}, "formats": {"code": "scan", "damaged": "allow"}},
+    )
+    assert (alone.keys, alone.formats) == ((), Formats("refuse", "refuse"))
+    assert (both.keys, both.formats) == (KEYS, Formats("scan", "allow"))
+
+
+def test_a_scan_without_its_scanner_is_refused_when_it_is_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "picklescan", None)
+    with pytest.raises(UsageError, match="scan needs picklescan, which is not installed") as refused:
+        load(tmp_path, {"formats": {"code": "scan"}})
+    assert refused.value.hint == "pip install lading[scan]"
 
 
 def test_a_private_key_in_the_place_of_the_public_one_is_not_shown(tmp_path: Path) -> None:

@@ -58,9 +58,15 @@ def trust_line(settings: Settings, uri: ModelURI) -> str:
     rule = _rule(settings, uri)
     if rule is None:
         return "trust: no rule covers it" if settings.trust else "trust: there are no rules"
-    keys = ", ".join(f"sha256:{key.fingerprint}" for key in rule.keys)
-    said = f"mode {rule.mode}, unsigned: {rule.unsigned}, extra_files: {rule.extra_files}"
-    return f"trust: {rule.named} ({said}): {rule.bundle} must be signed by {keys}"
+    asked = []
+    if rule.keys:
+        keys = ", ".join(f"sha256:{key.fingerprint}" for key in rule.keys)
+        asked.append(
+            f"{rule.bundle} must be signed by {keys} (unsigned: {rule.unsigned}, extra_files: {rule.extra_files})"
+        )
+    if rule.formats:
+        asked.append(f"formats by content (code: {rule.formats.code}, damaged: {rule.formats.damaged})")
+    return f"trust: {rule.named}, mode {rule.mode}: {'; '.join(asked)}"
 
 
 def trust_report(settings: Settings, uri: ModelURI) -> dict[str, Any] | None:
@@ -68,14 +74,11 @@ def trust_report(settings: Settings, uri: ModelURI) -> dict[str, Any] | None:
     rule = _rule(settings, uri)
     if rule is None:
         return None
-    return {
-        "rule": rule.shown,
-        "mode": rule.mode,
-        "unsigned": rule.unsigned,
-        "extra_files": rule.extra_files,
-        "bundle": rule.bundle,
-        "keys": [f"sha256:{key.fingerprint}" for key in rule.keys],
-    }
+    report: dict[str, Any] = {"rule": rule.shown, "mode": rule.mode}
+    if rule.keys:
+        report |= {"unsigned": rule.unsigned, "extra_files": rule.extra_files, "bundle": rule.bundle}
+        report["keys"] = [f"sha256:{key.fingerprint}" for key in rule.keys]
+    return report | ({"formats": rule.formats._asdict()} if rule.formats else {})
 
 
 def _rule(settings: Settings, uri: ModelURI) -> "TrustRule | None":

@@ -55,8 +55,10 @@ def _judged(destination: Path, manifest: Manifest, arguments: argparse.Namespace
     if not trust:
         return manifest.signature
     # Here, and not above: most configurations have no rules.
+    from lading.delivery.formats import judge_formats
     from lading.delivery.judge import judge_again
     from lading.telemetry.messages import sentence
 
     judged = judge_again(manifest, destination, trust, lambda event: note(sentence(event)))
+    judge_formats(manifest, destination.joinpath, trust, lambda event: note(sentence(event)))
     return judged or manifest.signature

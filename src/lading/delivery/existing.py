@@ -1,6 +1,7 @@
 """What a destination has already, and need not be given again: asked here by every way to deliver, and by estimates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from lading.delivery.resolve import ResolvedModel
@@ -76,10 +77,20 @@ def leave(workspace: Workspace, found: Existing, session: Session) -> None:
         workspace.dissolve()
 
 
-def report_delivered(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:
-    """Say that the destination has the model already, and what else it holds."""
-    listener(AlreadyDelivered(str(workspace.given)))
-    report_strays(workspace, manifest, listener)
+def report_delivered(workspace: Workspace, manifest: Manifest, session: Session) -> None:
+    """Say that the destination has the model already, and what else it holds; ``Untrusted`` as ``judge_content``."""
+    judge_content(manifest, workspace.destination.joinpath, session)
+    session.listener(AlreadyDelivered(str(workspace.given)))
+    report_strays(workspace, manifest, session.listener)
+
+
+def judge_content(manifest: Manifest, place: Callable[[str], Path], session: Session) -> None:
+    """Judge the content of a model whose files are all there; ``Untrusted`` if a rule of today refuses it."""
+    if session.settings.trust:
+        # Here, and not above: most runs have no rules.
+        from lading.delivery.formats import judge_formats
+
+        judge_formats(manifest, place, session.settings.trust, session.listener)
 
 
 def report_strays(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:

@@ -116,7 +116,7 @@ def stage_from_store(store: Store, key: str, facts: Manifest, workspace: Workspa
         if (old := found.same(manifest)) is not None:
             # Another process was first.
             leave(workspace, found, session)
-            report_delivered(workspace, old, session.listener)
+            report_delivered(workspace, old, session)
             return Staged(workspace, None, old)
         workspace.discard_stage()
         workspace.stage.mkdir()

@@ -50,7 +50,7 @@ class Judged(NamedTuple):
 def judge(listed: Listing, everything: Listing, uri: ModelURI, source: Source, session: Session) -> Judged:
     """Judge the ``listed`` files, which were chosen from ``everything`` at ``uri``; ``Untrusted`` if they are refused."""
     rule = trust_rule_for(session.settings.trust, uri)
-    if rule is None:
+    if rule is None or not rule.keys:
         return Judged(listed, {})
     shown = uri.redacted()
     try:
@@ -84,7 +84,7 @@ def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], 
     Files are hashed that were not checked against what is signed when they landed.
     """
     rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
-    if rule is None:
+    if rule is None or not rule.keys:
         return None
     try:
         return _judged_again(manifest, folder, rule, listener)

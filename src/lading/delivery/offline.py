@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lading.delivery.existing import existing
+from lading.delivery.existing import existing, judge_content
 from lading.delivery.plan import locked
 from lading.delivery.request import Query, Request
 from lading.delivery.stage import publish
@@ -102,6 +102,7 @@ def _judged(known: Known, folder: Path, session: Session) -> Known:
     from lading.delivery.judge import judge_again
 
     signature = judge_again(known.manifest, folder, session.settings.trust, session.listener)
+    judge_content(known.manifest, folder.joinpath, session)
     return known._replace(manifest=known.manifest._replace(signature=signature))
 
 

@@ -71,6 +71,10 @@ class Staged(NamedTuple):
     manifest: Manifest
     unchanged: Mapping[str, File] = MappingProxyType({})
 
+    def place(self, path: str) -> Path:
+        """Where a file of it is now."""
+        return (self.workspace.destination if self.root is None or path in self.unchanged else self.root) / path
+
 
 @contextlib.contextmanager
 def locked_destinations(deliveries: Iterable[Delivery], session: Session) -> Iterator[list[Delivery]]:
@@ -116,7 +120,7 @@ def plan(delivery: Delivery, session: Session, store: "Store | None" = None) -> 
     if (in_place := found.whole(model, verify)) is not None:
         leave(workspace, found, session)
         if store is None:
-            report_delivered(workspace, in_place, session.listener)
+            report_delivered(workspace, in_place, session)
         return delivery._replace(in_place=in_place)
     unchanged = found.unchanged(model, verify)
     if changed := found.changed:
@@ -178,5 +182,5 @@ def already_delivered(delivery: Delivery, session: Session) -> Manifest | None:
             if old is None:
                 return None
             leave(workspace, found, session)
-    report_delivered(workspace, old, session.listener)
+    report_delivered(workspace, old, session)
     return old

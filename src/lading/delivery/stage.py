@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lading.delivery.existing import report_strays
+from lading.delivery.existing import judge_content, report_strays
 from lading.delivery.plan import Delivery, Staged, can_go_on, has_bytes, naming
 from lading.delivery.resolve import ARCHIVES
 from lading.destination import publish as destination
@@ -60,8 +60,15 @@ def stage(deliveries: Sequence[Delivery], session: Session, blob_algorithm: str 
 
 
 def publish(staged: Iterable[Staged], session: Session, *, quiet: bool = False) -> dict[Path, Manifest]:
-    """Give each model its final name; returns the manifests by destination."""
+    """Give each model its final name; returns the manifests by destination.
+
+    What is brought to a store is ``quiet``: it is judged when it leaves that, by the rules of that day.
+    """
     listener = ignore if quiet else session.listener
+    staged = list(staged)
+    if not quiet:
+        for each in staged:
+            judge_content(each.manifest, each.place, session)
     manifests: dict[Path, Manifest] = {}
     for workspace, root, manifest, unchanged in staged:
         if root is not None:

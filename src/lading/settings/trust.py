@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -17,7 +18,13 @@ from lading.text.printable import printable
 from lading.trust.public_key import PublicKey, read_public_keys
 
 _EXAMPLE = "{prefix: s3://models/, signature: {key: /etc/lading/models.pub}}"
-_EXAMPLES = {"prefix": "s3://models/", "signature": "{key: /etc/lading/models.pub}", "key": "/etc/lading/models.pub"}
+_EXAMPLES = {
+    "prefix": "s3://models/",
+    "signature": "{key: /etc/lading/models.pub}",
+    "key": "/etc/lading/models.pub",
+    "formats": "{code: refuse}",
+}
+_FOR_SIGNATURES = frozenset({"signature", "unsigned", "extra_files"})
 _MOST_KEY_BYTES = 64 << 10
 _HUBS = frozenset({"hf", "modelscope", "ms"})
 # Other words for the same place, and places with a revision, tag or digest behind their names.
@@ -25,12 +32,23 @@ _SAME = {"ms": "modelscope", "oci+fetch": "oci"}
 _REVISED = frozenset({"hf", "modelscope", "oci", "git+https", "git+http", "git+file"})
 
 
+class Formats(NamedTuple):
+    """What becomes of files that run ``code`` when they are loaded, and of ``damaged`` ones, which are not of their format.
+
+    By ``scan``, code passes in pickles that name only what is known to be harmless.
+    """
+
+    code: Literal["refuse", "scan", "allow"] = "refuse"
+    damaged: Literal["refuse", "allow"] = "refuse"
+
+
 class TrustRule(NamedTuple):
     """What is asked of every model below ``prefix``, the URI of its origin; without one, of any.
 
-    One of ``keys``, of which the file ``key_file`` tells, must have signed it, in the file ``bundle`` of the model.  ``mode`` says what follows where that is
-    not so, ``unsigned`` whether a model without that file may pass, ``extra_files`` what becomes of files that the
-    signature does not name.
+    One of ``keys``, if there are any, which the file ``key_file`` holds, must have signed it, in the file ``bundle`` of
+    the model.  ``mode`` says what follows where that is not so, ``unsigned`` whether a model without that file may pass,
+    ``extra_files`` what becomes of files that the signature does not name.  ``formats`` judges the content of files; None
+    for a rule that does not.
     """
 
     prefix: ModelURI | None
@@ -40,6 +58,7 @@ class TrustRule(NamedTuple):
     mode: Literal["enforce", "warn", "off"] = "enforce"
     unsigned: Literal["refuse", "allow"] = "refuse"
     extra_files: Literal["refuse", "skip"] = "refuse"
+    formats: Formats | None = None
 
     @property
     def shown(self) -> str:
@@ -58,6 +77,7 @@ class _Entry(NamedTuple):
     unsigned: Literal["refuse", "allow"] = "refuse"
     extra_files: Literal["refuse", "skip"] = "refuse"
     signature: Mapping[str, Any] = MappingProxyType({})
+    formats: Mapping[str, Any] = MappingProxyType({})
 
 
 class _SignatureEntry(NamedTuple):
@@ -91,13 +111,33 @@ def _rule(item: object, number: int) -> TrustRule:
         if len(item) > len({"mode", "prefix"} & item.keys()):
             raise UsageError(f"{where} judges nothing, by mode: off", hint="leave out what else it says")
         return TrustRule(prefix, mode="off")
+    rule = TrustRule(prefix, mode=entry.mode, formats=_read_formats(entry, where) if "formats" in item else None)
+    if rule.formats is not None and not _FOR_SIGNATURES & item.keys():
+        return rule
     signature = read_section(_SignatureEntry, entry.signature, f"{where}: signature", examples=_EXAMPLES)
     if not signature.key:
         raise UsageError(f"{where} has no signature with a key", hint=f"write {_EXAMPLE}")
     if why := why_unsafe(signature.file):
         raise UsageError(f"{where}: signature: file {printable(signature.file)!r} {why}", hint="write file: model.sig")
     keys = _read_keys(signature.key, f"{where}: signature: key")
-    return TrustRule(prefix, keys, signature.key, signature.file, entry.mode, entry.unsigned, entry.extra_files)
+    return rule._replace(
+        keys=keys,
+        key_file=signature.key,
+        bundle=signature.file,
+        unsigned=entry.unsigned,
+        extra_files=entry.extra_files,
+    )
+
+
+def _read_formats(entry: _Entry, where: str) -> Formats:
+    formats = read_section(
+        Formats, entry.formats, f"{where}: formats", examples={"code": "refuse", "damaged": "refuse"}
+    )
+    if formats.code == "scan" and find_spec("picklescan") is None:
+        raise UsageError(
+            f"{where}: formats: code: scan needs picklescan, which is not installed", hint="pip install lading[scan]"
+        )
+    return formats
 
 
 def _read_keys(file: str, where: str) -> tuple[PublicKey, ...]:

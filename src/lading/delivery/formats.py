@@ -1,0 +1,64 @@
+"""Files are judged by their content before a server sees them: damaged ones, and those that run code when they are loaded."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lading.errors import Untrusted
+from lading.events import Listener, NotTrusted
+from lading.formats.judge import Judge, any_pickle
+from lading.formats.pickles import scanned_code
+from lading.model.manifest import File, Manifest
+from lading.model.uri import ModelURI
+from lading.settings.trust import Formats, TrustRule, trust_rule_for
+from lading.system.disk import disk_error
+from lading.text.printable import printable
+
+_MOST_NAMED = 10
+_HINTS = {
+    "damaged": "the model was damaged before it was published: the origin's copy is the same",
+    "code": "take its safetensors, GGUF or ONNX files, or say formats: {{code: allow}} in {rule} if you trust whoever made it",
+}
+
+
+def judge_formats(
+    manifest: Manifest, place: Callable[[str], Path], rules: tuple[TrustRule, ...], listener: Listener
+) -> None:
+    """Judge the files of a model by the rules of today; ``place`` says where each of them is.
+
+    Of each, the beginning is read, and all of a pickle that is to be scanned.  ``Untrusted`` names what may not pass.
+    """
+    rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
+    if rule is None or rule.formats is None:
+        return
+    wrong = list(_wrong(manifest.files, place, rule.formats))
+    if not wrong:
+        return
+    error = _refused(wrong, rule)
+    if rule.mode == "enforce":
+        raise error
+    listener(NotTrusted(manifest.resolved, error.message, error.hint))
+
+
+def _wrong(files: tuple[File, ...], place: Callable[[str], Path], formats: Formats) -> Iterator[tuple[str, str]]:
+    """The kind of what may not pass, and a sentence on it."""
+    judge = Judge(scanned_code if formats.code == "scan" else any_pickle)
+    for file in files:
+        path = place(file.path)
+        try:
+            with path.open("rb") as content:
+                judgement = judge.judge(file.path, content, file.size_bytes)
+        except OSError as error:
+            raise disk_error(error, path) from error
+        if judgement.fault and formats.damaged == "refuse":
+            yield "damaged", f"{printable(file.path)} is no whole {judgement.format}: {judgement.fault}"
+        if judgement.code and formats.code != "allow":
+            yield "code", f"{printable(file.path)} holds {judgement.code}"
+
+
+def _refused(wrong: list[tuple[str, str]], rule: TrustRule) -> Untrusted:
+    named = "; ".join(sentence for _, sentence in wrong[:_MOST_NAMED])
+    more = f"; and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
+    kinds = {kind for kind, _ in wrong}
+    what = "code that runs when the model is loaded" if kinds == {"code"} else "files that may not be delivered"
+    hints = "; ".join(hint.format(rule=rule.named) for kind, hint in _HINTS.items() if kind in kinds)
+    return Untrusted(f"{rule.named} refuses {what}: {named}{more}", hint=hints)
