@@ -7,10 +7,10 @@ from collections import OrderedDict
 import pytest
 
 from formats import files
-from lading.formats.judge import Judge
+from lading.formats.inspector import Inspector
 from lading.formats.pickles import scanned_code
 
-JUDGE = Judge(scanned_code)
+INSPECTOR = Inspector(scanned_code)
 
 
 def call(module: str, name: str, argument: bytes = b"Vx\n") -> bytes:
@@ -19,7 +19,7 @@ def call(module: str, name: str, argument: bytes = b"Vx\n") -> bytes:
 
 
 def code_in(path: str, data: bytes) -> str:
-    return JUDGE.judge(path, io.BytesIO(data), len(data)).code
+    return INSPECTOR.inspect(path, io.BytesIO(data), len(data)).code
 
 
 # Also names that blocklists have missed, of advisories on scanners of pickles.

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from lading.formats.judge import Judge
+from lading.formats.inspector import Inspector
 from real.conftest import SERVERS
 
 LIBRARIES = (SERVERS / "formats/bin/python", Path(__file__).with_name("format_libraries.py"))
@@ -24,16 +24,16 @@ def written(tmp_path_factory):
     return folder
 
 
-def judged(path: Path):
+def inspected(path: Path):
     with path.open("rb") as file:
-        return Judge().judge(path.name, file, path.stat().st_size)
+        return Inspector().inspect(path.name, file, path.stat().st_size)
 
 
 def test_what_the_libraries_write_is_whole(written):
-    judgements = {path.name: judged(path) for path in written.iterdir()}
-    assert len(judgements) == 13
-    assert {name: judgement.fault for name, judgement in judgements.items() if judgement.fault} == {}
-    assert [name for name, judgement in judgements.items() if judgement.code] == ["objects.npy"]
+    findings = {path.name: inspected(path) for path in written.iterdir()}
+    assert len(findings) == 13
+    assert {name: finding.fault for name, finding in findings.items() if finding.fault} == {}
+    assert [name for name, finding in findings.items() if finding.code] == ["objects.npy"]
 
 
 def test_what_is_whole_opens_in_the_libraries(written, tmp_path):
@@ -44,7 +44,7 @@ def test_what_is_whole_opens_in_the_libraries(written, tmp_path):
     asked = "\n".join(map(str, variants))
     found = subprocess.run([*LIBRARIES, "open"], input=asked, capture_output=True, text=True, check=True, timeout=300)
     refusals = dict(zip(variants, json.loads(found.stdout), strict=True))
-    whole = [path for path in variants if judged(path)[1:] == ("", "")]
+    whole = [path for path in variants if inspected(path)[1:] == ("", "")]
     refused = {path.name: refusals[path] for path in whole if refusals[path]}
     assert {name: text for name, text in refused.items() if not UNKNOWN_TYPE.search(text)} == {}
     assert len(refused) < len(whole) < len(variants) / 2

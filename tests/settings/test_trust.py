@@ -100,7 +100,7 @@ def test_a_rule_may_judge_the_content_of_files_alone(tmp_path: Path, key: str) -
         {"signature": {"key": key}, "formats": {"code": "scan", "damaged": "allow"}},
     )
     assert (alone.keys, alone.formats) == ((), Formats("refuse", "refuse"))
-    assert (both.keys, both.formats) == (KEYS, Formats("scan", "allow"))
+    assert (len(both.keys), both.formats) == (1, Formats("scan", "allow"))
 
 
 def test_a_scan_without_its_scanner_is_refused_when_it_is_read(tmp_path: Path, monkeypatch) -> None:

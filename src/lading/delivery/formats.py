@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lading.errors import Untrusted
 from lading.events import Listener, NotTrusted
-from lading.formats.judge import Judge, any_pickle
+from lading.formats.inspector import Inspector, any_pickle
 from lading.formats.pickles import scanned_code
 from lading.model.manifest import File, Manifest
 from lading.model.uri import ModelURI
@@ -23,7 +23,7 @@ _HINTS = {
 def judge_formats(
     manifest: Manifest, place: Callable[[str], Path], rules: tuple[TrustRule, ...], listener: Listener
 ) -> None:
-    """Judge the files of a model by the rules of today; ``place`` says where each of them is.
+    """Inspector the files of a model by the rules of today; ``place`` says where each of them is.
 
     Of each, the beginning is read, and all of a pickle that is to be scanned.  ``Untrusted`` names what may not pass.
     """
@@ -41,18 +41,18 @@ def judge_formats(
 
 def _wrong(files: tuple[File, ...], place: Callable[[str], Path], formats: Formats) -> Iterator[tuple[str, str]]:
     """The kind of what may not pass, and a sentence on it."""
-    judge = Judge(scanned_code if formats.code == "scan" else any_pickle)
+    inspector = Inspector(scanned_code if formats.code == "scan" else any_pickle)
     for file in files:
         path = place(file.path)
         try:
             with path.open("rb") as content:
-                judgement = judge.judge(file.path, content, file.size_bytes)
+                finding = inspector.inspect(file.path, content, file.size_bytes)
         except OSError as error:
             raise disk_error(error, path) from error
-        if judgement.fault and formats.damaged == "refuse":
-            yield "damaged", f"{printable(file.path)} is no whole {judgement.format}: {judgement.fault}"
-        if judgement.code and formats.code != "allow":
-            yield "code", f"{printable(file.path)} holds {judgement.code}"
+        if finding.fault and formats.damaged == "refuse":
+            yield "damaged", f"{printable(file.path)} is no whole {finding.format}: {finding.fault}"
+        if finding.code and formats.code != "allow":
+            yield "code", f"{printable(file.path)} holds {finding.code}"
 
 
 def _refused(wrong: list[tuple[str, str]], rule: TrustRule) -> Untrusted:

@@ -48,7 +48,7 @@ class Judged(NamedTuple):
 
 
 def judge(listed: Listing, everything: Listing, uri: ModelURI, source: Source, session: Session) -> Judged:
-    """Judge the ``listed`` files, which were chosen from ``everything`` at ``uri``; ``Untrusted`` if they are refused."""
+    """Inspector the ``listed`` files, which were chosen from ``everything`` at ``uri``; ``Untrusted`` if they are refused."""
     rule = trust_rule_for(session.settings.trust, uri)
     if rule is None or not rule.keys:
         return Judged(listed, {})
@@ -79,7 +79,7 @@ def _judged(
 
 
 def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], listener: Listener) -> Signature | None:
-    """Judge what is in ``folder`` by the rules of today, without the network; None where no rule asks for it.
+    """Inspector what is in ``folder`` by the rules of today, without the network; None where no rule asks for it.
 
     Files are hashed that were not checked against what is signed when they landed.
     """

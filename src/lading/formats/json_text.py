@@ -7,8 +7,8 @@ from typing import IO, Any
 from lading.formats.reader import Damaged
 from lading.text.printable import printable
 
-# A tokenizer of 250,000 words has about this; a longer document is not looked into.
-_MOST_BYTES = 32 << 20
+# In memory a document takes ten times as much; the configurations that name code have kilobytes.
+_MOST_BYTES = 16 << 20
 
 
 def code_in(file: IO[bytes], size: int) -> str:

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from formats import files
-from lading.formats.judge import Judge, Judgement
+from lading.formats.inspector import Finding, Inspector
 
 WHOLE = {
     "model.safetensors": files.safetensors(),
@@ -25,26 +25,26 @@ WHOLE = {
 }
 
 
-def judged(path: str, data: bytes) -> Judgement:
-    return Judge().judge(path, io.BytesIO(data), len(data))
+def inspected(path: str, data: bytes) -> Finding:
+    return Inspector().inspect(path, io.BytesIO(data), len(data))
 
 
 @pytest.mark.parametrize("path", WHOLE)
 def test_a_whole_file_has_no_fault_and_runs_no_code(path):
-    judgement = judged(path, WHOLE[path])
-    assert judgement.format
-    assert (judgement.fault, judgement.code) == ("", "")
+    finding = inspected(path, WHOLE[path])
+    assert finding.format
+    assert (finding.fault, finding.code) == ("", "")
 
 
 @pytest.mark.parametrize("path", [path for path in WHOLE if not path.endswith(".json")])
 def test_content_says_what_a_file_is_whatever_its_name(path):
     if not path.endswith(".onnx"):
-        assert judged("weights.bin", WHOLE[path]).format == judged(path, WHOLE[path]).format
+        assert inspected("weights.bin", WHOLE[path]).format == inspected(path, WHOLE[path]).format
 
 
 @pytest.mark.parametrize("path", [path for path in WHOLE if path not in ("config.json", "model.onnx")])
 def test_a_file_that_was_cut_is_damaged(path):
-    assert judged(path, WHOLE[path][:-1]).fault or path == "model.keras"
+    assert inspected(path, WHOLE[path][:-1]).fault or path == "model.keras"
 
 
 DAMAGED = {
@@ -100,7 +100,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize(("path", "data"), DAMAGED.values(), ids=DAMAGED)
 def test_what_is_damaged_is_said(path, data):
-    assert judged(path, data).fault
+    assert inspected(path, data).fault
 
 
 RUNS = {
@@ -130,7 +130,7 @@ RUNS = {
 
 @pytest.mark.parametrize(("path", "data"), RUNS.values(), ids=RUNS)
 def test_what_runs_code_when_it_is_loaded_is_said(path, data):
-    assert judged(path, data).code
+    assert inspected(path, data).code
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_what_runs_code_when_it_is_loaded_is_said(path, data):
     ],
 )
 def test_text_and_weights_are_not_taken_for_pickles(data):
-    assert judged("vocabulary.txt", data) == Judgement("")
+    assert inspected("vocabulary.txt", data) == Finding("")
 
 
 # pickletools warns of escapes that a text of protocol 0 has.
@@ -158,7 +158,7 @@ def test_a_file_with_any_bytes_changed_is_judged(path, data):
     content = bytearray(WHOLE[path])
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, min(len(content), 400) - 1))] = data.draw(st.integers(0, 255))
-    judged(path, bytes(content))
+    inspected(path, bytes(content))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -166,4 +166,4 @@ def test_a_file_with_any_bytes_changed_is_judged(path, data):
 @example("a", b"GGUF" + b"\xff" * 40)
 @example("a", b"\x93NUMPY\x01\x00\x04\x00((((")
 def test_any_bytes_are_judged(path, content):
-    judged(path, content)
+    inspected(path, content)

@@ -29,7 +29,7 @@ _CLAIMS = {
 }
 
 
-class Judgement(NamedTuple):
+class Finding(NamedTuple):
     """``format`` is "" where it is none of those known; ``fault`` says how it is damaged, ``code`` what would run."""
 
     format: str
@@ -42,16 +42,16 @@ def any_pickle(_file: IO[bytes]) -> str:
     return "a pickle"
 
 
-class Judge(NamedTuple):
-    """Judges files by their content.
+class Inspector(NamedTuple):
+    """Inspects files by their content.
 
     ``pickle_code`` says what code a pickle runs, "" for none; the pickle begins where the file is read next.
     """
 
     pickle_code: Callable[[IO[bytes]], str] = any_pickle
 
-    def judge(self, path: str, file: IO[bytes], size: int, depth: int = _DEEPEST) -> Judgement:
-        """Judge one of ``size`` bytes, and what is in it: zips within zips down to ``depth``.
+    def inspect(self, path: str, file: IO[bytes], size: int, depth: int = _DEEPEST) -> Finding:
+        """Inspector one of ``size`` bytes, and what is in it: zips within zips down to ``depth``.
 
         The name says only what the file claims to be: one that is something else is at fault.
         """
@@ -60,12 +60,12 @@ class Judge(NamedTuple):
         format_ = found or claimed
         if not format_ and pickles.named_so(path):
             # What is compressed, and what nobody reads.
-            return Judgement("pickle", code="what is loaded as a pickle, by its name")
+            return Finding("pickle", code="what is loaded as a pickle, by its name")
         try:
             code = self._code(format_, file, size, depth)
         except Damaged as error:
-            return Judgement(format_, fault=str(error))
-        return Judgement(format_, f"it is no {claimed}" if claimed not in ("", format_) else "", code)
+            return Finding(format_, fault=str(error))
+        return Finding(format_, f"it is no {claimed}" if claimed not in ("", format_) else "", code)
 
     def _code(self, format_: str, file: IO[bytes], size: int, depth: int) -> str:
         """What of it would run; ``Damaged`` where it is not what its format asks for."""
@@ -92,10 +92,10 @@ class Judge(NamedTuple):
         return ""
 
     def _code_of_member(self, depth: int, path: str, file: IO[bytes], size: int) -> str:
-        judgement = self.judge(path, file, size, depth)
-        if judgement.fault:
-            raise Damaged(f"{printable(path)} in it: {judgement.fault}")
-        return judgement.code
+        finding = self.inspect(path, file, size, depth)
+        if finding.fault:
+            raise Damaged(f"{printable(path)} in it: {finding.fault}")
+        return finding.code
 
 
 def _format(head: bytes, size: int) -> str:

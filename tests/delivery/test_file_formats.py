@@ -47,9 +47,10 @@ def test_code_is_refused_by_name_and_nothing_appears(place, store):
     place.write(UNSAFE)
     outcome = place.run("pull", place.model, place.dest, store=store)
     assert outcome.code == 6
-    assert outcome.err.startswith("error[untrusted]: the rule for file://")
-    assert "refuses code that runs when the model is loaded: pytorch_model.bin holds a pickle, in archive/data.pkl\nhint: " in (
-        outcome.err
+    assert "error[untrusted]: the rule for file://" in outcome.err
+    assert (
+        "refuses code that runs when the model is loaded: pytorch_model.bin holds a pickle, in archive/data.pkl\nhint: "
+        in (outcome.err)
     )
     assert {path.name for path in place.dest.glob("*")} <= {".lading"}
 
@@ -59,7 +60,9 @@ def test_damaged_files_are_refused_by_name(place, store):
     outcome = place.run("pull", place.model, place.dest, store=store)
     assert outcome.code == 6
     assert "config.json is no whole JSON: " in outcome.err
-    assert "model.safetensors is no whole safetensors: its tensors take 24 bytes, and 23 follow the header" in outcome.err
+    assert (
+        "model.safetensors is no whole safetensors: its tensors take 24 bytes, and 23 follow the header" in outcome.err
+    )
 
 
 def test_what_was_delivered_before_is_judged_by_the_rule_of_today(place, store):
@@ -75,7 +78,8 @@ def test_a_rule_that_warns_tells_and_delivers(place, store):
     place.write(UNSAFE)
     outcome = place.run("pull", place.model, place.dest, store=store, mode="warn")
     assert outcome.code == 0
-    assert "warning: " in outcome.err and "pytorch_model.bin holds a pickle" in outcome.err
+    assert "warning: " in outcome.err
+    assert "pytorch_model.bin holds a pickle" in outcome.err
     assert contents(place.dest) == UNSAFE
 
 
