@@ -213,6 +213,15 @@ def test_many_services_that_follow_one_name_ask_one_question(world):
     assert len({json.dumps(world.one(SERVICES, f"iris-{number}")["spec"]) for number in range(20)}) == 1
 
 
+def test_a_webhook_makes_every_question_due_now(settled):
+    settled.champion("v2")
+    settled.tick(1)
+    assert settled.pinned == "v1"
+    settled.controller.ask_now()
+    settled.tick(1)
+    assert settled.pinned == "v2"
+
+
 def test_only_who_holds_the_lease_writes(settled):
     first = settled.controller
     settled.start("second")

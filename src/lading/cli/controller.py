@@ -3,8 +3,11 @@
 import argparse
 import os
 import socket
+import time
+from collections.abc import Mapping
 
 from lading.agent.http_server import Endpoint
+from lading.agent.webhooks import Webhooks
 from lading.cli import output
 from lading.cli.options import warn_of_variables
 from lading.cli.reporters import reporter_of
@@ -57,9 +60,17 @@ def run(arguments: argparse.Namespace) -> int:
         controller = Controller(
             server, questions, leader, reporter_of, namespace=arguments.namespace, instance=instance
         )
-        own = read_agent(settings)._replace(mlflow_secret_file="")
+        own = read_agent(settings)
+        webhooks = Webhooks(own.mlflow_secret_file, time.time, controller.shown.metrics)
+
+        def take_webhook(headers: Mapping[str, str], body: bytes) -> bool:
+            believed = webhooks.accept(headers, body)
+            if believed:
+                controller.ask_now()
+            return believed
+
         try:
-            with Endpoint(own, controller.shown, take_webhook=lambda *_: False) as endpoint:
+            with Endpoint(own, controller.shown, take_webhook=take_webhook) as endpoint:
                 output.note(f"health, metrics and status page: {endpoint.url}")
                 for name, watch in controller.watchers().items():
                     start_daemon(name, watch)

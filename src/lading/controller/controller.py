@@ -175,6 +175,11 @@ class Controller:
         """Call after each new answer of the questions."""
         self.woken.set()
 
+    def ask_now(self) -> None:
+        """Ask every name at once: somebody said that one of them has moved."""
+        self._questions.hurry()
+        self.woken.set()
+
     def run(self) -> None:
         """Reconcile until the run is stopped, which raises ``Interrupted``."""
         run = self._server.http.retry.run

@@ -79,7 +79,7 @@ class Questions:
             return self._answers.get(name)
 
     def hurry(self) -> None:
-        """Ask everything now: somebody hinted that something has changed."""
+        """Let everything be due now."""
         with self._lock:
             now_s = self._now()
             for name, question in self._questions.items():

@@ -4,13 +4,14 @@ import threading
 from typing import NamedTuple
 
 from lading import __version__
+from lading.agent.metrics import METRICS as AGENTS
 from lading.agent.metrics import Metric, Metrics
 from lading.agent.page import POLICY, ago, document, text
 from lading.rollout.state import Past, State
 from lading.text.units import count
 
 METRICS = {
-    "lading_build_info": Metric("gauge", "1, with the version of lading", ("version",)),
+    "lading_build_info": AGENTS["lading_build_info"],
     "lading_rollout_leader": Metric("gauge", "1 while this process holds the Lease, and writes", ()),
     "lading_rollout_phase": Metric("gauge", "1, with the phase that it is in", ("rollout", "phase")),
     "lading_rollout_phase_since_timestamp_seconds": Metric("gauge", "when that phase began", ("rollout",)),
@@ -22,6 +23,7 @@ METRICS = {
     "lading_rollout_rollbacks_total": Metric("counter", "versions that were rolled back", ("rollout",)),
     "lading_rollout_failures_total": Metric("counter", "cycles that failed, by the kind of the error", ("code",)),
     "lading_rollout_questions_total": Metric("counter", "questions to registries and sources", ("outcome",)),
+    "lading_webhooks_total": AGENTS["lading_webhooks_total"],
 }
 _GOOD = ("Current", "Frozen", "Off", "Available", "NotAllowed", "AwaitingApproval", "Held", "WindowClosed")
 _BAD = ("RolledBack", "Blocked", "NoTarget", "Invalid")
