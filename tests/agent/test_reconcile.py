@@ -14,8 +14,8 @@ from fakes.registry_entries import registry_entry
 from fakes.told_registry import TOLD, ToldSettings
 from fakes.trees import read_tree, write_tree
 from lading.agent.history import read_record
-from lading.agent.policy import is_canary
 from lading.agent.reconcile import reconcile, refuse_unreadable
+from lading.agent.version_policy import is_canary
 from lading.agent.versions import Versions
 from lading.errors import (
     IntegrityError,

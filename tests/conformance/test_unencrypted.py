@@ -13,7 +13,7 @@ from fakes.registry_entries import registry_entry
 from lading.errors import LadingError, UsageError
 from lading.model.origin import split_url
 from lading.model.uri import ModelURI
-from lading.registries.service import Service
+from lading.registries.server import RegistryServer
 from lading.settings.limits import Network
 from lading.settings.registries import read_registries
 from lading.settings.variables import Variables
@@ -174,7 +174,7 @@ def test_a_login_travels_unencrypted_within_the_cluster_only(session, proxy, log
         # Where the token is had is a host of its own.
         url = f"http://{host if 'oidc' not in given else NEAR}"
         quiet = session(host)
-        return lambda: Service(
+        return lambda: RegistryServer(
             registry_entry("prod", "kubeflow", url=url, login=given), quiet.settings, quiet.http
         ).get("/x", what="the model")
 
@@ -190,7 +190,7 @@ def test_a_login_that_signs_goes_anywhere(session, proxy):
     login = {"aws": {"region": "eu-west-1", "service": "execute-api"}}
     quiet = session(FAR, **KEYS)
     entry = registry_entry("prod", "kubeflow", url=f"http://{FAR}", login=login)
-    refusal(lambda: Service(entry, quiet.settings, quiet.http).get("/x", what="the model"))
+    refusal(lambda: RegistryServer(entry, quiet.settings, quiet.http).get("/x", what="the model"))
     assert "AWS4-HMAC-SHA256" in sent(proxy)
     assert SECRET not in sent(proxy)
 

@@ -4,7 +4,7 @@
     cycle            one cycle of one delivery, in a thread of its own
     reconcile        what a cycle does: ask, deliver, switch, tell the model server, or roll back
     find_if_changed  asks a source cheaply whether a model has changed
-    policy           decides which version may be taken, and when
+    version_policy   decides which version may be taken, and when
     versions         the versions of one model on disk, and which of them is current
     in_store         the version of one model that is kept in the store alone
     history          what is remembered of a delivery from one process to the next

@@ -19,8 +19,8 @@ from lading.agent.find_if_changed import find_if_changed
 from lading.agent.history import Record, Refusal, read_record, write_record
 from lading.agent.in_store import StoredVersion
 from lading.agent.model_server import Server
-from lading.agent.policy import held_s, refused_s
 from lading.agent.status import Doing
+from lading.agent.version_policy import held_s, refused_s
 from lading.agent.versions import Versions
 from lading.delivery.request import Request
 from lading.delivery.resolve import find

@@ -24,7 +24,7 @@ from lading.network.paging import CONTRADICTS, Page, PagedList
 from lading.network.wire import Head
 from lading.registries.digests import recorded_digests
 from lading.registries.registry import Deployment, NoSuchModel, Resolution
-from lading.registries.service import Service
+from lading.registries.server import RegistryServer
 from lading.registries.tracking import API, Tracking, artifact_uri, items, part, unready, wrong_form
 from lading.settings.mlflow import MlflowSettings
 from lading.settings.registries import RegistryEntry
@@ -65,7 +65,7 @@ _OF_A_LOGGED_MODEL = (
 )
 
 
-class MlflowServer(Service):
+class MlflowServer(RegistryServer):
     """An MLflow server: where its entry says, or for ``artifacts`` the one whose proxy has them."""
 
     def __init__(

@@ -14,7 +14,7 @@ from lading.errors import NotFound, Unsupported
 from lading.model.uri import ModelURI
 from lading.network.paging import Page, PagedList
 from lading.registries.registry import NoSuchModel
-from lading.registries.service import Service
+from lading.registries.server import RegistryServer
 from lading.text.printable import printable
 
 API = "/api/2.0/mlflow"
@@ -28,8 +28,8 @@ _LOGGED_NAME = re.compile(r"""[^/:.%"']+""")
 class Tracking:
     """The runs and the logged models that a server knows."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, server: RegistryServer) -> None:
+        self._server = server
 
     def logged_model(self, model_id: str, what: str) -> dict[str, Any]:
         """What is known of a logged model, which must be ready."""
@@ -37,9 +37,9 @@ class Tracking:
             if not _LOGGED_ID.fullmatch(model_id):
                 # Its server's router takes an encoded slash for one.
                 raise NotFound(model_id)
-            answer = self._service.get(f"{API}/logged-models/{model_id}", what=what)
+            answer = self._server.get(f"{API}/logged-models/{model_id}", what=what)
         except NotFound as error:
-            raise NoSuchModel(f"registry {printable(self._service.name)} does not have {what}") from error
+            raise NoSuchModel(f"registry {printable(self._server.name)} does not have {what}") from error
         model = self._part(self._part(answer, "model", what), "info", what)
         if why := unready(model):
             raise NotFound(f"{what} {why}", hint="ask again when it is ready")
@@ -48,7 +48,7 @@ class Tracking:
     def artifacts_of(self, run_id: str, path: str) -> str:
         """Where ``path`` of a run is."""
         what = f"the run {printable(run_id)!r}"
-        answer = self._service.get(f"{API}/runs/get", {"run_id": run_id}, what=what)
+        answer = self._server.get(f"{API}/runs/get", {"run_id": run_id}, what=what)
         run = self._part(self._part(answer, "run", what), "info", what)
         name, _, rest = path.partition("/")
         model_id = self._logged_by(run_id, str(run.get("experiment_id")), name)
@@ -75,16 +75,16 @@ class Tracking:
         def page(token: str) -> Page[dict[str, Any]]:
             asked = query | ({"page_token": token} if token else {})
             try:
-                answer = self._service.call("POST", f"{API}/logged-models/search", document=asked, what=what)
+                answer = self._server.call("POST", f"{API}/logged-models/search", document=asked, what=what)
             except (NotFound, Unsupported):
                 if token:
                     raise
                 # A server before version 3 has none.
                 return Page([])
-            models = [self._part(model, "info", what) for model in items(answer, "models", what, self._service)]
+            models = [self._part(model, "info", what) for model in items(answer, "models", what, self._server)]
             following = answer.get("next_page_token", "")
             if not isinstance(following, str):
-                raise wrong_form(what, self._service)
+                raise wrong_form(what, self._server)
             return Page(models, following)
 
         listing = PagedList[dict[str, Any]](what, _MOST_MODELS, lambda model: str(model.get("model_id", "")))
@@ -92,33 +92,33 @@ class Tracking:
 
     def _has_artifacts(self, run_id: str, path: str) -> bool:
         what = f"the artifacts of the run {printable(run_id)!r}"
-        answer = self._service.get(f"{API}/artifacts/list", {"run_id": run_id, "path": path}, what=what)
-        return bool(items(answer, "files", what, self._service))
+        answer = self._server.get(f"{API}/artifacts/list", {"run_id": run_id, "path": path}, what=what)
+        return bool(items(answer, "files", what, self._server))
 
     def _part(self, answer: object, key: str, what: str) -> dict[str, Any]:
-        return part(answer, key, what, self._service)
+        return part(answer, key, what, self._server)
 
 
-def part(answer: object, key: str, what: str, service: Service) -> dict[str, Any]:
+def part(answer: object, key: str, what: str, server: RegistryServer) -> dict[str, Any]:
     """The object that an answer holds under ``key``."""
     found = answer.get(key) if isinstance(answer, dict) else None
     if not isinstance(found, dict):
-        raise wrong_form(what, service)
+        raise wrong_form(what, server)
     return found
 
 
-def items(answer: object, key: str, what: str, service: Service) -> list[dict[str, Any]]:
+def items(answer: object, key: str, what: str, server: RegistryServer) -> list[dict[str, Any]]:
     """The objects of a list, which MLflow leaves out when it is empty."""
     found = answer.get(key, []) if isinstance(answer, dict) else None
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise wrong_form(what, service)
+        raise wrong_form(what, server)
     return found
 
 
-def wrong_form(what: str, service: Service) -> Unsupported:
+def wrong_form(what: str, server: RegistryServer) -> Unsupported:
     """The error of an answer that is not MLflow's."""
     return Unsupported(
-        f"{what} in registry {printable(service.name)}: the answer does not have MLflow's form",
+        f"{what} in registry {printable(server.name)}: the answer does not have MLflow's form",
         hint="look at the url of this registry",
     )
 

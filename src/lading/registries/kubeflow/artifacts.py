@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, quote
 from lading.errors import IntegrityError, LadingError, NotFound, Unsupported, UsageError
 from lading.model.origin import split_url
 from lading.model.uri import ModelURI, redact
-from lading.registries.kubeflow.api import Entity, properties, text
-from lading.registries.service import Service
+from lading.registries.kubeflow.rest_api import Entity, properties, text
+from lading.registries.server import RegistryServer
 from lading.text.printable import printable
 from lading.text.suggest import suggest
 
@@ -52,14 +52,14 @@ def _state(found: Entity) -> str:
 
 
 def located(
-    service: Service, artifact: Entity, recorded: Mapping[str, Any], where: str
+    server: RegistryServer, artifact: Entity, recorded: Mapping[str, Any], where: str
 ) -> tuple[ModelURI, dict[str, str]]:
     """The URI of the bytes, and the variables that its query stands for.
 
     ``s3://bucket/path?endpoint=…&defaultRegion=…`` is what Kubeflow's client writes; ``oci.digest`` of
     ``recorded`` pins an image.
     """
-    uri = service.source_uri(text(artifact, "uri"), where)
+    uri = server.source_uri(text(artifact, "uri"), where)
     scheme = uri.canonical().scheme.lower()
     if scheme == "s3" and uri.query is not None:
         return uri._replace(query=None), dict(_variables(uri.query, where))

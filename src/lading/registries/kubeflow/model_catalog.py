@@ -14,10 +14,10 @@ from lading.errors import LadingError, NotFound, Unsupported
 from lading.model.reference import Reference
 from lading.network.client import HttpClient
 from lading.registries.digests import recorded_digests
-from lading.registries.kubeflow.api import Api, Entity, entity, properties, text
 from lading.registries.kubeflow.artifacts import choose, facts, labels, located
+from lading.registries.kubeflow.rest_api import Api, Entity, entity, properties, text
 from lading.registries.registry import NoSuchModel, Resolution
-from lading.registries.service import Service
+from lading.registries.server import RegistryServer
 from lading.settings.kubeflow import KubeflowCatalogSettings
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
@@ -36,7 +36,7 @@ class KubeflowCatalog:
 
     def __init__(self, entry: RegistryEntry[KubeflowCatalogSettings], settings: Settings, http: HttpClient) -> None:
         self.name = entry.name
-        self._service = Service(entry, settings, http)
+        self._server = RegistryServer(entry, settings, http)
         self._source = entry.options.source
 
     def resolve(self, reference: Reference) -> Resolution:
@@ -47,14 +47,14 @@ class KubeflowCatalog:
                 f"registry {printable(self.name)} is a catalog, whose models have no versions and no aliases",
                 hint="name only the model; a slash in its name is written %2F",
             )
-        api = Api(self._service, _ROOTS, "/sources")
+        api = Api(self._server, _ROOTS, "/sources")
         path, model = self._model(api, name, where)
         # Without the type, metrics come along.
         query = {"artifactType": "model-artifact"}
         listed = api.list(f"{path}/artifacts", query, what=f"the artifacts of {where}", named=False)
         artifact = choose(list(listed), reference.artifact, where)
         recorded = [properties(found) for found in (model, artifact)]
-        uri, variables = located(self._service, artifact, recorded[0] | recorded[1], where)
+        uri, variables = located(self._server, artifact, recorded[0] | recorded[1], where)
         metadata = {
             "source": self._source,
             **facts(model, *_FACTS),

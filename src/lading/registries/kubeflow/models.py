@@ -22,11 +22,11 @@ from lading.errors import NotFound, Unsupported, UsageError
 from lading.model.reference import SCHEME, Reference
 from lading.network.client import HttpClient
 from lading.registries.digests import recorded_digests
-from lading.registries.kubeflow.api import Api, Entity, entity, identifier, number, properties, text
 from lading.registries.kubeflow.artifacts import choose, facts, labels, located
+from lading.registries.kubeflow.rest_api import Api, Entity, entity, identifier, number, properties, text
 from lading.registries.kubeflow.serving import record
 from lading.registries.registry import Deployment, NoSuchModel, Resolution
-from lading.registries.service import Service
+from lading.registries.server import RegistryServer
 from lading.settings.kubeflow import KubeflowSettings
 from lading.settings.registries import RegistryEntry
 from lading.settings.server import LoginSettings
@@ -77,7 +77,7 @@ class KubeflowRegistry:
             version, artifact, considered = self._newest(api, model, reference)
         where = _where(model, version)
         recorded = [properties(found) for found in (version, artifact)]
-        uri, variables = located(api.service, artifact, recorded[0] | recorded[1], where)
+        uri, variables = located(api.server, artifact, recorded[0] | recorded[1], where)
         metadata = _metadata(reference, model, version, artifact)
         if variables.get("AWS_ENDPOINT_URL"):
             metadata["endpoint"] = variables["AWS_ENDPOINT_URL"]
@@ -104,13 +104,13 @@ class KubeflowRegistry:
         """A ServingEnvironment, an InferenceService in it, and a ServeModel for what was delivered."""
         record(self._api(str(resolution.metadata.get("namespace", ""))), resolution, deployment)
 
-    def _open(self, entry: RegistryEntry[KubeflowSettings]) -> Service:
-        return Service(entry, self._settings, self._http)
+    def _open(self, entry: RegistryEntry[KubeflowSettings]) -> RegistryServer:
+        return RegistryServer(entry, self._settings, self._http)
 
     def _api(self, namespace: str) -> Api:
-        return Api(self._service(namespace), _ROOTS, "/registered_models")
+        return Api(self._server(namespace), _ROOTS, "/registered_models")
 
-    def _service(self, namespace: str) -> Service:
+    def _server(self, namespace: str) -> RegistryServer:
         """The registry of ``namespace``.  The login goes to one that the entry names, never to one that a pattern fits."""
         if not namespace:
             return self._main

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from lading.errors import LadingError, NotFound, Unsupported
-from lading.registries.kubeflow.api import Api, Entity, entity, identifier, text
 from lading.registries.kubeflow.artifacts import facts
+from lading.registries.kubeflow.rest_api import Api, Entity, entity, identifier, text
 from lading.registries.registry import Deployment, Resolution
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lading.agent.policy import held_s, is_canary, refused_s
+from lading.agent.version_policy import held_s, is_canary, refused_s
 from lading.errors import UsageError
 from lading.settings.agent import Canary, Delivery
 from lading.settings.ranges import Semver, in_range
@@ -70,6 +70,6 @@ def test_news_is_held_and_longer_where_it_is_not_tried_first():
     assert held_s(WEEK, other, seen_s=1000.0, now_s=1000.0) == 0.0
 
 
-def test_a_refused_version_is_left_alone_for_longer_each_time_and_for_a_day_at_most():
+def test_a_refused_version_is_left_alone_for_longer_each_time_a_day_at_most():
     assert [refused_s(times) for times in (1, 2, 3)] == [300.0, 600.0, 1200.0]
     assert refused_s(10_000) == 24 * 3600.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from lading.errors import NotFound, Unsupported
 from lading.network.paging import Page, PagedList
-from lading.registries.service import Service
+from lading.registries.server import RegistryServer
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
 
@@ -29,33 +29,33 @@ def entity(answer: object, what: str, *, named: bool = True) -> Entity:
 
 
 class Api:
-    """The API at one service: in the first of ``roots``, its versions, that the service has.
+    """The API at one server: in the first of ``roots``, its versions, that the server has.
 
-    ``lists`` is the path of a list that every service with this API has.
+    ``lists`` is the path of a list that every server with this API has.
     """
 
-    def __init__(self, service: Service, roots: Sequence[str], lists: str) -> None:
-        self.service = service
+    def __init__(self, server: RegistryServer, roots: Sequence[str], lists: str) -> None:
+        self.server = server
         self._roots = roots
         self._lists = lists
         self._root = roots[0]
         self._known = False
 
     def get(self, path: str, query: Mapping[str, str] | None = None, *, what: str) -> Any:
-        """As ``Service.get``.  ``NotFound`` says that the thing is not there, and never that the API is not."""
+        """As ``RegistryServer.get``.  ``NotFound`` says that the thing is not there, and never that the API is not."""
         try:
-            answer = self.service.get(self._root + path, query, what=what)
+            answer = self.server.get(self._root + path, query, what=what)
         except NotFound:
             tried = self._root
             if self._known or self._found_root(what) == tried:
                 raise
-            answer = self.service.get(self._root + path, query, what=what)
+            answer = self.server.get(self._root + path, query, what=what)
         self._known = True
         return answer
 
     def send(self, method: str, path: str, document: Any, *, what: str) -> Any:
         """The answer to a document, at the version of the API that was found by ``get``."""
-        return self.service.call(method, self._root + path, document=document, what=what)
+        return self.server.call(method, self._root + path, document=document, what=what)
 
     def list(
         self, path: str, query: Mapping[str, str] | None = None, *, what: str, named: bool = True
@@ -79,21 +79,21 @@ class Api:
             return Page([entity(item, what, named=named) for item in items or ()], following, size)
 
         listing = PagedList(
-            f"{what} in registry {printable(self.service.name)}", _MOST_ENTITIES, partial(text, key="id")
+            f"{what} in registry {printable(self.server.name)}", _MOST_ENTITIES, partial(text, key="id")
         )
         yield from chain.from_iterable(listing.pages(page))
 
     def _found_root(self, what: str) -> str:
         for root in self._roots:
             try:
-                self.service.get(root + self._lists, {"pageSize": "1"}, what=what)
+                self.server.get(root + self._lists, {"pageSize": "1"}, what=what)
             except NotFound:
                 continue
             self._root, self._known = root, True
             return root
         raise Unsupported(
-            f"{what}: {self.service.origin} answers 404 to everything below {' and '.join(self._roots)}",
-            hint=f"look at the url of registry {printable(self.service.name)}",
+            f"{what}: {self.server.origin} answers 404 to everything below {' and '.join(self._roots)}",
+            hint=f"look at the url of registry {printable(self.server.name)}",
         )
 
 

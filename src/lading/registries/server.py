@@ -1,4 +1,4 @@
-"""A registry that is an HTTP service: its address, its certificates, who asks, and what its answers mean."""
+"""The server of a registry: its address, its certificates, who asks, and what its answers mean."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class _Fetched(NamedTuple):
     body: bytes
 
 
-class Service:
+class RegistryServer:
     """Asks one registry.  The login is sent to exactly its scheme, host and port; no redirect is followed."""
 
     def __init__(

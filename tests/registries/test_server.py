@@ -12,7 +12,7 @@ from fakes.certificates import Authority
 from fakes.faulty_http import ALWAYS, Answer, FaultyServer, anything, redirect, stall, status
 from fakes.registry_entries import registry_entry
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
-from lading.registries.service import Service
+from lading.registries.server import RegistryServer
 
 PATH = "/api/models"
 JSON = {"items": [{"name": "größe"}]}
@@ -28,15 +28,15 @@ def _models(server):
 def service(server, new_session):
     """Make a service at the server: ``service(login=…, tls=…, variables=…)``."""
 
-    def make(*, url: str = "", variables=None, **options) -> Service:
+    def make(*, url: str = "", variables=None, **options) -> RegistryServer:
         session = new_session(variables=variables or {})
         entry = registry_entry("prod", "kubeflow", url=url or server.url, **options)
-        return Service(entry, session.settings, session.http)
+        return RegistryServer(entry, session.settings, session.http)
 
     return make
 
 
-def get(service: Service):
+def get(service: RegistryServer):
     return service.get(PATH, what="the model")
 
 
@@ -380,7 +380,7 @@ def test_an_entry_that_is_not_understood_is_refused_without_being_quoted(options
 # ---- files -----------------------------------------------------------------------------------
 
 
-def opened(service: Service, *headers: tuple[str, str]) -> tuple[int, bytes]:
+def opened(service: RegistryServer, *headers: tuple[str, str]) -> tuple[int, bytes]:
     with service.open(PATH, headers, what="the file") as answer:
         return answer.head.status, answer.read(1 << 20)
 
@@ -410,7 +410,7 @@ def test_a_login_that_ends_while_a_file_is_asked_for_is_renewed_and_shown_at_onc
 def test_headers_of_the_kind_go_with_every_request(server, new_session):
     session = new_session()
     entry = registry_entry("prod", "kubeflow", url=server.url)
-    asking = Service(entry, session.settings, session.http, headers=[("X-Workspace", "team-a")])
+    asking = RegistryServer(entry, session.settings, session.http, headers=[("X-Workspace", "team-a")])
     get(asking)
     opened(asking)
     assert [request.headers.get("x-workspace") for request in server.requests] == ["team-a"] * 2
