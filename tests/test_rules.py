@@ -264,3 +264,30 @@ def test_the_name_of_a_failed_test_fits_a_line() -> None:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 line = f"FAILED {module.relative_to(TREE)}::{node.name}"
                 assert len(line) <= width, line
+
+
+# Seconds to import, each: the tests that ask one import it themselves.
+OFFICIAL_CLIENTS = (
+    *("azure", "boto3", "botocore", "dulwich", "google.auth", "google.cloud", "hdfs", "huggingface_hub", "kubernetes"),
+    *("mlflow", "model_registry", "modelscope_hub", "moto", "opentelemetry.sdk", "oras", "requests", "urllib3"),
+)
+
+
+def test_to_collect_the_tests_imports_no_official_client() -> None:
+    used_within = set()
+    for module in TESTS:
+        if module.parent.name in ("real", "cluster") or module.name == "mlflow_client.py":  # which run apart
+            continue
+        at_once = set(imported(tree(module).body))
+        used_within |= {name for name in used_names(module) if name.startswith(OFFICIAL_CLIENTS)} - at_once
+        assert not {name for name in at_once if f"{name}.".startswith(tuple(f"{c}." for c in OFFICIAL_CLIENTS))}, module
+    assert {"boto3", "huggingface_hub", "model_registry"} <= used_within
+
+
+def imported(nodes: list[ast.stmt]) -> Iterator[str]:
+    """What these statements import, at once and not when they are called."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
