@@ -11,8 +11,9 @@ from lading.destination.workspace import read_manifest
 from lading.model.manifest import Manifest
 
 MIB = 1 << 20
-SMALL_FILES = 3000
-BIG_BYTES = 300 * MIB
+# Three pages of 1,000, and more than the window in which an archive is unpacked as it lands.
+SMALL_FILES = 2100
+BIG_BYTES = 160 * MIB
 
 
 def content(size_bytes: int, seed: int = 0) -> bytes:
