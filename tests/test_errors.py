@@ -14,8 +14,8 @@ def test_an_error_in_other_words_is_of_its_kind_and_as_retryable_and_the_first_o
     assert (type(other), str(other), other.hint, other.retry_after_s) == (Stalled, "a host: nothing came", "wait", 3.0)
     assert str(first) == "nothing came"
     other.retryable = False
-    last = other.rephrased(hint="look at the host")
-    assert (str(last), last.hint, last.retryable) == ("a host: nothing came", "look at the host", False)
+    last = other.rephrased(hint="check the host")
+    assert (str(last), last.hint, last.retryable) == ("a host: nothing came", "check the host", False)
     assert Unavailable.retryable
     assert first.retryable
 

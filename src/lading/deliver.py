@@ -128,8 +128,8 @@ def _refuse_shared_destinations(requests: Sequence[Request], *, nested: bool) ->
             raise UsageError(f"two models are to be delivered to {printable(str(request.destination))}")
         if not nested and any(os.path.commonpath((real, other)) in (real, other) for other in seen):
             raise UsageError(
-                f"{printable(str(request.destination))} lies within another destination, or another one in it",
-                hint="strays are removed from each; give the models folders beside each other",
+                f"{printable(str(request.destination))} contains another destination, or lies within one",
+                hint="--remove-strays would remove one model with the other: use folders that lie side by side",
             )
         seen.add(real)
 
@@ -144,7 +144,7 @@ def _refuse_overlap(source: Source, destination: Path | None, session: Session) 
     for one, other in pairs:
         if _lies_in(one, other) or _lies_in(other, one):
             raise UsageError(
-                f"{printable(one)} and {printable(other)} lie within each other",
+                f"{printable(one)} and {printable(other)} overlap: one lies within the other",
                 hint="deliver to a folder elsewhere, or give the store a folder of its own",
             )
 

@@ -257,7 +257,7 @@ def test_each_delivery_has_a_name_and_a_place_of_its_own(world):
         world.agent()
     for place in ("", "/", "/x/..", "/below"):
         world.write(one, {**two, "destination": one["destination"] + place})
-        with pytest.raises(UsageError, match="lie within each other"):
+        with pytest.raises(UsageError, match="one lies within the other"):
             world.agent()
     world.write(one, {**two, "destination": one["destination"] + "-more"})
     world.agent()
@@ -652,9 +652,9 @@ def test_other_patterns_keep_other_files(world, stored):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"layout": "link"}, "can have no layout"),
-        ({"keep": 1}, "can have no keep"),
-        ({"on_change": {"exit": 1}}, "can have no on_change"),
+        ({"layout": "link"}, "cannot have layout"),
+        ({"keep": 1}, "cannot have keep"),
+        ({"on_change": {"exit": 1}}, "cannot have on_change"),
     ],
 )
 def test_what_is_about_a_destination_is_refused_without_one(world, change, said):
@@ -663,7 +663,7 @@ def test_what_is_about_a_destination_is_refused_without_one(world, change, said)
     with pytest.raises(UsageError, match=said):
         world.agent()
     world.write({"name": "one", "uri": "/one"})
-    with pytest.raises(UsageError, match="no store that could keep it"):
+    with pytest.raises(UsageError, match="no store is configured that could keep it"):
         world.agent()
 
 

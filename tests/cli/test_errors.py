@@ -87,9 +87,9 @@ def test_a_word_of_the_command_line_that_is_not_known_has_a_near_one(argv, hint)
     ("argv", "environ", "message", "hint"),
     [
         (["", "dest"], {}, "the URI is empty", "for example s3://bucket/model"),
-        (["model", ""], {}, "the destination is empty", "name a folder"),
-        (["model", "model/inside"], {}, "lie within each other", "deliver to a folder elsewhere"),
-        (["model", "model/config.json/x"], {}, "lie within each other", ""),
+        (["model", ""], {}, "the destination is an empty string", "name a folder"),
+        (["model", "model/inside"], {}, "one lies within the other", "deliver to a folder elsewhere"),
+        (["model", "model/config.json/x"], {}, "one lies within the other", ""),
         (["model", "dest", "--digest", "sha256:12"], {}, "'sha256:12' is not a sha256 digest", "64 hexadecimal digits"),
         (["model", "dest", "--digest", "abc"], {}, "'abc' is not a digest", "write ALGORITHM:HEX"),
         (["model", "dest", "--digest", sha256(b"")], {}, "one digest is given for the 3 files", "a model of one file"),
@@ -179,7 +179,7 @@ def test_what_a_server_answers_decides_the_exit_code(tmp_path, dest, status, cod
 
 def test_a_server_that_is_down_is_unavailable(dest):
     outcome = lading("pull", f"http://127.0.0.1:{closed_port()}/model.bin", dest)
-    assert_refused(outcome, 5, "unavailable", "Connection refused", "it may work later: run it again")
+    assert_refused(outcome, 5, "unavailable", "Connection refused", "run it again later")
     assert not dest.exists()
 
 
@@ -236,7 +236,7 @@ def test_a_scheme_that_is_nearly_known_is_named(dest, uri, hint):
 
 def test_strict_verification_refuses_what_nobody_vouches_for(model, dest):
     outcome = lading("pull", model, dest, "--verify", "strict")
-    assert_refused(outcome, 8, "unsupported", "nobody vouches for ", "--digest or in the catalog")
+    assert_refused(outcome, 8, "unsupported", "cannot be verified", "--digest or in the catalog")
     assert not dest.exists()
 
 
@@ -378,6 +378,6 @@ def test_a_signal_ends_a_delivery_and_nothing_is_promised_that_does_not_hold(tmp
         slow.go_on.set()
     assert process.returncode == code
     # This origin has no ranges.
-    hint = "run it again: it starts anew, since nothing that has landed can be used again"
+    hint = "run it again: it starts from the beginning: nothing that was received can be used again"
     assert err.decode().endswith(f"error[interrupted]: {said}\nhint: {hint}\n")
     assert contents(dest) == {}

@@ -209,7 +209,7 @@ def test_a_signal_ends_it_and_is_told_in_the_termination_log(tmp_path, log):
         slow.go_on.set()
     assert process.returncode == 143
     # This origin has no ranges: nothing is promised that does not hold.
-    hint = "run it again: it starts anew, since nothing that has landed can be used again"
+    hint = "run it again: it starts from the beginning: nothing that was received can be used again"
     assert err.decode().endswith(f"error[interrupted]: stopped by a signal\nhint: {hint}\n")
     assert log.read_text() == f"error[interrupted]: stopped by a signal ({hint})"
     assert contents(tmp_path / "a") == {}

@@ -68,7 +68,7 @@ def test_other_events_are_told_at_once_and_without_control_characters(capsys):
     tell(Waiting("/mnt/\x1b[2Jmodels"))
     tell(Resumed(3 * MIB))
     assert capsys.readouterr().err == (
-        "waiting: another process delivers to /mnt/\\x1b[2Jmodels\nresumed: 3.0 MiB were here already\n"
+        "waiting: another process delivers to /mnt/\\x1b[2Jmodels\nresumed: 3.0 MiB had been received already\n"
     )
 
 

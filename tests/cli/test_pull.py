@@ -97,7 +97,7 @@ def test_a_second_pull_finds_nothing_to_do(model, dest):
     before = (dest / "config.json").stat()
     outcome = lading("pull", model, dest)
     assert outcome.code == 0
-    assert f"{dest} already holds it; nothing to do" in outcome.err
+    assert f"{dest} already holds the model; nothing to do" in outcome.err
     assert (dest / "config.json").stat() == before
 
 

@@ -37,7 +37,7 @@ def test_every_file_that_is_wrong_is_named(dest):
     assert outcome.out == ""
     assert outcome.err == (
         "error[integrity]: missing weights/part-1.bin; extra weights/stray; changed config.json\n"
-        "hint: pull again; with --remove-strays, all that is not of this model goes\n"
+        "hint: pull again; --remove-strays removes the extra files\n"
     )
 
 
@@ -61,10 +61,12 @@ def test_what_is_extra_stays_and_is_told_of_at_each_pull(dest):
     (dest / "mine").touch()
     (dest / "weights/mine").touch()
     warning = (
-        f"warning: {dest} also holds what lading did not bring: mine and 1 more "
-        "(--remove-strays removes all that is not of this model)\n"
+        f"warning: {dest} also holds files that lading did not deliver: mine and 1 more "
+        "(--remove-strays removes everything that is not part of the model)\n"
     )
-    assert lading("pull", dest.parent / "model", dest).err.endswith(f"already holds it; nothing to do\n{warning}")
+    assert lading("pull", dest.parent / "model", dest).err.endswith(
+        f"already holds the model; nothing to do\n{warning}"
+    )
     (dest / "config.json").unlink()
     outcome = lading("pull", dest.parent / "model", dest)
     assert outcome.err.endswith(warning)

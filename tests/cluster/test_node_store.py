@@ -78,7 +78,7 @@ def test_a_pod_of_a_restricted_namespace_is_served_from_the_store_of_its_node(ap
     made = kserve(KEYS, MODELS, folders=("overlays/store",))
     (pod,) = started(place, made, thing, KEYS, MODELS, claim)
     assert place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
-    assert "placed from the store" in place.log(pod)
+    assert "taken from the store" in place.log(pod)
     (mount,) = [one for one in pod["spec"]["initContainers"][0]["volumeMounts"] if one["name"] == "lading-store"]
     assert mount["readOnly"]
 
@@ -95,7 +95,7 @@ def test_an_llm_of_a_restricted_namespace_is_served_from_the_store_too(api, plac
     made = KServe([], [KEYS, MODELS], image=images.LADING, server=place.model_server())
     (pod,) = started(place, made, thing, KEYS, MODELS, claim)
     assert place.ask(pod, "/files") == digests(("/mnt/models", IRIS))
-    assert "placed from the store" in place.log(pod)
+    assert "taken from the store" in place.log(pod)
 
 
 def test_a_new_version_of_the_daemonset_keeps_what_is_in_the_store(api, cluster, agent, manifests):

@@ -254,6 +254,6 @@ def test_what_is_near_is_this_machine_and_the_clusters_network(host, is_near):
     if is_near:
         split_url(f"http://{host}/")[0].refuse_in_clear("a token")
         return
-    with pytest.raises(UsageError, match="a token would travel unencrypted") as caught:
+    with pytest.raises(UsageError, match="a token would be sent unencrypted") as caught:
         split_url(f"http://{host}/")[0].refuse_in_clear("a token")
     assert "https" in caught.value.hint

@@ -52,7 +52,7 @@ def test_a_restarted_container_finds_all_of_them(environ, mnt, server):
     before = len(server.requests)
     outcome = lading("init", *pairs(mnt), environ=environ)
     assert outcome.code == 0
-    assert outcome.err.count("already holds it") == 3
+    assert outcome.err.count("already holds the model") == 3
     # A listing for each.
     assert len(server.requests) - before == 3
 

@@ -62,7 +62,7 @@ def test_what_attempts_of_the_reference_left_goes(environ, destination):
     assert outcome.code == 0, outcome.err
     assert everything(destination) == WHOLE
     assert read_tree(destination) == FILES
-    assert f"removed from {destination} what lading did not bring: .cache and 4 more" in outcome.err
+    assert f"removed from {destination} files that lading did not deliver: .cache and 4 more" in outcome.err
     assert os.path.exists("/etc/hostname")
 
 
@@ -106,7 +106,7 @@ def test_a_job_on_a_complete_folder_makes_one_request(environ, destination, serv
     before = len(server.requests)
     outcome = run(environ, destination)
     assert outcome.code == 0
-    assert "already holds it" in outcome.err
+    assert "already holds the model" in outcome.err
     # The listing, and nothing else.
     assert [request.path for request in server.requests[before:]] == ["/models/"]
     assert everything(destination) == WHOLE
@@ -175,7 +175,7 @@ def test_nested_models_are_refused_where_one_would_be_a_stray_of_the_other(envir
     for one, other in ((tmp_path / "a", tmp_path / "a/b"), (tmp_path / "a/b", tmp_path / "a")):
         outcome = lading("init", model, one, model, other, environ=JOB)
         assert outcome.code == 2
-        assert "lies within another destination" in outcome.err
+        assert "contains another destination, or lies within one" in outcome.err
     assert not (tmp_path / "a").exists()
 
 

@@ -299,7 +299,7 @@ def test_a_folder_of_somebody_else_is_not_removed_for_a_file_of_the_model(folder
     write_tree(source, NEW)
     theirs: Tree = {"swap/mine": b"not ours"}
     write_tree(destination, theirs)
-    with pytest.raises(UsageError, match="swap/mine, which lading did not bring"):
+    with pytest.raises(UsageError, match="swap/mine, which lading did not deliver"):
         lading.pull(str(source), destination, settings=SETTINGS)
     assert {path: content for path, content in read_tree(destination).items() if path in theirs} == theirs
     assert not (destination / FILE_NAME).exists()

@@ -89,7 +89,7 @@ def test_keys_that_are_called_expired_again_and_again_are_refused_and_not_awaite
     variables = {"AWS_ENDPOINT_URL": server.url, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.url + PATH}
     with pytest.raises(NotAllowed, match="ExpiredToken") as caught:
         pull("s3://models/model", destination.path, variables=variables, limits=ONE_AFTER_THE_OTHER)
-    assert "look at the clocks" in caught.value.hint
+    assert "check the clocks" in caught.value.hint
     assert endpoint.given == 2
     destination.assert_untouched()
 

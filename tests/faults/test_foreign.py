@@ -164,7 +164,7 @@ def test_what_stands_in_the_way_of_the_model_is_named_and_stays(
     os.chown(destination, NOBODY, NOBODY) if os.geteuid() == 0 else None
 
     def deliver() -> None:
-        with pytest.raises(UsageError, match=f"{named}.* which lading did not bring"):
+        with pytest.raises(UsageError, match=f"{named}.* which lading did not deliver"):
             lading.pull(str(source), destination)
 
     as_nobody(deliver)

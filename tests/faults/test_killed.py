@@ -148,7 +148,7 @@ def test_what_has_landed_of_ranges_that_are_under_way_is_not_fetched_again(
     assert server.wait_until_alone(30)
     server.behave()
     again = processes.start(*command)
-    assert f"resumed: {size(received)} were here already" in again.communicate(timeout=60)[1]
+    assert f"resumed: {size(received)} had been received already" in again.communicate(timeout=60)[1]
     destination.assert_holds({"weights.bin": LARGE})
     assert server.asked_bytes == len(LARGE) - received
 
@@ -217,7 +217,7 @@ def test_a_second_process_waits_and_then_finds_it_done(server, uri, env, destina
     assert first.wait(timeout=60) == 0
     _, rest = second.communicate(timeout=60)
     assert second.returncode == 0
-    assert "already holds it" in rest
+    assert "already holds the model" in rest
     destination.assert_holds(FILES)
     assert server.asked_bytes == TOTAL_BYTES
 

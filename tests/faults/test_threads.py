@@ -95,7 +95,7 @@ def test_without_any_thread_the_limit_is_named_and_the_destination_stays(
     models = offers(tmp_path)[kind]
     requests = [Request(str(model), tmp_path / f"to-{model.name}") for model in models]
     allow(0)
-    with pytest.raises(Unavailable, match="refuses a thread") as caught:
+    with pytest.raises(Unavailable, match="refuses to start a thread") as caught:
         deliver(requests, new_session())
     assert "podPidsLimit" in caught.value.hint
     assert not any(request.destination.exists() for request in requests)
@@ -149,7 +149,7 @@ def test_an_endpoint_without_a_thread_names_the_limit_and_lets_its_port_go(allow
     first = endpoint(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading.Thread, "start", _refuse)
-        with pytest.raises(Unavailable, match="refuses a thread"):
+        with pytest.raises(Unavailable, match="refuses to start a thread"):
             first.__enter__()
     with endpoint(first.port) as second:
         assert second.port == first.port

@@ -118,7 +118,7 @@ def test_what_is_checked(
 
 
 def test_strict_refuses_what_nobody_vouches_for() -> None:
-    with pytest.raises(Unsupported, match="nobody vouches for f"):
+    with pytest.raises(Unsupported, match="f cannot be verified"):
         choose_checks([], [], "strict", "f")
 
 

@@ -234,7 +234,7 @@ def test_a_kind_that_records_nothing_says_so(kubeflow, pull, events, tmp_path):
     options = {"url": kubeflow.url, "source": "source", "folders": [str(tmp_path)], "record": True}
     entry = registry_entry("cat", "kubeflow-catalog", **options)
     pull("model-registry://iris", tmp_path / "model", registries=(entry,), variables=WHERE)
-    assert events[-1] == NotRecorded("cat", "a registry of the kind kubeflow-catalog records nothing")
+    assert events[-1] == NotRecorded("cat", "a registry of the kind kubeflow-catalog cannot record deliveries")
 
 
 def test_a_delivery_that_fails_is_not_told(kubeflow, deliver, tmp_path):

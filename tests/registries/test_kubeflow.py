@@ -874,7 +874,7 @@ def test_any_name_of_a_catalog_is_found_or_the_reason_is_its_source(browse, kube
     for near in (unquote(name), quote(name, safe=""), name):
         kubeflow.publish(source, near, {"artifactType": "model-artifact", "uri": f"oci://h/{quote(near, safe='')}"})
     if "/" in source and decodes is routed_to:
-        with pytest.raises(Unsupported, match="does not give it out"):
+        with pytest.raises(Unsupported, match="does not return it"):
             browse(quote(name, safe=""), source=source)
         return
     found = browse(quote(name, safe=""), source=source)

@@ -231,7 +231,7 @@ def test_a_location_becomes_the_uri_that_is_read(mlflow, ask, location, uri):
 @pytest.mark.parametrize("location", ["/etc", "file:///var/run/secrets", "file:/etc", "mlruns/1/m"])
 def test_a_folder_of_this_machine_is_read_only_if_the_entry_names_it(mlflow, ask, tmp_path, location):
     mlflow.add("there", {}, location=location)
-    with pytest.raises(NotAllowed, match="of this machine"):
+    with pytest.raises(NotAllowed, match="on this machine"):
         ask("mlflow://there")
     mlflow.add("here", {}, location=f"{tmp_path}/mlruns/1")
     assert ask("mlflow://here", folders=[str(tmp_path)]).uri.path == f"{tmp_path}/mlruns/1"
@@ -322,9 +322,9 @@ def test_a_logged_model_is_looked_for_on_every_page(run, ask):
         ("models:/irsi/1", NotFound, "has no model 'irsi'"),
         ("models:/iris/9", NotFound, "has no version '9'"),
         ("models:/iris", Unsupported, "names no version"),
-        ("models:/there/1", Unsupported, "from name to name without end"),
-        ("runs:/local/model", NotAllowed, "of this machine"),
-        ("runs:/circle/model", Unsupported, "its artifacts in another one"),
+        ("models:/there/1", Unsupported, "a chain of names that does not end"),
+        ("runs:/local/model", NotAllowed, "on this machine"),
+        ("runs:/circle/model", Unsupported, "points to another run for its artifacts"),
     ],
 )
 def test_a_version_that_leads_nowhere_is_told_by_its_own_name(run, entry, new_session, location, kind, says):
@@ -448,7 +448,7 @@ def test_a_pin_brings_exactly_the_version_whatever_the_name_stands_for_later(
     mlflow.aliases["iris"]["champion"] = 2
     assert pull(pin, tmp_path / "model", registries=registries).version == "1"
     mlflow.put(f"{mlflow.path(mlflow.models['iris'][1])}/model.pkl", b"another")
-    with pytest.raises(IntegrityError, match="no longer what was pinned"):
+    with pytest.raises(IntegrityError, match="does not match its pin any more"):
         pull(pin, tmp_path / "model", registries=registries)
     assert (tmp_path / "model" / "model.pkl").read_bytes() == b"pickled"
 

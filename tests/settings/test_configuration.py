@@ -226,7 +226,7 @@ FILES = [
     ("registries: [{name: a, kind: kubeflow}]", "registry a needs url"),
     (
         "registries: [{name: a, kind: mlflow, url: 'http://h.test', login: {token: t}}]",
-        "its login would travel unencr",
+        "its login would be sent unencr",
     ),
     ("registries: [{name: a, kind: mlflow, url: ''}]", "registry a needs url"),
     ("registries: [{name: a, kind: kubeflow, url: ftp://h}]", "registry a needs as url an http or https URL"),

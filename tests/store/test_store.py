@@ -471,7 +471,7 @@ def test_what_cannot_be_written_keeps_nothing(bucket, server, store, new_session
 
 def test_a_store_within_its_own_source_is_not_filled_from_it(store, new_session, tmp_path):
     (tmp_path / "a").write_bytes(b"1")
-    with pytest.raises(UsageError, match="lie within each other"):
+    with pytest.raises(UsageError, match="one lies within the other"):
         deliver_to_store(str(tmp_path), "me", new_session(store=store.settings))
 
 
@@ -571,9 +571,9 @@ def test_a_store_of_another_format_is_refused(tmp_path, text, error):
 def test_the_store_the_destination_and_the_source_lie_beside_each_other(tmp_path, pull, settings):
     source = write_tree(tmp_path / "source", {"model.bin": b"model"})
     for destination in (tmp_path / "store", tmp_path / "store/models/x", tmp_path):
-        with pytest.raises(UsageError, match="within each other"):
+        with pytest.raises(UsageError, match="one lies within the other"):
             pull(str(source), destination, store=settings)
-    with pytest.raises(UsageError, match="within each other"):
+    with pytest.raises(UsageError, match="one lies within the other"):
         pull(str(source), tmp_path / "x", store=settings._replace(path=str(source / "store")))
     assert not (source / "store").exists()
     assert not (tmp_path / "store/models/x").exists()

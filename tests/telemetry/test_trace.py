@@ -292,7 +292,7 @@ def test_headers_do_not_go_to_a_far_collector_unencrypted(run, collector, origin
     code, said = run("pull", origin, tmp_path / "dest", **far, **{name: f"api-key={MARK}"})
     (warning,) = [line for line in said.splitlines() if "warning" in line]
     assert (code, MARK in said, collector.server.requests) == (0, False, [])
-    assert f"{name} would travel unencrypted: http://far.example.com" in warning
+    assert f"{name} would be sent unencrypted to http://far.example.com" in warning
     assert contents(tmp_path / "dest") == contents(origin)
 
 

@@ -541,7 +541,7 @@ def test_more_bytes_than_asked_for_are_refused_before_they_are_written(tmp_path:
     with staged_file_of(tmp_path) as staged_file:
         sink = RangeWriter(staged_file, ByteRange(0, 10), lambda: None, lambda count: None)
         sink.write(memoryview(b"12345"))
-        with pytest.raises(Unavailable, match="more than was asked for"):
+        with pytest.raises(Unavailable, match="more bytes than requested"):
             sink.write(memoryview(b"123456"))
         assert sink.at == 5
         assert (tmp_path / "staged").read_bytes() == b"12345"

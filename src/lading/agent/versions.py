@@ -157,6 +157,6 @@ class Versions:
     def _refuse_folder(self) -> None:
         if os.path.lexists(self.destination) and not self.destination.is_symlink():
             raise UsageError(
-                f"{printable(str(self.destination))} is there already, and is no link that could lead to versions",
+                f"{printable(str(self.destination))} already exists and is not a link, so it cannot switch between versions",
                 hint="name a path in it, for example its folder 'current', or use the layout folder",
             )

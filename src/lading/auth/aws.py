@@ -78,7 +78,7 @@ class AwsCredentials(RefreshingCredential[AwsKeys]):
             code = xml_text(body, "Code")
             raise NotAllowed(
                 f"STS refuses the web identity for {printable(role_arn)} ({head.status} {printable(code)})".rstrip(),
-                hint="look at the role's trust policy and at the service account's annotation",
+                hint="check the role's trust policy and the service account's annotation",
             )
         return AwsKeys(
             xml_text(body, "AccessKeyId"),
@@ -113,7 +113,7 @@ class AwsCredentials(RefreshingCredential[AwsKeys]):
     def _container(self, url: str) -> AwsKeys:
         settings = self._settings
         variable = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
-        endpoint_origin(url, variable).refuse_in_clear("the container's AWS credentials", f"look at {variable}")
+        endpoint_origin(url, variable).refuse_in_clear("the container's AWS credentials", f"check {variable}")
         token = settings.container_token.reveal() if settings.container_token else ""
         if settings.container_token_file:
             token = read_secret_file(settings.container_token_file)
@@ -196,7 +196,7 @@ def _read_profile(settings: Aws) -> dict[str, str]:
     in_config = name if name == "default" else f"profile {name}"
     values = _section(settings.config_file, in_config) | _section(settings.credentials_file, name)
     if not values and name != "default":
-        raise NotFound(f"there is no AWS profile {printable(name)}", hint="look at AWS_PROFILE")
+        raise NotFound(f"there is no AWS profile {printable(name)}", hint="check AWS_PROFILE")
     if services := values.get("services"):
         # https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
         found = _section(settings.config_file, f"services {services}")

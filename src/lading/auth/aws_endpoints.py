@@ -132,7 +132,7 @@ def _partition(region: str) -> _Partition:
     if not re.fullmatch(_REGION, region):
         # It would become a part of a host's name, and lead to another host.
         raise UsageError(
-            f"{printable(region)!r} is not the name of an AWS region", hint="look at AWS_DEFAULT_REGION and AWS_REGION"
+            f"{printable(region)!r} is not the name of an AWS region", hint="check AWS_DEFAULT_REGION and AWS_REGION"
         )
     return next(partition for partition in _PARTITIONS if region.startswith(partition.begins))
 
@@ -216,7 +216,7 @@ def _directory_bucket(bucket: str, zone: str, endpoints: Endpoints, region: str)
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-express-endpoints.html."""
     if endpoints.accelerate:
         raise UsageError(
-            f"there is no S3 acceleration of the directory bucket {bucket}", hint="unset S3_USE_ACCELERATE"
+            f"S3 acceleration does not work with the directory bucket {bucket}", hint="unset S3_USE_ACCELERATE"
         )
     url = _endpoint("s3express", endpoints, region, f"-{zone}")
     if _is_ip(url.hostname or ""):

@@ -101,8 +101,8 @@ class AzureCredentials(RefreshingCredential[Credential]):
                 return self._managed_identity(local, settings.client_id)
             except (NotAllowed, Unavailable) as error:
                 raise error.rephrased(
-                    hint="with AZURE_CLIENT_ID alone this machine is asked for that identity; "
-                    "others need AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE"
+                    hint="AZURE_CLIENT_ID alone means a managed identity of this machine; "
+                    "any other identity also needs AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE"
                 ) from error
         if not settings.account or settings.account == self._account:
             if settings.account_key:
@@ -126,7 +126,7 @@ class AzureCredentials(RefreshingCredential[Credential]):
 
     def _token(self, form: dict[str, str], kind: str) -> Token:
         variable = "AZURE_AUTHORITY_HOST"
-        endpoint_origin(self._authority, variable).refuse_in_clear(f"the {kind}'s secret", f"look at {variable}")
+        endpoint_origin(self._authority, variable).refuse_in_clear(f"the {kind}'s secret", f"check {variable}")
         if not self._settings.tenant_id:
             raise UsageError("AZURE_CLIENT_SECRET is set and AZURE_TENANT_ID is not")
         return request_token(
@@ -135,7 +135,7 @@ class AzureCredentials(RefreshingCredential[Credential]):
             form | {"grant_type": "client_credentials", "scope": f"{_RESOURCE}.default"},
             kind=kind,
             what="Microsoft Entra",
-            hint="look at AZURE_TENANT_ID, AZURE_CLIENT_ID and what proves that identity",
+            hint="check AZURE_TENANT_ID, AZURE_CLIENT_ID and the secret or token file",
         )
 
     def _managed_identity(self, http: HttpClient, client_id: str) -> Token:
@@ -167,6 +167,6 @@ def _given_token(token: Secret, expires_on: str) -> Token:
             "AZURE_ACCESS_EXPIRES_ON_SECONDS is not a number", hint="write it in Unix time (seconds)"
         ) from error
     if expires_at_s < time.time():
-        raise NotAllowed("AZURE_ACCESS_TOKEN has expired", hint="bring a new one and run again to resume")
+        raise NotAllowed("AZURE_ACCESS_TOKEN has expired", hint="set a new token and run again to resume")
     # It cannot be renewed, so that its end is the server's to tell.
     return Token(token, "access token")

@@ -125,10 +125,10 @@ def _entry(entry: Mapping[str, Any]) -> Login:
         try:
             decoded = base64.b64decode(text("auth"), validate=True).decode().strip("\0 \t\r\n")
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise UsageError("an auth of the Docker configuration is not base64 of user:password") from error
+            raise UsageError("an auth entry of the Docker configuration is not base64 text of user:password") from error
         username, colon, password = decoded.partition(":")
         if not colon:
-            raise UsageError("an auth of the Docker configuration is not base64 of user:password")
+            raise UsageError("an auth entry of the Docker configuration is not base64 text of user:password")
     identity = text("identitytoken") or (password if username == _TOKEN_USER else "")
     if identity:
         return Login("identity token", identity_token=Secret(identity))

@@ -102,7 +102,7 @@ class GoogleCredentials(RefreshingCredential[Token]):
             form,
             kind="service account key",
             what="Google's token endpoint",
-            hint="is the key still valid, and is this machine's clock right?",
+            hint="check that the key is still valid and that this machine's clock is right",
         )
 
     def _by_refresh(self, fields: "_Fields", scope: str) -> Token:
@@ -147,7 +147,7 @@ class GoogleCredentials(RefreshingCredential[Token]):
             kind="workload identity federation",
             what="Google's security token service",
             headers=headers,
-            hint="look at the audience and at the pool's provider: issuer, allowed audiences, condition",
+            hint="check the audience and the pool's provider: issuer, allowed audiences, condition",
         )
         return self._impersonated(fields, token, scope) if impersonated else token
 
@@ -161,7 +161,7 @@ class GoogleCredentials(RefreshingCredential[Token]):
             known = ("environment_id", "executable", "certificate")
             named = next((name for name in known if source.has(name)), "neither file nor url")
             raise Unsupported(
-                f"{source.where} takes its subject token by {named}, which lading does not support",
+                f"{source.where} gets its subject token by {named}, which lading does not support",
                 hint="known: file, url",
             )
         form = source.below("format")
@@ -175,7 +175,7 @@ class GoogleCredentials(RefreshingCredential[Token]):
         if not isinstance(token, str) or not token:
             raise UsageError(
                 f"the subject token of {source.where} is not in the field that its format names",
-                hint="look at credential_source.format",
+                hint="check credential_source.format",
             )
         return token
 

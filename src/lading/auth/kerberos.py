@@ -52,5 +52,5 @@ class Kerberos:
             who = f"Kerberos gives {printable(self._principal)} no ticket for HTTP@{printable(host)}"
             why = printable(error.get_all_statuses(error.min_code, False)[0] if error.min_code else str(error))
             kind = Unavailable if error.min_code in _UNREACHED else NotAllowed
-            raise kind(f"{who}: {why}", hint="look at the principal, the keytab, krb5.conf and the clock") from error
+            raise kind(f"{who}: {why}", hint="check the principal, the keytab, krb5.conf and the clock") from error
         return "Authorization", f"Negotiate {base64.b64encode(token).decode()}"

@@ -87,5 +87,5 @@ def warn_of_variables(settings: Settings) -> None:
 def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> Request:
     """One delivery as the command line asks for it."""
     if not destination:
-        raise UsageError("the destination is empty", hint="name a folder")
+        raise UsageError("the destination is an empty string", hint="name a folder")
     return Request(uri, Path(destination), Digest.parse(arguments.digest) if arguments.digest else None)

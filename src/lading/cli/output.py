@@ -49,7 +49,7 @@ def print_error(error: LadingError | Interrupted) -> None:
 def hint_for(error: LadingError | Interrupted) -> str:
     """What to try: the error's own hint, or what is true of all that may work later."""
     if not error.hint and isinstance(error, Unavailable):
-        return "it may work later: run it again; what has landed is kept"
+        return "run it again later: it resumes from what it has received"
     return error.hint
 
 

@@ -140,7 +140,9 @@ def unkeep(arguments: argparse.Namespace) -> int:
     with _open(arguments) as store:
         names = {name: key for key, names in store.references.by_key().items() for name in names}
         if arguments.name not in names:
-            raise NotFound(f"nothing is kept as {printable(arguments.name)}", hint=suggest(arguments.name, names))
+            raise NotFound(
+                f"no model is kept under the name {printable(arguments.name)}", hint=suggest(arguments.name, names)
+            )
         store.references.release(arguments.name)
     if arguments.json:
         show_json({"key": names[arguments.name], "name": arguments.name})
@@ -156,11 +158,11 @@ def _open(arguments: argparse.Namespace, *, writing: bool = True) -> Iterator[St
     settings = Settings.load(arguments.environ)
     output.use_format(arguments.log_format or settings.log_format)
     if not settings.store.path:
-        raise UsageError("there is no store", hint="set LADING_STORE, or store.path in lading.yaml")
+        raise UsageError("no store is configured", hint="set LADING_STORE, or store.path in lading.yaml")
     shown = printable(settings.store.path)
     if not os.path.lexists(settings.store.path):
         # A delivery makes it; a wrong name in a command should not.
-        raise NotFound(f"the store {shown} is not there", hint="the first delivery makes it")
+        raise NotFound(f"the store {shown} does not exist", hint="the first delivery creates it")
     store = Store(settings.store)
     if writing and not store.writable:
         raise NotAllowed(f"the store {shown} cannot be written", hint=f"it must be writable by user {os.geteuid()}")

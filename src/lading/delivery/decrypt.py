@@ -43,7 +43,7 @@ class Decrypter:
             import cryptography  # noqa: F401 - it is only whether it is here
         except ImportError as error:
             raise Unsupported(
-                "CONFIDENTIAL_ENABLED is set, and opening encrypted files needs the extra confidential",
+                "CONFIDENTIAL_ENABLED is set, but the extra confidential, which decrypts files, is not installed",
                 hint="pip install 'lading[confidential]'; nothing was delivered",
             ) from error
         self._resource = settings.resource
@@ -162,7 +162,7 @@ class Decrypter:
                 )
         if algorithm == "dir":
             if wrapped:
-                raise IntegrityError("it is damaged: it says that it has no key of its own, and contains one")
+                raise IntegrityError("it is damaged: its algorithm has no wrapped key, but it contains one")
             return self._key
         if algorithm not in WRAPS:
             raise Unsupported(

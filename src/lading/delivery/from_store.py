@@ -54,7 +54,7 @@ def keep(model: ResolvedModel, name: str, session: Session) -> Manifest:
     store = Store(session.settings.store, session.listener)
     if not store.writable:
         raise NotAllowed(
-            f"the store {printable(str(store.root))} cannot be written, and is to keep a model",
+            f"the store {printable(str(store.root))} cannot be written, so it cannot keep the model",
             hint=f"it must be writable by user {os.geteuid()}",
         )
     key = store.key(model.listed, model.expected, session.settings)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     # Loaded where there is one.
     from lading.store.store import Store
 
-_NO_MIDDLE = "its origin does not send part of a file, or does not tell one version from another"
+_NO_MIDDLE = "its origin cannot send a part of a file, or does not identify its version"
 
 
 class Delivery(NamedTuple):

@@ -42,8 +42,8 @@ def query_for(request: Request, settings: Settings) -> Query:
     """What is asked for; ``NotFound`` where a lock file is in force and does not have it."""
     if settings.store.path and read_confidential(settings.variables):
         raise UsageError(
-            "an encrypted model is not put into a store, which others read",
-            hint="unset LADING_STORE, or the store in the configuration, for it",
+            "an encrypted model cannot be put into a store, since others read it",
+            hint="for this delivery, unset LADING_STORE or the store in the configuration",
         )
     requested = ModelURI.parse(request.uri)
     uri, pin = split_pin(locked(requested, settings))

@@ -65,7 +65,7 @@ def list_files(request: Request, query: Query, resolution: Resolution, session: 
     pin = pin_of(everything, resolution.digests)
     if query.pin not in (None, pin):
         raise IntegrityError(
-            f"{query.uri.redacted()} is no longer what was pinned: it is {pin} now",
+            f"{query.uri.redacted()} does not match its pin any more: it is {pin} now",
             hint="its files, their sizes or digests have changed; resolve it again to see what it is",
         )
     if resolution.registry:
@@ -142,7 +142,7 @@ def _expected(request: Request, resolution: Resolution, everything: Listing) -> 
     if whole and len(everything.files) != 1:
         raise UsageError(
             f"one digest is given for the {len(everything.files)} files of {resolution.uri.redacted()}",
-            hint="a digest for the whole needs a model of one file; a catalog can record one for each file",
+            hint="--digest works for a model of one file; a catalog can record a digest for each file",
         )
     for digest in whole:
         path = everything.files[0].path

@@ -63,7 +63,7 @@ def require_clean(audit: Audit) -> None:
     # A pull leaves alone what it did not bring.
     hint = "pull again"
     if audit.extra:
-        hint += "; with --remove-strays, all that is not of this model goes"
+        hint += "; --remove-strays removes the extra files"
     raise IntegrityError(wrong, hint=hint)
 
 

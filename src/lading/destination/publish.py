@@ -162,8 +162,8 @@ def _refuse_to_replace(workspace: Workspace, manifest: Manifest) -> None:
 
 def _not_ours(what: str) -> UsageError:
     return UsageError(
-        f"{what}, which lading did not bring",
-        hint="move that away, deliver elsewhere, or remove all that is not of this model by --remove-strays",
+        f"{what}, which lading did not deliver",
+        hint="move it away, deliver to another folder, or use --remove-strays to remove everything that is not part of the model",
     )
 
 

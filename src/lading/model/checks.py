@@ -40,7 +40,7 @@ def choose_checks(
         if known.setdefault(kind, digest) != digest and not digest.part_sizes_bytes:
             raise IntegrityError(
                 f"{path}: the origin declares {digest}, but {known[kind]} is expected",
-                hint="this is not the file that was named; look at the registry and at the origin",
+                hint="the origin has another file than expected; check the registry and the origin",
             )
     checks = list(dict.fromkeys(expected))
     if mode != "off":
@@ -48,7 +48,7 @@ def choose_checks(
         checks += [digest for digest in cheapest if digest not in checks]
     if mode == "strict" and not checks:
         raise Unsupported(
-            f"nobody vouches for {path}: its origin declares no digest",
+            f"{path} cannot be verified: its origin declares no digest",
             hint="give one by --digest or in the catalog, or use --verify=auto",
         )
     return tuple(checks)

@@ -55,7 +55,7 @@ class Origin(NamedTuple):
         """
         if self.scheme == "http" and not _is_private_host(self.name):
             raise UsageError(
-                f"{what} would travel unencrypted: {printable(str(self))}",
+                f"{what} would be sent unencrypted to {printable(str(self))}",
                 hint=hint or "use https, or a service within the cluster",
             )
 
@@ -137,6 +137,4 @@ def endpoint_origin(url: str, variable: str) -> Origin:
     try:
         return split_url(url)[0]
     except UsageError as error:
-        raise UsageError(
-            f"the endpoint {redact(url)} is not an http or https URL", hint=f"look at {variable}"
-        ) from error
+        raise UsageError(f"the endpoint {redact(url)} is not an http or https URL", hint=f"check {variable}") from error

@@ -93,4 +93,7 @@ def name_faults(
                 parent = parent.rpartition("/")[0]
     for path in sorted(folders.keys() & known.keys()):
         both = f"{known[path].shown!r} is a file, and also the folder of {folders[path].shown!r}"
-        yield known[path], IntegrityError(both, hint="a folder cannot hold both: the origin must lose one of them")
+        yield (
+            known[path],
+            IntegrityError(both, hint="a folder cannot hold both: rename or remove one of them at the origin"),
+        )

@@ -60,9 +60,9 @@ def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Refe
     """
     query = dict(parse_qsl(uri.query or "", keep_blank_values=True))
     if uri.fragment is not None or len(query) != len((uri.query or "").split("&") if uri.query else ()):
-        raise UsageError(f"{uri.redacted()} takes no fragment, and each key of its query once")
+        raise UsageError(f"{uri.redacted()} may have no fragment, and each query key only once")
     if set(query) - set(_QUERY) or not all(query.values()):
-        raise UsageError(f"{uri.redacted()} has a query that is not known", hint=f"known: {', '.join(_QUERY)}")
+        raise UsageError(f"{uri.redacted()} has an unknown query key", hint=f"known: {', '.join(_QUERY)}")
     parts = (
         f"{uri.authority or ''}{uri.path}".removeprefix("/" if uri.authority is None else "")
         .removesuffix("/")
@@ -74,7 +74,7 @@ def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Refe
     if len(parts) > 1 and not (own and uri.authority is None) and unquote(parts[0]) in set(registries):
         named = unquote(parts.pop(0))
     elif own and (uri.authority or "").rpartition("@")[2] == "databricks":
-        raise Unsupported(f"lading does not ask the registry of Databricks ({uri.redacted()})")
+        raise Unsupported(f"lading does not support the registry of Databricks ({uri.redacted()})")
     last, at, alias = parts[-1].rpartition("@") if "@" in parts[-1] else (parts[-1], "", "")
     parts[-1] = last
     texts = [unquote(part) for part in (*parts, alias)]

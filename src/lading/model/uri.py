@@ -75,7 +75,7 @@ class ModelURI(NamedTuple):
             return cls("", None, text)
         if match["scheme"].lower() != "file" and _NO_TEXT.search(text):
             # Bytes of a terminal in another encoding: no server can be asked for them.
-            raise UsageError("the URI is not valid Unicode text", hint="is it typed in a terminal that speaks UTF-8?")
+            raise UsageError("the URI is not valid Unicode text", hint="type it in a terminal that uses UTF-8")
         return cls(**match.groupdict())
 
     def __str__(self) -> str:

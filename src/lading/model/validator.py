@@ -66,7 +66,7 @@ class Contradictions:
         """Let an error that ends the delivery say so, if nothing was replaced."""
         if self._levels[error.origin]:
             error.message += ", or so it seems: its origin contradicts itself"
-            error.hint = "its listing and its answers differ each time: look at the server, and at proxies before it"
+            error.hint = "its listing and its answers differ each time: check the server and any proxy before it"
 
     def _was_replaced(self, error: OriginChanged, listed: Listing) -> bool:
         """Whether the listing names another version now: the one that the answer had, and none that was refuted."""

@@ -87,7 +87,7 @@ def not_trusted(error: ssl.SSLCertVerificationError, target: Origin, ca_files: I
         hint = next(filter(None, map(_expired_in, ca_files)), hint)
     return NotAllowed(
         f"the certificate of {target.authority} is not trusted: {error.verify_message}",
-        hint=hint or f"look at it: openssl s_client -showcerts -connect {target.name}:{target.port}",
+        hint=hint or f"inspect it: openssl s_client -showcerts -connect {target.name}:{target.port}",
     )
 
 
@@ -108,7 +108,7 @@ def _add_bundle(context: ssl.SSLContext, name: str) -> None:
     except OSError as error:
         raise UsageError(
             f"the CA bundle {printable(name)} cannot be read: {error.strerror or error}",
-            hint="is the ConfigMap or Secret mounted there, and may this user read it? it must be a file, not a folder",
+            hint="it must be a file that this user may read; check that the ConfigMap or Secret is mounted there",
         ) from error
 
 

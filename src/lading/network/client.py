@@ -226,8 +226,8 @@ class HttpClient:
             redirects -= 1
             if not redirects:
                 raise Unsupported(
-                    f"{origin} redirects without end, at last to {printable(redact(url))}",
-                    hint="look at the server: it may want a login, or a cookie",
+                    f"{origin} redirects too often, at last to {printable(redact(url))}",
+                    hint="check the server: it may want a login, or a cookie",
                 )
 
     def ask(self, send: Callable[[], Answer], judge: Callable[[Answer], T], *, what: str) -> T:
@@ -386,7 +386,7 @@ def status_error(head: Head, what: str, *, quoted: bool = True) -> LadingError:
     if status >= 500:
         return Unavailable(name)
     if quoted and (location := leads_to(head)):
-        return Unsupported(f"{name}, to {location}", hint="if that is what you mean, name it")
+        return Unsupported(f"{name}, to {location}", hint="if that is the right address, use it")
     return Unsupported(name)
 
 

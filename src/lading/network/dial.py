@@ -96,7 +96,7 @@ class Dialer:
             if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
                 raise Unavailable(f"the name {printable(target.host)} cannot be looked up now") from error
             raise NotFound(
-                f"there is no host called {printable(target.host)}", hint="look at the URI and at the endpoint"
+                f"there is no host called {printable(target.host)}", hint="check the URI and the endpoint"
             ) from error
         except TimeoutError as error:
             raise Unavailable(

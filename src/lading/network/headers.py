@@ -130,7 +130,7 @@ def check_answer(head: Head, byte_range: ByteRange, size_bytes: int | None, what
     # A part with the status of the whole: "rclone serve s3" does that.  The header says which it is.
     if head.status == 200 and found is None:
         if byte_range != ByteRange(0, size_bytes):
-            raise Unavailable(f"{what}: the server sends the whole file where {byte_range} were asked for")
+            raise Unavailable(f"{what}: the server sends the whole file instead of {byte_range}")
         length = head.get("content-length")
         if size_bytes is not None and length.isdigit() and int(length) != size_bytes:
             raise OriginChanged(f"{what} has {length} bytes now; {size_bytes} were listed")
@@ -138,12 +138,12 @@ def check_answer(head: Head, byte_range: ByteRange, size_bytes: int | None, what
     if head.status not in (200, 206):
         raise status_error(head, what)
     if found is None:
-        raise Unavailable(f"{what}: the server sends a part without saying which")
+        raise Unavailable(f"{what}: the server does not say which part of the file it sends")
     start, end, total = found
     if total is not None and size_bytes is not None and total != size_bytes:
         raise OriginChanged(f"{what} has {total} bytes now; {size_bytes} were listed")
     if (start, end) != (byte_range.start, byte_range.end):
-        raise Unavailable(f"{what}: the server sends bytes {start}-{end - 1} where {byte_range} were asked for")
+        raise Unavailable(f"{what}: the server sends bytes {start}-{end - 1} instead of {byte_range}")
 
 
 def content_coding(text: str) -> str:
@@ -161,7 +161,7 @@ def decode_into(answer: Answer, write: Callable[[memoryview], None]) -> None:
     if coding not in ("gzip", "deflate"):
         raise Unsupported(
             f"{redact(answer.url)} is sent in the content coding {coding!r}",
-            hint="none was asked for: look at the server, or at a proxy in front of it",
+            hint="lading requested none: check the server and any proxy in front of it",
         )
     decoder = None
 
@@ -182,7 +182,9 @@ def decode_into(answer: Answer, write: Callable[[memoryview], None]) -> None:
             try:
                 output = decoder.decompress(data, _DECODED_BYTES)
             except zlib.error as error:
-                raise IntegrityError(f"{redact(answer.url)} is not the {coding} data that it says it is") from error
+                raise IntegrityError(
+                    f"{redact(answer.url)} is not the {coding} data that its header announces"
+                ) from error
             write(memoryview(output))
             data = decoder.unconsumed_tail or decoder.unused_data
 

@@ -123,8 +123,8 @@ def chosen(network: Network) -> bool:
     except ImportError as error:
         if network.tls == "rustls":
             raise UsageError(
-                "LADING_TLS is rustls, and the distribution lading-native is not installed",
-                hint="install lading[native], or leave the variable out",
+                "LADING_TLS is rustls, but the distribution lading-native is not installed",
+                hint="install lading[native], or unset the variable",
             ) from error
         return False
     return True

@@ -12,7 +12,7 @@ from lading.errors import IntegrityError, Unsupported
 from lading.text.printable import printable
 
 _MOST_BARREN_PAGES = 100
-CONTRADICTS = "the server, or something in front of it, contradicts itself: look at the endpoint"
+CONTRADICTS = "the server, or something in front of it, contradicts itself: check the endpoint"
 
 Entry = TypeVar("Entry")
 

@@ -115,7 +115,7 @@ class Connection:
         if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or "\0" in text:
             # Only configuration can bring a line break here (a header, a token): it would let
             # one request be read as two.
-            raise UsageError("a request header holds a line break", hint="look at configured headers and tokens")
+            raise UsageError("a request header holds a line break", hint="check configured headers and tokens")
         self.answered = False
         self._start = self._end = 0
         try:

@@ -115,7 +115,7 @@ class CatalogRegistry:
         if running.hexdigest() != digest.value:
             raise IntegrityError(
                 f"the catalog {shown} has {digest.algorithm}:{running.hexdigest()}, but {digest} is expected",
-                hint="it has changed: look at what, and write its new digest into the including file",
+                hint="the catalog has changed: review it, and write its new digest into the including file",
             )
         try:
             text = body.decode("utf-8")

@@ -37,7 +37,7 @@ def record(
         brief = http.reaching(settings.network, limits, http.retry._replace(attempts=1))
         registry = open_registry(entry, settings._replace(limits=limits), brief)
         if not isinstance(registry, Records):
-            raise UsageError(f"a registry of the kind {printable(entry.kind)} records nothing")
+            raise UsageError(f"a registry of the kind {printable(entry.kind)} cannot record deliveries")
         registry.record(resolution, deployment)
     except Exception as error:  # noqa: BLE001 - a delivery that is done must not fail by what comes after it
         failure = error if isinstance(error, LadingError) else internal_error(error)
@@ -50,7 +50,7 @@ def _deployment(manifest: Manifest, destination: str, settings: Settings) -> Dep
     environment, service = (settings.variables.get(name, "") for name in ("POD_NAMESPACE", "INFERENCE_SERVICE_NAME"))
     if not environment or not service:
         raise UsageError(
-            "it is not said for which service this is delivered",
+            "the service that needs this delivery is not known",
             hint="set POD_NAMESPACE and INFERENCE_SERVICE_NAME, as docs/registries.md shows",
         )
     return Deployment(environment, service, destination, str(manifest.digest), len(manifest.files), manifest.size_bytes)

@@ -138,7 +138,7 @@ class _Oidc(RefreshingCredential[Token]):
             headers=[("Authorization", basic(*(quote_plus(told[key]) for key in _CLIENT)))],
             kind=self.kind,
             what="the OIDC token endpoint",
-            hint="look at client_id and client_secret, and at what this client is allowed to ask for",
+            hint="check client_id, client_secret and the scopes that this client may request",
         )
 
     def _discovered(self, issuer: str) -> str:

@@ -100,7 +100,7 @@ class MlflowRegistry:
 
     def resolve(self, reference: Reference) -> Resolution:
         if reference.artifact:
-            raise UsageError(f"{printable(str(reference))}: a version in MLflow is one artifact, without a name")
+            raise UsageError(f"{printable(str(reference))}: a version in MLflow has one artifact, which has no name")
         if _is_logged(reference.model, reference.version):
             return self._logged_model(reference.model)
         name = reference.model
@@ -125,7 +125,7 @@ class MlflowRegistry:
     def record(self, resolution: Resolution, deployment: Deployment) -> None:
         """Write a tag of the version: what was delivered for which service."""
         if _is_logged(resolution.model, resolution.version):
-            raise Unsupported("only what is delivered of registered versions is recorded, not of logged models")
+            raise Unsupported("only deliveries of registered versions can be recorded, not those of logged models")
         tag = {
             "name": resolution.model,
             "version": resolution.version,
@@ -269,14 +269,14 @@ class MlflowRegistry:
             except (NotFound, UsageError, Unsupported) as error:
                 # Whoever asks wrote none of it, and the model that they named is there.
                 kind = NotFound if isinstance(error, NotFound) else Unsupported
-                hint = f"look at that version in registry {printable(self.name)}"
-                raise kind(f"{where} is said to be {printable(uri.redacted())}: {error.message}", hint=hint) from error
-        raise Unsupported(f"{where} leads from name to name without end")
+                hint = f"check that version in registry {printable(self.name)}"
+                raise kind(f"{where} points to {printable(uri.redacted())}: {error.message}", hint=hint) from error
+        raise Unsupported(f"{where} is a chain of names that does not end")
 
     def _named(self, uri: ModelURI) -> str:
         """Where the run, logged model or version is that ``uri`` names."""
         if uri.authority:
-            raise Unsupported("lading follows no name to another server, such as that of Databricks")
+            raise Unsupported("lading does not follow a name to another server, such as Databricks")
         if uri.scheme.lower() == _RUNS:
             run_id, _, path = uri.path.lstrip("/").partition("/")
             return self._tracking.artifacts_of(run_id, path.strip("/"))

@@ -83,7 +83,7 @@ class RegistryServer:
                 )
             except NotFound as error:
                 # There is no such host, and not: there is no such model.
-                raise Unavailable(f"{shown}: {error.message}", hint="look at the url of this registry") from error
+                raise Unavailable(f"{shown}: {error.message}", hint="check the url of this registry") from error
             except LadingError as error:
                 # A host's name says little where several registries are asked.
                 raise error.rephrased(message=f"{shown}: {error.message}") from error
@@ -130,8 +130,8 @@ class RegistryServer:
             path = unquote(uri.path) if uri.scheme else uri.path
             if not path.startswith("/") or not any(_is_below(path, folder) for folder in self._folders):
                 raise NotAllowed(
-                    f"{where} is said to be at {printable(uri.redacted())} of this machine",
-                    hint=f"if that is right, name a folder above it in folders of registry {printable(self.name)}",
+                    f"{where} points to {printable(uri.redacted())} on this machine",
+                    hint=f"if that is right, list a parent folder in folders of registry {printable(self.name)}",
                 )
         return uri
 
@@ -167,7 +167,7 @@ class RegistryServer:
             )
         if head.status == 404 and _is_page(head, body):
             return Unsupported(
-                f"{shown}: {self.origin} answers 404 with a page",
+                f"{shown}: {self.origin} answers 404 with a web page",
                 hint=f"is {redact(self.url)} the address of this registry's API?",
             )
         if head.status == 404:

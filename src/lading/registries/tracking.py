@@ -145,5 +145,5 @@ def _below(uri: str, path: str) -> str:
     root = ModelURI.parse(uri)
     if root.scheme.lower() == "runs":
         # As for MLflow's client: whoever followed it might never come to an end.
-        raise Unsupported(f"a run is said to have its artifacts in another one, {printable(root.redacted())}")
+        raise Unsupported(f"a run points to another run for its artifacts, {printable(root.redacted())}")
     return str(root._replace(path=f"{root.path.rstrip('/')}/{path}")) if path else uri

@@ -143,7 +143,7 @@ def read_agent(settings: Settings) -> AgentSettings:
 
 def _own(item: Mapping[str, Any], deliveries: tuple[Delivery, ...]) -> AgentSettings:
     if "deliveries" in item:
-        raise UsageError("agent has the unknown key 'deliveries'", hint="it stands beside agent, not below it")
+        raise UsageError("agent has the unknown key 'deliveries'", hint="write it beside agent, not below it")
     own = read_section(AgentSettings, item, "agent", examples=_EXAMPLES, apart={"deliveries": deliveries})
     if own.port > 65535:
         raise UsageError(f"agent.port is {own.port}", hint="a port is a number up to 65535")
@@ -164,7 +164,7 @@ def _refuse_common_folders(deliveries: Sequence[Delivery]) -> None:
             raise UsageError(f"two deliveries are called {printable(first.name)}", hint="each needs a name of its own")
         if share_a_folder(first, second):
             raise UsageError(
-                f"the destinations of {printable(first.name)} and {printable(second.name)} lie within each other",
+                f"the destinations of {printable(first.name)} and {printable(second.name)} overlap: one lies within the other",
                 hint="each needs a folder of its own",
             )
 
@@ -179,7 +179,7 @@ def _delivery(item: Mapping[str, Any], number: int, *, has_store: bool) -> Deliv
     item = dict(item)
     where = f"delivery {printable(str(item.get('name') or number))}"
     if missing := [key for key in ("name", "uri") if not item.get(key)]:
-        raise UsageError(f"{where} has no {missing[0]}", hint="each needs a name and a uri, and mostly a destination")
+        raise UsageError(f"{where} has no {missing[0]}", hint="each needs a name and a uri, and usually a destination")
     if "destination" not in item:
         _check_kept(item, where, has_store=has_store)
     if "verify" in item:
@@ -194,12 +194,12 @@ def _delivery(item: Mapping[str, Any], number: int, *, has_store: bool) -> Deliv
 def _check_kept(item: Mapping[str, Any], where: str, *, has_store: bool) -> None:
     if not has_store:
         raise UsageError(
-            f"{where} has no destination, and there is no store that could keep it",
+            f"{where} has no destination, and no store is configured that could keep it",
             hint="give it a destination, or the configuration a store.path",
         )
     if of_a_destination := [key for key in ("layout", "keep", "on_change") if key in item]:
         raise UsageError(
-            f"{where} has no destination, and can have no {of_a_destination[0]}",
+            f"{where} has no destination, so it cannot have {of_a_destination[0]}",
             hint="it is kept in the store alone: leave that out, or give it a destination",
         )
 

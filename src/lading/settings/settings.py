@@ -182,7 +182,10 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
 def _read_config(path: str, text: str) -> tuple[str, dict[str, Any]]:
     """The configuration and what it is called: ``text`` itself, for containers that no file can be mounted into, or the file at ``path``."""
     if path and text:
-        raise UsageError("LADING_CONFIG and LADING_CONFIG_YAML are both set", hint="one is a path, the other the text")
+        raise UsageError(
+            "LADING_CONFIG and LADING_CONFIG_YAML are both set",
+            hint="the first is a path, the second the text itself: set only one of them",
+        )
     file: Path | str = "LADING_CONFIG_YAML" if text else Path(path or DEFAULT_CONFIG_PATH)
     if isinstance(file, Path) and not path and not file.exists():
         return "", {}
@@ -205,7 +208,10 @@ def _lock_text(env: Mapping[str, str]) -> str:
     """The text of a lock file, for pods: each reads it from an annotation, which need not be there."""
     text = env.get("LADING_LOCK_TEXT", "")
     if text and env.get("LADING_LOCK"):
-        raise UsageError("LADING_LOCK and LADING_LOCK_TEXT are both set", hint="one is a path, the other the text")
+        raise UsageError(
+            "LADING_LOCK and LADING_LOCK_TEXT are both set",
+            hint="the first is a path, the second the text itself: set only one of them",
+        )
     return text
 
 

@@ -115,7 +115,7 @@ def exact(text: str, name: str) -> str:
     if text != text.strip() or _CONTROL.search(text):
         raise UsageError(
             f"{printable(name)} begins or ends with white space, or holds a line break",
-            hint="make the Secret without the line's end that echo adds: by printf, or kubectl's --from-literal",
+            hint="echo adds a line end: create the Secret with printf or with kubectl's --from-literal",
         )
     return text
 

@@ -80,8 +80,8 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
     "KeyBasedAuthenticationNotPermitted": (NotAllowed, "the account does not accept keys: use an identity"),
     "InvalidAuthenticationInfo": (NotAllowed, "the token is wrong or has expired; bring a new one and run again"),
     "PublicAccessNotPermitted": (NotAllowed, ""),
-    "ContainerNotFound": (NotFound, "look at the names of the account and of the container"),
-    "ShareNotFound": (NotFound, "look at the names of the account and of the share"),
+    "ContainerNotFound": (NotFound, "check the names of the account and of the container"),
+    "ShareNotFound": (NotFound, "check the names of the account and of the share"),
     "BlobArchived": (NotAllowed, "the blob is archived; rehydrate it first"),
     "BlobBeingRehydrated": (NotAllowed, "the blob is being rehydrated; that takes hours"),
     "ResourceTypeMismatch": (NotFound, ""),
@@ -222,7 +222,7 @@ class _AzureSource(ABC):
         return Page(list(page), following)
 
     def _not_azure(self) -> Unsupported:
-        return Unsupported(f"{self._base} does not answer as Azure storage does", hint="look at the URI's host")
+        return Unsupported(f"{self._base} does not answer as Azure storage does", hint="check the URI's host")
 
     def _open(self, method: str, name: str, headers: Iterable[tuple[str, str]] = (), query: str = "") -> Answer:
         """One request with its credential; any answer but success is raised as what its code and status say."""

@@ -206,7 +206,7 @@ class GcsSource:
             # A prefix that nothing is below is an empty page.
             raise NotFound(
                 f"there is no bucket gs://{self._bucket} ({error.message})",
-                hint="look at the bucket's name and at the endpoint",
+                hint="check the bucket's name and the endpoint",
             ) from error
 
     def _ask(self, path: str, query: Mapping[str, str], what: str) -> Mapping[str, Any]:
@@ -267,7 +267,7 @@ class GcsSource:
             )
         if error.hint != _PAYS:
             error.hint = (
-                "no Google credentials were found; set GOOGLE_APPLICATION_CREDENTIALS, or look at the bucket's name"
+                "no Google credentials were found; set GOOGLE_APPLICATION_CREDENTIALS, or check the bucket's name"
             )
         return error
 
@@ -319,4 +319,4 @@ def _text(item: Mapping[str, Any], name: str, what: str) -> str:
 
 
 def _not_gcs(what: str) -> Unsupported:
-    return Unsupported(f"the server of {what} does not speak Cloud Storage's JSON API", hint="look at the endpoint")
+    return Unsupported(f"the server of {what} does not speak Cloud Storage's JSON API", hint="check the endpoint")

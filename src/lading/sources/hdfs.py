@@ -54,7 +54,7 @@ _EXCEPTIONS: dict[str, tuple[type[LadingError], str]] = {
     "AuthorizationException": (NotAllowed, "the cluster does not let this user act for USER_PROXY"),
     "AuthenticationException": (NotAllowed, "the credentials are wrong or have expired"),
     "InvalidToken": (NotAllowed, "the delegation token has expired or is of another cluster"),
-    "SecurityException": (NotAllowed, "look at the user, USER_PROXY and the delegation token"),
+    "SecurityException": (NotAllowed, "check the user, USER_PROXY and the delegation token"),
     "IllegalArgumentException": (Unsupported, ""),
     "UnsupportedOperationException": (Unsupported, ""),
 }
@@ -106,7 +106,7 @@ class HdfsSource:
             if sent_bytes and sent_bytes != str(length):
                 self._check_version(file)
                 raise Unavailable(
-                    f"{self._shown_path(file.locator)}: {sent_bytes} bytes are sent where {byte_range} were asked for"
+                    f"{self._shown_path(file.locator)}: {sent_bytes} bytes are sent instead of {byte_range}"
                 )
             answer.read_into(sink.write)
         # OPEN takes no validator, and a datanode finds the blocks of a long file by its name, a few at a
@@ -313,7 +313,7 @@ class HdfsSource:
 
     def _not_webhdfs(self) -> Unsupported:
         return Unsupported(
-            f"{self._namenodes[self._active]} does not answer as WebHDFS does", hint="look at HDFS_NAMENODE"
+            f"{self._namenodes[self._active]} does not answer as WebHDFS does", hint="check HDFS_NAMENODE"
         )
 
     def _shown_path(self, path: str) -> str:

@@ -59,7 +59,7 @@ class HttpSource:
             parts = urlsplit(str(uri))
             parts.port  # noqa: B018 - raises, too
         except ValueError as error:
-            raise UsageError(f"{uri.redacted()} is not a URL", hint="look at its host and port") from error
+            raise UsageError(f"{uri.redacted()} is not a URL", hint="check its host and port") from error
         user, at, host = parts.netloc.rpartition("@")
         self._url = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
         self._uri = uri
@@ -104,7 +104,7 @@ class HttpSource:
             where = "is" if url == self._url else f"leads to {redact(url)}, which is"
             raise NotAllowed(
                 f"{self._shown} {where} a web page and not a model's file",
-                hint="a login page, or a folder's listing? give the URL of a file, and the credentials for its host",
+                hint="it may be a login page or a folder's listing: give the URL of a file, and credentials for its host",
             )
 
     def _ask(self, headers: Headers, judge: Callable[[Answer], T]) -> T:
@@ -153,7 +153,7 @@ class HttpSource:
             head = answer.head
             if _is_encoded(head):
                 if head.status != 200 or byte_range != ByteRange(0, file.size_bytes):
-                    raise OriginChanged(f"{self._shown} is sent encoded now")
+                    raise OriginChanged(f"{self._shown} is now sent in a content coding")
                 sink.version(_validator(head) or "")
                 decode_into(answer, sink.write)
                 return

@@ -264,7 +264,7 @@ class HuggingFaceSource:
             case "RepoNotFound":
                 # Also what those are told who may not know of it.
                 why = "this token is not allowed to see it" if self._headers else "it is private: set HF_TOKEN"
-                return NotFound(f"{what}: there is no such repository", hint=f"look at its name, or {why}")
+                return NotFound(f"{what}: there is no such repository", hint=f"check its name, or {why}")
             case "RevisionNotFound":
                 return NotFound(
                     f"{what}: there is no such revision", hint=suggest(self._where.revision, self._revisions())
@@ -280,7 +280,7 @@ class HuggingFaceSource:
             wrong = "the token is wrong or has expired"
             error.hint = wrong if self._headers else "it is private, or does not exist: set HF_TOKEN if you have access"
         elif head.status == HTTPStatus.NOT_FOUND:
-            error.hint = "look at its name, and whether HF_ENDPOINT is the Hub or a mirror of it"
+            error.hint = "check its name, and whether HF_ENDPOINT is the Hub or a mirror of it"
         return error
 
     def _revisions(self) -> Sequence[str]:
@@ -295,7 +295,7 @@ class HuggingFaceSource:
 
     def _not_the_hub(self) -> LadingError:
         return Unsupported(
-            f"{redact(self._endpoint)} does not answer as the Hugging Face Hub does", hint="look at HF_ENDPOINT"
+            f"{redact(self._endpoint)} does not answer as the Hugging Face Hub does", hint="check HF_ENDPOINT"
         )
 
 

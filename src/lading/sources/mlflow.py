@@ -155,7 +155,7 @@ class MlflowSource:
             return Page([self._parsed(item) for item in answer.get("files", [])])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Unsupported(
-                f"the listing of {self._shown} does not have MLflow's form", hint="look at the url of this registry"
+                f"the listing of {self._shown} does not have MLflow's form", hint="check the url of this registry"
             ) from error
 
     def _parsed(self, item: Mapping[str, Any]) -> _Entry:

@@ -179,7 +179,7 @@ class ModelScopeSource:
     def _missing(self) -> LadingError:
         """What is not there: the model, or only the revision of it."""
         if self._ask("")[0].status != 200:
-            hint = "look at its name" + ("" if self._headers else ", or it is private: set MODELSCOPE_API_TOKEN")
+            hint = "check its name" + ("" if self._headers else ", or it is private: set MODELSCOPE_API_TOKEN")
             return NotFound(f"{self._shown}: there is no such model", hint=hint)
         _, data = self._ask("/revisions")
         known = data.get("RevisionMap") if isinstance(data, dict) else None
@@ -197,7 +197,7 @@ class ModelScopeSource:
 
     def _not_modelscope(self) -> LadingError:
         return Unsupported(
-            f"{redact(self._endpoint)} does not answer as ModelScope does", hint="look at MODELSCOPE_ENDPOINT"
+            f"{redact(self._endpoint)} does not answer as ModelScope does", hint="check MODELSCOPE_ENDPOINT"
         )
 
 

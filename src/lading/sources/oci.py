@@ -213,7 +213,7 @@ class OciSource:
             some = [f"{printable(name)} is @{digest}" for name, digest in images.items()][:_MOST_NAMED]
             raise NotFound(
                 f"{self._shown} has no image for {wanted}",
-                hint=f"write the digest of one behind the name: {', '.join(some)}" if some else "it has none at all",
+                hint=f"write the digest of one of its images: {', '.join(some)}" if some else "it has none at all",
             )
         if not untied:
             self._http.tell(OfAnotherMachine(self._shown, printable(min(images)), wanted))
@@ -327,14 +327,14 @@ class OciSource:
     def _suggestion(self, reference: str) -> str:
         """Which tags there are in the place of a tag, for a hint."""
         if reference != self._tag:
-            return "look at the repository's name and at the digest: the registry has nothing of that name"
+            return "check the repository's name and the digest: the registry has nothing of that name"
         try:
             with self._open("/tags/list?n=1000", [], self._shown) as answer:
                 tags = read_json(answer.read(_TAGS_LIMIT_BYTES)).get("tags") if answer.head.status == 200 else None
         except (LadingError, ValueError, AttributeError):
             tags = None
         names = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-        return suggest(self._tag, names) or "look at the repository's name"
+        return suggest(self._tag, names) or "check the repository's name"
 
     def _shown_file(self, file: ListedFile) -> str:
         return printable(f"{self._shown}: {file.path}")
@@ -383,7 +383,7 @@ def _digest(text: str, shown: str) -> Digest:
     except UsageError as error:
         raise IntegrityError(f"{shown}: {error.message}", hint=error.hint) from error
     if digest.algorithm not in _SECURE:
-        raise IntegrityError(f"{shown} names a blob by {digest.algorithm}, which anybody can forge")
+        raise IntegrityError(f"{shown} names a blob by {digest.algorithm}, a digest that anybody can forge")
     return digest
 
 

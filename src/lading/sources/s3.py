@@ -57,15 +57,15 @@ _ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
 _PAYER = ("x-amz-request-payer", "requester")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
-_NO_BETTER = "new ones were fetched, and are refused as expired, too: look at the clocks, and at who issues them"
+_NO_BETTER = "new ones were fetched, and are refused as expired, too: check the clocks and who issues them"
 _NO_KEYS = "no AWS credentials were found; set them, or awsAnonymousCredential=true for a public bucket"
-_LOOK_AT_ENDPOINT = "look at the endpoint (AWS_ENDPOINT_URL, S3_ENDPOINT) and at the region (AWS_DEFAULT_REGION)"
+_LOOK_AT_ENDPOINT = "check the endpoint (AWS_ENDPOINT_URL, S3_ENDPOINT) and the region (AWS_DEFAULT_REGION)"
 _NOT_PUBLIC = "it is asked for without credentials (awsAnonymousCredential); it may need some, or not exist"
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: codes that say more than
 # their status does, with what to try.
 _CODES: dict[str, tuple[type[LadingError], str]] = {
-    "NoSuchBucket": (NotFound, "look at the bucket's name and at the endpoint"),
+    "NoSuchBucket": (NotFound, "check the bucket's name and the endpoint"),
     "NoSuchKey": (NotFound, ""),
     "AccessDenied": (
         NotAllowed,
@@ -75,7 +75,7 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
     "SignatureDoesNotMatch": (NotAllowed, "the secret key is wrong, or a proxy changes requests"),
     "RequestTimeTooSkewed": (NotAllowed, "this machine's clock is wrong"),
     "InvalidObjectState": (NotAllowed, "the object is archived; restore it first"),
-    **dict.fromkeys(_EXPIRED, (NotAllowed, "the session token has expired; bring a new one and run again to resume")),
+    **dict.fromkeys(_EXPIRED, (NotAllowed, "the session token has expired; set a new token and run again to resume")),
     "InvalidToken": (NotAllowed, "the session token is wrong"),
     "SlowDown": (Unavailable, ""),
 }
@@ -233,7 +233,7 @@ class S3Source:
             raise IntegrityError(f"the listing of {self._shown} {error}", hint=CONTRADICTS) from error
         except ValueError as error:
             raise Unsupported(
-                f"{redact(self._address.base)} does not answer as S3 does", hint="look at the endpoint"
+                f"{redact(self._address.base)} does not answer as S3 does", hint="check the endpoint"
             ) from error
 
     def _list(self, query: dict[str, str]) -> bytes:

@@ -19,7 +19,7 @@ def start_thread(thread: threading.Thread) -> bool:
 
 def no_thread(what: str) -> Unavailable:
     """The error of a thread that cannot be started, and without which nothing goes on."""
-    return Unavailable(f"the system refuses a thread {what}", hint=f"raise its limit: {thread_limits()}")
+    return Unavailable(f"the system refuses to start a thread {what}", hint=f"raise its limit: {thread_limits()}")
 
 
 def start_daemon(name: str, run: Callable[[], None]) -> None:

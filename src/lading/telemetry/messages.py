@@ -28,17 +28,17 @@ def sentence(event: events.Event) -> str:
         case events.OfAnotherMachine():
             return f"warning: {event.uri} has no image for {event.wanted}, only for {event.platform}: taking that"
         case events.AlreadyDelivered():
-            return f"{event.destination} already holds it; nothing to do"
+            return f"{event.destination} already holds the model; nothing to do"
         case events.StraysRemoved():
-            return f"removed from {event.destination} what lading did not bring: {_some(event.example, event.strays)}"
+            return f"removed from {event.destination} files that lading did not deliver: {_some(event.example, event.strays)}"
         case events.StraysFound():
             return (
-                f"warning: {event.destination} also holds what lading did not bring: "
-                f"{_some(event.example, event.files)} (--remove-strays removes all that is not of this model)"
+                f"warning: {event.destination} also holds files that lading did not deliver: "
+                f"{_some(event.example, event.files)} (--remove-strays removes everything that is not part of the model)"
             )
         case events.NotRemoved():
             why = f"{event.why} ({event.hint})" if event.hint else event.why
-            return f"warning: left at {event.path}, since it cannot be removed: {why}"
+            return f"warning: {event.path} cannot be removed and was left: {why}"
         case events.TlsChosen():
             return f"TLS by {event.by}"
         case events.Rehashing():
@@ -65,9 +65,9 @@ def sentence(event: events.Event) -> str:
             return f"warning: {workers}, since the system refuses more threads ({event.limits})"
         case events.Restarted():
             why = f": {event.why}" if event.why else ""
-            return f"starting anew, since nothing that an earlier run left can be used{why}"
+            return f"starting from the beginning: nothing that an earlier run left can be used{why}"
         case events.Resumed():
-            return f"resumed: {size(event.size_bytes)} were here already"
+            return f"resumed: {size(event.size_bytes)} had been received already"
         case events.Progress():
             return _progress(event)
         case events.Retried():
@@ -85,7 +85,7 @@ def sentence(event: events.Event) -> str:
         case events.ReusedFromStore():
             return f"{count(event.files, 'file')} already in the store, {size(event.size_bytes)}"
         case events.Materialized():
-            return f"placed from the store into {event.destination}: {event.ways}, in {duration(event.seconds)}"
+            return f"taken from the store into {event.destination}: {event.ways}, in {duration(event.seconds)}"
         case events.Evicted():
             return f"evicted {event.uri} from the store, {size(event.freed_bytes)}: {event.why}"
         case events.Unpacking():
@@ -101,7 +101,7 @@ def sentence(event: events.Event) -> str:
             plain = ""
             if event.plain_files:
                 plain = f"; not encrypted: {_some(event.example, event.plain_files)}"
-            return f"opened {count(event.files, 'encrypted file')} with {event.resource}{plain}"
+            return f"decrypted {count(event.files, 'file')} with {event.resource}{plain}"
         case events.Delivered():
             # Of less than a second, a rate says nothing.
             rate = f" ({size(event.size_bytes / event.seconds)}/s)" if event.seconds >= 1 else ""

@@ -85,7 +85,7 @@ class _Outbox:
         try:
             self._thread.start()
         except RuntimeError:
-            self._warn("the system refuses a thread to send it with", "raise its limit: pids.max, ulimit -u")
+            self._warn("the system refuses to start a thread to send it with", "raise its limit: pids.max, ulimit -u")
 
     def put(self, step: Step) -> None:
         self._waiting.append(step)
@@ -116,9 +116,7 @@ class _Outbox:
         except ImportError:
             self._warn("the endpoint of a collector is set, and OpenTelemetry is missing", "pip install 'lading[otel]'")
         except Exception as error:  # noqa: BLE001 - its message could hold anything
-            self._warn(
-                f"OpenTelemetry fails with {type(error).__name__}", "look at the variables that begin with OTEL_"
-            )
+            self._warn(f"OpenTelemetry fails with {type(error).__name__}", "check the variables that begin with OTEL_")
 
     def _run(self) -> None:
         collector = None

@@ -60,7 +60,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
         # PyYAML's own constructors raise these: the date 2026-02-30, !!bool perhaps.
         raise UsageError(
             f"{printable(name)} holds a value that cannot be read ({printable(str(error))[:80]})",
-            hint="a text that looks like a date or a number is put in quotes",
+            hint="put quotes around a text that looks like a date or a number",
         ) from error
     if data is None:
         return {}

@@ -313,7 +313,7 @@ class StagedFile:
         except OSError as error:
             raise disk_error(error, self.path) from error
         if count == 0:
-            raise Unavailable(f"{printable(self.path)} was cut short by something else")
+            raise Unavailable(f"{printable(self.path)} was truncated by another process")
         return count
 
     def _read_back_crcs(self, start: int, end: int) -> dict[str, int]:
@@ -380,7 +380,7 @@ class RangeWriter:
     def write(self, piece: memoryview) -> None:
         self._check()
         if self.byte_range.end is not None and self.at + len(piece) > self.byte_range.end:
-            raise Unavailable(f"{printable(self.staged.file.path)}: the origin sends more than was asked for")
+            raise Unavailable(f"{printable(self.staged.file.path)}: the origin sends more bytes than requested")
         if not self._running:
             self.staged.on_digests(())
             self._running = [(name, running_crc(name)) for name in self.staged.crcs]

@@ -67,7 +67,7 @@ class _Bounded:
     def _too_large(self, what: str) -> Unsupported:
         return Unsupported(
             f"the directory of {self._archive} has {what}, and a zip's stays in memory",
-            hint="pack it as a tar, which has none",
+            hint="pack it as a tar, which has no directory",
         )
 
 

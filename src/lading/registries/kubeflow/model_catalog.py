@@ -94,7 +94,7 @@ class KubeflowCatalog:
         names = [found["name"] for found in api.list("/models", query, what="the models")]
         if name in names:
             return Unsupported(
-                f"registry {printable(self.name)} lists the model {printable(name)!r} {within}, and does not give it out",
+                f"registry {printable(self.name)} lists the model {printable(name)!r} {within}, but does not return it",
                 hint="its server finds no source whose id has a slash: give that source another id"
                 if "/" in self._source
                 else "something in front of its server may not let an encoded name through",

@@ -19,7 +19,7 @@ def record(api: Api, resolution: Resolution, deployment: Deployment) -> None:
     """Say it with as few calls as it takes; nothing of others is changed."""
     model, version = (str(resolution.metadata.get(key, "")) for key in ("registeredModelId", "modelVersionId"))
     if not model or not version:
-        raise Unsupported("the registry has said no ids for what was delivered")
+        raise Unsupported("the registry gave no ids for the delivered model")
     environment = _found_or_made(
         api,
         ("/serving_environment", {"name": deployment.environment}),

@@ -150,7 +150,7 @@ class LfsServer:
         if code in (404, 410, 422):
             return NotFound(
                 f"the Git LFS server lacks the object of {printable(path)}",
-                hint="it was never pushed there, or is gone",
+                hint="it was never pushed there, or was removed",
             )
         return status_error(Head(code if isinstance(code, int) else 0, {}), self._what(path))
 
@@ -159,7 +159,7 @@ def _parsed(body: bytes, what: str) -> dict[str, Mapping[str, Any]]:
     try:
         answer = read_json(body)
         if answer.get("transfer", "basic") != "basic" or answer.get("hash_algo", "sha256") != "sha256":
-            raise Unsupported(f"the Git LFS server {what} transfers in another way than was asked for")
+            raise Unsupported(f"the Git LFS server {what} uses another transfer method than requested")
         return {item["oid"]: item for item in answer["objects"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unsupported(f"{what} does not answer as a Git LFS server") from error

@@ -92,7 +92,7 @@ class GitServer:
             return [], []
         first, ended, abilities = refs[0].partition(b"\0")
         if not ended:
-            raise Unsupported(f"{self._shown} does not greet as a git server does")
+            raise Unsupported(f"{self._shown} does not answer as a git server does")
         named = [_ref(line) for line in (first, *refs[1:]) if not line.rstrip().endswith(_NO_REFS)]
         # What an annotated tag is about follows it.
         targets = {name.removesuffix(_PEELED): object_id for name, object_id in named}
@@ -254,13 +254,13 @@ def _ref(line: bytes) -> Ref:
     try:
         return Ref(name, bytes.fromhex(object_id))
     except ValueError as error:
-        raise IntegrityError("the server lists a ref that stands for nothing") from error
+        raise IntegrityError("the server lists a ref without an object") from error
 
 
 def _failed(head: Head, what: str) -> LadingError:
     error = status_error(head, what)
     if isinstance(error, NotFound):
         error.hint = (
-            "look at the repository's name; a private one looks the same to a login that is not allowed to read it"
+            "check the repository's name; a private one looks the same to a login that is not allowed to read it"
         )
     return error

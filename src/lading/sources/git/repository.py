@@ -53,7 +53,7 @@ class GitSource:
             parts = urlsplit(str(uri).removeprefix(_PREFIX))
             parts.port  # noqa: B018 - raises, too
         except ValueError as error:
-            raise UsageError(f"{uri.redacted()} is not a git URI", hint="look at its host and port") from error
+            raise UsageError(f"{uri.redacted()} is not a git URI", hint="check its host and port") from error
         user, _, host = parts.netloc.rpartition("@")
         path, _, ref = uri.path.rpartition("@") if "@" in uri.path else (uri.path, "", "")
         if not host or not path.strip("/") or uri.query is not None or ("@" in uri.path and not ref):
