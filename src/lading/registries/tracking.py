@@ -119,7 +119,7 @@ def wrong_form(what: str, server: RegistryServer) -> Unsupported:
     """The error of an answer that is not MLflow's."""
     return Unsupported(
         f"{what} in registry {printable(server.name)}: the answer does not have MLflow's form",
-        hint="look at the url of this registry",
+        hint="check the url of this registry",
     )
 
 

@@ -92,13 +92,8 @@ class Api:
             self._root, self._known = root, True
             return root
         raise Unsupported(
-<<<<<<< HEAD:src/lading/registries/kubeflow/rest_api.py
             f"{what}: {self.server.origin} answers 404 to everything below {' and '.join(self._roots)}",
-            hint=f"look at the url of registry {printable(self.server.name)}",
-=======
-            f"{what}: {self.service.origin} answers 404 to everything below {' and '.join(self._roots)}",
-            hint=f"check the url of registry {printable(self.service.name)}",
->>>>>>> f84d1c4 (Messages and hints that need one reading):src/lading/registries/kubeflow/api.py
+            hint=f"check the url of registry {printable(self.server.name)}",
         )
 
 
