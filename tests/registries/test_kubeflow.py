@@ -612,7 +612,7 @@ def test_what_the_registry_knows_travels_along(kubeflow, resolve):
         (status(500, b'{"code":"500","message":"m"}'), Unavailable, "500"),
         # Before the database is up, every path answers so.
         (status(503, b"service unavailable", headers={"Content-Type": "text/plain"}), Unavailable, "503"),
-        (status(404, b"<html>", headers={"Content-Type": "text/html"}), Unsupported, "a page"),
+        (status(404, b"<html>", headers={"Content-Type": "text/html"}), Unsupported, "a web page"),
         (status(404, b"404 page not found\n"), Unsupported, "404 to everything below"),
         (status(200, b"<!doctype html><p>log in"), NotAllowed, "web page"),
         (status(200, b"not JSON"), Unsupported, "not JSON"),

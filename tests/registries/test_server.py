@@ -308,7 +308,7 @@ def test_a_login_is_never_sent_to_another_host_nor_in_the_clear(server, service)
         ),
         (status(301), NotAllowed, "redirects (301), which"),
         (status(404, b"{}"), NotFound, "not found"),
-        (status(404, HTML), Unsupported, "404 with a page"),
+        (status(404, HTML), Unsupported, "404 with a web page"),
         (status(200, b"{"), Unsupported, "not JSON"),
         (status(200, b"[" * 100_000), Unsupported, "not JSON"),
         (status(200, b"x" * (33 << 20)), IntegrityError, "more than"),

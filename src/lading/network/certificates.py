@@ -108,7 +108,7 @@ def _add_bundle(context: ssl.SSLContext, name: str) -> None:
     except OSError as error:
         raise UsageError(
             f"the CA bundle {printable(name)} cannot be read: {error.strerror or error}",
-            hint="it must be a file that this user may read; check that the ConfigMap or Secret is mounted there",
+            hint="it must be a file, not a folder, that this user may read; check that the ConfigMap or Secret is mounted there",
         ) from error
 
 
