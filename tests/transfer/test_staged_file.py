@@ -23,7 +23,8 @@ from lading.model.digest import HEX_DIGITS, Digest
 from lading.model.listing import ListedFile
 from lading.model.manifest import File
 from lading.transfer.journal import Journal, Received, read_journal
-from lading.transfer.staged_file import RangeWriter, StagedFile
+from lading.transfer.range_writer import RangeWriter
+from lading.transfer.staged_file import StagedFile
 
 DATA = random.Random(7).randbytes(10_000)
 # Of parts, git names nothing.
@@ -401,7 +402,7 @@ NOTE_BYTES = 1500
 
 @pytest.fixture
 def _notes_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lading.transfer.staged_file._NOTE_BYTES", NOTE_BYTES)
+    monkeypatch.setattr("lading.transfer.range_writer._NOTE_BYTES", NOTE_BYTES)
 
 
 def noted(folder: Path) -> dict[int, int]:

@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lading.destination.workspace import read_manifest
-from lading.errors import IntegrityError, NotAllowed, Unavailable, Unsupported, UsageError
+from lading.errors import IntegrityError, Unavailable, Unsupported, UsageError
 from lading.events import Listener, ignore
 from lading.model.checks import VerifyMode
 from lading.model.compare import ExpectedDigests, unchanged
@@ -52,20 +52,14 @@ from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
 from lading.store.blobs import BLOB_ALGORITHM, Blobs, link
 from lading.store.files import entries, files_below, has_size, modified_at_s, remove_links, remove_unheld, touch
+from lading.store.format import prepare
 from lading.store.leases import Leases
 from lading.store.pointers import Answers, Pointers, References
 from lading.system.disk import clones, disk_error, materialize_file, write_whole
 from lading.system.folders import remove_tree
 from lading.text.printable import printable
 
-FORMAT = 1
 _REMOVED = ".removed."
-_FOLDERS = (
-    *("models", "incoming", "blobs", "origins", "asked", "uses", "references", "agent", "locks", "leases"),
-    "quarantine",
-)
-# All that may be where a store begins; a new ext4 volume is not quite empty.
-_LAYOUT = (*_FOLDERS, "format", "swept", "lost+found")
 # Of one origin; older revisions have less and less in common with what is fetched now.
 _MOST_REVISIONS = 8
 
@@ -119,62 +113,11 @@ class Store:
         self.references = References(self.root / "references")
         self.leases = Leases(self.root / "leases", locks=settings.locks)
         try:
-            self.writable = self._open()
+            self.writable = prepare(self.root)
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"the store {printable(str(self.root))} is not a folder") from error
         except OSError as error:
             raise disk_error(error, error.filename or self.root) from error
-
-    def _open(self) -> bool:
-        """Make what is lacking; false if this process may only read."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        writable = os.access(self.root, os.W_OK | os.X_OK)
-        path = self.root / "format"
-        if not path.exists():
-            self._begin(path, writable=writable)
-        self._check_format(path)
-        if writable:
-            self._refuse_links()
-            folders = (self.models_folder, self.incoming_folder, self.blobs.folder, self.leases.folder)
-            for folder in (*folders, self._uses.folder, self.answers.folder, self.references.folder):
-                folder.mkdir(parents=True, exist_ok=True)
-        return writable
-
-    def _refuse_links(self) -> None:
-        """What is removed here is the store's own, as long as none of its folders leads elsewhere."""
-        for name in _FOLDERS:
-            if (self.root / name).is_symlink():
-                raise UsageError(
-                    f"in the store {printable(str(self.root))}, {name} is a symbolic link, which is not followed",
-                    hint="remove it, and see who else may write there",
-                )
-
-    def _begin(self, path: Path, *, writable: bool) -> None:
-        shown = printable(str(self.root))
-        strangers = sorted(name for name in os.listdir(self.root) if name not in _LAYOUT and name[0] != ".")
-        if strangers:
-            raise UsageError(
-                f"{shown} is not a store: it holds {printable(strangers[0])}",
-                hint="give the store a folder of its own",
-            )
-        if not writable:
-            raise NotAllowed(
-                f"there is no store in {shown}, and none can be made",
-                hint=f"it must be writable by user {os.geteuid()}",
-            )
-        # The first thing that is there: another process that begins now finds it, or only what it knows.
-        write_whole(path, [json.dumps({"format": FORMAT}), "\n"])
-
-    def _check_format(self, path: Path) -> None:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))["format"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise IntegrityError(f"{printable(str(self.root))} is not a store of lading") from error
-        if found != FORMAT:
-            raise Unsupported(
-                f"the store {printable(str(self.root))} has the format {found!r}; this lading knows {FORMAT}",
-                hint="use the lading that wrote it, or another folder",
-            )
 
     # ---- finding and keeping --------------------------------------------------------------
 

@@ -30,7 +30,8 @@ from lading.transfer.concurrency import FILE_WORK_BYTES, Governor
 from lading.transfer.failures import OF_ONE_FILE, Failures
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.job import Job, Unpacker
-from lading.transfer.staged_file import OWN_CRC, RangeWriter, StagedFile
+from lading.transfer.range_writer import RangeWriter
+from lading.transfer.staged_file import OWN_CRC, StagedFile
 from lading.transfer.task_queue import Tasks
 from lading.transfer.throttle import Throttle
 
