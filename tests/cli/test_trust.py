@@ -82,7 +82,7 @@ def test_an_explanation_says_by_which_rule_it_is_judged_and_how(place: Place) ->
     assert f"trust: the rule for file://{place.model}, mode enforce: model.sig must be signed by sha256:" in outcome.out
     assert " (unsigned: refuse, extra_files: refuse)\n" in outcome.out
     told = place.run("resolve", "--explain", "--json", place.model).json
-    assert told["trust"]["keys"] == [NAME.removeprefix("key ")]
+    assert told["trust"]["signers"] == [NAME.removeprefix("key ")]
     assert told["signature"]["signer"] == NAME
     other = place.run("resolve", "--explain", place.model, prefix="s3://elsewhere")
     assert "trust: no rule covers it\n" in other.out

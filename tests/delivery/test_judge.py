@@ -9,11 +9,11 @@ import pytest
 from fakes.fake_kubeflow import FakeKubeflow
 from fakes.fake_source import FakeSource
 from fakes.faulty_http import ALWAYS, ANYWHERE, anything, status
-from fakes.oms_signer import Signer
+from fakes.oms_signer import Certified, Signer
 from fakes.registry_entries import registry_entry
 from fakes.trees import content, read_tree, whole_manifest, write_tree
 from lading import events as told
-from lading.delivery.judge import judge_again
+from lading.delivery.judge import judge_again, was_judged
 from lading.destination.workspace import read_manifest
 from lading.errors import IntegrityError, Unavailable, Untrusted
 from lading.events import ignore
@@ -24,6 +24,7 @@ from lading.settings.families import SCHEMES
 from lading.settings.store import StoreSettings
 from lading.settings.trust import TrustRule
 from lading.trust import bundle as bundles
+from lading.trust.certificate import read_roots
 from lading.trust.public_key import read_public_keys
 
 BIG = content(600_000)
@@ -323,6 +324,38 @@ def test_what_a_registry_vouches_for_narrows_and_does_not_widen(origin, pull, tm
     with pytest.raises(IntegrityError, match="is expected"):
         pull_with("weights/big.bin", "sha256:" + hashlib.sha256(BIG[::-1]).hexdigest())
     assert read_tree(tmp_path / "dest") == {}
+
+
+# ---- by a certificate ---------------------------------------------------------------------------
+
+AUTHORITY = Certified("authority", authority=True)
+BY_ROOT = RULE._replace(keys=(), roots=read_roots(AUTHORITY.certificate_pem))
+
+
+def test_a_certificate_below_a_root_of_the_rule_signs(origin, pull_by, tmp_path):
+    origin["model.sig"] = Certified("us", AUTHORITY).sign_certified(MODEL)
+    manifest = pull_by(BY_ROOT)
+    assert manifest.signature.signer.startswith("certificate CN=us sha256:")
+    assert read_tree(tmp_path / "dest") == origin
+    assert again(tmp_path / "dest", BY_ROOT) == manifest.signature
+    # Certificates expire: what is in place is looked at again in each cycle of an agent.
+    assert was_judged(manifest, (RULE._replace(prefix=ModelURI.parse("fake:///other")),))
+    assert not was_judged(manifest, (BY_ROOT,))
+
+
+def test_a_certificate_that_has_expired_signs_no_more(origin, pull_by, tmp_path):
+    origin["model.sig"] = Certified("us", AUTHORITY, days=(-30, -1)).sign_certified(MODEL)
+    assert "CN=us has expired on" in refused(pull_by, tmp_path, BY_ROOT).hint
+
+
+def test_the_method_of_the_rule_counts_whoever_signed(origin, pull_by, tmp_path):
+    assert "by the method key, and the rule for fake:///model asks for a certificate" in (
+        refused(pull_by, tmp_path, BY_ROOT).message
+    )
+    signer = Certified("us", AUTHORITY)
+    origin["model.sig"] = signer.sign_certified(MODEL)
+    rule = RULE._replace(keys=read_public_keys(signer.public_pem))
+    assert "by the method certificate" in refused(pull_by, tmp_path, rule).message
 
 
 # ---- with a store -----------------------------------------------------------------------------

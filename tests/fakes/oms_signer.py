@@ -5,13 +5,16 @@ bundle after.
 """
 
 import base64
+import datetime
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 CURVES = {
@@ -107,3 +110,71 @@ def statement_of(
             "resources": resources,
         },
     }
+
+
+class Certified(Signer):
+    """Somebody with a key and a certificate, issued by ``issuer``, or by themselves."""
+
+    def __init__(
+        self,
+        name: str,
+        issuer: "Certified | None" = None,
+        *,
+        curve: str = "P-256",
+        authority: bool = False,
+        days: tuple[int, int] = (-1, 30),
+        extensions: Sequence[tuple[x509.ExtensionType, bool]] | None = None,
+    ) -> None:
+        super().__init__(curve)
+        self.issuer, by = issuer, issuer or self
+        now = datetime.datetime.now(datetime.UTC)
+        first, last = (now + datetime.timedelta(days=each) for each in days)
+        common_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder(
+            common_name if issuer is None else issuer.certificate.subject,
+            common_name,
+            self.key.public_key(),
+            x509.random_serial_number(),
+            first,
+            last,
+        )
+        for extension, critical in usual_extensions(authority) if extensions is None else extensions:
+            builder = builder.add_extension(extension, critical)
+        self.certificate: x509.Certificate = builder.sign(by.key, hashes.SHA256())
+
+    @property
+    def chain(self) -> list[x509.Certificate]:
+        """Its certificate, and those of who vouches for it, without the root's."""
+        if self.issuer is None:
+            return [self.certificate]
+        return [self.certificate, *(self.issuer.chain if self.issuer.issuer else ())]
+
+    @property
+    def certificate_pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def sign_certified(self, files: Mapping[str, bytes], chain: Sequence[x509.Certificate] | None = None) -> bytes:
+        """The bundle for these files, with the chain in the place of the key's hint."""
+        items = [
+            {"rawBytes": base64.b64encode(each.public_bytes(serialization.Encoding.DER)).decode()}
+            for each in (self.chain if chain is None else chain)
+        ]
+
+        def certify(document: dict[str, Any]) -> None:
+            document["verificationMaterial"] = {"x509CertificateChain": {"certificates": items}, "tlogEntries": []}
+
+        return self.sign(files, bundle=certify)
+
+
+def usual_extensions(authority: bool) -> list[tuple[x509.ExtensionType, bool]]:
+    """Those of an authority, or of who signs models."""
+    usages = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+    own = x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+        **usages,
+    )
+    return [(x509.BasicConstraints(authority, None), True), (own, True)]

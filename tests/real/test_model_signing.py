@@ -5,13 +5,16 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from cryptography import x509
 
-from fakes.oms_signer import Signer
+from fakes.oms_signer import Certified, Signer
 from fakes.trees import content, read_tree, write_tree
 from lading.errors import Untrusted
 from lading.settings.trust import TrustRule
+from lading.trust.certificate import read_roots
 from lading.trust.public_key import read_public_keys
 
 SERVERS = Path(__file__).parents[2] / ".servers"
@@ -195,3 +198,80 @@ def test_what_was_left_out_when_it_signed_is_not_delivered(reference, folder, ta
     assert reference.takes(folder)
     assert takes(folder)
     assert read_tree(tmp_path / "dest").keys() == {*MODEL, "model.sig"}
+
+
+# ---- certificates -------------------------------------------------------------------------------
+
+
+class Chain(NamedTuple):
+    """Files with what signs and is trusted, and lading's rule for it."""
+
+    key: Path
+    certificate: Path
+    between: Path
+    root: Path
+    rule: TrustRule
+
+
+def chain_of(folder: Path, *, signer_days=(-1, 30), **changes) -> Chain:
+    root = Certified("root", authority=True)
+    between = Certified("between", root, authority=True)
+    signer = Certified("signer", between, days=signer_days, **changes)
+    paths = [folder / name for name in ("key", "certificate", "between", "root")]
+    texts = (signer.private_pem, signer.certificate_pem, between.certificate_pem, root.certificate_pem)
+    for path, text in zip(paths, texts, strict=True):
+        path.write_bytes(text)
+    return Chain(*paths, TrustRule(None, roots=read_roots(root.certificate_pem)))
+
+
+def sign_certified(reference: Reference, folder: Path, chain: Chain) -> None:
+    done = reference._run(
+        *(reference.bin / "model_signing", "sign", "certificate", folder, "--signature", folder / "model.sig"),
+        *("--private_key", chain.key, "--signing_certificate", chain.certificate),
+        *("--certificate_chain", chain.between),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def takes_certified(reference: Reference, folder: Path, root: Path) -> bool:
+    bundle = folder / "model.sig"
+    common = ("--signature", bundle, "--ignore-paths", bundle, "--certificate_chain", root)
+    return reference._run(reference.bin / "model_signing", "verify", "certificate", folder, *common).returncode == 0
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_what_it_signs_by_a_certificate_is_delivered(reference, folder, pull, tmp_path, curve):
+    chain = chain_of(tmp_path, curve=curve)
+    sign_certified(reference, folder, chain)
+    assert takes_certified(reference, folder, chain.root)
+    assert pull(str(folder), tmp_path / "dest", trust=(chain.rule,)).signature.signer.startswith(
+        "certificate CN=signer"
+    )
+
+
+def test_what_the_fake_signs_by_a_certificate_it_takes(reference, folder, tmp_path):
+    root = Certified("root", authority=True)
+    (folder / "model.sig").write_bytes(Certified("x", Certified("y", root, authority=True)).sign_certified(MODEL))
+    (tmp_path / "root").write_bytes(root.certificate_pem)
+    assert takes_certified(reference, folder, tmp_path / "root")
+
+
+def test_both_refuse_another_root_and_a_certificate_that_may_not_sign(reference, folder, pull, tmp_path):
+    chain = chain_of(tmp_path, extensions=[(x509.BasicConstraints(False, None), True)])
+    (tmp_path / "other").mkdir()
+    other = chain_of(tmp_path / "other")
+    sign_certified(reference, folder, chain)
+    for root, rule in ((chain.root, chain.rule), (other.root, other.rule)):
+        assert not takes_certified(reference, folder, root)
+        with pytest.raises(Untrusted):
+            pull(str(folder), tmp_path / "dest", trust=(rule,))
+
+
+def test_only_lading_refuses_a_certificate_that_has_expired(reference, folder, pull, tmp_path):
+    """The specification wants it valid; the reference asks whether it was when it began to be (OMS 1.0, 8.2)."""
+    chain = chain_of(tmp_path, signer_days=(-1, 0))
+    sign_certified(reference, folder, chain)
+    assert takes_certified(reference, folder, chain.root)
+    with pytest.raises(Untrusted) as refused:
+        pull(str(folder), tmp_path / "dest", trust=(chain.rule,))
+    assert "CN=signer has expired on" in refused.value.hint

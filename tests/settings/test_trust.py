@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fakes.oms_signer import Signer
+from fakes.oms_signer import Certified, Signer
 from lading.errors import UsageError
 from lading.model.uri import ModelURI
 from lading.settings.settings import Settings
@@ -55,19 +55,22 @@ def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
     ("rule", "why"),
     [
         ("s3://models/", "trust, entry 1 is not a mapping"),
-        ({}, "has no signature with a key"),
-        ({"prefix": "s3://models/"}, "has no signature with a key"),
-        ({"prefix": "s3://models/", "mode": "warn"}, "has no signature with a key"),
-        ({"signature": {}}, "has no signature with a key"),
-        ({"signature": {"key": ""}}, "has no signature with a key"),
+        ({}, "has no signature with either a key or a certificate"),
+        ({"prefix": "s3://models/"}, "has no signature with either a key or a certificate"),
+        ({"prefix": "s3://models/", "mode": "warn"}, "has no signature with either a key or a certificate"),
+        ({"signature": {}}, "has no signature with either a key or a certificate"),
+        ({"signature": {"key": ""}}, "has no signature with either a key or a certificate"),
         ({"signature": {"key": 7}}, "key is 7"),
         ({"signature": "key"}, "signature is 'key'"),
         ({"signature": {"keys": "KEY"}}, "unknown key 'keys'"),
-        ({"signature": {"certificate": "KEY"}}, "unknown key 'certificate'"),
+        ({"signature": {"sigstore": {}}}, "unknown key 'sigstore'"),
+        ({"signature": {"key": "KEY", "certificate": "KEY"}}, "has no signature with either a key or a certificate"),
+        ({"signature": {"certificate": "KEY"}}, "cannot be used: it holds no certificate"),
+        ({"signature": {"certificate": "/nowhere/roots.pem"}}, "No such file"),
         ({"signature": {"key": "/nowhere/key.pub"}}, "No such file"),
         ({"signature": {"key": "/"}}, "Is a directory"),
-        ({"signature": {"key": "/dev/zero"}}, "is no key: it has more than"),
-        ({"signature": {"key": __file__}}, "is no public key"),
+        ({"signature": {"key": "/dev/zero"}}, "/dev/zero has more than"),
+        ({"signature": {"key": __file__}}, "cannot be used: it holds no PEM block"),
         ({"signature": {"key": "KEY", "file": "../model.sig"}}, "file '../model.sig' has"),
         ({"signature": {"key": "KEY", "file": ""}}, "file '' has"),
         ({"signature": {"key": "KEY"}, "mode": "strict"}, "mode is 'strict'"),
@@ -115,6 +118,17 @@ def test_a_private_key_in_the_place_of_the_public_one_is_not_shown(tmp_path: Pat
     with pytest.raises(UsageError, match="holds a private key") as refused:
         load(tmp_path, {"signature": {"key": str(tmp_path / "key")}})
     assert "BEGIN" not in f"{refused.value.message}{refused.value.hint}"
+
+
+def test_a_certificate_needs_an_extra_and_that_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "roots.pem").write_bytes(Certified("root", authority=True).certificate_pem)
+    rule = {"signature": {"certificate": str(tmp_path / "roots.pem")}}
+    [read] = load(tmp_path, rule)
+    assert (read.method, len(read.roots), read.keys) == ("certificate", 1, ())
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(UsageError, match="needs the extra certificates") as refused:
+        load(tmp_path, rule)
+    assert "lading[certificates]" in refused.value.hint
 
 
 def test_two_rules_for_one_place_are_refused(tmp_path: Path, key: str) -> None:

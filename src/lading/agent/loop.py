@@ -258,7 +258,7 @@ class Agent:
 
     def _digests(self, settings: Settings) -> dict[Path, bytes]:
         """Of the file, and of the keys that it names: of a ConfigMap only links change, so the contents are read."""
-        return {path: _digest(path) for path in (self._path, *(Path(rule.key_file) for rule in settings.trust))}
+        return {path: _digest(path) for path in (self._path, *(Path(rule.signers_file) for rule in settings.trust))}
 
     def _reconfigure(self) -> None:
         seen = self._digests(self._settings)

@@ -1,5 +1,6 @@
 """What every registry said to a name, and which rule of trust judges what it stands for: for ``lading resolve --explain``."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -59,10 +60,10 @@ def trust_line(settings: Settings, uri: ModelURI) -> str:
     if rule is None:
         return "trust: no rule covers it" if settings.trust else "trust: there are no rules"
     asked = []
-    if rule.keys:
-        keys = ", ".join(f"sha256:{key.fingerprint}" for key in rule.keys)
+    if rule.asks_for_signature:
+        signers = ", ".join(_signers(rule)) if rule.keys else f"a certificate below {', '.join(_signers(rule))}"
         asked.append(
-            f"{rule.bundle} must be signed by {keys} (unsigned: {rule.unsigned}, extra_files: {rule.extra_files})"
+            f"{rule.bundle} must be signed by {signers} (unsigned: {rule.unsigned}, extra_files: {rule.extra_files})"
         )
     if rule.formats:
         asked.append(f"formats by content (code: {rule.formats.code}, damaged: {rule.formats.damaged})")
@@ -75,10 +76,16 @@ def trust_report(settings: Settings, uri: ModelURI) -> dict[str, Any] | None:
     if rule is None:
         return None
     report: dict[str, Any] = {"rule": rule.shown, "mode": rule.mode}
-    if rule.keys:
+    if rule.asks_for_signature:
         report |= {"unsigned": rule.unsigned, "extra_files": rule.extra_files, "bundle": rule.bundle}
-        report["keys"] = [f"sha256:{key.fingerprint}" for key in rule.keys]
+        report |= {"method": rule.method, "signers": list(_signers(rule))}
     return report | ({"formats": rule.formats._asdict()} if rule.formats else {})
+
+
+def _signers(rule: "TrustRule") -> Iterator[str]:
+    """The keys or roots that are trusted, each by the SHA-256 of its DER."""
+    for der in (*(key.der for key in rule.keys), *rule.roots):
+        yield f"sha256:{hashlib.sha256(der).hexdigest()}"
 
 
 def _rule(settings: Settings, uri: ModelURI) -> "TrustRule | None":

@@ -26,7 +26,7 @@ from lading.sources.source import Source
 from lading.system.disk import disk_error
 from lading.text.printable import printable
 from lading.text.units import size
-from lading.trust.bundle import MOST_BUNDLE_BYTES, read_bundle, signer
+from lading.trust.bundle import MOST_BUNDLE_BYTES, Bundle, key_signer, read_bundle
 from lading.trust.public_key import PublicKey
 from lading.trust.statement import SignedFile, Statement, read_statement
 
@@ -48,9 +48,9 @@ class Judged(NamedTuple):
 
 
 def judge(listed: Listing, everything: Listing, uri: ModelURI, source: Source, session: Session) -> Judged:
-    """Inspector the ``listed`` files, which were chosen from ``everything`` at ``uri``; ``Untrusted`` if they are refused."""
+    """Judge the ``listed`` files, which were chosen from ``everything`` at ``uri``; ``Untrusted`` if they are refused."""
     rule = trust_rule_for(session.settings.trust, uri)
-    if rule is None or not rule.keys:
+    if rule is None or not rule.asks_for_signature:
         return Judged(listed, {})
     shown = uri.redacted()
     try:
@@ -79,12 +79,12 @@ def _judged(
 
 
 def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], listener: Listener) -> Signature | None:
-    """Inspector what is in ``folder`` by the rules of today, without the network; None where no rule asks for it.
+    """Judge what is in ``folder`` by the rules of today, without the network; None where no rule asks for it.
 
     Files are hashed that were not checked against what is signed when they landed.
     """
     rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
-    if rule is None or not rule.keys:
+    if rule is None or not rule.asks_for_signature:
         return None
     try:
         return _judged_again(manifest, folder, rule, listener)
@@ -96,8 +96,11 @@ def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], 
 def was_judged(manifest: Manifest, rules: tuple[TrustRule, ...]) -> bool:
     """Whether a rule of today judged this model when it was delivered, or none asks for it; nothing is read for it."""
     rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
-    if rule is None:
+    if rule is None or not rule.asks_for_signature:
         return True
+    if rule.roots:
+        # Certificates expire.
+        return False
     signature = manifest.signature
     return (
         signature is not None
@@ -140,7 +143,7 @@ def _let_unsigned_pass(rule: TrustRule, shown: str, listener: Listener) -> None:
     if rule.unsigned == "refuse":
         raise Untrusted(
             f"{shown} is not signed: it has no {printable(rule.bundle)}",
-            hint=f"{rule.named} asks for a signature, which model_signing sign key writes",
+            hint=f"{rule.named} asks for a signature, which model_signing sign {rule.method} writes",
         )
     listener(NotTrusted(shown, f"it has no {printable(rule.bundle)}", f"{rule.named} allows that"))
 
@@ -150,10 +153,25 @@ def _verified(text: bytes, rule: TrustRule) -> tuple[Statement, Signature]:
     if len(text) > MOST_BUNDLE_BYTES:
         raise _too_large(rule.bundle)
     bundle = read_bundle(text, rule.bundle)
-    key = signer(bundle, rule.keys, rule.bundle)
+    signer = _signer(bundle, rule)
     statement = read_statement(bundle.payload, rule.bundle)
     digest = Digest("sha256", hashlib.sha256(text).hexdigest())
-    return statement, Signature(_name(key), rule.shown, rule.bundle, digest)
+    return statement, Signature(signer, rule.shown, rule.bundle, digest)
+
+
+def _signer(bundle: Bundle, rule: TrustRule) -> str:
+    """Who has signed, by the method that the rule asks for."""
+    if bundle.method != rule.method:
+        raise Untrusted(
+            f"{printable(rule.bundle)} is signed by the method {bundle.method}, and {rule.named} asks for a {rule.method}",
+            hint=f"have the model signed by: model_signing sign {rule.method}",
+        )
+    if not rule.roots:
+        return _name(key_signer(bundle, rule.keys, rule.bundle))
+    # Here, and not above: it takes an extra.
+    from lading.trust.certificate import certified_signer
+
+    return certified_signer(bundle, rule.roots, rule.bundle)
 
 
 def _name(key: PublicKey) -> str:

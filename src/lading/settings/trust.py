@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from lading.errors import UsageError
@@ -22,10 +22,15 @@ _EXAMPLES = {
     "prefix": "s3://models/",
     "signature": "{key: /etc/lading/models.pub}",
     "key": "/etc/lading/models.pub",
+    "certificate": "/etc/lading/roots.pem",
     "formats": "{code: refuse}",
 }
 _FOR_SIGNATURES = frozenset({"signature", "unsigned", "extra_files"})
-_MOST_KEY_BYTES = 64 << 10
+_MOST_FILE_BYTES = 1 << 20
+_KEY_HINT = "name a file with a public key as PEM, as written by: openssl pkey -in KEY -pubout"
+_ROOT_HINT = "name a file with the root certificates as PEM"
+
+T = TypeVar("T")
 _HUBS = frozenset({"hf", "modelscope", "ms"})
 # Other words for the same place, and places with a revision, tag or digest behind their names.
 _SAME = {"ms": "modelscope", "oci+fetch": "oci"}
@@ -45,20 +50,31 @@ class Formats(NamedTuple):
 class TrustRule(NamedTuple):
     """What is asked of every model below ``prefix``, the URI of its origin; without one, of any.
 
-    One of ``keys``, if there are any, which the file ``key_file`` holds, must have signed it, in the file ``bundle`` of
-    the model.  ``mode`` says what follows where that is not so, ``unsigned`` whether a model without that file may pass,
-    ``extra_files`` what becomes of files that the signature does not name.  ``formats`` judges the content of files; None
-    for a rule that does not.
+    One of ``keys`` must have signed it, or somebody with a certificate below one of ``roots`` (DER), in the file ``bundle``
+    of the model; ``signers_file`` holds those.  ``mode`` says what
+    follows where that is not so, ``unsigned`` whether a model without that file may pass, ``extra_files`` what becomes of
+    files that the signature does not name.  ``formats`` judges the content of files; None for a rule that does not.
     """
 
     prefix: ModelURI | None
     keys: tuple[PublicKey, ...] = ()
-    key_file: str = ""
+    roots: tuple[bytes, ...] = ()
+    signers_file: str = ""
     bundle: str = "model.sig"
     mode: Literal["enforce", "warn", "off"] = "enforce"
     unsigned: Literal["refuse", "allow"] = "refuse"
     extra_files: Literal["refuse", "skip"] = "refuse"
     formats: Formats | None = None
+
+    @property
+    def asks_for_signature(self) -> bool:
+        """Whether a model must be signed; another rule asks for formats alone, or for nothing."""
+        return bool(self.keys or self.roots)
+
+    @property
+    def method(self) -> str:
+        """How a model must have been signed, as OMS calls it."""
+        return "certificate" if self.roots else "key"
 
     @property
     def shown(self) -> str:
@@ -82,6 +98,7 @@ class _Entry(NamedTuple):
 
 class _SignatureEntry(NamedTuple):
     key: str = ""
+    certificate: str = ""
     file: str = "model.sig"
 
 
@@ -115,18 +132,23 @@ def _rule(item: object, number: int) -> TrustRule:
     if rule.formats is not None and not _FOR_SIGNATURES & item.keys():
         return rule
     signature = read_section(_SignatureEntry, entry.signature, f"{where}: signature", examples=_EXAMPLES)
-    if not signature.key:
-        raise UsageError(f"{where} has no signature with a key", hint=f"write {_EXAMPLE}")
+    if bool(signature.key) == bool(signature.certificate):
+        raise UsageError(f"{where} has no signature with either a key or a certificate", hint=f"write {_EXAMPLE}")
     if why := why_unsafe(signature.file):
         raise UsageError(f"{where}: signature: file {printable(signature.file)!r} {why}", hint="write file: model.sig")
-    keys = _read_keys(signature.key, f"{where}: signature: key")
-    return rule._replace(
-        keys=keys,
-        key_file=signature.key,
+    rule = rule._replace(
+        signers_file=signature.key or signature.certificate,
         bundle=signature.file,
         unsigned=entry.unsigned,
         extra_files=entry.extra_files,
     )
+    if signature.key:
+        return rule._replace(keys=_read_signers(signature.key, f"{where}: signature: key", read_public_keys, _KEY_HINT))
+    # Here, and not above: it takes an extra.
+    from lading.trust.certificate import read_roots
+
+    place = f"{where}: signature: certificate"
+    return rule._replace(roots=_read_signers(signature.certificate, place, read_roots, _ROOT_HINT))
 
 
 def _read_formats(entry: _Entry, where: str) -> Formats:
@@ -140,22 +162,23 @@ def _read_formats(entry: _Entry, where: str) -> Formats:
     return formats
 
 
-def _read_keys(file: str, where: str) -> tuple[PublicKey, ...]:
+def _read_signers(file: str, where: str, read: Callable[[bytes], T], hint: str) -> T:
+    """What the file holds; ``UsageError`` if it cannot be read, or nothing could be judged by it."""
     shown = printable(file)
     try:
         with Path(file).open("rb") as opened:
-            text = opened.read(_MOST_KEY_BYTES + 1)
-        if len(text) > _MOST_KEY_BYTES:
-            raise UsageError(f"{where}: {shown} is no key: it has more than {_MOST_KEY_BYTES} bytes")
-        return read_public_keys(text)
+            text = opened.read(_MOST_FILE_BYTES + 1)
+        if len(text) > _MOST_FILE_BYTES:
+            raise UsageError(f"{where}: {shown} has more than {_MOST_FILE_BYTES} bytes", hint=hint)
+        return read(text)
     except OSError as error:
+        raise UsageError(f"{where}: {shown} cannot be read: {error.strerror or error}", hint=hint) from error
+    except ImportError as error:
         raise UsageError(
-            f"{where}: {shown} cannot be read: {error.strerror or error}", hint="name a file with a public key as PEM"
+            f"{where}: to verify certificates needs the extra certificates", hint="pip install 'lading[certificates]'"
         ) from error
     except ValueError as error:
-        raise UsageError(
-            f"{where}: {shown} is no public key: {error}", hint="write one by: openssl pkey -in KEY -pubout"
-        ) from error
+        raise UsageError(f"{where}: {shown} cannot be used: {error}", hint=hint) from error
 
 
 def trust_rule_for(rules: tuple[TrustRule, ...], uri: ModelURI) -> TrustRule | None:

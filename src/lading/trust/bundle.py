@@ -23,15 +23,25 @@ MOST_BUNDLE_BYTES = 32 << 20
 _MOST_MEMBERS = 10_000
 _MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_MOST_CERTIFICATES = 16
 _SHOWN = 16
 
 
 class Bundle(NamedTuple):
-    """What a bundle holds.  ``key_hint`` names the key that is said to have signed, "" where it is not said."""
+    """What a bundle holds.  ``key_hint`` names the key that is said to have signed, "" where it is not said.
+
+    ``certificates`` (DER) are of who signed, and of those who vouch for that, where it was not just a key.
+    """
 
     payload: bytes
     signature: bytes
-    key_hint: str
+    key_hint: str = ""
+    certificates: tuple[bytes, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """How it was signed, as OMS calls it."""
+        return "certificate" if self.certificates else "key"
 
     @property
     def message(self) -> bytes:
@@ -41,7 +51,7 @@ class Bundle(NamedTuple):
 
 
 def read_bundle(text: bytes, name: str) -> Bundle:
-    """The bundle in ``text``; ``Untrusted`` for what is none, and for one that is not signed by a key."""
+    """The bundle in ``text``; ``Untrusted`` for what is none, and for one that is signed by Sigstore."""
     if sum(map(text.count, (b"{", b"[", b","))) > _MOST_MEMBERS:
         raise _no_bundle(name, "it has more members than an envelope has")
     try:
@@ -49,32 +59,37 @@ def read_bundle(text: bytes, name: str) -> Bundle:
         material = _mapping(document, "verificationMaterial")
         if document["mediaType"] != _MEDIA_TYPE:
             raise _no_bundle(name, f"its mediaType is not {_MEDIA_TYPE}")
-        _refuse_other_methods(material, name)
         envelope = _mapping(document, "dsseEnvelope")
         if envelope["payloadType"] != _PAYLOAD_TYPE:
             raise _no_bundle(name, f"its payloadType is not {_PAYLOAD_TYPE}")
         signatures = envelope["signatures"]
         if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
             raise _no_bundle(name, "it has not one signature")
-        hint = _mapping(material, "publicKey").get("hint")
-        if not isinstance(hint, str | None):
-            raise _no_bundle(name, "the hint of its key is no text")
-        return Bundle(_base64(envelope["payload"]), _base64(signatures[0]["sig"]), hint or "")
+        hint, certificates = _signed_by(material, name)
+        return Bundle(_base64(envelope["payload"]), _base64(signatures[0]["sig"]), hint, certificates)
     except (ValueError, KeyError, TypeError) as error:
         raise _no_bundle(name, "it is not such JSON") from error
 
 
-def _refuse_other_methods(material: dict[str, Any], name: str) -> None:
-    """Raise for a bundle whose signer is not a key."""
-    for member, method in (("x509CertificateChain", "certificate"), ("certificate", "sigstore")):
-        if member in material:
-            raise Untrusted(
-                f"{printable(name)} is signed by the method {method}, and lading verifies only the method key",
-                hint="have the model signed by: model_signing sign key",
-            )
+def _signed_by(material: dict[str, Any], name: str) -> tuple[str, tuple[bytes, ...]]:
+    """The hint of the key, or the certificates: a bundle has one of the two."""
+    if "certificate" in material:
+        raise Untrusted(
+            f"{printable(name)} is signed by the method sigstore, which lading does not verify",
+            hint="have the model signed by a key or a certificate: model_signing sign key",
+        )
+    if "x509CertificateChain" not in material:
+        hint = _mapping(material, "publicKey").get("hint")
+        if not isinstance(hint, str | None):
+            raise _no_bundle(name, "the hint of its key is no text")
+        return hint or "", ()
+    items = _mapping(material, "x509CertificateChain")["certificates"]
+    if "publicKey" in material or not isinstance(items, list) or not 0 < len(items) <= _MOST_CERTIFICATES:
+        raise _no_bundle(name, "it does not say by one chain of certificates who signed")
+    return "", tuple(_base64(item["rawBytes"]) for item in items)
 
 
-def signer(bundle: Bundle, keys: Sequence[PublicKey], name: str) -> PublicKey:
+def key_signer(bundle: Bundle, keys: Sequence[PublicKey], name: str) -> PublicKey:
     """Which of these keys has signed; ``Untrusted`` if none of them has."""
     named = [key for key in keys if bundle.key_hint in ("", key.hint)]
     for key in named:

@@ -1,0 +1,141 @@
+"""Certificates that may sign models: chains to a root that is trusted (OMS 1.0, 4.1 and 8.2; RFC 5280, 6.1).
+
+python-cryptography builds and judges the chain, which is the extra ``certificates``: what there is to get wrong in that
+is not written a second time.  What OMS asks of the certificate that signs is judged here.
+"""
+
+import datetime
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lading.errors import Untrusted
+from lading.text.printable import printable
+from lading.trust.bundle import Bundle
+from lading.trust.public_key import PublicKey, read_public_keys
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate, Name
+
+_MOST_SHOWN = 200
+_MOST_DEPTH = 8
+
+
+def read_roots(pem: bytes) -> tuple[bytes, ...]:
+    """Every certificate in a PEM text, as DER; ``ValueError`` says what is wrong, ``ImportError`` that the extra is missing."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509.verification import ExtensionPolicy  # noqa: F401 - of no version that is too old
+
+    try:
+        roots = x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise ValueError("it holds no certificate that can be read") from error
+    return tuple(root.public_bytes(Encoding.DER) for root in roots)
+
+
+def certified_signer(bundle: Bundle, roots: Sequence[bytes], name: str) -> str:
+    """Who has signed, in words; ``Untrusted`` unless it is somebody whose chain of certificates ends at one of the roots now."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    chain, key = _read_chain(bundle, name)
+    shown = f"{printable(name)} is signed by {_shown(chain[0])}"
+    if refusal := _why_not_for_signing(chain[0]):
+        raise Untrusted(f"{shown}, which {refusal}", hint="a certificate for signing has it")
+    why = _why_not_trusted(chain, [x509.load_der_x509_certificate(root) for root in roots])
+    if why:
+        raise Untrusted(f"{shown}, whose certificates do not lead to a root that is trusted", hint=why)
+    if not key.has_signed(bundle.message, bundle.signature):
+        raise Untrusted(
+            f"{printable(name)} was changed after it was signed: its signature is not of what it says",
+            hint="nothing was delivered; compare it with the one that the signer published",
+        )
+    return f"certificate {_shown(chain[0])} sha256:{chain[0].fingerprint(hashes.SHA256()).hex()}"
+
+
+def _read_chain(bundle: Bundle, name: str) -> "tuple[list[Certificate], PublicKey]":
+    """The certificates, that of who signed first, and its key."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    damaged = (ValueError, TypeError, UnsupportedAlgorithm)
+    malformed = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+    try:
+        with warnings.catch_warnings():
+            # Of what strangers wrote, and of what the package will refuse itself one day.
+            warnings.simplefilter("ignore")
+            chain = [x509.load_der_x509_certificate(each) for each in bundle.certificates]
+            for each in chain:
+                # All that is used, since a part is only parsed when it is asked for.
+                each.subject, each.issuer, each.not_valid_after_utc, each.extensions  # noqa: B018
+            return chain, _key(chain[0])
+    except (*damaged, *malformed) as error:
+        raise Untrusted(
+            f"{printable(name)} has a certificate that cannot be read",
+            hint="OMS signs by ECDSA keys on P-256, P-384 or P-521",
+        ) from error
+
+
+def _why_not_trusted(chain: "Sequence[Certificate]", roots: "Sequence[Certificate]") -> str:
+    """Why the chain does not lead to one of the roots now, or ""."""
+    from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
+
+    now = datetime.datetime.now(datetime.UTC)
+    builder = PolicyBuilder().store(Store(list(roots))).time(now).max_chain_depth(_MOST_DEPTH)
+    # Of the Web's rules, those for authorities; a signer is no server, and needs no name in DNS.
+    builder = builder.extension_policies(
+        ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=ExtensionPolicy.permit_all()
+    )
+    try:
+        builder.build_client_verifier().verify(chain[0], list(chain[1:]))
+    except (VerificationError, ValueError) as error:
+        return _why_no_chain(chain, roots, now) or printable(str(error))[:_MOST_SHOWN]
+    return ""
+
+
+def _key(leaf: "Certificate") -> PublicKey:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    pem = leaf.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return read_public_keys(pem)[0]
+
+
+def _why_not_for_signing(leaf: "Certificate") -> str:
+    """Why a certificate may not sign, or "": by its key usage or, as the reference takes it, its extended one."""
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    if any(isinstance(each.value, x509.UnrecognizedExtension) and each.critical for each in leaf.extensions):
+        return "has a critical extension that nobody knows"
+    usages = [each.value for each in leaf.extensions if isinstance(each.value, x509.KeyUsage)]
+    if any(usage.digital_signature for usage in usages):
+        return ""
+    extended = [each.value for each in leaf.extensions if isinstance(each.value, x509.ExtendedKeyUsage)]
+    if any(ExtendedKeyUsageOID.CODE_SIGNING in usage for usage in extended):
+        return ""
+    return "may not sign: it has neither the key usage digitalSignature nor codeSigning"
+
+
+def _why_no_chain(chain: "Sequence[Certificate]", roots: "Sequence[Certificate]", now: datetime.datetime) -> str:
+    """What can be said of it: a certificate in the way that is not valid now, or no root that issued any of these."""
+    issuers = {each.issuer for each in chain}
+    above = [root for root in roots if root.subject in issuers]
+    for each in (*chain, *above):
+        if now > each.not_valid_after_utc:
+            return f"{_shown(each)} has expired on {each.not_valid_after_utc:%Y-%m-%d}"
+        if now < each.not_valid_before_utc:
+            return f"{_shown(each)} is not valid before {each.not_valid_before_utc:%Y-%m-%d}"
+    return (
+        ""
+        if above
+        else f"none of the roots issued any of them; the last one is of {printable(_name(chain[-1].issuer))}"
+    )
+
+
+def _shown(certificate: "Certificate") -> str:
+    return printable(_name(certificate.subject))
+
+
+def _name(name: "Name") -> str:
+    return name.rfc4514_string()[:_MOST_SHOWN]
