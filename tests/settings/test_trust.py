@@ -83,7 +83,7 @@ def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
         ({"formats": {"code": "warn"}}, "code is 'warn'"),
         ({"formats": {"pickle": "refuse"}}, "unknown key 'pickle'"),
         ({"formats": "refuse"}, "formats is 'refuse'"),
-        ({"formats": {}, "unsigned": "allow"}, "has no signature with a key"),
+        ({"formats": {}, "unsigned": "allow"}, "has no signature with either a key or a certificate"),
     ],
 )
 def test_a_rule_that_cannot_be_judged_is_refused_when_it_is_read(tmp_path: Path, key: str, rule: Any, why: str) -> None:

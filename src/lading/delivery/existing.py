@@ -85,7 +85,7 @@ def report_delivered(workspace: Workspace, manifest: Manifest, session: Session)
 
 
 def judge_content(manifest: Manifest, place: Callable[[str], Path], session: Session) -> None:
-    """Inspector the content of a model whose files are all there; ``Untrusted`` if a rule of today refuses it."""
+    """Judge the content of a model whose files are all there; ``Untrusted`` if a rule of today refuses it."""
     if session.settings.trust:
         # Here, and not above: most runs have no rules.
         from lading.delivery.formats import judge_formats

@@ -23,7 +23,7 @@ _HINTS = {
 def judge_formats(
     manifest: Manifest, place: Callable[[str], Path], rules: tuple[TrustRule, ...], listener: Listener
 ) -> None:
-    """Inspector the files of a model by the rules of today; ``place`` says where each of them is.
+    """Judge the files of a model by the rules of today; ``place`` says where each of them is.
 
     Of each, the beginning is read, and all of a pickle that is to be scanned.  ``Untrusted`` names what may not pass.
     """
