@@ -75,6 +75,8 @@ class Place:
         for folder in dict.fromkeys(("/usr", home, str(venv.resolve()))):
             name = f"machine-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
             self.apply(*local_volume(self.name, name, folder))
+            claim = named("PersistentVolumeClaim", name, self.name)
+            self.api.until(claim, lambda thing: thing.get("status", {}).get("phase") == "Bound")
             volumes.append({"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": True}})
             mounts.append({"name": name, "mountPath": folder, "readOnly": True})
         return volumes, mounts

@@ -204,7 +204,7 @@ def _roots():
 def evicted(api, pod):
     """What the kubelet said as it ended the pod: on the page, but for amounts, and for the containers that it names last."""
     found = api.until(pod, lambda thing: thing.get("status", {}).get("reason") == "Evicted", 240)
-    message = found["status"]["message"]
+    message = found["status"]["message"].strip()
     assert without_amounts(message.partition(" Container ")[0]) in without_amounts(PAGE)
     return message
 
