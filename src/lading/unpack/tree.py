@@ -165,8 +165,8 @@ class TreeWriter:
         except (FileExistsError, NotADirectoryError) as error:
             raise self.refused(f"{printable(path)!r} as a file and as a folder") from error
 
-    def file(self, path: str, content: Readable, *, executable: bool = False) -> None:
-        """Write one file; its CRC is computed on the way."""
+    def file(self, path: str, content: Readable, *, executable: bool = False, piece_bytes: int = _COPY_BYTES) -> None:
+        """Write one file, ``piece_bytes`` at a time; its CRC is computed on the way."""
         if "/" in path:
             self.folder(path.rpartition("/")[0])
         size, crc = 0, 0
@@ -175,7 +175,7 @@ class TreeWriter:
         except IsADirectoryError as error:
             raise self.refused(f"{printable(path)!r} as a file and as a folder") from error
         with target:
-            while piece := content.read(_COPY_BYTES):
+            while piece := content.read(piece_bytes):
                 self.count(len(piece))
                 size += len(piece)
                 crc = isal_zlib.crc32(piece, crc)
