@@ -6,6 +6,7 @@ No node is needed: pods are never scheduled, and their status is written here, a
 import json
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +30,8 @@ CHANNEL = "model-registry://iris@champion"
 SERVICES = KINDS["InferenceService"].resource
 PIN = f"model-registry://prod/iris/v3?pin=sha256:{'5f' * 32}"
 ACCOUNT = "lading-controller"
+HELM = DEPLOY.parent / ".servers/bin/helm"
+CONTROLLERS = {"ServiceAccount", "ConfigMap", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Deployment"}
 
 
 def kind_of(resource: Resource, spec: dict) -> dict:
@@ -80,6 +83,21 @@ def rollout(place, name="iris", **spec):
     about = {"name": name, "namespace": place.name}
     spec = {"targetRef": {"kind": "InferenceService", "name": "iris"}, **spec}
     return {"apiVersion": ROLLOUTS.api, "kind": ROLLOUTS.kind, "metadata": about, "spec": spec}
+
+
+@pytest.mark.parametrize("one_namespace", ["true", "false"])
+def test_the_charts_controller_is_taken_without_a_warning(place, one_namespace):
+    values = f"image.repository=r,image.tag=1,controller.enabled=true,controller.oneNamespace={one_namespace}"
+    command = [HELM, "template", "lading", DEPLOY / "helm/lading", "--namespace", place.name, "--set", values]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    things = [thing for thing in yaml.safe_load_all(done.stdout) if thing and thing["kind"] in CONTROLLERS]
+    kinds = {thing["kind"] for thing in things}
+    assert CONTROLLERS - kinds == (set() if one_namespace == "false" else {"ClusterRole", "ClusterRoleBinding"})
+    of_the_cluster = [thing for thing in things if thing["kind"].startswith("Cluster")]
+    assert place.api.apply(*of_the_cluster) == []
+    assert place.apply(*(thing for thing in things if thing not in of_the_cluster)) == []
+    for thing in of_the_cluster:
+        place.api.delete(thing)
 
 
 # ---- the schema -------------------------------------------------------------------------------
@@ -241,12 +259,32 @@ class Cluster:
 
         return self.place.api.until(named(ROLLOUTS.kind, "iris", self.place.name, ROLLOUTS.api), is_so)["status"]
 
-    def until_pinned(self, version: str) -> None:
-        def is_so(thing) -> bool:
-            lock = thing["spec"]["predictor"].get("annotations", {}).get(ANNOTATION)
-            return bool(lock) and json.loads(lock)["models"][CHANNEL]["version"] == version
+    def until_all_have(self, version: str) -> float:
+        """Seconds until every service has this version in its annotation."""
+        started_s = time.monotonic()
+        lacking = {"iris"}
+        while lacking:
+            assert time.monotonic() < started_s + 400
+            services = self.admin.list_all(SERVICES, self.place.name)
+            lacking = {each["metadata"]["name"] for each in services if not has(each, version)}
+            for name in sorted(lacking)[-1:]:
+                self.until_one_has(name, version)
+        return time.monotonic() - started_s
 
-        self.place.api.until(named(SERVICES.kind, "iris", self.place.name, SERVICES.api), is_so)
+    def until_pinned(self, version: str) -> None:
+        self.until_one_has("iris", version)
+
+    def until_one_has(self, name: str, version: str) -> None:
+        def is_so(thing) -> bool:
+            return has(thing, version)
+
+        self.place.api.until(named(SERVICES.kind, name, self.place.name, SERVICES.api), is_so, 400)
+
+
+def has(service: dict, version: str) -> bool:
+    """Whether the service's annotation has this version."""
+    lock = service["spec"]["predictor"].get("annotations", {}).get(ANNOTATION)
+    return bool(lock) and json.loads(lock)["models"][CHANNEL]["version"] == version
 
 
 @pytest.fixture
@@ -326,3 +364,31 @@ def test_without_the_rights_it_says_what_it_may_not_do(world):
     with world.controller() as process:
         assert process.wait(60) == 4
     assert "leases" in (world.folder / "log").read_text()
+
+
+SERVICES_BESIDE = 200
+
+
+def test_hundreds_of_services_follow_one_name_in_bounded_memory(world):
+    """One question for all of them; what a thousand take is in docs/adr/0015."""
+    world.may("controller/rbac.yaml")
+    service, mine = world.service, rollout(world.place, every="10s", hold="0s")
+    for number in range(SERVICES_BESIDE):
+        name = f"iris-{number}"
+        about = {"name": name, "namespace": world.place.name}
+        world.admin.create(SERVICES, {**service, "metadata": about})
+        target = {"targetRef": {"kind": "InferenceService", "name": name}}
+        world.admin.create(ROLLOUTS, {**mine, "metadata": about, "spec": {**mine["spec"], **target}})
+    with world.controller() as process:
+        took = [world.until_all_have("v1")]
+        world.champion("v2")
+        took.append(world.until_all_have("v2"))
+        memory = peak_memory_bytes(process.pid)
+    print(f"{SERVICES_BESIDE} services: first pins {took[0]:.0f} s, a move {took[1]:.0f} s, {memory >> 20} MiB")
+    assert memory < 256 << 20
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """Of the process that was started in the cluster's network: ``nsenter`` has become it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10

@@ -154,3 +154,13 @@ def test_the_page_names_every_phase_and_every_field():
     page = (DEPLOY.parent / "docs/rollouts.md").read_text()
     assert [phase for phase in get_args(Phase) if f"`{phase}`" not in page] == []
     assert [name for name in FIELDS if f"| `{name}" not in page] == []
+
+
+def test_the_chart_has_the_same_schema_and_the_same_rights():
+    chart = DEPLOY / "helm/lading"
+    assert (chart / "crds/modelrollouts.yaml").read_text() == (DEPLOY / "controller/crd.yaml").read_text()
+    lines = re.findall(r"^ +- \{apiGroups.*\}$", (DEPLOY / "controller/rbac.yaml").read_text(), re.MULTILINE)
+    assert (
+        re.findall(r"^ +- \{apiGroups.*\}$", (chart / "templates/controller.yaml").read_text(), re.MULTILINE) == lines
+    )
+    assert len(lines) == 7
