@@ -76,6 +76,14 @@ def test_a_conflict_names_the_other_manager(server, cluster, api):
     assert len(server.requests) == 1
 
 
+def test_an_object_that_was_made_anew_is_a_conflict(server, cluster, api):
+    found = cluster.put(COLLECTION, "iris")
+    causes = [{"reason": "FieldValueInvalid", "message": "field is immutable", "field": "metadata.uid"}]
+    refuse(server, 422, "metadata.uid: field is immutable", reason="Invalid", details={"causes": causes})
+    with pytest.raises(Conflict):
+        api.apply(SERVICES, found, {"spec": {}})
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [(400, UsageError), (401, NotAllowed), (403, NotAllowed), (404, NotFound), (410, Expired), (422, UsageError)],

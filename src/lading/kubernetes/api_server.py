@@ -7,7 +7,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/.  Objects are JSON 
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -306,7 +306,8 @@ def _error(head: Head, status: Object, what: str) -> LadingError:
     """What an answer that is no success stands for; the sentence is the server's own."""
     said = printable(str(status.get("message") or ""))[:_MOST_SAID]
     message = f"{what}: {said}" if said else ""
-    if head.status == HTTPStatus.CONFLICT:
+    # What is applied to an object that was made anew is said to be invalid: its uid may not change.
+    if head.status == HTTPStatus.CONFLICT or any(cause.get("field") == "metadata.uid" for cause in _causes(status)):
         error = Conflict(message or f"{what}: it is not as it was read")
         error.managers = tuple(_owners(status))
         return error
@@ -319,6 +320,10 @@ def _error(head: Head, status: Object, what: str) -> LadingError:
 
 def _owners(status: Object) -> Iterator[str]:
     """The managers of the fields in question: no part of the answer but this sentence names them."""
-    for cause in (status.get("details") or {}).get("causes") or ():
+    for cause in _causes(status):
         if cause.get("reason") == "FieldManagerConflict" and (match := _OWNER.match(cause.get("message") or "")):
             yield printable(match[1])
+
+
+def _causes(status: Object) -> Sequence[Object]:
+    return (status.get("details") or {}).get("causes") or ()
