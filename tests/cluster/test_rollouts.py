@@ -214,6 +214,14 @@ class Cluster:
                 process.kill()
         print((self.folder / "log").read_text())
 
+    def tell(self, *words: str) -> str:
+        """What ``lading rollout`` says to an administrator."""
+        command = self.cluster.client(sys.executable, "-m", "lading", "rollout", *words, "-n", self.place.name)
+        environment = {"PATH": "/usr/bin", "KUBECONFIG": str(self.cluster.pki / "admin.kubeconfig")}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def serve(self, **annotations: str) -> None:
         predictor = {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": CHANNEL}}
         if annotations:
@@ -334,6 +342,29 @@ def test_a_damaged_version_goes_back_in_a_namespaced_install_with_its_role(world
         status = world.until("RolledBack", "v1")
     assert status["message"] == ended["message"]
     assert {each["type"]: each["status"] for each in status["conditions"]}["Stalled"] == "True"
+
+
+def test_a_person_approves_goes_back_and_goes_on_from_a_terminal(world):
+    world.may("controller/rbac.yaml")
+    world.place.api.apply(rollout(world.place, every="10s", hold="0s", update="Approve"))
+    with world.controller():
+        world.until_pinned("v1")
+        world.ready()
+        world.until("Current", "v1")
+        world.champion("v2")
+        world.until("AwaitingApproval", "v1")
+        assert world.tell("ls").splitlines()[1].split()[-2:] == ["v1", "v2"]
+        assert world.tell("approve", "iris").startswith("iris may go to version v2 ")
+        world.until_pinned("v2")
+        world.ready()
+        world.until("Current", "v2")
+        assert world.tell("back", "iris").startswith("iris goes back to version v1 ")
+        world.until_pinned("v1")
+        world.ready()
+        world.until("Frozen", "v1")
+        assert world.tell("resume", "iris") == f"iris follows {CHANNEL} again\n"
+        world.until_pinned("v2")
+    assert "Succeeded" in world.tell("show", "iris")
 
 
 def test_a_pin_that_git_applies_is_left_alone_and_said(world):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lading.rollout.decide import decide
 from lading.rollout.policy import Policy
 from lading.rollout.schedule import Cron, Window, time_zone
+from lading.rollout.state import Version
 from rollout.simulated import Killed, World, version
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -181,6 +182,14 @@ def test_a_pin_of_the_owner_brings_the_version_before_back(world):
     world.policy = world.policy._replace(pin=V1)
     world.run(HOUR)
     assert (world.state.phase, served(world)) == ("Frozen", ["v1", "v2", "v1"])
+
+
+def test_a_pin_of_the_owner_is_called_what_the_history_calls_it(world):
+    world.names = V2
+    world.run(HOUR)
+    world.policy = world.policy._replace(pin=Version(V1.pin))
+    world.run(HOUR)
+    assert world.state.current == V1
 
 
 # ---- judgement --------------------------------------------------------------------------------

@@ -69,9 +69,16 @@ def decide(policy: Policy, before: State, observed: Observed, now_s: float) -> D
     if observed.channel != state.channel:
         # Another model: what is known of the one before says nothing about it.
         state = State(observed.channel, since_s=now_s, unresolved=observed.unresolved)
+    if policy.pin:
+        policy = policy._replace(pin=_as_known(policy.pin, state))
     state = _next(policy, state, observed, now_s)
     told = _told(before, state)
     return Decision(state, _to_write(policy, state, observed), told, _wait_s(policy, state, now_s))
+
+
+def _as_known(pin: Version, state: State) -> Version:
+    """A pin of the spec, which has no name, with the one that the history has for it."""
+    return next((past.version for past in state.history if past.version.pin == pin.pin), pin)
 
 
 def _next(policy: Policy, state: State, observed: Observed, now_s: float) -> State:
