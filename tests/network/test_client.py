@@ -29,7 +29,8 @@ from lading.errors import (
 )
 from lading.events import TlsChosen
 from lading.model.origin import Origin, split_url
-from lading.network.client import HttpClient, leads_to, status_error
+from lading.network.answer import leads_to, status_error
+from lading.network.client import HttpClient
 from lading.network.dial import _excludes
 from lading.network.native import told
 from lading.network.wire import Head

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lading.errors import LadingError, NotAllowed, NotFound, OriginChanged, Unavailable
 from lading.model.byte_range import ByteRange
 from lading.model.digest import HEX_DIGITS, Digest
-from lading.network.client import Answer
+from lading.network.answer import Answer
 from lading.network.headers import (
     check_answer,
     content_coding,

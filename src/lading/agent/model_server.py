@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from lading.errors import Interrupted, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.model.origin import split_url
-from lading.network.client import HttpClient, leads_to
+from lading.network.answer import leads_to
+from lading.network.client import HttpClient
 from lading.network.wire import Head
 from lading.session import Session
 from lading.settings.agent import OnChange

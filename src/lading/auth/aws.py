@@ -14,7 +14,8 @@ from lading.auth.authorizer import RefreshingCredential
 from lading.auth.aws_endpoints import sts_url
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import endpoint_origin
-from lading.network.client import HttpClient, status_error
+from lading.network.answer import status_error
+from lading.network.client import HttpClient
 from lading.secret import AwsKeys, Secret, unix_time
 from lading.settings.aws import Aws, profile_endpoints
 from lading.system.disk import read_secret_file

@@ -10,7 +10,8 @@ from lading.auth.aws import AwsCredentials, xml_text
 from lading.auth.aws_endpoints import Address
 from lading.auth.aws_signature import sign
 from lading.errors import NotAllowed
-from lading.network.client import HttpClient, status_error
+from lading.network.answer import status_error
+from lading.network.client import HttpClient
 from lading.secret import AwsKeys, Secret, unix_time
 from lading.text.printable import printable
 

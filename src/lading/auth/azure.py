@@ -16,7 +16,8 @@ from lading.auth.authorizer import RefreshingCredential
 from lading.auth.oauth import parse_token, request_token
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import endpoint_origin
-from lading.network.client import Answer, HttpClient, status_error
+from lading.network.answer import Answer, status_error
+from lading.network.client import HttpClient
 from lading.secret import Secret, Token
 from lading.settings.azure import Azure
 from lading.system.disk import read_secret_file

@@ -18,7 +18,8 @@ from lading.auth.authorizer import RefreshingCredential
 from lading.auth.oauth import parse_token, request_token, signed_jwt
 from lading.errors import NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import split_url
-from lading.network.client import HttpClient, status_error
+from lading.network.answer import status_error
+from lading.network.client import HttpClient
 from lading.secret import Secret, Token, basic, unix_time
 from lading.settings.google import DOCUMENT, Google
 from lading.system.disk import read_secret_file

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lading.errors import NotAllowed, Unsupported, UsageError
-from lading.network.client import HttpClient, status_error
+from lading.network.answer import status_error
+from lading.network.client import HttpClient
 from lading.secret import Secret, Token
 from lading.text.json_xml import read_json
 from lading.text.printable import printable

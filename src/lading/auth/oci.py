@@ -14,8 +14,9 @@ from lading.auth.oauth import request_token
 from lading.errors import NotAllowed, Unsupported
 from lading.model.origin import Origin, split_url
 from lading.model.uri import redact
+from lading.network.answer import status_error
 from lading.network.challenges import Challenge, parse_challenges
-from lading.network.client import HttpClient, status_error
+from lading.network.client import HttpClient
 from lading.network.wire import Head
 from lading.secret import Secret, basic
 from lading.text.json_xml import read_json

@@ -21,7 +21,8 @@ from lading.errors import IntegrityError, LadingError, NotAllowed, Unavailable, 
 from lading.events import Decrypted
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
-from lading.network.client import HttpClient, status_error
+from lading.network.answer import status_error
+from lading.network.client import HttpClient
 from lading.session import Session
 from lading.settings.confidential import Confidential
 from lading.system.disk import as_lading_errors

@@ -15,7 +15,8 @@ from urllib.parse import quote, urlencode
 
 from lading.errors import IntegrityError, LadingError, OriginChanged, Unsupported, UsageError
 from lading.model.origin import split_url
-from lading.network.client import Answer, HttpClient, status_error
+from lading.network.answer import Answer, status_error
+from lading.network.client import HttpClient
 from lading.network.wire import Head
 from lading.retry import Retry
 from lading.settings.kubernetes import Access

@@ -1,36 +1,25 @@
 """The one HTTP client: connections kept for reuse, redirects, control calls.
 
 ``open`` is one request without retries, for the bodies that ``transfer`` moves; ``ask`` repeats a request until
-its answer is good, for everything else, and ``fetch`` is that for a small answer read whole.  How a connection is made is ``http_dial``,
-how bytes travel on it ``http_wire``.
+its answer is good, for everything else, and ``fetch`` is that for a small answer read whole.  What a status means is
+in ``answer``, how a connection is made in ``dial``, how bytes travel on it in ``wire``.
 """
 
-import re
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
-from time import time
-from typing import Self, TypeVar
+from typing import TypeVar
 from urllib.parse import urljoin
 
 from lading import __version__
-from lading.errors import (
-    IntegrityError,
-    LadingError,
-    NotAllowed,
-    NotFound,
-    OriginChanged,
-    Stalled,
-    Unavailable,
-    Unsupported,
-    UsageError,
-)
+from lading.errors import NotAllowed, Stalled, Unavailable, Unsupported, UsageError
 from lading.events import Event
 from lading.model.origin import Origin, split_url
 from lading.model.uri import redact
-from lading.network.dial import Dialer, proxy_authorization, says_it_wants_tls, wants_tls
-from lading.network.wire import Connection, Head, Sink
+from lading.network.answer import REDIRECTS, TRANSIENT, Answer, status_error
+from lading.network.dial import Dialer, proxy_authorization, wants_tls
+from lading.network.wire import Connection, Head
 from lading.retry import Retry
 from lading.settings.limits import Limits, Network
 from lading.system.cgroup import BUFFER_BYTES
@@ -47,67 +36,9 @@ _LEAST_BUFFER_BYTES = 64 << 10
 _MAX_REDIRECTS = 10
 # A number: to look up HTTPStatus.BAD_REQUEST is a call, for every request.
 _BAD_REQUEST = 400
-_PROBE_BYTES = 64 * 1024
-_MAX_RETRY_AFTER_S = 300.0
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SPENT = re.compile(r";\s*r=0\s*;\s*t=([0-9]{1,9})")
-_MOST_SHOWN = 500
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
 # may be a credential, whatever its name.
 _HARMLESS = frozenset({"accept", "accept-encoding", "range", "if-match", "if-unmodified-since", "user-agent"})
-_ERROR_LIMIT_BYTES = 64 * 1024
-
-
-class Answer:
-    """The answer to one request: its head is here, its body is still on the wire.
-
-    Use it in a ``with`` block: at its end the connection goes back to the client.
-    """
-
-    def __init__(self, url: str, head: Head, connection: Connection, release: Callable[[Connection], None]) -> None:
-        self.url = url
-        self.head = head
-        self._connection = connection
-        self._release = release
-        self._kept: bytes | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._release(self._connection)
-
-    def read_into(self, sink: Sink) -> None:
-        """Push the body, piece by piece; a piece is valid until ``sink`` returns."""
-        if self._kept is None:
-            self._connection.read_body(sink)
-        elif self._kept:
-            sink(memoryview(self._kept))
-
-    def read(self, limit_bytes: int) -> bytes:
-        """The whole body; raises ``IntegrityError`` when it is longer than ``limit_bytes``."""
-        body = bytearray()
-
-        def collect(piece: memoryview) -> None:
-            if len(body) + len(piece) > limit_bytes:
-                raise IntegrityError(f"{redact(self.url)} answered with more than {limit_bytes} bytes")
-            body.extend(piece)
-
-        self.read_into(collect)
-        return bytes(body)
-
-    def error_body(self) -> bytes:
-        """What comes with an error; "" for a page that is too long to explain one."""
-        try:
-            return self.read(_ERROR_LIMIT_BYTES)
-        except IntegrityError:
-            return b""
-
-    def refuses_http(self) -> bool:
-        """Whether the body says that this port wants TLS: no status does.  It can be read afterwards."""
-        self._kept = self.error_body()
-        return says_it_wants_tls(self._kept)
 
 
 class HttpClient:
@@ -207,7 +138,7 @@ class HttpClient:
             origin, target = split_url(url)
             answer = self._exchange(origin, method, url, target, kept, body)
             location = answer.head.get("location")
-            if answer.head.status not in _REDIRECTS or not location or not redirects:
+            if answer.head.status not in REDIRECTS or not location or not redirects:
                 return answer
             with answer:
                 try:
@@ -272,7 +203,7 @@ class HttpClient:
         """
 
         def judge(answer: Answer) -> tuple[Head, bytes]:
-            if answer.head.status in _TRANSIENT:
+            if answer.head.status in TRANSIENT:
                 raise status_error(answer.head, redact(url))
             return answer.head, answer.read(limit_bytes)
 
@@ -364,79 +295,3 @@ class HttpClient:
             open_now = len(self._busy) + sum(map(len, self._idle.values()))
         fair = self._buffer_bytes // (2 * (open_now + 1))
         return max(_LEAST_BUFFER_BYTES, min(_MOST_BUFFER_BYTES, fair))
-
-
-def status_error(head: Head, what: str, *, quoted: bool = True) -> LadingError:
-    """The error that a status stands for; ``what`` is the redacted URI or thing that was asked for.
-
-    Not ``quoted``, where a redirect leads is left out: it could say the credential back that was sent.
-    """
-    status = head.status
-    name = f"{what} answered {status} {_phrase(status)}".rstrip()
-    if status == HTTPStatus.UNAUTHORIZED:
-        return NotAllowed(name, hint="credentials are missing, wrong or expired")
-    if status == HTTPStatus.FORBIDDEN:
-        return NotAllowed(name, hint="the credentials in use are not allowed to read this, or it does not exist")
-    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-        return NotFound(name)
-    if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
-        return OriginChanged(f"{what} changed while it was read")
-    if status in _TRANSIENT:
-        return Unavailable(name, retry_after_s=_retry_after_s(head))
-    if status >= 500:
-        return Unavailable(name)
-    if quoted and (location := leads_to(head)):
-        return Unsupported(f"{name}, to {location}", hint="if that is the right address, use it")
-    return Unsupported(name)
-
-
-def read_whole(answer: Answer, *, limit_bytes: int, what: str) -> bytes:
-    """The whole body of an answer that must have the status 200."""
-    if answer.head.status != HTTPStatus.OK:
-        raise status_error(answer.head, what)
-    return answer.read(limit_bytes)
-
-
-def read_probe(answer: Answer, *, what: str, statuses: Container[int] = (200, 206)) -> Head:
-    """The head of an answer with a file, or with a byte or so of it, which is read: the connection can be kept."""
-    if answer.head.status not in statuses:
-        raise status_error(answer.head, what)
-    if answer.head.status == HTTPStatus.PARTIAL_CONTENT:
-        answer.read(_PROBE_BYTES)
-    return answer.head
-
-
-def leads_to(head: Head) -> str:
-    """Where a redirect leads, as it may be printed: without what could be a secret; "" if it is none."""
-    if head.status not in _REDIRECTS:
-        return ""
-    location = re.split("[?#]", head.get("location"), maxsplit=1)[0]
-    return printable(re.sub("^([^/]*//)[^/]*@", r"\1***@", location))[:_MOST_SHOWN]
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
-def _retry_after_s(head: Head) -> float | None:
-    """Seconds to wait, at most five minutes: by Retry-After (RFC 9110, 10.2.3), else by a RateLimit that is used up.
-
-    RateLimit is draft-ietf-httpapi-ratelimit-headers-09, as the Hugging Face Hub sends it: ``"api";r=0;t=55``.
-    """
-    text = head.get("retry-after")
-    if not text:
-        # It comes with every answer, and is the reason of a 429 only.
-        spent = _SPENT.search(head.get("ratelimit")) if head.status == HTTPStatus.TOO_MANY_REQUESTS else None
-        return min(float(spent[1]), _MAX_RETRY_AFTER_S) if spent else None
-    if text.isascii() and text.isdigit():
-        return min(float(text), _MAX_RETRY_AFTER_S)
-    from email.utils import parsedate_to_datetime
-
-    try:
-        moment = parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(moment - time(), 0.0), _MAX_RETRY_AFTER_S)

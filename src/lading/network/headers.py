@@ -15,7 +15,7 @@ from lading.model.digest import HEX_DIGITS, Digest
 from lading.model.listing import ListedFile
 from lading.model.uri import redact
 from lading.model.validator import entity_tag, is_same
-from lading.network.client import Answer, status_error
+from lading.network.answer import Answer, status_error
 from lading.network.wire import Head
 
 # RFC 9530 and its registry, RFC 3230 (obsolete, still sent), and Google's names, in lower case.

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from lading.errors import TryAtOnce, Unavailable
 from lading.model.listing import ListedFile
 from lading.model.origin import split_url
-from lading.network.client import Answer, Headers, HttpClient
+from lading.network.answer import Answer
+from lading.network.client import Headers, HttpClient
 
 # What a storage service says to a signature whose time is over.
 _EXPIRED = (400, 401, 403, 404, 410)

@@ -30,7 +30,8 @@ from lading.model.digest import STRONG, Digest
 from lading.model.paths import why_unsafe
 from lading.model.reference import SCHEME, SCHEMES, Reference
 from lading.model.uri import ModelURI, redact
-from lading.network.client import HttpClient, status_error
+from lading.network.answer import status_error
+from lading.network.client import HttpClient
 from lading.registries.registry import NoSuchModel, Resolution
 from lading.settings.catalog import CatalogSettings
 from lading.settings.registries import RegistryEntry

@@ -13,7 +13,8 @@ from lading.auth.aws_signature import sign
 from lading.auth.oauth import request_token
 from lading.errors import NotAllowed, Unsupported
 from lading.model.origin import Origin, split_url
-from lading.network.client import Headers, HttpClient, status_error
+from lading.network.answer import status_error
+from lading.network.client import Headers, HttpClient
 from lading.network.wire import Head
 from lading.secret import AwsKeys, Token, basic
 from lading.settings.aws import read_aws

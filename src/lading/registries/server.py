@@ -11,7 +11,8 @@ from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupp
 from lading.model.origin import Origin, split_url
 from lading.model.reference import SCHEMES
 from lading.model.uri import ModelURI, redact
-from lading.network.client import Answer, HttpClient, leads_to, status_error
+from lading.network.answer import Answer, leads_to, status_error
+from lading.network.client import HttpClient
 from lading.network.wire import Head
 from lading.registries.login import Clients, open_login
 from lading.settings.registries import RegistryEntry

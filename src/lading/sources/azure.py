@@ -33,7 +33,8 @@ from lading.model.listing import ListedFile, Listing
 from lading.model.origin import host_and_port, split_url
 from lading.model.uri import ModelURI
 from lading.model.validator import entity_tag
-from lading.network.client import Answer, Headers, HttpClient, status_error
+from lading.network.answer import Answer, status_error
+from lading.network.client import Headers, HttpClient
 from lading.network.headers import check_answer, declared_digests, if_match, range_header
 from lading.network.paging import CONTRADICTS, Page
 from lading.network.wire import Head

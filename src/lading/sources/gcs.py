@@ -25,7 +25,8 @@ from lading.model.byte_range import ByteRange
 from lading.model.listing import ListedFile, Listing
 from lading.model.origin import endpoint_origin, split_url
 from lading.model.uri import ModelURI
-from lading.network.client import Answer, HttpClient, read_whole, status_error
+from lading.network.answer import Answer, read_whole, status_error
+from lading.network.client import HttpClient
 from lading.network.headers import (
     base64_digest,
     check_answer,

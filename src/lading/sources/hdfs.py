@@ -30,8 +30,9 @@ from lading.model.digest import Digest
 from lading.model.listing import ListedFile, Listing
 from lading.model.origin import host_and_port, split_url
 from lading.model.uri import ModelURI
+from lading.network.answer import Answer, status_error
 from lading.network.challenges import parse_challenges
-from lading.network.client import Answer, HttpClient, status_error
+from lading.network.client import HttpClient
 from lading.network.paging import CONTRADICTS, Page
 from lading.settings.hdfs import Hdfs, read_hdfs
 from lading.settings.limits import Network

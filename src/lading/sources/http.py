@@ -17,7 +17,8 @@ from lading.model.origin import split_url
 from lading.model.paths import safe_path
 from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag, is_weak
-from lading.network.client import Answer, Headers, HttpClient, read_probe, status_error
+from lading.network.answer import Answer, read_probe, status_error
+from lading.network.client import Headers, HttpClient
 from lading.network.headers import (
     check_answer,
     content_coding,

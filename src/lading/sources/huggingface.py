@@ -24,7 +24,8 @@ from lading.model.listing import ListedFile, Listing
 from lading.model.origin import endpoint_origin
 from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI, redact
-from lading.network.client import HttpClient, status_error
+from lading.network.answer import status_error
+from lading.network.client import HttpClient
 from lading.network.headers import check_answer, range_header
 from lading.network.links import Redirects
 from lading.network.paging import Page

@@ -33,7 +33,8 @@ from lading.model.origin import split_url
 from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI
 from lading.model.validator import entity_tag
-from lading.network.client import Answer, Headers, HttpClient, read_probe, status_error
+from lading.network.answer import Answer, read_probe, status_error
+from lading.network.client import Headers, HttpClient
 from lading.network.headers import check_answer, content_range, declared_digests, md5_of_etag, range_header
 from lading.network.links import Link, Links
 from lading.network.paging import Page

@@ -16,7 +16,8 @@ from lading.model.listing import ListedFile, Listing
 from lading.model.origin import endpoint_origin
 from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag
-from lading.network.client import HttpClient, status_error
+from lading.network.answer import status_error
+from lading.network.client import HttpClient
 from lading.network.headers import check_answer, range_header
 from lading.network.links import Redirects
 from lading.network.wire import Head

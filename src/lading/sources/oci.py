@@ -25,7 +25,8 @@ from lading.model.digest import Digest
 from lading.model.listing import Layer, ListedFile, Listing
 from lading.model.origin import split_url
 from lading.model.uri import ModelURI
-from lading.network.client import Answer, HttpClient, read_probe, read_whole, status_error
+from lading.network.answer import Answer, read_probe, read_whole, status_error
+from lading.network.client import HttpClient
 from lading.network.headers import check_answer, range_header
 from lading.secret import Secret
 from lading.settings.oci import read_oci

@@ -32,7 +32,8 @@ from lading.model.digest import Digest
 from lading.model.listing import ListedFile, Listing
 from lading.model.uri import ModelURI, redact
 from lading.model.validator import entity_tag
-from lading.network.client import Answer, HttpClient, read_probe, read_whole, status_error
+from lading.network.answer import Answer, read_probe, read_whole, status_error
+from lading.network.client import HttpClient
 from lading.network.headers import base64_digest, check_answer, declared_digests, if_match, md5_of_etag, range_header
 from lading.network.paging import CONTRADICTS, Page
 from lading.network.wire import Head

@@ -20,7 +20,8 @@ from lading.model.digest import Digest
 from lading.model.listing import ListedFile
 from lading.model.origin import split_url
 from lading.model.uri import redact
-from lading.network.client import Answer, Headers, HttpClient, read_probe, status_error
+from lading.network.answer import Answer, read_probe, status_error
+from lading.network.client import Headers, HttpClient
 from lading.network.headers import check_answer, range_header
 from lading.network.links import Link, Links
 from lading.network.wire import Head

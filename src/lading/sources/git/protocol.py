@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeVar
 from lading.errors import IntegrityError, LadingError, NotFound, Unavailable, Unsupported
 from lading.model.origin import split_url
 from lading.model.uri import redact
-from lading.network.client import USER_AGENT, Answer, HttpClient, status_error
+from lading.network.answer import Answer, status_error
+from lading.network.client import USER_AGENT, HttpClient
 from lading.network.wire import Head
 from lading.settings.limits import Limits
 from lading.sources.git.pack import Input, PackReader, Receiver

@@ -15,7 +15,8 @@ from lading.model.digest import Digest
 from lading.model.listing import ListedFile, Listing
 from lading.model.origin import Origin, split_url
 from lading.model.uri import ModelURI
-from lading.network.client import Answer, Headers, HttpClient
+from lading.network.answer import Answer
+from lading.network.client import Headers, HttpClient
 from lading.secret import basic
 from lading.settings.git import Git, read_git
 from lading.settings.settings import Settings
