@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 
-.PHONY: help setup check native wheels format test test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image docs changelog release clean
+.PHONY: help setup check native wheels format test coverage test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image docs changelog release clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
 	@echo "make test     all tests that need no more than Python packages"
 	@echo "make test-fast   those of them that take half a minute"
+	@echo "make coverage   make test, and how much of lading ran, which has a floor"
 	@echo "make test-servers   the tests against real servers, which it installs (as root on Debian)"
 	@echo "make test-cluster   the tests in a cluster of Kubernetes, which it builds and starts (as root on Debian, with Go)"
 	@echo "make check    format, lint, types, import contracts, links, changes/, workflows"
@@ -77,6 +78,13 @@ format: $(READY)
 ORDER := $(shell date +%s)
 test: $(READY)
 	$(BIN)/pytest -n auto --dist loadfile --order=$(ORDER)
+
+# As make test, with the lines and branches of lading that ran: at least fail_under of pyproject.toml.
+coverage: $(READY)
+	rm -rf build/coverage
+	$(BIN)/coverage run -m pytest -n auto --dist loadfile --order=$(ORDER)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # Values, decisions, and the story with a source in memory: no servers, no processes.
 FAST := $(addprefix tests/,model text system settings/test_settings.py test_deliver.py test_errors.py test_retry.py)

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 CATALOG = str(EXAMPLES / "catalog.yaml")
 LADING = (sys.executable, "-m", "lading")
+# What "make coverage" tells the processes that it measures.
+MEASURED = {name: text for name, text in os.environ.items() if name.startswith("COVERAGE_")}
 # One attempt, so that an origin that is down is reported at once.
 ENVIRONMENT = {"AWS_EC2_METADATA_DISABLED": "true", "S3_MAX_ATTEMPTS": "1"}
 
@@ -38,7 +40,7 @@ def lading(*argv: str | os.PathLike[str], environ: dict[str, str] | None = None,
     """Run one command to its end."""
     done = subprocess.run(
         [*LADING, *map(os.fspath, argv)],
-        env={**ENVIRONMENT, **(environ or {})},
+        env={**ENVIRONMENT, **MEASURED, **(environ or {})},
         capture_output=True,
         timeout=60,
         check=False,

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from command_line import LADING, lading
+from command_line import ENVIRONMENT, LADING, lading
 from lading import __version__
 from lading.errors import LadingError
 
@@ -47,9 +47,8 @@ def test_the_version_is_the_package_s():
 
 def loaded_by(*argv):
     """The modules that a run of Python imports."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *argv], capture_output=True, text=True, timeout=60, check=True
-    )
+    command = [sys.executable, "-X", "importtime", *argv]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=True)
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
 
 
