@@ -488,3 +488,13 @@ def test_a_manifest_that_says_that_it_came_out_of_an_archive_proves_nothing(deli
     place.write_text(json.dumps(document))
     with pytest.raises(Untrusted, match="unpacked or decrypted"):
         again(delivered)
+
+
+def test_all_files_that_were_changed_are_named_at_once(origin, pull_by, tmp_path):
+    origin["weights/big.bin"], origin["config.json"] = BIG[::-1], b"[]"
+    with pytest.raises(Untrusted) as error:
+        pull_by()
+    assert (error.value.code, error.value.exit_code) == ("untrusted", 6)
+    assert "config.json" in error.value.message
+    assert "weights/big.bin" in error.value.message
+    assert read_tree(tmp_path / "dest") == {}

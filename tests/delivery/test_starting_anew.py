@@ -51,7 +51,7 @@ def test_a_run_that_cannot_go_on_says_so_and_only_then(uri, server, pull, tmp_pa
     pull(uri, tmp_path / "model")
     [event] = anew(events)
     assert event.destination == str(tmp_path / "model")
-    assert event.why.startswith("its origin does not send part of a file")
+    assert event.why.startswith("its origin cannot send a part of a file")
     assert read_tree(tmp_path / "model") == {"model.bin": MODEL}
     pull(uri, tmp_path / "model")
     assert len(anew(events)) == 1
