@@ -147,10 +147,14 @@ def unpacking(bench: Bench) -> list[str]:
     return tables
 
 
-def second_cpu(bench: Bench) -> str:
-    """``llm`` over TLS on one CPU and on two; the server, on one of them, needs its part."""
+def second_cpu(bench: Bench) -> list[str]:
+    """``llm`` over TLS on one CPU and on two, by each that speaks it; the server, on one of them, needs its part."""
+    return [_second_cpu(bench, tls) for tls in ("openssl", "rustls")]
+
+
+def _second_cpu(bench: Bench, tls: str) -> str:
     pull = {"lading": [*bench.lading, "pull", "s3://models/llm", str(bench.out)]}
-    env = race.environment(_SECURE, bench.root)
+    env = race.environment(_SECURE, bench.root) | {"LADING_TLS": tls}
     found: dict[str, race.Run] = {}
     served: dict[str, float] = {}
     for cpus, name in (("0", "one CPU"), ("0,1", _TWO)):
@@ -159,7 +163,7 @@ def second_cpu(bench: Bench) -> str:
         served[name] = (serve.cpu_seconds(bench.root) - before_s) / bench.rounds
     one = found["one CPU"]
     most = 2 * one.wall_s / (one.cpu_s + served["one CPU"])
-    text = "\n".join(["\n## llm over TLS\n", _HEAD, *rows(found, "one CPU")])
+    text = "\n".join([f"\n## llm over TLS by {tls}\n", _HEAD, *rows(found, "one CPU")])
     text += (
         f"\n\nThe server takes {served['one CPU']:.2f} s of CPU itself: with both on two CPUs, nothing could be more than "
         f"{most:.2f} times as fast as on one; this is {one.wall_s / found[_TWO].wall_s:.2f} times."
@@ -180,7 +184,7 @@ def main() -> int:
     with serve.serving(options.root, options.scale), installed.lading(options.image, options.root) as lading:
         bench = Bench(lading, options.root / f"data-{options.scale:g}" / "models", options.root, options.rounds)
         lines = [f"# Costs\n\n{race.machine(lading)}; medians of {options.rounds}; scale {options.scale:g}."]
-        lines += [*verification(bench), *unpacking(bench), second_cpu(bench)]
+        lines += [*verification(bench), *unpacking(bench), *second_cpu(bench)]
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "costs.md").write_text("\n".join(lines) + "\n")
     return 0
