@@ -204,6 +204,29 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(world, spec):
     assert world.lock == ""
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"spec": {"predictor": {"model": {"storageUri": CHANNEL}, "annotations": {ANNOTATION: lock}}}}
+        for lock in ("null", "[]", json.dumps({"format": 1, "models": {CHANNEL: {"pin": 5}}}), "{" * 9000, "\0")
+    ]
+    + [
+        {"spec": {"predictor": {"model": {"storageUri": 7}}}},
+        {"spec": {"predictor": "model"}},
+        {"status": {"conditions": "Ready", "modelStatus": []}},
+        {"metadata": {"managedFields": ["lading"]}},
+    ],
+)
+def test_what_nobody_expects_of_one_service_stops_no_other(world, hostile):
+    spec = {"predictor": {"model": {"storageUri": CHANNEL}}}
+    world.api.put(SERVICES, "hostile", **{"spec": spec, **hostile})
+    world.roll_out("a", of="hostile")
+    world.serve()
+    world.roll_out()
+    world.tick(70, times=2)
+    assert world.pinned == "v1"
+
+
 def test_many_services_that_follow_one_name_ask_one_question(world):
     for number in range(20):
         world.serve(f"iris-{number}")

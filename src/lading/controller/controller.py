@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from lading.controller.questions import Answer, Questions
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
-from lading.errors import Interrupted, LadingError, NotAllowed, NotFound, UsageError
+from lading.errors import Interrupted, LadingError, NotAllowed, NotFound, UsageError, internal_error
 from lading.events import Listener, RolloutTold
 from lading.kubernetes.api_server import ApiServer, Conflict, Resource
 from lading.kubernetes.follow import Followed, Key, follow
@@ -166,6 +166,8 @@ class Controller:
                 watched.listed()
             except LadingError as error:
                 self._listen("")(RolloutTold("", "WatchFailed", error.message))
+            except Exception as error:  # noqa: BLE001 - without a watch, nothing would follow any more
+                self._listen("")(RolloutTold("", "WatchFailed", internal_error(error).message))
             self._server.http.retry.run.wait(_MISSING_S, f"waiting for {resource.plural}")
 
     def _wake(self, _: Key) -> None:
@@ -273,9 +275,12 @@ class Controller:
         except _NotYet:
             return _RESYNC_S
         except LadingError as error:
-            self.shown.metrics.add("lading_rollout_failures_total", code=error.code)
-            self._listen(place.shown)(RolloutTold(place.shown, "ReconcileFailed", error.message))
-            return _AGAIN_S
+            said = error
+        except Exception as error:  # noqa: BLE001 - one rollout's defect must not end all others
+            said = internal_error(error)
+        self.shown.metrics.add("lading_rollout_failures_total", code=said.code)
+        self._listen(place.shown)(RolloutTold(place.shown, "ReconcileFailed", said.message))
+        return _AGAIN_S
 
     def _reconcile(self, place: _Place) -> float:
         before = self._state(place)
