@@ -44,7 +44,7 @@ def pull(
 def pull_all(
     requests: Sequence[Request], *, settings: Settings | None = None, listener: Listener = ignore
 ) -> list[Manifest]:
-    """Deliver several models, none of which appears before all have landed; returns their sealed manifests in order.
+    """Deliver several models, none of which appears before all have been received; returns their sealed manifests in order.
 
     They share connections and limits.  Settings and errors are those of ``pull``.
     """
@@ -53,16 +53,16 @@ def pull_all(
 
 
 def resolve(uri: str, *, settings: Settings | None = None, listener: Listener = ignore) -> Listing:
-    """What ``uri`` stands for now, by the patterns and the verification of ``settings``: its files, and where they are.
+    """Resolve ``uri`` and list its files, with the patterns and the verification of ``settings``.  Fetches no file.
 
-    It has the resolved URI, version and pin.  Moves no file.
+    The listing has the resolved URI, the version and the pin.
     """
     with Session(_adjusted(settings, (), (), None), listener) as session:
         return find(Request(uri, Path()), session).listed
 
 
 def verify(destination: str | PathLike[str]) -> Audit:
-    """Hash every file of a delivered folder again; ``is_clean`` of the answer says whether all is as delivered.
+    """Hash every file of a delivered folder again; the result's ``is_clean`` says whether all of them are as delivered.
 
     Raises ``NotFound`` where no model was delivered.
     """
@@ -70,12 +70,12 @@ def verify(destination: str | PathLike[str]) -> Audit:
 
 
 def sentence(event: Event) -> str:
-    """What happened, in one line that may be printed."""
+    """Describe an event in one line that is safe to print."""
     return printable(messages.sentence(event))
 
 
 def redact(uri: str) -> str:
-    """``uri`` as it may be printed: without the secrets that it may hold."""
+    """``uri`` without its secrets, safe to print."""
     return redacted(printable(uri))
 
 

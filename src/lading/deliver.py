@@ -7,8 +7,8 @@
     unpack     archives become a tree, encrypted files are decrypted       (unpack)
     publish    the tree becomes the destination, the manifest comes last   (destination)
 
-With a store, the same steps bring a model into it first, once for all who want it, and destinations get it from there
-(``delivery/from_store.py``).  While no registry answers, what it said last may do (``delivery/offline.py``).
+With a store, the same steps bring a model into the store once, and destinations get it from there
+(``delivery/from_store.py``).  While no registry answers, its last answer may be used (``delivery/offline.py``).
 """
 
 import os
@@ -46,7 +46,7 @@ def deliver(requests: Sequence[Request], session: Session) -> list[Manifest]:
 
 
 def deliver_to_store(uri: str, name: str, session: Session) -> Manifest:
-    """Bring a model to the store alone, which keeps it under ``name`` in the place of what that kept before."""
+    """Bring a model to the store alone, which keeps it under ``name`` and releases the model that had this name."""
     return _patiently(partial(_keep, uri, name, session), session)
 
 
@@ -79,7 +79,7 @@ def _deliver(requests: Sequence[Request], session: Session, contradictions: Cont
 def _resolve_and_list(
     request: Request, session: Session, contradictions: Contradictions
 ) -> ResolvedModel | offline.Known:
-    """What is to be delivered; where no registry answers, what it said last, if the settings allow that."""
+    """The resolved and listed models; while no registry answers, its last answer, if the settings allow that."""
     query = query_for(request, session.settings)
     try:
         resolution = resolve(query, session)
@@ -99,7 +99,7 @@ def _keep(uri: str, name: str, session: Session, contradictions: Contradictions)
 
 
 def _patiently(attempt: Callable[[Contradictions], T], session: Session) -> T:
-    """The result of ``attempt``, made again when the origin changes under it, or what may read it."""
+    """The result of ``attempt``, which is repeated when the origin changes meanwhile, or when credentials were rotated."""
     contradictions = Contradictions()
     for left in reversed(range(_MOST_LISTINGS)):
         credentials = session.settings.rotating()
@@ -120,7 +120,7 @@ def _patiently(attempt: Callable[[Contradictions], T], session: Session) -> T:
 
 
 def _refuse_shared_destinations(requests: Sequence[Request], *, nested: bool) -> None:
-    """``nested`` says whether one may lie within another: not where it would be a stray of that one."""
+    """``nested`` says whether one may lie within another; with ``--remove-strays`` it would be removed as a stray."""
     seen: set[str] = set()
     for request in requests:
         real = os.path.realpath(request.destination)
@@ -135,7 +135,7 @@ def _refuse_shared_destinations(requests: Sequence[Request], *, nested: bool) ->
 
 
 def _refuse_overlap(source: Source, destination: Path | None, session: Session) -> None:
-    """A folder that holds its own destination, or the store, would be copied while it grows."""
+    """Refuse a local source that contains its destination or the store: it would grow while it is copied."""
     store = session.settings.store.path
     root = str(source.root) if isinstance(source, OnThisMachine) else ""
     pairs = [(str(destination), other) for other in (root, store) if destination and other]

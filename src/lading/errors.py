@@ -5,20 +5,20 @@
     ├── NotFound           not-found     3   no such model, version, key or host name
     ├── NotAllowed         not-allowed   4   credentials, certificates or file permissions refuse
     ├── Unavailable        unavailable   5   may work later (the only family that is retried)
-    │   ├── TryAtOnce     unavailable 5  the next attempt asks otherwise, and needs no wait
+    │   ├── TryAtOnce     unavailable 5  the next attempt differs, and needs no wait
     │   ├── Stalled        stalled       5   no byte for too long; retried on a new connection
     │   ├── OriginChanged  changed       5   not the object that was listed; the file restarts
     │   └── DeadlineExceeded deadline    5   the time allowed for the whole delivery is over
-    ├── IntegrityError     integrity     6   bytes or trees that are not what was promised
+    ├── IntegrityError     integrity     6   bytes or trees that do not match what was declared
     │   └── Untrusted     untrusted     6   not signed as the policy asks for, or not what was signed
     ├── NoSpace            no-space      7
     └── Unsupported        unsupported   8   lading does not do this
     Interrupted            interrupted 143   a signal; the next run resumes
 
-Interrupted is no LadingError: as with KeyboardInterrupt, nobody who can do without an answer may take a
-signal for one that failed.
+Interrupted is not a LadingError, as KeyboardInterrupt is not an Exception: code that handles a failed request must
+not handle a signal.
 
-The number is the exit code of the process.  A message says what and where, the hint what to try.
+The number is the exit code of the process.  A message says what failed and where; the hint says what to try.
 """
 
 import os
@@ -44,7 +44,7 @@ class LadingError(Exception):
         return self.message
 
     def rephrased(self, *, message: str = "", hint: str = "") -> "LadingError":
-        """The same failure in other words, to be raised from this one."""
+        """The same failure with another message or hint, to be raised from this one."""
         other = type(self)(message or self.message, hint=hint or self.hint, retry_after_s=self.retry_after_s)
         # It may have been tried often enough already.
         other.retryable = self.retryable
@@ -81,7 +81,7 @@ class Unavailable(LadingError):
 
 
 class TryAtOnce(Unavailable):
-    """The next attempt shows another credential, or asks at another place: there is nothing to wait for."""
+    """The next attempt uses another credential or another server, so that it need not wait."""
 
     def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = 0.0) -> None:
         super().__init__(message, hint=hint, retry_after_s=retry_after_s)
@@ -111,7 +111,7 @@ class DeadlineExceeded(Unavailable):
 
 
 class IntegrityError(LadingError):
-    """Bytes or trees are not what was promised."""
+    """Bytes or trees do not match what was declared."""
 
     code = "integrity"
     exit_code = 6
@@ -152,9 +152,9 @@ class Interrupted(BaseException):
 
 
 def internal_error(error: BaseException) -> LadingError:
-    """What can be said of an error that nobody foresaw: where lading was, innermost first.
+    """The error for an unexpected exception: its type and the lines of lading, innermost first.
 
-    Its own message is left out: it could hold anything, a secret included.
+    The exception's message is left out, since it could contain a secret.
     """
     import traceback
 

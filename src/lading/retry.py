@@ -1,4 +1,4 @@
-"""One run (its clock, its end, who hears of it), and the one retry loop: attempts, backoff with jitter, ``Retry-After``."""
+"""One run (its clock, its deadline, its listener), and the one retry loop: attempts, backoff with jitter, ``Retry-After``."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ class SystemClock:
 
 
 class Run(NamedTuple):
-    """What all work of one run shares: what stops it, its clock, a reading of it that is the deadline, a listener."""
+    """What all work of one run shares: an event that stops it, a clock, the deadline by that clock, a listener."""
 
     stop: threading.Event
     clock: Clock = SystemClock()
@@ -42,14 +42,14 @@ class Run(NamedTuple):
     listener: Listener = ignore
 
     def check(self, what: str) -> None:
-        """Raise when the run was stopped or has run out of time; ``what`` is under way."""
+        """Raise when the run was stopped or its time is over; ``what`` names the work, for the message."""
         if self.stop.is_set():
             raise Interrupted(f"stopped during {what}")
         if not self.has_time():
             raise DeadlineExceeded(f"the time for {what} is over", hint="raise the deadline, or run again to resume")
 
     def wait(self, seconds: float, what: str) -> None:
-        """Wait; ``Interrupted`` says what the run was doing when it was stopped meanwhile."""
+        """Wait; raises ``Interrupted``, which names the work, when the run is stopped meanwhile."""
         if self.clock.wait(self.stop, seconds):
             raise Interrupted(f"stopped while {what}")
 
@@ -59,7 +59,7 @@ class Run(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """How often and how patiently an attempt is made again.
+    """How often an attempt is repeated, and with which delays.
 
     Full jitter, as in https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
     """
@@ -78,8 +78,8 @@ class Retry(NamedTuple):
     ) -> T:
         """The result of ``attempt``, made again while it fails with a retryable error.
 
-        ``progress`` counts what has been gained so far; an attempt that gained something starts
-        the count of attempts anew, since the origin is evidently alive.
+        ``progress`` counts what has been gained so far; an attempt that gained something resets
+        the count of attempts, since the origin evidently works.
         """
         failed = 0
         gained = progress()

@@ -1,4 +1,4 @@
-"""What the deliveries of one run share: settings, an HTTP client, a clock, a listener, and one way to stop."""
+"""What the deliveries of one run share: settings, an HTTP client, a clock, a listener and the signal to stop."""
 
 from threading import Event
 from typing import Self
@@ -11,11 +11,11 @@ from lading.system.cgroup import bounds
 
 
 class Session:
-    """What deliveries share: settings, one HTTP client, and the run with its clock, its listener and its end.
+    """Settings, an HTTP client, and the run with its clock, listener, deadline and signal to stop.
 
     Its connections are closed at the end of its ``with`` block.
 
-    ``sessions`` is how many of them this process has at a time: they share its memory.
+    ``sessions`` is how many sessions this process has at a time: they share its memory.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """How long this has taken so far: resolving, listing and every retry of them included."""
+        """Seconds since the run began, including resolving, listing and all retries."""
         return round(self.run.clock.now() - self.started_s, 3)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Opening: encrypted files that have landed are decrypted, before anything is published.
+"""Decryption of encrypted files, after they are received and before anything is published.
 
 A file is encrypted if it is a JSON Web Encryption in the compact serialization (RFC 7516, section 3.1), recognised
 as KServe's own storage initializer does: by the suffix ``.jwe``, which is removed, or by its first bytes.  The key comes
@@ -37,7 +37,7 @@ _OPENING = "opening"
 
 
 class Decrypter:
-    """Opens files with the key of one resource.  Making one asks for the key: before a byte is fetched."""
+    """Decrypts files with the key of one resource.  The constructor asks for the key, before a byte is fetched."""
 
     def __init__(self, settings: Confidential, session: Session) -> None:
         try:
@@ -52,7 +52,7 @@ class Decrypter:
         self._key = _key(settings, session.http)
 
     def open(self, root: Path, manifest: Manifest, unchanged: Collection[str]) -> Manifest:
-        """Open what is encrypted in ``root``; the manifest with what was in it, and the rest as it was.
+        """Decrypt the encrypted files in ``root``; returns the manifest with the decrypted files and all others.
 
         ``unchanged`` are paths that the root lacks.  Raises ``IntegrityError`` where nothing is encrypted.
         """
@@ -105,7 +105,7 @@ class Decrypter:
         return size, Digest("sha256", running.hexdigest())
 
     def _plaintext(self, envelope: Envelope, reader: IO[bytes]) -> Iterator[bytes]:
-        """What is in the envelope, piece by piece; not to be trusted before the end is reached without an error."""
+        """The plaintext, piece by piece; not authenticated before its end is reached without an error."""
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
         from cryptography.hazmat.primitives.padding import PKCS7

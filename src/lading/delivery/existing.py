@@ -1,4 +1,4 @@
-"""What a destination has already, and need not be given again: asked here by every way to deliver, and by estimates."""
+"""Which files a destination has already: the one answer for deliveries, with a store and without, and for estimates."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,10 +17,10 @@ from lading.session import Session
 
 
 class Existing(NamedTuple):
-    """What was delivered to a destination before, and whether a file of it is still as it was.
+    """The manifest of a destination, and a check whether a file is still as it was delivered.
 
-    ``manifest`` is None where there is none that can be read.  ``hashed`` fills with the files whose bytes had to
-    be compared, by path, and whether they are what they were.
+    ``manifest`` is None if there is none that can be read.  ``hashed`` records, by path, the files that had to be
+    hashed, and whether they are unchanged.
     """
 
     manifest: Manifest | None
@@ -28,20 +28,20 @@ class Existing(NamedTuple):
     hashed: Mapping[str, bool]
 
     def whole(self, model: ResolvedModel, verify: VerifyMode) -> Manifest | None:
-        """The manifest of what is there, if that is exactly what was listed."""
+        """The manifest of the destination, if it has exactly the listed files."""
         old = self.manifest
         if old is None or not compare.is_delivered(model.listed, old, model.expected, verify, self.holds):
             return None
         return old
 
     def unchanged(self, model: ResolvedModel, verify: VerifyMode) -> dict[str, File]:
-        """The files of the model that are there, by path."""
+        """The files of the model that the destination has unchanged, by path."""
         if self.manifest is None:
             return {}
         return compare.unchanged(model.listed, self.manifest, model.expected, verify, self.holds)
 
     def same(self, sealed: Manifest) -> Manifest | None:
-        """The manifest of what is there, if that has the files of this one, and its name."""
+        """The manifest of the destination, if it is of the same model as ``sealed``."""
         old = self.manifest
         if old is None or not compare.is_same_model(sealed, old) or not self.is_untouched():
             return None
@@ -53,24 +53,24 @@ class Existing(NamedTuple):
 
     @property
     def changed(self) -> list[str]:
-        """Paths of those hashed files that are not what they were."""
+        """The paths of hashed files that have changed."""
         return sorted(path for path, same in self.hashed.items() if not same)
 
 
 def existing(workspace: Workspace, session: Session) -> Existing:
-    """What this destination has; files with other times than they were delivered with are hashed."""
+    """The state of a destination; a file whose time has changed is hashed."""
     detector = ChangeDetector(workspace.given, session.run)
     return Existing(workspace.delivered(), detector, detector.hashed)
 
 
 def estimated(workspace: Workspace) -> Existing:
-    """The same for an estimate, by sizes alone: nothing is hashed."""
+    """The state of a destination by sizes alone, for an estimate: nothing is hashed."""
     old = workspace.delivered() if workspace.destination.is_dir() else None
     return Existing(old, sized(workspace.destination), {})
 
 
 def leave(workspace: Workspace, found: Existing, session: Session) -> None:
-    """Let a locked destination that has all of it be as it is; its manifest tells the times that its files have now."""
+    """Leave a locked destination that has the model unchanged, but for the files' times in its manifest."""
     if found.hashed and found.manifest is not None:
         note_times(workspace, found.manifest)
     with best_effort(workspace.given, session.listener):
@@ -78,7 +78,7 @@ def leave(workspace: Workspace, found: Existing, session: Session) -> None:
 
 
 def report_delivered(workspace: Workspace, manifest: Manifest, session: Session) -> None:
-    """Say that the destination has the model already, and what else it holds; ``Untrusted`` as ``judge_content``."""
+    """Report that the destination has the model already, and its strays; ``Untrusted`` as ``judge_content``."""
     judge_content(manifest, workspace.destination.joinpath, session)
     session.listener(AlreadyDelivered(str(workspace.given)))
     report_strays(workspace, manifest, session.listener)
@@ -94,6 +94,6 @@ def judge_content(manifest: Manifest, place: Callable[[str], Path], session: Ses
 
 
 def report_strays(workspace: Workspace, manifest: Manifest, listener: Listener) -> None:
-    """Say what the destination holds besides its model: a server that reads the folder sees it, too."""
+    """Report the strays of a destination: a server that reads the folder sees them, too."""
     if strays := find_strays(workspace.destination, manifest):
         listener(StraysFound(str(workspace.given), len(strays), strays[0]))

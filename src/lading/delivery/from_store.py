@@ -1,4 +1,4 @@
-"""From the store: a model is fetched into it, once for all who want it at a time, and goes from there to destinations."""
+"""From the store: a model is fetched into the store once, and materialized from there at its destinations."""
 
 import os
 import time
@@ -24,7 +24,7 @@ from lading.text.printable import printable
 
 
 def deliver_from_store(deliveries: Sequence[Delivery], session: Session) -> dict[Path, Manifest]:
-    """Bring each model to its destination out of the store, which fetches what it lacks.
+    """Deliver each model from the store, into which missing models are fetched first.
 
     None appears before all have been received; returns the sealed manifests by destination.
     """
@@ -50,7 +50,7 @@ def deliver_from_store(deliveries: Sequence[Delivery], session: Session) -> dict
 
 
 def keep(model: ResolvedModel, name: str, session: Session) -> Manifest:
-    """Bring a model to the store alone, which keeps it under ``name`` in the place of what that kept before."""
+    """Bring a model to the store alone, which keeps it under ``name`` and releases the model that had this name."""
     store = Store(session.settings.store, session.listener)
     if not store.writable:
         raise NotAllowed(
@@ -75,7 +75,7 @@ def keep(model: ResolvedModel, name: str, session: Session) -> Manifest:
 
 
 def _note(store: Store, key: str, listed: Listing) -> None:
-    """Note that a model was used, and what it was the answer to."""
+    """Note the use of a model, and the query that it answered."""
     if store.has(key):
         store.use(key)
         if listed.query_id:
@@ -83,7 +83,7 @@ def _note(store: Store, key: str, listed: Listing) -> None:
 
 
 def _stage_and_publish(store: Store, deliveries: Sequence[Delivery], session: Session) -> dict[Path, Manifest]:
-    """Bring these models out of the store; what one lacks that cannot be written is fetched past it, and first."""
+    """Deliver these models from the store; if the store is read-only, models that it lacks are fetched directly, and first."""
     with locked_destinations(deliveries, session) as ready:
         stored = {each.key for each in ready if store.writable or store.has(each.key)}
         staged = _stage_past(store, [each for each in ready if each.key not in stored], session)
@@ -107,7 +107,7 @@ def _stage_past(store: Store, deliveries: Sequence[Delivery], session: Session) 
 
 
 def stage_from_store(store: Store, key: str, facts: Manifest, workspace: Workspace, session: Session) -> Staged:
-    """Bring a model of the store to a workspace, as ``Store.materialize`` does; it has no final name yet."""
+    """Materialize a model of the store in a workspace; it has no final name yet."""
     begun_s = time.monotonic()
     with naming(workspace):
         stored = _stored(store, key)
@@ -130,7 +130,7 @@ def stage_from_store(store: Store, key: str, facts: Manifest, workspace: Workspa
 
 
 def _stored(store: Store, key: str) -> Manifest:
-    """What the store has under this key; ``Vanished`` if that has gone, or cannot be read."""
+    """The model with this key; ``Vanished`` if it is gone or cannot be read."""
     stored = store.find(key)
     if stored is None:
         if store.writable and store.has(key):

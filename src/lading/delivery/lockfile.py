@@ -1,9 +1,9 @@
-"""A lock file: what each URI stood for when it was locked, so that a later delivery brings nothing else.
+"""A lock file: the pin of each URI, so that later deliveries bring exactly the locked versions.
 
     {"format": 1, "models": {"model-registry://iris": {"pin": "model-registry://prod/iris/v3?pin=sha256:…", …}}}
 
 URIs are redacted: a signed URL must be given again for each delivery.  The text may come in a variable instead,
-which a pod reads from an annotation of its own: so every pod of a service brings the same.
+which a pod reads from its annotation: so all pods of a service have the same version.
 """
 
 import json
@@ -26,7 +26,7 @@ TEXT = "LADING_LOCK_TEXT"
 
 
 def entry(listed: Listing) -> dict[str, Any]:
-    """What the lock file keeps of one listing; all but the pin is for people."""
+    """The entry of one listing in a lock file; only the pin is read, the rest is for people."""
     return {
         "pin": listed.pin,
         "resolved": listed.resolved,
@@ -51,7 +51,7 @@ def read_lock(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def parse_lock(text: bytes, shown: str) -> dict[str, dict[str, Any]]:
-    """The entries in the text of a lock file by redacted URI; errors call it what is ``shown``."""
+    """The entries in the text of a lock file by redacted URI; ``shown`` names it in errors."""
     try:
         data = json.loads(text)
         models: dict[str, dict[str, Any]] = data["models"]
@@ -64,7 +64,7 @@ def parse_lock(text: bytes, shown: str) -> dict[str, dict[str, Any]]:
 
 
 def locked(wanted: ModelURI, settings: Settings) -> ModelURI:
-    """The pinned URI for ``wanted`` in the lock file that is in force, ``NotFound`` when it has none; without one, ``wanted``."""
+    """The pinned URI for ``wanted`` in the lock file in force (``NotFound`` if it has none); ``wanted`` without a lock file."""
     if settings.lock_text:
         shown, models = TEXT, _parse_variable(settings.lock_text)
     elif settings.lock:

@@ -1,6 +1,6 @@
-"""What a name stood for when its registry last answered: used when it does not, if the settings allow it.
+"""The last answer for a name, used while its registry does not answer, if the settings allow it.
 
-Delivered from the store, or as it is in the destination.  Nothing is fetched, and nothing is resolved again.
+The model comes from the store, or is in the destination already.  Nothing is fetched or resolved.
 """
 
 import time
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Known(NamedTuple):
-    """What was delivered before.  ``store`` has it under ``key``; without one it is in the destination already."""
+    """A model that was delivered before.  ``store`` has it under ``key``; without a store, it is in the destination."""
 
     manifest: Manifest
     store: "Store | None"
@@ -32,7 +32,7 @@ class Known(NamedTuple):
 
 
 def recall(request: Request, query: Query, session: Session, error: Unavailable) -> Known:
-    """What the name stood for; raises ``error``, why it cannot be asked now, if nothing may or can be recalled."""
+    """The last answer for a name; raises ``error`` (why the registry does not answer) if there is none or it may not be used."""
     settings = session.settings
     if settings.offline != "last-known":
         raise error
@@ -48,7 +48,7 @@ def recall(request: Request, query: Query, session: Session, error: Unavailable)
 
 
 def serve(known: Known, destination: Path, session: Session) -> Manifest:
-    """Bring what was recalled to the destination; returns its manifest, which says so."""
+    """Deliver a recalled model; ``last_known`` of the returned manifest says when its registry last answered."""
     if known.store is None:
         session.listener(AlreadyDelivered(str(destination)))
         return known.manifest
@@ -107,7 +107,7 @@ def _judged(known: Known, folder: Path, session: Session) -> Known:
 
 
 def _suffices(manifest: Manifest, request: Request, settings: Settings) -> bool:
-    """Whether it was verified as it is asked for now."""
+    """Whether it was verified as the present settings require."""
     # What came out of an archive was verified with it.
     origins = manifest.archives or manifest.files
     if settings.verify == "strict" and not all(file.verified for file in origins):

@@ -1,4 +1,4 @@
-"""One model on its way to one folder: the lock of its destination, what of it is there, and what is missing."""
+"""One model on its way to one folder: the lock of its destination, the files that are there, and those that are missing."""
 
 import contextlib
 import os
@@ -32,9 +32,9 @@ _NO_MIDDLE = "its origin cannot send a part of a file, or does not identify its 
 class Delivery(NamedTuple):
     """One model on its way to one folder.  ``key`` is its name in the store, where there is one.
 
-    The other fields are the plan: ``in_place`` is the manifest of a destination that has all of it; else
-    ``unchanged`` files are in the destination, ``reused_from_store`` ones were linked into the stage out of the store,
-    and of the ``missing`` ones ``earlier`` runs have staged something.
+    The other fields are the plan.  ``in_place`` is the manifest of a destination that already has the model.  Otherwise
+    ``unchanged`` files are in the destination, ``reused_from_store`` files were linked from the store into the stage, and
+    ``earlier`` lists the ranges of ``missing`` files that an earlier run has staged.
     """
 
     model: ResolvedModel
@@ -61,9 +61,9 @@ class Delivery(NamedTuple):
 
 
 class Staged(NamedTuple):
-    """A model that is whole in ``root``, and lacks only its final name; ``unchanged`` files the destination has.
+    """A complete model in ``root`` without its final name; its ``unchanged`` files are in the destination.
 
-    Where it is under its final name already, ``root`` is None.
+    If the model already has its final name, ``root`` is None.
     """
 
     workspace: Workspace
@@ -101,7 +101,7 @@ def locked(workspace: Workspace, session: Session) -> Iterator[None]:
 
 @contextlib.contextmanager
 def naming(workspace: Workspace) -> Iterator[None]:
-    """Turn what the system refuses at a destination into lading's own errors; a full one is named."""
+    """Turn system errors at a destination into lading's; a full file system is named."""
     try:
         with as_lading_errors(workspace.given):
             yield
@@ -111,9 +111,9 @@ def naming(workspace: Workspace) -> Iterator[None]:
 
 
 def plan(delivery: Delivery, session: Session, store: "Store | None" = None) -> Delivery:
-    """Decide what of the model is still to fetch, beyond what the destination and an earlier run have.
+    """Decide which files are still to fetch: not those that the destination, the store or an earlier run have.
 
-    Call with the destination locked.  With a ``store`` it lies in that, and what the store has is linked to it.
+    Call with the destination locked.  With a ``store``, the destination is in the store, and known files are linked to it.
     """
     model, workspace, verify = delivery.model, delivery.workspace, session.settings.verify
     found = existing(workspace, session)
@@ -139,7 +139,7 @@ def plan(delivery: Delivery, session: Session, store: "Store | None" = None) -> 
 
 
 def _take_over(delivery: Delivery, session: Session) -> None:
-    """Leave in the workspace only what this delivery can use of an earlier one."""
+    """Remove from the workspace what this delivery cannot use."""
     workspace, missing = delivery.workspace, delivery.missing
     remove_tree(workspace.tree)
     if has_bytes(workspace, missing.files) and not any(usable(missing.files, delivery.earlier)):
@@ -152,12 +152,12 @@ def _take_over(delivery: Delivery, session: Session) -> None:
 
 
 def can_go_on(file: ListedFile) -> bool:
-    """Whether a run can go on where another one ended in the middle of this file."""
+    """Whether a run can resume in the middle of this file."""
     return file.ranged and bool(file.validator) and file.size_bytes is not None
 
 
 def has_bytes(workspace: Workspace, files: Iterable[ListedFile]) -> bool:
-    """Whether any of these files is in the stage, in part or whole, and not as a link to what a store has."""
+    """Whether the stage has bytes of any of these files, other than links to a store."""
     for file in files if workspace.stage.exists() else ():
         with contextlib.suppress(OSError):
             status = os.lstat(workspace.stage / file.path)
@@ -167,7 +167,7 @@ def has_bytes(workspace: Workspace, files: Iterable[ListedFile]) -> bool:
 
 
 def already_delivered(delivery: Delivery, session: Session) -> Manifest | None:
-    """The manifest of a destination that has all of it; only where something is to be tidied it is locked for that."""
+    """The manifest of a destination that already has the model; the lock is taken only if something must be cleaned up."""
     workspace, verify = delivery.workspace, session.settings.verify
     found = existing(workspace, session)
     old = found.whole(delivery.model, verify)

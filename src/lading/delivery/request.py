@@ -1,4 +1,4 @@
-"""What is asked for: a URI, a destination, and what the lock file and the pin make of them."""
+"""A request (a URI and a destination), and the query that the lock file and the pin make of it."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _CHOICES = ("store+", "token+")
 
 
 class Request(NamedTuple):
-    """One delivery that is asked for.  ``digest`` is what a model of one file must have."""
+    """One requested delivery.  ``digest`` is the digest that a model of one file must have."""
 
     uri: str
     destination: Path
@@ -26,20 +26,20 @@ class Request(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A request as it is put to a registry: the lock file's URI for it, if there is one, and the pin it must have."""
+    """The URI to resolve (that of the lock file, if one is in force), and the pin that the result must have."""
 
     requested: ModelURI
     uri: ModelURI
     pin: Digest | None
 
     def identity(self, settings: Settings) -> str:
-        """A digest of what is asked for: the URI, its pin, and which files of the model are wanted."""
+        """A digest over the URI, its pin and the patterns."""
         query = [self.uri.identity(), str(self.pin), settings.allow, settings.ignore]
         return hashlib.sha256(json.dumps(query).encode()).hexdigest()
 
 
 def query_for(request: Request, settings: Settings) -> Query:
-    """What is asked for; ``NotFound`` where a lock file is in force and does not have it."""
+    """The query for a request; ``NotFound`` if a lock file is in force and does not have its URI."""
     if settings.store.path and read_confidential(settings.variables):
         raise UsageError(
             "an encrypted model cannot be put into a store, since others read it",

@@ -1,4 +1,4 @@
-"""What a request stands for: resolved and listed, before a byte of the model is moved."""
+"""Resolve a request and list its files, before a byte of the model is moved."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -27,7 +27,7 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", "
 
 
 class ResolvedModel(NamedTuple):
-    """What a URI stands for, before a byte is moved.  ``expected`` are digests by path that must hold."""
+    """A resolved and listed model.  ``expected`` are the digests of the user and the registry, by path."""
 
     resolution: Resolution
     source: Source
@@ -36,18 +36,18 @@ class ResolvedModel(NamedTuple):
 
     @property
     def needed_bytes(self) -> int:
-        """What the destination's file system must have free; what an archive unpacks to is at least its size."""
+        """Bytes that the destination's file system must have free; an archive is assumed to unpack to its own size at least."""
         return self.listed.size_bytes
 
 
 def find(request: Request, session: Session) -> ResolvedModel:
-    """Resolve and list, and choose the files that are wanted."""
+    """Resolve, list, and select files by the patterns."""
     query = query_for(request, session.settings)
     return list_files(request, query, resolve(query, session), session)
 
 
 def resolve(query: Query, session: Session) -> Resolution:
-    """Ask the registries; any URI that is no name stands for itself."""
+    """Ask the registries; a URI that is not a registry name resolves to itself."""
     resolution = federation.resolve(query.uri, session.settings, session.http, session.listener)
     if resolution.registry:
         shown = query.requested.redacted(), resolution.uri.redacted()
@@ -56,7 +56,7 @@ def resolve(query: Query, session: Session) -> Resolution:
 
 
 def list_files(request: Request, query: Query, resolution: Resolution, session: Session) -> ResolvedModel:
-    """Ask the source for its files, and choose those that are wanted."""
+    """Ask the source for its files, and select by the patterns."""
     settings = session.settings
     source = open_found(request, resolution, session)
     everything = source.list().with_generated(resolution.generated)
@@ -95,7 +95,7 @@ def list_files(request: Request, query: Query, resolution: Resolution, session: 
 
 
 def _described(listed: Listing, query: Query, resolution: Resolution, settings: Settings) -> Listing:
-    """The listing with what was asked for, and what a registry says of it."""
+    """The listing with the request, and with the facts of the registry."""
     confidential = read_confidential(settings.variables)
     return listed._replace(
         requested=query.requested.redacted(),
@@ -110,7 +110,7 @@ def _described(listed: Listing, query: Query, resolution: Resolution, settings: 
 
 
 def open_found(request: Request, resolution: Resolution, session: Session) -> Source:
-    """The source of what a request was resolved to."""
+    """Open the source of a resolution."""
     settings = session.settings._replace(scratch=str(request.destination))
     if not resolution.registry:
         return open_source(resolution.uri, settings, session.http)
@@ -122,7 +122,7 @@ def open_found(request: Request, resolution: Resolution, session: Session) -> So
 
 
 def _as_archive(listed: Listing) -> Listing:
-    """The listing, whose only file, if it is an archive, is delivered as the tree in it."""
+    """The listing; if its only file is an archive, that is marked to be unpacked."""
     first = next(iter(listed.files), None)
     if first is None or len(listed.files) > 1 or not first.path.lower().endswith(ARCHIVES):
         return listed
@@ -130,7 +130,7 @@ def _as_archive(listed: Listing) -> Listing:
 
 
 def _expected(request: Request, resolution: Resolution, everything: Listing) -> dict[str, tuple[Digest, ...]]:
-    """Digests by path, of the user and of the registry."""
+    """The digests by path that the user and the registry give."""
     digests: dict[str, tuple[Digest, ...]] = {path: (digest,) for path, digest in resolution.digests.items() if path}
     lacking = sorted(digests.keys() - everything.by_path().keys())
     if lacking:

@@ -1,4 +1,4 @@
-"""Single flight: what the store lacks is fetched into it once, for all processes that want it, and stays while it is used."""
+"""Single flight: a model is fetched into the store once for all processes that want it, and kept while they use it."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -30,15 +30,16 @@ _MOST_STALLS = 15
 
 
 class _StandsStill(LadingError):
-    """Who fetches a model has brought nothing for so long that it may never do so."""
+    """The process that fetches a model has made no progress for so long that it may hang."""
 
 
 def while_stored(
     store: Store, models: Mapping[str, ResolvedModel], copied_bytes: int, session: Session, use: Callable[[], T]
 ) -> tuple[T, bool]:
-    """What ``use`` returns while the store has these models, by key, and nobody evicts them; whether any was fetched.
+    """Call ``use`` while the store has these models (by key) and holds leases on them.
 
-    It is called again when it finds one ``Vanished``, or no space.
+    Returns its result, and whether a model was fetched.  ``use`` is called again when a model has ``Vanished``, or when
+    space was lacking.
     """
     folders = {key: store.incoming(key) for key in models}
     fetched = False
@@ -76,14 +77,14 @@ def while_stored(
 
 
 def _is_elsewhere(store: Store, error: NoSpace) -> bool:
-    """Whether it is a destination on another file system than the store's that is full."""
+    """Whether the full file system is another one than the store's."""
     return bool(error.folder) and existing_ancestor(Path(error.folder)).stat().st_dev != store.root.stat().st_dev
 
 
 def _fetch(
     store: Store, models: Mapping[str, ResolvedModel], folders: Mapping[str, Path], copied_bytes: int, session: Session
 ) -> bool:
-    """Fetch what the store lacks of these models, by key; false if it has them all."""
+    """Fetch those of these models (by key) that the store lacks; false if it has all of them."""
     # It is told how far the other process is, and not only that it is waited for.
     quiet = session.run._replace(listener=ignore)
     with ExitStack() as stack:
@@ -111,7 +112,7 @@ def _fetch(
 
 
 class _Watch:
-    """Called again and again while another process fetches a model: says every few seconds how far it is."""
+    """Watches another process fetch a model, and reports its progress every few seconds."""
 
     def __init__(self, store: Store, key: str, listed: Listing, session: Session) -> None:
         self._store, self._key, self._listed, self._session = store, key, listed, session

@@ -1,4 +1,4 @@
-"""Does it fit?  What a delivery needs on which file system, with a store and without."""
+"""The disk space that a delivery needs on each file system, with a store and without."""
 
 import os
 from collections import defaultdict
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Need(NamedTuple):
-    """Bytes that must be free on the file system of ``path``, and those that are, or can be made so."""
+    """Bytes that a delivery needs on the file system of ``path``, and those that are free or can be freed there."""
 
     path: Path
     needed_bytes: int
@@ -36,7 +36,7 @@ class Need(NamedTuple):
 
 
 def lacking_bytes(delivery: Delivery) -> int:
-    """What is still to be written of a model, as far as anybody knows: not what is present, nor what is staged."""
+    """The bytes of a model that are still to be written, as far as sizes are known: neither present nor staged."""
     # Of the lines of one range the last one counts.
     ranges = {
         (received.path, received.start): received for received in usable(delivery.missing.files, delivery.earlier)
@@ -47,9 +47,9 @@ def lacking_bytes(delivery: Delivery) -> int:
 
 
 def require_space(deliveries: Sequence[Delivery], store: "Store | None" = None, *, copied_bytes: int = 0) -> None:
-    """Refuse what cannot fit before the first byte.
+    """Raise ``NoSpace`` before the first byte if the deliveries do not fit.
 
-    With a ``store`` the destinations lie in it: it makes room for them, and for ``copied_bytes`` more.
+    With a ``store``, the destinations are in the store, which evicts models for them and for ``copied_bytes`` more.
     """
     lacking = [(each.workspace.destination, lacking_bytes(each)) for each in deliveries if each.in_place is None]
     if store is None:
@@ -61,7 +61,7 @@ def require_space(deliveries: Sequence[Delivery], store: "Store | None" = None, 
 
 
 def require_space_for_copies(deliveries: Sequence[Delivery], store: "Store") -> int:
-    """Refuse what cannot fit where the store's files are copied to; returns the bytes copied on its own file system."""
+    """Raise ``NoSpace`` if copies of the store's files do not fit; returns the bytes copied on the store's own file system."""
     folders = [(existing_ancestor(each.destination), each.model.needed_bytes) for each in deliveries]
     copies = [(folder, size_bytes) for folder, size_bytes in folders if not store.shares_with(folder)]
     own = store.root.stat().st_dev
@@ -87,7 +87,7 @@ def _require_free(needs: Iterable[tuple[Path, int]]) -> None:
 
 
 def need_of(model: ResolvedModel, destination: Path, settings: Settings) -> Need:
-    """What a delivery needs where it leaves the least, beyond what is there already of it; hashes nothing."""
+    """The need of a delivery on the file system that it fills most; hashes nothing."""
     workspace = Workspace(destination)
     found = estimated(workspace)
     if found.whole(model, settings.verify) is not None:

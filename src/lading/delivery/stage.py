@@ -1,11 +1,11 @@
-"""From the origin: what is missing of a model is fetched into its workspace, verified, unpacked and decrypted.
+"""From the origin: the missing files of a model are fetched into its workspace, verified, unpacked and decrypted.
 
-    transfer   what is missing lands in the workspace, verified       (transfer)
+    transfer   missing files arrive in the workspace, verified        (transfer)
     unpack     archives become a tree                                 (unpack)
-    decrypt    encrypted files are opened                             (decrypt)
+    decrypt    encrypted files are decrypted                           (decrypt)
     publish    the tree becomes the destination, the manifest last    (destination)
 
-Several models share one scheduler, and none is published before all have landed.
+Several models share one scheduler, and none is published before all have been received.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _ANEW = "it starts from the beginning: nothing that was received can be used aga
 
 
 def stage(deliveries: Sequence[Delivery], session: Session, blob_algorithm: str = "") -> list[Staged]:
-    """Fetch what each delivery lacks to its workspace; none of them has its final name yet.
+    """Fetch the missing files of each delivery into its workspace; no file has its final name yet.
 
     ``blob_algorithm`` is the algorithm that a store keeps files by, "" without one.
     """
@@ -83,12 +83,12 @@ def publish(staged: Iterable[Staged], session: Session, *, quiet: bool = False) 
 
 
 def delivered_event(folder: Path, manifest: Manifest) -> Delivered:
-    """What is told of a model that is in place."""
+    """The event of a model that is delivered."""
     return Delivered(str(folder), len(manifest.files), manifest.size_bytes, manifest.seconds, str(manifest.digest))
 
 
 def _job(delivery: Delivery, session: Session, stack: ExitStack, blob_algorithm: str) -> Job:
-    """What is to be transferred; its journal is closed at the end of ``stack``."""
+    """The job of one delivery for the transfer; its journal is closed at the end of ``stack``."""
     model, workspace, verify = delivery.model, delivery.workspace, session.settings.verify
     journal = Journal(workspace.journal, origin=model.listed.origin)
     stack.callback(journal.close)
@@ -122,7 +122,7 @@ def _transfer(deliveries: Sequence[Delivery], jobs: Sequence[Job], session: Sess
 
 
 def _is_lost(deliveries: Sequence[Delivery], jobs: Sequence[Job]) -> bool:
-    """Whether a next run can use nothing of what has landed, or nothing that could have landed."""
+    """Whether the next run must start from the beginning."""
     begun = False
     for delivery, job in zip(deliveries, jobs, strict=True):
         workspace, listed = delivery.workspace, job.listed
@@ -150,7 +150,7 @@ def _unpacker(listed: Listing, tree: Path, session: Session) -> Unpacker | None:
 
 
 def _opener(session: Session) -> "Decrypter | None":
-    """What opens encrypted files; None unless that is asked for."""
+    """The decrypter, or None if the settings do not ask for one."""
     settings = read_confidential(session.settings.variables)
     if settings is None:
         return None
@@ -160,7 +160,7 @@ def _opener(session: Session) -> "Decrypter | None":
 
 
 def _tree(delivery: Delivery, job: Job, sealed: Manifest) -> tuple[Path, Manifest]:
-    """The folder to publish, and what is in it together with what the destination keeps."""
+    """The folder to publish, and the manifest of its files and the unchanged ones of the destination."""
     workspace, unpacked = delivery.workspace, job.unpacked
     layers = {file.path for file in job.layers}
     plain = [*(file for file in sealed.files if file.path not in layers), *delivery.present]
