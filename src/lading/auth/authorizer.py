@@ -1,4 +1,4 @@
-"""What a server is asked with: the one protocol of all who know that, and the one rule for what is refused.
+"""Authorization of requests: the one protocol for all kinds of credentials, and the one rule for refused ones.
 
 A credential that a server took before and refuses now has ended: another one is fetched, and tried at once.  One that
 never was taken is wrong, and so would the next one be.  Safe from any thread.
@@ -26,10 +26,10 @@ C = TypeVar("C")
 
 
 class Authorizer(Protocol[C]):
-    """Knows what one server is asked with."""
+    """Gives the credential for the requests to one server."""
 
     def get(self) -> C | None:
-        """What to show with a request now; None when nothing is configured."""
+        """The credential for a request now; None if none is configured."""
         ...
 
     def accepted(self, shown: C | None) -> None:
@@ -37,7 +37,7 @@ class Authorizer(Protocol[C]):
         ...
 
     def refused(self, shown: C | None, head: Head) -> bool:
-        """Whether a next try, at once, has something better to show than ``shown``, which was refused by ``head``."""
+        """Whether there is a better credential for a retry at once than ``shown``, which was refused by ``head``."""
         ...
 
 
@@ -70,7 +70,7 @@ def authorized(authorizer: Authorizer[C], send: Callable[[C | None], A], refusal
 
 
 class Expiring(Protocol):
-    """What is renewed: who gave it, and until when it holds (Unix time; None: for ever)."""
+    """A credential that expires: its kind, and its end (Unix time; None if it does not expire)."""
 
     @property
     def kind(self) -> str: ...
@@ -101,7 +101,7 @@ class RefreshingCredential(ABC, Generic[T]):
         self._due_s = -math.inf
 
     def get(self) -> T | None:
-        """What holds now; None when nothing is configured."""
+        """The valid credential; None if none is configured."""
         with self._lock:
             if self._now() >= self._due_s:
                 held = self._fetch() if self._held is None else self._renewed(self._held)
@@ -129,7 +129,7 @@ class RefreshingCredential(ABC, Generic[T]):
             return True
 
     def was_accepted(self, shown: T) -> bool:
-        """Whether ``shown``, or what was held before it was replaced, was taken by a server."""
+        """Whether a server accepted ``shown``, or a credential that has been replaced since."""
         return shown is self._accepted or shown is not self._held
 
     @abstractmethod
@@ -137,12 +137,12 @@ class RefreshingCredential(ABC, Generic[T]):
         """A new credential; None when nothing is configured."""
 
     def forget(self) -> None:
-        """Fetch anew when next asked, as if for the first time."""
+        """Fetch the credential again at the next ``get``, as if for the first time."""
         with self._lock:
             self._held, self._due_s = None, -math.inf
 
     def _renewed(self, held: T) -> T:
-        """What follows ``held``, or that itself while it holds and no other can be had."""
+        """The successor of ``held``, or ``held`` itself while it is valid and cannot be renewed."""
         holds = held is not self._refused and self._ends_s > self._now()
         try:
             fresh = self._fetch()

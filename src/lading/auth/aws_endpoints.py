@@ -20,7 +20,7 @@ EXPRESS = "s3express"
 
 
 class Address(NamedTuple):
-    """Where a bucket is asked, and for which region and service its requests are signed.
+    """The address of a bucket, and the region and service for which its requests are signed.
 
     ``base`` is the scheme and the host; ``path`` stands before a key.
     """
@@ -90,7 +90,7 @@ def at_aws(endpoints: Endpoints) -> tuple[Endpoints, str]:
 
 
 def sts_url(endpoints: Endpoints, region: str) -> str:
-    """Where a web identity is exchanged for keys."""
+    """The URL of STS, where a web identity is exchanged for keys."""
     # No host of AWS is both: one endpoint for all services is that of S3, as KServe has it.
     if endpoints.sts and not (endpoints.sts == endpoints.s3 and re.fullmatch(_OF_AWS, endpoints.sts)):
         return endpoints.sts

@@ -1,4 +1,4 @@
-"""What an Azure storage account is asked with, in KServe's order; the first that is configured answers.
+"""Credentials for an Azure storage account, in KServe's order; the first that is configured is used.
 
 A SAS in the URI, service principal, workload identity, a token that is given, the managed identity
 that is named, account key, SAS.  If it fails, its error is the answer, since another identity could

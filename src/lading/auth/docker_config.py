@@ -28,7 +28,7 @@ _TOKEN_USER = "<token>"  # noqa: S105 - no password
 
 
 class Login(NamedTuple):
-    """What a registry may be shown; ``kind`` says where it comes from.
+    """A login for a registry; ``kind`` says where it comes from.
 
     At most one of password, identity token (an OAuth2 refresh token) and registry token (a bearer token
     as it is) counts.  ``helper`` names the program that would know the login; ``withheld`` says why one

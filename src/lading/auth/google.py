@@ -267,7 +267,7 @@ class GoogleCredentials(RefreshingCredential[Token]):
 
 
 class _Fields:
-    """The fields of credentials, which a stranger may have written; ``where`` they are is told in errors."""
+    """The fields of a credentials file, which may be hostile; ``where`` names it in errors."""
 
     def __init__(self, document: _Document, where: str) -> None:
         self.document = document
@@ -277,7 +277,7 @@ class _Fields:
         return bool(self.document.get(name))
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A text; without a default it must be there."""
+        """A text field; without a default it is required."""
         value = self.document.get(name) or default
         if not isinstance(value, str) or (default is None and not value):
             raise UsageError(
@@ -287,7 +287,7 @@ class _Fields:
         return value
 
     def below(self, name: str) -> "_Fields":
-        """The fields of an object, which has none if it is not there."""
+        """The fields of a nested object; none if it is missing."""
         value = self.document.get(name) or {}
         if not isinstance(value, dict):
             raise UsageError(f"{name} of the Google credentials in {printable(self.where)} is not an object")

@@ -1,4 +1,4 @@
-"""What a registry is shown: nothing, Basic, or a bearer token of the service that it names.
+"""Authorization at an OCI registry: none, Basic, or a bearer token of the service that it names.
 
 https://distribution.github.io/distribution/spec/auth/token and …/oauth.  A registry says in the answer
 401 what it wants.  A token is kept until the registry refuses it: whoever fetches a new one does it for all.
@@ -75,7 +75,7 @@ class Authorization:
         return NotAllowed(f"{what} answered {status} ({self.login.kind})", hint=hint)
 
     def _next(self, shown: Secret | None, challenges: Sequence[Challenge]) -> Secret | None:
-        """What to show after ``shown`` was refused; None if there is nothing else."""
+        """The next credential after ``shown`` was refused; None if there is no other."""
         offered = {challenge.scheme: challenge.parameters for challenge in reversed(challenges)}
         # A token that was good has ended; any other that is refused would be refused again.
         if shown is None or (self._accepted and self.login.registry_token is None):

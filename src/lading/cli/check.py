@@ -28,9 +28,9 @@ from lading.text.units import size
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.description = "Check that URI is reachable, allowed and there, and that it fits DEST, which can be written."
+    command.description = "Check that URI exists and may be read, and that DEST can be written and has enough space."
     command.add_argument("uri", metavar="URI", help=URI_HELP)
-    command.add_argument("destination", metavar="DEST", help="the folder that it is to go to")
+    command.add_argument("destination", metavar="DEST", help="the destination folder")
     add_choice_options(command)
     add_verify_options(command)
     add_output_options(command, "print the answer as JSON, a refusal included")

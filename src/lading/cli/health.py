@@ -18,9 +18,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "Ask the agent (or init) on this machine: is every model in place? For probes that run a command."
     )
     question = command.add_mutually_exclusive_group()
-    question.add_argument("--live", action="store_true", help="only whether it answers")
-    question.add_argument("--started", action="store_true", help="whether every model had its first turn")
-    command.add_argument("--port", type=int, help="where it listens (default: agent.port of the configuration)")
+    question.add_argument("--live", action="store_true", help="only check that it answers")
+    question.add_argument("--started", action="store_true", help="check that every model had its first cycle")
+    command.add_argument("--port", type=int, help="the agent's port (default: agent.port of the configuration)")
     command.set_defaults(run=run)
 
 

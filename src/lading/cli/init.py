@@ -35,7 +35,7 @@ _MOST_BYTES = 4096
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.description = "Deliver each SRC to the DEST after it; none appears before all have landed."
+    command.description = "Deliver each SRC to the DEST after it; none appears before all have been received."
     command.add_argument(
         "pairs", type=without_choice, metavar="SRC DEST", nargs="+", help="a URI and the folder for it"
     )
@@ -47,7 +47,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--health-port",
         type=int,
         metavar="PORT",
-        help="serve health and a status page there, as an agent does, while it runs",
+        help="serve health and a status page at this port while it runs, as an agent does",
     )
     command.set_defaults(run=run, failed=failed)
 

@@ -17,15 +17,15 @@ from lading.text.suggest import did_you_mean
 
 # Each is the module of its name in this package, which is loaded only when the command is named.
 _COMMANDS = {
-    "pull": "bring a model to a folder",
+    "pull": "deliver a model to a folder",
     "resolve": "show what would be delivered",
     "check": "find out in seconds whether a delivery will work",
     "verify": "check that a folder still holds what was delivered",
-    "lock": "write down what URIs stand for, so that pull --locked brings exactly that",
+    "lock": "write the pins of URIs to a lock file, for pull --locked",
     "init": "deliver one or more models as KServe's storage initializer",
-    "store": "look at the store that deliveries share, check it, and make room in it",
+    "store": "list, verify and prune the store that deliveries share",
     "agent": "keep models current; serve health, metrics and a status page",
-    "health": "ask a running agent how it is",
+    "health": "ask a running agent for its state",
     "controller": "let the services of a cluster follow names of models, with roll-back",
     "rollout": "look at the rollouts of a cluster; approve, pause, resume, go back",
 }

@@ -28,19 +28,21 @@ def add_choice_options(command: argparse.ArgumentParser) -> None:
 
 def add_verify_options(command: argparse.ArgumentParser) -> None:
     """What the files must be."""
-    command.add_argument("--digest", metavar="ALG:HEX", help="what a model of one file must have, e.g. sha256:…")
+    command.add_argument(
+        "--digest", metavar="ALG:HEX", help="the digest that a model of one file must have, e.g. sha256:…"
+    )
     command.add_argument(
         "--verify",
         choices=("auto", "strict", "off"),
-        help="check what the origin declares (auto, the default), refuse what nobody vouches for (strict), "
+        help="check what the origin declares (auto, the default), refuse files without a digest (strict), "
         "or check only --digest and the catalog's digests (off)",
     )
 
 
 def add_transfer_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--locked", metavar="FILE", help="bring what this lock file pins URI to, and nothing else")
+    command.add_argument("--locked", metavar="FILE", help="deliver exactly the version that this lock file pins")
     command.add_argument(
-        "--remove-strays", action="store_true", help="first remove from DEST whatever lading did not bring there"
+        "--remove-strays", action="store_true", help="first remove from DEST every file that lading did not deliver"
     )
     command.add_argument("--max-rate", metavar="RATE", help="bytes per second at most, over all connections: 50MiB, 1G")
 

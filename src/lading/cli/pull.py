@@ -23,9 +23,9 @@ from lading.settings.settings import Settings
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.description = "Bring the model at URI to the folder DEST."
+    command.description = "Deliver the model at URI to the folder DEST."
     command.add_argument("uri", metavar="URI", help=URI_HELP)
-    command.add_argument("destination", metavar="DEST", help="the folder; made if it is not there")
+    command.add_argument("destination", metavar="DEST", help="the folder; created if it does not exist")
     add_choice_options(command)
     add_verify_options(command)
     add_transfer_options(command)

@@ -33,9 +33,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "Show the pin behind URI: files, sizes, digests, the kind of credential, and whether it fits DEST."
     )
     command.add_argument("uri", metavar="URI", help=URI_HELP)
-    command.add_argument(
-        "destination", metavar="DEST", nargs="?", default=".", help="where it would go (default: here)"
-    )
+    command.add_argument("destination", metavar="DEST", nargs="?", default=".", help="the destination (default: here)")
     add_choice_options(command)
     add_verify_options(command)
     command.add_argument(

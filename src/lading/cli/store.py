@@ -25,7 +25,7 @@ _MODEL_HELP = "the first digits of its key, or the URI that it was asked for wit
 
 
 def add_arguments(group: argparse.ArgumentParser) -> None:
-    group.description = "Look at the store that LADING_STORE or the configuration names, check it, and make room in it."
+    group.description = "List, verify and prune the store that LADING_STORE or the configuration names."
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def action(name: str, run: Callable[[argparse.Namespace], int], help_: str, more: str = "") -> Any:

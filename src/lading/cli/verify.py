@@ -14,7 +14,7 @@ from lading.text.units import count, size
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.description = "Hash every file in DEST again; names missing, extra and changed ones."
+    command.description = "Hash every file in DEST again; report missing, extra and changed files."
     command.add_argument("destination", metavar="DEST", help="a folder that lading delivered to")
     add_output_options(command, "print the result as JSON")
     command.set_defaults(run=run)

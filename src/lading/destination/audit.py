@@ -1,4 +1,4 @@
-"""Does a folder still hold what was delivered to it?  ``verify`` reads every byte, ``ChangeDetector`` what has another time."""
+"""Compares a destination with its manifest: ``audit`` hashes every file, ``ChangeDetector`` those whose times changed."""
 
 import os
 from collections.abc import Callable
@@ -68,10 +68,10 @@ def require_clean(audit: Audit) -> None:
 
 
 class ChangeDetector:
-    """Whether a file of a destination is what was delivered: by size and time, or else by its digest.
+    """Whether a file of a destination is unchanged: by size and time, or else by its digest.
 
-    A copy may have other times, and an older lading noted none: then the file is hashed again, and only here.
-    ``hashed`` are those that were, by path, and whether they are what they were.  ``run`` ends it, too.
+    A copy may have other times, and older manifests have none: then the file is hashed.  ``hashed`` records those
+    files by path, and whether they are unchanged.  The deadline and the stop of ``run`` apply.
     """
 
     def __init__(self, destination: Path, run: Run) -> None:
@@ -99,7 +99,7 @@ class ChangeDetector:
 
 
 def sized(destination: Path) -> Callable[[File], bool]:
-    """The same by size alone: for an estimate, which nothing is hashed for."""
+    """Whether a file has its size, for estimates: nothing is hashed."""
     root = os.path.realpath(destination)
 
     def has_size(file: File) -> bool:
@@ -139,7 +139,7 @@ def is_as_delivered(path: Path, file: File, check: Callable[[], None] = lambda: 
 def find_strays(destination: Path, manifest: Manifest) -> list[str]:
     """Files in a destination that are neither of its model nor below another delivery's destination.
 
-    A folder that cannot be read stands for what may be in it.
+    A folder that cannot be read is listed itself.
     """
     known = manifest.by_path()
     found = []

@@ -5,7 +5,7 @@ Two ways, one promise: wherever ``.lading.manifest`` exists, the folder holds ex
 *Exchange*: the new folder is built beside the destination and swapped with it by one system call.
 A reader sees the old model or the new one, never a mixture.
 
-*Renames*, where the destination is a mount point, holds files that lading did not bring, or its
+*Renames*, where the destination is a mount point, holds files that lading did not deliver, or its
 parent may not be written: the old manifest goes first, then every file gets its name by a rename,
 then files of the old model that the new one lacks are removed, and the new manifest comes last.
 A process killed in between leaves no manifest, and the next one finishes without the network.

@@ -4,23 +4,23 @@
       .lading.manifest the manifest of what is here; absent while DEST is not one whole model
       .lading/         there only while a delivery is under way, or after one was interrupted
         lock           held (flock) by the process that delivers
-        journal        how far ranges have landed                            (transfer.journal)
-        journal.next   the same, while it is written anew                   (transfer.journal)
+        journal        which ranges have been received                       (transfer.journal)
+        journal.next   the same, while it is rewritten                      (transfer.journal)
         stage/…        files at their final relative paths, not yet whole
         tree/…         what archives unpack to                              (layers)
-        opened         an encrypted file, while it is opened                (confidential)
+        opened         an encrypted file, while it is decrypted             (decrypt)
         next.json      the sealed manifest: from here on only renames are left, and the next
                        run finishes them                                    (publish)
         old.json       the manifest that next.json replaces
         again.json     the manifest with other times of the same files          (publish)
     .DEST.lading       the new folder, then the old one, while the two are exchanged  (publish)
 
-Nothing here downloads, and nothing here gives a file its final name.
+This module neither downloads nor gives a file its final name.
 
-Whoever else may write to the destination may write here.  A link in the place of the workspace is
-refused, one within it is removed before anything else, and what ``dissolve`` removes is never behind
-one.  Who exchanges folders for links just while a delivery runs can still lead it to write, or give
-names, elsewhere, as far as the process may: a destination is not to be shared with somebody like that.
+Other users who may write to the destination may write here.  If the workspace is a link, it is refused;
+links within it are removed first; ``dissolve`` never follows a link.  Somebody who replaces folders by
+links while a delivery runs can still make it write elsewhere, as far as the process may: do not share a
+destination with such users.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ _NAMES = ("stage", "tree", "journal", "journal.next", "opened", "next.json", "ol
 
 
 class Workspace:
-    """Paths of one destination's workspace.  ``given`` is the destination as it was asked for."""
+    """The paths of a destination's workspace.  ``given`` is the destination as the user wrote it."""
 
     def __init__(self, destination: Path) -> None:
         self.given = destination
@@ -61,7 +61,7 @@ class Workspace:
         self.beside = self.destination.parent / f".{self.destination.name}.lading"
 
     def delivered(self) -> Manifest | None:
-        """The manifest of what is in the destination; None if there is none that can be read."""
+        """The manifest of the destination; None if there is none that can be read."""
         try:
             return read_manifest(self.manifest)
         except (IntegrityError, Unsupported):
@@ -72,7 +72,7 @@ class Workspace:
         self._remove("stage", "tree", "journal")
 
     def prune_stage(self, keep: Collection[str]) -> None:
-        """Remove staged files that are not in ``keep``: strays of an attempt at something else."""
+        """Remove staged files that are not in ``keep``: they are of another delivery."""
         for folder, _, names in os.walk(self.stage, topdown=False):
             for name in names:
                 path = os.path.join(folder, name)
@@ -120,7 +120,7 @@ def read_manifest(path: Path) -> Manifest | None:
 
 @contextlib.contextmanager
 def best_effort(path: Path, listener: Listener) -> Iterator[None]:
-    """Tell what cannot be removed within the block, and go on: whether the model is in place is what counts."""
+    """Report what the block cannot remove, and go on: the model is delivered all the same."""
     try:
         yield
     except LadingError as error:
@@ -134,8 +134,8 @@ def best_effort(path: Path, listener: Listener) -> Iterator[None]:
 def open_workspace(destination: Path, run: Run) -> Iterator[Workspace]:
     """Make the destination and its workspace, and hold its lock; waits while another process does.
 
-    flock(2) is courtesy between processes of one machine.  Where it is not supported, or lies (some
-    network file systems), two processes may fetch the same bytes; each still publishes whole files.
+    flock(2) only saves work between processes of one machine.  Where it is not supported, or does not lock
+    (some network file systems), two processes may fetch the same bytes; each still publishes whole files.
     """
     workspace = Workspace(destination)
     if workspace.destination == workspace.destination.parent:
@@ -176,7 +176,7 @@ def _remove_links(workspace: Workspace) -> None:
 
 
 def _tidy(workspace: Workspace, made: Sequence[Path]) -> None:
-    """Leave only what a next run can use; ``made`` are the folders that were not there, the innermost first."""
+    """Remove what a next run cannot use; ``made`` are the folders that this run created, the innermost first."""
     if not workspace.next.exists():
         # A tree cannot be resumed, unless its publication has begun.
         remove_tree(workspace.tree)
@@ -187,7 +187,7 @@ def _tidy(workspace: Workspace, made: Sequence[Path]) -> None:
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove those of these folders, the innermost first, that nothing is in."""
+    """Remove those of these folders that are empty, the innermost first."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()

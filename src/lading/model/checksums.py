@@ -86,7 +86,7 @@ _HDFS_BUFFER_BYTES = 32
 
 
 class _HdfsBlock:
-    """What HDFS keeps of a block: the MD5 of the CRCs of every 512 bytes, its default."""
+    """The checksum of a block in HDFS: the MD5 of the CRCs of every 512 bytes, its default."""
 
     def __init__(self, crc: str) -> None:
         self._crc = running_crc(crc)
@@ -116,7 +116,7 @@ class _HdfsBlock:
 
 
 class _HdfsBlocks:
-    """What HDFS makes of its blocks' MD5s: the MD5 of the buffer that holds them, zeros behind them included.
+    """The checksum of a file in HDFS: the MD5 of the buffer with its blocks' MD5s, including the zeros behind them.
 
     The buffer begins with 32 bytes and doubles
     (hadoop-hdfs-client, ``FileChecksumHelper.makeMd5CrcResult``).

@@ -1,4 +1,4 @@
-"""What a destination already holds of a listing.  Decisions only; the caller says what is on disk."""
+"""Decides which listed files a destination already holds.  No I/O; the caller says what is on disk."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,7 +17,7 @@ def unchanged(
 ) -> dict[str, File]:
     """The files of ``old`` that are the listed ones, by path, with their present validators.
 
-    A file is the same if it comes from the same place with the same validator, or was verified
+    A file is the same if it comes from the same origin with the same validator, or was verified
     against a strong digest that is expected of it now too; and if the destination still has it.
     """
     before = old.by_path() if old.opened_by == listed.opened_by else {}

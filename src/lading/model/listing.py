@@ -1,4 +1,4 @@
-"""What a source lists, before a byte of it is moved: files that may be wanted, each with what the origin says of it.  No I/O."""
+"""The listing of a source: files, each with the size, validator and digests that the origin declares.  No I/O."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ _MOST_FAULTS = 3
 
 
 class Layer(NamedTuple):
-    """What makes a file an archive of which the model's tree is made.
+    """Marks a file as an archive from which the model's tree is made.
 
     Layers are laid on each other by ``number``.  ``image_folder`` is for those of a container image:
     only what is below that folder of the image belongs to the model, and whiteouts take effect
@@ -146,7 +146,7 @@ class Listing(NamedTuple):
         return self._replace(files=Listing.of([*self.files, *added]).files) if added else self
 
     def without(self, paths: Mapping[str, object]) -> "Listing":
-        """What is listed besides the files with these paths."""
+        """The listing without the files with these paths."""
         return self._replace(files=tuple(file for file in self.files if file.path not in paths))
 
     def sealed(

@@ -1,4 +1,4 @@
-"""What was delivered: files, the manifest of all of them, and its JSON form.  No I/O."""
+"""The manifest: the files that were delivered, and its JSON form.  No I/O."""
 
 import hashlib
 import json
@@ -128,7 +128,7 @@ class Manifest(NamedTuple):
         return Digest("sha256", running.hexdigest())
 
     def with_files_of(self, other: "Manifest") -> "Manifest":
-        """What the ``other`` holds, with the facts of this one."""
+        """The files of ``other``, with the facts of this manifest."""
         return self._replace(files=other.files, archives=other.archives, folders=other.folders)
 
     def by_path(self) -> dict[str, File]:

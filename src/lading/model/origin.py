@@ -1,4 +1,4 @@
-"""Whom a connection is with: scheme, host and port.  Every credential belongs to one origin."""
+"""The origin of a URL: scheme, host and port.  Every credential belongs to one origin."""
 
 import re
 from functools import lru_cache
@@ -21,7 +21,7 @@ _PRIVATE_SUFFIXES = (".svc", ".local", ".localhost", ".internal")
 
 
 class Origin(NamedTuple):
-    """Who a connection is with, and so who a credential is for."""
+    """The other end of a connection, to which a credential belongs."""
 
     scheme: str
     host: str
@@ -41,7 +41,7 @@ class Origin(NamedTuple):
 
     @property
     def bare(self) -> "Origin":
-        """What logins belong to: ``minio.example.`` and ``minio.example`` are the same (RFC 6066, 3; RFC 6874, 4)."""
+        """The origin that logins belong to: ``minio.example.`` and ``minio.example`` are the same (RFC 6066, 3; RFC 6874, 4)."""
         return self._replace(host=self.name)
 
     def __str__(self) -> str:

@@ -48,7 +48,7 @@ class Addresses:
         return sock
 
     def _in_order(self, host: str, port: int) -> list[Address]:
-        """What answered last time; else as the resolver has them, a family and the other in turns (RFC 8305, 4)."""
+        """The address that answered last time first; else in the resolver's order, with alternating families (RFC 8305, 4)."""
         # As bytes: of a text Python would load the codec for names that are not ASCII, which an origin's never is.
         name = host.encode("ascii")
         found = [Address(info[0], info[4]) for info in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]

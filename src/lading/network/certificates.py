@@ -59,7 +59,7 @@ _MOST_LOOKED_AT_BYTES = 1 << 20
 
 
 def new_context(network: Network) -> ssl.SSLContext:
-    """What a client's connections are made by; ``UsageError`` for a file of certificates that cannot be used."""
+    """The TLS context of a client; ``UsageError`` for a file of certificates that cannot be used."""
     if network.verify_tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if network.only_ca_files else ssl.create_default_context()
         # Python 3.13 refuses what older ones, curl and Go accept: a CA without a key usage, a certificate without
@@ -113,7 +113,7 @@ def _add_bundle(context: ssl.SSLContext, name: str) -> None:
 
 
 def _trouble(name: str) -> tuple[str, str]:
-    """What is wrong with a file that OpenSSL finds no certificates in, and what to try."""
+    """The reason and the hint for a file in which OpenSSL finds no certificates."""
     with Path(name).open("rb") as file:
         text = file.read(_MOST_LOOKED_AT_BYTES)
     if not text.strip():

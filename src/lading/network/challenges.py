@@ -1,4 +1,4 @@
-"""What a 401 asks for: ``WWW-Authenticate``, a list of challenges in one header or several (RFC 9110, 11.6.1)."""
+"""The challenges of a 401: ``WWW-Authenticate``, a list of challenges in one header or several (RFC 9110, 11.6.1)."""
 
 import re
 from collections.abc import Iterator

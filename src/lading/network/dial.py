@@ -66,7 +66,7 @@ class Dialer:
         return connection
 
     def _native(self, origin: Origin) -> "Native | None":
-        """What could be instead of OpenSSL on a connection to ``origin``: not within the TLS of a proxy."""
+        """The alternative to OpenSSL for a connection to ``origin``; none within the TLS of a proxy."""
         if origin.scheme != "https" or self._network.tls == "openssl":
             return None
         return None if self.proxy_for(origin).startswith("https:") else self._tls_now()[1]

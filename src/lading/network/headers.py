@@ -1,4 +1,4 @@
-"""What the head of an answer says about a file: its version, its digests, which bytes follow.
+"""Headers about a file: its version, its digests, and the range of the body.
 
 Shared by the sources that speak HTTP.
 """
@@ -43,7 +43,7 @@ def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
     """Digests of the whole file as it is sent, encoded or not; ``whole`` says that the answer's body is all of it.
 
     Reads Repr-Digest and Content-Digest (RFC 9530), Digest (RFC 3230), Content-MD5 (RFC 1864),
-    x-goog-hash and x-amz-checksum-*.  What cannot be read is passed over.
+    x-goog-hash and x-amz-checksum-*.  Values that cannot be parsed are ignored.
     """
     if _DIGEST_HEADERS.isdisjoint(head.headers):
         return
@@ -64,7 +64,7 @@ def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
 
 
 def if_match(file: ListedFile) -> list[tuple[str, str]]:
-    """What asks for the listed version, where answers are known by its ETag.
+    """The header that requests the listed version, if it is known by an ETag.
 
     RFC 9110, 13.1.1: the comparison is a strong one, so that a weak ETag would never match.
     """
@@ -114,7 +114,7 @@ def content_range(head: Head) -> tuple[int, int, int | None] | None:
 
 
 def range_header(byte_range: ByteRange, size_bytes: int | None) -> list[tuple[str, str]]:
-    """What asks for ``byte_range`` of a file of this size (RFC 9110, 14.2): no header where that is all of it."""
+    """The header that requests ``byte_range`` of a file of this size (RFC 9110, 14.2); none for the whole file."""
     if byte_range == ByteRange(0, size_bytes):
         return []
     return [("Range", f"bytes={byte_range.start}-{'' if byte_range.end is None else byte_range.end - 1}")]
@@ -147,7 +147,7 @@ def check_answer(head: Head, byte_range: ByteRange, size_bytes: int | None, what
 
 
 def content_coding(text: str) -> str:
-    """What a body was encoded in, by its Content-Encoding (RFC 9110, 8.4); "" where that names no coding.
+    """The content coding of a body, by its Content-Encoding (RFC 9110, 8.4); "" if that names none.
 
     Objects keep whatever word they were stored with: S3's "aws-chunked", a charset, "binary", "none".
     """
@@ -194,7 +194,7 @@ def decode_into(answer: Answer, write: Callable[[memoryview], None]) -> None:
 
 
 def _decoder(coding: str, first: int) -> "zlib._Decompress":
-    """What decodes a body that begins with this byte.
+    """The decoder for a body that begins with this byte.
 
     Some servers send deflate without zlib's wrapper (RFC 9110, 8.4.1.2), whose first byte it cannot begin with.
     """

@@ -19,14 +19,14 @@ _LOCKS = 64
 
 
 class Link(NamedTuple):
-    """Where one file may be read, what to say there, and until when (Unix time; None: nobody says)."""
+    """A URL for one file, the headers for it, and its end (Unix time; None if unknown)."""
 
     url: str
     headers: Headers
     expires_at_s: float | None = None
 
     def ends_soon(self) -> bool:
-        """Whether it may have ended when its request arrives."""
+        """Whether it may have expired when its request arrives."""
         return self.expires_at_s is not None and self.expires_at_s - time.time() <= _EXPIRES_EARLY_S
 
 
@@ -69,7 +69,7 @@ class Links:
 
 
 class Redirects:
-    """Where the files of one source are, as far as it is known.
+    """The known redirects for the files of one source.
 
     The ranges of one file share one redirect, until its signature is refused or a transfer fails: such
     servers limit how often they are asked, and each question costs a round trip.

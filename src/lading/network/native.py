@@ -1,8 +1,8 @@
 """TLS by rustls, where the distribution lading-native is installed: without the interpreter lock (docs/adr/0014).
 
-Whom to trust is OpenSSL's word alone.  A host's first connection is OpenSSL's; the certificate that it believed
-there is the only one that rustls takes from this host, for a few minutes.  So every setting, every odd certificate
-and every error has one judge.  What rustls does not take, OpenSSL is asked about once more.
+OpenSSL alone decides which certificates are trusted.  It makes the first connection to a host; for some minutes,
+rustls accepts only the certificate that OpenSSL accepted there.  So settings, unusual certificates and errors are
+judged in one place.  If rustls refuses a connection, OpenSSL tries it once more.
 """
 
 import errno
@@ -31,7 +31,7 @@ _MOST_WIRE_BYTES = 256 << 10
 
 
 class NotTaken(Exception):
-    """What rustls does not do, or not believe: OpenSSL has the last word."""
+    """rustls cannot do this, or refuses the certificate: OpenSSL tries next."""
 
 
 class NativeTlsSocket(OnSocket):
@@ -67,7 +67,7 @@ class Native:
             self._believed[origin] = {**kept, certificate: self._now() + _BELIEVED_S}
 
     def serves(self, origin: Origin) -> bool:
-        """Whether the next connection to ``origin`` can be rustls's."""
+        """Whether the next connection to ``origin`` can use rustls."""
         with self._lock:
             if self._refusals[origin] > _MOST_REFUSALS:
                 return False
@@ -115,7 +115,7 @@ def new_native(network: Network, *, now: Callable[[], float] = monotonic) -> Nat
 
 
 def chosen(network: Network) -> bool:
-    """Whether rustls is used at all; ``UsageError`` where it is asked for and not there."""
+    """Whether rustls is used; ``UsageError`` if it is required and not installed."""
     if network.tls == "openssl" or _fips():
         return False
     try:
@@ -131,7 +131,7 @@ def chosen(network: Network) -> bool:
 
 
 def told(network: Network) -> str:
-    """Which implementations do TLS, in words."""
+    """A text that names the TLS implementations in use."""
     import ssl
 
     if not chosen(network):
@@ -142,7 +142,7 @@ def told(network: Network) -> str:
 
 
 def _fips() -> bool:
-    """Whether this machine's OpenSSL is bound to what FIPS 140 allows."""
+    """Whether this machine's OpenSSL is restricted to FIPS 140."""
     try:
         from _hashlib import get_fips_mode
     except ImportError:

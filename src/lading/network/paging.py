@@ -1,7 +1,7 @@
 """Lists that come in pages: read to the end that their protocol names, or refused.
 
 A list that was cut looks like one that is whole: what is delivered of it would be a part of a model, without a word.
-So whatever contradicts itself is an error: a page that is told again, an entry that is listed twice, a count that is
+So every contradiction is an error: a page that comes again, an entry that is listed twice, a count that is
 not what was listed.
 """
 
@@ -30,7 +30,7 @@ class Page(NamedTuple, Generic[Entry]):
 
 
 class PagedList(Generic[Entry]):
-    """What is listed in one run of pages or, of a tree, in one for each folder; ``what`` it is goes into errors.
+    """A listing in one run of pages or, for a tree, in one run for each folder; ``what`` names it in errors.
 
     ``name`` is what tells an entry from others; "" tells nothing.  A server decides how long it goes on: all of it
     together may have ``most`` entries, and the hint says what to do about more.
@@ -74,7 +74,7 @@ class PagedList(Generic[Entry]):
             names.add(name)
 
     def _check_count(self, page: Page[Entry], listed: int) -> None:
-        """Whether as many were listed as the page says, of itself or, so far, of all."""
+        """Check the number of entries against the count that the page gives, for itself or for the whole listing so far."""
         counted, own = page.counted, len(page.entries)
         if counted in (None, own, listed) or (page.following and counted is not None and counted > listed):
             return

@@ -28,7 +28,7 @@ class NotTls(ssl.SSLError):
 
 
 class OnSocket:
-    """What a TLS client leaves to the socket beneath it."""
+    """The methods that a TLS client leaves to the socket below it."""
 
     def __init__(self, sock: Stream) -> None:
         self._sock = sock
@@ -75,7 +75,7 @@ class TlsSocket(OnSocket):
             begun = True
 
     def _agreed(self) -> bool:
-        """Whether the handshake is over, or waits for more."""
+        """Whether the handshake is complete; false if it needs more bytes."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -161,7 +161,7 @@ def load_certificate(context: ssl.SSLContext, what: str, certificate: str, key: 
 
 
 def stamp(name: str) -> tuple[int, int]:
-    """What changes when a file is replaced."""
+    """A value that changes when a file is replaced."""
     try:
         status = os.stat(name)
     except OSError:

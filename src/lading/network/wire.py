@@ -49,7 +49,7 @@ def begins_tls(data: memoryview) -> bool:
 
 
 class Stream(Protocol):
-    """What a connection needs of a socket; ``http_tls.TlsSocket`` is another."""
+    """The methods of a socket that a connection needs; ``tls.TlsSocket`` has them, too."""
 
     def sendall(self, data: bytes, /) -> None: ...
     def recv_into(self, buffer: memoryview, wanted: int = 0, flags: int = 0, /) -> int: ...
@@ -160,7 +160,7 @@ class Connection:
 
     @property
     def heard_tls(self) -> bool:
-        """Whether what came in the place of a head is TLS, such as the alert of a port that speaks nothing else."""
+        """Whether TLS came instead of a head, such as the alert of a port that speaks only TLS."""
         return self._end > 0 and begins_tls(self._view[: self._end])
 
     def _body_size(self, method: str, head: Head) -> int | None:
@@ -231,7 +231,7 @@ class Connection:
             self._piece_bytes = min(len(self._buffer), self._piece_bytes * 2)
 
     def _fill(self, wanted: int, done: int, size: int) -> int:
-        """Receive ``wanted`` bytes at the buffer's start, or what there is when the rest fails.
+        """Receive ``wanted`` bytes into the buffer's start, or those that came before a failure.
 
         The bytes before a failure are returned first, so that they count as progress; the
         failure comes with the next call.

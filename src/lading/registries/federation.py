@@ -26,7 +26,7 @@ _Open = Callable[[RegistryEntry[Any], Settings, HttpClient], Registry]
 
 
 class Candidate(NamedTuple):
-    """What one registry says to a reference: a resolution, an error, or why it was not asked.
+    """The answer of one registry to a reference: a resolution, an error, or why it was not asked.
 
     ``final`` says that nobody else is asked after it.
     """
@@ -39,7 +39,7 @@ class Candidate(NamedTuple):
 
     @property
     def decides(self) -> bool:
-        """Whether what any other says after it does not count."""
+        """Whether the answers of all later registries are ignored."""
         return self.resolution is not None or self.final
 
 
@@ -51,7 +51,7 @@ def open_registry(entry: RegistryEntry[Any], settings: Settings, http: HttpClien
 
 
 def resolve(uri: ModelURI, settings: Settings, http: HttpClient, listener: Listener = ignore) -> Resolution:
-    """What ``uri`` stands for: a name is looked up, any other URI stands for itself.
+    """Resolve ``uri``: a name is looked up, any other URI resolves to itself.
 
     The registries that may answer are asked in order.  The next one is asked when one is
     unavailable, or does not have the model and does not own its name; a registry that refuses, or has
@@ -64,7 +64,7 @@ def resolve(uri: ModelURI, settings: Settings, http: HttpClient, listener: Liste
 
 
 def first_answer(uri: ModelURI, candidates: Iterable[Candidate], listener: Listener = ignore) -> Resolution:
-    """What the name ``uri`` stands for, by what registries say in their order; takes no more than that needs."""
+    """The resolution of the name ``uri`` by the first decisive answer; later registries are not asked."""
     errors: list[LadingError] = []
     names: list[str] = []
     for each in candidates:
@@ -104,7 +104,7 @@ def versions(uri: ModelURI, settings: Settings, http: HttpClient) -> VersionName
 
 
 def candidates_for(uri: ModelURI, settings: Settings, http: HttpClient) -> list[Candidate]:
-    """What every configured registry says to ``uri``, in the order in which they would be asked; empty for no name."""
+    """The answer of every configured registry to ``uri``, in their order; empty if it is not a registry name."""
     if uri.scheme.lower() not in SCHEMES:
         return []
     reference, answering, others = _chosen(uri, settings)
@@ -113,7 +113,7 @@ def candidates_for(uri: ModelURI, settings: Settings, http: HttpClient) -> list[
 
 
 def metadata_file(resolution: Resolution, settings: Settings) -> tuple[GeneratedFile, ...]:
-    """What the registry knows, as a file of the model, if its entry asks for one; no part of a pin, since it may change."""
+    """The registry's metadata as a file of the model, if the configuration asks for one; not part of a pin, since it may change."""
     entry = entry_of(resolution, settings)
     if entry is None or not entry.metadata_file:
         return ()
@@ -130,7 +130,7 @@ def entry_of(resolution: Resolution, settings: Settings) -> RegistryEntry[Any] |
 def _answers(
     reference: Reference, answering: Sequence[RegistryEntry[Any]], settings: Settings, http: HttpClient
 ) -> Iterator[Candidate]:
-    """What each registry says, asked when its turn comes."""
+    """The answers of registries, each asked when its answer is needed."""
     for entry in answering:
         try:
             yield Candidate(entry.name, open_registry(entry, settings, http).resolve(reference))
@@ -141,7 +141,7 @@ def _answers(
 
 
 def _chosen(uri: ModelURI, settings: Settings) -> tuple[Reference, list[RegistryEntry[Any]], dict[str, str]]:
-    """What is asked for, the registries that may answer in their order, and why the others may not."""
+    """The reference, the registries that may answer it in their order, and the reasons why others may not."""
     kind = SCHEMES[uri.scheme.lower()]
     entries = {entry.name: entry for entry in settings.registries if kind in ("", entry.kind)}
     if not entries:

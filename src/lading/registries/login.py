@@ -1,4 +1,4 @@
-"""Who asks a registry: nobody, a bearer token, a user, an OIDC client, AWS keys; ``settings.server`` has the forms.
+"""Logins at a registry: none, a bearer token, a user, an OIDC client, AWS keys; ``settings.server`` has the forms.
 
 The client's own certificate (mTLS) is part of ``tls``, not a login.
 """

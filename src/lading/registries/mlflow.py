@@ -274,7 +274,7 @@ class MlflowRegistry:
         raise Unsupported(f"{where} is a chain of names that does not end")
 
     def _named(self, uri: ModelURI) -> str:
-        """Where the run, logged model or version is that ``uri`` names."""
+        """The URI of the artifacts of the run, logged model or version that ``uri`` names."""
         if uri.authority:
             raise Unsupported("lading does not follow a name to another server, such as Databricks")
         if uri.scheme.lower() == _RUNS:
@@ -311,7 +311,7 @@ class MlflowRegistry:
         )
 
     def reached(self, uri: ModelURI) -> tuple[ModelURI, dict[str, str]]:
-        """Where MLflow's own client would read what is at ``uri``, and the variables that its source needs for it."""
+        """The URI from which MLflow's own client would read, and the variables that its source needs."""
         if uri.scheme.lower() in ("http", "https") and _ARTIFACTS in uri.path:
             uri = ModelURI(ARTIFACTS_SCHEME, uri.authority, f"/{uri.path.partition(_ARTIFACTS)[2]}")
         if uri.scheme.lower() == ARTIFACTS_SCHEME:
@@ -350,7 +350,7 @@ def _objects(items: object) -> list[dict[str, Any]]:
 
 
 def _meta_file(model: str, version: str) -> GeneratedFile:
-    """What MLflow's client adds to a model, for those who load it (ModelsArtifactRepository)."""
+    """The file that MLflow's client adds to a model, for those who load it (ModelsArtifactRepository)."""
     import yaml
 
     registered = not _is_logged(model, version)

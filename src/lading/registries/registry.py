@@ -51,7 +51,7 @@ class Registry(Protocol):
 
 
 class Deployment(NamedTuple):
-    """What was delivered where: for ``service`` in ``environment``, under Kubernetes an inference service in a namespace.
+    """A delivery to record: for ``service`` in ``environment``; under Kubernetes, an inference service in a namespace.
 
     ``digest`` is the manifest's, the identity of the tree.
     """

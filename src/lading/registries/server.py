@@ -55,7 +55,7 @@ class RegistryServer:
 
     @property
     def credential_kind(self) -> str:
-        """Who asks, in words."""
+        """The kind of the credential, for messages."""
         return self._login.kind
 
     def get(self, path: str, query: Mapping[str, str] | None = None, *, what: str) -> Any:

@@ -32,7 +32,7 @@ class Tracking:
         self._server = server
 
     def logged_model(self, model_id: str, what: str) -> dict[str, Any]:
-        """What is known of a logged model, which must be ready."""
+        """The facts of a logged model, which must be ready."""
         try:
             if not _LOGGED_ID.fullmatch(model_id):
                 # Its server's router takes an encoded slash for one.
@@ -46,7 +46,7 @@ class Tracking:
         return model
 
     def artifacts_of(self, run_id: str, path: str) -> str:
-        """Where ``path`` of a run is."""
+        """The URI of the artifacts at ``path`` of a run."""
         what = f"the run {printable(run_id)!r}"
         answer = self._server.get(f"{API}/runs/get", {"run_id": run_id}, what=what)
         run = self._part(self._part(answer, "run", what), "info", what)
@@ -124,7 +124,7 @@ def wrong_form(what: str, server: RegistryServer) -> Unsupported:
 
 
 def artifact_uri(answer: object, what: str) -> str:
-    """Where an answer says that files are."""
+    """The URI of the artifacts in an answer."""
     text = answer.get("artifact_uri") if isinstance(answer, dict) else None
     if not isinstance(text, str) or not text:
         raise NotFound(f"{what} has no artifacts")

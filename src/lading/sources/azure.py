@@ -92,7 +92,7 @@ _CODES: dict[str, tuple[type[LadingError], str]] = {
 
 
 class _AzureSource(ABC):
-    """What both services have in common: who asks, one file by its name, reading.  The validator is the ETag."""
+    """The common part of both services: credentials, one file by its name, reading.  The validator is the ETag."""
 
     _takes_if_match: bool
     _own_headers: Headers
@@ -337,7 +337,7 @@ class AzureFilesSource(_AzureSource):
                         yield self._file(path, entry, f"{top}/{path}" if top else path)
 
     def digests(self, file: ListedFile) -> Sequence[Digest]:
-        """What is stored as the file's Content-MD5; a listing does not tell it, and this costs a request."""
+        """The file's stored Content-MD5, which a listing does not have; costs a request."""
         if file.declared:
             return file.declared
         with self._open("HEAD", file.locator) as answer:

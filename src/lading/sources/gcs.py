@@ -258,7 +258,7 @@ class GcsSource:
         raise error
 
     def _without_token(self, error: NotAllowed) -> LadingError:
-        """What it means that a request without credentials was refused."""
+        """The error of a request without credentials that was refused."""
         if self._refusal is not None:
             return self._refusal
         if self._credentials is not None and self._credentials.unanswered:

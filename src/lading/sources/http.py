@@ -134,7 +134,7 @@ class HttpSource:
         )
 
     def _name(self, head: Head) -> str:
-        """What the file is called: by the path, unless that ends in a word without a suffix or in nothing."""
+        """The file's name: the path's last segment, if that has a suffix; otherwise what the answer or the query says."""
         name = unquote(self._uri.path.rpartition("/")[2])
         if "." not in name:
             name = file_name(head.get("content-disposition")) or _archive_in(self._uri.query or "") or name

@@ -155,7 +155,7 @@ class HuggingFaceSource:
         return commit
 
     def _below(self, folder: str, *, recursive: bool) -> Sequence[_Entry]:
-        """What the repository has below ``folder``: entries as the Hub lists them; none where it is no folder."""
+        """The Hub's entries below ``folder``; none if that is not a folder."""
         path = f"/tree/{self._commit}" + (f"/{quote(folder)}" if folder else "")
         first = f"recursive={str(recursive).lower()}&expand=false"
 
@@ -256,7 +256,7 @@ class HuggingFaceSource:
             return head, None
 
     def _refusal(self, head: Head, what: str) -> LadingError:
-        """What the Hub's own code stands for, or else the status.
+        """The error for the Hub's own error code, or else for the status.
 
         https://huggingface.co/docs/huggingface_hub/package_reference/utilities has the codes, by the
         errors that its own client makes of them.
@@ -336,7 +336,7 @@ def _token(hub: HuggingFace) -> tuple[Secret | None, str]:
 
 
 def _name_of(entry: _Entry) -> str:
-    """What no other entry of the repository is called."""
+    """The unique name of an entry in the repository."""
     return f"{_path_of(entry)}/" if entry.get("type") == "directory" else _path_of(entry)
 
 

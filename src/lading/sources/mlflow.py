@@ -66,7 +66,7 @@ _Entry = tuple[str, bool, int | None]
 
 
 class MlflowSource:
-    """What the proxy has below a path, or one file.  The validator is the ETag of GET, where it holds."""
+    """The files that the proxy has below a path, or one file.  The validator is the ETag of GET, where it holds."""
 
     def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
         self._root = unquote(uri.path).strip("/")
@@ -147,7 +147,7 @@ class MlflowSource:
         raise NotFound(f"{self._shown} has no files", hint=suggest(wanted, names))
 
     def _page(self, folder: str, _: str = "") -> Page[_Entry]:
-        """What is in one folder, all at once: the proxy has no pages.  A size of 0 is not told."""
+        """The entries of one folder, all at once: the proxy has no pages, and omits a size of 0."""
         answer = self._server.get(_PROXY, {"path": folder}, what=f"the listing of {self._shown}")
         try:
             # What says that there is more cannot be asked for it.
@@ -206,7 +206,7 @@ class MlflowSource:
         )
 
     def _begin(self, file: ListedFile) -> Answer:
-        """What GET says about a file; HEAD has other ETags, and no presigned URL allows it."""
+        """The head of GET for a file; HEAD has other ETags, and presigned URLs do not allow it."""
         return self._open(file, [_FIRST_BYTE] if file.size_bytes else [])
 
     def _open(self, file: ListedFile, headers: Headers) -> Answer:
@@ -255,7 +255,7 @@ def open_run(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
 
 
 def _name_of(entry: _Entry) -> str:
-    """What no other entry of its folder is called: a store of objects may have a file and a folder of one name."""
+    """The unique name of an entry in its folder: a store of objects may have a file and a folder of one name."""
     return f"{entry[0]}/" if entry[1] else entry[0]
 
 

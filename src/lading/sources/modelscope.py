@@ -121,7 +121,7 @@ class ModelScopeSource:
         raise IntegrityError(f"the listing of {self._shown} does not end")
 
     def _entries(self, folder: str, *, recursive: bool) -> Sequence[_Entry]:
-        """What one listing tells; the first one also which commit it is of, if the site says that."""
+        """The entries of one listing, and the commit of the first one, if the site gives it."""
         query = {"Revision": self._commit or self._revision, "Recursive": str(recursive)}
         if folder:
             query["Root"] = folder
@@ -178,7 +178,7 @@ class ModelScopeSource:
         return head, answer.get("Data")
 
     def _missing(self) -> LadingError:
-        """What is not there: the model, or only the revision of it."""
+        """The error that says what is missing: the model, or only its revision."""
         if self._ask("")[0].status != 200:
             hint = "check its name" + ("" if self._headers else ", or it is private: set MODELSCOPE_API_TOKEN")
             return NotFound(f"{self._shown}: there is no such model", hint=hint)

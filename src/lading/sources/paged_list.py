@@ -1,4 +1,4 @@
-"""What sources have in common that list: bounds, the next page of a Link header, the error of a place with nothing in it."""
+"""The common part of listings: limits, the next page of a Link header, the error of an empty listing."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ def is_one_name(name: str) -> bool:
 
 
 def next_link(head: Head, what: str) -> str:
-    """Where the next page is, by ``Link: <URL>; rel="next"`` (RFC 8288); "" if there is none."""
+    """The URL of the next page, by ``Link: <URL>; rel="next"`` (RFC 8288); "" if there is none."""
     header = head.get("link")
     links = list(filter(None, map(str.strip, re.findall(_LINKS, header))))
     if re.sub(_LINKS, "", header).strip(",") or not all(link.startswith("<") for link in links):

@@ -163,7 +163,7 @@ class S3Source:
             answer.read_into(sink.write)
 
     def digests(self, file: ListedFile) -> Sequence[Digest]:
-        """What the origin declares for the whole object; costs a request."""
+        """The digests that the origin declares for the whole object; costs a request."""
         return self._declared(file, self._head(file, "", [_ASK_FOR_CHECKSUM]))
 
     def _declared(self, file: ListedFile, head: Head) -> Sequence[Digest]:
@@ -315,7 +315,7 @@ class S3Source:
 
 
 def _elsewhere(body: bytes, region: str) -> str:
-    """Where a bucket is that is not here, in words: S3 says it in the body of a redirect, and the region in its head."""
+    """A text with the endpoint and region of a bucket that is elsewhere: from the body and the head of S3's redirect."""
     endpoint = xml_text(body, "Endpoint")
     return printable(" ".join(filter(None, [endpoint and f"at {endpoint}", region and f"in the region {region}"])))
 

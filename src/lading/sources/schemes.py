@@ -27,7 +27,7 @@ _REFUSED = {
 
 _AZURE_BLOB, _AZURE_FILES = "lading.sources.azure:AzureBlobSource", "lading.sources.azure:AzureFilesSource"
 
-# What the hosts' names end in whose https URLs lead to more than one file.
+# Suffixes of hosts whose https URLs lead to more than one file.
 _HOSTS = {
     f".{service}.{cloud}": dotted_name
     for service, dotted_name in (("blob", _AZURE_BLOB), ("file", _AZURE_FILES))
@@ -65,7 +65,7 @@ def meant(path: str) -> str:
 
 
 def _hint(scheme: str) -> str:
-    """What there is in the place of a scheme that is not known."""
+    """The hint for an unknown scheme: similar ones, or all."""
     begins = list(_begins())
     near = did_you_mean(scheme.lower(), [begin.partition(":")[0] for begin in begins])
     return near or f"known are local paths, {', '.join(begins[:-1])} and {begins[-1]}"
@@ -80,7 +80,7 @@ def _begins() -> Iterator[str]:
 
 
 def _dotted_name(uri: ModelURI, settings: Settings) -> str:
-    """Where the source for ``uri`` is defined: by its scheme; some hosts and paths of https have their own."""
+    """The dotted name of the source for ``uri``: by its scheme, and for some hosts and paths of https."""
     scheme = uri.scheme.lower()
     if scheme in ("http", "https"):
         host, _ = host_and_port(uri.authority or "")

@@ -61,7 +61,7 @@ class DeclaresDigests(Protocol):
     """A source that must be asked for digests, since neither its listing nor a range tells them."""
 
     def digests(self, file: ListedFile) -> Sequence[Digest]:
-        """What the origin declares for this file; costs a request."""
+        """The digests that the origin declares for this file; costs a request."""
         ...
 
 

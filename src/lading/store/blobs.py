@@ -34,7 +34,7 @@ class Blobs:
         return self.folder / digest[:2] / f"{digest}-{file.digest.value}"
 
     def find(self, file: ListedFile, expected: Iterable[Digest]) -> tuple[Path, File] | None:
-        """The blob of what is expected, if its SHA-256 alone names it; and ``file`` as it was verified."""
+        """The blob of a file whose SHA-256 is expected or declared, and the file as it was verified; None if there is none."""
         digests = {digest for digest in (*expected, *file.declared) if names_a_blob(digest)}
         # Any other digest that somebody insists on is checked by nobody here.
         if len(digests) != 1 or not set(expected) <= digests:
@@ -53,7 +53,7 @@ class Blobs:
         return blob, File(file.path, size_bytes, own, file.validator, verified=(digest,), blob_digest=digest)
 
     def keep(self, file: File, path: Path) -> File:
-        """Give a file its name among the blobs, or make it a further name of the blob that is there."""
+        """Link a file as a blob, or replace it by a link to the blob that exists already."""
         known = next((digest for digest in (file.blob_digest, *file.verified) if digest and names_a_blob(digest)), None)
         file = file._replace(blob_digest=known or Digest(BLOB_ALGORITHM, sha256_of(path)))
         # What the store supplied has its blob.
@@ -68,7 +68,7 @@ class Blobs:
         return file
 
     def drop(self, file: File) -> None:
-        """Let nobody be supplied with this file any more."""
+        """Remove the blob of this file, so that nobody reuses it."""
         self.path_of(file).unlink(missing_ok=True)
 
     def remove_unused(self) -> int:
@@ -83,7 +83,7 @@ class Blobs:
         return freed
 
     def remove_damaged(self, known: Container[int]) -> None:
-        """Hash every blob, but those with these inodes, and remove what is not what its name says."""
+        """Hash every blob except those with these inodes, and remove those whose digest differs from their name."""
         for blob in self._all():
             with contextlib.suppress(FileNotFoundError):
                 if blob.stat().st_ino not in known and sha256_of(blob) != blob.name.partition("-")[0]:

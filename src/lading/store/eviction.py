@@ -1,4 +1,4 @@
-"""What goes from the store: what nobody needs, what is too old, and what was used longest ago when space is short."""
+"""Eviction: removes leftovers, models that are too old, and the least recently used ones when space is short."""
 
 import contextlib
 import shutil
@@ -27,7 +27,7 @@ _GRACE_S = 3600.0
 
 
 class Full(NoSpace):
-    """Nothing that may be evicted makes enough room."""
+    """Evicting every model that may go would not free enough space."""
 
 
 class Gone(NamedTuple):
@@ -40,7 +40,7 @@ class Gone(NamedTuple):
 
 
 def clean_up(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = None) -> None:
-    """Remove what killed processes left half removed or half fetched.  Looks at one folder: for every start."""
+    """Remove what killed processes left half removed or half fetched.  Cheap, since it reads one folder: called at every start."""
     now = time.time() if now_s is None else now_s
     for path in entries(store.incoming_folder):
         # What another user left, and this one cannot remove, must not end every delivery.
@@ -55,7 +55,7 @@ def clean_up(store: Store, *, stale_s: float = _STALE_S, now_s: float | None = N
 
 
 def collect_garbage(store: Store, *, now_s: float | None = None) -> int:
-    """Remove all that nobody uses; returns the bytes that are free again.  Looks at every file's name."""
+    """Remove everything unused; returns the freed bytes.  Reads the name of every file."""
     now = time.time() if now_s is None else now_s
     clean_up(store, now_s=now)
     freed = store.blobs.remove_unused()
@@ -69,7 +69,7 @@ def collect_garbage(store: Store, *, now_s: float | None = None) -> int:
 
 
 def prune(store: Store, *, now_s: float | None = None) -> list[Gone]:
-    """Evict by the settings' age and watermarks, used longest ago first; returns what went."""
+    """Evict by age and watermarks, the least recently used model first; returns the evicted models."""
     now = time.time() if now_s is None else now_s
     gone = []
     most_s = store.settings.max_age_s
@@ -93,12 +93,12 @@ def prune(store: Store, *, now_s: float | None = None) -> list[Gone]:
 
 
 def is_due(store: Store) -> bool:
-    """Whether a day has gone since what is old was looked for."""
+    """Whether the last collection is more than a day ago."""
     return store.collected_at_s() < time.time() - _DAY_S
 
 
 def evict_one(store: Store) -> bool:
-    """Evict the model used longest ago; false if none may go."""
+    """Evict the least recently used model; false if none may go."""
     for key in _candidates(store):
         _evict(store, key, "room is needed")
         return True
@@ -106,7 +106,7 @@ def evict_one(store: Store) -> bool:
 
 
 def ensure_free(store: Store, needed_bytes: int) -> None:
-    """Evict until so many bytes are free; ``Full`` says what holds the space, and then nothing went."""
+    """Evict until so many bytes are free; ``Full`` names what holds the space, and then nothing is evicted."""
     if free_bytes(store.root) >= needed_bytes:
         return
     collect_garbage(store)
@@ -128,7 +128,7 @@ def ensure_free(store: Store, needed_bytes: int) -> None:
 
 
 def holders(store: Store) -> str:
-    """What takes the space, in words: the largest models that may not go, and what is being fetched."""
+    """A text that names what takes the space: the largest models that may not go, and those being fetched."""
     held = [
         (store.own_bytes(model.key), model.requested) for model in store.models() if model.leased or model.references
     ]
@@ -142,7 +142,7 @@ def holders(store: Store) -> str:
 
 
 def _candidates(store: Store) -> Iterator[str]:
-    """Keys of models that may go, the one used longest ago first; each is looked at when its turn comes."""
+    """Keys of models that may be evicted, the least recently used first; each is checked when it is taken."""
     references = store.references.by_key()
     for key in sorted(store.keys(), key=store.used_at_s):
         if key not in references and key not in store.leases.held():
@@ -160,7 +160,7 @@ def _evict(store: Store, key: str, why: str) -> Gone:
 
 
 def evictable_bytes(store: Store, wanted: Iterable[Path] = ()) -> int:
-    """What would be free without every model that may go; files that are ``wanted`` stay."""
+    """Bytes that evicting every model that may go would free, without the files that are ``wanted``."""
     needed = store.references.by_key().keys() | store.leases.held()
     staying = [store.folder(key) for key in needed] + [store.incoming_folder]
     held = {status.st_ino for folder in staying for status in files_below(folder)}
@@ -179,7 +179,7 @@ def _excess_bytes(store: Store, watermark: str) -> float:
 
 
 def _is_stale(path: Path, before_s: float) -> bool:
-    """Whether nothing has been written since then to what is being fetched; of what cannot be read nobody knows."""
+    """Whether nothing was written to this incoming model since then; false if it cannot be read."""
     workspace = Workspace(path)
     # What a living process changes first: mostly there is no need to look at every file.
     for written in (path, workspace.folder, workspace.journal):

@@ -1,4 +1,4 @@
-"""What a store does with files, whatever they are: looks at what others may change meanwhile."""
+"""Operations on files of a store that other processes may change meanwhile."""
 
 import contextlib
 import fcntl
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder; nothing if it is not there, or a link: what that leads to is not the store's."""
+    """The entries of a folder; none if it does not exist, or is a link, whose target is not the store's."""
     try:
         return [] if folder.is_symlink() else list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -16,9 +16,9 @@ def entries(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path, unreadable: Callable[[OSError], object] = lambda _: None) -> Iterator[os.stat_result]:
-    """What stat(2) says of every file below a folder, which others may change meanwhile.
+    """The stat(2) result of every file below a folder, which others may change meanwhile.
 
-    ``unreadable`` is told of each folder that cannot be looked into.
+    ``unreadable`` is called with the error of each folder that cannot be read.
     """
     for below, _, names in os.walk(folder, onerror=unreadable):
         for name in names:
@@ -60,7 +60,7 @@ def remove_unheld(path: Path) -> None:
 
 
 def remove_links(stage: Path) -> None:
-    """Remove what an earlier attempt was supplied with: as files of the store they may not be written."""
+    """Remove the links to blobs that an earlier attempt made: files of the store must not be written."""
     for folder, _, names in os.walk(stage):
         for name in names:
             path = os.path.join(folder, name)

@@ -1,4 +1,4 @@
-"""``verify``: is what the store holds still what was verified?  Reads every file once, however many names it has."""
+"""``verify`` hashes every file of the store again, each once, however many names it has."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from lading.store.store import Store
 
 
 class Rotten(NamedTuple):
-    """A model that was put aside, and its files that are not what they were."""
+    """A model that was put into quarantine, and its damaged files."""
 
     key: str
     uri: str
@@ -17,7 +17,7 @@ class Rotten(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """What was looked at; no ``rotten`` model means that all is well."""
+    """The result of ``verify``; it is clean if no model is ``rotten``."""
 
     models: int
     size_bytes: int
@@ -25,7 +25,7 @@ class Inspection(NamedTuple):
 
 
 def verify(store: Store) -> Inspection:
-    """Hash every file again; a model with one that has rotted goes to quarantine, and its next delivery fetches it."""
+    """Hash every file again; a model with a damaged file goes to quarantine, and its next delivery fetches that file."""
     good: dict[int, bool] = {}
     sizes: dict[int, int] = {}
     rotten = []

@@ -1,7 +1,7 @@
 """Leases: which models a living process needs, so that nobody evicts them.
 
-A lease is a file, locked by flock(2) until its process ends, however it ends.  Where locks are not to be
-trusted it counts for an hour: a model that goes nevertheless is fetched again.
+A lease is a file, locked by flock(2) until its process ends, however it ends.  Where locks cannot be trusted, a
+lease lasts an hour: a model that is evicted nevertheless is fetched again.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
-"""What leads to a model of the store by its key: its name, a question that was asked, or who keeps it.
+"""Pointers to a model of the store: from a query that it answered, and from a name that keeps it.
 
     asked/QUESTION      {"key", "facts"}
-    references/SHA-256  {"name", "key", "facts"}        named by the SHA-256 of the name; facts only if they were told
+    references/SHA-256  {"name", "key", "facts"}        named by the SHA-256 of the name; facts only if they are known
 
-Facts are the manifest of the model as who asked or keeps it knows it, without the files.
+Facts are the manifest of the delivery, without the files.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from lading.system.disk import write_whole
 
 
 class Pointer(NamedTuple):
-    """A model as one who asked for it knows it: the facts of its manifest without the files, and since when."""
+    """A model's key, the facts of its delivery (its manifest without the files), and their time."""
 
     key: str
     facts: Manifest
@@ -28,7 +28,7 @@ class Pointer(NamedTuple):
 
 
 class Pointers:
-    """Files in ``folder`` that each lead to a model: by their name, which is its key, if by nothing else."""
+    """Files in ``folder`` that each point to a model; by default, by their name, which is its key."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,16 +46,16 @@ class Pointers:
 
 
 class Answers(Pointers):
-    """What questions were last answered with."""
+    """The last answer to each query."""
 
     def remember(self, delivered: Manifest, key: str) -> None:
-        """Note that this is what its question was answered with."""
+        """Note that this delivery answered its query."""
         write_whole(
             self.folder / delivered.query_id, [json.dumps({"key": key, "facts": _without_files(delivered)}), "\n"]
         )
 
     def recall(self, query_id: str) -> Pointer | None:
-        """What a question was last answered with."""
+        """The last answer to a query."""
         return _read(self.folder / query_id)
 
     def _key(self, path: Path) -> str:
@@ -69,7 +69,7 @@ class References(Pointers):
     def keep(self, name: str, key: str, delivered: Manifest | None = None) -> None:
         """Keep the model with ``key`` under this name from now on.
 
-        ``delivered`` is what it is for who keeps it; ``get`` tells that again.
+        ``delivered`` is the manifest that ``get`` returns.
         """
         facts = {"facts": _without_files(delivered)} if delivered else {}
         write_whole(self._path(name), [json.dumps({"name": name, "key": key, **facts}), "\n"])
@@ -79,7 +79,7 @@ class References(Pointers):
         self._path(name).unlink(missing_ok=True)
 
     def get(self, name: str) -> Pointer | None:
-        """What is kept under this name, if that was told with its facts."""
+        """The model that is kept under this name, if its facts are known."""
         return _read(self._path(name))
 
     def by_key(self) -> dict[str, list[str]]:

@@ -18,13 +18,13 @@
       quarantine/KEY.…            what had rotted, for a week
       swept                       empty: its time is that of the last sweep
 
-KEY is a SHA-256 over all that was listed and asked: the same question finds the same model, and one whose
-origin has changed is another model.  Files are shared by hard links within the store: that two revisions
-share 45 of 50 shards costs nothing, and a blob with only one name left is unused.  Everything is
-complete when it gets its name; a process that is killed leaves only what is in ``incoming``.  Locks and
-leases save work, and never decide what is right.
+KEY is a SHA-256 over the listing and the settings that matter: the same query finds the same model, and a model
+whose origin has changed is another one.  Files are shared by hard links within the store: two revisions that
+share 45 of 50 shards store them once, and a blob with only one name left is unused.  Everything is complete
+when it gets its name; a killed process leaves files only in ``incoming``.  Locks and leases save work;
+correctness does not depend on them.
 
-What is to go, and how what is there is looked at: ``eviction`` and ``inspection``.
+``eviction`` removes models, ``inspection`` verifies them.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ _MOST_REVISIONS = 8
 
 
 class Vanished(Unavailable):
-    """A model went from the store while it was needed."""
+    """A model was removed from the store while it was needed."""
 
 
 class Model(NamedTuple):
@@ -91,11 +91,10 @@ class Out(NamedTuple):
 
 
 class Store:
-    """The store at ``settings.path``, made if it is not there.  Safe for any number of processes.
+    """The store at ``settings.path``, created if it does not exist.  Safe for any number of processes.
 
-    Where ``writable`` is false, this process may only read it: then it may call nothing that says so.
-    Methods raise ``OSError``; who calls them turns it to words with ``disk_error``.  ``listener`` hears of
-    every model that this process evicts.
+    If ``writable`` is false, this process may only read it.  Methods raise ``OSError``, which callers turn into
+    lading's errors with ``disk_error``.  ``listener`` is called for every model that this process evicts.
     """
 
     blob_algorithm = BLOB_ALGORITHM
@@ -122,10 +121,10 @@ class Store:
     # ---- finding and keeping --------------------------------------------------------------
 
     def key(self, listed: Listing, expected: ExpectedDigests, settings: Settings) -> str:
-        """The name of the model that this listing is, for who asks so.
+        """The key of the model with this listing under these settings.
 
-        A file that neither a validator nor a strong digest pins is never the one that was listed before: its
-        model has a name that is given once.
+        A file with neither a validator nor a strong digest may differ each time: its model gets a new key
+        every time.
         """
         running = hashlib.sha256(f"{listed.origin}\n{settings.verify}\n".encode())
         if any(file.layer for file in listed.files):
@@ -153,7 +152,7 @@ class Store:
         return os.listdir(self.models_folder)
 
     def find(self, key: str) -> Manifest | None:
-        """What is in the store under this key."""
+        """The model with this key; None if the store does not have it."""
         return self._manifest(self.folder(key))
 
     def _manifest(self, folder: Path) -> Manifest | None:
@@ -163,7 +162,7 @@ class Store:
             return None
 
     def incoming(self, key: str, *, alone: bool = False) -> Path:
-        """Where the model with this key is fetched to: one folder for all; without locks, or ``alone``, one for each."""
+        """The folder into which the model with this key is fetched: one for all processes; without locks, or ``alone``, one for each."""
         return self.incoming_folder / (f"{key}.{secrets.token_hex(8)}" if alone or not self.settings.locks else key)
 
     def lock(self, key: str) -> Path:
@@ -171,17 +170,17 @@ class Store:
         return self.root / "locks" / key
 
     def staged_bytes(self, key: str) -> int:
-        """How far the process is that fetches this model: what is on the disk of it."""
+        """The bytes on the disk of a model that is being fetched."""
         return sum(min(status.st_size, status.st_blocks * 512) for status in files_below(self.incoming_folder / key))
 
     def reuse(self, listed: Listing, expected: ExpectedDigests, verify: VerifyMode, stage: Path) -> dict[str, File]:
-        """Link into ``stage`` what the store has of ``listed``; returns those files, by path, as they were verified."""
+        """Link the files of ``listed`` that the store has into ``stage``; returns them by path, as they were verified."""
         remove_links(stage)
         held = self.held(listed, expected, verify)
         return {path: file for path, (full_path, file) in held.items() if link(full_path, stage / path)}
 
     def held(self, listed: Listing, expected: ExpectedDigests, verify: VerifyMode) -> dict[str, tuple[Path, File]]:
-        """What the store has of ``listed``, by path: where, and as it was verified."""
+        """The files of ``listed`` that the store has, by path: their full path, and the file as it was verified."""
         found: dict[str, tuple[Path, File]] = {}
         for older in islice(self._of_origin(listed.origin, verify), _MOST_REVISIONS):
             manifest = self.find(older)
@@ -197,7 +196,7 @@ class Store:
         return found
 
     def commit(self, key: str, folder: Path, manifest: Manifest, verify: VerifyMode) -> None:
-        """Name a model that is whole in ``folder``; if another process was first, its model stays."""
+        """Publish a complete model from ``folder``; if another process was first, its model stays."""
         kept = tuple(self.blobs.keep(file, folder / file.path) for file in manifest.files)
         write_whole(folder / FILE_NAME, manifest._replace(files=kept).lines())
         origin = self._origins(manifest.origin)[verify == "off"]
@@ -221,11 +220,11 @@ class Store:
         touch(self._uses.folder / key)
 
     def _origins(self, origin: str) -> tuple[Path, Path]:
-        """Where models of an origin are noted, and where those are that were fetched without verifying."""
+        """The folders that list the models of an origin: those verified, and those fetched without verification."""
         return self.root / "origins" / origin, self.root / "origins" / f"{origin}.unverified"
 
     def _of_origin(self, origin: str, verify: VerifyMode) -> list[str]:
-        """Keys of models of the same origin that do for ``verify``, the one used last first."""
+        """Keys of models of the same origin that satisfy ``verify``, the most recently used first."""
         folders = self._origins(origin)[: 2 if verify == "off" else 1]
         keys = [path.name for folder in folders for path in entries(folder)]
         return sorted(keys, key=self.used_at_s, reverse=True)
@@ -237,7 +236,7 @@ class Store:
     # ---- placing --------------------------------------------------------------------------
 
     def shares_with(self, folder: Path) -> bool:
-        """Whether files that are placed in ``folder`` take no space."""
+        """Whether files that are materialized in ``folder`` take no space."""
         if folder.stat().st_dev != self.root.stat().st_dev:
             return False
         return self.settings.hard_links or not self.writable or clones(self.root)
@@ -286,19 +285,19 @@ class Store:
         return sorted(found, key=lambda model: model.used_at_s, reverse=True)
 
     def own_bytes(self, key: str) -> int:
-        """What would be free without this model: files that no other has, and no destination shares."""
+        """Bytes that removing this model would free: those of files that no other model and no destination shares."""
         # One name here, one among the blobs.
         own = {status.st_ino: status.st_size for status in files_below(self.folder(key)) if status.st_nlink <= 2}
         return sum(own.values()) - (self.folder(key) / FILE_NAME).stat().st_size
 
     def used_bytes(self) -> int:
-        """What the store's files take, each counted once."""
+        """The bytes of the store's files, each counted once."""
         folders = (self.root / "blobs", self.incoming_folder, self.root / "quarantine")
         sizes = {status.st_ino: status.st_blocks * 512 for folder in folders for status in files_below(folder)}
         return sum(sizes.values())
 
     def remove(self, key: str) -> int:
-        """Take a model away with what only it had; returns the bytes of that."""
+        """Remove a model with the files that only it had; returns the freed bytes."""
         # Under another name first: nobody finds it half removed, and ``eviction.clean_up`` removes what a kill leaves of it.
         doomed = self.incoming_folder / f"{key}{_REMOVED}{secrets.token_hex(4)}"
         try:
@@ -308,14 +307,11 @@ class Store:
         return self.dissolve(doomed)
 
     def is_half_removed(self, path: Path) -> bool:
-        """Whether this, among what is being fetched, is what a killed process left of a removal."""
+        """Whether this entry of ``incoming`` is the rest of a removal whose process was killed."""
         return _REMOVED in path.name
 
     def dissolve(self, doomed: Path) -> int:
-        """Remove what ``remove`` has renamed; returns the bytes that only this had.
-
-        Another process may be at it: both come to the same end.
-        """
+        """Remove what ``remove`` has renamed; returns the freed bytes.  Another process may do the same meanwhile."""
         key, manifest = doomed.name.partition(_REMOVED)[0], self._manifest(doomed)
         freed = 0
         if manifest is not None:
@@ -334,7 +330,7 @@ class Store:
         return freed
 
     def remove_dangling(self, before_s: float) -> None:
-        """Remove what leads to no model, if it is older than that Unix time; and locks that nobody holds."""
+        """Remove pointers to no model that are older than that Unix time, and locks that nobody holds."""
         keys = set(self.keys())
         origins = entries(self.root / "origins")
         for pointers in (self._uses, self.answers, self.references, *map(Pointers, origins)):
@@ -347,19 +343,19 @@ class Store:
             remove_unheld(path)
 
     def collected_at_s(self) -> float:
-        """When the last sweep ended, in Unix time; 0.0 if there was none."""
+        """When the last collection ended, in Unix time; 0.0 if there was none."""
         return modified_at_s(self.root / "swept")
 
     def note_collection(self) -> None:
-        """Note that a sweep ends now."""
+        """Note that a collection ends now."""
         touch(self.root / "swept")
 
     def quarantined(self) -> list[Path]:
-        """What was put aside."""
+        """The models in quarantine."""
         return entries(self.root / "quarantine")
 
     def put_aside(self, key: str) -> None:
-        """Take a model out of use that is not what it was; its bytes stay for a while."""
+        """Move a damaged model to quarantine, where it stays for a while."""
         target = self.root / "quarantine" / f"{key}.{secrets.token_hex(4)}"
         target.parent.mkdir(exist_ok=True)
         folder = self.folder(key)
@@ -380,7 +376,7 @@ def _has(root: Path, file: File) -> bool:
 
 
 def _facts(path: Path) -> tuple[str, str, str, int, int] | None:
-    """What a manifest tells above its files; None if there is none that can be read."""
+    """The facts at the head of a manifest; None if there is none that can be read."""
     head = ""
     try:
         with path.open(encoding="utf-8") as lines:

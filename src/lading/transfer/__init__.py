@@ -1,1 +1,1 @@
-"""Moving bytes: the scheduler (``scheduler``), files on their way in (``staged``), the journal, the governor."""
+"""Moving bytes: the scheduler (``scheduler``), files that are being received, the journal, the number of workers."""

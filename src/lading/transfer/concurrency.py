@@ -1,4 +1,4 @@
-"""How many workers run at a time: bounds from the cgroup, and within them what the transfer itself shows."""
+"""How many workers run at a time: within the bounds of the cgroup, by what the transfer measures."""
 
 from lading.system.cgroup import FEWEST_WORKERS, Bounds
 
@@ -14,10 +14,10 @@ _HOLD_AFTER_TROUBLE_S = 5.0
 
 
 class Governor:
-    """Finds how many workers are worth it: more while that moves more, fewer when the origin is in trouble.
+    """Finds the number of workers: more while that moves more bytes, fewer when the origin has trouble.
 
-    On one's own machine a few workers keep the CPU busy, and more would only contend for it; far
-    away most of a worker's time is waiting, and many are needed.  So ``limit`` doubles, or more, while
+    Near the origin a few workers keep the CPU busy, and more would only contend for it; far from it
+    a worker mostly waits, and many are needed.  So ``limit`` doubles, or more, while
     the CPU is not busy and the last step paid, and halves when an origin says that it is too much
     (additive increase would take minutes to reach a hundred; a model is here before that).
     """
@@ -53,14 +53,14 @@ class Governor:
             self._before, self.limit = self.limit, min(self.limit * factor, self._bounds.most_workers)
 
     def cap(self, workers: int, now_s: float) -> None:
-        """There are no more than these: the system has no thread for another one."""
+        """Limit the workers to these: the system cannot start another thread."""
         self._bounds = self._bounds._replace(most_workers=workers)
         self.limit = min(self.limit, workers)
         self._before = 0
         self._hold_until_s = now_s + self._hold_s
 
     def trouble(self, now_s: float) -> None:
-        """An origin asked for patience, or did not answer: halve, once for all who were told at the same time."""
+        """Halve ``limit``, since an origin asked for a pause or did not answer; once for all failures at the same time."""
         if now_s - self._trouble_at_s < _LOOK_EVERY_S:
             return
         self._trouble_at_s = now_s

@@ -1,11 +1,11 @@
-"""Reading a file while it lands: what an archive is unpacked from.
+"""Reading a file while it is received, so that an archive can be unpacked meanwhile.
 
-A reader waits for bytes that are not there yet; the follower says which ranges may be fetched without
-running too far ahead of its readers, and gives what all of them have read back to the file system, so that
-an archive need not stand on the disk whole beside its tree.  What is read is not verified yet: nothing
-that comes of it may be published before the file is sealed.
+A reader waits for bytes that are not there yet.  ``GrowingFile`` says which ranges may be fetched without
+running too far ahead of its readers, and punches holes where all of them have read, so that an archive does
+not need the disk space of its whole size beside its tree.  The bytes are not verified yet: nothing that is
+unpacked from them may be published before the file is sealed.
 
-Of several archives, one is read at a time; those after it land meanwhile.
+Of several archives, one is read at a time; the next ones are received meanwhile.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ _LOOK_AGAIN_S = 0.5
 class GrowingFile:
     """A file of ``size_bytes`` at ``path`` whose readers wait, on ``changed``, until bytes have arrived.
 
-    ``check`` raises when the transfer is over.  ``hashed`` tells up to where no digest needs the
-    bytes again.  It is read within its ``with`` block, after which the file is gone.
+    ``check`` raises when the transfer is over.  ``hashed`` gives the position before which no digest
+    needs the bytes again.  Read it within its ``with`` block, which removes the file at its end.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class GrowingFile:
             self._changed.notify_all()
 
     def open(self) -> IO[bytes]:
-        """A stream from the file's beginning on, with a position of its own; from any thread."""
+        """A stream from the file's beginning with its own position; may be called from any thread."""
         reader = _Reader(self)
         with self._changed:
             self._readers.add(reader)
@@ -107,19 +107,19 @@ class GrowingFile:
             other.join()
 
     def read_in_order(self) -> None:
-        """From now on every reader only goes forward: what lies behind all of them is forgotten."""
+        """Declare that readers only move forward: bytes behind all of them are removed."""
         with self._changed:
             self._in_order = True
             self._changed.notify_all()
 
     def arrived(self, start: int, end: int) -> None:
-        """The bytes from ``start`` to ``end`` are there."""
+        """Note that the bytes from ``start`` to ``end`` have arrived."""
         with self._changed:
             self._arrived = joined(self._arrived, start, end)
             self._changed.notify_all()
 
     def admits(self, byte_range: ByteRange) -> bool:
-        """Whether this range may be fetched now: it is one that is read, or soon will be."""
+        """Whether this range may be fetched now, since it is being read or soon will be."""
         end = self.size_bytes if byte_range.end is None else byte_range.end
         positions = [reader.position for reader in self._readers] or [0]
         if self._ended or any(byte_range.start <= position < end for position in positions):
@@ -132,7 +132,7 @@ class GrowingFile:
     # ---- for its readers
 
     def read_at(self, position: int, buffer: memoryview) -> int:
-        """Fill ``buffer`` with what is there at ``position``, at least a byte of it; 0 at the end."""
+        """Fill ``buffer`` with the bytes at ``position``, at least one; returns their count, 0 at the end."""
         wanted = min(len(buffer), self._wait(position) - position)
         if wanted <= 0:
             return 0
@@ -142,7 +142,7 @@ class GrowingFile:
             raise disk_error(error, "the staged archive") from error
 
     def moved(self, *, left: "_Reader | None" = None) -> None:
-        """A reader is elsewhere now, or has ``left``: what is behind all is forgotten, what is near may be fetched."""
+        """Note that a reader has moved, or has ``left``: bytes behind all readers are removed, ranges near them admitted."""
         with self._changed:
             if left is not None:
                 self._readers.discard(left)
@@ -155,7 +155,7 @@ class GrowingFile:
         punch_hole(self._descriptor, start, until)
 
     def _wait(self, position: int) -> int:
-        """Up to where bytes are there without a gap; waits until that is behind ``position``."""
+        """Wait for the byte at ``position``; returns the end of the unbroken bytes from there."""
         with self._changed:
             while True:
                 self._check()
@@ -168,7 +168,7 @@ class GrowingFile:
 
 
 class _Reader(io.RawIOBase):
-    """One position in what lands."""
+    """One reader's position in the file."""
 
     def __init__(self, file: GrowingFile) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One model to fetch, and what a transfer notes of it."""
+"""One model to fetch, and the results of its transfer."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,12 +26,12 @@ class Unpacker(Protocol):
 
 
 class Job:
-    """One model to fetch: what its source listed, and the stage that its files go to.
+    """One model to fetch: its listing, and the stage that its files go to.
 
-    ``unpacker`` makes a tree of those files that are layers; what it made is ``unpacked``.
+    ``unpacker`` makes a tree of the files that are layers; its result is ``unpacked``.
     ``blob_algorithm`` is the digest that a store keeps files by, "" without one.
     ``expected`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
-    files that have landed and been verified.
+    files that have been received and verified.
     """
 
     def __init__(

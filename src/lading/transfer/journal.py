@@ -1,9 +1,9 @@
-"""The journal: what has landed of which files, so that a killed run loses little.
+"""The journal: which ranges of which files have been received, so that a killed run loses little.
 
 JSON lines, ``[path, size, validator, start, end, crc32]``, behind one line that names the origin.  A
-range has several while it lands, each with a later end and the CRC up to there: the last one counts.
-It is a promise only: a reader computes the CRC of the staged bytes again, so a line that outlived its
-bytes in a power cut costs a transfer and never a wrong file.
+range has several lines while it is received, each with a later end and the CRC up to there: the last one
+counts.  The journal is not trusted: a reader computes the CRC of the staged bytes again, so that a line whose
+bytes were lost in a power cut costs a transfer and never gives a wrong file.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from lading.system.disk import disk_error
 class Received(NamedTuple):
     """A range of a file, or its beginning, that is in the stage, pinned to the version it was read from.
 
-    Where its answer had another ``validator`` than the listing, both are there, on a line each.
+    If the answer had another validator than the listing, ``validator`` holds both, on a line each.
     """
 
     path: str
@@ -43,9 +43,9 @@ class Received(NamedTuple):
 
 
 class Journal:
-    """Takes notes from any thread, and writes them at ``flush``.
+    """Takes entries from any thread, and writes them at ``flush``.
 
-    ``earlier`` is what a run before this one noted for the same origin, by path.
+    ``earlier`` are the entries of the previous run for the same origin, by path.
     """
 
     def __init__(self, path: Path, origin: str) -> None:
@@ -73,11 +73,11 @@ class Journal:
             raise disk_error(error, path) from error
 
     def append(self, received: Received) -> None:
-        """Note what has landed.  It counts from the next ``flush`` on: a kill before that costs its transfer only."""
+        """Note a received range.  It counts from the next ``flush`` on: a kill before that costs its transfer only."""
         self._notes.append(received)
 
     def flush(self) -> None:
-        """Write what was noted.  Call from one thread."""
+        """Write the new entries.  Call from one thread."""
         try:
             while self._notes:
                 self._file.write(json.dumps(self._notes.popleft()) + "\n")
@@ -94,7 +94,7 @@ class Journal:
 
 
 def read_journal(path: Path, origin: str) -> Iterator[Received]:
-    """What an earlier run noted for this origin; a torn or foreign journal ends where it stops making sense."""
+    """The entries of the previous run for this origin; reading stops at the first line that is torn or invalid."""
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError), path.open("rb") as lines:
         # Line by line: that of a terabyte would not fit beside everything else in 64 MiB.
         header = json.loads(lines.readline())
@@ -108,7 +108,7 @@ def read_journal(path: Path, origin: str) -> Iterator[Received]:
 
 
 def usable(files: Iterable[ListedFile], earlier: Iterable[Received]) -> Iterator[Received]:
-    """What a run can go on with, of what ``earlier`` ones have staged of these files."""
+    """The ``earlier`` ranges of these files that a run can use."""
     fetched = {file.path: file for file in files}
     for received in earlier:
         file = fetched.get(received.path)

@@ -57,14 +57,14 @@ def transfer(jobs: Sequence[Job], session: Session) -> list[Manifest]:
 
 
 def _order(range_bytes: int, file: ListedFile) -> tuple[bool, bool, Layer, str]:
-    """Sorts files by when they are wanted: descriptions, other small files, large ones."""
+    """The sort key of files: descriptions first, then other small files, then large ones."""
     large, described = (file.size_bytes or 0) > range_bytes, file.path.endswith(_READ_FIRST)
     return large, not described, file.layer or Layer(), file.path
 
 
 @contextmanager
 def _about(job: Job, file: ListedFile) -> Iterator[None]:
-    """Let an error say of which file its origin has another version."""
+    """Add to an ``OriginChanged`` which file has another version."""
     try:
         yield
     except OriginChanged as error:
@@ -107,7 +107,7 @@ class Transfer:
         self._started_s = run.clock.now()
 
     def run(self) -> None:
-        """Work until everything has landed; raises what went wrong after the last thread has ended."""
+        """Work until every file has been received; raises errors after the last thread has ended."""
         workers: list[threading.Thread] = []
         until_s: float | None = None
         packed = [partial(self._read, job, job.unpacker) for job in self._jobs if job.unpacker is not None]
@@ -149,15 +149,15 @@ class Transfer:
     def _start(self, workers: list[threading.Thread]) -> None:
         """Begin with one worker, and with the readers as far as there are threads for them.
 
-        One of them reads all archives, if more slowly; without any, a worker reads each when it has landed.
-        Call with the lock held, which a worker that wants to know waits for.
+        One reader is enough to read all archives, more slowly; without any, a worker reads each archive after it was
+        received.  Call with the lock held.
         """
         if self._tasks.left and not self._hire(workers):
             raise no_thread("to fetch with")
         self._reads_late = not list(takewhile(start_thread, self._readers))
 
     def _read_each(self, unread: Iterator[Callable[[], None]]) -> None:
-        """Take models whose archives nobody reads yet, until there are none."""
+        """Read the archives of one model after another, until no model is left."""
         while (read := next(unread, None)) is not None:
             read()
 
@@ -171,7 +171,7 @@ class Transfer:
         return not thread.is_alive()
 
     def _employ(self, workers: list[threading.Thread]) -> None:
-        """Let as many work as the governor finds worth it; no more than there can be tasks."""
+        """Start as many workers as the governor allows, and no more than there can be tasks."""
         done_files = sum(len(job.sealed) for job in self._jobs)
         work_bytes = self._done_bytes - self._resumed_bytes + done_files * FILE_WORK_BYTES
         before = self._governor.limit
@@ -298,7 +298,7 @@ class Transfer:
         self._read_range(job, staged, first)
 
     def _let_read(self, job: Job, staged: StagedFile, size_bytes: int) -> GrowingFile:
-        """Let a layer be unpacked, from what has landed of it on."""
+        """Make a layer readable while it is received."""
         growing = GrowingFile(
             staged.path,
             size_bytes,
@@ -315,7 +315,7 @@ class Transfer:
         return growing
 
     def _read(self, job: Job, unpacker: Unpacker) -> None:
-        """Unpack the layers in their order, each while it lands or when it has landed."""
+        """Unpack the layers in their order, each while or after it is received."""
         for file in job.layers:
             with self._growing(job, file) as growing:
                 unpacker.add(file, growing)

@@ -1,4 +1,4 @@
-"""One file on its way in: its staged bytes, its digests, and the moment it counts as whole."""
+"""One file while it is received: its staged bytes, its digests, and the check that makes it complete."""
 
 import os
 import threading
@@ -28,9 +28,9 @@ ChooseChecks = Callable[[Sequence[Digest]], tuple[Digest, ...]]
 class StagedFile:
     """A file that is being staged at ``path``.
 
-    Ranges land in any order.  CRCs are kept per range and combined at the end; a digest that needs
-    the bytes in order takes each piece in passing when it is the next one, and otherwise reads it
-    back from the page cache as soon as the gap before it is closed.
+    Ranges arrive in any order.  CRCs are kept per range and combined at the end.  A digest that needs
+    the bytes in order is updated with each piece that is the next one; other pieces are read back
+    from the page cache as soon as the gap before them is closed.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class StagedFile:
         os.close(self.descriptor)
 
     def answered(self, validator: str, *, whole: bool) -> bool:
-        """Take an answer with this validator, or raise ``OriginChanged``; whether parts of others may follow its bytes.
+        """Accept an answer with this validator, or raise ``OriginChanged``; returns whether parts of other answers may follow.
 
-        ``whole`` says that it is all of the file, and that nothing else of it is here.  Parts are put together
-        only under one strong validator (RFC 9110, 15.3.7.3).  One answer is one version, whatever it is called,
-        unless it is called another one (8.8.3.2, the weak comparison).
+        ``whole`` says that the answer has the whole file, and that no other part is staged.  Parts are combined
+        only under one strong validator (RFC 9110, 15.3.7.3).  A whole answer is one version, unless its validator
+        differs from the known one by the weak comparison (8.8.3.2).
         """
         strong = validator if self.splits and not is_weak(validator) else ""
         with self._lock:
@@ -123,7 +123,7 @@ class StagedFile:
         self._sequential = [SequentialHash(check, self.file.size_bytes) for check in wanted]
 
     def recover(self, most_bytes: int) -> list[ByteRange]:
-        """Take over what an earlier run landed, after checking it; returns the ranges still to fetch."""
+        """Take over verified ranges of an earlier run; returns the ranges still to fetch."""
         size = self.file.size_bytes
         if size is None:
             # What an attempt left that knew the size would stay behind a shorter file's end.
@@ -160,11 +160,11 @@ class StagedFile:
         return sum(end - start for start, end in self.received_ranges())
 
     def hashed_bytes(self) -> int:
-        """Up to where no digest will read the staged bytes back."""
+        """The position before which no digest will read staged bytes back."""
         return min((sequential.position for sequential in self._sequential), default=self.file.size_bytes or 0)
 
     def write(self, range_start: int, at: int, piece: memoryview) -> None:
-        """Put bytes of a range where they belong, and through every digest whose turn it is."""
+        """Write bytes of a range, and update every digest that expects them next."""
         left = piece
         offset = at
         while left:
@@ -186,7 +186,7 @@ class StagedFile:
             self.growing.arrived(range_start, offset)
 
     def note(self, start: int, end: int, crc32: int) -> None:
-        """Let a next run take over what has landed of the range that begins at ``start``."""
+        """Note in the journal how much of the range at ``start`` has been received."""
         size, validator = self.file.size_bytes, self.file.validator
         # Of what is not told again nothing is taken over: the next run would deliver it unverified.
         if size is None or not validator or not self._noting or self._is_being_read:
@@ -197,7 +197,7 @@ class StagedFile:
             self.journal.append(Received(self.file.path, size, validator, start, end, crc32))
 
     def finish_range(self, start: int, end: int, crcs: dict[str, int]) -> None:
-        """Count a whole range as landed."""
+        """Note that a whole range has been received."""
         with self._lock:
             self._received[start] = (end, crcs)
         if end - start >= _WRITE_BACK_BYTES and not self._is_being_read:
@@ -213,13 +213,13 @@ class StagedFile:
             os.ftruncate(self.descriptor, 0)
 
     def forget(self) -> None:
-        """Forget what is to be checked, too: the next answer tells what belongs to its own version."""
+        """Forget the digests to check: the next answer gives those of its own version."""
         self._checks = None
         self._sequential = []
         self.crcs = [OWN_CRC]
 
     def seal(self) -> File:
-        """The file as delivered; raises ``IntegrityError`` when it is not what was promised."""
+        """The file as delivered; raises ``IntegrityError`` when a digest does not match."""
         self.on_digests(())
         self._catch_up()
         ranges = [(start, end, crcs) for start, (end, crcs) in sorted(self._received.items())]
@@ -245,9 +245,9 @@ class StagedFile:
         )
 
     def _judged(self, found: Sequence[tuple[Digest, Digest]]) -> list[Digest]:
-        """Raise if one of the digests is another one than expected; returns those that are none of this file.
+        """Raise if a digest does not match; returns mismatches that are not about this file.
 
-        Where one that cannot be forged is right, one that is wrong is not about these bytes, whoever declares it.
+        If a digest that cannot be forged matches, a wrong one of the origin does not describe these bytes.
         """
         wrong = [(wanted, each) for wanted, each in found if wanted.value and each != wanted]
         has_strong_match = any(wanted == each and wanted.algorithm in STRONG for wanted, each in found)
@@ -261,21 +261,21 @@ class StagedFile:
         return [wanted for wanted, _ in wrong]
 
     def _declared_by(self, digest: Digest) -> str:
-        """What of the origin declares a digest: an ETag may be one, and may be any text that has as many digits."""
+        """Which part of an answer declares a digest: an ETag may be an MD5, or any text with as many digits."""
         is_etag = digest.algorithm == "md5" and is_same(f'"{digest.value}"', self.file.validator or "")
         return "its ETag" if is_etag else "what its origin declares"
 
     def received_ranges(self) -> list[tuple[int, int]]:
-        """First byte and end of each range that has landed."""
+        """First byte and end of each received range."""
         return [(start, end) for start, (end, _) in self._received.items()]
 
     @property
     def _is_being_read(self) -> bool:
-        """Whether what has landed is read and given back: there is nothing that a next run could take over."""
+        """Whether the file is read and removed meanwhile, so that a next run could not take over any of it."""
         return self.growing is not None and self.growing.begun
 
     def _frontier(self, position: int) -> int:
-        """The end of the unbroken run of landed ranges that begins at or before ``position``."""
+        """The end of the unbroken run of received ranges that begins at or before ``position``."""
         for start, (end, _) in sorted(self._received.items()):
             if start > position:
                 break
@@ -287,10 +287,10 @@ class StagedFile:
             return any(self._frontier(each.position) > each.position for each in self._sequential)
 
     def _catch_up(self) -> None:
-        """Feed the sequential digests what landed out of turn, up to the first gap.
+        """Update the sequential digests with pieces that came out of order, up to the first gap.
 
-        Whoever closes a gap does it; a thread that finds another at work leaves it to that one,
-        which looks again after it has let go.
+        The thread that closes a gap does this.  If another thread is doing it already, that one looks
+        again after it has released the lock.
         """
         while self._sequential and self._behind() and self._hashing.acquire(blocking=False):
             try:

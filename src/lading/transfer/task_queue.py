@@ -1,4 +1,4 @@
-"""The queue of a transfer: what to do next, when to wait, and when all is done."""
+"""The queue of a transfer: the next task, waiting for one, and the end."""
 
 import contextlib
 import threading
@@ -62,7 +62,7 @@ class Tasks:
                 self.changed.notify_all()
 
     def stop(self) -> None:
-        """Nobody gets a task from now on."""
+        """Give out no more tasks."""
         with self.changed:
             self._stopped = True
             self.changed.notify_all()

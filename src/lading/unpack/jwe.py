@@ -38,7 +38,7 @@ class Envelope(NamedTuple):
 
 
 def wrong_key() -> LadingError:
-    """What a failed authentication means."""
+    """The error of a failed authentication."""
     return IntegrityError(
         "it cannot be decrypted: the key is the wrong one, or the file was changed after it was encrypted",
         hint="CONFIDENTIAL_RESOURCE_ID names the key",

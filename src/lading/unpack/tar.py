@@ -159,7 +159,7 @@ def _decompressed(raw: IO[bytes]) -> Iterator[Readable]:
 
 
 def _not_read_here(magic: bytes) -> str:
-    """What the archive is packed by, if that is nothing that can be read; "" for the rest."""
+    """The compression of the archive, if it is not supported; "" otherwise."""
     frame = _ZSTD_FRAME.match(magic)
     if frame and frame[1][0] & _ZSTD_DICTIONARY:
         return "zstd with a dictionary"
@@ -193,7 +193,7 @@ class _Xz:
         return piece
 
     def _following(self) -> bytes:
-        """Where the next stream begins: they may follow each other, with zeros between them; nothing at the end."""
+        """The beginning of the next stream, after zeros that may lie between them; nothing at the end."""
         packed = self._decompressor.unused_data or self._raw.read(_COPY_BYTES)
         while packed and not (packed := packed.lstrip(b"\0")):
             packed = self._raw.read(_COPY_BYTES)

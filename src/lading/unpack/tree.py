@@ -53,7 +53,7 @@ class Archive(Protocol):
 
 
 class Spent:
-    """What has been unpacked so far, of all archives of one model together; no more than ``limits`` allow."""
+    """Counts the bytes and members unpacked from all archives of one model, and enforces ``limits``."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

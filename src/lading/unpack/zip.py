@@ -49,7 +49,7 @@ def open_zip(stream: IO[bytes], archive: str) -> zipfile.ZipFile:
 
 
 class _Bounded:
-    """What zipfile reads the directory from, in one piece: all of it stays in memory, about 1 KiB for each member."""
+    """The stream from which zipfile reads the directory, which stays in memory: about 1 KiB for each member."""
 
     def __init__(self, stream: IO[bytes], archive: str) -> None:
         self._stream = stream
@@ -83,7 +83,7 @@ class _Content(NamedTuple):
 
 
 def _name(member: zipfile.ZipInfo) -> str:
-    """What a member is called, with slashes where a program on Windows wrote backslashes: as Info-ZIP's unzip reads it."""
+    """The name of a member, with slashes for the backslashes of a program on Windows, as Info-ZIP's unzip reads it."""
     name = member.filename
     return name.replace("\\", "/") if member.create_system == _FAT and "/" not in name else name
 
