@@ -40,7 +40,7 @@ build() { # package, name
   [ ! -x "$folder/$2" ] || return 0
   ../../../tools/go.sh
   fetch "$1"
-  # Without symbols for debuggers, and with less collecting of garbage.
+  # With less collecting of garbage and without symbols for debuggers, k8s.io/api takes 59 s of a CPU and not 81.
   GOGC=400 go build -trimpath -gcflags=all=-dwarf=false \
     -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v$version" -o "$folder/$2.part" "$1"
   # Only a whole one has its name.
