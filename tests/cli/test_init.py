@@ -101,7 +101,7 @@ def test_the_digest_that_kserve_names_must_hold(tmp_path):
         return lading("init", place, tmp_path / "dest", *options, environ={"VERIFICATION_DIGEST": digest})
 
     refused = init(f"sha256:{'0' * 64}")
-    assert (refused.code, refused.err.count("is expected")) == (6, 2)
+    assert (refused.code, refused.err.count("is expected")) == (6, 3)
     assert not (tmp_path / "dest/model.bin").exists()
     assert init(f"sha256:{'0' * 64}", "--digest", sha256(b"model")).code == 0
     assert init(sha256(b"model")).code == 0
