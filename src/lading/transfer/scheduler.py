@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
 
-from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, LadingError, OriginChanged
+from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, LadingError, OriginChanged, Unavailable
 from lading.events import Event, FewThreads, FileFailed, Progress, Resumed, Retried, Unverified
 from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
@@ -214,10 +214,18 @@ class Transfer:
             self._tasks.stop()
 
     def _fetch_file(self, job: Job, file: ListedFile) -> None:
+        self._alone(job, file, partial(self._begin_file, job, file))
+
+    def _alone(self, job: Job, file: ListedFile, fetch: Callable[[], None]) -> None:
+        """Let what is wrong with this file end nothing but this file."""
         try:
-            self._begin_file(job, file)
+            fetch()
         except OF_ONE_FILE as error:
             self._give_up(job, file, error)
+        except (Interrupted, Unavailable):
+            # Another range of it was given up, and when nothing else was left to do, this one was broken off.
+            if (job, file.path) not in self._failures:
+                raise
 
     def _give_up(self, job: Job, file: ListedFile, error: LadingError) -> None:
         """Go on without a file, so that one run names all that are wrong; raises where that is no use."""
@@ -330,12 +338,8 @@ class Transfer:
         return job.growing_files[file.path]
 
     def _fetch_range(self, job: Job, staged: StagedFile, byte_range: ByteRange) -> None:
-        if (job, staged.file.path) in self._failures:
-            return
-        try:
-            self._read_range(job, staged, byte_range)
-        except OF_ONE_FILE as error:
-            self._give_up(job, staged.file, error)
+        if (job, staged.file.path) not in self._failures:
+            self._alone(job, staged.file, partial(self._read_range, job, staged, byte_range))
 
     def _read_range(self, job: Job, staged: StagedFile, byte_range: ByteRange) -> None:
         sink = RangeWriter(staged, byte_range, self._check, self._on_bytes)
