@@ -1,4 +1,4 @@
-"""What the agent keeps current, and how it says so: ``deliveries`` and ``agent`` of the configuration file.
+"""The agent's settings: the sections ``deliveries`` and ``agent`` of the configuration file.
 
 deliveries:
   - name: iris
@@ -30,7 +30,7 @@ PORT = 9090
 Layout = Literal["link", "numbered", "folder"]
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
-# Of keys whose default says nothing about them.
+# Examples for keys whose default is no example.
 _EXAMPLES = {
     "name": "iris",
     "uri": "model-registry://iris@champion",
@@ -62,12 +62,12 @@ class Canary(NamedTuple):
 
 
 class OnChange(NamedTuple):
-    """How the model server hears of a new version: one of four ways.
+    """How the model server is told of a new version, in one of four ways.
 
     ``load`` is the URL of a server with the Open Inference Protocol's repository extension, ``touch`` a file
-    to write, ``post`` a URL to call, ``exit`` the code with which the agent ends.  The others belong to
-    ``load``: ``model`` is its name there, ``ready_s`` the time it may take, ``probe`` the body of an
-    inference request that must succeed.  ``token_file`` holds a bearer token for ``load`` and ``post``.
+    to write, ``post`` a URL to call, ``exit`` the exit code of the agent.  Three fields belong to ``load``:
+    ``model`` is the model's name on the server, ``ready_s`` the time that loading may take, ``probe`` the body of
+    an inference request that must succeed.  ``token_file`` holds a bearer token for ``load`` and ``post``.
     """
 
     load: str = ""
@@ -83,9 +83,9 @@ class OnChange(NamedTuple):
 class Delivery(NamedTuple):
     """One model that is kept current: at its ``destination``, or in the store alone.
 
-    ``layout`` is how versions stand at the destination (docs/agent.md); ``keep`` old ones stay beside the
-    present one.  It is asked for every ``every_s`` seconds, more or less by the share ``jitter``.  ``range``
-    chooses among a registry's versions (semver.org), ``hold_s`` is how old news must be.
+    ``layout`` is the arrangement of versions at the destination (docs/agent.md); ``keep`` is the number of old
+    versions that stay.  A cycle runs every ``every_s`` seconds, varied by the share ``jitter``.  ``range`` limits
+    a registry's versions (semver.org); ``hold_s`` is how long a version must be known before it is delivered.
     """
 
     name: str
@@ -113,11 +113,11 @@ class Delivery(NamedTuple):
 
 
 class AgentSettings(NamedTuple):
-    """What is kept current, and where that is said.
+    """The deliveries that the agent keeps current, and its HTTP server.
 
-    ``parallel`` deliveries are in their cycles at a time.  ``port`` 0 is any free one.  With ``token_file``, all
-    but the health endpoints want its text as a bearer token; ``certificate`` and ``key`` are files of PEM text;
-    ``mlflow_secret_file`` holds the secret of MLflow's webhooks, without which none is believed.
+    At most ``parallel`` cycles run at a time.  ``port`` 0 means any free port.  With ``token_file``, all but the
+    health endpoints require its text as a bearer token; ``certificate`` and ``key`` are files of PEM text.
+    ``mlflow_secret_file`` holds the secret of MLflow's webhooks; without it every webhook is refused.
     """
 
     deliveries: tuple[Delivery, ...] = ()
@@ -131,7 +131,7 @@ class AgentSettings(NamedTuple):
 
 
 def read_agent(settings: Settings) -> AgentSettings:
-    """The agent's part of the configuration; ``UsageError`` for anything in it that is not understood."""
+    """Read the agent's part of the configuration; ``UsageError`` for anything in it that is not understood."""
     with errors_name(settings.file):
         has_store = bool(settings.store.path)
         deliveries = tuple(
@@ -170,7 +170,7 @@ def _refuse_common_folders(deliveries: Sequence[Delivery]) -> None:
 
 
 def share_a_folder(first: Delivery, second: Delivery) -> bool:
-    """Whether the destination of one lies within that of the other."""
+    """Whether the destination of one delivery lies within that of the other."""
     paths = first.destination, second.destination
     return all(paths) and os.path.commonpath(paths) in paths
 

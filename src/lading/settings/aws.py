@@ -26,9 +26,9 @@ STORAGE_KEYS = {
 
 
 class Endpoints(NamedTuple):
-    """Which hosts of AWS are asked, or whose in their place; None and "" where nothing says it.
+    """Endpoints of S3 and STS, and options that choose AWS's own; None and "" where nothing is configured.
 
-    ``global_sts``: STS by its one global name, where there is one.
+    ``global_sts`` asks STS by its global name, in the regions that have one.
     """
 
     s3: str = ""
@@ -39,15 +39,15 @@ class Endpoints(NamedTuple):
     global_sts: bool | None = None
 
     def or_else(self, other: "Endpoints") -> "Endpoints":
-        """These, and what ``other`` says where they say nothing."""
+        """These endpoints, completed from ``other`` where nothing is configured."""
         lacking = {name: said for name, said in other._asdict().items() if getattr(self, name) in (None, "")}
         return self._replace(**lacking)
 
 
 class Aws(NamedTuple):
-    """Where AWS credentials may come from (the provider chain is in ``lading.aws.credentials``), and which hosts are asked.
+    """Sources of AWS credentials (``lading.auth.aws`` has the provider chain), and the endpoints.
 
-    ``ignores_urls``: the endpoints of the shared files are passed over, as those of the variables have been.
+    ``ignores_urls`` says that endpoint URLs of the shared files are ignored, as those of the variables have been.
     """
 
     access_key_id: str = ""
@@ -69,7 +69,7 @@ class Aws(NamedTuple):
 
 
 class S3(NamedTuple):
-    """How to ask S3.  ``virtual_host`` None: by the endpoint (AWS: yes, any other: no)."""
+    """How to address S3.  ``virtual_host`` None: as the endpoint needs it (AWS: yes, any other: no)."""
 
     region: str = ""
     virtual_host: bool | None = None
@@ -79,7 +79,7 @@ class S3(NamedTuple):
 
 
 def read_aws(variables: Variables) -> Aws:
-    """Where AWS credentials may come from, by the variables of the AWS SDKs."""
+    """Read the sources of AWS credentials from the variables of the AWS SDKs."""
     relative = variables.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     home = variables.get("HOME", "")
     return Aws(
@@ -107,14 +107,14 @@ def read_aws(variables: Variables) -> Aws:
 
 
 def read_s3(variables: Variables) -> S3:
-    """How to ask S3, by the variables of KServe and of the AWS SDKs."""
+    """Read how to address S3 from the variables of KServe and of the AWS SDKs."""
     # KServe's variable has the R by mistake; both spellings are understood.
     virtual = variables.get("S3_USER_VIRTUAL_BUCKET") or variables.get("S3_USE_VIRTUAL_BUCKET")
     payer = variables.get("AWS_REQUEST_PAYER", "").strip().lower()
     return S3(
         region=variables.exact("AWS_DEFAULT_REGION", "AWS_REGION"),
         virtual_host=True if virtual and is_true(virtual, "S3_USER_VIRTUAL_BUCKET") else None,
-        # As others who read it have it, GDAL for one, and as a flag.
+        # "requester" is the value that other programs use, such as GDAL; a flag is understood, too.
         request_payer=payer == "requester" or (bool(payer) and is_true(payer, "AWS_REQUEST_PAYER")),
         anonymous=variables.flag("awsAnonymousCredential"),
         verify_tls=variables.flag("S3_VERIFY_SSL", default=True),
@@ -122,7 +122,7 @@ def read_s3(variables: Variables) -> S3:
 
 
 def profile_endpoints(profile: Mapping[str, str]) -> Endpoints:
-    """Which hosts are asked, by a profile of the shared files."""
+    """The endpoints that a profile of the shared files names."""
     both = profile.get("endpoint_url", "")
     return Endpoints(
         s3=(profile.get("s3.endpoint_url") or both).rstrip("/"),

@@ -24,9 +24,9 @@ STORAGE_KEYS = {
 
 
 class Azure(NamedTuple):
-    """Where Azure credentials may come from (their order is in ``lading.azure.credentials``).
+    """Sources of Azure credentials (``lading.auth.azure`` has their order).
 
-    ``account`` is the only one that the key and the SAS are for; any, if it is empty.
+    ``account`` is the storage account of the key and the SAS; if it is empty, they are sent to any account.
     ``access_token_expires_on`` is Unix time as text.
     """
 
@@ -44,7 +44,7 @@ class Azure(NamedTuple):
 
 
 def read_azure(variables: Variables) -> Azure:
-    """Where Azure credentials may come from."""
+    """Read the sources of Azure credentials from the variables."""
     return Azure(
         account=variables.exact(*_names("ACCOUNT_NAME")),
         account_key=variables.secret(*_names("STORAGE_ACCESS_KEY")),
@@ -56,7 +56,7 @@ def read_azure(variables: Variables) -> Azure:
         client_secret=variables.secret(*_names("CLIENT_SECRET")),
         federated_token_file=_either(variables, "FEDERATED_TOKEN_FILE"),
         authority_host=_either(variables, "AUTHORITY_HOST"),
-        # The name that azure-identity has for it.
+        # The variable's name in azure-identity.
         metadata_url=_either(variables, "POD_IDENTITY_AUTHORITY_HOST") or INSTANCE_METADATA_URL,
     )
 

@@ -1,4 +1,4 @@
-"""A registry of catalog files: ``path`` of its entry, or ``LADING_CATALOG``."""
+"""Settings of a registry of catalog files: ``path`` in its entry, or ``LADING_CATALOG``."""
 
 from typing import NamedTuple
 
@@ -26,5 +26,5 @@ class CatalogSettings(NamedTuple):
 
 
 def read_variables(env: Variables) -> RegistryEntry[CatalogSettings]:
-    """The catalog that ``LADING_CATALOG`` names."""
+    """The entry of the catalog that ``LADING_CATALOG`` names."""
     return RegistryEntry("catalog", "catalog", CatalogSettings(env["LADING_CATALOG"]))

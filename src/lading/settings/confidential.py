@@ -1,4 +1,4 @@
-"""Models that are encrypted: KServe's variables, and where the Confidential Data Hub is.
+"""Settings for encrypted models: KServe's variables, and the address of the Confidential Data Hub.
 
 https://github.com/confidential-containers/guest-components/tree/main/confidential-data-hub
 """
@@ -14,19 +14,19 @@ _RESOURCE = re.compile(r"kbs:///([\w.-]+)/([\w.-]+)/([\w.-]+)", re.ASCII)
 
 
 class Confidential(NamedTuple):
-    """The resource whose content is the key, ``kbs:///repository/type/tag``, and the address of who gives it out."""
+    """The resource that holds the key, ``kbs:///repository/type/tag``, and the address of the hub that serves it."""
 
     resource: str
     address: str = "http://127.0.0.1:8006"
 
     @property
     def url(self) -> str:
-        """Where the key is asked for."""
+        """The URL from which the key is fetched."""
         return f"{self.address}/cdh/resource/{self.resource.removeprefix('kbs:///')}"
 
 
 def read_confidential(variables: Variables) -> Confidential | None:
-    """What opens the model's files; None where they are not encrypted."""
+    """Read where the key of the model's files is; None if they are not encrypted."""
     if not variables.flag("CONFIDENTIAL_ENABLED"):
         return None
     resource = variables.get("CONFIDENTIAL_RESOURCE_ID", "").strip()

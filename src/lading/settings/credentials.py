@@ -24,7 +24,7 @@ class CredentialRule(NamedTuple):
 
 
 def read_credentials(config: Mapping[str, Any]) -> tuple[CredentialRule, ...]:
-    """The rules of the configuration file.  What they hold may be secrets, and is not quoted."""
+    """Read the rules of the configuration file.  Errors do not quote their values, which may be secrets."""
     return tuple(_rule(item, number) for number, item in enumerate(config.get("credentials") or (), 1))
 
 
@@ -47,7 +47,7 @@ def _rule(item: object, number: int) -> CredentialRule:
 
 
 def covers(prefix: ModelURI, uri: ModelURI) -> bool:
-    """Whether ``uri`` is ``prefix`` or below it: a prefix ends at a path boundary, and never within a host's name."""
+    """Whether ``uri`` is ``prefix`` or below it: a prefix matches whole path segments and the whole host name."""
     prefix, uri = prefix.canonical(), uri.canonical()
     if (prefix.scheme.lower(), _host(prefix)) != (uri.scheme.lower(), _host(uri)):
         return False

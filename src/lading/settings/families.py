@@ -1,4 +1,4 @@
-"""The families of sources: a row each, with all that is asked of a family before its modules are loaded.
+"""The families of sources: one row each, with the facts that are needed before a family's modules are loaded.
 
 A new source is a file in ``sources/``, a file here if it has settings of its own, and a row in ``FAMILIES``.
 """
@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 
 class Family(NamedTuple):
-    """One kind of source.  Dotted names, so that a delivery loads the families that it uses and no others.
+    """One kind of source.  It names its modules as text, so that a delivery loads only the families that it uses.
 
-    ``schemes`` are those of its URIs, each with ``module:name`` of what opens them: a class, or a function.
-    ``settings`` is the module that reads its variables, and whose ``STORAGE_KEYS`` say what the keys of a storage
-    JSON of the types ``storage_types`` stand for.
+    ``schemes`` maps the schemes of its URIs to ``module:name`` of the class or function that opens them.
+    ``settings`` is the module that reads its variables; ``STORAGE_KEYS`` of that module maps the keys of a storage
+    JSON of the types ``storage_types`` to variables.
 
-    ``dependents`` are variables that belong to another one, and go when a new value of that one comes without
-    them: a session token from elsewhere would make these keys wrong, and a host from elsewhere must not get this
-    one's token.  ``hosted`` are logins by the variable that says for which host they are: without it they go to
-    any host that a URI names.
+    ``dependents`` maps a variable to those that belong to it.  They are dropped when the variable gets a new value
+    and they do not: an old session token would make new keys wrong, and a new host must not get the old host's
+    token.  ``hosted`` maps the variable of a login's host to the variables of the login: while no host is named,
+    the login is sent to any host that a URI names.
     """
 
     schemes: Mapping[str, str]
@@ -28,7 +28,7 @@ class Family(NamedTuple):
     hosted: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
-# With HOME: the folders in which a token's file is looked for.
+# HF_HOME, XDG_CACHE_HOME and HOME are folders in which a token's file is looked for.
 _OF_HUGGING_FACE = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME", "HOME")
 _OF_HDFS = tuple(
     f"HDFS_{name}"
@@ -92,12 +92,12 @@ FAMILIES = (
         dependents={"MODELSCOPE_ENDPOINT": ("MODELSCOPE_API_TOKEN",)},
     ),
     Family({"mlflow-artifacts": "lading.sources.mlflow:MlflowSource", "runs": "lading.sources.mlflow:open_run"}),
-    # Its URIs are of https: sources.schemes knows them by their hosts.
+    # Its URIs begin with https: sources.schemes tells them by their hosts.
     Family(
         {},
         settings="lading.settings.azure",
         storage_types=("azure",),
-        # An identity and a token come before a key, a key is for one account, and a secret is of one identity.
+        # An identity or a token wins over a key, a key belongs to one account, and a secret belongs to one identity.
         dependents={
             "AZURE_STORAGE_ACCESS_KEY": ("AZURE_STORAGE_SAS_TOKEN", *_AZURE_IDENTITY, *_AZURE_ACCOUNT),
             "AZURE_STORAGE_SAS_TOKEN": ("AZURE_STORAGE_ACCESS_KEY", *_AZURE_IDENTITY, *_AZURE_ACCOUNT),

@@ -10,7 +10,7 @@ STORAGE_KEYS = {"username": "GIT_USERNAME", "password": "GIT_PASSWORD", "host": 
 
 
 class Git(NamedTuple):
-    """Who asks a git server; the password may be a token.  ``withheld``: why a login that there is was left out."""
+    """The login for a git server; the password may be a token.  ``withheld`` is why a configured login is not sent."""
 
     username: str = ""
     password: Secret | None = None
@@ -19,7 +19,7 @@ class Git(NamedTuple):
 
 
 def read_git(variables: Variables, authority: str, default_port: int) -> Git:
-    """Who asks the git server at ``authority``, by the variables of KServe and ``GIT_HOST``."""
+    """Read the login for the git server at ``authority`` from the variables of KServe and ``GIT_HOST``."""
     host = variables.exact("GIT_HOST")
     if not is_for(host, authority, default_port):
         return Git(withheld=why_withheld("GIT", host))

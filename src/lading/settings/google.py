@@ -18,7 +18,7 @@ STORAGE_KEYS = {
 
 
 class Google(NamedTuple):
-    """Where Google credentials may come from (their order is in ``lading.google.credentials``)."""
+    """Sources of Google credentials (``lading.auth.google`` has their order)."""
 
     document: Secret | None = None
     file: str = ""
@@ -36,7 +36,7 @@ class Gcs(NamedTuple):
 
 
 def read_google(variables: Variables) -> Google:
-    """Where Google credentials may come from, by the variables of Google's libraries."""
+    """Read the sources of Google credentials from the variables of Google's libraries."""
     home = variables.get("HOME", "")
     gcloud = variables.get("CLOUDSDK_CONFIG") or (f"{home}/.config/gcloud" if home else "")
     return Google(
@@ -49,7 +49,7 @@ def read_google(variables: Variables) -> Google:
 
 
 def read_gcs(variables: Variables) -> Gcs:
-    """How to address Cloud Storage, by the variables of its Python and Go clients."""
+    """Read how to address Cloud Storage from the variables of its Python and Go clients."""
     emulator = variables.get("STORAGE_EMULATOR_HOST", "")
     endpoint = emulator or variables.get("API_ENDPOINT_OVERRIDE") or Gcs().endpoint
     # The Python client wants a URL, the Go client takes a host too.

@@ -1,4 +1,4 @@
-"""HDFS: KServe's secret for it, a folder of files or storage JSON, and the variables that stand for its keys."""
+"""HDFS: KServe's secret (a folder of files, or storage JSON), and the variables that its keys stand for."""
 
 import base64
 from pathlib import Path
@@ -15,7 +15,7 @@ from lading.text.printable import printable
 _DEFAULT_FOLDER = "/var/secrets/kserve-hdfscreds"
 
 # KServe's secret and storage JSON (types hdfs and webhdfs): each key and the variable that it stands for.
-# N_THREADS is not among them: how many work at a time follows the container's limits.
+# N_THREADS is not among them: the number of workers follows the container's limits.
 STORAGE_KEYS = {
     "HDFS_NAMENODE": "HDFS_NAMENODE",
     "HDFS_ROOTPATH": "HDFS_ROOTPATH",
@@ -30,14 +30,14 @@ STORAGE_KEYS = {
     "TLS_SKIP_VERIFY": "HDFS_TLS_SKIP_VERIFY",
 }
 _LOGIN = ("HDFS_DELEGATION_TOKEN", "USER_PROXY", "KERBEROS_PRINCIPAL")
-# What is a file in the folder, and its content in base64 elsewhere.
+# In the folder these are files; elsewhere their content is given in base64.
 _FILES = ("KERBEROS_KEYTAB", "TLS_CERT", "TLS_KEY", "TLS_CA")
 
 
 class Hdfs(NamedTuple):
-    """The namenodes, and who asks them.  ``keytab`` and what begins with ``tls`` are files.
+    """The namenodes, and the credentials for them.  ``keytab`` and the fields ``tls_…`` are paths of files.
 
-    Without namenodes there are no credentials: they go to what was configured, never to what a URI names.
+    Without namenodes there are no credentials: they are sent to configured hosts, never to a host of a URI.
     """
 
     namenodes: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Hdfs(NamedTuple):
 
 
 def read_hdfs(variables: Variables) -> Hdfs:
-    """Which namenodes to ask and as whom: all of it from variables or all of it from the folder."""
+    """Read the namenodes and the credentials: either all of it from variables, or all of it from the folder."""
     texts = {key: text for key, variable in STORAGE_KEYS.items() if (text := variables.get(variable, ""))}
     for key in _LOGIN:
         variables.exact(STORAGE_KEYS[key])

@@ -18,10 +18,10 @@ STORAGE_KEYS = {
 
 
 def read_headers(variables: Variables, host: str, port: int | None) -> list[tuple[str, str]]:
-    """The headers for exactly this host, with or without a dot at its end, of any port or of this one.
+    """The headers for exactly this host, with or without a dot at its end; a port that is configured must match, too.
 
-    KServe's ``<host>-headers``, a JSON object; else what ``https-host`` says that ``headers``,
-    ``https-username`` and ``https-password`` are for.
+    They are the JSON object ``<host>-headers``, as KServe has it; without one, ``headers``, ``https-username`` and
+    ``https-password``, if ``https-host`` names this host.
     """
     bare = host.removesuffix(".")
     hosts = (bare, f"{bare}.")

@@ -12,9 +12,9 @@ STORAGE_KEYS = {"token": "HF_TOKEN", "endpoint": "HF_ENDPOINT"}
 
 
 class HuggingFace(NamedTuple):
-    """Where the Hub is and who asks.
+    """The Hub's address and the token for it.
 
-    ``token_file`` is used without a ``token``; it may be missing unless ``token_file_named`` says that it was asked for.
+    ``token_file`` is used if there is no ``token``; only a file that was configured (``token_file_named``) must exist.
     """
 
     endpoint: str = "https://huggingface.co"
@@ -24,7 +24,7 @@ class HuggingFace(NamedTuple):
 
 
 def read_hugging_face(variables: Variables) -> HuggingFace:
-    """Where the Hub is and who asks; a token is without the line's end that a Secret may bring."""
+    """Read the Hub's address and the token, without the line end that a Secret may have added."""
     endpoint = variables.get("HF_ENDPOINT") or HuggingFace().endpoint
     token = exact(variables.first("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN").strip(), "HF_TOKEN")
     named = variables.get("HF_TOKEN_PATH", "")

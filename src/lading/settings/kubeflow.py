@@ -21,9 +21,9 @@ _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 
 
 class KubeflowSettings(NamedTuple):
-    """The Model Registry: what a namespace's ``service`` is called, and below which ``domain``.
+    """The Model Registry: the name of its ``service`` in each namespace, and the cluster's ``domain``.
 
-    ``storage`` has the variables that the ``storageKey`` of an artifact stands for.
+    ``storage`` maps the ``storageKey`` of an artifact to variables.
     """
 
     service: str = _SERVICE
@@ -39,16 +39,16 @@ class KubeflowSettings(NamedTuple):
 
 
 class KubeflowCatalogSettings(NamedTuple):
-    """The Model Catalog, of which one ``source`` is a registry."""
+    """The Model Catalog: one ``source`` of it is a registry."""
 
     source: str
 
     def check(self, where: str, server: ServerSettings) -> None:
-        """Any source may be one."""
+        """Accept any name of a source."""
 
 
 def read_variables(env: Variables) -> RegistryEntry[KubeflowSettings]:
-    """The registry that ``MODEL_REGISTRY_BASE_URL`` names, without its scheme; a URI may name any namespace."""
+    """The entry of the registry at ``MODEL_REGISTRY_BASE_URL``, where a scheme may be missing, for any namespace."""
     url = env["MODEL_REGISTRY_BASE_URL"]
     url = url if "://" in url else f"{env.get('MODEL_REGISTRY_SCHEME') or 'http'}://{url}"
     options = KubeflowSettings(

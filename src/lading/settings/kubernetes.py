@@ -1,4 +1,4 @@
-"""Where an API server of Kubernetes is, and who asks it: a pod's ServiceAccount, or a kubeconfig.
+"""How to reach an API server of Kubernetes: by a pod's ServiceAccount, or by a kubeconfig.
 
 https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/,
 https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/.
@@ -20,7 +20,7 @@ from lading.text.suggest import suggest
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _DEFAULT = "~/.kube/config"
-# What would change who asks, or where the connection goes: to pass over it would be to ask as somebody else.
+# Keys that change the user or the way to the server: to ignore one would be to ask as somebody else.
 _NOT_DONE = {
     "exec": "has a program that fetches its login",
     "auth-provider": "has an auth-provider",
@@ -33,9 +33,9 @@ _NOT_DONE = {
 
 
 class Access(NamedTuple):
-    """An API server and who asks it: by a certificate of ``network``, or by a token.
+    """An API server and the credential for it: the client certificate of ``network``, or a token.
 
-    Of ``token`` and ``token_file`` the file, which is read for each request, goes first.
+    ``token_file`` is read for each request and wins over ``token``.
     """
 
     server: str
@@ -45,7 +45,7 @@ class Access(NamedTuple):
     token_file: str = ""
 
     def bearer(self) -> Secret | None:
-        """The token to show now, if there is one."""
+        """The bearer token for a request now; None if there is none."""
         return Secret(read_secret_file(self.token_file)) if self.token_file else self.token
 
 
@@ -57,8 +57,8 @@ def read_access(
     context: str = "",
     service_account: Path = Path(SERVICE_ACCOUNT),
 ) -> Access:
-    """The API server that ``kubeconfig`` names, else KUBECONFIG, the pod that this runs in, or ~/.kube/config."""
-    # OpenSSL alone: rustls is for large files.
+    """The API server of ``kubeconfig``, else of KUBECONFIG, of the pod that this runs in, or of ~/.kube/config."""
+    # Only OpenSSL: rustls is for large files.
     network = network._replace(ca_files=(), tls="openssl")
     named = kubeconfig or variables.get("KUBECONFIG", "")
     if not named and not context and variables.get("KUBERNETES_SERVICE_HOST") and service_account.is_dir():
@@ -78,12 +78,12 @@ def _in_cluster(variables: Variables, network: Network, folder: Path) -> Access:
 
 
 def _believing(network: Network, authority: str) -> Network:
-    """``network`` for an API server: whoever signs for the world has no say about it, where it has an authority of its own."""
+    """``network`` for an API server: if it has an authority of its own, public authorities are not trusted."""
     return network._replace(ca_files=(authority,), only_ca_files=True) if authority else network
 
 
 class _Kubeconfig:
-    """Several files as one: of what has the same name, the first one counts."""
+    """Several kubeconfig files as one: of entries with the same name, the first one counts."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         there = [path for path in paths if path.exists()]
@@ -98,7 +98,7 @@ class _Kubeconfig:
         self._shown = printable(":".join(map(str, there)))
 
     def access(self, context: str, network: Network) -> Access:
-        """What ``context`` says, or the current one."""
+        """The API server and credential of ``context``, or of the current context if it is empty."""
         context = context or next((str(said) for _, file in self._files if (said := file.get("current-context"))), "")
         if not context:
             raise UsageError(f"{self._shown} has no current-context", hint="kubectl config use-context NAME")
@@ -124,7 +124,7 @@ class _Kubeconfig:
         )
 
     def _entry(self, section: str, key: str, name: object) -> tuple[Path, Mapping[str, Any]]:
-        """The entry of this name, and the file that has it."""
+        """The file that has the entry with this name, and the entry."""
         names = []
         for path, file in self._files:
             for item in file.get(section) or ():
@@ -146,7 +146,7 @@ class _Kubeconfig:
                     )
 
     def _pem(self, place: Path, entry: Mapping[str, Any], key: str) -> str:
-        """Where certificates or a key are: a file beside the kubeconfig, or what is written in it, which goes first."""
+        """The path of certificates or a key: text in the kubeconfig wins over a file that it names; "" for neither."""
         data = entry.get(f"{key}-data")
         if not data:
             return str(place.parent / str(entry[key])) if entry.get(key) else ""

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 
 class Limits(NamedTuple):
-    """Bounds of one run.  Zero means "none" for the deadline and the rate, and "found by the transfer" for workers."""
+    """Limits of one run.  Zero means no deadline, no limit of the rate, and that the transfer chooses the workers."""
 
     deadline_s: float = 0.0
     stall_s: float = 20.0
@@ -17,7 +17,7 @@ class Limits(NamedTuple):
     unpack_members: int = 1_000_000
 
 
-# "auto" is rustls where it is installed, once OpenSSL has believed a host; "rustls" for every connection to it.
+# "auto": OpenSSL verifies a host first, then rustls is used, if it is installed; "rustls": for every connection.
 Tls = Literal["auto", "openssl", "rustls"]
 
 
@@ -28,7 +28,7 @@ class Network(NamedTuple):
     """
 
     ca_files: tuple[str, ...] = ()
-    # Not the machine's authorities besides.
+    # Whether the machine's own authorities are left out.
     only_ca_files: bool = False
     verify_tls: bool = True
     client_certificate: str = ""

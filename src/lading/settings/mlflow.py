@@ -17,7 +17,7 @@ EXAMPLES = {"workspace": "team-a"}
 
 
 class MlflowSettings(NamedTuple):
-    """``artifacts_url`` is the server whose proxy has the artifacts, if it is another one."""
+    """Options of an MLflow server; ``artifacts_url`` is the server that proxies the artifacts, if it is another one."""
 
     artifacts_url: str = ""
     workspace: Value = Value()
@@ -29,14 +29,14 @@ class MlflowSettings(NamedTuple):
 
 
 def read_variables(env: Variables) -> RegistryEntry[MlflowSettings]:
-    """The server that ``MLFLOW_REGISTRY_URI`` or else ``MLFLOW_TRACKING_URI`` names.
+    """The entry of the server that ``MLFLOW_REGISTRY_URI`` names, or else ``MLFLOW_TRACKING_URI``.
 
-    Artifacts come through the tracking server; the login is for both.
+    The tracking server serves the artifacts; the login is for both.
     """
     url, user, password = _without_user(env.first("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"))
     artifacts_url, *_ = _without_user(env.get("MLFLOW_TRACKING_URI", ""))
     if artifacts_url not in ("", url):
-        # A user that is written into a URI is for that server alone; the variables are for both.
+        # A user in a URI is for that server only; the variables are for both servers.
         user = ""
     auth = env.get("MLFLOW_TRACKING_AUTH", "")
     in_cluster = auth in ("kubernetes", "kubernetes-namespaced")
@@ -50,7 +50,7 @@ def read_variables(env: Variables) -> RegistryEntry[MlflowSettings]:
 
 
 def _refuse_other_stores(where: str, url: str) -> None:
-    """MLflow's client also takes folders, databases and Databricks for a server."""
+    """Raise for folders, databases and Databricks, which MLflow's client takes in the place of a server."""
     scheme = url.partition(":")[0].lower()
     if scheme in ("databricks", "databricks-uc", "uc"):
         raise Unsupported(
@@ -65,7 +65,7 @@ def _refuse_other_stores(where: str, url: str) -> None:
 
 
 def _login(env: Variables, *, in_cluster: bool) -> LoginSettings:
-    """Whom MLflow's client would ask as, in its order of precedence (mlflow.utils.rest_utils.http_request)."""
+    """The login that MLflow's client would use, by its order of precedence (mlflow.utils.rest_utils.http_request)."""
     if env.flag("MLFLOW_TRACKING_AWS_SIGV4"):
         region = "AWS_REGION" if env.get("AWS_REGION") else "AWS_DEFAULT_REGION"
         return LoginSettings(aws=AwsLogin(Value(env=region), Value("execute-api")))
@@ -86,7 +86,7 @@ def _tls(env: Variables) -> Tls:
 
 
 def _without_user(url: str) -> tuple[str, str, str]:
-    """The URL as it may be sent and printed, and the user and password in it, which MLflow's client sends as Basic."""
+    """The URL without user information, and the user and password in it, which MLflow's client sends as Basic."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -9,14 +9,14 @@ STORAGE_KEYS = {"token": "MODELSCOPE_API_TOKEN", "endpoint": "MODELSCOPE_ENDPOIN
 
 
 class ModelScope(NamedTuple):
-    """Where ModelScope is (www.modelscope.ai is another site, with other models) and who asks."""
+    """The address of ModelScope (www.modelscope.ai is another site, with other models) and the token for it."""
 
     endpoint: str = "https://www.modelscope.cn"
     token: Secret | None = None
 
 
 def read_modelscope(variables: Variables) -> ModelScope:
-    """Where ModelScope is and who asks; a token is without the line's end that a Secret may bring."""
+    """Read ModelScope's address and the token, without the line end that a Secret may have added."""
     endpoint = variables.get("MODELSCOPE_ENDPOINT") or ModelScope().endpoint
     token = exact(variables.get("MODELSCOPE_API_TOKEN", "").strip(), "MODELSCOPE_API_TOKEN")
     return ModelScope(

@@ -21,10 +21,10 @@ STORAGE_KEYS = {
 
 
 class Oci(NamedTuple):
-    """Where logins of registries may come from (their order is in ``lading.oci.credentials``).
+    """Sources of logins for registries (``lading.auth.oci`` has their order).
 
-    ``host`` is the only one that username and password are for; any, if it is empty.
-    ``config_file`` is Docker's config.json; it may be missing if nobody named it.  An ``insecure`` registry
+    ``host`` is the registry of the username and password; if it is empty, they are sent to any registry.
+    ``config_file`` is Docker's config.json; only one that is configured must exist.  An ``insecure`` registry
     is asked without verifying its certificate, or without TLS if it has none.
     """
 
@@ -38,7 +38,7 @@ class Oci(NamedTuple):
 
 
 def read_oci(variables: Variables) -> Oci:
-    """Where logins of registries may come from, by the variables of KServe, Podman and Docker."""
+    """Read the sources of logins for registries from the variables of KServe, Podman and Docker."""
     named = variables.first("KSERVE_OCI_DOCKER_CONFIG", "REGISTRY_AUTH_FILE")
     home = variables.get("HOME", "")
     folder = variables.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else "")

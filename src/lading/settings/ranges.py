@@ -7,7 +7,7 @@ from typing import NamedTuple
 from lading.errors import UsageError
 from lading.text.printable import printable
 
-# https://semver.org, with the "v" that tags have, and with the minor and patch number left out.
+# https://semver.org; a "v" may stand before it, as in tags, and the minor and patch number may be missing.
 _VERSION = re.compile(
     r"v?(0|[1-9]\d{0,17})(?:\.(0|[1-9]\d{0,17}))?(?:\.(0|[1-9]\d{0,17}))?(?:-([0-9A-Za-z.-]{1,200}))?(?:\+[0-9A-Za-z.-]{1,200})?"
 )
@@ -15,7 +15,7 @@ _COMPARATOR = re.compile(r"(>=|<=|>|<|=)\s*(\S+)")
 
 
 class Semver(NamedTuple):
-    """A version that can be compared by semver.org's precedence (11); a pre-release comes before its release."""
+    """A version, ordered by semver.org's precedence (section 11): a pre-release comes before its release."""
 
     numbers: tuple[int, int, int]
     release: bool
@@ -29,13 +29,13 @@ class Semver(NamedTuple):
             return None
         major, minor, patch, pre = match.groups()
         parts = pre.split(".") if pre else []
-        # Numbers come before words, and are compared as numbers.
+        # Numbers come before words; they are compared by value.
         order = tuple((not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts)
         return cls((int(major), int(minor or 0), int(patch or 0)), not pre, order)
 
 
 def parse_range(text: str) -> list[tuple[str, Semver]]:
-    """The bounds of a range, each with its operator; ``UsageError`` for what is none."""
+    """The bounds of a range, each with its operator; ``UsageError`` if ``text`` is not a range."""
     bounds = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = _COMPARATOR.fullmatch(part)
@@ -47,9 +47,9 @@ def parse_range(text: str) -> list[tuple[str, Semver]]:
 
 
 def in_range(text: str, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that are versions in the range ``text`` (``>=1.2, <2``), the highest first.
+    """The ``names`` that are versions in the range ``text`` (``>=1.2, <2``), the highest first.
 
-    A pre-release is in a range only if a bound of it is one.
+    Pre-releases are left out unless a bound of the range is a pre-release.
     """
     bounds = parse_range(text)
     allowed = any(not bound.release for _, bound in bounds)

@@ -1,6 +1,6 @@
-"""The registries that names are asked of: the table of their kinds, and the entries that a file or variables name.
+"""Registries: the table of their kinds, and their entries in the configuration file and in variables.
 
-What an entry of each kind may say is a type in the module of that kind, read as every other section of the file is.
+The options of each kind are a type in that kind's module, which is read like every other section of the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from lading.text.suggest import suggest_word
 
 
 class Kind(NamedTuple):
-    """One kind of registry.  Names are ``module:name``, so that a run loads the kinds that it uses and no others.
+    """One kind of registry.  It names its code as ``module:name``, so that a run loads only the kinds that it uses.
 
-    ``opens`` takes an entry, settings and an HTTP client; ``options`` is the type of the entry's options, whose module
-    has ``EXAMPLES`` of its keys.  The first of ``variables`` that is set names a registry of this kind, which
-    ``read_variables`` of that module reads.  One that is not ``served`` has no server.
+    ``opens`` takes an entry, settings and an HTTP client.  ``options`` is the type of the entry's options; its module
+    has ``EXAMPLES`` of the keys, and a function ``read_variables``, which makes an entry if one of ``variables`` is
+    set.  A kind that is not ``served`` has no server.
     """
 
     opens: str
@@ -55,10 +55,10 @@ KINDS: Mapping[str, Kind] = {
 
 
 class Options(Protocol):
-    """What an entry says that only its kind understands."""
+    """The options of an entry that only registries of its kind have."""
 
     def check(self, where: str, server: ServerSettings) -> None:
-        """Raise for what is wrong in itself, or with ``server``; ``where`` names the registry."""
+        """Raise for options that are wrong in themselves or with this ``server``; ``where`` names the registry."""
         ...
 
 
@@ -68,8 +68,8 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 class RegistryEntry(NamedTuple, Generic[OptionsT]):
     """A registry of the configuration: its name, its kind, the options of that kind, and its server.
 
-    ``models`` and ``namespaces`` are patterns of what it may answer for; with ``models`` it owns those names.
-    ``metadata_file`` is the path of a file in the model that says what the registry knows; "" for none.
+    ``models`` and ``namespaces`` are patterns of the names that it answers for; names that match ``models`` are its
+    own.  ``metadata_file`` is the path in the model for a file with the registry's metadata; "" for none.
     """
 
     name: str
@@ -84,7 +84,7 @@ class RegistryEntry(NamedTuple, Generic[OptionsT]):
         return f"<registry {self.name} of kind {self.kind}>"
 
     def check(self) -> None:
-        """Raise for an entry by which no registry can be opened, as far as it alone tells."""
+        """Raise if the entry alone shows that its registry cannot be opened."""
         where = f"registry {printable(self.name)}"
         self.options.check(where, self.server)
         if KINDS[self.kind].served:
@@ -96,7 +96,7 @@ _EXAMPLES = {**EXAMPLES, "models": '["team-*"]', "namespaces": '["team-*"]', "me
 
 
 def read_registries(config: Mapping[str, Any], env: Variables) -> tuple[RegistryEntry[Any], ...]:
-    """The entries in the order in which they are asked; the file's wins over a variable's of the same name."""
+    """Read the entries, in the order in which they are asked; the file wins over a variable for the same name."""
     entries: dict[str, RegistryEntry[Any]] = {}
     for number, item in enumerate(config.get("registries") or (), 1):
         entry = _entry(item, number)
@@ -104,7 +104,7 @@ def read_registries(config: Mapping[str, Any], env: Variables) -> tuple[Registry
         if entry.name in entries:
             raise UsageError(f"two registries have the same name, {printable(entry.name)!r}")
         entries[entry.name] = entry
-    # What is wrong with a registry of a variable is told to who asks it: other programs read that variable, too.
+    # A registry of a variable is checked when it is asked: the variable may be meant for other programs.
     told = (import_module(_module(kind)).read_variables(env) for kind in KINDS.values() if env.first(*kind.variables))
     return (*entries.values(), *(entry for entry in told if entry.name not in entries))
 
@@ -114,7 +114,7 @@ def _module(kind: Kind) -> str:
 
 
 def _entry(item: object, number: int) -> RegistryEntry[Any]:
-    """The entry that ``item`` describes."""
+    """Read the entry that ``item`` describes."""
     values = without_empty(item) if isinstance(item, dict) else {}
     name, kind = values.get("name"), values.get("kind")
     if not isinstance(name, str) or not isinstance(kind, str):
@@ -132,7 +132,7 @@ def _entry(item: object, number: int) -> RegistryEntry[Any]:
 
 
 def _of_kind(kind: Kind, values: dict[str, Any], where: str) -> RegistryEntry[Any]:
-    """The entry that has ``values``, which may be secrets and are not quoted: one section, read as three types."""
+    """The entry of ``values``: one section, read as three types.  Errors do not quote them: they may be secrets."""
     module = import_module(_module(kind))
     options = getattr(module, kind.options.partition(":")[2])
     own = [key for key in RegistryEntry._fields if key not in _NOT_WRITTEN]

@@ -1,6 +1,6 @@
-"""One section of the configuration file as a value: which keys it may have, of which types, and what else is refused.
+"""Reading a section of the configuration file into a typed value; everything that the type does not know is refused.
 
-What is wrong is told with the place of the key, what is written there, and what could be.
+An error names the place of the key, what is written there, and what could be written.
 """
 
 import re
@@ -16,7 +16,7 @@ from lading.text.printable import printable
 from lading.text.suggest import did_you_mean, suggest_word
 
 _MOST_SHOWN = 80
-# What stands before a key in its place.
+# The separators before the last key of a place.
 _LAST = re.compile(r": |\.")
 
 T = TypeVar("T", bound=tuple[Any, ...])
@@ -24,7 +24,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 @contextmanager
 def errors_name(where: str) -> Iterator[None]:
-    """Let the errors that are raised within begin with ``where``: a file, or a variable."""
+    """Begin the message of each error in this block with ``where``: a file, or a variable."""
     try:
         yield
     except LadingError as error:
@@ -41,11 +41,12 @@ def read_section(
     apart: Mapping[str, Any] = MappingProxyType({}),
     quoted: bool = True,
 ) -> T:
-    """``item`` as a ``kind``, whose annotations say what each key may hold; numbers are never negative.
+    """Read ``item`` as a ``kind``: its annotations are the types of the keys; numbers must not be negative.
 
     A key that is annotated with another NamedTuple is a section of its own.  ``where`` is the place of ``item`` in the
-    file.  ``examples`` are of keys whose default is none; ``apart`` are fields that are no keys, with their values.
-    What is not ``quoted`` may be a secret.  ``UsageError`` for the first key that is not understood, or is needed.
+    file.  ``examples`` are for keys whose default is no example; ``apart`` are the values of fields that are no keys.
+    With ``quoted`` false, errors do not quote values: they may be secrets.  ``UsageError`` for the first key that is
+    unknown, wrong or missing.
     """
     known = [key for key in kind._fields if key not in apart]  # type: ignore[attr-defined]  # every T is a NamedTuple
     refuse_unknown(item, known, where)
@@ -60,7 +61,7 @@ def read_section(
 
 
 def without_empty(item: Mapping[str, Any]) -> dict[str, Any]:
-    """``item`` without its empty values, for a section in which those are the same as none."""
+    """``item`` without its empty values, for a section in which an empty value means the same as a missing key."""
     return {key: value for key, value in item.items() if value not in (None, "", [], {})}
 
 
@@ -78,13 +79,13 @@ def key_path(where: str, key: str) -> str:
 
 
 def shown(value: object) -> str:
-    """``value`` as a file has it: YAML's words for what is neither a text nor a number."""
+    """``value`` as YAML writes it, for messages: ``null``, ``true``, a quoted text; shortened if it is long."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return printable(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…")
 
 
 def _read(annotation: Any, value: Any, where: str, *, examples: Mapping[str, str], quoted: bool) -> Any:
-    """``value``, which stands at ``where``, as the annotation of its key wants it."""
+    """``value``, which is written at ``where``, converted to the type of its key."""
     kinds = _alternatives(annotation)
     kind = next((kind for kind in kinds if _fits(value, kind)), None)
     if kind is None:
@@ -103,7 +104,7 @@ def _read(annotation: Any, value: Any, where: str, *, examples: Mapping[str, str
 
 
 def _alternatives(annotation: Any) -> Sequence[Any]:
-    """The types that a key may have; None is not written, but left out."""
+    """The types that a key may have, without None: in the file the key is left out instead."""
     union = get_origin(annotation) in (Union, UnionType)
     return [kind for kind in get_args(annotation) if kind is not NoneType] if union else [annotation]
 

@@ -1,4 +1,4 @@
-"""What every registry with a server may be told: its address, its certificates, who asks, and how patiently.
+"""Settings of every registry with a server: its address, certificates, login, timeouts and attempts.
 
 login: {token: {file: /var/run/secrets/tokens/registry}}      # read again for each request
 login: {user: reader, password: {env: REGISTRY_PASSWORD}}
@@ -34,7 +34,7 @@ _MOST_S = 3600.0
 
 
 class OidcLogin(NamedTuple):
-    """A client of OpenID Connect, which has a token from ``token_url``, or from where its ``issuer`` says."""
+    """A client of OpenID Connect; it gets tokens at ``token_url``, or at the URL that the ``issuer`` publishes."""
 
     client_id: Value
     client_secret: Value = Value()
@@ -45,14 +45,14 @@ class OidcLogin(NamedTuple):
 
 
 class AwsLogin(NamedTuple):
-    """The keys of the AWS SDKs' chain, with which requests to ``service`` in ``region`` are signed."""
+    """Requests are signed for ``service`` in ``region``, with the keys of the AWS SDKs' provider chain."""
 
     region: Value
     service: Value
 
 
 class LoginSettings(NamedTuple):
-    """Who asks a registry, in one of four ways; nobody, if all are None."""
+    """The login for a registry, in one of four ways; anonymous if all are None."""
 
     token: Value | None = None
     user: Value | None = None
@@ -61,7 +61,7 @@ class LoginSettings(NamedTuple):
     aws: AwsLogin | None = None
 
     def check(self, where: str) -> None:
-        """Raise unless it is one way, and a whole one."""
+        """Raise unless exactly one way is configured, and completely."""
         told = {key for key, value in zip(self._fields, self, strict=True) if value is not None}
         if told not in _WAYS:
             raise UsageError(
@@ -87,8 +87,9 @@ class Tls(NamedTuple):
 class ServerSettings(NamedTuple):
     """A registry's server.
 
-    ``url`` has no user, query and fragment; without it there is no server.  ``folders`` are those of this machine that
-    it may name; ``record`` says that it is told what was delivered where.  None is what ``limits`` says.
+    ``url`` has no user, query and fragment; "" means that there is no server.  ``folders`` are the folders of this
+    machine to which its URIs may point; ``record`` says that deliveries are recorded at the registry.  For times and
+    attempts, None means the value of ``limits``.
     """
 
     url: str = ""
@@ -101,7 +102,7 @@ class ServerSettings(NamedTuple):
     record: bool = False
 
     def check(self, where: str) -> None:
-        """Raise for a server that cannot be asked, as far as its settings alone tell; ``where`` names the registry."""
+        """Raise if the settings alone show that the server cannot be asked; ``where`` names the registry."""
         if not self.url:
             raise UsageError(f"{where} needs url", hint=_URL_HINT)
         check_url(self.url, "url", where)
@@ -118,7 +119,7 @@ class ServerSettings(NamedTuple):
 
 
 def check_url(url: str, key: str, where: str) -> None:
-    """Raise for a ``url``, written as ``key``, that is not the plain address of a server."""
+    """Raise for a ``url``, the value of ``key``, that is not a plain address of a server."""
     if not _is_plain(url):
         # It may hold a password.
         raise UsageError(

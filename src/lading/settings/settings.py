@@ -1,11 +1,11 @@
-"""All that configures a run, read once: environment, KServe's storage JSON, the configuration file.
+"""The settings of a run, read once: environment, KServe's storage JSON, the configuration file.
 
-The only package that reads the environment, and nothing writes to it.  An order of precedence
+No other package reads the environment, and nothing writes to it.  One order of precedence
 holds for every value: command line, credentials for a URI's prefix, ``STORAGE_OVERRIDE_CONFIG``,
 ``STORAGE_CONFIG``, environment, configuration file, default.  Variables that KServe injects keep
 KServe's names and meanings (docs/kserve.md lists them).
 
-What only some sources need stays in ``Settings.variables`` until the module of its family reads it.
+Variables of one family of sources stay in ``Settings.variables`` until that family's module reads them.
 """
 
 import json
@@ -61,7 +61,7 @@ DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 
 
 class Settings(NamedTuple):
-    """Everything that a run may be told, with a default for all of it."""
+    """All settings of a run; every one has a default."""
 
     limits: Limits = Limits()
     network: Network = Network()
@@ -78,10 +78,10 @@ class Settings(NamedTuple):
     trust: "tuple[TrustRule, ...]" = ()
     # What to do about a name when no registry that may answer is available.
     offline: Offline = "refuse"
-    # As the configuration has them; settings.agent reads them.
+    # As they are written in the configuration; settings.agent reads them.
     deliveries: tuple[Mapping[str, Any], ...] = ()
     agent: Mapping[str, Any] = MappingProxyType({})
-    # The configuration, as errors name it: a path, LADING_CONFIG_YAML or "".
+    # The name of the configuration in errors: a path, LADING_CONFIG_YAML or "".
     file: str = ""
     remove_strays: bool = False
     log_format: LogFormat = "text"
@@ -95,7 +95,7 @@ class Settings(NamedTuple):
         env = with_storage_json(Variables(os.environ if environ is None else environ))
         file, config = _read_config(env.get("LADING_CONFIG", ""), env.get("LADING_CONFIG_YAML", ""))
         with errors_name(file):
-            # All of it, also what a variable wins over: a file that is wrong is wrong everywhere.
+            # The whole file, also values that a variable overrides: a wrong file is an error everywhere.
             limits = _file_limits(config)
             credentials = read_credentials(config)
             registries = read_registries(config, env)
@@ -128,41 +128,41 @@ class Settings(NamedTuple):
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """Those that choose files: ``+`` before one that allows, ``-`` before one that ignores."""
+        """The patterns that choose files: ``+`` before one that allows, ``-`` before one that ignores."""
         return (*(f"+{pattern}" for pattern in self.allow), *(f"-{pattern}" for pattern in self.ignore))
 
     def for_uri(self, uri: ModelURI) -> "Settings":
-        """These settings with the credentials for ``uri``, read anew: those of the longest prefix that covers it."""
+        """These settings with the credentials of the longest prefix that covers ``uri``, read again at each call."""
         rule = rule_for(self.credentials, uri)
         return self.with_variables(rule.values.read(self.variables)) if rule else self
 
     def with_variables(self, values: Mapping[str, str]) -> "Settings":
-        """These settings with ``values`` laid over the variables, for sources and for how hosts are reached."""
+        """These settings with ``values`` over the variables; they count for sources and for the network."""
         if not values:
             return self
         variables = with_storage_json(self.variables.overlaid(values))
         return self._replace(variables=variables, network=_network(variables))
 
     def for_registry(self, values: Mapping[str, str]) -> "Settings":
-        """``with_variables`` for a URI that a registry names, which must not choose who gets a login."""
+        """``with_variables`` for a URI from a registry: a registry must not choose to which host a login is sent."""
         if "AWS_ENDPOINT_URL" in values:
-            # Of S3 alone: STS is sent the web identity's token.
+            # Only for S3: STS receives the web identity's token.
             values = {_S3_ONLY.get(name, name): value for name, value in values.items()}
         settings = self.with_variables(values)
         return settings._replace(variables=settings.variables.without_unscoped_logins())
 
     def rotating(self) -> tuple[Variables, ...]:
-        """What the rules for credentials say now: it changes when a mounted secret is rotated."""
+        """The present values of the rules for credentials; they change when a mounted secret is rotated."""
         return tuple(Variables(rule.values.read(self.variables)) for rule in self.credentials)
 
 
 def termination_log(environ: Mapping[str, str] | None = None) -> str:
-    """Where the container leaves its last word; asked for alone, since the other settings may be what is wrong."""
+    """The path of the container's termination message; read separately, since other settings may be wrong."""
     return (os.environ if environ is None else environ).get("LADING_TERMINATION_LOG", DEFAULT_TERMINATION_LOG)
 
 
 def parse_verify(text: object, name: str = "verify") -> VerifyMode:
-    """The verification mode called ``text``, by YAML's word for it, too; ``UsageError`` for any other."""
+    """The verification mode ``text``, where YAML's false means "off"; ``UsageError`` for any other."""
     return _choice(name, "off" if text is False else text, *VERIFY_MODES)
 
 
@@ -180,7 +180,7 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def _read_config(path: str, text: str) -> tuple[str, dict[str, Any]]:
-    """The configuration and what it is called: ``text`` itself, for containers that no file can be mounted into, or the file at ``path``."""
+    """The name and the content of the configuration: of ``text``, if no file can be mounted, or of the file ``path``."""
     if path and text:
         raise UsageError(
             "LADING_CONFIG and LADING_CONFIG_YAML are both set",
@@ -205,7 +205,7 @@ def _read_config(path: str, text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _lock_text(env: Mapping[str, str]) -> str:
-    """The text of a lock file, for pods: each reads it from an annotation, which need not be there."""
+    """The text of a lock file, which a pod may have in an annotation; "" for none."""
     text = env.get("LADING_LOCK_TEXT", "")
     if text and env.get("LADING_LOCK"):
         raise UsageError(
@@ -275,7 +275,7 @@ def _network(env: Variables) -> Network:
     named = [env.get(name, "") for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
     if env.get("CA_BUNDLE_CONFIGMAP_NAME") or env.get("AWS_CA_BUNDLE_CONFIGMAP"):
         folder = env.get("CA_BUNDLE_VOLUME_MOUNT_POINT") or "/etc/ssl/custom-certs"
-        # A ConfigMap that KServe mounts for AWS_CA_BUNDLE stands where that variable says.
+        # If KServe mounts a ConfigMap for AWS_CA_BUNDLE, that variable has its path.
         if env.get("CA_BUNDLE_CONFIGMAP_NAME") or not env.get("AWS_CA_BUNDLE"):
             named.append(f"{folder}/cabundle.crt")
     no_proxy = env.either_case("no_proxy")

@@ -1,4 +1,4 @@
-"""KServe's storage JSON: variables that come as keys of JSON."""
+"""KServe's storage JSON: variables that are given as keys of a JSON object."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from lading.text.printable import printable
 
 
 def with_storage_json(variables: Variables) -> Variables:
-    """The variables as KServe means them: each key of the storage JSON in the place of what it stands for."""
+    """The variables with the storage JSON laid over them: each key becomes the variable that it stands for."""
     kind = ""
     for name in ("STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG"):
         text = variables.get(name)
@@ -27,7 +27,7 @@ def with_storage_json(variables: Variables) -> Variables:
             # The text is a secret: it is not quoted.
             raise UsageError(f"{name} is not a JSON object", hint="see docs/kserve.md for its keys")
         kind = str(spec.get("type") or kind or "s3").lower()
-        # Said once: laid over again later, it would win over what is more exact.
+        # The JSON is used only once: a second time it would override more exact values.
         variables = variables.overlaid(_meant(spec, _keys(kind, name)) | {name: ""})
     return variables
 

@@ -1,4 +1,4 @@
-"""The store of a node: ``store`` of the configuration file, and where variables say it is."""
+"""The store of a node: ``store`` of the configuration file, and ``LADING_STORE``."""
 
 import re
 from collections.abc import Mapping
@@ -9,20 +9,21 @@ from lading.settings.section import read_section, shown
 from lading.settings.variables import Variables, parse_rate
 
 _EXAMPLES = {"path": "/var/lib/lading", "max_age_s": "604800 for a week"}
-# A number of bytes below this, without a unit, is not meant.
+# A smaller number without a unit is a mistake.
 _LEAST_BYTES = 1 << 20
 
 
 class StoreSettings(NamedTuple):
     """A folder that deliveries share; none without a ``path``.
 
-    A mark is a number of bytes of the store's own, or a percentage of its volume that is used; above ``high``
-    models are evicted until it is below ``low``.  ``max_age_s`` of zero is no limit.  ``hard_links`` lets
-    destinations share files with the store where blocks cannot be: only if nobody can write there.
+    Above the mark ``high``, models are evicted until usage is below ``low``.  A mark is either the size of the store
+    in bytes, or the used percentage of its volume.  ``max_age_s`` zero means no limit.  ``hard_links`` makes files of
+    destinations hard links into the store where the file system cannot share blocks: only for destinations that
+    nobody can write to.
     """
 
     path: str = ""
-    # Below what a kubelet acts on: 85 % for images, 90 % for pods.
+    # Below the thresholds of a kubelet: it removes images at 85 %, and evicts pods at 90 %.
     high: str = "80%"
     low: str = "70%"
     max_age_s: float = 0.0
@@ -31,7 +32,7 @@ class StoreSettings(NamedTuple):
 
 
 def read_store(config: Mapping[str, Any], env: Variables) -> StoreSettings:
-    """What is configured; ``UsageError`` for anything in it that is not understood."""
+    """Read the store's settings; ``UsageError`` for anything in them that is not understood."""
     given = dict(config.get("store") or {})
     given |= {key: _mark(f"store.{key}", given[key]) for key in ("high", "low") if key in given}
     store = read_section(StoreSettings, given, "store", examples=_EXAMPLES)
@@ -42,13 +43,13 @@ def read_store(config: Mapping[str, Any], env: Variables) -> StoreSettings:
 
 
 def _mark(name: str, value: object) -> str:
-    """A watermark: a percentage, or bytes, which may be written as a rate is."""
+    """Read a mark: a percentage, or a number of bytes in the form of ``parse_rate``."""
     text = "" if isinstance(value, bool) else str(value)
     if re.fullmatch(r"(\d{1,2}(\.\d+)?|100)%", text):
         return text
     bare = re.fullmatch(r"\d+(\.\d+)?", text)
     if bare and float(text) < _LEAST_BYTES:
-        # A share, or a percentage whose sign was left out: by it every model but the newest would be evicted.
+        # A share, or a percentage without its sign: it would evict every model but the newest.
         percent = float(text) * (100 if float(text) <= 1 else 1)
         meant = f"{percent:g}%" if 0 < percent <= 100 else "80%"
         raise UsageError(f"{name} is {shown(value)} bytes", hint=f"write {meant}, or a size such as 500GiB")

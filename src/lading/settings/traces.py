@@ -11,7 +11,7 @@ from lading.settings.variables import Variables
 
 
 class Traces(NamedTuple):
-    """The URL that takes spans, the protocol that is asked for, and the variable with headers for it; or ""."""
+    """The URL of the collector, the protocol, and the name of the variable with its headers; "" if not configured."""
 
     endpoint: str
     protocol: str = ""
@@ -19,14 +19,14 @@ class Traces(NamedTuple):
 
 
 def read_traces(variables: Variables) -> Traces | None:
-    """Where traces go; None unless an endpoint is set and nothing turns them off."""
+    """Read where traces are sent; None unless an endpoint is set and nothing turns them off."""
     base = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
-    # Only to the one for every kind of telemetry belongs a path.
+    # A path is added only to the endpoint that serves every kind of telemetry.
     endpoint = variables.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip() or (
         f"{base.removesuffix('/')}/v1/traces" if base else ""
     )
     exporters = variables.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
-    # Nothing but "true" is true here, and no other word an error.
+    # By the specification only "true" is true, and any other word is not an error.
     is_off = variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     if not endpoint or is_off or "otlp" not in (name.strip() for name in exporters.split(",")):
         return None
@@ -36,5 +36,5 @@ def read_traces(variables: Variables) -> Traces | None:
 
 
 def read_parent(variables: Variables) -> Mapping[str, str]:
-    """The trace context of who started this process, by the names of its headers."""
+    """The trace context that the parent process passed on, by the names of its headers."""
     return {name: text for name in ("traceparent", "tracestate") if (text := variables.get(name.upper()))}

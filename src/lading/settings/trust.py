@@ -1,4 +1,4 @@
-"""Whom to trust: ``trust`` of the configuration file, rules for the origins below a prefix."""
+"""Rules of trust, each for the origins below a prefix: ``trust`` of the configuration file."""
 
 import os
 import re
@@ -32,15 +32,15 @@ _ROOT_HINT = "name a file with the root certificates as PEM"
 
 T = TypeVar("T")
 _HUBS = frozenset({"hf", "modelscope", "ms"})
-# Other words for the same place, and places with a revision, tag or digest behind their names.
+# Other schemes for the same place, and schemes whose names may end in a revision, tag or digest.
 _SAME = {"ms": "modelscope", "oci+fetch": "oci"}
 _REVISED = frozenset({"hf", "modelscope", "oci", "git+https", "git+http", "git+file"})
 
 
 class Formats(NamedTuple):
-    """What becomes of files that run ``code`` when they are loaded, and of ``damaged`` ones, which are not of their format.
+    """What to do with files that run ``code`` when they are loaded, and with files ``damaged`` by their format's rules.
 
-    By ``scan``, code passes in pickles that name only what is known to be harmless.
+    ``scan`` allows pickles whose code is known to be harmless, and refuses all other code.
     """
 
     code: Literal["refuse", "scan", "allow"] = "refuse"
@@ -48,12 +48,12 @@ class Formats(NamedTuple):
 
 
 class TrustRule(NamedTuple):
-    """What is asked of every model below ``prefix``, the URI of its origin; without one, of any.
+    """What models must fulfil whose origin is below ``prefix``; None is every origin.
 
-    One of ``keys`` must have signed it, or somebody with a certificate below one of ``roots`` (DER), in the file ``bundle``
-    of the model; ``signers_file`` holds those.  ``mode`` says what
-    follows where that is not so, ``unsigned`` whether a model without that file may pass, ``extra_files`` what becomes of
-    files that the signature does not name.  ``formats`` judges the content of files; None for a rule that does not.
+    The model's file ``bundle`` must hold a signature by one of ``keys``, or by a certificate that chains to one of
+    ``roots`` (DER); both come from ``signers_file``.  ``mode`` says whether a failure ends the delivery,
+    ``unsigned`` whether a model without that file may pass, ``extra_files`` what happens to files that the signature
+    does not name.  ``formats`` judges the content of files; None means that the rule does not.
     """
 
     prefix: ModelURI | None
@@ -68,22 +68,22 @@ class TrustRule(NamedTuple):
 
     @property
     def asks_for_signature(self) -> bool:
-        """Whether a model must be signed; another rule asks for formats alone, or for nothing."""
+        """Whether a model must be signed; if not, the rule judges at most formats."""
         return bool(self.keys or self.roots)
 
     @property
     def method(self) -> str:
-        """How a model must have been signed, as OMS calls it."""
+        """The OMS signing method that the rule requires: ``key`` or ``certificate``."""
         return "certificate" if self.roots else "key"
 
     @property
     def shown(self) -> str:
-        """Its prefix as it is recorded; "" for any origin."""
+        """The prefix as it is recorded, redacted; "" for every origin."""
         return printable(self.prefix.redacted()) if self.prefix else ""
 
     @property
     def named(self) -> str:
-        """How it is called in sentences."""
+        """The rule's name in messages."""
         return f"the rule for {self.shown}" if self.prefix else "the rule for every origin"
 
 
@@ -103,7 +103,7 @@ class _SignatureEntry(NamedTuple):
 
 
 def read_trust(config: Mapping[str, Any]) -> tuple[TrustRule, ...]:
-    """The rules of the configuration file; ``UsageError`` for one by which nothing could be judged."""
+    """Read the rules of the configuration file; ``UsageError`` for a rule that cannot judge anything."""
     rules = tuple(_rule(item, number) for number, item in enumerate(config.get("trust") or (), 1))
     places = [str(_spelled(rule.prefix)) if rule.prefix else "" for rule in rules]
     for number, place in enumerate(places, 1):
@@ -163,7 +163,7 @@ def _read_formats(entry: _Entry, where: str) -> Formats:
 
 
 def _read_signers(file: str, where: str, read: Callable[[bytes], T], hint: str) -> T:
-    """What the file holds; ``UsageError`` if it cannot be read, or nothing could be judged by it."""
+    """Read the keys or roots of this file; ``UsageError`` if it cannot be read or used."""
     shown = printable(file)
     try:
         with Path(file).open("rb") as opened:
@@ -182,7 +182,7 @@ def _read_signers(file: str, where: str, read: Callable[[bytes], T], hint: str) 
 
 
 def trust_rule_for(rules: tuple[TrustRule, ...], uri: ModelURI) -> TrustRule | None:
-    """The rule of the longest prefix that covers an origin; None where there is none, or it judges nothing."""
+    """The rule of the longest prefix that covers an origin; None if there is none, or if it is off."""
     if not rules:
         return None
     _refuse_dots(uri)
@@ -197,7 +197,7 @@ def _length(rule: TrustRule) -> int:
 
 
 def _spelled(uri: ModelURI) -> ModelURI:
-    """One spelling of a place, without a revision: otherwise whoever writes the URI would choose the rule."""
+    """The normal form of a place, without a revision: by another spelling, a URI could escape its rule."""
     if uri.scheme.lower() in ("", "file"):
         return ModelURI("file", "", os.path.realpath(unquote(uri.path) if uri.scheme else uri.path))
     uri = uri.canonical()
@@ -206,7 +206,7 @@ def _spelled(uri: ModelURI) -> ModelURI:
     if scheme in ("https", "git+https") and path.endswith(".git"):
         scheme, path = "git+https", path.removesuffix(".git")
     if scheme in _HUBS:
-        # Its authority is the first part of a name, in which no capital matters.
+        # The authority is the first part of a name; names ignore case.
         authority, path = "", f"/{authority}{path}".lower()
     scheme = _SAME.get(scheme, scheme)
     if scheme in _REVISED:
@@ -215,7 +215,7 @@ def _spelled(uri: ModelURI) -> ModelURI:
 
 
 def _refuse_dots(uri: ModelURI) -> None:
-    """Raise for a URI that a server may take for one of another folder."""
+    """Raise for a URI with "." or ".." in its path, since a server may resolve it to another folder."""
     if uri.scheme.lower() not in ("", "file") and {".", ".."} & {*unquote(uri.path).split("/")}:
         raise UsageError(
             f"{uri.redacted()} has a '.' or '..' in its path, and rules of trust go by prefixes",

@@ -1,4 +1,4 @@
-"""Texts of the configuration that may be secrets: written out, or in a file or a variable that the configuration names."""
+"""Values of the configuration that may be secrets: written there, or in a file or variable that it names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from lading.text.printable import printable
 
 
 class Value(NamedTuple):
-    """A text, or ``{file: path}`` or ``{env: NAME}``, where it is; it is never printed."""
+    """A text, or a reference to one: ``{file: path}`` or ``{env: NAME}``.  It is never printed."""
 
     text: str = ""
     file: str = ""
@@ -20,7 +20,7 @@ class Value(NamedTuple):
 
     @classmethod
     def parse(cls, written: object, where: str) -> "Value":
-        """What is ``written`` at a place of the configuration; ``UsageError`` for what is none of the three."""
+        """Read what is ``written`` at the place ``where``; ``UsageError`` if it has none of the three forms."""
         if isinstance(written, str | int | float):
             return cls(str(written).lower() if isinstance(written, bool) else str(written))
         if isinstance(written, dict) and len(written) == 1:
@@ -33,7 +33,7 @@ class Value(NamedTuple):
         )
 
     def read(self, variables: Variables) -> str:
-        """The text as it is now: a file is read anew, a variable is looked up in ``variables``."""
+        """The present text: a file is read again at each call, a variable is looked up in ``variables``."""
         if self.file:
             return read_secret_file(self.file)
         if not self.env:
@@ -47,13 +47,13 @@ class Value(NamedTuple):
 
 
 class ValuesByName(NamedTuple):
-    """Variables: each file of ``folder`` (a mounted Secret) is one, and then ``variables`` are."""
+    """Values by the names of variables: the files of ``folder`` (a mounted Secret), and ``variables``, which win."""
 
     folder: str = ""
     variables: Mapping[str, Value] = MappingProxyType({})
 
     def read(self, variables: Variables) -> dict[str, str]:
-        """What they are now, by name."""
+        """The present values by name."""
         found = {}
         if self.folder:
             try:
@@ -69,7 +69,7 @@ class ValuesByName(NamedTuple):
         return found | {name: value.read(variables) for name, value in self.variables.items()}
 
     def check(self, where: str) -> None:
-        """Raise if there are none."""
+        """Raise if neither a folder nor variables are configured."""
         if not self.folder and not self.variables:
             raise UsageError(
                 f"{where} needs a folder or variables",

@@ -1,8 +1,8 @@
-"""Variables: names with text, as an environment has them, and how their texts are read.
+"""Variables: a mapping of names to texts, like an environment, and functions that read the texts.
 
-A copy of the environment with KServe's storage JSON and the credentials of one URI laid over it.  Each
-family of sources reads its own from here (``settings.aws``, ``settings.google``, …), so that a delivery
-loads only the families it uses.
+They are a copy of the environment with KServe's storage JSON and the credentials of one URI laid over it.
+The module of each family of sources reads its own variables (``settings.aws``, ``settings.google``, …), so
+that a delivery loads only the families it uses.
 """
 
 import re
@@ -32,13 +32,13 @@ OWN = (
     "LADING_TLS",
     "LADING_VERIFY",
 )
-# What Kubernetes tells every pod of a Service that is called lading, or lading-something
+# Variables that Kubernetes sets in every pod for a Service that is called lading, or lading-something
 # (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _OF_A_SERVICE = r"LADING_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# The host of a login that is for none.
+# A host name that no host has, for a login that must not be sent.
 _NOBODY = "-"
 
 
@@ -63,27 +63,27 @@ class Variables(Mapping[str, str]):
         return f"<{len(self)} variables>"
 
     def overlaid(self, values: Mapping[str, str]) -> "Variables":
-        """These variables with ``values`` in the place of, or beside, what they name."""
+        """These variables, replaced and completed by ``values``; dependents of a replaced variable are dropped."""
         if not values:
             return self
         gone = {name for key in values for name in DEPENDENTS.get(key, ())}
         return Variables({name: text for name, text in self._values.items() if name not in gone} | dict(values))
 
     def without_unscoped_logins(self) -> "Variables":
-        """These without the logins that do not say for which host they are: for a URI that somebody else chose."""
+        """These variables without logins that name no host: for a URI that somebody else chose."""
         open_to_any = (host for host, names in HOSTED.items() if self.first(*names) and not self.get(host))
         return self.overlaid(dict.fromkeys(open_to_any, _NOBODY))
 
     def secret(self, *names: str) -> Secret | None:
-        """The first value that is not empty as a secret, which must be ``exact``; None if there is none."""
+        """The value of the first of ``names`` that is not empty, checked as ``exact`` does; None if there is none."""
         return Secret(text) if (text := self.exact(*names)) else None
 
     def document(self, name: str) -> Secret | None:
-        """A text whose white space means nothing, such as JSON, as a secret; None if it is empty or not there."""
+        """A secret whose outer white space has no meaning, such as JSON; None if it is empty or missing."""
         return Secret(text) if (text := self.get(name, "").strip()) else None
 
     def exact(self, *names: str) -> str:
-        """The first value that is not empty, or ""; it goes to servers as it is, and must be as it was meant."""
+        """The first value that is not empty, or ""; ``UsageError`` for stray white space, as it is sent unchanged."""
         name = next((name for name in names if self.get(name)), "")
         return exact(self.get(name, ""), name)
 
@@ -92,7 +92,7 @@ class Variables(Mapping[str, str]):
         return next((text for name in names if (text := self.get(name))), "")
 
     def either_case(self, name: str) -> str:
-        """The value of ``name``, written small or in capitals."""
+        """The value of ``name``, in lower case or in capitals."""
         return self.first(name, name.upper())
 
     def flag(self, name: str, *, default: bool = False) -> bool:
@@ -102,7 +102,7 @@ class Variables(Mapping[str, str]):
 
 
 def not_understood(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that look like lading's own variables and are none, such as LADING_VERFIY."""
+    """The ``names`` that look like lading's own variables but are not known, such as LADING_VERFIY."""
     return [
         name
         for name in names
@@ -111,7 +111,7 @@ def not_understood(names: Iterable[str]) -> list[str]:
 
 
 def exact(text: str, name: str) -> str:
-    """``text``, unless a line's end or a blank came with it, with which a server would refuse it; ``name`` is said then."""
+    """``text`` itself; ``UsageError``, which names ``name``, if white space or a line end came with it."""
     if text != text.strip() or _CONTROL.search(text):
         raise UsageError(
             f"{printable(name)} begins or ends with white space, or holds a line break",
@@ -121,7 +121,7 @@ def exact(text: str, name: str) -> str:
 
 
 def is_true(text: str, name: str) -> bool:
-    """Whether ``text`` means yes; ``UsageError``, which says ``name``, when it means neither yes nor no."""
+    """Whether ``text`` means yes; ``UsageError``, which names ``name``, when it means neither yes nor no."""
     if text.strip().lower() in ("1", "true", "yes", "on"):
         return True
     if text.strip().lower() in ("0", "false", "no", "off"):
@@ -130,14 +130,14 @@ def is_true(text: str, name: str) -> bool:
 
 
 def is_for(named: str, authority: str, default_port: int) -> bool:
-    """Whether ``named`` (``host``, ``host:port``; "" is any) covers the host of a URI, ``host`` or ``host:port``."""
+    """Whether ``named`` (``host`` or ``host:port``; "" is any) covers ``authority``, the ``host[:port]`` of a URI."""
     host, port = host_and_port(named)
     found, found_port = host_and_port(authority)
     return not named or (host == found and port in (None, found_port or default_port))
 
 
 def why_withheld(family: str, host: str) -> str:
-    """A hint: why the login of ``family``, whose variable of the host says ``host``, was not sent."""
+    """The hint why the login of ``family`` was not sent; ``host`` is the value of its variable for the host."""
     login = f"{family}_USERNAME and {family}_PASSWORD"
     if host == _NOBODY:
         return f"{login} are not sent where a registry leads: say in {family}_HOST for which host they are, or in credentials for which prefix"
@@ -145,7 +145,7 @@ def why_withheld(family: str, host: str) -> str:
 
 
 def parse_rate(text: str) -> float:
-    """Bytes per second of, for example, ``50MiB``, ``1.5G`` or ``300000``; ``UsageError`` for anything else."""
+    """Bytes per second, read from a text like ``50MiB``, ``1.5G`` or ``300000``; ``UsageError`` for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)(i?)B?(?:/s)?", text.strip())
     if match is None:
         raise UsageError(f"{printable(text)!r} is not a rate", hint="write bytes per second: 50MiB, 1.5G, 300000")
