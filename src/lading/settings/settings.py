@@ -180,7 +180,7 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def _read_config(path: str, text: str) -> tuple[str, dict[str, Any]]:
-    """The name and the content of the configuration: of ``text``, if no file can be mounted, or of the file ``path``."""
+    """Name and content of the configuration: of ``text``, if no file can be mounted, or of the file ``path``."""
     if path and text:
         raise UsageError(
             "LADING_CONFIG and LADING_CONFIG_YAML are both set",

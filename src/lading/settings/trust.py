@@ -38,7 +38,7 @@ _REVISED = frozenset({"hf", "modelscope", "oci", "git+https", "git+http", "git+f
 
 
 class Formats(NamedTuple):
-    """What to do with files that run ``code`` when they are loaded, and with files ``damaged`` by their format's rules.
+    """What to do with files that run ``code`` when loaded, and with ``damaged`` files, which break their format.
 
     ``scan`` allows pickles whose code is known to be harmless, and refuses all other code.
     """
