@@ -1,1 +1,1 @@
-"""What a delivery tells: messages, and traces by OpenTelemetry's protocol."""
+"""Reports of a delivery: messages for people, and traces by OpenTelemetry's protocol."""

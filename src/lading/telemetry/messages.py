@@ -10,7 +10,7 @@ _DIGEST = re.compile(r"([0-9a-f]{12})[0-9a-f]{20,}")
 
 
 def sentence(event: events.Event) -> str:
-    """What happened, in one line; names in it are as strangers wrote them."""
+    """The event in one line; names in it are not escaped, so they may be hostile."""
     match event:
         case events.Resolved():
             version = f", version {event.version}" if event.version else ""
@@ -74,7 +74,7 @@ def sentence(event: events.Event) -> str:
             which = f" ({event.attempt} of {event.attempts})" if event.attempts else ""
             when = f" in {duration(event.delay_s)}" if event.delay_s else ""
             why = event.why if event.why.startswith(event.what) else f"{event.what}: {event.why}"
-            # The error that may follow has whole digests.
+            # If an error follows, it has the whole digests.
             return f"trying again{which}{when}: " + _DIGEST.sub(r"\1…", why)
         case events.FileFailed():
             why = event.why if event.why.startswith(event.path) else f"{event.path}: {event.why}"
@@ -103,7 +103,7 @@ def sentence(event: events.Event) -> str:
                 plain = f"; not encrypted: {_some(event.example, event.plain_files)}"
             return f"decrypted {count(event.files, 'file')} with {event.resource}{plain}"
         case events.Delivered():
-            # Of less than a second, a rate says nothing.
+            # A rate over less than a second says nothing.
             rate = f" ({size(event.size_bytes / event.seconds)}/s)" if event.seconds >= 1 else ""
             return (
                 f"delivered {count(event.files, 'file')}, {size(event.size_bytes)} to {event.destination} "
@@ -122,7 +122,7 @@ def sentence(event: events.Event) -> str:
 
 
 def _some(example: str, number: int) -> str:
-    """One of several names, and how many more there are."""
+    """The first of several names, and the number of the others."""
     return f"{example} and {number - 1} more" if number > 1 else example
 
 
@@ -155,7 +155,7 @@ def _progress(event: events.Progress) -> str:
 
 
 def progress_parts(event: events.Progress) -> Iterator[str]:
-    """Bytes, files, rate and, if that can be told, the time left."""
+    """Bytes, files, rate and, if it is known, the time left."""
     rate = (event.done_bytes - event.resumed_bytes) / max(event.elapsed_s, 1e-3)
     yield f"{size(event.done_bytes)} of {size(event.total_bytes)}" if event.total_bytes else size(event.done_bytes)
     yield f"{event.done_files} of {count(event.total_files, 'file')}"

@@ -1,6 +1,6 @@
 """Sending traces: a thread gives them to OpenTelemetry's SDK, and nothing waits for it longer than a few seconds.
 
-The SDK and its exporter are loaded in that thread alone.  They read their own variables:
+Only that thread loads the SDK and its exporter.  They read their own variables:
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 """
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 Attributes = Mapping[str, str | int | float | bool]
 
 _PROTOCOL = "http/protobuf"
-# One attempt and what it repeats; and all that the end of the process waits for.
+# The time for an export with its retries, and the longest wait at the end of the process.
 _SEND_S = 1.5
 _LIMIT_BYTES = 256 * 1024
 _PATIENCE_S = 2.0
-# While a collector is away, the newest are kept.
+# While the collector is unavailable, the newest traces are kept.
 _MOST_WAITING = 100
 
 
 class Note(NamedTuple):
-    """What happened at one moment (Unix time): an event of a span."""
+    """An event of a span: something that happened at one moment (Unix time)."""
 
     name: str
     at_ns: int
@@ -43,7 +43,7 @@ class Note(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What took its time: a span, with those within it.  ``error_type`` is "" unless it failed."""
+    """A span, with its child spans (times are Unix time).  ``error_type`` is "" unless it failed."""
 
     name: str
     start_ns: int
@@ -60,10 +60,10 @@ Send = Callable[[Step], None]
 
 @contextmanager
 def sending(wanted: Traces | None, listener: Listener, parent: Mapping[str, str], network: Network) -> Iterator[Send]:
-    """Take traces while the block runs, and wait a little at its end; what goes wrong is told once, and fails nothing.
+    """Send traces while the block runs, and wait a little at its end.  A failure is reported once and raises nothing.
 
-    Without ``wanted`` they go nowhere.  ``parent`` is the trace context that they belong to, by the names of its
-    headers; empty for none; ``network`` is how the collector is reached.
+    If ``wanted`` is None, traces are dropped.  ``parent`` is the trace context of the parent, by the names of its
+    headers, or empty; ``network`` says how to reach the collector.
     """
     if wanted is None:
         yield lambda _: None
@@ -100,7 +100,7 @@ class _Outbox:
             self._warn(f"{redact(self._wanted.endpoint)} has not taken it within {_PATIENCE_S:g} s")
 
     def _guarded(self) -> None:
-        """Whatever the SDK makes of its variables, the delivery goes on."""
+        """Run the SDK so that no error of it, such as in its variables, reaches the delivery."""
         try:
             if self._wanted.protocol not in ("", _PROTOCOL):
                 hint = f"set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL to {_PROTOCOL}, and an endpoint that speaks it"
@@ -124,7 +124,7 @@ class _Outbox:
             self._news.wait()
             self._news.clear()
             while self._waiting:
-                # Not before: loading the SDK takes 0.2 s, in which the delivery would make little headway.
+                # Only now: loading the SDK takes 0.2 s, which would slow the delivery down.
                 collector = collector or _Collector(self._wanted.endpoint, self._parent, self._network)
                 if collector.send(self._waiting.popleft()):
                     self._failed = False
@@ -142,7 +142,7 @@ class _Outbox:
 
 
 class _Response(NamedTuple):
-    """What the exporter looks at in an answer."""
+    """The parts of a response that the exporter reads."""
 
     status_code: int
     reason: str
@@ -155,13 +155,13 @@ class _Response(NamedTuple):
 
 
 class _Session:
-    """What the exporter asks of a session of ``requests``, by the one HTTP client: certificates, proxies and addresses
-    are then as everywhere.
+    """The part of a ``requests`` session that the exporter uses, on lading's own HTTP client: so certificates, proxies
+    and addresses follow the same rules as everywhere.
     """
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        # The exporter sets them, by its own variables: what is believed beside the machine's authorities, and what is shown.
+        # The exporter sets them from its own variables: more trusted authorities, and the client's certificate.
         self.verify: bool | str = True
         self.cert: str | tuple[str, str] = ""
         self._client: HttpClient | None = None
@@ -189,7 +189,7 @@ class _Session:
 
 
 class _Collector:
-    """The SDK, without its globals: spans are made when all of them have ended, and sent at once."""
+    """The SDK, without its global state: spans are made after all of them have ended, and sent at once."""
 
     def __init__(self, endpoint: str, parent: Mapping[str, str], network: Network) -> None:
         import logging
@@ -201,12 +201,12 @@ class _Collector:
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        # The exporter logs every attempt, with what the collector answers.
+        # The exporter logs every attempt with the collector's response.
         logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
         named = Resource({"service.name": "lading", "service.version": __version__}).merge(
             OTELResourceDetector().detect()
         )
-        # A detector may have been asked for that tells the command line, and so perhaps a password.
+        # A configured detector may report the command line, which may hold a password.
         found = Resource.create().attributes.items()
         about = Resource({name: value for name, value in found if not name.startswith("process.")}).merge(named)
         provider = TracerProvider(resource=about, shutdown_on_exit=False)
@@ -214,13 +214,13 @@ class _Collector:
         provider.add_span_processor(SimpleSpanProcessor(self._ended))
         self._tracer = provider.get_tracer("lading", __version__)
         self._session = _Session(network)
-        # Not by the name of its class: all that is used of it is here.
+        # Not typed as its class: everything that the exporter uses of a session is in _Session.
         session: Any = self._session
         self._exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_SEND_S, session=session)
         self._parent = TraceContextTextMapPropagator().extract(dict(parent))
 
     def send(self, step: Step) -> bool:
-        """Whether the collector has taken it; what is not sampled needs none."""
+        """Send a trace; whether the collector accepted it, or it is not sampled."""
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         self._span(step, self._parent)

@@ -1,4 +1,4 @@
-"""A delivery as a trace: what its events tell, and when they tell it.
+"""A delivery as a trace, made from its events and their times.
 
     deliver         the whole run of a command; of the agent, "cycle"
     ├── resolve     a name became a URI
@@ -8,7 +8,7 @@
     ├── decrypt     encrypted files were decrypted
     ├── materialize files came out of the store
     ├── publish     the model became the destination
-    ├── compare     instead of these: the destination held the model already
+    ├── compare     instead of the steps above: the destination already held the model
     ├── record      a registry was told
     └── switch, load    the agent put a version in place, and the model server took it
 
@@ -41,16 +41,16 @@ _ENDS: dict[type[events.Event], str] = {
     events.Loaded: "load",
     events.RolledBack: "load",
 }
-# What makes a cycle of the agent worth a trace: most of them only find that nothing has changed.
+# A cycle of the agent is sent only with one of these events: most cycles only find that nothing has changed.
 _OUTCOMES = (events.Delivered, events.Switched, events.Loaded, events.RolledBack)
-# An origin that fails for hours is told as often as it is tried.
+# An origin that fails for hours causes an event for each attempt.
 _MOST_NOTES = 100
 _NO_ERROR = ("", "")
 
 
 @contextmanager
 def traced(send: Send, uris: Sequence[str], listener: events.Listener) -> Iterator[events.Listener]:
-    """Make a trace of the delivery of ``uris`` in this block; gives who must hear of it, and tells ``listener`` all."""
+    """Trace the delivery of ``uris`` in this block; gives the trace's listener, which passes events to ``listener``."""
     trace = Trace(uris)
 
     def tell(event: events.Event) -> None:
@@ -64,7 +64,7 @@ def traced(send: Send, uris: Sequence[str], listener: events.Listener) -> Iterat
 class Trace:
     """One trace in the making, of a command or of the agent's cycle for a ``delivery``.
 
-    Events may come from any thread: a worker tells what it tries again.
+    Events may come from any thread: workers report their retries.
     """
 
     def __init__(self, uris: Sequence[str], delivery: str = "") -> None:
@@ -77,7 +77,7 @@ class Trace:
             self._facts["url.full"] = _text(self._uris[0].redacted())
             self._facts["url.scheme"] = self._uris[0].scheme.lower() or "file"
         self._lock = threading.Lock()
-        # By the monotonic clock: where the system's is set meanwhile, no step ends before it begins.
+        # By the monotonic clock: otherwise a step could end before it begins, if the system's clock is set.
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
         self._begun_ns = self._since_ns = self._now_ns()
         self._steps: list[Step] = []
@@ -90,7 +90,7 @@ class Trace:
 
     @contextmanager
     def sent(self, send: Send) -> Iterator[None]:
-        """Send it at the end of the block, as that ends; a cycle only if something comes of it."""
+        """Send the trace at the end of the block, with the error that ends it; a cycle only if it changed something."""
         try:
             yield
         except BaseException as error:
@@ -102,7 +102,7 @@ class Trace:
                 send(self._whole())
 
     def hear(self, event: events.Event) -> None:
-        """Note what happens now."""
+        """Take an event at the present time."""
         now_ns = self._now_ns()
         with self._lock:
             self._has_outcome |= isinstance(event, _OUTCOMES)
@@ -130,7 +130,7 @@ class Trace:
             return Step(name, self._begun_ns, now_ns, self._facts, tuple(self._notes), tuple(self._steps), *self._error)
 
     def _learn(self, event: events.Event) -> None:
-        """Note what is true of the whole; of several models only what adds up."""
+        """Take an event's facts about the whole delivery; for several models only those that can be added up."""
         facts: dict[str, str | int | float | bool] = {}
         match event:
             case events.Retried():
@@ -161,7 +161,7 @@ class Trace:
         self._facts[name] = int(self._facts.get(name, 0)) + number
 
     def _asking(self) -> str:
-        """What comes first for the next URI."""
+        """The first step for the next URI, or ""."""
         if self._listed >= len(self._uris):
             return ""
         uri = self._uris[self._listed]
@@ -181,18 +181,18 @@ class Trace:
             self._doing = self._asking()
 
     def _fail(self, error: BaseException) -> None:
-        """End by an error: in the step under way, as far as that is known."""
+        """End with an error, and end the step under way with it, if that is known."""
         self._error = _words(error)
         self._has_outcome |= self._error[0] != Interrupted.code
         moved = self._progress[1] if self._progress else None
         if moved is not None and moved.done_files == moved.total_files:
-            # All has landed: it is what comes after that failed, and only the error says what.
+            # The transfer is complete: a later step failed, and only the error says which.
             self._settle(self._now_ns())
         elif self._doing:
             self._close(self._doing, self._now_ns(), _fields(moved) if moved else {}, self._error)
 
     def _settle(self, now_ns: int) -> None:
-        """End what ends without an event of its own."""
+        """End the step under way if it is one without an event for its end: transfer or wait."""
         if self._progress is not None:
             moved_ns, moved = self._progress
             self._close("transfer", moved_ns, _fields(moved))
@@ -212,7 +212,7 @@ def _parsed(uri: str) -> ModelURI | None:
     try:
         return ModelURI.parse(uri)
     except LadingError:
-        # It may hold anything, and the delivery says what is wrong with it.
+        # The delivery itself reports what is wrong with the URI.
         return None
 
 
@@ -227,15 +227,15 @@ def _fields(event: events.Event) -> Attributes:
 
 
 def _text(text: str) -> str:
-    """``text`` as OTLP can carry it: a file's name may be no Unicode."""
+    """``text`` as valid Unicode, which OTLP needs and a file's name may not be."""
     return printable(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _words(error: BaseException) -> tuple[str, str]:
-    """The kind of an error, and what may be told of it."""
+    """The type of an error, and the message that may be sent."""
     if isinstance(error, LadingError | Interrupted):
         return error.code, _text(error.message)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.code, "stopped from the keyboard"
-    # Nobody foresaw it: its message could hold a secret.
+    # An unexpected error: its message could hold a secret.
     return LadingError.code, type(error).__name__
