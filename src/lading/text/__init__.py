@@ -1,1 +1,1 @@
-"""Text of strangers, read strictly and printed safely."""
+"""Text from untrusted sources, read strictly and printed safely."""

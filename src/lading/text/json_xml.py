@@ -1,4 +1,4 @@
-"""JSON and XML that strangers wrote: whatever is in them, they are read or raise a ``ValueError``."""
+"""Reading untrusted JSON and XML: the only error is ``ValueError``, whatever they contain."""
 
 import json
 from collections.abc import Callable
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 def read_json(text: str | bytes) -> Any:
-    """The document; ``ValueError`` for what is no JSON, or could not be written as such later.
+    """Read a JSON document; ``ValueError`` for invalid JSON, and for values that could not be written again.
 
-    Python reads halves of surrogate pairs, NaN and numbers beyond every bound.
+    Python itself accepts halves of surrogate pairs, NaN and numbers of any size.
     """
     return _read_json(text, None)
 
 
 def read_unique_json(text: str | bytes) -> Any:
-    """The same, and ``ValueError`` where a member stands twice: another reader may take the other one."""
+    """Read JSON as ``read_json``; ``ValueError`` also for a repeated member: another reader may take the other one."""
     return _read_json(text, _unique)
 
 
@@ -38,11 +38,11 @@ def _read_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] 
 
 
 def read_xml(body: bytes) -> "ElementTree.Element":
-    """The root element; ``ValueError`` for what is no XML."""
+    """Read an XML document; returns the root element.  ``ValueError`` for invalid XML."""
     from xml.etree import ElementTree
 
     try:
         return ElementTree.fromstring(body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
     except (ElementTree.ParseError, LookupError) as error:
-        # A document may name an encoding that nobody knows.
+        # A document may name an unknown encoding.
         raise ValueError("the document is not XML") from error

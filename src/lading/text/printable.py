@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable
 
-# Also the second set of control characters, and what reverses or breaks the direction of a line.
+# Also the C1 control characters, and characters that change the direction of a line or break it.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters escaped, so that a stranger's name cannot steer a terminal."""
+    """``text`` with control characters escaped, so that an untrusted name cannot control a terminal."""
     return _UNPRINTABLE.sub(_escaped, text)
 
 
@@ -18,5 +18,5 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def wrong_paths(found: Iterable[tuple[str, str]]) -> str:
-    """What is wrong with which path, in one line: ``missing a.bin; changed b.bin``."""
+    """Faults and the paths that have them, in one line: ``missing a.bin; changed b.bin``."""
     return "; ".join(f"{kind} {printable(path)}" for kind, path in found)

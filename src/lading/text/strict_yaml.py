@@ -30,7 +30,7 @@ class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]  # PyYAML's C lo
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in this file (empty for an empty file); raises an error that names the line."""
+    """Read the mapping in this file (empty for an empty file); ``UsageError`` names the line."""
     try:
         text = path.read_text(encoding="utf-8")
     except IsADirectoryError as error:
@@ -47,7 +47,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
-    """The mapping in ``text`` (empty for an empty one); errors name the line of ``name``."""
+    """Read the mapping in ``text`` (empty for an empty text); errors name ``name`` and the line."""
     try:
         _check_depth(text)
         data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
@@ -57,7 +57,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{printable(name)} is not YAML") from error
     except (ValueError, KeyError, AttributeError, OverflowError) as error:
-        # PyYAML's own constructors raise these: the date 2026-02-30, !!bool perhaps.
+        # PyYAML's constructors raise these, for example for the date 2026-02-30 or for "!!bool perhaps".
         raise UsageError(
             f"{printable(name)} holds a value that cannot be read ({printable(str(error))[:80]})",
             hint="put quotes around a text that looks like a date or a number",
@@ -70,7 +70,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
 
 
 def _check_depth(text: str) -> None:
-    """Raise for a document that is nested too deeply: the C loader calls itself for each level, and ends the process."""
+    """Raise for a document that is nested too deeply: the C loader recurses for each level, and would crash."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent)

@@ -1,6 +1,6 @@
-"""What was perhaps meant: the hint of every "not found" and of every unknown word.
+"""Suggestions for a misspelled name: the hint of every "not found" and of every unknown word.
 
-No hint offers what was asked for, nor a folder of that very name: it was looked into, and would send people in a circle.
+No hint suggests the name that was asked for, or a folder of that name: that one has been searched already.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ _SHOWN = 3
 
 
 def suggest(wanted: str, names: Iterable[str]) -> str:
-    """``did you mean a, b or c?`` for the names closest to ``wanted``, or what there is, or ""."""
+    """``did you mean a, b or c?`` for the names closest to ``wanted``; else some of the names; "" for no names."""
     known = sorted(_others(wanted, set(names)))
     if not known:
         return ""
@@ -29,9 +29,9 @@ def suggest_word(wanted: str, words: Iterable[str]) -> str:
 
 
 def did_you_mean(wanted: str, known: Sequence[str], *, after: str = "") -> str:
-    """``did you mean a, b or c?`` for those of ``known`` that are close to ``wanted``; "" if none is.
+    """``did you mean a, b or c?`` for the names in ``known`` that are close to ``wanted``; "" if none is.
 
-    They are compared by what stands ``after`` a beginning that all have.
+    Names are compared without the prefix ``after``, which all of them have.
     """
     from difflib import get_close_matches
 
@@ -47,7 +47,7 @@ def did_you_mean(wanted: str, known: Sequence[str], *, after: str = "") -> str:
 
 
 def _shown(name: str, wanted: str) -> str:
-    """A name as people can tell it from ``wanted``: with blanks at its ends, or accents of their own, in escapes."""
+    """A name in a form that differs visibly from ``wanted``: outer blanks and decomposed accents are escaped."""
     return ascii(name) if _is_misread(name) or _is_misread(wanted) else printable(name)
 
 
@@ -58,6 +58,6 @@ def _is_misread(name: str) -> bool:
 
 
 def _others(wanted: str, names: Iterable[str]) -> list[str]:
-    """The names that are not the one that was asked for, as people see them."""
+    """The names without the one that was asked for, compared as people see them."""
     asked = printable(wanted)
     return [name for name in names if printable(name) not in (asked, f"{asked}/")]

@@ -6,7 +6,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 def size(size_bytes: float) -> str:
     """Bytes in binary units: "4.0 GiB"."""
     for unit in _UNITS:
-        # What would be rounded to "1024.0" is one of the next unit.
+        # A size that would be rounded to "1024.0" is shown as 1.0 of the next unit.
         if abs(size_bytes) < 1023.95 or unit == _UNITS[-1]:
             break
         size_bytes /= 1024
