@@ -1,1 +1,1 @@
-"""What lading asks of Linux beyond the standard library's calls."""
+"""Calls of Linux that the standard library does not have, or does not have in this form."""

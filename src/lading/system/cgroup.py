@@ -1,4 +1,4 @@
-"""Memory and CPU that this process may use, and the bounds that follow from them."""
+"""Memory, CPU, threads and open files that this process may use, and the bounds that follow from them."""
 
 import os
 import resource
@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 BUFFER_BYTES = 24 << 20
 RANGE_BYTES = 32 << 20
-# What the interpreter, the modules and a listing take. Measured in docs/adr/0003.
+# Memory of the interpreter, the modules and a listing. Measured in docs/adr/0003.
 _RESERVED_BYTES = 40 << 20
-# A thread's stack that is really touched, a small buffer, TLS state.
+# Memory of a worker: the used part of its thread's stack, a small buffer, TLS state.
 _WORKER_BYTES = 192 << 10
-# Standard streams, the lock, the journal, the endpoint; of a worker the file that lands, and what it is read from.
+# Of the process: standard streams, the lock, the journal, the endpoint.  Of a worker: the file that it writes and its
+# connection.
 _RESERVED_FILES = 16
 _WORKER_FILES = 3
 _MOST_WORKERS = 128
@@ -22,7 +23,7 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 class Bounds(NamedTuple):
-    """What this machine or container can feed.  ``buffer_bytes`` is for all connections together."""
+    """Bounds of a transfer on this machine or container.  ``buffer_bytes`` is for all connections together."""
 
     most_workers: int
     first_workers: int
@@ -34,7 +35,7 @@ class Bounds(NamedTuple):
 def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup"), *, sessions: int = 1) -> Bounds:
     """Bounds from the memory, CPU, threads and open files of this process; ``wanted_workers`` zero means "choose".
 
-    All but the CPU, which is watched, are shared by as many ``sessions`` at a time.
+    Concurrent ``sessions`` share them equally, except for the CPU, whose use is watched.
     """
     cpus = cpu_limit(root)
     most, buffer_bytes = min(wanted_workers or _MOST_WORKERS, _MOST_WORKERS), BUFFER_BYTES
@@ -45,7 +46,7 @@ def bounds(wanted_workers: int, root: Path = Path("/sys/fs/cgroup"), *, sessions
         most = min(most, spare // 2 // _WORKER_BYTES)
     threads = spare_threads(root)
     if threads is not None:
-        # Half of them, as of the memory: this is not the only process of a pod.
+        # Half of them, like half of the memory: this is not the only process of a pod.
         most = min(most, threads // 2 // sessions)
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files != resource.RLIM_INFINITY:
@@ -61,14 +62,14 @@ def memory_limit_bytes(root: Path, own: Path = _OWN_CGROUP) -> int | None:
         int(text)
         for group in (*_groups(root, own, ""), *_groups(root / "memory", own, "memory"))
         for name in ("memory.max", "memory.limit_in_bytes")
-        # v1 writes "no limit" as a number near 2**63.
+        # In v1, "no limit" is a number near 2**63.
         if (text := _read(group / name)).isdigit() and int(text) < 1 << 60
     ]
     return min(limits, default=None)
 
 
 def spare_threads(root: Path, own: Path = _OWN_CGROUP) -> int | None:
-    """How many more threads the cgroups this process is in (v2, or v1) let start, or None."""
+    """How many more threads the cgroups of this process (v2, or v1) allow, or None."""
     counts = [(_read(group / "pids.max"), _read(group / "pids.current")) for group in _groups_of_pids(root, own)]
     spare = [
         max(int(most) - (int(current) if current.isdigit() else 0), 0) for most, current in counts if most.isdigit()
@@ -82,18 +83,18 @@ def _groups_of_pids(root: Path, own: Path) -> Iterator[Path]:
 
 
 def thread_limits(root: Path = Path("/sys/fs/cgroup"), own: Path = _OWN_CGROUP) -> str:
-    """The limits of threads that are known here, in words."""
+    """The known limits of threads, in words."""
     most = [int(text) for group in _groups_of_pids(root, own) if (text := _read(group / "pids.max")).isdigit()]
     found = [f"pids.max of the cgroup is {min(most)}"] if most else []
     users = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if users != resource.RLIM_INFINITY:
         found.append(f"ulimit -u is {users}")
-    # That of a pod is set above what its containers see.
+    # A pod's limit is set in a cgroup above those that its containers see.
     return ", ".join([*found, "podPidsLimit of the kubelet may be lower"])
 
 
 def cpu_limit(root: Path, own: Path = _OWN_CGROUP) -> float:
-    """CPUs that may be used: of the cgroups' quotas and the affinity, whichever is least."""
+    """CPUs that may be used: the least of the cgroups' quotas and the affinity."""
     cpus = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     quotas = [_read(group / "cpu.max").split() for group in _groups(root, own, "")]
     quotas += [

@@ -1,4 +1,4 @@
-"""What lading asks of a file system beyond ``os``: its errors in words, whole writes, an atomic exchange."""
+"""File system calls that ``os`` does not have: errors in words, whole writes, an atomic exchange."""
 
 import contextlib
 import ctypes
@@ -24,15 +24,15 @@ _FICLONE = 0x40049409
 _COPY_BYTES = 1 << 30
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
-# How file systems (SMB, 9p, FUSE, object storage) and sandboxes refuse a call that they do not have, or have for the
-# owner of a file only.
+# Error numbers by which file systems (SMB, 9p, FUSE, object storage) and sandboxes refuse a call that they do not
+# support, or allow only to the owner of a file.
 _REFUSALS = frozenset(
     (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV)
 )
 
 
 def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
-    """The error that the system's refusal of ``path`` stands for."""
+    """lading's own error for an ``OSError`` about ``path``."""
     shown = printable(os.fspath(path))
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -63,7 +63,7 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
 
 @contextlib.contextmanager
 def as_lading_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise what the system refuses in the block as lading's own error; about ``path``, where it does not say of what."""
+    """Raise an ``OSError`` in this block as lading's own error, about ``path`` if it names no file itself."""
     try:
         yield
     except OSError as error:
@@ -71,7 +71,7 @@ def as_lading_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def read_secret_file(path: str) -> str:
-    """The text of a file that holds a credential, without the white space around it, and an editor's byte order mark."""
+    """Read a file that holds a credential; returns its text without outer white space and byte order mark."""
     try:
         return Path(path).read_text(encoding="utf-8-sig").strip()
     except IsADirectoryError as error:
@@ -79,14 +79,14 @@ def read_secret_file(path: str) -> str:
     except OSError as error:
         raise disk_error(error, f"the credential's file {path}") from error
     except ValueError as error:
-        # Not UTF-8, or a path with a NUL character.
+        # The file is not UTF-8, or its path has a NUL character.
         raise UsageError(f"{printable(path)} is not text; a credential is expected") from error
 
 
 def scratch_file(beside: str) -> IO[bytes]:
-    """A file without a name, gone when it is closed: on the file system of ``beside``, or else where temporary files go.
+    """A file without a name, gone when it is closed: on the file system of ``beside``, or among temporary files.
 
-    A container may have no other place to write than the destination, and nothing shows there.
+    A container may be able to write only to the destination; a file without a name is not visible there.
     """
     import tempfile
 
@@ -101,9 +101,9 @@ def scratch_file(beside: str) -> IO[bytes]:
 
 @cache
 def memory_file(content: bytes) -> str:
-    """The path of a file with this content that is on no disk: for libraries that take a secret only as a file.
+    """The path of a file in memory with this content: for libraries that take a secret only as a file.
 
-    Only this process can open it, and it stays as long as the process: a name always stands for the same content.
+    Only this process can open it.  It stays until the process ends, so the path always has the same content.
     """
     try:
         descriptor = os.memfd_create("lading", os.MFD_CLOEXEC)
@@ -116,7 +116,7 @@ def memory_file(content: bytes) -> str:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that this user may still write on the file system of ``path``, or of its nearest parent."""
+    """Free bytes for this user on the file system of ``path``, or of its nearest existing parent."""
     try:
         found = os.statvfs(existing_ancestor(path))
     except OSError as error:
@@ -125,7 +125,7 @@ def free_bytes(path: Path) -> int:
 
 
 def existing_ancestor(path: Path) -> Path:
-    """``path``, or the first folder above it that is there."""
+    """``path``, or the nearest folder above it that exists."""
     full_path = path.absolute()
     while True:
         try:
@@ -141,19 +141,19 @@ def existing_ancestor(path: Path) -> Path:
 def is_mount_point(path: Path) -> bool:
     """Whether ``path`` cannot be exchanged because something is mounted on it, or below it."""
     mounted = mounts_within(path)
-    # No table means "cannot tell", which must count as "yes".
+    # Without a table of mounts nobody can tell, which must count as "yes".
     return mounted is None or bool(mounted)
 
 
 def mounts_within(path: Path) -> list[str] | None:
-    """Where something is mounted on ``path`` ("") or below it; None where the system does not tell."""
+    """The mount points at ``path`` ("") and below it, relative to it; None if the system does not tell."""
     # os.path.ismount cannot see a bind mount within one file system.
     try:
         table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return None
     real = os.path.realpath(path)
-    # Not splitlines(): a mount point's name may hold what Unicode calls the end of a line.
+    # Not splitlines(): a mount point's name may hold other line ends of Unicode.
     mounted = [_unescaped(line.split(" ")[4]) for line in table.split("\n") if line]
     return [
         full_path[len(real) :].removeprefix("/")
@@ -168,10 +168,10 @@ def _unescaped(mount_point: str) -> str:
 
 
 def materialize_file(source: Path, target: Path, *, links: bool) -> str:
-    """Make ``target`` a file with the bytes of ``source``, in the cheapest way there is; returns which.
+    """Make ``target`` a file with the bytes of ``source``, in the cheapest way that works; returns that way.
 
-    ``reflink`` shares the blocks until one of the two is written (ioctl_ficlone(2)), ``link`` is a further name
-    of the same file and is tried only if ``links``, ``copy`` is done by the kernel (copy_file_range(2)).
+    ``reflink`` shares the blocks until one of the files is written (ioctl_ficlone(2)).  ``link`` is a hard link,
+    tried only if ``links`` is true.  ``copy`` is done by the kernel (copy_file_range(2)).
     """
     with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
         if _clone(reader.fileno(), writer.fileno()):
@@ -188,7 +188,7 @@ def materialize_file(source: Path, target: Path, *, links: bool) -> str:
 
 
 def link(source: Path, target: Path) -> bool:
-    """Give a file a further name; false where its file system has none, or the file as many as it can."""
+    """Make a hard link; false if the file system has none, or the file has as many as it can."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -199,7 +199,7 @@ def link(source: Path, target: Path) -> bool:
 
 
 def set_mode(path: Path | int, mode: int) -> bool:
-    """Give a file, folder or descriptor these permissions; false where that is refused: they are a wish, no more."""
+    """Set the permissions of a file, folder or descriptor; false if that is refused, which is no error."""
     if stat.S_IMODE(os.stat(path).st_mode) != mode:
         try:
             os.chmod(path, mode)
@@ -211,7 +211,7 @@ def set_mode(path: Path | int, mode: int) -> bool:
 
 
 def clones(beside: Path) -> bool:
-    """Whether files there can share their blocks; asked with two files that have no name."""
+    """Whether the file system can share blocks between files; tried with two files without a name."""
     with scratch_file(str(beside)) as one, scratch_file(str(beside)) as other:
         one.write(b"1")
         return _clone(one.fileno(), other.fileno())
@@ -228,7 +228,7 @@ def _clone(reader: int, writer: int) -> bool:
 
 
 def _copy(reader: int, writer: int) -> None:
-    """Copy the rest of a file: within the kernel, if it can do so between these two."""
+    """Copy the rest of a file: within the kernel, if it can do so between these two files."""
     ways: tuple[Callable[[], int], ...] = (
         lambda: os.copy_file_range(reader, writer, _COPY_BYTES),
         lambda: os.sendfile(writer, reader, None, _COPY_BYTES),
@@ -246,7 +246,7 @@ def _copy(reader: int, writer: int) -> None:
 
 
 def punch_hole(descriptor: int, start: int, end: int) -> None:
-    """Give these bytes of a file back to the file system, by fallocate(2), where it can take them."""
+    """Free the space of these bytes of a file, by fallocate(2), if the file system can do so."""
     libc = _libc()
     if libc is not None and hasattr(libc, "fallocate"):
         mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
@@ -254,9 +254,9 @@ def punch_hole(descriptor: int, start: int, end: int) -> None:
 
 
 def start_writeback(descriptor: int, start: int, size_bytes: int) -> None:
-    """Begin to write these bytes to the disk, by sync_file_range(2), and do not wait.
+    """Begin to write these bytes to the disk, by sync_file_range(2), without waiting.
 
-    Left to itself the kernel begins late, and the sync at the end of a large model stalls on all of it.
+    By itself the kernel begins late, and the sync at the end of a large model would wait for all of it.
     """
     libc = _libc()
     if libc is not None and hasattr(libc, "sync_file_range"):
@@ -266,7 +266,7 @@ def start_writeback(descriptor: int, start: int, size_bytes: int) -> None:
 
 
 def write_whole(path: Path, lines: Iterable[str]) -> None:
-    """Write a file that is there with all of these lines, or as it was: also after a power cut."""
+    """Replace a file atomically: it has all of these lines or its old content, also after a power cut."""
     new = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with new.open("w", encoding="utf-8") as file:
@@ -280,7 +280,7 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
 
 
 def sync_file(descriptor: int) -> None:
-    """Make a file's content durable, or a folder's names, as far as its file system can."""
+    """Make a file's content or a folder's names durable, as far as the file system can."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -319,7 +319,7 @@ def sync_file_system(path: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Swap two names in one step, by renameat2(2); false where the system or file system cannot."""
+    """Swap two names in one step, by renameat2(2); false if the system or the file system cannot."""
     libc = _libc()
     if libc is None or not hasattr(libc, "renameat2"):
         return False

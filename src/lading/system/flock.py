@@ -16,13 +16,13 @@ from lading.text.printable import printable
 _LOOK_AGAIN_S = 0.5
 _MOST_VANISHED = 100
 _WAITING = "waiting for another process"
-# Never to be read: flock(2) takes any descriptor, and who may not write is not to have one.
+# No permission to read: flock(2) takes any descriptor, and a user who may not write must not get one.
 LOCK_MODE = 0o222
 
 
 @contextlib.contextmanager
 def open_folder(folder: Path) -> Iterator[int]:
-    """A descriptor of a folder that is lading's own, while the block runs; a link in its place is refused."""
+    """Open a folder that is lading's own, while the block runs; gives its descriptor, and refuses a symbolic link."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -44,9 +44,9 @@ def _link(path: Path) -> UsageError:
 
 @contextlib.contextmanager
 def holding(path: Path, run: Run, watch: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock file ``path``, which goes when the block ends; waits while another process holds it.
+    """Hold the lock file ``path``, and remove it when the block ends; waits while another process holds it.
 
-    ``watch`` is called again and again meanwhile, and may raise to wait no longer.
+    While it waits, ``watch`` is called repeatedly, and may raise to end the wait.
     """
     descriptor = acquire(path, path.name, run, watch)
     try:
@@ -58,9 +58,9 @@ def holding(path: Path, run: Run, watch: Callable[[], None]) -> Iterator[None]:
 
 
 def acquire(path: Path, shown: str, run: Run, watch: Callable[[], None] = lambda: None) -> int:
-    """Take the lock file ``path``, made where there is none; returns its descriptor.  ``shown`` names it in messages.
+    """Take the lock file ``path``, made if it is missing; returns its descriptor.  ``shown`` is its name in messages.
 
-    Waits while another process holds it, and calls ``watch`` again and again meanwhile.
+    Waits while another process holds it, and calls ``watch`` repeatedly.
     """
     reported = False
     vanished = 0
@@ -72,8 +72,8 @@ def acquire(path: Path, shown: str, run: Run, watch: Callable[[], None] = lambda
                     path.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, LOCK_MODE, dir_fd=folder
                 )
         except FileNotFoundError as error:
-            # The process before took its workspace away between the two calls; or nothing can be
-            # made here, as below /proc.
+            # Between the two calls another process removed its workspace; or nothing can be made here,
+            # as below /proc.
             vanished += 1
             if vanished > _MOST_VANISHED:
                 raise disk_error(error, shown) from error
@@ -99,12 +99,12 @@ def acquire(path: Path, shown: str, run: Run, watch: Callable[[], None] = lambda
             return descriptor
         if is_still_the_lock(descriptor, path):
             return descriptor
-        # It was removed, or went away with an exchanged folder, while this process waited.
+        # While this process waited, the lock file was removed, or moved away with its folder.
         os.close(descriptor)
 
 
 def is_still_the_lock(descriptor: int, path: Path) -> bool:
-    """Whether the lock file at ``path`` is still the one that ``descriptor`` is open on."""
+    """Whether ``path`` still names the file that ``descriptor`` has open."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except OSError:

@@ -11,7 +11,7 @@ from lading.system.disk import disk_error
 
 
 def move_into(source: Path, target: Path) -> None:
-    """Give everything in ``source`` its name in ``target``; folders that are not there move whole."""
+    """Move everything in ``source`` into ``target``; a folder that ``target`` does not have moves as a whole."""
     with os.scandir(source) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
@@ -25,7 +25,7 @@ def move_into(source: Path, target: Path) -> None:
             _move_folder(Path(entry.path), path)
             continue
         if path.is_dir() and not path.is_symlink():
-            # The new model has a file where the old one has a folder.
+            # The new model has a file in the place of a folder of the old one.
             remove_tree(path)
         os.rename(entry.path, path)
 
@@ -40,9 +40,9 @@ def _move_folder(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path, within: int | None = None) -> None:
-    """Remove a folder that lading made, and of a link in its place the link; a missing one is fine.
+    """Remove a folder that lading made; of a symbolic link only the link; a missing folder is no error.
 
-    ``within`` is a descriptor of the folder that it is in.
+    ``within`` is a descriptor of its parent folder.
     """
     full_path = folder if within is None else Path(folder.name)
 
@@ -62,7 +62,7 @@ def remove_tree(folder: Path, within: int | None = None) -> None:
         except (FileNotFoundError, NotADirectoryError):
             if not _is_there(full_path, within):
                 return
-            # Another process removes it too; what that one had not reached yet is still there.
+            # Another process removes it, too; files that it has not reached yet are still there.
         except OSError as error:
             raise disk_error(error, folder) from error
 

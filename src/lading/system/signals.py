@@ -1,4 +1,4 @@
-"""SIGTERM ends what the main thread does, whatever it waits for and whoever swallows an exception."""
+"""SIGTERM ends the main thread's work, even in a system call that waits or in code that swallows exceptions."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ _LOOK_AGAIN_S = 0.05
 class Sigterm:
     """Raises ``Interrupted`` in the main thread for SIGTERM, within a ``with`` block of that thread.
 
-    A second one is not raised while the first is on its way: clean-up is left alone.
+    A second signal raises nothing while the first exception is unwinding: clean-up is not disturbed.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class Sigterm:
         signal.signal(signal.SIGTERM, self._before)
 
     def insist(self) -> None:
-        """For the rest of the process: let the main thread hear of it at once; after the block it is ignored.
+        """Repeat the signal until the main thread has raised; after the block it is ignored.
 
-        Python runs a handler between two of its instructions.  What comes after the last of them and
-        before a system call that waits would be heard when that call ends (``signal.set_wakeup_fd``
-        is made for it), and what is raised within an import may be lost: ``_elementtree`` makes an
-        ImportError of it.  Both were met, once in thirty runs that were stopped early.
+        Python runs a handler between two of its instructions.  A signal after the last of them and before a
+        system call that waits would be handled only when that call ends (``signal.set_wakeup_fd`` is made for
+        this), and an exception within an import may be lost: ``_elementtree`` turns it into an ImportError.
+        Both happened, once in thirty runs that were stopped early.
         """
         self._before = signal.SIG_IGN
         read_end, write_end = os.pipe()
@@ -51,7 +51,7 @@ class Sigterm:
             try:
                 raise error
             finally:
-                # Its traceback holds this frame: it would keep itself alive.
+                # The error's traceback refers to this frame, which would refer to the error: a cycle.
                 del error
 
     def _repeat(self, read_end: int) -> None:
@@ -60,6 +60,6 @@ class Sigterm:
             pass
         while main and signal.getsignal(signal.SIGTERM) == self._raise:
             if self._raised() is None:
-                # It ends a system call that waits.
+                # A signal ends a system call that waits.
                 signal.pthread_kill(main, signal.SIGTERM)
             threading.Event().wait(_LOOK_AGAIN_S)
