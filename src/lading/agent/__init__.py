@@ -2,18 +2,18 @@
 
     loop             starts cycles when they are due, and reads the configuration again when it changes
     cycle            one cycle of one delivery, in a thread of its own
-    reconcile        what a cycle does: ask, deliver, switch, tell the model server, or roll back
+    reconcile        the steps of a cycle: ask, deliver, switch, tell the model server, or roll back
     find_if_changed  asks a source cheaply whether a model has changed
     version_policy   decides which version may be taken, and when
     versions         the versions of one model on disk, and which of them is current
     in_store         the version of one model that is kept in the store alone
-    history          what is remembered of a delivery from one process to the next
+    history          the record of a delivery, which the next process reads
     model_server     tells the model server about a new version
-    status           the state of each delivery, which metrics and page show
+    status           the state of each delivery, for metrics and page
     metrics          the state as numbers, for Prometheus
     page             the state for people
     http_server      serves probes, metrics and page, and receives webhooks
-    webhooks         checks the webhooks of MLflow: each makes the agent ask at once
+    webhooks         verifies webhooks of MLflow: after each the agent asks at once
 
 It downloads nothing itself: that is ``deliver``.
 """

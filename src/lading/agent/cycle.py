@@ -15,10 +15,10 @@ _STOP_AGAIN_S = 0.2
 
 
 class Cycle:
-    """One cycle of one delivery.  ``ended`` is called in its thread at its end, when ``outcome`` or ``error`` is set.
+    """One cycle of one delivery.  At its end its thread sets ``outcome`` or ``error``, then calls ``ended``.
 
-    The thread is a daemon, as those of a transfer are: what hangs in a
-    file system must not keep the process from ending, and may be left at any point, as a kill leaves it.
+    The thread is a daemon, like those of a transfer: a call that hangs in a file system must not keep the process
+    from ending.  It may end anywhere in its work, as a killed process does.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class Cycle:
         self._thread = threading.Thread(target=self._run, name=f"lading-cycle-{delivery.name}", daemon=True)
 
     def begin(self) -> None:
-        """Start the thread; if the system has none, the cycle has failed and is tried again later."""
+        """Start the thread; if the system refuses it, the cycle has failed and is tried again later."""
         if not start_thread(self._thread):
             self.error = no_thread("for this delivery")
             self._ended()
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, and its thread with it."""
+        """Whether the cycle has ended; waits for its thread to end, too."""
         over = self.outcome is not None or self.error is not None
         if over and self._thread.is_alive():
             self._thread.join()
@@ -50,13 +50,13 @@ class Cycle:
         return self.delivery.name == delivery.name or share_a_folder(self.delivery, delivery)
 
     def stop(self) -> None:
-        """Let it end soon, with ``Interrupted``.  Call again until it is over: a transfer that fails starts again."""
+        """Interrupt the cycle.  Call this again until it is over: a transfer that fails starts again."""
         self.is_stopped = True
         self._session.run.stop.set()
         self._session.http.interrupt()
 
     def wait(self, until_s: float) -> None:
-        """Stop it, and wait for its end until ``until_s`` at the latest, by ``time.monotonic``."""
+        """Stop the cycle, and wait for its end until ``until_s`` (``time.monotonic``) at the latest."""
         while self._thread.is_alive() and time.monotonic() < until_s:
             self.stop()
             self._thread.join(_STOP_AGAIN_S)

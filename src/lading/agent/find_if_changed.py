@@ -1,4 +1,4 @@
-"""Is a model still what was delivered?  Asked in every cycle, and answered without a listing where that is possible."""
+"""Finding out in every cycle whether a model has changed, without a listing if that is possible."""
 
 from lading.delivery.request import Query, Request, query_for
 from lading.delivery.resolve import ResolvedModel, list_files, open_found, resolve
@@ -15,13 +15,13 @@ from lading.sources.source import FindsPin
 
 
 def find_if_changed(request: Request, delivered: Manifest, session: Session) -> ResolvedModel | None:
-    """As ``find``; None where it is known without a listing that nothing has changed since ``delivered`` was."""
+    """Like ``find``; None if nothing has changed since ``delivered``, and no listing was needed to know that."""
     query = query_for(request, session.settings)
     if not _is_judged(delivered, session.settings):
         return list_files(request, query, resolve(query, session), session)
     pin = split_pin(ModelURI.parse(delivered.pin))[1]
     if pin is not None and pin == query.pin:
-        # What is pinned can change no more.
+        # A pinned model never changes.
         return None
     resolution = resolve(query, session)
     if query.pin is None and pin is not None and _is_still(request, query, resolution, delivered, pin, session):
@@ -30,7 +30,7 @@ def find_if_changed(request: Request, delivered: Manifest, session: Session) -> 
 
 
 def _is_judged(delivered: Manifest, settings: Settings) -> bool:
-    """Whether the rules of trust, which may be newer than the model, ask for nothing more than was judged then."""
+    """Whether the present rules of trust require nothing that was not judged when the model was delivered."""
     if not settings.trust:
         return True
     # Here, and not above: most configurations have no rules.
@@ -42,7 +42,7 @@ def _is_judged(delivered: Manifest, settings: Settings) -> bool:
 def _is_still(
     request: Request, query: Query, resolution: Resolution, delivered: Manifest, pin: Digest, session: Session
 ) -> bool:
-    """Whether the registry names the same version with no other digests, and the source has what it had."""
+    """Whether the registry names the same version and digests as before, and the source still has the same files."""
     if resolution.registry:
         exact = exact_reference(resolution.registry, resolution.model, resolution.version, query.uri)
         if pinned(exact, pin).redacted() != delivered.pin or not _was_checked(resolution, delivered, session.settings):
@@ -53,13 +53,13 @@ def _is_still(
 
 
 def _was_checked(resolution: Resolution, delivered: Manifest, settings: Settings) -> bool:
-    """Whether what was delivered was checked against each digest that the registry records of what is wanted."""
+    """Whether the delivered files were checked against every digest that the registry records for wanted files."""
     checked = {file.path: file.verified for file in (*delivered.files, *delivered.archives)}
     is_wanted = chooser(settings.allow, settings.ignore)
     return all(
         digest in checked.get(path, ())
         if path
-        # Of the only file.
+        # A digest without a path belongs to the only file.
         else any(digest in digests for digests in checked.values())
         for path, digest in resolution.digests.items()
         if not path or is_wanted(path)

@@ -1,8 +1,8 @@
-"""What is remembered of a delivery from one process to the next: a small file beside its versions.
+"""The record of a delivery, which the next process reads: a small file beside its versions.
 
     {"format": 1, "loaded": KEY, "history": [{"key", "version", "since_s"}, …], "refused": {KEY: {…}}, "seen": {KEY: …}}
 
-Times are Unix time.  A file that cannot be read counts as none: what is in place is told by the folders.
+Times are Unix time.  A file that cannot be read counts as missing: the folders show which version is in place.
 """
 
 import json
@@ -18,7 +18,7 @@ _MOST = 100
 
 
 class Refusal(NamedTuple):
-    """A version that did not do, how often, and until when it is not tried again."""
+    """A version that was refused: how often, and until when it is not tried again."""
 
     times: int
     until_s: float
@@ -34,7 +34,7 @@ class Past(NamedTuple):
 
 
 class Record(NamedTuple):
-    """``loaded`` is the version that the model server has taken, ``history`` begins with the newest."""
+    """The record: ``loaded`` is the version that the model server has loaded, ``history`` begins with the newest."""
 
     loaded: str = ""
     history: tuple[Past, ...] = ()
@@ -42,22 +42,22 @@ class Record(NamedTuple):
     seen: Mapping[str, float] = MappingProxyType({})
 
     def switched(self, key: str, version: str, now_s: float) -> "Record":
-        """After a version was put in place."""
+        """The record after a version was put in place."""
         others = tuple(past for past in self.history if past.key != key)
         return self._replace(history=(Past(key, version, now_s), *others)[:_MOST])
 
     def refusing(self, key: str, refusal: Refusal) -> "Record":
-        """After a version did not do; only the last ones are remembered."""
+        """The record after a version was refused; it keeps only the last refusals."""
         others = {known: value for known, value in self.refused.items() if known != key}
         return self._replace(refused=dict([*others.items(), (key, refusal)][-_MOST:]))
 
     def seeing(self, key: str, now_s: float) -> "Record":
-        """After the origin offered a version."""
+        """The record after the origin offered a version."""
         return self if key in self.seen else self._replace(seen=dict([*self.seen.items(), (key, now_s)][-_MOST:]))
 
 
 def read_record(path: Path) -> Record:
-    """The record in this file; an empty one where there is none that can be read."""
+    """Read the record in this file; an empty record if the file is missing or cannot be read."""
     try:
         data = json.loads(path.read_bytes())
         if data["format"] != FORMAT:

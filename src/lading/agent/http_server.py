@@ -1,16 +1,16 @@
-"""The HTTP server for probes, metrics, the page and hints.
+"""The HTTP server for probes, metrics, the page and webhooks.
 
     GET /healthz   200 while the process answers
-    GET /startupz  200 once everything had its first cycle (of the agent: every delivery), else 503 and what had none
-    GET /readyz    200 while everything is in place (every delivery's verified version), else 503 and what is not
+    GET /startupz  200 once every delivery had its first cycle, else 503 and the names of the others
+    GET /readyz    200 while every delivery has a verified version in place, else 503 and the names of the others
     GET /metrics   Prometheus' text format
     GET /          the status page
     POST /hooks/mlflow   a webhook of MLflow
 
-Nothing that comes in names a URI or a path.  Probes are open, since a kubelet sends no credentials with
-them; the rest wants the token, if one is configured.  A request has few seconds, few bytes and one of few
-threads.  When all are taken, the connection that is oldest is ended for a new one, so that slow clients keep no
-probe out.
+The controller uses it, too, with rollouts in the place of deliveries.  No request can name a URI or a path.
+Probes need no token, since a kubelet sends none with them; all else needs the token, if one is configured.  Time,
+bytes and threads for requests are limited.  When all threads are busy, the oldest connection is closed for a new
+one, so that slow clients cannot block probes.
 """
 
 import contextlib
@@ -48,17 +48,17 @@ TakeWebhook = Callable[[Mapping[str, str], bytes], bool]
 
 
 class Shown(Protocol):
-    """What is shown; asked for from any thread."""
+    """The data that the server shows; called from any thread."""
 
     @property
     def metrics(self) -> Metrics: ...
 
     def unstarted(self) -> list[str]:
-        """What has not had its first cycle."""
+        """The names of all that had no first cycle yet."""
         ...
 
     def unready(self) -> list[str]:
-        """What is not as it is to be."""
+        """The names of all that is not ready."""
         ...
 
     def page(self, now_s: float) -> tuple[str, str]:
@@ -122,7 +122,7 @@ class _Server(socketserver.ThreadingTCPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.settings, self.shown, self.take_webhook = settings, shown, take_webhook
         self._free = threading.Condition()
-        # The oldest first, each with a second handle: TLS takes the first one away.
+        # The oldest first, each with a second handle: TLS detaches the first one.
         self._open: dict[socket.socket, tuple[float, socket.socket]] = {}
         self._context: ssl.SSLContext | None = None
         self._stamps: object = None
@@ -134,7 +134,7 @@ class _Server(socketserver.ThreadingTCPServer):
         with self._free:
             if not self._has_room():
                 self._end_oldest()
-                # Its thread notices at once, unless it is at work.
+                # The thread of the oldest notices at once, unless it is busy.
                 self._free.wait_for(self._has_room, _MAKE_ROOM_S)
             full = not self._has_room()
             if not full:
@@ -153,7 +153,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def _end_oldest(self) -> None:
         request = next(iter(self._open))
-        # To the end: if its thread is at work, another's turn is next.
+        # It moves to the end: if its thread is busy, the next call ends another one.
         self._open[request] = self._open.pop(request)
         _end(self._open[request][1])
 
@@ -166,7 +166,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """End what takes too long: a client that sends a byte now and then would hold a thread for ever."""
+        """Close connections that take too long: a client that sends a byte now and then blocks a thread for ever."""
         now_s = time.monotonic()
         with self._free:
             for until_s, handle in self._open.values():
@@ -174,10 +174,10 @@ class _Server(socketserver.ThreadingTCPServer):
                     _end(handle)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away, or speaks no HTTP, is no news."""
+        """Log nothing: clients that disconnect, or speak no HTTP, are normal."""
 
     def tls(self) -> "ssl.SSLContext":
-        """The context for the certificate as it is now: a rotated one holds from the next connection on."""
+        """The TLS context, made again if the certificate has changed: the next connection uses a rotated one."""
         import ssl
 
         from lading.network.tls import load_certificate, stamp
@@ -219,7 +219,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             super().finish()
         finally:
             if self.server.settings.certificate:
-                # The server closes only the socket that it knows.
+                # The server closes only the original socket, not the one with TLS.
                 self.request.close()
 
     def do_GET(self) -> None:
@@ -256,7 +256,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = self.rfile.read(int(length))
             headers = {name.lower(): value for name, value in self.headers.items()}
             believed = len(body) == int(length) and self.server.take_webhook(headers, body)
-            # Whatever is wrong with it: nobody is told what.
+            # The answer does not say what is wrong with it.
             self._answer(HTTPStatus.OK if believed else HTTPStatus.FORBIDDEN, "thanks\n" if believed else "refused\n")
 
     def _probe(self, lacking: list[str]) -> None:
@@ -269,7 +269,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self.server.settings.token_file:
             return True
         try:
-            # Read each time: it may have been rotated.
+            # It is read each time, since it may have been rotated.
             token = read_secret_file(self.server.settings.token_file)
         except LadingError:
             return False
@@ -289,4 +289,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Probes come every few seconds: what matters is in the log already."""
+        """Log nothing: probes come every few seconds, and events are logged elsewhere."""

@@ -1,7 +1,7 @@
-"""What a delivery without a destination keeps: one version, in the store alone.
+"""The version of a delivery without a destination: one, and only in the store.
 
-The reference ``agent/NAME`` of the store keeps it from being evicted, and says what it is; it changes in one
-step.  Beside it, ``agent/NAME.json`` of the store is the record of the delivery.
+The store's reference ``agent/NAME`` keeps it from being evicted, and names it; it changes in one step.  Beside it,
+``agent/NAME.json`` of the store is the record of the delivery.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _KEEPER = "agent/"
 
 
 class StoredVersion:
-    """The version of one delivery, as ``Versions`` has those that stand at a destination."""
+    """The version of one delivery in the store, with the methods of ``Versions``."""
 
     def __init__(self, delivery: Delivery, settings: Settings) -> None:
         self._store = Store(settings.store)
@@ -35,12 +35,12 @@ class StoredVersion:
         return _key(pin, self._patterns)
 
     def current(self) -> str:
-        """The key of the version that is kept, or "" if none is."""
+        """The key of the version that is kept; "" if there is none."""
         reference = self._reference()
         return _key(reference.facts.pin, reference.facts.patterns) if reference else ""
 
     def manifest(self, key: str) -> Manifest | None:
-        """The manifest of the version that is kept, if it is this one, and whole."""
+        """The manifest of the version that is kept, if it has this key and is complete; else None."""
         reference = self._reference()
         if reference is None or key != _key(reference.facts.pin, reference.facts.patterns):
             return None
@@ -48,14 +48,14 @@ class StoredVersion:
         return reference.facts.with_files_of(stored) if stored else None
 
     def fetch(self, uri: str, key: str, session: Session) -> str:
-        """Bring ``uri`` into the store and keep it; returns the key of what came."""
+        """Deliver ``uri`` into the store and keep it; returns the key of the delivered version."""
         return self.key(deliver_to_store(uri, self._name, session).pin)
 
     def switch(self, key: str) -> None:
-        """Nothing: what was fetched is kept in the place of the version before."""
+        """Do nothing: ``fetch`` has replaced the version before."""
 
     def prune(self, keep: Collection[str]) -> None:
-        """Nothing: the store evicts what nobody keeps."""
+        """Do nothing: the store evicts models that nobody keeps."""
 
     def _reference(self) -> Pointer | None:
         reference = self._store.references.get(self._name)
@@ -63,13 +63,13 @@ class StoredVersion:
 
 
 def release(store: Store, declared: Collection[str]) -> None:
-    """Keep nothing any more for deliveries other than these."""
+    """Release the models of deliveries that are not ``declared``."""
     for names in store.references.by_key().values():
         for name in names:
             if name.startswith(_KEEPER) and name.removeprefix(_KEEPER) not in declared:
                 store.references.release(name)
     for path in entries(_records(store)):
-        # What is being written has another ending.
+        # A file that is being written has another ending.
         if path.suffix == ".json" and path.stem not in declared:
             path.unlink(missing_ok=True)
 

@@ -34,30 +34,30 @@ from lading.telemetry.otlp import Send
 from lading.telemetry.trace import Trace
 from lading.text.printable import printable
 
-# How soon a changed configuration and a webhook are noticed.
+# The longest time until a changed configuration or a webhook is noticed.
 _LOOK_EVERY_S = 5.0
 _LOOK_AT_STORE_S = 300.0
-# All cycles together, since SIGTERM must end the process well within 5 s.
+# The wait for all cycles together, since SIGTERM must end the process well within 5 s.
 _PATIENCE_S = 2.0
-# Events that repeat in every cycle, or that say no more than the switch does.
+# Events that repeat in every cycle, or say no more than the event of the switch.
 _NOT_LOGGED = (events.Resolved, events.TlsChosen, events.Listed, events.AlreadyDelivered)
 _NEVER = float("inf")
 
 
 class _Plan(NamedTuple):
-    """When a delivery is asked for next, by the clock; while that is asked, never."""
+    """The time of a delivery's next cycle, by the clock; never, while a cycle runs."""
 
     delivery: Delivery
     due_s: float
 
 
 class Agent:
-    """Keeps what the configuration declares current, until it is stopped.
+    """Keeps the deliveries of the configuration current, until it is stopped.
 
-    Raises what is wrong with the first configuration; one that is wrong later is told, and the one before
-    holds.  ``load`` reads the settings anew.  ``listen`` gives the listener for a turn of the delivery with this
-    name, which may be called from any thread, and that of the agent itself for "".  ``send`` takes the traces of
-    turns, from any thread too.
+    Raises the errors of the first configuration; errors of a later one are reported, and the one before stays in
+    use.  ``load`` reads the settings again.  ``listen`` gives the listener for a cycle of the delivery with this
+    name, or of the agent itself for "".  ``send`` takes the traces of cycles.  Listeners and ``send`` may be called
+    from any thread.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Agent:
         self._load, self._path, self._send = load, config_path(environ), send
         self._listen, self._clock, self._unix_time = listen, clock, unix_time
         self._host = host or socket.gethostname()
-        # Before it is read: what changes meanwhile is read again.
+        # Digests from before it is read: a change during the reading is noticed, and it is read again.
         seen = self._digests(Settings())
         self._settings = load()
         self._seen = self._digests(self._settings) | seen
@@ -83,7 +83,7 @@ class Agent:
         self.status = Status(self.metrics)
         self.webhooks = Webhooks(self.settings.mlflow_secret_file, unix_time, self.metrics)
         self._hinted = threading.Event()
-        # Set by whatever the loop must not sleep over.
+        # Set by each event that must end the loop's wait.
         self._wake = threading.Event()
         self._plans: dict[str, _Plan] = {}
         self._cycles: list[Cycle] = []
@@ -94,13 +94,13 @@ class Agent:
         self._use(self.settings)
 
     def endpoint(self) -> Endpoint:
-        """The HTTP server for this agent; it listens from now on, and answers in its ``with`` block."""
+        """Make the HTTP server for this agent; it listens from now on, and answers in its ``with`` block."""
         return Endpoint(
             self.settings, Deliveries(self.status, lambda: self._settings.store), take_webhook=self.take_webhook
         )
 
     def take_webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Take a webhook; if it is genuine, every delivery is due now."""
+        """Make every delivery due now if the webhook is genuine; whether it is."""
         believed = self.webhooks.accept(headers, body)
         if believed:
             self._hinted.set()
@@ -108,9 +108,9 @@ class Agent:
         return believed
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> int:
-        """Run cycles until ``stop`` says so or a delivery wants the process to end; returns the exit code.
+        """Run cycles until ``stop`` is true or a delivery asks the process to end; returns the exit code.
 
-        However it ends, no cycle goes on that can be stopped.
+        At the end every running cycle is stopped.
         """
         try:
             while not stop():
@@ -127,7 +127,7 @@ class Agent:
                 cycle.wait(until_s)
 
     def tick(self) -> int:
-        """Look at all that may have changed, and begin what is due; an exit code, if the process is to end."""
+        """Take in all changes, and begin the cycles that are due; returns an exit code to end the process, or 0."""
         self._wake.clear()
         self._reconfigure()
         self._looked_s = self._clock.now()
@@ -141,14 +141,14 @@ class Agent:
         return code
 
     def _until_next_s(self) -> float:
-        # What was due and has not begun waits for a cycle to end.
+        # A delivery that is due and has not begun waits for a cycle to end.
         due_s = min((plan.due_s for plan in self._plans.values() if plan.due_s > self._looked_s), default=_NEVER)
         return max(0.0, min(due_s - self._clock.now(), _LOOK_EVERY_S))
 
     # ---- cycles ---------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Begin what is due, the one that has waited longest first, as many at a time as may be."""
+        """Begin the cycles that are due, the longest overdue first, up to the limit of parallel cycles."""
         for plan in sorted(self._plans.values(), key=lambda plan: plan.due_s):
             if plan.due_s > self._looked_s or len(self._cycles) >= self.settings.parallel:
                 return
@@ -184,7 +184,7 @@ class Agent:
         return cycle
 
     def _finish(self) -> int:
-        """Note how cycles have ended; an exit code, if one of them wants the process to end."""
+        """Note how cycles have ended; returns an exit code if one of them asks the process to end, or 0."""
         code = 0
         over = [cycle for cycle in self._cycles if cycle.is_over]
         self._cycles = [cycle for cycle in self._cycles if cycle not in over]
@@ -194,7 +194,7 @@ class Agent:
         for cycle in over:
             plan = self._plans.get(cycle.delivery.name)
             if plan and plan.due_s == _NEVER:
-                # Unless a webhook has come meanwhile, or another configuration.
+                # Unless a webhook or another configuration has made it due meanwhile.
                 next_in_s = 0.0 if cycle.is_stopped else _next_in_s(cycle.delivery)
                 self._plans[cycle.delivery.name] = plan._replace(due_s=self._clock.now() + next_in_s)
             if cycle.is_stopped:
@@ -229,7 +229,7 @@ class Agent:
         self._show(delivery, delivered, since_s, code=error.code, error=error.message, hint=error.hint)
 
     def _show(self, delivery: Delivery, delivered: Manifest | None, since_s: float, **others: str) -> None:
-        """What is in place after a cycle, whoever put it there: perhaps an earlier process."""
+        """Show what is in place after a cycle, even if an earlier process put it there."""
         self.status.change(
             delivery.name,
             ready=delivered is not None,
@@ -247,7 +247,7 @@ class Agent:
         )
 
     def _is_logged(self, event: events.Event) -> bool:
-        """Whether the log says it already: a version may wait for days."""
+        """Whether this was logged before: a version may wait for days."""
         if not isinstance(event, events.Postponed):
             return False
         said = self._postponed.get(event.delivery) == event.version
@@ -257,7 +257,7 @@ class Agent:
     # ---- the configuration ----------------------------------------------------------------
 
     def _digests(self, settings: Settings) -> dict[Path, bytes]:
-        """Of the file, and of the keys that it names: of a ConfigMap only links change, so the contents are read."""
+        """Digests of the configuration file and its files of keys, by content: in a ConfigMap only links change."""
         return {path: _digest(path) for path in (self._path, *(Path(rule.signers_file) for rule in settings.trust))}
 
     def _reconfigure(self) -> None:
@@ -281,7 +281,7 @@ class Agent:
         self._listen("")(events.Reconfigured(len(own.deliveries)))
 
     def _use(self, own: AgentSettings) -> None:
-        """Go on with these deliveries: what is new or has changed is due now."""
+        """Go on with these deliveries: those that are new or have changed are due now."""
         self.metrics.set("lading_configuration_ok", 1.0)
         self.status.configuration_error = ""
         self.status.configure(own.deliveries)
@@ -294,13 +294,13 @@ class Agent:
         for cycle in self._cycles:
             if cycle.delivery not in own.deliveries:
                 cycle.stop()
-        # What is no longer declared is let go there.
+        # The store is looked at now: it releases deliveries that are no longer declared.
         self._store_due_s = now_s
 
     # ---- the store ------------------------------------------------------------------------
 
     def _look_at_store(self) -> None:
-        """Let go now and then what is no longer declared, keep the marks of the store, and note what it holds."""
+        """Now and then: release what is no longer declared, evict above the store's mark, and set its metrics."""
         if not self._settings.store.path or self._clock.now() < self._store_due_s:
             return
         self._store_due_s = self._clock.now() + _LOOK_AT_STORE_S
@@ -325,7 +325,7 @@ class Agent:
 
 
 def _declared(settings: Settings) -> AgentSettings:
-    """What is to be kept current; raises what the configuration alone tells to be impossible."""
+    """The agent's settings; raises for deliveries that the configuration alone shows to be impossible."""
     own = read_agent(settings)
     with errors_name(settings.file):
         for delivery in own.deliveries:
@@ -334,7 +334,7 @@ def _declared(settings: Settings) -> AgentSettings:
 
 
 def _next_in_s(delivery: Delivery) -> float:
-    """Seconds to the next cycle: jitter keeps a fleet from asking as one."""
+    """Seconds to the next cycle: jitter keeps a fleet from asking at the same time."""
     return delivery.every_s * (1 + delivery.jitter * random.uniform(-1, 1))  # noqa: S311 - not a secret
 
 

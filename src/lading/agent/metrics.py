@@ -1,7 +1,7 @@
-"""Numbers for Prometheus, in its text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
+"""Metrics for Prometheus, in its text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
-What is needed of it is little, and a library for it would be one more to install (docs/adr/0010).  Names and
-meanings are in docs/metrics.md, too.
+The agent needs little of the format, and a library would be one more to install (docs/adr/0010).
+docs/metrics.md has the names and meanings, too.
 """
 
 import threading
@@ -52,7 +52,7 @@ _Labels = tuple[tuple[str, str], ...]
 
 
 class Metrics:
-    """The numbers as they are now.  Safe from any thread."""
+    """The present values.  Safe from any thread."""
 
     def __init__(self, known: Mapping[str, Metric] = METRICS) -> None:
         self._lock = threading.Lock()
@@ -60,32 +60,32 @@ class Metrics:
         self._values: dict[str, dict[_Labels, float]] = {name: {} for name in known}
 
     def add(self, name: str, value: float = 1.0, **labels: str) -> None:
-        """Count."""
+        """Add to a counter."""
         key = tuple(labels.items())
         with self._lock:
             self._values[name][key] = self._values[name].get(key, 0.0) + value
 
     def set(self, name: str, value: float, **labels: str) -> None:
-        """Note a number as it is now."""
+        """Set a value."""
         with self._lock:
             self._values[name][tuple(labels.items())] = value
 
     def only(self, name: str, **labels: str) -> None:
-        """Make these the only labels of the delivery, whose label is the first: what was said with others is over."""
+        """Set a value to 1 with these labels, and remove it with other labels of the same first one, the delivery."""
         key = tuple(labels.items())
         with self._lock:
             kept = {known: value for known, value in self._values[name].items() if known[0] != key[0]}
             self._values[name] = {**kept, key: 1.0}
 
     def forget(self, name: str, label: str = "delivery") -> None:
-        """Drop a delivery that is no longer configured, or whatever else ``label`` names."""
+        """Remove all values of a delivery that is no longer configured, or of another label's value."""
         gone = (label, name)
         with self._lock:
             for metric, values in self._values.items():
                 self._values[metric] = {key: value for key, value in values.items() if gone not in key}
 
     def text(self) -> str:
-        """All of them as Prometheus reads them."""
+        """All values in Prometheus' text format."""
         lines = []
         with self._lock:
             for name, metric in self._known.items():

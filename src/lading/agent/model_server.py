@@ -1,8 +1,8 @@
-"""The model server, which is told of a new version: by the Open Inference Protocol, a file, a call, or an end.
+"""Telling the model server of a new version: by the Open Inference Protocol, a file, an HTTP call, or the agent's exit.
 
-``load`` is the repository extension of the protocol, as Triton, MLServer and KServe's own servers have it
+``load`` uses the repository extension of the protocol, which Triton, MLServer and KServe's own servers have
 (https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/extension_model_repository.md):
-a model that is loaded is loaded anew, and the one before serves until then.  Nothing is ever unloaded.
+the server loads the model again, and serves the version before until then.  Nothing is ever unloaded.
 """
 
 import json
@@ -28,20 +28,20 @@ _SHOWN_CHARACTERS = 200
 
 
 class Server:
-    """Whoever reads what is delivered, as ``on_change`` describes it."""
+    """The model server that ``on_change`` describes."""
 
     def __init__(self, on_change: OnChange, session: Session) -> None:
         self._on_change = on_change
         self._clock, self._stop = session.run.clock, session.run.stop
-        # On this machine or in this pod: no proxy.  Loading may take minutes without a byte.
+        # No proxy: it is on this machine or in this pod.  Loading may take minutes without a byte.
         self._http: HttpClient = session.http.direct(
             connect_s=_CONNECT_S, stall_s=max(on_change.ready_s, 1.0), retry=session.retry._replace(attempts=1)
         )
 
     def is_there(self) -> bool:
-        """Whether it can be told now.  What is told by a file, or by an end, always can be.
+        """Whether the server can be told now; always true without ``load``.
 
-        ``NotAllowed`` if it does not take the token; what is wrong with the token's file is raised, too.
+        ``NotAllowed`` if it refuses the token; errors of the token's file are raised, too.
         """
         if not self._on_change.load:
             self._authorization()
@@ -52,7 +52,7 @@ class Server:
             return False
 
     def tell(self, facts: dict[str, str]) -> None:
-        """Let it take the version that is in place now; raises when it does not."""
+        """Tell it to take the version that is in place; raises if it does not."""
         on_change = self._on_change
         if on_change.load:
             self._load()
@@ -78,7 +78,7 @@ class Server:
         if not 200 <= head.status < 300:
             location = leads_to(head)
             if self._on_change.token_file:
-                # It may say the token back, in whatever form.
+                # The answer may contain the token, in any form.
                 answer, location = b"", ""
             said = printable(" ".join(answer[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "replace").split()))
             raise Unsupported(
@@ -91,11 +91,11 @@ class Server:
         url = path if "://" in path else self._on_change.load.rstrip("/") + path
         headers = [("Accept", "application/json")] + ([("Content-Type", "application/json")] if body else [])
         try:
-            # Once, and whatever the status: a server that says 500 has answered.
+            # No retry, whatever the status: a server that answers with 500 has decided.
             with self._http.open(method, url, [*headers, *self._authorization()], body=body, redirects=0) as answer:
                 head, text = answer.head, answer.read(_LIMIT_BYTES)
         except Unavailable:
-            # Perhaps it was this side that hung up.
+            # Perhaps this side closed the connection.
             self._check()
             raise
         if head.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -104,7 +104,7 @@ class Server:
         return head, text
 
     def _authorization(self) -> list[tuple[str, str]]:
-        """The header with the token, if there is one, as its file is now: it may have been rotated."""
+        """The header with the token, if there is one; its file is read each time, since it may have been rotated."""
         path = self._on_change.token_file
         if not path:
             return []

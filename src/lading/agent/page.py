@@ -1,6 +1,6 @@
 """The status page: one document without scripts, forms, images or anything from elsewhere.
 
-Every name on it is a stranger's: all of it is escaped, and the browser is told to run nothing.
+No name on it is trusted: all text is escaped, and the browser is told to run nothing.
 """
 
 import base64
@@ -40,7 +40,7 @@ _MOST_STORED = 100
 
 
 class Deliveries(NamedTuple):
-    """What the HTTP server shows of an agent."""
+    """The data of an agent for the HTTP server."""
 
     status: Status
     store: Callable[[], StoreSettings]
@@ -69,7 +69,7 @@ class Stored(NamedTuple):
 
 
 def stored(settings: StoreSettings) -> list[Stored] | None:
-    """What the store holds, the one used last first; None without a store, or if it cannot be read now."""
+    """The models of the store, the last used first; None without a store, or if it cannot be read now."""
     if not settings.path:
         return None
     from lading.store.store import Store
@@ -90,7 +90,7 @@ def stored(settings: StoreSettings) -> list[Stored] | None:
 
 
 def render(status: Status, models: list[Stored] | None, now_s: float) -> str:
-    """The page as it is at ``now_s``, Unix time."""
+    """The page at ``now_s``, Unix time."""
     states = status.states()
     ready = sum(state.ready for state in states)
     parts = []
@@ -152,10 +152,10 @@ def _table(models: list[Stored], now_s: float) -> str:
 
 
 def ago(then_s: float, now_s: float) -> str:
-    """How long ago that was; "" for never."""
+    """How long ago that was, in words; "" for never."""
     return f"{duration(max(now_s - then_s, 0.0))} ago" if then_s else ""
 
 
 def text(words: str) -> str:
-    """A stranger's words as HTML."""
+    """Untrusted text, escaped for HTML."""
     return escape(printable(words))

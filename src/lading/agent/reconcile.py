@@ -1,15 +1,15 @@
 """One cycle of one delivery.
 
     ask       what is it now?                                    (resolve)
-    choose    may it be taken, and now?                          (policy, history)
+    choose    may it be taken, and now?                          (version_policy, history)
     deliver   the new version beside the one in place, verified  (deliver)
     switch    one rename                                         (versions, in_store)
     tell      the model server loads it, and is ready            (model_server)
     forget    versions that are no longer kept
 
-A server that does not take a version gets the one before again, and the version is left alone for a
-while.  A process may be killed anywhere: the next cycle sees on disk what is in place and in the record
-what the server has taken, and goes on from there.
+If a server refuses a version, the one before is put back, and the version is not tried again for a while.
+A process may be killed anywhere: the next cycle sees on disk which version is in place, and in the record
+which one the server has loaded, and goes on from there.
 """
 
 from collections.abc import Callable
@@ -46,9 +46,9 @@ _MOST_TRIED = 20
 
 
 class Outcome(NamedTuple):
-    """How a cycle ended; ``manifest`` is what is in place.
+    """How a cycle ended; ``manifest`` is that of the version in place.
 
-    ``waits`` says why a known newer version is not in place, ``exit_code`` that the agent shall end.
+    ``waits`` says why a known newer version is not in place; with an ``exit_code`` the agent must end.
     """
 
     word: Word
@@ -66,12 +66,12 @@ def reconcile(
     host: str,
     doing: Callable[[Doing], None],
 ) -> Outcome:
-    """Make one delivery current; raises what keeps it from being so."""
+    """Make one delivery current; raises the error that prevents it."""
     return _Reconciliation(delivery, session, unix_time, host, doing).take()
 
 
 def in_place(delivery: Delivery, settings: Settings) -> tuple[Manifest | None, float]:
-    """The manifest of what is in place, and since when (Unix time)."""
+    """The manifest of the version in place, and since when it is (Unix time)."""
     versions = _versions(delivery, settings)
     current = versions.current()
     return versions.manifest(current), _since_s(read_record(versions.record), current)
@@ -130,7 +130,7 @@ class _Reconciliation:
         return Outcome(end.word, self._versions.manifest(current), since_s, end.waits, self._exit_code)
 
     def _make_current(self, delivered: Manifest | None) -> _End:
-        """Put in place what is wanted now."""
+        """Put the wanted version in place, if it is not and may be."""
         try:
             found = self._ask(delivered)
         except Unavailable:
@@ -152,9 +152,9 @@ class _Reconciliation:
         return _End("updated")
 
     def _ask(self, delivered: Manifest | None) -> tuple[Listing, ModelURI] | None:
-        """What is to be in place, as it is listed now, and the URI that was asked for it; None if it is in place."""
+        """The listing of the wanted version, and the URI that was asked for it; None if it is in place already."""
         if delivered is not None and self._versions.key(delivered.pin) != self._versions.current():
-            # Other files of it are wanted now.
+            # The patterns have changed: other files are wanted now.
             delivered = None
         uri = ModelURI.parse(self._delivery.uri)
         if not self._delivery.range:
@@ -166,7 +166,7 @@ class _Reconciliation:
             try:
                 return self._listed(exact, delivered)
             except NotFound:
-                # Archived, or not yet there in full: the next one below.
+                # It is archived, or not complete yet: try the next lower version.
                 continue
         raise NotFound(
             f"no live version of {uri.redacted()} is in the range {printable(self._delivery.range)}",
@@ -194,7 +194,7 @@ class _Reconciliation:
         if refusal is not None and now_s < refusal.until_s:
             why = f"it was refused ({refusal.why}), and is tried again in {duration(refusal.until_s - now_s)}"
         elif delivered is None:
-            # With nothing in place a pod would never be ready: anything is better.
+            # Without any version the pod would never be ready, so this one is taken at once.
             return ""
         elif held:
             why = f"it is held for {duration(held)} more"
@@ -207,7 +207,7 @@ class _Reconciliation:
         return why
 
     def _recall(self) -> None:
-        """With nothing in place, and nobody to ask: what a store remembers of the name."""
+        """Put in place what the store last knew for the name: nothing is in place, and no registry is available."""
         key = self._versions.fetch(self._delivery.uri, self._versions.key(""), self._session)
         delivered = self._versions.manifest(key)
         self._versions.switch(key)
@@ -216,12 +216,12 @@ class _Reconciliation:
         self._session.listener(Switched(self._delivery.name, name, ""))
 
     def _deliver(self, key: str, listed: Listing, uri: ModelURI, delivered: Manifest | None) -> None:
-        """Deliver a version beside the one in place, and put it there."""
+        """Deliver a version beside the one in place, then switch to it."""
         self._doing("delivering")
         try:
             came = self._versions.fetch(str(uri), key, self._session)
         except IntegrityError as error:
-            # Not in every cycle: it may be a terabyte that does not verify.
+            # It is not tried in every cycle: it may be a terabyte that cannot be verified.
             self._refuse(key, error.message)
             raise
         if came != key and self._delivery.layout != "folder":
@@ -232,12 +232,12 @@ class _Reconciliation:
         self._session.listener(Switched(self._delivery.name, _name(listed), _name(delivered) if delivered else ""))
 
     def _load(self) -> _End | None:
-        """Let the server take what is in place, if it has not; how the cycle ends, if the server does not."""
+        """Tell the server of the version in place, if it has not loaded it; returns the cycle's end if it cannot."""
         key = self._versions.current()
         if self._server is None or key == self._record.loaded:
             return None
         if not self._server.is_there():
-            # It starts later than this, and takes what is in place then.
+            # It starts later than the agent, and loads what is in place then.
             return None
         refusal = self._record.refused.get(key)
         if refusal is not None and self._unix_time() < refusal.until_s:
@@ -251,7 +251,7 @@ class _Reconciliation:
         except LadingError as error:
             away = isinstance(error, Unavailable) and self._delivery.on_change and not self._delivery.on_change.load
             if away or isinstance(error, NotAllowed):
-                # Whoever is called is away, or does not know us, which says nothing about the version: the next
+                # It is unavailable, or does not accept the token, which says nothing about the version: the next
                 # cycle tells it.
                 raise
             return self._roll_back(key, name, error)
@@ -261,7 +261,7 @@ class _Reconciliation:
         return None
 
     def _roll_back(self, key: str, name: str, error: LadingError) -> _End:
-        """Put back what the server had, and let it take that again."""
+        """Put back the version that the server had, and tell it to load that again."""
         why = f"{error.message}: {error.hint}" if error.hint else error.message
         before = self._record.loaded
         manifest = self._versions.manifest(before) if self._delivery.layout != "folder" else None
@@ -274,12 +274,12 @@ class _Reconciliation:
         try:
             self._server.tell(self._facts(before, _name(manifest)))
         except LadingError:
-            # Whatever it has taken: the next cycle tells it again what is in place.
+            # It is not known what it has loaded: the next cycle tells it again.
             self._remember(self._record._replace(loaded=""))
         return _End("refused", f"{name} was refused: {why}")
 
     def _refuse(self, key: str, why: str) -> float:
-        """Leave a version alone for a while; returns for how long."""
+        """Do not try a version for a while; returns for how many seconds."""
         was = self._record.refused.get(key)
         times = was.times + 1 if was else 1
         again_s = refused_s(times)
@@ -287,12 +287,12 @@ class _Reconciliation:
         return again_s
 
     def _prune(self) -> None:
-        """Keep the version in place, the one that the server has, and the last ones before."""
+        """Remove all versions but the one in place, the one that the server has, and the last ones before."""
         others = [past.key for past in self._record.history if past.key not in ("", self._versions.current())]
         self._versions.prune({self._record.loaded, *others[: self._delivery.keep]})
 
     def _facts(self, key: str, name: str) -> dict[str, str]:
-        """What a server is told that has no protocol for it."""
+        """The facts about a version for a server that is told by a file or a call."""
         manifest = self._versions.manifest(key)
         pin = manifest.pin if manifest else ""
         about = {"delivery": self._delivery.name, "version": name, "pin": pin}
@@ -308,7 +308,7 @@ def _since_s(record: Record, key: str) -> float:
 
 
 def _name(manifest: Listing | Manifest) -> str:
-    """What people call this version: the registry's name for it, or the beginning of its pin."""
+    """The version's name for people: the registry's name, or the beginning of its pin."""
     if manifest.version:
         return printable(manifest.version)
     pin = split_pin(ModelURI.parse(manifest.pin))[1]

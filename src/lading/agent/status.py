@@ -1,4 +1,4 @@
-"""How each delivery is: what the page and the probes show, kept by the loop and read from any thread."""
+"""The state of each delivery, for the page and the probes; the loop writes it, any thread reads it."""
 
 import threading
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Doing = Literal["waiting", "asking", "delivering", "switching", "loading"]
 
 
 class State(NamedTuple):
-    """One delivery.  ``doing`` is what happens now; times are Unix time, zero is never."""
+    """The state of one delivery.  ``doing`` is its present step; times are Unix time, zero means never."""
 
     name: str
     uri: str
@@ -42,7 +42,7 @@ class Status:
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
-        # A name is known or not for all that is done under it: metrics of one that is not would stay for ever.
+        # Held from the check that a name is known to its metrics: those of an unknown name would stay for ever.
         self._lock = threading.RLock()
         self._states: dict[str, State] = {}
         self._moved: dict[str, int] = {}
@@ -63,12 +63,12 @@ class Status:
                 self._moved.pop(name, None)
 
     def states(self) -> list[State]:
-        """A picture of all deliveries at one time."""
+        """The states of all deliveries at one time."""
         with self._lock:
             return list(self._states.values())
 
     def change(self, name: str, **values: Any) -> None:
-        """Note something about one delivery."""
+        """Change fields of one delivery's state."""
         with self._lock:
             if name not in self._states:
                 return
@@ -97,7 +97,7 @@ class Status:
             return all(state.ready for state in self._states.values())
 
     def hear(self, name: str, event: events.Event) -> None:
-        """Count and show what a delivery tells."""
+        """Take an event of a delivery into its metrics and state."""
         if isinstance(event, events.Evicted):
             self.metrics.add("lading_store_evictions_total")
             return

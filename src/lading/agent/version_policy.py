@@ -4,13 +4,13 @@ import hashlib
 
 from lading.settings.agent import Delivery
 
-# Of a version that a server refused: five minutes, then ten, at most a day.
+# The pause after a refusal: five minutes, then ten, at most a day.
 _REFUSED_S = 300.0
 _MOST_REFUSED_S = 24 * 3600.0
 
 
 def is_canary(host: str, delivery: str, share: float) -> bool:
-    """Whether this host is one of the ``share`` that takes new versions of the delivery first: always the same ones."""
+    """Whether this host is in the ``share`` that takes new versions of the delivery first, always the same hosts."""
     digest = hashlib.sha256(f"{delivery}\0{host}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
@@ -24,5 +24,5 @@ def held_s(delivery: Delivery, host: str, seen_s: float, now_s: float) -> float:
 
 
 def refused_s(times: int) -> float:
-    """For how long a version is not tried that was refused ``times`` times."""
+    """Seconds for which a version is not tried after it was refused ``times`` times."""
     return min(_REFUSED_S * 2.0 ** min(times - 1, 60), _MOST_REFUSED_S)

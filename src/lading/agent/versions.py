@@ -3,7 +3,7 @@
     layout "link": a server reads DEST
       DEST -> .NAME.versions/KEY      changed by one rename(2)
       .NAME.versions/KEY/…            one version as it was delivered, with its .lading.manifest
-      .NAME.versions/record.json      what is remembered                            (record)
+      .NAME.versions/record.json      the record of the delivery                    (history)
 
     layout "numbered": a server reads the highest number below DEST
       DEST/7 -> .versions/KEY
@@ -13,7 +13,7 @@
       DEST/…
       .NAME.versions/record.json
 
-KEY is a part of the SHA-256 over a pin and the patterns that choose files.  Links are relative: they hold
+KEY is a part of the SHA-256 over a pin and the patterns that choose files.  Links are relative: they are valid
 wherever the volume is mounted.
 """
 
@@ -40,7 +40,7 @@ _KEY_DIGITS = 16
 
 
 class Versions:
-    """What one delivery has on disk."""
+    """The versions of one delivery on disk."""
 
     def __init__(self, delivery: Delivery) -> None:
         self.destination = Path(delivery.destination)
@@ -57,16 +57,16 @@ class Versions:
         return hashlib.sha256(f"{pin}\n{self._patterns}".encode("utf-8", "surrogateescape")).hexdigest()[:_KEY_DIGITS]
 
     def folder(self, key: str) -> Path:
-        """Where the version with this key is delivered to."""
+        """The folder to which the version with this key is delivered."""
         return self.destination if self.layout == "folder" else self.root / key
 
     def fetch(self, uri: str, key: str, session: Session) -> str:
-        """Deliver ``uri`` to where the version ``key`` belongs; returns which version it is when it is there."""
+        """Deliver ``uri`` to the folder of the version ``key``; returns the key of the version that was delivered."""
         manifest = deliver([Request(uri, self.folder(key))], session)[0]
         return self._name(key, manifest.pin)
 
     def _name(self, key: str, pin: str) -> str:
-        """Give what was delivered as ``key`` the name that its pin asks for, and return that."""
+        """Rename the version that was delivered as ``key`` to the key of its pin; returns that key."""
         real = self.key(pin)
         if real != key and self.layout != "folder":
             if self.manifest(real) is None:
@@ -77,7 +77,7 @@ class Versions:
         return real
 
     def manifest(self, key: str) -> Manifest | None:
-        """The manifest of a version that is there and whole."""
+        """The manifest of a version, if it is on disk and complete; else None."""
         try:
             return read_manifest(self.folder(key) / FILE_NAME) if key else None
         except (IntegrityError, Unsupported):
@@ -94,7 +94,7 @@ class Versions:
         return self._led_to(self.destination)
 
     def switch(self, key: str) -> None:
-        """Put a version in place: readers see the one before or this one, and never neither."""
+        """Put a version in place: at every moment readers see either the one before or this one."""
         with as_lading_errors(self.destination):
             if self.layout == "link":
                 self._refuse_folder()
@@ -115,9 +115,9 @@ class Versions:
                 remove_tree(path)
 
     def _led_to(self, path: Path) -> str:
-        """The key of the version that a link of ours leads to; "" for anything else.
+        """The key of the version that a link of lading points to; "" for anything else.
 
-        ``OSError`` where that cannot be seen: the version in place must not be taken for one that may go.
+        ``OSError`` if the link cannot be read: the version in place must not be removed by mistake.
         """
         try:
             target = Path(os.path.normpath(path.parent / os.readlink(path)))
@@ -137,7 +137,7 @@ class Versions:
         ]
 
     def _number(self, key: str) -> None:
-        """Give a version the highest number; of one that had a lower one before, those above go."""
+        """Give a version the highest number; if it has one already, higher numbers are removed instead."""
         known = {number: self._led_to(self.destination / str(number)) for number in self._numbers()}
         if key in known.values():
             lowest = max(number for number, led in known.items() if led == key)

@@ -1,4 +1,4 @@
-"""Webhooks of MLflow: reasons to ask now, and nothing more.  What one says is not looked at.
+"""Webhooks of MLflow: each makes the agent ask at once, and its content is not read.
 
 MLflow signs ``delivery id.timestamp.body`` with HMAC-SHA256 (https://mlflow.org/docs/latest/ml/webhooks/).
 """
@@ -19,7 +19,7 @@ _MOST_ID_CHARACTERS = 200
 
 
 class Webhooks:
-    """Believes what is signed with the secret in a file, is of now, and was not said before."""
+    """Accepts webhooks that are signed with the secret in a file, are recent, and were not received before."""
 
     def __init__(self, secret_file: str, unix_time: Callable[[], float], metrics: Metrics) -> None:
         self._secret_file, self._unix_time, self._metrics = secret_file, unix_time, metrics
@@ -27,7 +27,7 @@ class Webhooks:
         self._ids: dict[str, float] = {}
 
     def accept(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether a webhook with these headers (by lower-case name) is believed."""
+        """Whether a webhook with these headers (by lower-case name) is accepted."""
         believed = self._is_genuine(headers, body)
         self._metrics.add("lading_webhooks_total", outcome="believed" if believed else "refused")
         return believed
@@ -40,7 +40,7 @@ class Webhooks:
             return False
         now_s = self._unix_time()
         try:
-            # Read each time: it may have been rotated.
+            # It is read each time, since it may have been rotated.
             secret = read_secret_file(self._secret_file).encode()
         except LadingError:
             return False
@@ -50,7 +50,8 @@ class Webhooks:
         if not secret or not hmac.compare_digest(expected, given) or abs(now_s - int(moment)) > _WINDOW_S:
             return False
         with self._lock:
-            # Beyond the window its time is refused; a full memory refuses what is new.
+            # An id may be forgotten after the window, when its time is refused; if there are too many, new ones are
+            # refused.
             self._ids = {known: until_s for known, until_s in self._ids.items() if until_s > now_s}
             if identifier in self._ids or len(self._ids) >= _MOST_IDS:
                 return False
