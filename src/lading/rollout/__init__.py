@@ -1,10 +1,10 @@
 """Rollouts: which version a service in a cluster may have, and when.  Decisions only, without I/O and without a clock.
 
-schedule   when a window is open
-state      what is remembered of a rollout from one cycle to the next
-policy     what its owner asks for
-health     how the pods of a service are with a pin
+schedule   windows of time in which versions may change
+state      the state of a rollout, which the next cycle reads
+policy     the settings of a rollout, by its owner
+health     whether the pods of a service work with a pin
 decide     the next state, and the pin to write
-resource   policy and state as the ModelRollout has them
-conditions a state as Kubernetes' tools read it
+resource   policy and state in the ModelRollout's spec and status
+conditions a state as conditions of Kubernetes
 """

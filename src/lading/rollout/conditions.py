@@ -1,9 +1,9 @@
-"""A state as kubectl wait, Argo CD and Flux read it (https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md).
+"""A state as conditions, for kubectl wait, Argo CD and Flux (https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md).
 
-Ready        the service has the version that it is to have by the policy
-Reconciling  it is on its way there
-Stalled      it does not get there without a person, or another version
-Resolved     the channel could be asked last time
+Ready        the service has the version that the policy wants
+Reconciling  the service is changing to that version
+Stalled      the change needs a person, or another version
+Resolved     the last question to the channel was answered
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Condition(NamedTuple):
 
 
 def conditions(state: State, before: Sequence[Condition], now_s: float) -> tuple[Condition, ...]:
-    """The conditions of a state; those that were known keep the time of their last change."""
+    """The conditions of a state; a condition with an unchanged status keeps the time of its last change."""
     moving = state.is_rolling or state.phase == "Unresolved"
     stalled = state.phase in ("RolledBack", "Blocked", "NoTarget", "Invalid")
     wanted = (

@@ -1,9 +1,9 @@
 """The next state of a rollout, and the pin to write: a function of policy, state, what is observed, and the time.
 
-What is to be written follows from the state alone.  So a process may be killed between any two steps: the next
+The pin to write follows from the state alone.  So a process may be killed between any two steps: the next
 one reads the state, sees which pin the service carries, and goes on.
 
-    ask       what does the channel name?
+    ask       which version does the channel name?
     decide    the next state                             (here)
     keep      the state, in the ModelRollout's status
     write     the pin, if the service carries another
@@ -18,17 +18,17 @@ from lading.rollout.state import Past, Phase, State, Version
 from lading.settings.ranges import in_range
 from lading.text.units import duration
 
-# While pods come and go: how long until somebody looks again.
+# The time between two cycles while pods change.
 _LOOK_S = 10.0
 _STALLED = "RolledBack", "Blocked"
 
 
 class Observed(NamedTuple):
-    """One service as it is.
+    """The observed facts of one service.
 
-    ``found`` is what its channel names; None, and ``unresolved`` says why, where nobody could tell.  ``has`` is what
-    its annotation has for the channel, ``is_locked`` whether there is one, for whatever channel, and ``owner``
-    another manager of that field.  ``runs`` is what its pods were given, where that is known.
+    ``found`` is the version that its channel names; None if that is unknown, and ``unresolved`` says why.  ``has`` is
+    the version that its annotation has for the channel; ``is_locked`` says whether it has the annotation at all;
+    ``owner`` is another manager of that field, or "".  ``runs`` is the version that its pods received, if it is known.
     """
 
     channel: str
@@ -47,7 +47,7 @@ class Observed(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What happened, as an Event of Kubernetes tells it."""
+    """A report of something that happened, for an Event of Kubernetes."""
 
     reason: str
     message: str
@@ -55,7 +55,7 @@ class Told(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """``pin`` is to be written, unless it is empty; the next look is due in ``wait_s``."""
+    """The next state, the ``pin`` to write ("" for none), the reports, and the seconds until the next cycle."""
 
     state: State
     pin: str
@@ -64,10 +64,10 @@ class Decision(NamedTuple):
 
 
 def decide(policy: Policy, before: State, observed: Observed, now_s: float) -> Decision:
-    """What to do now."""
+    """Decide the next state, the pin to write, and when to look again; ``now_s`` is Unix time."""
     state = before._replace(unresolved=observed.unresolved)
     if observed.channel != state.channel:
-        # Another model: what is known of the one before says nothing about it.
+        # Another model: the state of the one before says nothing about it.
         state = State(observed.channel, since_s=now_s, unresolved=observed.unresolved)
     if policy.pin:
         policy = policy._replace(pin=_as_known(policy.pin, state))
@@ -77,7 +77,7 @@ def decide(policy: Policy, before: State, observed: Observed, now_s: float) -> D
 
 
 def _as_known(pin: Version, state: State) -> Version:
-    """A pin of the spec, which has no name, with the one that the history has for it."""
+    """The version of a pin in the spec, with its name from the history; the spec has only the pin."""
     return next((past.version for past in state.history if past.version.pin == pin.pin), pin)
 
 
@@ -92,7 +92,7 @@ def _next(policy: Policy, state: State, observed: Observed, now_s: float) -> Sta
     if state.current is None:
         return _first(policy, state, wanted, observed, now_s)
     if wanted is None:
-        # A registry that is away changes nothing.
+        # A registry that is unavailable changes nothing.
         return state
     if wanted.pin == state.current.pin:
         return state.seeing(None, now_s).now("Frozen" if policy.pin else "Current", now_s)
@@ -101,17 +101,17 @@ def _next(policy: Policy, state: State, observed: Observed, now_s: float) -> Sta
 
 
 def _left_alone(state: State, observed: Observed) -> State:
-    """The service has what somebody else says: its annotation, where it has one."""
+    """The state of a service that somebody else manages: the current version is that of its annotation, if any."""
     if observed.has and observed.pin != (state.current.pin if state.current else ""):
         state = state._replace(current=observed.has)
     return state.seeing(None, 0.0)
 
 
 def _first(policy: Policy, state: State, wanted: Version | None, observed: Observed, now_s: float) -> State:
-    """The first sight of a service, or of another model in it."""
+    """The first state of a service, or of a service with another model."""
     there = observed.has
     if observed.service.ready and not observed.is_locked:
-        # To pin what runs would restart it for nothing.
+        # To pin the version that runs would restart the pods for nothing.
         there = observed.runs or wanted
     if there:
         adopted = Past(there, now_s, "Adopted")
@@ -124,7 +124,7 @@ def _first(policy: Policy, state: State, wanted: Version | None, observed: Obser
 
 
 def _why_not_now(policy: Policy, state: State, wanted: Version, now_s: float) -> tuple[Phase, float, str]:
-    """The phase of a service whose candidate is not taken now, and why; ``Rolling`` if it is."""
+    """The phase for a candidate, its time and reason: ``Rolling`` if it is taken now, else the phase that says why not."""
     refusal = state.refusal(wanted.pin)
     if refusal and now_s < refusal.until_s:
         return "RolledBack", now_s, refusal.why
@@ -146,12 +146,12 @@ def _why_not_now(policy: Policy, state: State, wanted: Version, now_s: float) ->
 def _judged(
     policy: Policy, state: State, candidate: Version, current: Version, observed: Observed, now_s: float
 ) -> State:
-    """A candidate whose pin is written, or about to be."""
+    """The state of a candidate whose pin is written, or will be: judged by the health of its pods."""
     named = policy.pin or observed.found
     if named and named.pin == current.pin:
         return _settled(policy, state, Past(candidate, now_s, "Withdrawn", "the channel names the one before again"))
     if observed.pin != candidate.pin:
-        # It has not come to the service yet: its time begins when it does.
+        # The service does not have the pin yet: the deadline counts from when it does.
         return state._replace(phase="Rolling", since_s=now_s)
     word, why = health(observed.service, candidate.pin)
     if word == "serving":
@@ -181,7 +181,7 @@ def _to_write(policy: Policy, state: State, observed: Observed) -> str:
 
 
 def _wait_s(policy: Policy, state: State, now_s: float) -> float:
-    """Until what only time changes; the registry is asked again after ``every_s`` at the latest."""
+    """Seconds until time alone can change the state; at most ``every_s``, when the registry is asked again."""
     if state.is_rolling:
         return _LOOK_S
     moments = [now_s + policy.every_s]

@@ -1,18 +1,19 @@
-"""How the pods of a service are with a pin."""
+"""The health of a service's pods with a pin."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from lading.errors import IntegrityError, NotFound, Unsupported, UsageError
 
-# A storage container that ends so ends so again.  Credentials, space and an origin may come back before the deadline.
+# Exit codes of a storage container that a retry does not change.  Credentials, space and an unavailable origin may be
+# mended before the deadline.
 _FINAL = {kind.exit_code for kind in (UsageError, NotFound, IntegrityError, Unsupported)}
 
 
 class Pod(NamedTuple):
-    """One pod that is not on its way out: the pin that it carries, and how its storage container ended last.
+    """One pod that is not terminating: its pin, and the last end of its storage container.
 
-    ``exit_code`` is None where that has not ended, or ended well.
+    ``exit_code`` is None if that container has not ended, or ended with 0.
     """
 
     pin: str
@@ -22,7 +23,7 @@ class Pod(NamedTuple):
 
 
 class Service(NamedTuple):
-    """A service as KServe tells of it, and its pods.
+    """A service's status by KServe, and its pods.
 
     ``transition`` and ``failure`` are ``status.modelStatus.transitionStatus`` and its ``lastFailureInfo``.
     """
@@ -34,14 +35,14 @@ class Service(NamedTuple):
 
 
 class Health(NamedTuple):
-    """How a pin does: all pods serve it, they are still coming, it failed, or there is no pod to judge by."""
+    """The health of a pin: all pods serve it, they are still starting, it failed, or there are no pods to judge it by."""
 
     word: Literal["serving", "coming", "failed", "idle"]
     why: str = ""
 
 
 def health(service: Service, pin: str) -> Health:
-    """How ``pin`` does in the service."""
+    """The health of ``pin`` in the service."""
     if not service.pods:
         return Health("idle", "the service has no pods, and nothing that could be judged")
     own = [pod for pod in service.pods if pod.pin == pin]
@@ -57,7 +58,7 @@ def _failed(service: Service, own: Sequence[Pod]) -> str:
     for pod in own:
         if pod.exit_code in _FINAL:
             return pod.message or f"the storage container ended with exit code {pod.exit_code}"
-    # Of the service as a whole: while a pod serves the pin, it tells of another one.
+    # This status is about the whole service: while a pod serves the pin, it is about another pin.
     if own and service.transition in ("BlockedByFailedLoad", "InvalidSpec") and not any(pod.ready for pod in own):
         return service.failure or service.transition
     return ""

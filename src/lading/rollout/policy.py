@@ -1,4 +1,4 @@
-"""What the owner of a rollout asks for."""
+"""The policy of a rollout: what its owner has configured."""
 
 from typing import Literal, NamedTuple
 
@@ -11,10 +11,11 @@ Update = Literal["Auto", "Approve", "Notify", "Off"]
 class Policy(NamedTuple):
     """How a service follows its channel.
 
-    ``hold_s`` is how long a version must have been named before it is taken, ``versions`` a range (">=1.2, <2"),
-    ``approve`` the digest of the pin that may be taken under ``Approve``.  ``pin`` is a version to stay at,
-    whatever the channel names.  ``deadline_s`` is how long the pods may take to serve a version; one that is rolled
-    back is not tried again for ``quarantine_s``, then for twice as long each time.  ``keep`` bounds the history.
+    ``hold_s`` is how long the channel must have named a version before it is taken; ``versions`` is the range of
+    allowed versions (">=1.2, <2"); ``approve`` is the digest of the pin that may be taken under ``Approve``.  ``pin``
+    is a version to stay at, whatever the channel names.  ``deadline_s`` is how long the pods may take to serve a
+    version; one that is rolled back is not tried again for ``quarantine_s``, then for twice as long each time.
+    ``keep`` is the length of the history.
     """
 
     update: Update = "Auto"

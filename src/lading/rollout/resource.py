@@ -1,6 +1,6 @@
-"""Policy and state as the ModelRollout has them: its spec, read, and its status, read and written.
+"""The ModelRollout: reading the policy from its spec, reading the state from its status, and writing the status.
 
-The schema in deploy/controller/crd.yaml says what the API server lets pass, and what each field means.
+The schema in deploy/controller/crd.yaml says what the API server accepts, and what each field means.
 """
 
 import re
@@ -22,7 +22,7 @@ Object = dict[str, Any]
 
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,5})(s|m|h)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
-# The server refuses an object of more than 1.5 MiB, and a message is for people.
+# A message is for people, and the server refuses objects of more than 1.5 MiB.
 _MOST_SAID = 1000
 
 
@@ -34,12 +34,12 @@ class Target(NamedTuple):
 
 
 def read_target(spec: Mapping[str, Any]) -> Target:
-    """The service that this spec names."""
+    """Read the service that this spec names."""
     return Target(str(spec["targetRef"]["kind"]), str(spec["targetRef"]["name"]))
 
 
 def read_policy(spec: Mapping[str, Any]) -> Policy:
-    """What this spec asks for; ``UsageError`` for what the schema lets pass and nobody can do."""
+    """Read the policy of this spec; ``UsageError`` for values that the schema accepts and that make no sense."""
     own = Policy()
     allow, rollback, window = spec.get("allow") or {}, spec.get("rollback") or {}, spec.get("window")
     versions = str(allow.get("versions") or "")
@@ -84,7 +84,7 @@ def _seconds(item: Mapping[str, Any], key: str, default: float) -> float:
 
 
 def read_state(status: Mapping[str, Any]) -> State:
-    """The state that this status keeps; none, if it keeps nothing that can be read."""
+    """Read the state from this status; an empty state if there is none, or it cannot be read."""
     try:
         phase: Phase = status["phase"]
         if phase not in get_args(Phase):
@@ -113,7 +113,7 @@ def read_state(status: Mapping[str, Any]) -> State:
 
 
 def read_conditions(status: Mapping[str, Any]) -> tuple[Condition, ...]:
-    """The conditions that this status has."""
+    """Read the conditions of this status; none if they cannot be read."""
     try:
         return tuple(
             Condition(
@@ -130,7 +130,7 @@ def read_conditions(status: Mapping[str, Any]) -> tuple[Condition, ...]:
 
 
 def status_of(state: State, conditions: Sequence[Condition], generation: int) -> Object:
-    """The whole status; what is None in it is not there, as a merge patch (RFC 7396) has it."""
+    """The whole status as a merge patch (RFC 7396), in which None removes a field."""
     return {
         "observedGeneration": generation,
         "channel": state.channel or None,
@@ -168,12 +168,12 @@ def status_of(state: State, conditions: Sequence[Condition], generation: int) ->
 
 
 def _told(version: Version) -> Object:
-    # A merge patch would keep the name of another version.
+    # None removes an old name: without the key, a merge patch would keep the name of another version.
     return {"pin": version.pin, "digest": version.digest, "version": version.name or None}
 
 
 def _without_none(item: Object) -> Object:
-    """For an item of a list, which a merge patch does not look into."""
+    """An item of a list without its None: a merge patch replaces lists as they are."""
     return {key: value for key, value in item.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""Windows: when they open, by five fields of cron and a time zone (https://pubs.opengroup.org/onlinepubs/9699919799/utilities/crontab.html)."""
+"""Windows, which open by a cron expression in a time zone (https://pubs.opengroup.org/onlinepubs/9699919799/utilities/crontab.html)."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -9,12 +9,12 @@ from lading.text.printable import printable
 
 _EXAMPLE = "write minute, hour, day, month and day of the week, for example 0 2 * * 1-5"
 _BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-# The 29th of February is at most eight years away.
+# The next 29th of February is at most eight years away.
 _MOST_DAYS = 8 * 366 + 1
 
 
 class Cron(NamedTuple):
-    """The minutes that five fields name; where both kinds of day are restricted, either will do."""
+    """The five fields of a cron expression; if day of the month and weekday are both restricted, one of them suffices."""
 
     minutes: frozenset[int]
     hours: frozenset[int]
@@ -25,7 +25,7 @@ class Cron(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Cron":
-        """``UsageError`` for what is no cron expression of five fields in numbers."""
+        """Read a cron expression of five fields in numbers; ``UsageError`` for anything else."""
         fields = text.split()
         try:
             minutes, hours, days, months, weekdays = (
@@ -33,12 +33,12 @@ class Cron(NamedTuple):
             )
         except ValueError as error:
             raise UsageError(f"{printable(text)!r} is not a cron expression", hint=_EXAMPLE) from error
-        # Sunday is 0 and 7.
+        # Sunday is both 0 and 7.
         weekdays = frozenset(day % 7 for day in weekdays)
         return cls(minutes, hours, days, months, weekdays, not any(fields[place].startswith("*") for place in (2, 4)))
 
     def has(self, day: date) -> bool:
-        """Whether any minute of this day is named."""
+        """Whether the expression matches any minute of this day."""
         by_day, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return day.month in self.months and (by_day or by_weekday if self.either_day else by_day and by_weekday)
 
@@ -58,10 +58,10 @@ class Window(NamedTuple):
         return float("inf")
 
     def _openings(self, after_s: float) -> Iterator[float]:
-        """Openings from about a day before ``after_s`` on.
+        """Openings (Unix time) from about a day before ``after_s`` on.
 
-        Where clocks are put forward, an hour that is left out is the one after it; where they are put back, the
-        first of the two counts.
+        When clocks are put forward, a skipped hour means the hour after it; when they are put back, the first of the
+        two equal hours counts.
         """
         day = datetime.fromtimestamp(after_s, UTC).date() - timedelta(days=1)
         for _ in range(_MOST_DAYS):
@@ -73,8 +73,8 @@ class Window(NamedTuple):
 
 
 def time_zone(name: str) -> tzinfo:
-    """The zone of the IANA's database with this name; ``UsageError`` where this machine knows none."""
-    # Few windows have one.
+    """The zone with this name in IANA's database; ``UsageError`` if this machine does not know it."""
+    # Here, and not above: few windows have a zone.
     import zoneinfo
 
     try:

@@ -1,39 +1,39 @@
-"""What is remembered of a rollout from one cycle to the next; it is kept in the status of the ModelRollout."""
+"""The state of a rollout from one cycle to the next; it is kept in the status of the ModelRollout."""
 
 from typing import Literal, NamedTuple
 
-# Of a version that was rolled back often.
+# The longest quarantine of a version that was rolled back often.
 _MOST_QUARANTINE_S = 7 * 24 * 3600.0
 _MOST_REFUSALS = 20
 
 Phase = Literal[
-    "Unresolved",  # nobody could say what the channel names, and nothing is pinned
-    "Current",  # the service has what the channel names
-    "Frozen",  # it has the pin that its owner chose
-    "Off",  # nobody looks
-    "Available",  # a newer version is known, and only told
-    "NotAllowed",  # the range of versions leaves it out
+    "Unresolved",  # the channel cannot be resolved, and nothing is pinned
+    "Current",  # the service has the version that the channel names
+    "Frozen",  # the service has the pin that its owner chose
+    "Off",  # the rollout is switched off
+    "Available",  # a newer version is known, and only reported
+    "NotAllowed",  # the newer version is not in the range of versions
     "AwaitingApproval",
-    "Held",  # it has not been named for long enough
+    "Held",  # the channel has not named the newer version for long enough
     "WindowClosed",
-    "Rolling",  # its pin is written, and pods have not all come to serve it
+    "Rolling",  # its pin is written, and not all pods serve it yet
     "Idle",  # its pin is written, and there is no pod to judge it by
-    "RolledBack",  # it did not do, and is not tried again yet
+    "RolledBack",  # the newer version failed, and is not tried again yet
     "Blocked",  # another manager owns the pin
     "NoTarget",  # there is no such service, or another rollout has it
-    "Invalid",  # what its owner asks for cannot be done
+    "Invalid",  # the policy cannot be followed
 ]
 
 
 class Version(NamedTuple):
-    """A pinned URI, and what the registry calls it."""
+    """A pinned URI, and the registry's name for the version."""
 
     pin: str
     name: str = ""
 
     @property
     def digest(self) -> str:
-        """The pin's digest, which names the version to people: ``sha256:…``."""
+        """The pin's digest, ``sha256:…``, by which people name the version."""
         return self.pin.rpartition("pin=")[2]
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Version(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A version that was rolled back, how often, and until when (Unix time) it is not tried again."""
+    """A version that was rolled back: how often, and until when (Unix time) it is not tried again."""
 
     pin: str
     times: int
@@ -50,7 +50,7 @@ class Refusal(NamedTuple):
 
 
 class Past(NamedTuple):
-    """How a version came to the service, or did not."""
+    """An entry of the history: the result of one change of version."""
 
     version: Version
     at_s: float
@@ -59,10 +59,11 @@ class Past(NamedTuple):
 
 
 class State(NamedTuple):
-    """One rollout; times are Unix time.
+    """The state of one rollout; times are Unix time.
 
-    ``current`` is the last version that did, ``candidate`` the one that the channel names beside it, named since
-    ``seen_s``.  ``since_s`` is when the phase began; ``unresolved`` why the channel could not be asked last time.
+    ``current`` is the last version that worked; ``candidate`` is another version, which the channel has named since
+    ``seen_s``.  ``since_s`` is when the phase began; ``unresolved`` is why the channel could not be resolved the last
+    time, or "".
     """
 
     channel: str = ""
@@ -78,34 +79,34 @@ class State(NamedTuple):
 
     @property
     def is_rolling(self) -> bool:
-        """Whether the service is to have the candidate now."""
+        """Whether the candidate is being rolled out."""
         return self.phase in ("Rolling", "Idle")
 
     @property
     def wanted(self) -> Version | None:
-        """What the service is to have now."""
+        """The version that the service must have now."""
         return self.candidate if self.is_rolling else self.current
 
     def now(self, phase: Phase, now_s: float, why: str = "") -> "State":
-        """In this phase, since ``now_s`` if it is another one."""
+        """The state in this phase, which began at ``now_s`` unless it is the present one."""
         return self._replace(phase=phase, since_s=self.since_s if phase == self.phase else now_s, why=why)
 
     def seeing(self, version: Version | None, now_s: float) -> "State":
-        """With what the channel names beside the current version."""
+        """The state with this version as candidate, seen since ``now_s`` unless it is the present one."""
         if version is not None and self.candidate is not None and version.pin == self.candidate.pin:
             return self
         return self._replace(candidate=version, seen_s=now_s if version else 0.0)
 
     def after(self, past: Past, keep: int) -> "State":
-        """With one more entry of the history."""
+        """The state with one more entry of the history, of which it keeps ``keep``."""
         return self._replace(history=(past, *self.history)[:keep])
 
     def refusal(self, pin: str) -> Refusal | None:
-        """What is known against a version."""
+        """The refusal of a version; None if there is none."""
         return next((each for each in self.refused if each.pin == pin), None)
 
     def refusing(self, pin: str, why: str, now_s: float, quarantine_s: float) -> "State":
-        """With a version that is not tried again before its quarantine is over."""
+        """The state with a refusal: the version is not tried again before its quarantine is over."""
         before = self.refusal(pin)
         times = before.times + 1 if before else 1
         until_s = now_s + min(quarantine_s * 2.0 ** min(times - 1, 60), _MOST_QUARANTINE_S)
