@@ -1,1 +1,1 @@
-"""The API server of Kubernetes, over lading's own HTTP client: what a controller needs of it, and no more."""
+"""A client of the API server of Kubernetes, over lading's own HTTP client: only the parts that a controller needs."""

@@ -1,7 +1,7 @@
-"""Requests to an API server: get, list, create, replace, apply, patch and watch, and what its answers mean.
+"""Requests to an API server (get, list, create, replace, apply, patch and watch), and the errors of its responses.
 
-https://kubernetes.io/docs/reference/using-api/api-concepts/.  Objects are JSON as the server has it; a kind of them is a
-``Resource``.  Following one as it changes is ``follow``, one writer among several ``leader``.
+https://kubernetes.io/docs/reference/using-api/api-concepts/.  Objects are plain JSON; a kind of object is a
+``Resource``.  ``follow`` keeps track of a resource's changes; ``leader`` elects one writer among several.
 """
 
 import json
@@ -26,7 +26,7 @@ from lading.text.printable import printable
 Object = dict[str, Any]
 
 FIELD_MANAGER = "lading"
-# etcd takes objects of 1.5 MiB; JSON may be somewhat longer than what it keeps.
+# etcd accepts objects of 1.5 MiB; their JSON may be somewhat longer.
 _MOST_OBJECT_BYTES = 4 << 20
 _MOST_PAGE_BYTES = 8 << 20
 _PAGE_OBJECTS = 100
@@ -46,26 +46,26 @@ _OWNER = re.compile('conflict with "([^"]*)"')
 
 
 class Resource(NamedTuple):
-    """A kind of objects: ``Resource("apps/v1", "deployments", "Deployment")``."""
+    """A kind of object: ``Resource("apps/v1", "deployments", "Deployment")``."""
 
     api: str
     plural: str
     kind: str
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """Where the objects are, or one of them; without a namespace, in all of them."""
+        """The URL path of the objects, or of one; without a namespace, of those in all namespaces."""
         parts = ["apis" if "/" in self.api else "api", self.api]
         parts += ["namespaces", quote(namespace, safe="")] if namespace else []
         parts += [self.plural, quote(name, safe=""), subresource]
         return "/" + "/".join(filter(None, parts))
 
     def shown(self, namespace: str, name: str = "") -> str:
-        """An object as messages call it: ``inferenceservices team-a/iris``."""
+        """An object's name in messages: ``inferenceservices team-a/iris``."""
         return printable(f"{self.plural} {'/'.join(filter(None, (namespace, name)))}".rstrip())
 
 
 class Conflict(OriginChanged):
-    """An object is not as it was read, is there already, or ``managers`` own what was to be applied."""
+    """An object has changed since it was read, exists already, or ``managers`` own fields that were to be applied."""
 
     managers: tuple[str, ...] = ()
 
@@ -75,14 +75,14 @@ class Expired(OriginChanged):
 
 
 class Page(NamedTuple):
-    """Some objects of a list, and the version of all of it."""
+    """A page of a list, and the version of the whole list."""
 
     objects: list[Object]
     version: str
 
 
 class Change(NamedTuple):
-    """An event of a watch: ``ADDED``, ``MODIFIED``, ``DELETED`` or ``BOOKMARK``, whose object has a version alone."""
+    """An event of a watch: ``ADDED``, ``MODIFIED``, ``DELETED``, or ``BOOKMARK``, whose object has only a version."""
 
     kind: str
     object: Object
@@ -93,10 +93,10 @@ class Change(NamedTuple):
 
 
 class ApiServer:
-    """One API server, from any thread.
+    """A client of one API server, safe from any thread.
 
-    Every request but a watch is repeated as the client of HTTP says, also one that writes: a second apply changes
-    nothing, and a second create or replace is a ``Conflict``.  ``manager`` is who writes: the server keeps it for each field.
+    The HTTP client retries every request but a watch, also writes: a second apply changes nothing, and a second create
+    or replace is a ``Conflict``.  ``manager`` is the field manager of all writes.
     """
 
     def __init__(self, access: Access, http: HttpClient, *, manager: str = FIELD_MANAGER) -> None:
@@ -108,11 +108,11 @@ class ApiServer:
         self._patient = http.reaching(access.network, http.limits._replace(stall_s=_SILENCE_S), patient)
 
     def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
-        """The object as it is now; ``NotFound`` if there is none."""
+        """Read an object; ``NotFound`` if there is none."""
         return self._ask("GET", resource, namespace, name)
 
     def list_all(self, resource: Resource, namespace: str = "", *, labels: str = "") -> list[Object]:
-        """All objects there are; ``labels`` selects some of them."""
+        """Read all objects; ``labels`` is a selector."""
         try:
             return [each for page in self.pages(resource, namespace, labels=labels) for each in page.objects]
         except Expired:
@@ -121,9 +121,9 @@ class ApiServer:
     def pages(
         self, resource: Resource, namespace: str = "", *, labels: str = "", patiently: bool = False
     ) -> Iterator[Page]:
-        """All objects there are, some at a time; ``Expired`` when that took so long that the server forgot the first.
+        """Read all objects, in pages; ``Expired`` if it takes so long that the server forgets the list's version.
 
-        A server that is away is waited for, if ``patiently``, until the run ends.
+        With ``patiently``, it waits for an unavailable server until the run ends.
         """
         following, most = "", _PAGE_OBJECTS
         while True:
@@ -133,7 +133,7 @@ class ApiServer:
                     "GET", resource, namespace, query=query, limit_bytes=_MOST_PAGE_BYTES, patiently=patiently
                 )
             except IntegrityError:
-                # Large objects, perhaps a stranger's, who must not keep the others from being seen.
+                # Objects may be large, perhaps on purpose: one must not hide the others.
                 if most == 1:
                     raise
                 most = max(1, most // 8)
@@ -144,17 +144,17 @@ class ApiServer:
                 return
 
     def create(self, resource: Resource, thing: Object) -> Object:
-        """Make it; ``Conflict`` if it is there already."""
+        """Create an object; ``Conflict`` if it exists already."""
         return self._ask("POST", resource, _place(thing)[0], body=thing, query=self._manager)
 
     def replace(self, resource: Resource, thing: Object) -> Object:
-        """Write all of it; ``Conflict`` if it is not the version that ``thing`` was read as."""
+        """Replace a whole object; ``Conflict`` if it has changed since ``thing`` was read."""
         return self._ask("PUT", resource, *_place(thing), body=thing, query=self._manager)
 
     def patch(self, resource: Resource, found: Object, change: Object, *, subresource: str = "") -> Object:
-        """Merge ``change`` into the object that was ``found`` (RFC 7396): what is None in it goes.
+        """Merge ``change`` into the object that was ``found`` (RFC 7396): None removes a field.
 
-        With a ``resourceVersion`` in the metadata of ``change``, it is a ``Conflict`` if the object is another version.
+        With a ``resourceVersion`` in the metadata of ``change``, ``Conflict`` if the object has another version.
         """
         place = (*_place(found), subresource)
         return self._ask("PATCH", resource, *place, body=change, query=self._manager, kind=_MERGE)
@@ -162,8 +162,8 @@ class ApiServer:
     def apply(self, resource: Resource, found: Object, fields: Object, *, subresource: str = "") -> Object:
         """Own exactly ``fields`` of the object that was ``found``, and set them (server-side apply, without force).
 
-        ``Conflict`` names the managers who own one of them with another value.  An object that has gone, or that
-        was made anew, is a ``Conflict`` too and is not made: the uid says which one is meant.
+        ``Conflict`` names the managers who own one of the fields with another value.  An object that was deleted or
+        created again since is a ``Conflict``, too, and is not created: the uid says which one is meant.
         """
         about = {key: found["metadata"][key] for key in ("name", "namespace", "uid") if key in found["metadata"]}
         body = {"apiVersion": resource.api, "kind": resource.kind, "metadata": about, **fields}
@@ -173,10 +173,10 @@ class ApiServer:
     def watch(
         self, resource: Resource, namespace: str, version: str, told: Callable[[Change], None], *, labels: str = ""
     ) -> None:
-        """Tell every change since ``version`` until the server ends it, after some minutes.
+        """Pass on every change since ``version``, until the server ends the watch after some minutes.
 
-        ``Expired`` when the server no longer knows that version.  A connection that is silent for longer than the
-        server's bookmarks are apart is dead: ``Stalled``.
+        ``Expired`` if the server no longer knows that version.  ``Stalled`` if the connection is silent for longer
+        than the time between two bookmarks: then it is dead.
         """
         what = f"watching {resource.shown(namespace)}"
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "labelSelector": labels}
@@ -211,7 +211,7 @@ class ApiServer:
             return _object(answer.read(limit_bytes), what)
 
         http = self._patient if patiently else self.http
-        # The token is read anew for each attempt: the kubelet rotates it.
+        # The token is read again for each attempt: the kubelet rotates it.
         return http.ask(lambda: http.open(method, url, self._headers(*typed), body=data, redirects=0), judge, what=what)
 
     def _url(self, path: str, query: Mapping[str, str]) -> str:
@@ -226,8 +226,8 @@ class ApiServer:
 
 
 def _page(found: Object, resource: Resource) -> tuple[Page, str]:
-    """The page, and what its server calls the next one; "" for the last."""
-    # Those of a list do not say themselves what they are.
+    """The page, and the server's token for the next one; "" for the last."""
+    # Objects in a list do not have their own apiVersion and kind.
     kind = {"apiVersion": resource.api, "kind": resource.kind}
     try:
         about = found["metadata"]
@@ -246,7 +246,7 @@ def _place(thing: Object) -> tuple[str, str]:
 
 
 class _Lines:
-    """Takes the pieces of a body, and gives each line of it."""
+    """Splits the pieces of a body into lines, and passes on each line."""
 
     def __init__(self, what: str, take: Callable[[bytes], None]) -> None:
         self._what = what
@@ -271,14 +271,14 @@ def _change(line: bytes, what: str) -> Change:
         raise _error(*_told_in_a_watch(event.get("object")), what)
     try:
         change = Change(event["type"], event["object"])
-        change.version  # noqa: B018 - one that has none is no change
+        change.version  # noqa: B018 - raises KeyError if it is missing
     except (KeyError, TypeError) as error:
         raise Unsupported(f"{what}: the API server sends no event of a watch") from error
     return change
 
 
 def _told_in_a_watch(status: object) -> tuple[Head, Object]:
-    """The Status that ends a watch, as if it had been the answer."""
+    """The Status that ends a watch, in the form of a response."""
     status = status if isinstance(status, dict) else {}
     code = status.get("code")
     return Head(code if isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR, {}), status
@@ -295,7 +295,7 @@ def _object(text: bytes, what: str) -> Object:
 
 
 def _status(body: bytes) -> Object:
-    """What an API server says went wrong; empty if it is somebody else who answers."""
+    """The Status object in an error's body; empty if the body has none, as from a proxy."""
     try:
         status = read_json(body)
     except ValueError:
@@ -304,10 +304,10 @@ def _status(body: bytes) -> Object:
 
 
 def _error(head: Head, status: Object, what: str) -> LadingError:
-    """What an answer that is no success stands for; the sentence is the server's own."""
+    """The error for a response without success, with the server's own message."""
     said = printable(str(status.get("message") or ""))[:_MOST_SAID]
     message = f"{what}: {said}" if said else ""
-    # What is applied to an object that was made anew is said to be invalid: its uid may not change.
+    # Applying to an object that was created again is "invalid", since the uid may not change.
     if head.status == HTTPStatus.CONFLICT or any(cause.get("field") == "metadata.uid" for cause in _causes(status)):
         error = Conflict(message or f"{what}: it is not as it was read")
         error.managers = tuple(_owners(status))
@@ -320,7 +320,7 @@ def _error(head: Head, status: Object, what: str) -> LadingError:
 
 
 def _owners(status: Object) -> Iterator[str]:
-    """The managers of the fields in question: no part of the answer but this sentence names them."""
+    """The managers of the fields in conflict; the response names them only in these messages."""
     for cause in _causes(status):
         if cause.get("reason") == "FieldManagerConflict" and (match := _OWNER.match(cause.get("message") or "")):
             yield printable(match[1])

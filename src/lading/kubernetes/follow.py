@@ -1,4 +1,4 @@
-"""What there is of one resource, and every change of it: list, then watch, and list anew when the server has forgotten.
+"""Following a resource: list its objects, watch their changes, and list again when the watch's version has expired.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes.
 """
@@ -12,12 +12,12 @@ from typing import NamedTuple
 from lading.kubernetes.api_server import ApiServer, Change, Expired, Object, Resource
 from lading.retry import Retry
 
-# A watch that has ended goes on where it was; together, those of a fleet would come as one.
+# A random pause before a watch goes on, so that the watches of a fleet do not start at the same time.
 _PAUSE_S = 1.0
 
 
 class Key(NamedTuple):
-    """What an object of one resource is called; without a namespace, ``namespace`` is ""."""
+    """The name of an object of a resource; ``namespace`` is "" for objects without one."""
 
     namespace: str
     name: str
@@ -28,9 +28,9 @@ class Key(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """Who is told, in the thread of ``follow``: of each object that is there or has changed, of each that is gone, and of a list's end.
+    """Callbacks of ``follow``, in its thread: for an object that exists or has changed, a deleted one, a list's end.
 
-    An object that has not changed may be told again.
+    An object may be passed again without a change.
     """
 
     there: Callable[[Key, Object], None]
@@ -39,10 +39,10 @@ class Followed(NamedTuple):
 
 
 def follow(server: ApiServer, resource: Resource, namespace: str, followed: Followed, *, labels: str = "") -> None:
-    """Tell until the run is stopped, which raises ``Interrupted``; "" is every namespace.
+    """Follow a resource until the run is stopped, which raises ``Interrupted``; ``namespace`` "" means all of them.
 
-    A server that is away is waited for, however long.  Raises what waiting does not mend: ``NotFound`` if there is no
-    such resource, ``NotAllowed`` if it may not be listed.
+    It waits for an unavailable server without limit.  Errors that waiting does not mend are raised: ``NotFound`` if
+    there is no such resource, ``NotAllowed`` if it may not be listed.
     """
     _Follower(server, resource, namespace, followed, labels).run()
 
@@ -88,7 +88,7 @@ class _Follower:
         self._run.check(self._what)
         if change.kind != "BOOKMARK":
             self._tell(Key.of(change.object), change)
-        # Not before whoever is told has taken it: what was lost on the way is told again.
+        # Only after the callback has returned: a change that was lost in an error is passed again.
         self._version = change.version
         self._heard += 1
 

@@ -1,7 +1,8 @@
-"""One writer among several: whoever holds a Lease object, renews it in time, and stops where it cannot.
+"""Leader election: the process that holds a Lease object is the writer; it renews the Lease in time, or stops.
 
-As client-go's leader election does it, on whose rules kubectl and people rely: https://pkg.go.dev/k8s.io/client-go/tools/leaderelection.
-No clock of another machine is believed: a Lease has expired when nobody has written to it for its duration, as seen from here.
+The rules are those of client-go, on which kubectl and people rely:
+https://pkg.go.dev/k8s.io/client-go/tools/leaderelection.
+Clocks of other machines do not count: a Lease has expired when this process has seen no change of it for its duration.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,10 @@ LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 
 
 class Terms(NamedTuple):
-    """How long a Lease lasts without being renewed, how often that is tried, and when its holder gives up before others may take it."""
+    """Times of a Lease: how long it lasts, how often it is renewed, and when a holder that cannot renew it stops.
+
+    A holder stops well before others may take the Lease.
+    """
 
     duration_s: int = 60
     renew_s: float = 15.0
@@ -26,9 +30,9 @@ _TERMS = Terms()
 
 
 class Leader:
-    """Asks for the Lease, as ``identity``, which no other process may have.  Not for several threads.
+    """Takes and renews the Lease as ``identity``, which no other process may have.  Not safe for several threads.
 
-    ``now`` gives seconds on a clock that never goes back; ``utc`` is for people alone.
+    ``utc`` gives the times in the Lease, which only people read.
     """
 
     def __init__(
@@ -53,22 +57,22 @@ class Leader:
         self._until_s = float("-inf")
 
     def holds(self) -> bool:
-        """Whether this one may write now; it must ask before each write."""
+        """Whether this process may write now; to be asked before each write."""
         return self._now() < self._until_s
 
     def ask(self) -> bool:
-        """Take the Lease if it is free, renew it if it is held; whether it is held now.  To be called every ``renew_s``."""
+        """Take the Lease if it is free, or renew it; whether this process holds it.  To be called every ``renew_s``."""
         asked_s = self._now()
         try:
             held = self._take()
         except (Conflict, Unavailable):
-            # Somebody was quicker, or nobody answers: what was held is held until its time is over.
+            # Another process was quicker, or the server is unavailable: a Lease that was held stays valid for its time.
             return self.holds()
         self._until_s = asked_s + self._terms.give_up_s if held else float("-inf")
         return held
 
     def release(self) -> None:
-        """Let others take it at once; best effort, since it ends by itself."""
+        """Let others take the Lease at once; best effort, since it expires by itself."""
         if not self.holds():
             return
         self._until_s = float("-inf")
@@ -90,7 +94,7 @@ class Leader:
         spec = lease.get("spec") or {}
         if not self._may_take(lease["metadata"]["resourceVersion"], spec):
             return False
-        # With the version that was read: of two, one gets a Conflict.
+        # It has the version that was read: if two processes try, one gets a Conflict.
         self._server.replace(LEASES, lease | {"spec": self._spec(spec)})
         return True
 

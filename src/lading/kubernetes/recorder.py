@@ -11,7 +11,7 @@ from lading.kubernetes.api_server import ApiServer, Conflict, Object, Resource
 from lading.text.printable import printable
 
 EVENTS = Resource("events.k8s.io/v1", "events", "Event")
-# The most that the server takes.
+# The server's limit.
 _MOST_NOTE = 1024
 _MOST_NAME = 200
 
@@ -29,9 +29,9 @@ def record(
     instance: str,
     type_: EventType = "Normal",
 ) -> None:
-    """Tell of ``about``, an object as the server has it: ``reason`` and ``action`` in CamelCase, ``note`` for people.
+    """Record an Event about the object ``about``: ``reason`` and ``action`` in CamelCase, ``note`` for people.
 
-    ``by`` is the name of the controller, ``instance`` that of its process.  Told again, the same is one event with a count.
+    ``by`` is the name of the controller, ``instance`` that of its process.  The same Event again raises its count.
     """
     regarding = {"apiVersion": about["apiVersion"], "kind": about["kind"]}
     regarding |= {key: about["metadata"][key] for key in ("namespace", "name", "uid", "resourceVersion")}
