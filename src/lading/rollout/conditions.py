@@ -1,4 +1,6 @@
-"""A state as conditions, for kubectl wait, Argo CD and Flux (https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md).
+"""A state as conditions of Kubernetes, for kubectl wait, Argo CD and Flux.
+
+https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md
 
 Ready        the service has the version that the policy wants
 Reconciling  the service is changing to that version

@@ -35,7 +35,7 @@ class Service(NamedTuple):
 
 
 class Health(NamedTuple):
-    """The health of a pin: all pods serve it, they are still starting, it failed, or there are no pods to judge it by."""
+    """The health of a pin: all pods serve it, they are still starting, it failed, or there are no pods."""
 
     word: Literal["serving", "coming", "failed", "idle"]
     why: str = ""

@@ -1,4 +1,7 @@
-"""Windows, which open by a cron expression in a time zone (https://pubs.opengroup.org/onlinepubs/9699919799/utilities/crontab.html)."""
+"""Windows, which open by a cron expression in a time zone.
+
+https://pubs.opengroup.org/onlinepubs/9699919799/utilities/crontab.html
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -14,7 +17,7 @@ _MOST_DAYS = 8 * 366 + 1
 
 
 class Cron(NamedTuple):
-    """The five fields of a cron expression; if day of the month and weekday are both restricted, one of them suffices."""
+    """The five fields of a cron expression; if days of the month and weekdays are restricted, one of them must match."""
 
     minutes: frozenset[int]
     hours: frozenset[int]
