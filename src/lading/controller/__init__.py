@@ -1,9 +1,9 @@
-"""The controller: one process that lets the services of a cluster follow names of models.
+"""The controller: one process that updates the services of a cluster when the names of their models move.
 
-    controller which rollout is due; watches, the Lease, and one cycle of one rollout
-    service    an InferenceService or LLMInferenceService, and its pods, as KServe has them
-    questions  what the names stand for now: one question for all services that follow the same
+    controller the loop: watches, the Lease, rollouts that are due, and one cycle of one rollout
+    service    an InferenceService or LLMInferenceService of KServe, and its pods
+    questions  the versions that names stand for now: one question for all services with the same name
     shown      metrics, probes and the page
 
-What may be written, and when, says ``lading.rollout``; this asks, keeps, writes and tells.
+``lading.rollout`` decides which pin is written, and when; this package asks, stores, writes and reports.
 """

@@ -1,12 +1,12 @@
-"""The loop: which rollout is due, and one cycle of one rollout.
+"""The loop: it runs the cycles of rollouts that are due.  One cycle of one rollout:
 
-    observe   the ModelRollout, its service, the pods while something is judged, and the answer of its channel
+    observe   the ModelRollout, its service, its pods while a version is judged, and the answer for its channel
     decide    the next state                        (lading.rollout.decide)
     keep      the state, in the ModelRollout's status
     write     the pin, if the service carries another
     tell      Events on both, metrics, the log
 
-One thread goes through all cycles; others ask names, watch, and keep the Lease.  Only who holds the Lease writes.
+One thread runs all cycles and renews the Lease; others ask names, and watch.  Only the holder of the Lease writes.
 A process may be killed anywhere: the next one reads the states and goes on.
 """
 
@@ -39,16 +39,16 @@ ROLLOUTS = Resource("lading.dev/v1alpha1", "modelrollouts", "ModelRollout")
 NAME = "lading-controller"
 _LOOK_EVERY_S = 1.0
 _RENEW_S = 15.0
-# After an error of the API server.
+# The pause after an error of the API server.
 _AGAIN_S = 10.0
-# KServe, or one of its kinds, may be installed later.
+# The pause if a resource does not exist: KServe, or one of its kinds, may be installed later.
 _MISSING_S = 60.0
 _RESYNC_S = 600.0
 _NEVER = float("inf")
 
 
 class _Watched:
-    """What there is of one resource, kept by a thread that watches it."""
+    """The objects of one resource, kept current by a thread that watches it."""
 
     def __init__(self, changed: Callable[[Key], None]) -> None:
         self._changed = changed
@@ -69,7 +69,7 @@ class _Watched:
         return Followed(self._there, self._gone, self.listed)
 
     def listed(self) -> None:
-        """All that there is was told: what was not has gone while nobody watched."""
+        """The list is complete: remove objects that are not in it, since they were deleted while nobody watched."""
         with self._lock:
             self._objects = {key: thing for key, thing in self._objects.items() if key in self._told}
             self._told = set()
@@ -88,7 +88,7 @@ class _Watched:
 
 
 class _Place(NamedTuple):
-    """A rollout as it is now, and the service that it is for; ``rival`` is an older rollout for the same one."""
+    """A rollout and its service; ``rival`` is an older rollout for the same service, or ""."""
 
     key: Key
     rollout: Object
@@ -107,19 +107,18 @@ class _Place(NamedTuple):
 
     @property
     def asks(self) -> bool:
-        """Whether its channel is to be asked."""
+        """Whether the rollout needs the answer for its channel."""
         return bool(self.channel) and not self.rival and self.rollout["spec"].get("update") != "Off"
 
 
 class _NotYet(Exception):
-    """A question must be answered first."""
+    """The cycle needs the answer to a question first."""
 
 
 class Controller:
-    """Reconciles in its ``tick``; ``watch`` and the questions' ``serve`` are for other threads.
+    """Reconciles in its ``tick``; ``watchers`` and the questions' ``serve`` are for other threads.
 
-    ``namespace`` is the one that it looks after, "" for all.  ``now`` gives seconds that never go back, ``unix_time``
-    those of states.
+    ``namespace`` is the one that it manages, "" for all.  ``unix_time`` gives the times in states.
     """
 
     def __init__(
@@ -140,16 +139,16 @@ class Controller:
         self.shown = Shown()
         self._rollouts = _Watched(self._wake)
         self._services = {kind: _Watched(self._wake) for kind in KINDS}
-        # Uid, state and generation as they were kept last, while this process holds the Lease.
+        # Uid, state and generation as this process wrote them last, while it holds the Lease.
         self._states: dict[Key, tuple[str, State, int]] = {}
         self._due_s: dict[Key, float] = {}
         self._seen: dict[Key, object] = {}
-        # Exact versions that pods were given before they were pinned, and whose pin is not known.
+        # URIs of exact versions that pods received before their service was pinned, while the pin is not known.
         self._exact: dict[Key, str] = {}
         self._renew_s = self._now()
 
     def watchers(self) -> dict[str, Callable[[], None]]:
-        """What must run in threads of its own, by name, until the run is stopped."""
+        """Functions by name, each of which must run in a thread of its own until the run is stopped."""
         watchers: dict[str, Callable[[], None]] = {"watch-rollouts": partial(self._watch, ROLLOUTS, self._rollouts)}
         for kind, watched in self._services.items():
             watchers[f"watch-{kind}"] = partial(self._watch, KINDS[kind].resource, watched)
@@ -162,7 +161,7 @@ class Controller:
             except Interrupted:
                 return
             except NotFound:
-                # There are none.
+                # The resource does not exist, so it has no objects.
                 watched.listed()
             except LadingError as error:
                 self._listen("")(RolloutTold("", "WatchFailed", error.message))
@@ -174,11 +173,11 @@ class Controller:
         self.woken.set()
 
     def answered(self, _: str) -> None:
-        """Call after each new answer of the questions."""
+        """Wake the loop after a new answer of the questions."""
         self.woken.set()
 
     def ask_now(self) -> None:
-        """Ask every name at once: somebody said that one of them has moved."""
+        """Ask every name at once, since a webhook said that one of them has moved."""
         self._questions.hurry()
         self.woken.set()
 
@@ -194,7 +193,7 @@ class Controller:
             self._leader.release()
 
     def tick(self) -> float:
-        """Renew the Lease, and reconcile what is due; seconds until the next one is."""
+        """Renew the Lease, and reconcile the rollouts that are due; returns the seconds until the next is due."""
         self.woken.clear()
         if self._now() >= self._renew_s:
             self._renew_s = self._now() + _RENEW_S
@@ -202,7 +201,7 @@ class Controller:
         leads = self._leader.holds()
         self.shown.leads(leads)
         if not leads:
-            # Whoever holds it writes states.
+            # The holder of the Lease writes the states.
             self._forget(set())
             return _RENEW_S
         if not (self._rollouts.is_listed and all(each.is_listed for each in self._services.values())):
@@ -237,7 +236,7 @@ class Controller:
         return places
 
     def _wanted(self, places: list[_Place]) -> dict[str, float]:
-        """The names to ask, and how often: as the most impatient of those that follow it wants."""
+        """The names to ask, each with the shortest interval in seconds of the rollouts that follow it."""
         wanted: dict[str, float] = {}
         for place in places:
             if place.asks:
@@ -260,7 +259,7 @@ class Controller:
         self.shown.keep({f"{key.namespace}/{key.name}" for key in kept})
 
     def _what_matters(self, place: _Place) -> object:
-        """What a cycle depends on, besides the time: it comes at once when that changes."""
+        """The inputs of a cycle besides the time: when they change, the cycle is due at once."""
         about, service = place.rollout["metadata"], place.service
         version = service["metadata"].get("resourceVersion") if service else None
         exact = self._questions.answer(self._exact.get(place.key, ""))
@@ -269,7 +268,7 @@ class Controller:
     # ---- one cycle ------------------------------------------------------------------------
 
     def _attempt(self, place: _Place) -> float:
-        """One cycle; seconds until the next one."""
+        """Run one cycle; returns the seconds until the next one."""
         try:
             return self._reconcile(place)
         except _NotYet:
@@ -293,7 +292,7 @@ class Controller:
         return decision.wait_s
 
     def _state(self, place: _Place) -> State:
-        """What is remembered of the rollout: what this process kept last may not have come back by the watch."""
+        """The rollout's state: as this process wrote it last, since the watch may be behind; else from the status."""
         known = self._states.get(place.key)
         uid = place.rollout["metadata"]["uid"]
         return known[1] if known and known[0] == uid else read_state(place.rollout.get("status") or {})
@@ -305,7 +304,7 @@ class Controller:
         except LadingError as error:
             return Decision(before.now("Invalid", now_s, error.message), "", (), _RESYNC_S)
         if lacking := _lacking(place):
-            # Whatever comes under this name is another service.
+            # A service that appears under this name later is another one.
             state = State(
                 channel=before.channel, refused=before.refused, history=before.history, since_s=before.since_s
             )
@@ -333,13 +332,13 @@ class Controller:
         return seen._replace(runs=self._runs(place, pods, seen.found) if seen.found and not text else None)
 
     def _pods(self, place: _Place, labels: str, state: State) -> list[Object]:
-        """The service's pods, where anything depends on them."""
+        """The service's pods, if the decision depends on them; else none."""
         if not state.is_rolling and state.current is not None:
             return []
         return self._server.list_all(PODS, place.key.namespace, labels=labels)
 
     def _runs(self, place: _Place, pods: list[Object], found: Version) -> Version | None:
-        """The version that the pods of a service without a pin were given."""
+        """The version that the pods of a service without a pin received; None if that is unknown."""
         exact = given(pods, found)
         if not exact or exact == str(split_pin(ModelURI.parse(found.pin))[0]):
             return found if exact else None
@@ -350,7 +349,7 @@ class Controller:
         return answer.version
 
     def _keep(self, place: _Place, state: State) -> None:
-        """Write the state to the rollout's status, if that says something else."""
+        """Write the state to the rollout's status, if it has changed."""
         was = place.rollout.get("status") or {}
         generation = int(place.rollout["metadata"].get("generation") or 0)
         known = self._states.get(place.key)
@@ -363,7 +362,7 @@ class Controller:
         self.shown.reconciled(Row(place.shown, f"{place.kind} {read_target(place.rollout['spec']).name}", state))
 
     def _write(self, place: _Place, state: State, wanted: Version) -> None:
-        """Apply the annotation with the pin; who refuses that is told, and the next cycle tries again."""
+        """Apply the annotation with the pin; a refusal is reported, and the next cycle tries again."""
         assert place.service is not None  # noqa: S101 - a pin is of a service
         kind = KINDS[place.kind]
         try:
@@ -378,7 +377,7 @@ class Controller:
         self.shown.metrics.add("lading_rollout_pins_written_total", rollout=place.shown)
 
     def _tell(self, place: _Place, told: Told) -> None:
-        """Events on the rollout and its service; they are for people, and none is worth another try."""
+        """Record Events on the rollout and its service; they are only for people, so failures are not retried."""
         if told.reason == "RolledBack":
             self.shown.metrics.add("lading_rollout_rollbacks_total", rollout=place.shown)
         self._listen(place.shown)(RolloutTold(place.shown, told.reason, told.message))
@@ -399,12 +398,12 @@ class Controller:
 
 
 def _age(item: tuple[Key, Object]) -> tuple[str, Key]:
-    """The order of rollouts: the oldest first."""
+    """The sort key of rollouts: the oldest first."""
     return str(item[1]["metadata"].get("creationTimestamp") or ""), item[0]
 
 
 def _lacking(place: _Place) -> str:
-    """Why there is nothing to roll out, or ""."""
+    """Why the rollout has no service to manage, or ""."""
     name = read_target(place.rollout["spec"]).name
     if place.rival:
         return f"the ModelRollout {place.rival}, which is older, looks after {place.kind} {name}"

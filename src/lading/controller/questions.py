@@ -1,7 +1,7 @@
-"""What the names stand for now: one question for all services that follow the same.
+"""The versions that names stand for now: one question for all services that follow the same name.
 
-A question is the cheapest one that can tell: the registry is asked first, and while it names the same version and the
-same digests, and the source has one answer for all of a model (a commit, a manifest's digest), nothing is listed.
+The files of a model are not listed while cheaper answers stay the same: the registry's version and digests, and the
+source's one identifier for all of the model (a commit, a manifest's digest).
 """
 
 import hashlib
@@ -27,14 +27,14 @@ from lading.sources.source import FindsPin
 
 _JITTER = 0.1
 _NEVER = float("inf")
-# Whoever may change a service chooses its URI: not a file of this machine, and no host of the cluster's network.
+# A service's URI is not trusted: it must not lead to files of this machine, or to hosts of the cluster's network.
 _SCHEMES = {*SCHEMES, "s3", "gs", "hf", "modelscope"}
 
 
 class Answer(NamedTuple):
-    """What a name stood for when that could last be told, and why it could not be told the last time, or "".
+    """The last known version of a name; ``error`` is why the last question failed, or "".
 
-    ``resolved`` is what the source calls it, ``said`` a digest of what a registry said.
+    ``resolved`` is the source's identifier of the version, ``said`` a digest of the registry's answer.
     """
 
     version: Version | None = None
@@ -49,9 +49,9 @@ class _Question(NamedTuple):
 
 
 class Questions:
-    """Asks in threads, which run ``serve``; everything else is called by one thread.
+    """Asks names in threads that run ``serve``; one other thread calls everything else.
 
-    ``answered`` is called after each answer that says something else than the one before, with its name.
+    ``answered`` is called with the name after each answer that differs from the one before.
     """
 
     def __init__(self, load: Callable[[], Settings], now: Callable[[], float], answered: Callable[[str], None]) -> None:
@@ -63,7 +63,7 @@ class Questions:
         self.asked: dict[str, int] = {"answered": 0, "failed": 0}
 
     def follow(self, wanted: Mapping[str, float]) -> None:
-        """From now on, ask these names, each so often; a new one at once."""
+        """Ask these names from now on, each at its interval in seconds; a new name at once."""
         with self._lock:
             now_s = self._now()
             old, self._questions = self._questions, {}
@@ -74,12 +74,12 @@ class Questions:
             self._answers = {name: answer for name, answer in self._answers.items() if name in wanted}
 
     def answer(self, name: str) -> Answer | None:
-        """The last answer; None before the first one."""
+        """The last answer for a name; None before the first one."""
         with self._lock:
             return self._answers.get(name)
 
     def hurry(self) -> None:
-        """Let everything be due now."""
+        """Make every name due now."""
         with self._lock:
             now_s = self._now()
             for name, question in self._questions.items():
@@ -87,7 +87,7 @@ class Questions:
                     self._questions[name] = question._replace(due_s=now_s)
 
     def begin(self) -> float:
-        """Let the threads ask what is due; seconds until the next one is."""
+        """Give the names that are due to the threads; returns the seconds until the next one is due."""
         with self._lock:
             now_s = self._now()
             for name in [name for name, question in self._questions.items() if question.due_s <= now_s]:
@@ -96,12 +96,12 @@ class Questions:
             return max(min((each.due_s for each in self._questions.values()), default=_NEVER) - now_s, 0.0)
 
     def serve(self) -> None:
-        """Ask what is due, one at a time, for ever."""
+        """Ask the names that are due, one at a time, for ever."""
         while True:
             self.ask(self._due.get())
 
     def ask_due(self) -> None:
-        """Ask what is due, and return."""
+        """Ask the names that are due now, then return."""
         while True:
             try:
                 self.ask(self._due.get_nowait())
@@ -137,7 +137,7 @@ def _ask(name: str, before: Answer, session: Session) -> Answer:
         )
     if session.settings.lock or session.settings.lock_text:
         raise UsageError("the controller asks what names stand for now, and a lock file is set")
-    # Sources that need room for a moment take it beside that.
+    # Sources that need temporary files make them beside this path.
     request = Request(name, Path(tempfile.gettempdir(), "model"))
     query = query_for(request, session.settings)
     resolution = resolve(query, session)
@@ -151,7 +151,7 @@ def _ask(name: str, before: Answer, session: Session) -> Answer:
 
 
 def _said(resolution: Resolution) -> str:
-    """A digest of what a registry said that the pin depends on."""
+    """A digest of the parts of a registry's answer on which the pin depends."""
     parts: Iterable[str] = (
         str(resolution.uri),
         resolution.registry,
@@ -162,5 +162,5 @@ def _said(resolution: Resolution) -> str:
 
 
 def _next_in_s(every_s: float) -> float:
-    """Jitter keeps the names from being asked as one."""
+    """Seconds to the next question; jitter spreads the questions over time."""
     return every_s * (1 + _JITTER * random.uniform(-1, 1))  # noqa: S311 - not a secret

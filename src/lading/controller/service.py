@@ -1,7 +1,7 @@
-"""A service and its pods as KServe has them: what it follows, which pin it carries, who owns that, and how it is.
+"""A service of KServe and its pods: the URI that it follows, its pin, the owner of that field, and its health.
 
-The pin is one key of a map of annotations that KServe copies to the pods' template.  Nothing else of a service is
-ever written: KServe copies all annotations and labels, and would restart its pods.
+The pin is one key of a map of annotations, which KServe copies to the pods' template.  Nothing else of a service is
+ever written: KServe copies all annotations and labels, and a change would restart the pods.
 """
 
 import json
@@ -25,12 +25,12 @@ ANNOTATION = "lading.dev/lock"
 PODS = Resource("v1", "pods", "Pod")
 _INITIALIZER = "storage-initializer"
 _MOST_SAID = 1000
-# More than these would say nothing new.
+# More pods than these would not change the judgement.
 _MOST_PODS = 1000
 
 
 class Kind(NamedTuple):
-    """A kind of services: where the URI of its model is, its maps of annotations, and the labels of its pods."""
+    """A kind of service: the paths of its model's URI and of its maps of annotations, and the labels of its pods."""
 
     resource: Resource
     uri: tuple[str, ...]
@@ -38,23 +38,23 @@ class Kind(NamedTuple):
     labels: str
 
     def followed(self, service: Object) -> str:
-        """The URI of the service's model, as its pods are given it; "" if it has none."""
+        """The URI of the service's model, as KServe passes it to the pods; "" if it has none."""
         found = _at(service["spec"], self.uri)
         return without_choice(found) if isinstance(found, str) else ""
 
     def maps(self, service: Object) -> list[tuple[str, ...]]:
-        """The maps of annotations that this service has, below its spec; an LLM's prefill is there or not."""
+        """The paths below the spec of the service's maps of annotations; an LLM's prefill is optional."""
         return [
             path for path in self.annotations if len(path) == 1 or isinstance(_at(service["spec"], path[:-1]), dict)
         ]
 
     def lock_text(self, service: Object) -> str:
-        """What its annotation says; that of the first map, if another one says something else."""
+        """The text of the service's annotation; "" if its maps have different ones."""
         texts = [str((_at(service["spec"], path) or {}).get(ANNOTATION, "")) for path in self.maps(service)]
         return texts[0] if len(set(texts)) == 1 else ""
 
     def fields(self, service: Object, text: str) -> Object:
-        """What is applied to give it this annotation: one key of each of its maps, and nothing else."""
+        """The fields to apply for this annotation: one key in each of the maps, and nothing else."""
         spec: Object = {}
         for path in self.maps(service):
             place = spec
@@ -64,7 +64,7 @@ class Kind(NamedTuple):
         return {"spec": spec}
 
     def owner(self, service: Object) -> str:
-        """Another manager that owns the annotation, or ""."""
+        """The name of another manager that owns the annotation, or ""."""
         for entry in service["metadata"].get("managedFields") or ():
             manager = str(entry.get("manager") or "")
             owned = (entry.get("fieldsV1") or {}).get("f:spec") or {}
@@ -74,11 +74,11 @@ class Kind(NamedTuple):
         return ""
 
     def selector(self, name: str) -> str:
-        """The labels of the pods that have the model."""
+        """The label selector of the pods that have the model."""
         return self.labels.format(name=name)
 
 
-# Of an InferenceService, the predictor's pods alone have its model.
+# In an InferenceService, only the predictor's pods have the model.
 KINDS = {
     "InferenceService": Kind(
         Resource("serving.kserve.io/v1beta1", "inferenceservices", "InferenceService"),
@@ -112,7 +112,7 @@ def locked(text: str, channel: str) -> Version | None:
 
 
 def read_service(service: Object, pods: Sequence[Object], channel: str) -> Service:
-    """How the service and its pods are."""
+    """Read the state of the service and its pods."""
     status = service.get("status") or {}
     ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in status.get("conditions") or ())
     model = status.get("modelStatus") or {}
@@ -127,9 +127,9 @@ def read_service(service: Object, pods: Sequence[Object], channel: str) -> Servi
 
 
 def given(pods: Sequence[Object], found: Version) -> str:
-    """The exact URI of the version that lading told it brought to these pods, named as ``found`` is; "" if none told it.
+    """The exact URI of the version that these pods received, in the form of ``found``; "" if no pod reports it.
 
-    lading's last word on success is one line of JSON: docs/kserve.md.
+    lading's termination message on success is one line of JSON (docs/kserve.md).
     """
     for pod in _there(pods):
         ended = _ended(pod)
@@ -145,7 +145,7 @@ def given(pods: Sequence[Object], found: Version) -> str:
 
 
 def _there(pods: Sequence[Object]) -> Iterator[Object]:
-    """Those that are not on their way out."""
+    """The pods that have not ended and are not terminating."""
     for pod in pods[:_MOST_PODS]:
         over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
         if not pod["metadata"].get("deletionTimestamp") and not over:
@@ -163,7 +163,7 @@ def _pod(pod: Object, channel: str) -> Pod:
 
 
 def _ended(pod: Object) -> Object:
-    """How the storage container ended the last time."""
+    """The last ``terminated`` state of the storage container; empty if it has not ended."""
     for status in (pod.get("status") or {}).get("initContainerStatuses") or ():
         if status.get("name") == _INITIALIZER:
             for key in ("state", "lastState"):

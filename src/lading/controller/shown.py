@@ -1,4 +1,4 @@
-"""What the controller shows: metrics, probes, and a page with every rollout.  Safe from any thread."""
+"""The data for the controller's HTTP server: metrics, probes, and a page with every rollout.  Safe from any thread."""
 
 import threading
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 class Shown:
-    """The rollouts as they were after their last cycle."""
+    """The rollouts in their state after their last cycle."""
 
     def __init__(self) -> None:
         self.metrics = Metrics(METRICS)
@@ -48,15 +48,15 @@ class Shown:
         self._is_started = False
 
     def started(self) -> None:
-        """Everything that is watched was listed once."""
+        """Note that all watched objects were listed once."""
         self._is_started = True
 
     def leads(self, leads: bool) -> None:
-        """Whether this process writes."""
+        """Note whether this process holds the Lease, and so writes."""
         self.metrics.set("lading_rollout_leader", float(leads))
 
     def reconciled(self, row: Row) -> None:
-        """A rollout after its cycle."""
+        """Note a rollout's state after its cycle."""
         with self._lock:
             self._rows[row.rollout] = row
         name, state = row.rollout, row.state
@@ -68,7 +68,7 @@ class Shown:
             self.metrics.only("lading_rollout_version_info", rollout=name, version=current.name, pin=current.pin)
 
     def keep(self, rollouts: set[str]) -> None:
-        """Forget all others: they are gone, or another process looks after them."""
+        """Forget all other rollouts: they were deleted, or another process manages them."""
         with self._lock:
             gone = self._rows.keys() - rollouts
             self._rows = {name: row for name, row in self._rows.items() if name in rollouts}
