@@ -1,1 +1,1 @@
-"""Who signed a model, and what: signatures by OpenSSF Model Signing (OMS), read and verified.  No I/O, and no policy."""
+"""Signatures of models by OpenSSF Model Signing (OMS): reading and verifying them.  No I/O, and no policy."""

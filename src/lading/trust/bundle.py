@@ -1,10 +1,10 @@
-"""A Sigstore bundle with a DSSE envelope, as OMS 1.0 writes it: who is said to have signed, and what.
+"""A Sigstore bundle with a DSSE envelope, as OMS 1.0 writes it: the alleged signer, and the signed statement.
 
     {"mediaType": …, "verificationMaterial": {"publicKey": {"hint": …}},
      "dsseEnvelope": {"payloadType": …, "payload": base64, "signatures": [{"sig": base64, "keyid": ""}]}}
 
 OMS 1.0: https://github.com/ossf/model-signing-spec, sections 4 and 8.1; DSSE: https://github.com/secure-systems-lab/dsse.
-Whoever can write to the origin wrote this: nothing of it is believed before its signature is verified.
+Anybody who can write to the origin may have written it: nothing in it is trusted before its signature is verified.
 """
 
 import base64
@@ -17,9 +17,9 @@ from lading.text.json_xml import read_unique_json
 from lading.text.printable import printable
 from lading.trust.public_key import PublicKey
 
-# 100,000 files with long names.
+# Enough for 100,000 files with long names.
 MOST_BUNDLE_BYTES = 32 << 20
-# Of an envelope, which is one string and little around it: what is larger is made to fill the memory.
+# An envelope is one string in a few members: more of them could only be meant to fill the memory.
 _MOST_MEMBERS = 10_000
 _MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -28,9 +28,9 @@ _SHOWN = 16
 
 
 class Bundle(NamedTuple):
-    """What a bundle holds.  ``key_hint`` names the key that is said to have signed, "" where it is not said.
+    """The content of a bundle.  ``key_hint`` names the key that is said to have signed; "" if the bundle names none.
 
-    ``certificates`` (DER) are of who signed, and of those who vouch for that, where it was not just a key.
+    ``certificates`` (DER) are the chain of the signer's certificate, that one first; empty if it was signed by a key.
     """
 
     payload: bytes
@@ -40,18 +40,18 @@ class Bundle(NamedTuple):
 
     @property
     def method(self) -> str:
-        """How it was signed, as OMS calls it."""
+        """The OMS signing method: ``key`` or ``certificate``."""
         return "certificate" if self.certificates else "key"
 
     @property
     def message(self) -> bytes:
-        """What was signed: the pre-authentication encoding (DSSE 1.0, protocol.md)."""
+        """The signed bytes: the pre-authentication encoding (DSSE 1.0, protocol.md)."""
         head = f"DSSEv1 {len(_PAYLOAD_TYPE)} {_PAYLOAD_TYPE} {len(self.payload)} "
         return head.encode() + self.payload
 
 
 def read_bundle(text: bytes, name: str) -> Bundle:
-    """The bundle in ``text``; ``Untrusted`` for what is none, and for one that is signed by Sigstore."""
+    """Read the bundle in ``text``; ``Untrusted`` if it is not a bundle, or is signed by the method sigstore."""
     if sum(map(text.count, (b"{", b"[", b","))) > _MOST_MEMBERS:
         raise _no_bundle(name, "it has more members than an envelope has")
     try:
@@ -72,7 +72,7 @@ def read_bundle(text: bytes, name: str) -> Bundle:
 
 
 def _signed_by(material: dict[str, Any], name: str) -> tuple[str, tuple[bytes, ...]]:
-    """The hint of the key, or the certificates: a bundle has one of the two."""
+    """The hint of the key, and the certificates: a bundle has only one of the two."""
     if "certificate" in material:
         raise Untrusted(
             f"{printable(name)} is signed by the method sigstore, which lading does not verify",
@@ -90,7 +90,7 @@ def _signed_by(material: dict[str, Any], name: str) -> tuple[str, tuple[bytes, .
 
 
 def key_signer(bundle: Bundle, keys: Sequence[PublicKey], name: str) -> PublicKey:
-    """Which of these keys has signed; ``Untrusted`` if none of them has."""
+    """The key among ``keys`` that signed the bundle; ``Untrusted`` if none of them did."""
     named = [key for key in keys if bundle.key_hint in ("", key.hint)]
     for key in named:
         if key.has_signed(bundle.message, bundle.signature):

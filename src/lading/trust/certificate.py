@@ -1,7 +1,7 @@
-"""Certificates that may sign models: chains to a root that is trusted (OMS 1.0, 4.1 and 8.2; RFC 5280, 6.1).
+"""Certificates that may sign models: chains to a trusted root (OMS 1.0, 4.1 and 8.2; RFC 5280, 6.1).
 
-python-cryptography builds and judges the chain, which is the extra ``certificates``: what there is to get wrong in that
-is not written a second time.  What OMS asks of the certificate that signs is judged here.
+python-cryptography (the extra ``certificates``) builds and verifies the chain, since that is too easy to get wrong.
+This module checks what OMS requires of the certificate that signs.
 """
 
 import datetime
@@ -22,10 +22,10 @@ _MOST_DEPTH = 8
 
 
 def read_roots(pem: bytes) -> tuple[bytes, ...]:
-    """Every certificate in a PEM text, as DER; ``ValueError`` says what is wrong, ``ImportError`` that the extra is missing."""
+    """Every certificate in a PEM text, as DER; ``ValueError`` for a wrong text, ``ImportError`` without the extra."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
-    from cryptography.x509.verification import ExtensionPolicy  # noqa: F401 - of no version that is too old
+    from cryptography.x509.verification import ExtensionPolicy  # noqa: F401 - older versions do not have it
 
     try:
         roots = x509.load_pem_x509_certificates(pem)
@@ -35,7 +35,10 @@ def read_roots(pem: bytes) -> tuple[bytes, ...]:
 
 
 def certified_signer(bundle: Bundle, roots: Sequence[bytes], name: str) -> str:
-    """Who has signed, in words; ``Untrusted`` unless it is somebody whose chain of certificates ends at one of the roots now."""
+    """Verify the signature and the chain to one of the roots, at the present time; returns the signer in words.
+
+    ``Untrusted`` if either fails.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
@@ -55,7 +58,7 @@ def certified_signer(bundle: Bundle, roots: Sequence[bytes], name: str) -> str:
 
 
 def _read_chain(bundle: Bundle, name: str) -> "tuple[list[Certificate], PublicKey]":
-    """The certificates, that of who signed first, and its key."""
+    """The certificates, the signer's first, and its key."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -63,11 +66,11 @@ def _read_chain(bundle: Bundle, name: str) -> "tuple[list[Certificate], PublicKe
     malformed = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
     try:
         with warnings.catch_warnings():
-            # Of what strangers wrote, and of what the package will refuse itself one day.
+            # The package warns of faults in certificates, which it will refuse in later versions.
             warnings.simplefilter("ignore")
             chain = [x509.load_der_x509_certificate(each) for each in bundle.certificates]
             for each in chain:
-                # All that is used, since a part is only parsed when it is asked for.
+                # Read all parts that are used, since the package parses a part only when it is read.
                 each.subject, each.issuer, each.not_valid_after_utc, each.extensions  # noqa: B018
             return chain, _key(chain[0])
     except (*damaged, *malformed) as error:
@@ -78,12 +81,12 @@ def _read_chain(bundle: Bundle, name: str) -> "tuple[list[Certificate], PublicKe
 
 
 def _why_not_trusted(chain: "Sequence[Certificate]", roots: "Sequence[Certificate]") -> str:
-    """Why the chain does not lead to one of the roots now, or ""."""
+    """Why the chain is not valid to one of the roots now, or ""."""
     from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
     now = datetime.datetime.now(datetime.UTC)
     builder = PolicyBuilder().store(Store(list(roots))).time(now).max_chain_depth(_MOST_DEPTH)
-    # Of the Web's rules, those for authorities; a signer is no server, and needs no name in DNS.
+    # The Web PKI's rules count for authorities only; a signer is no server, and needs no name in DNS.
     builder = builder.extension_policies(
         ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=ExtensionPolicy.permit_all()
     )
@@ -102,7 +105,7 @@ def _key(leaf: "Certificate") -> PublicKey:
 
 
 def _why_not_for_signing(leaf: "Certificate") -> str:
-    """Why a certificate may not sign, or "": by its key usage or, as the reference takes it, its extended one."""
+    """Why a certificate may not sign, or "": by its key usage or, as in the reference, its extended key usage."""
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -118,7 +121,7 @@ def _why_not_for_signing(leaf: "Certificate") -> str:
 
 
 def _why_no_chain(chain: "Sequence[Certificate]", roots: "Sequence[Certificate]", now: datetime.datetime) -> str:
-    """What can be said of it: a certificate in the way that is not valid now, or no root that issued any of these."""
+    """The reason in words: a certificate is not valid now, or no root issued any of the chain; "" if neither."""
     issuers = {each.issuer for each in chain}
     above = [root for root in roots if root.subject in issuers]
     for each in (*chain, *above):

@@ -1,7 +1,7 @@
 """Verifying ECDSA signatures on the NIST curves (FIPS 186-5, 6.4.2; curves: SP 800-186, 3.2.1).
 
-Verifying uses public values alone, so how long it takes tells nobody anything.  Nothing here may ever hold a
-private key: ``pow`` and ``if`` take longer for some numbers than for others (docs/adr/0017-signatures.md).
+Verifying uses only public values, so its duration reveals no secret.  This code must never handle a private key: the
+times of ``pow`` and ``if`` depend on the numbers (docs/adr/0017-signatures.md).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ _INFINITY: _Point = (1, 1, 0)
 
 
 class Curve(NamedTuple):
-    """A curve y² = x³ - 3x + b over the integers modulo ``p``, its generator, that one's order, and the hash that OMS signs with."""
+    """A curve y² = x³ - 3x + b over the integers modulo ``p``, its generator and order, and the hash that OMS uses."""
 
     name: str
     hash_name: str
@@ -25,11 +25,11 @@ class Curve(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """Of one coordinate."""
+        """The size of one coordinate in bytes."""
         return (self.p.bit_length() + 7) // 8
 
     def has(self, x: int, y: int) -> bool:
-        """Whether this is a point of the curve, and not the one at infinity."""
+        """Whether this is a point of the curve (the point at infinity has no coordinates)."""
         return x < self.p and y < self.p and (y * y - (x * x * x - 3 * x + self.b)) % self.p == 0
 
 
@@ -70,9 +70,9 @@ CURVES = (P256, P384, P521)
 
 
 def is_signed(curve: Curve, key: tuple[int, int], message: bytes, signature: bytes) -> bool:
-    """Whether ``signature``, DER as of RFC 3279, 2.2.3, is the key's over the curve's hash of ``message``.
+    """Whether ``signature`` is valid for ``message``, hashed by the curve's hash, and the public key ``key``.
 
-    ``key`` is a point of the curve.
+    The signature is DER (RFC 3279, 2.2.3); the key is a point of the curve.
     """
     try:
         r, s = _read_signature(signature)
@@ -80,7 +80,7 @@ def is_signed(curve: Curve, key: tuple[int, int], message: bytes, signature: byt
         return False
     if not (0 < r < curve.order and 0 < s < curve.order):
         return False
-    # No hash here has more bits than its curve's order: nothing of it is cut off.
+    # No hash has more bits than its curve's order, so it is used whole.
     hashed = int.from_bytes(hashlib.new(curve.hash_name, message).digest(), "big")
     inverse = pow(s, -1, curve.order)
     x, _, z = _sum_of_products(curve, hashed * inverse % curve.order, key, r * inverse % curve.order)
@@ -88,7 +88,7 @@ def is_signed(curve: Curve, key: tuple[int, int], message: bytes, signature: byt
 
 
 def _sum_of_products(curve: Curve, times: int, key: tuple[int, int], key_times: int) -> _Point:
-    """``times`` the generator plus ``key_times`` the key, both from the highest bit down at once (Shamir's trick)."""
+    """``times`` the generator plus ``key_times`` the key, computed together from the highest bit (Shamir's trick)."""
     generator, other = (*curve.generator, 1), (*key, 1)
     added = (None, generator, other, _add(generator, other, curve.p))
     found = _INFINITY
@@ -133,7 +133,7 @@ def _add(first: _Point, second: _Point, p: int) -> _Point:
 
 
 def _read_signature(der: bytes) -> tuple[int, int]:
-    """The numbers r and s; ``ValueError`` for anything but their one encoding in DER (X.690, 8.3 and 10.1)."""
+    """Read the numbers r and s; ``ValueError`` for anything but their only DER encoding (X.690, 8.3 and 10.1)."""
     body, after = _element(der, _SEQUENCE)
     first, rest = _element(body, _INTEGER)
     second, behind = _element(rest, _INTEGER)
@@ -143,7 +143,7 @@ def _read_signature(der: bytes) -> tuple[int, int]:
 
 
 def _element(der: bytes, tag: int) -> tuple[bytes, bytes]:
-    """What is in the first element, which has this tag, and what is behind it."""
+    """The content of the first element, which must have this tag, and the bytes after it."""
     if len(der) < 2 or der[0] != tag:
         raise ValueError(der)
     size, start = der[1], 2

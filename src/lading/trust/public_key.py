@@ -10,7 +10,7 @@ from lading.trust.ecdsa import CURVES, P256, P384, P521, Curve, is_signed
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\s(.*?)-----END \1-----", re.DOTALL)
 _LABEL = b"PUBLIC KEY"
-# What stands before the point: the lengths, the algorithm, the curve, and that the point is not compressed.
+# The DER before the point: lengths, algorithm, curve, and the mark of an uncompressed point.
 _HEADS = {
     P256: bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),
     P384: bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),
@@ -19,7 +19,7 @@ _HEADS = {
 
 
 class PublicKey(NamedTuple):
-    """A key by which a signature is verified: a point of ``curve``, and the same as DER (SubjectPublicKeyInfo)."""
+    """A public key that verifies signatures: a point of ``curve``, and its DER (SubjectPublicKeyInfo)."""
 
     curve: Curve
     point: tuple[int, int]
@@ -32,19 +32,19 @@ class PublicKey(NamedTuple):
 
     @property
     def hint(self) -> str:
-        """By what a bundle names the key: SHA-256 of its PEM text, as model_signing writes it."""
+        """The name of the key in a bundle: SHA-256 of its PEM text, as model_signing writes it."""
         lines = base64.encodebytes(self.der).replace(b"\n", b"")
         wrapped = b"\n".join(lines[at : at + 64] for at in range(0, len(lines), 64))
         pem = b"-----BEGIN PUBLIC KEY-----\n" + wrapped + b"\n-----END PUBLIC KEY-----\n"
         return hashlib.sha256(pem).hexdigest()
 
     def has_signed(self, message: bytes, signature: bytes) -> bool:
-        """Whether this is the key's signature over the message."""
+        """Whether this is a valid signature of the message by this key."""
         return is_signed(self.curve, self.point, message, signature)
 
 
 def read_public_keys(pem: bytes) -> tuple[PublicKey, ...]:
-    """Every key in a PEM text; ``ValueError`` says what is wrong with it."""
+    """Read every key in a PEM text; ``ValueError`` says what is wrong with it."""
     blocks = _PEM.findall(pem)
     if not blocks:
         raise ValueError("it holds no PEM block")

@@ -1,11 +1,11 @@
-"""What was signed: an in-toto statement (v1) that names every file of a model with its digest (OMS 1.0, sections 5 to 8).
+"""The signed statement: in-toto (v1), with every file of a model and its digest (OMS 1.0, sections 5 to 8).
 
     {"_type": …, "subject": [{"name": …, "digest": {"sha256": …}}], "predicateType": …,
      "predicate": {"serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": false, "ignore_paths": […]},
                    "resources": [{"name": "config.json", "algorithm": "sha256", "digest": …}]}}
 
-With the method ``shards`` a resource is a part of a file, ``weights.bin:0:1000000000``.  ``allow_symlinks`` says how the
-signer walked the model, and nothing of what is to be delivered.
+With the method ``shards`` a resource is a part of a file, ``weights.bin:0:1000000000``.  ``allow_symlinks`` is about
+the signer's walk through the model; it does not matter for a delivery.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ from lading.text.printable import printable
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _OF_BEFORE_1_0 = "https://model_signing/Digests/v0.1"
-# What needs no further package; the specification's other one is blake3.
+# The hashes that need no further package; the specification's other one is blake3.
 _HASHES = ("sha256", "blake2b")
 _SHARD = re.compile(r"(?P<path>[^:]+):(?P<start>0|[1-9][0-9]{0,18}):(?P<end>[1-9][0-9]{0,18})")
 _AGAIN = "sign the model again by: model_signing sign key MODEL_FOLDER"
 
 
 class SignedFile(NamedTuple):
-    """A file that a statement names; its size only where the statement tells it."""
+    """A file of a statement; its size is None if the statement does not tell it."""
 
     path: str
     digest: Digest
@@ -42,9 +42,9 @@ class SignedFile(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """The files that were signed, by path; ``ignored`` are paths, and folders, that the signer left out.
+    """The signed files by path; ``ignored`` are the paths of files and folders that the signer left out.
 
-    ``names_empty_files`` is false where the method of signing has no place for them.
+    ``names_empty_files`` is false if the signing method cannot express empty files.
     """
 
     files: Mapping[str, SignedFile]
@@ -52,7 +52,7 @@ class Statement(NamedTuple):
     names_empty_files: bool
 
     def ignores(self, path: str) -> bool:
-        """Whether the signer left out this path, or a folder that it is in."""
+        """Whether the signer left out this path, or a folder above it."""
         return any(path == each or path.startswith(f"{each}/") for each in self.ignored)
 
 
@@ -62,9 +62,9 @@ class _Resource(NamedTuple):
 
 
 def read_statement(payload: bytes, name: str) -> Statement:
-    """The statement that was signed; ``Untrusted`` for what is none, or none that can be checked.
+    """Read the signed statement; ``Untrusted`` if it is no statement, or lading cannot check it.
 
-    Call it with what a trusted key has signed.
+    Call it only after the signature of ``payload`` has been verified.
     """
     try:
         document = read_unique_json(payload)
@@ -92,7 +92,7 @@ def read_statement(payload: bytes, name: str) -> Statement:
 
 
 def _method(serialization: Mapping[str, Any], name: str) -> tuple[str, int]:
-    """The algorithm, and the size of a shard; 0 where each file is hashed as a whole."""
+    """The algorithm, and the size of a shard in bytes; 0 if files are hashed as a whole."""
     method, algorithm = serialization["method"], serialization["hash_type"]
     if algorithm not in _HASHES:
         raise Untrusted(
@@ -103,7 +103,7 @@ def _method(serialization: Mapping[str, Any], name: str) -> tuple[str, int]:
         return algorithm, 0
     if method != "shards":
         raise Untrusted(f"{printable(name)} signs by the method {printable(str(method))[:40]!r}", hint=_AGAIN)
-    # Some writers have every number as 1e9 or 8.0.
+    # Some writers write every number as 1e9 or 8.0.
     size = serialization["shard_size"]
     if isinstance(size, bool) or not 1 <= size <= MOST_BYTES or size != int(size):
         raise ValueError("shard_size")
@@ -135,7 +135,7 @@ def _whole(resources: Iterable[_Resource], algorithm: str) -> Iterator[SignedFil
 
 
 def _from_shards(resources: Iterable[_Resource], algorithm: str, shard_bytes: int) -> Iterator[SignedFile]:
-    """Each file with the digest of its shards' digests: what lading computes of parts while they land."""
+    """Each file with the digest of its shards' digests, which lading computes while the file is received."""
     shards: dict[str, list[tuple[int, int, str]]] = {}
     for resource in resources:
         match = _SHARD.fullmatch(resource.name)
@@ -145,7 +145,7 @@ def _from_shards(resources: Iterable[_Resource], algorithm: str, shard_bytes: in
     for path, parts in shards.items():
         position = 0
         for start, end, _ in sorted(parts):
-            # Every shard but the last is whole: neither a gap nor an overlap is left.
+            # Every shard but the last must have the full size, without gaps or overlaps.
             if start != position or start % shard_bytes or not start < end <= min(start + shard_bytes, MOST_BYTES):
                 raise ValueError("shards have gaps, or overlap")
             position = end
