@@ -1,4 +1,4 @@
-"""GGUF: key-value pairs, then where each tensor lies (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md)."""
+"""GGUF: key-value pairs, then the place of each tensor (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md)."""
 
 from itertools import pairwise
 from math import prod
@@ -7,16 +7,17 @@ from typing import IO
 from lading.formats.reader import Damaged, Reader
 
 MAGIC = b"GGUF"
-# Vocabularies of 250,000 words take some 10 MiB of it.
+# A vocabulary of 250,000 words takes about 10 MiB of the header.
 _MOST_HEADER_BYTES = 256 << 20
 _VERSIONS = (2, 3)
 _MOST_DIMENSIONS = 4
 _ALIGNMENT_KEY = "general.alignment"
 _ALIGNMENT = 32
-# By the number of the value's type.
+# Sizes by the number of the value's type.
 _FIXED_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY, _UINT32 = 8, 9, 4
-# By elements of a block: the number of the tensor's type, and bytes of a block (GGML_QUANT_SIZES of gguf-py).
+# For each number of elements in a block: the numbers of the tensor types, and their bytes per block (GGML_QUANT_SIZES
+# of gguf-py).
 _BLOCK_BYTES = {
     1: {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2},
     32: {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 20: 18, 39: 17},
@@ -27,7 +28,7 @@ _BLOCKS = {kind: (elements, length) for elements, kinds in _BLOCK_BYTES.items() 
 
 
 def check(file: IO[bytes], size: int) -> None:
-    """Raise ``Damaged`` unless every tensor of the header lies within the file, aligned, over no other one."""
+    """Raise ``Damaged`` unless every tensor of the header is aligned, within the file, and overlaps no other."""
     reader = Reader(file, size, _MOST_HEADER_BYTES)
     if reader.take(4, "the magic") != MAGIC:
         raise Damaged("it does not begin with GGUF")
@@ -48,7 +49,7 @@ def check(file: IO[bytes], size: int) -> None:
 
 
 def _alignment(reader: Reader, alignment: int) -> int:
-    """Pass a key and its value; the alignment after it."""
+    """Read past a key and its value; returns the alignment that is valid from here."""
     key = _name(reader, "a key")
     kind = reader.number("I", "the type of a value")
     if key == _ALIGNMENT_KEY and kind == _UINT32:
@@ -79,7 +80,7 @@ def _pass_value(reader: Reader, kind: int) -> None:
 
 
 def _tensor(reader: Reader, alignment: int) -> tuple[int, int]:
-    """Where a tensor begins and ends, from the start of the data."""
+    """The start and end of a tensor, counted from the start of the data."""
     _name(reader, "a tensor's name")
     dimensions = reader.number("I", "the number of dimensions")
     if dimensions > _MOST_DIMENSIONS:
@@ -88,7 +89,7 @@ def _tensor(reader: Reader, alignment: int) -> tuple[int, int]:
     kind, offset = reader.number("I", "the type of a tensor"), reader.number("Q", "an offset")
     if offset % alignment:
         raise Damaged(f"a tensor begins at byte {offset} of the data, no multiple of {alignment}")
-    # Of a type that a later version adds, the size is not known.
+    # The size of a type that a later version adds is not known.
     elements, length = _BLOCKS.get(kind, (1, 0))
     return offset, offset + -(-prod(shape) // elements) * length
 

@@ -1,4 +1,4 @@
-"""What a file is, whether it is whole, and whether loading it runs code."""
+"""Inspecting a file by its content: its format, whether it is complete, and whether loading it runs code."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ _MAGICS = {
     "NumPy": (numpy.MAGIC,),
     "HDF5": (keras.HDF5_MAGIC,),
 }
-# By the end of the name.
+# The formats that names claim by their endings.
 _CLAIMS = {
     ".safetensors": "safetensors",
     ".gguf": "GGUF",
@@ -30,7 +30,7 @@ _CLAIMS = {
 
 
 class Finding(NamedTuple):
-    """``format`` is "" where it is none of those known; ``fault`` says how it is damaged, ``code`` what would run."""
+    """The result, each "" for none: the ``format``, the ``fault`` of a damaged file, the ``code`` that would run."""
 
     format: str
     fault: str = ""
@@ -38,28 +38,28 @@ class Finding(NamedTuple):
 
 
 def any_pickle(_file: IO[bytes]) -> str:
-    """The code of a pickle, whatever is in it."""
+    """The answer for any pickle, whatever it contains: it is code."""
     return "a pickle"
 
 
 class Inspector(NamedTuple):
     """Inspects files by their content.
 
-    ``pickle_code`` says what code a pickle runs, "" for none; the pickle begins where the file is read next.
+    ``pickle_code`` says what code a pickle runs, "" for none; the pickle begins at the file's present position.
     """
 
     pickle_code: Callable[[IO[bytes]], str] = any_pickle
 
     def inspect(self, path: str, file: IO[bytes], size: int, depth: int = _DEEPEST) -> Finding:
-        """Inspector one of ``size`` bytes, and what is in it: zips within zips down to ``depth``.
+        """Inspect a file of ``size`` bytes and its content: zips within zips down to ``depth``.
 
-        The name says only what the file claims to be: one that is something else is at fault.
+        The name only says which format the file claims to have: another one is a fault.
         """
         file.seek(0)
         found, claimed = _format(file.read(_HEAD_BYTES), size), _CLAIMS.get(PurePosixPath(path).suffix.lower(), "")
         format_ = found or claimed
         if not format_ and pickles.named_so(path):
-            # What is compressed, and what nobody reads.
+            # It is compressed, or in a form that is not read here.
             return Finding("pickle", code="what is loaded as a pickle, by its name")
         try:
             code = self._code(format_, file, size, depth)
@@ -68,7 +68,7 @@ class Inspector(NamedTuple):
         return Finding(format_, f"it is no {claimed}" if claimed not in ("", format_) else "", code)
 
     def _code(self, format_: str, file: IO[bytes], size: int, depth: int) -> str:
-        """What of it would run; ``Damaged`` where it is not what its format asks for."""
+        """The code in the file that would run, or ""; ``Damaged`` if the file breaks the rules of its format."""
         file.seek(0)
         match format_:
             case "safetensors":

@@ -1,4 +1,4 @@
-"""JSON, and the code that it names."""
+"""JSON that names code."""
 
 import json
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from typing import IO, Any
 from lading.formats.reader import Damaged
 from lading.text.printable import printable
 
-# In memory a document takes ten times as much; the configurations that name code have kilobytes.
+# A document takes ten times its size in memory; configurations that name code have kilobytes.
 _MOST_BYTES = 16 << 20
 
 
 def code_in(file: IO[bytes], size: int) -> str:
-    """A Keras layer that is code, or Python files that Transformers runs when it is told to trust them."""
+    """The code that a document names, or "": a Keras layer, or Python files that Transformers runs if told to."""
     if size > _MOST_BYTES:
         return ""
     file.seek(0)

@@ -1,4 +1,4 @@
-"""Keras in HDF5: the model's JSON is an attribute somewhere in the file."""
+"""Keras in HDF5: the model's JSON is an attribute at an unknown place in the file."""
 
 import re
 from typing import IO
@@ -10,7 +10,7 @@ _OVERLAP_BYTES = 64
 
 
 def code_in(file: IO[bytes]) -> str:
-    """Whether a layer is code, by a search through all of the file."""
+    """The code of a layer, found by a search through the whole file; "" for none."""
     file.seek(0)
     before = b""
     while piece := file.read(_PIECE_BYTES):

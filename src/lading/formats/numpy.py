@@ -10,15 +10,15 @@ from lading.formats.reader import Damaged, Reader
 from lading.text.printable import printable
 
 MAGIC = b"\x93NUMPY"
-# numpy.lib.format refuses longer ones, too, since Python would take long to read them.
+# numpy.lib.format refuses longer headers, too, since Python would take long to read them.
 _MOST_HEADER_BYTES = 10_000
-# A type as NumPy writes it: byte order, kind, bytes of an element; a time's unit.
+# A type as NumPy writes it: byte order, kind, bytes of an element; for times also the unit.
 _TYPE = re.compile(r"[<>|=]?([?biufcmMOSUVa])(\d*)(\[\w+\])?")
 _BYTES_OF_UNIT = {"U": 4}
 
 
 def holds_objects(file: IO[bytes], size: int) -> bool:
-    """Whether the array's data is a pickle; ``Damaged`` where header and size contradict each other."""
+    """Whether the array's data is a pickle; ``Damaged`` if the header and the file's size contradict each other."""
     reader = Reader(file, size, 16 + _MOST_HEADER_BYTES)
     if reader.take(6, "the magic") != MAGIC:
         raise Damaged("it does not begin with the magic of NumPy")
@@ -55,14 +55,14 @@ def _has_objects(descr: object) -> bool:
 
 
 def _width(descr: object) -> int:
-    """The bytes of an element."""
+    """The size of an element in bytes."""
     if isinstance(descr, list):
         return sum(_width(base) * prod(shape) for base, shape in _fields(descr))
     return _type(str(descr))[1]
 
 
 def _type(text: str) -> tuple[str, int]:
-    """The kind and the bytes of a type that has no fields."""
+    """The kind and the size in bytes of a type without fields."""
     match = _TYPE.fullmatch(text)
     if match is None:
         raise Damaged(f"the header has a descr that is no type: {printable(text)[:80]}")
@@ -70,7 +70,7 @@ def _type(text: str) -> tuple[str, int]:
 
 
 def _fields(descr: list[object]) -> Iterator[tuple[object, tuple[int, ...]]]:
-    """The type of each field, and the shape where it is an array of its own."""
+    """The type of each field, and its shape if it is an array itself."""
     for field in descr:
         match field:
             case (str() | (str(), str()), base):

@@ -7,7 +7,7 @@ from lading.formats.reader import Damaged
 _IR_VERSION, _GRAPH = 1, 7
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MOST_VARINT_BYTES = 10
-# A model has about ten, and one more for each function and operator set.
+# A model has about ten fields, and one more for each function and operator set.
 _MOST_FIELDS = 100_000
 
 

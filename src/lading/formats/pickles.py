@@ -23,15 +23,15 @@ _CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUC
 
 
 def named_so(path: str) -> bool:
-    """Whether files of this name are loaded as pickles, compressed ones among them."""
+    """Whether files with this name are loaded as pickles, also compressed ones."""
     return PurePosixPath(path).suffix.lower() in _SUFFIXES
 
 
 def begins(head: bytes) -> bool:
     """Whether this is the beginning of a pickle, or of several, of any protocol.
 
-    Protocols 0 and 1 have no magic, and the letters of a text are instructions, too.  So such a
-    pickle counts only when it ends within ``head`` and calls something.
+    Protocols 0 and 1 have no magic number, and any text may look like instructions.  So such a
+    pickle counts only if it ends within ``head`` and calls something.
     """
     stream = io.BytesIO(head)
     called = False
@@ -46,10 +46,10 @@ def begins(head: bytes) -> bool:
 
 
 def scanned_code(file: IO[bytes]) -> str:
-    """What a pickle names that picklescan does not know as harmless; "" when there is nothing.
+    """The names in a pickle that picklescan does not know to be harmless, in words; "" for none.
 
-    Of picklescan it is the strict mode, which allows what it knows: its list of dangerous names was passed by several
-    times (https://github.com/mmaitre314/picklescan/security/advisories).  The names are found here, in bounded memory.
+    It uses picklescan's strict mode, an allow-list: its list of dangerous names was bypassed several times
+    (https://github.com/mmaitre314/picklescan/security/advisories).  This module finds the names, in bounded memory.
     """
     try:
         names = {name for each in _each(_Skipping(file)) for name in _names(each)}
@@ -60,13 +60,13 @@ def scanned_code(file: IO[bytes]) -> str:
 
 
 def _each(stream: "_Skipping") -> Iterator["_Skipping"]:
-    """Before each pickle of the file, which is to hold nothing else."""
+    """Give the stream at the start of each pickle; the file must hold nothing else."""
     while not stream.is_at_end():
         yield stream
 
 
 def _names(stream: "_Skipping") -> Iterator[str]:
-    """Each global that a pickle names, as "module name"; ``ValueError`` where that cannot be told."""
+    """Each global that a pickle names, as "module name"; ``ValueError`` if a name cannot be determined."""
     memo: dict[int, str | None] = {}
     pushed: list[str | None] = []
     for instruction, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
@@ -92,7 +92,7 @@ def _names(stream: "_Skipping") -> Iterator[str]:
 
 
 def _joined(names: list[str | None]) -> str:
-    """Two strings that were pushed one after the other; whatever else comes to a name is not followed."""
+    """The name that consists of two strings pushed in a row; ``ValueError`` for a name that is made in another way."""
     module, name = names if len(names) == 2 else (None, None)
     if not module or not name or {" ", "\n"} & {*module, *name}:
         raise ValueError("it makes up a name")
@@ -102,7 +102,7 @@ def _joined(names: list[str | None]) -> str:
 def _is_harmless(name: str) -> bool:
     from picklescan.scanner import SafetyLevel, scan_pickle_bytes
 
-    # It says what it finds to whoever listens, and so do we.
+    # picklescan would log its findings, which lading reports itself.
     logging.getLogger("picklescan").setLevel(logging.CRITICAL)
     module, _, rest = name.partition(" ")
     found = scan_pickle_bytes(io.BytesIO(f"c{module}\n{rest}\n.".encode()), "", strict=True)
@@ -110,7 +110,7 @@ def _is_harmless(name: str) -> bool:
 
 
 class _Skipping:
-    """Reads as a file does, but for long runs of bytes, of which only the length is given: arrays are gigabytes."""
+    """Reads like a file, but skips long runs of bytes and gives only their length: arrays have gigabytes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

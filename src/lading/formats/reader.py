@@ -1,15 +1,15 @@
-"""Reading the start of a file whose author is a stranger."""
+"""Reading the header of an untrusted file, within bounds."""
 
 import struct
 from typing import IO
 
 
 class Damaged(ValueError):
-    """The file is not what its format asks for; the message says where, in the format's own terms."""
+    """The file breaks the rules of its format; the message says where, in the format's own terms."""
 
 
 class Reader:
-    """Reads forward through a file of ``size`` bytes; what goes beyond it, or ``limit`` bytes, is ``Damaged``."""
+    """Reads forward through a file of ``size`` bytes; ``Damaged`` beyond its end, or beyond ``limit`` bytes."""
 
     def __init__(self, file: IO[bytes], size: int, limit: int) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Safetensors: a header of JSON that says where each tensor lies (https://github.com/huggingface/safetensors#format)."""
+"""Safetensors: a header of JSON with the place of each tensor (https://github.com/huggingface/safetensors#format)."""
 
 import json
 from math import prod
@@ -22,7 +22,7 @@ _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6} | {
 
 
 def begins(head: bytes, size: int) -> bool:
-    """Whether a file of ``size`` bytes begins as one."""
+    """Whether a file of ``size`` bytes begins like a safetensors file."""
     return head[8:9] == b"{" and 8 + int.from_bytes(head[:8], "little") <= size
 
 

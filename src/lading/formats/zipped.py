@@ -1,4 +1,4 @@
-"""Zips: what PyTorch, NumPy and Keras save."""
+"""Zips, the files that PyTorch, NumPy and Keras save."""
 
 import zipfile
 import zlib
@@ -11,12 +11,12 @@ from lading.text.printable import printable
 from lading.unpack.zip import open_zip
 
 MAGICS = (b"PK\3\4", b"PK\5\6")
-# What may be wrong with one, as zipfile and zlib say it.
+# Errors that zipfile and zlib raise for a damaged zip.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError)
 
 
 def code_in(file: IO[bytes], code_in_member: Callable[[str, IO[bytes], int], str]) -> str:
-    """What of its members would run, with the member's name."""
+    """The code in a member that would run, with the member's name; "" for none."""
     try:
         with open_zip(file, "the zip") as bundle:
             for member in bundle.infolist():

@@ -17,7 +17,7 @@ _MOST_DAYS = 8 * 366 + 1
 
 
 class Cron(NamedTuple):
-    """The five fields of a cron expression; if days of the month and weekdays are restricted, one of them must match."""
+    """The five fields of a cron expression; if days of the month and weekdays are restricted, one must match."""
 
     minutes: frozenset[int]
     hours: frozenset[int]
