@@ -1,1 +1,1 @@
-"""The command line: one file per command.  The only code that prints and that exits."""
+"""The command line: one file per command.  No other code prints or exits."""

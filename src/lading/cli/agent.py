@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load()
     warn_of_variables(settings)
     wanted = read_traces(settings.variables)
-    # It outlives whatever started it: a turn is no part of that one's trace.
+    # The agent outlives the process that started it, so its cycles are not part of that trace.
     with sending(wanted, reporter_of(""), {}, settings.network) as send:
         agent = Agent(load, reporter_of, arguments.environ, send=send)
         if not agent.settings.deliveries:
@@ -47,6 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
                 output.note(f"TLS by {told(settings.network)}")
                 return agent.run()
         except (Interrupted, KeyboardInterrupt):
-            # What runs until it is stopped has not failed when it is.
+            # The agent runs until it is stopped, so that is no failure.
             output.note("stopped")
             return 0

@@ -76,19 +76,19 @@ def _check(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _warn(event: Event) -> None:
-    """Of what happens, a check tells only that a rule of trust warns."""
+    """Report only one kind of event: the warnings by rules of trust."""
     if isinstance(event, NotTrusted):
         note(sentence(event))
 
 
 def _impatient(settings: Settings) -> Settings:
-    # An answer now is worth more than the right answer in minutes.
+    # A check must answer in seconds, so it tries less often than a delivery.
     limits = settings.limits
     return settings._replace(limits=limits._replace(attempts=min(limits.attempts, 2), stall_s=min(limits.stall_s, 5.0)))
 
 
 def _read_a_byte(finding: ResolvedModel, session: Session) -> None:
-    """A listing may be allowed where reading is not."""
+    """Read one byte of a file, since a server may allow listing but not reading."""
     file = next(
         (file for file in finding.listed.files if file.size_bytes and file.ranged and file.content is None), None
     )
@@ -97,11 +97,11 @@ def _read_a_byte(finding: ResolvedModel, session: Session) -> None:
 
 
 def _room_for(finding: ResolvedModel, destination: Path, settings: Settings) -> Need:
-    """What it needs, and has; raises what would keep a delivery from being written."""
+    """The space that the model needs, and that is free; raises if a delivery could not be written."""
     _refuse_unwritable(destination)
     store = Path(settings.store.path)
     if settings.store.path and not store.exists():
-        # One that is there may be for reading only.
+        # An existing store may be read-only.
         _refuse_unwritable(store)
     need = need_of(finding, destination, settings)
     if not need.fits:
@@ -124,10 +124,10 @@ def _refuse_unwritable(path: Path) -> None:
 
 class _Nowhere:
     def version(self, validator: str) -> None:
-        """Nothing was read before."""
+        """Do nothing: nothing was read before."""
 
     def on_digests(self, declared: object) -> None:
-        """Nothing is checked here."""
+        """Do nothing: digests are not checked."""
 
     def write(self, piece: memoryview) -> None:
-        """Nothing is kept."""
+        """Do nothing: the byte is not kept."""

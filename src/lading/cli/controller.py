@@ -23,7 +23,7 @@ from lading.settings.kubernetes import read_access
 from lading.settings.settings import Settings
 from lading.system.threads import start_daemon
 
-# Registries that hang hold up no others.
+# Several, so that a registry that hangs does not delay the others.
 _ASKING = 4
 
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     output.use_format(arguments.log_format)
 
     def load() -> Settings:
-        # Anew with every question: what is mounted may have been rotated.
+        # Loaded again for each question: mounted secrets may have been rotated.
         return Settings.load(arguments.environ)
 
     settings = load()
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
                     start_daemon(f"ask-{number}", questions.serve)
                 controller.run()
         except (Interrupted, KeyboardInterrupt):
-            # What runs until it is stopped has not failed when it is.
+            # The controller runs until it is stopped, so that is no failure.
             session.run.stop.set()
             output.note("stopped")
     return 0

@@ -1,4 +1,4 @@
-"""What every registry said to a name, and which rule of trust judges what it stands for: for ``lading resolve --explain``."""
+"""The output of ``lading resolve --explain``: the answer of every registry for a name, and the rule of trust."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def lines(candidates: Sequence[Candidate]) -> Iterator[str]:
-    """One line for each registry and each version that it looked at, and for each contradiction."""
+    """One line for each registry, for each version that it considered, and for each contradiction."""
     taken = _taken(candidates)
     for each in candidates:
         if each.resolution is not None:
@@ -32,7 +32,7 @@ def lines(candidates: Sequence[Candidate]) -> Iterator[str]:
 
 
 def report(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """The same for scripts."""
+    """The content of ``lines`` as JSON."""
     taken = _taken(candidates)
     return {
         "candidates": [
@@ -55,7 +55,7 @@ def report(candidates: Sequence[Candidate]) -> dict[str, Any]:
 
 
 def trust_line(settings: Settings, uri: ModelURI) -> str:
-    """By which rule a model at this origin is judged, and how."""
+    """The rule of trust for a model at this origin, and what it requires, in one line."""
     rule = _rule(settings, uri)
     if rule is None:
         return "trust: no rule covers it" if settings.trust else "trust: there are no rules"
@@ -71,7 +71,7 @@ def trust_line(settings: Settings, uri: ModelURI) -> str:
 
 
 def trust_report(settings: Settings, uri: ModelURI) -> dict[str, Any] | None:
-    """The same for scripts; None where no rule covers it."""
+    """The content of ``trust_line`` as JSON; None if no rule covers the origin."""
     rule = _rule(settings, uri)
     if rule is None:
         return None
@@ -83,7 +83,7 @@ def trust_report(settings: Settings, uri: ModelURI) -> dict[str, Any] | None:
 
 
 def _signers(rule: "TrustRule") -> Iterator[str]:
-    """The keys or roots that are trusted, each by the SHA-256 of its DER."""
+    """The trusted keys or roots, each as the SHA-256 of its DER."""
     for der in (*(key.der for key in rule.keys), *rule.roots):
         yield f"sha256:{hashlib.sha256(der).hexdigest()}"
 
@@ -104,7 +104,7 @@ def conflicts(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
 
 
 def _differ(first: Resolution, second: Resolution) -> bool:
-    """By their digests, if both record some of the same files; else by where they lead."""
+    """Whether two answers differ: by the digests of files that both record; if there are none, by their URIs."""
     both = first.digests.keys() & second.digests.keys()
     if both:
         return any(first.digests[path] != second.digests[path] for path in both)
@@ -112,7 +112,7 @@ def _differ(first: Resolution, second: Resolution) -> bool:
 
 
 def _taken(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The one that decides, if it knows the name."""
+    """The candidate that decides, if it knows the name; else None."""
     decisive = next((each for each in candidates if each.decides), None)
     return decisive if decisive and decisive.resolution else None
 

@@ -27,7 +27,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     try:
         settings = Settings.load(arguments.environ)
-        # Those may be wrong by now: the agent goes on with what it has read before.
+        # The configuration may be wrong by now: the agent goes on with the one before.
         own = read_agent(settings._replace(deliveries=()))
     except LadingError:
         if arguments.port is None:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     url = f"{scheme}://{name}:{own.port if arguments.port is None else arguments.port}/{path}"
     with Session(settings, ignore) as session:
         client = session.http.direct(connect_s=2.0, stall_s=5.0, retry=session.retry._replace(attempts=1))
-        # A certificate for another name than this machine's own is no reason to be restarted.
+        # A certificate for another name than this machine's own is no reason for a restart.
         try:
             with client.without_tls_checks().open("GET", url, redirects=0) as answer:
                 status, body = answer.head.status, answer.read(64 << 10)

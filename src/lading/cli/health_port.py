@@ -15,10 +15,10 @@ from lading.settings.settings import Settings
 
 @contextmanager
 def telling(settings: Settings, pairs: Sequence[str], port: int) -> Iterator[Listener]:
-    """Say at ``port`` how a delivery of ``pairs`` goes, as an agent does, while the block runs; gives who must hear of it."""
+    """Serve the state of a delivery of ``pairs`` at ``port`` in this block, like an agent; gives its listener."""
     own = read_agent(settings)._replace(port=port, mlflow_secret_file="")
     status = Status(Metrics())
-    # They share one transfer, and appear together.
+    # All models share one transfer, and appear together, so they are shown as one delivery.
     name = "init"
     status.configure([Delivery(name, " ".join(map(redact, pairs[::2])), " ".join(pairs[1::2]))])
     status.change(name, doing="delivering")

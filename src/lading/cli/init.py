@@ -28,7 +28,7 @@ from lading.settings.section import errors_name
 from lading.settings.settings import termination_log
 from lading.text.printable import printable
 
-# What KServe is to set to the digest that a service names (https://github.com/kserve/kserve/pull/6051, not merged yet).
+# KServe will set it to the digest that a service names (https://github.com/kserve/kserve/pull/6051, not merged yet).
 _DIGEST = "VERIFICATION_DIGEST"
 # The kubelet keeps 4096 bytes.
 _MOST_BYTES = 4096
@@ -62,12 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.health_port is None:
         manifests = deliver_aloud(requests, settings)
     else:
-        # It brings an HTTP server, which few deliveries want.
+        # Here, and not above: it loads an HTTP server, which few deliveries need.
         from lading.cli.health_port import telling
 
         with telling(settings, arguments.pairs, arguments.health_port) as hear:
             manifests = deliver_aloud(requests, settings, hear)
-    # Those of this run, also where a model was in place before: its own manifest tells another's.
+    # The seconds of this run, also for a model that was in place before: its manifest has those of an earlier run.
     seconds = round(time.monotonic() - started_s, 3)
     manifests = [manifest._replace(seconds=seconds) for manifest in manifests]
     _write(settings.termination_log, _last_word(manifests))
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def failed(arguments: argparse.Namespace, error: LadingError) -> None:
-    """Leave the reason where Kubernetes looks for it."""
+    """Write the error to the termination log, where Kubernetes reads it."""
     hint = f" ({hint_for(error)})" if hint_for(error) else ""
     _write(termination_log(arguments.environ), printable(f"error[{error.code}]: {error.message}{hint}"))
 
@@ -99,7 +99,7 @@ def _last_word(manifests: Sequence[Manifest]) -> str:
     text = json.dumps(facts[0] if len(facts) == 1 else facts)
     if len(text) <= _MOST_BYTES:
         return text
-    # Cut anywhere, it would be no JSON: then only what they have in common.
+    # A text that is cut off would not be JSON, so a long one has only the totals.
     totals = {name: sum(fact[name] for fact in facts) for name in ("files", "bytes")}
     return json.dumps({"models": len(facts), **totals, "seconds": max(fact["seconds"] for fact in facts)})
 
@@ -119,7 +119,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def _write(path: str, line: str) -> None:
-    """Best effort: outside a container there is no such file, and it is not made."""
+    """Write a line to the termination log, if it exists: outside a container there is none, and it is not created."""
     data = " ".join(line.split()).encode("utf-8", "replace")[:_MOST_BYTES]
     try:
         with open(path, "r+b") as file:

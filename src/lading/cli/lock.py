@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         entries = lockfile.read_lock(path)
     except NotFound:
         entries = {}
-    # What is locked here is what the URIs stand for now, and not what another lock file says.
+    # The command locks the versions that the URIs stand for now, so another lock file does not count.
     with Session(settings._replace(lock="", lock_text=""), ignore) as session:
         for uri in arguments.uris:
             listed = find(Request(uri, Path()), session).listed

@@ -15,7 +15,7 @@ from lading.model.uri import redact
 from lading.text.printable import printable
 from lading.text.suggest import did_you_mean
 
-# Each is the module of its name in this package, which is loaded only when the command is named.
+# Each command is the module of its name in this package, and is loaded only when it is used.
 _COMMANDS = {
     "pull": "deliver a model to a folder",
     "resolve": "show what would be delivered",
@@ -44,10 +44,10 @@ exit codes:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors have lading's form.  ``module`` adds the arguments, once they are to be parsed."""
+    """A parser whose errors have lading's form.  ``module`` adds the arguments, just before they are parsed."""
 
     def __init__(self, *, module: str = "", **options: Any) -> None:
-        # An abbreviation that works today is ambiguous when the next option comes.
+        # An abbreviation that works today may be ambiguous when an option is added.
         super().__init__(allow_abbrev=False, **options)
         self._hint = f"see {self.prog} --help"
         self._module = module
@@ -62,19 +62,19 @@ class _Parser(argparse.ArgumentParser):
             import_module(self._module).add_arguments(self)
         found, unknown = super().parse_known_args(*words, **options)
         if unknown:
-            # Here, and not by the one above: the hint is to be this command's.
+            # Here, and not in the parser above, so that the hint is this command's.
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        # A word may hold a URI with a password in it, in quotes or behind an option's name.
+        # An argument may hold a URI with a password, in quotes or after an option's name.
         shown = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S*", lambda match: redact(match[0]), message)
         print(f"error[usage]: {printable(shown)}\nhint: {self._hint}", file=sys.stderr)
         sys.exit(2)
 
 
 class _Version(argparse.Action):
-    """Not argparse's own: what it says costs more to find out than the rest of the command line."""
+    """Show the version.  Not argparse's own action, which needs the text at once: to find it out takes long."""
 
     def __call__(self, *_: object) -> NoReturn:
         from lading.network.native import told
@@ -85,7 +85,7 @@ class _Version(argparse.Action):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line, without loading any command."""
+    """Make the parser of the whole command line, without loading any command."""
     top = _Parser(
         prog="lading",
         description="Bring a model, by URI or by registry name, to a folder: verified, resumable, whole or not at all.",
@@ -107,21 +107,21 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     finally:
         _settle_streams()
         if argv is None:
-            # The process ends.  To look for cycles among all that it leaves takes 7 % of a small delivery.
+            # The process ends.  A last collection of cycles would take 7 % of a small delivery.
             gc.freeze()
 
 
 def _run(argv: Sequence[str] | None, environ: Mapping[str, str] | None) -> int:
     arguments = argparse.Namespace(environ=environ)
     if argv is None:
-        # What is loaded stays: to look for cycles in it takes 4 % of a small delivery, and more of a large one.
+        # Modules stay loaded: collecting cycles in them takes 4 % of a small delivery, and more of a large one.
         gc.disable()
     try:
         parser().parse_args(argv, arguments)
         if argv is None:
             gc.freeze()
             gc.enable()
-        # Here, and not above: it loads threads, which the help does without.
+        # Here, and not above: it loads threads, which the help does not need.
         from lading.system.signals import Sigterm
 
         with Sigterm() as sigterm:
@@ -139,7 +139,7 @@ def _run(argv: Sequence[str] | None, environ: Mapping[str, str] | None) -> int:
 
 
 def _open_streams() -> None:
-    """Make both streams safe to write to, whatever the caller closed and whatever a name holds."""
+    """Make both streams safe to write to, even if the caller closed them, or a text is not valid Unicode."""
     sys.stdout = sys.stdout or _nowhere()
     sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
@@ -152,7 +152,7 @@ def _nowhere() -> TextIO:
 
 
 def _settle_streams() -> None:
-    """Drop what a stream refuses to take: the interpreter would try again at exit, and end with its own code 120."""
+    """Discard output that a stream refuses: the interpreter would try again at exit, and end with its own code 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -161,7 +161,7 @@ def _settle_streams() -> None:
 
 
 def _fail(arguments: argparse.Namespace, error: LadingError | Interrupted, code: int) -> int:
-    # It loads JSON, which a run that succeeds may do without.
+    # Here, and not above: it loads JSON, which a run that succeeds may not need.
     from lading.cli.output import print_error
 
     print_error(error)

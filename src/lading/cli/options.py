@@ -1,4 +1,4 @@
-"""Options that several commands share, and what comes of them: settings, a request, a session."""
+"""Options that several commands share, and the settings and requests that are made of them."""
 
 import argparse
 from pathlib import Path
@@ -20,14 +20,14 @@ URI_HELP = (
 
 
 def add_choice_options(command: argparse.ArgumentParser) -> None:
-    """Which files, of what."""
+    """Add the options that choose the catalog and the files."""
     command.add_argument("--catalog", metavar="FILE", help="a catalog that resolves model-registry:// names")
     command.add_argument("--allow", action="append", metavar="PATTERN", help="deliver only matching paths (repeatable)")
     command.add_argument("--ignore", action="append", metavar="PATTERN", help="leave out matching paths (repeatable)")
 
 
 def add_verify_options(command: argparse.ArgumentParser) -> None:
-    """What the files must be."""
+    """Add the options for the verification of files."""
     command.add_argument(
         "--digest", metavar="ALG:HEX", help="the digest that a model of one file must have, e.g. sha256:…"
     )
@@ -53,7 +53,7 @@ def add_output_options(command: argparse.ArgumentParser, json_help: str) -> None
 
 
 def load_settings(arguments: argparse.Namespace) -> Settings:
-    """Settings from the environment with the command line on top; also sets how errors are printed."""
+    """Load the settings of the environment and the command line, which wins; also sets the format of errors."""
     output.use_format(arguments.log_format)
     settings = Settings.load(arguments.environ)
     output.use_format(arguments.log_format or settings.log_format)
@@ -77,9 +77,9 @@ def load_settings(arguments: argparse.Namespace) -> Settings:
 
 
 def warn_of_variables(settings: Settings) -> None:
-    """Name what looks like a variable of lading's and is none.
+    """Warn of names that look like variables of lading's but are not known.
 
-    No error: the environment is everybody's, and a lading of before may meet the variables of the next.
+    This is no error: others set variables, too, and an older lading may meet the variables of a newer one.
     """
     for name in not_understood(settings.variables):
         hint = did_you_mean(name, OWN, after="LADING_") or "docs/configuration.md lists them"
@@ -87,7 +87,7 @@ def warn_of_variables(settings: Settings) -> None:
 
 
 def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> Request:
-    """One delivery as the command line asks for it."""
+    """The request for one delivery by the command line."""
     if not destination:
         raise UsageError("the destination is an empty string", hint="name a folder")
     return Request(uri, Path(destination), Digest.parse(arguments.digest) if arguments.digest else None)

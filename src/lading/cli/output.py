@@ -1,4 +1,4 @@
-"""Where the commands write: answers to standard output, errors to standard error."""
+"""The output of commands: answers to standard output, errors to standard error."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ def uses_json() -> bool:
 
 
 def show(text: str) -> None:
-    """Write to standard output.  That its reader has seen enough changes nothing about the command's success."""
+    """Write to standard output.  The command succeeds even if the reader closes it early."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -47,14 +47,14 @@ def print_error(error: LadingError | Interrupted) -> None:
 
 
 def hint_for(error: LadingError | Interrupted) -> str:
-    """What to try: the error's own hint, or what is true of all that may work later."""
+    """The error's own hint, or the general hint for errors that may go away."""
     if not error.hint and isinstance(error, Unavailable):
         return "run it again later: it resumes from what it has received"
     return error.hint
 
 
 def note(line: str) -> None:
-    """Write what is no event to the log, in the form that is set."""
+    """Write a message that is no event to the log, in the format that is set."""
     if uses_json():
         log_json("info", message=line)
     else:
@@ -62,7 +62,7 @@ def note(line: str) -> None:
 
 
 def warn(message: str, hint: str) -> None:
-    """Write to the log what may be a mistake, and what to try."""
+    """Write a warning with a hint to the log."""
     if uses_json():
         log_json("warning", message=message, hint=hint)
     else:
@@ -75,7 +75,7 @@ def say(line: str) -> None:
 
 
 def rewrite(line: str) -> None:
-    """Write over the line of a terminal that the cursor is in, and stay in it."""
+    """Overwrite the current line of a terminal, and stay in it."""
     _write(f"\r{line}")
 
 
@@ -88,7 +88,7 @@ def log_json(level: str, **fields: Any) -> None:
 
 def _write(text: str) -> None:
     try:
-        # In one piece: other threads have something to say, too.
+        # Written in one piece, since other threads write, too.
         print(text, end="", file=sys.stderr, flush=True)
     except OSError:
         # A log that nobody reads, or whose disk is full, must not end a delivery.

@@ -1,4 +1,4 @@
-"""Listeners that show what happens: a bar on a terminal, lines elsewhere, JSON where it was asked for."""
+"""Listeners that show progress: a bar on a terminal, lines elsewhere, JSON if it was asked for."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ _LEAST_BAR = 8
 
 @contextmanager
 def reporter() -> Iterator[events.Listener]:
-    """The listener for this process.  However the delivery ends, what is printed next begins on a new line."""
+    """The listener for this process; the end of the block removes a bar, so that output begins on a new line."""
     if uses_json():
         yield JsonReporter()
     elif not sys.stderr.isatty():
@@ -34,7 +34,7 @@ def reporter() -> Iterator[events.Listener]:
 
 @contextmanager
 def tracing(settings: Settings, uris: Sequence[str], listener: events.Listener) -> Iterator[events.Listener]:
-    """The listener for a delivery of ``uris``; it also makes a trace where the environment asks for one."""
+    """The listener for a delivery of ``uris``; it also makes a trace if the environment asks for one."""
     wanted = read_traces(settings.variables)
     if wanted is None:
         yield listener
@@ -49,12 +49,12 @@ def tracing(settings: Settings, uris: Sequence[str], listener: events.Listener) 
 
 
 def reporter_of(delivery: str) -> events.Listener:
-    """The listener for one of several deliveries at a time: every line names it, and there is no bar."""
+    """The listener for one of several concurrent deliveries: every line names the delivery, and there is no bar."""
     return JsonReporter(delivery) if uses_json() else LineReporter(delivery)
 
 
 class _Pace:
-    """Lets progress pass every ten seconds, by the transfer's own clock."""
+    """Passes one event of progress every ten seconds, by the transfer's own clock."""
 
     def __init__(self) -> None:
         self._passed_s = 0.0
@@ -63,7 +63,7 @@ class _Pace:
         if not isinstance(event, events.Progress):
             return True
         if event.elapsed_s < self._passed_s:
-            # The origin was listed again: another transfer began.
+            # The origin was listed again, and another transfer began.
             self._passed_s = 0.0
         if event.elapsed_s - self._passed_s < _LINE_EVERY_S:
             return False
@@ -72,7 +72,7 @@ class _Pace:
 
 
 class LineReporter:
-    """A line per event, and one every ten seconds while bytes move; before each the ``delivery``, if there is one."""
+    """Writes a line per event, and one every ten seconds of a transfer; each begins with ``delivery``, if given."""
 
     def __init__(self, delivery: str = "") -> None:
         self._pace = _Pace()
@@ -84,7 +84,7 @@ class LineReporter:
 
 
 class JsonReporter:
-    """The same as JSON objects, one per line."""
+    """Writes the lines of ``LineReporter`` as JSON objects, one per line."""
 
     def __init__(self, delivery: str = "") -> None:
         self._pace = _Pace()
@@ -97,7 +97,7 @@ class JsonReporter:
 
 
 class BarReporter:
-    """A bar for the bytes, in one line that is written over as long as they move, and lines above it for the rest."""
+    """Draws a bar for the transfer, in one line that is overwritten, and writes other events as lines above it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -109,24 +109,24 @@ class BarReporter:
                 self._draw("")
                 say(sentence(event))
             elif self._drawn or event.done_files < event.total_files:
-                # Some terminals go to the next line when the last column is written to.
+                # Some terminals go to the next line when the last column is written.
                 self._draw(bar(event, _columns() - 1))
 
     def close(self) -> None:
-        """Take the bar away: what is said next tells how it ended."""
+        """Remove the bar; the next output says how the delivery ended."""
         with self._lock:
             self._draw("")
 
     def _draw(self, line: str) -> None:
         over, self._drawn = self._drawn, max(self._drawn, len(line))
         if self._drawn:
-            # Noted before it is written: a signal may come at any moment.
+            # The length is noted before the line is written: a signal may come at any moment.
             rewrite(line.ljust(over) if line else " " * over + "\r")
         self._drawn = len(line)
 
 
 def bar(event: events.Progress, columns: int) -> str:
-    """How far it is, in ``columns``: percent, a bar, and as many of the figures as leave room for it."""
+    """The bar in ``columns``: percent, the bar itself, and as many figures as leave room for it."""
     if not event.total_bytes:
         return _figures(event, columns)[:columns]
     share = min(1.0, event.done_bytes / event.total_bytes)
@@ -142,9 +142,9 @@ def _figures(event: events.Progress, columns: int) -> str:
 
 
 def _columns() -> int:
-    """How wide the terminal is; some say 0, and mean that they do not know."""
+    """The width of the terminal; some report 0 if they do not know it."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
     except OSError:
-        # It has gone away, which must not end a delivery.
+        # The terminal was closed, which must not end a delivery.
         return _USUAL_COLUMNS

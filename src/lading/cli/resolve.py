@@ -57,9 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
             candidates = candidates_for(query.uri, settings, session.http)
             explanation = explain.report(candidates)
             if candidates and not arguments.json:
-                # Before the listing, which may be what fails.
+                # Printed before the listing, which may fail.
                 show("\n".join((*map(printable, explain.lines(candidates)), "")))
-        # Each registry is asked once, and what was explained is what is listed.
+        # Each registry is asked only once, so the explained version is the one that is listed.
         resolution = first_answer(query.uri, candidates) if candidates else resolve(query, session)
         if arguments.explain:
             explanation["trust"] = explain.trust_report(settings, resolution.uri)
@@ -140,6 +140,6 @@ def _files(finding: ResolvedModel) -> Iterator[str]:
 
 
 def _short(digest: str) -> str:
-    """Enough of a digest to tell it from another."""
+    """The beginning of a digest, long enough to tell it from another."""
     algorithm, _, value = digest.partition(":")
     return digest if len(value) <= _SHOWN_DIGITS else f"{algorithm}:{value[:_SHOWN_DIGITS]}…"

@@ -1,6 +1,6 @@
-"""``lading rollout``: what ModelRollouts do, and what a person tells them: approve, pause, resume, go back.
+"""``lading rollout``: show ModelRollouts, and approve a version, pause, resume or go back.
 
-Whatever is told is a field of the ModelRollout's spec, as kubectl could write it; the controller does the rest.
+Each of these actions sets a field of the ModelRollout's spec, as kubectl could; the controller does the rest.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from lading.text.suggest import suggest
 from lading.text.units import count, duration
 
 _MANAGER = "lading-cli"
-# What has served, of the history.
+# The results in the history of versions that have served.
 _DID = ("Pinned", "Adopted", "Succeeded")
 
 
 class Rollout(NamedTuple):
-    """One ModelRollout as the API server has it."""
+    """One ModelRollout, read from the API server."""
 
     found: Object
     state: State
@@ -178,7 +178,7 @@ def _to_approve(rollout: Rollout, digest: str) -> Version:
 
 
 def _before(rollout: Rollout, wanted: str) -> Version:
-    """The version to go back to: the last one that served and is not what the service has now, or the one that is named."""
+    """The version to go back to: the one that is named, else the last other version that has served."""
     state = rollout.state
     served = [past.version for past in state.history if past.result in _DID]
     if state.current and not (state.is_rolling or wanted):
@@ -253,7 +253,7 @@ def _phase(state: State) -> str:
 
 
 def _shown(version: Version | None) -> str:
-    """All that is known of a version: people copy its digest from here."""
+    """A version with its name and its whole digest, which people copy from here."""
     return " ".join(filter(None, (version.name, version.digest))) if version else ""
 
 

@@ -1,4 +1,4 @@
-"""``lading store``: what the node's store holds, and what is to go."""
+"""``lading store``: list, verify and prune the models of the node's store."""
 
 import argparse
 import contextlib
@@ -153,7 +153,7 @@ def unkeep(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _open(arguments: argparse.Namespace, *, writing: bool = True) -> Iterator[Store]:
-    """The store that the settings name; what the system refuses while the block runs is said in words."""
+    """Open the store that the settings name; an ``OSError`` in this block is raised as lading's own error."""
     output.use_format(arguments.log_format)
     settings = Settings.load(arguments.environ)
     output.use_format(arguments.log_format or settings.log_format)
@@ -161,7 +161,7 @@ def _open(arguments: argparse.Namespace, *, writing: bool = True) -> Iterator[St
         raise UsageError("no store is configured", hint="set LADING_STORE, or store.path in lading.yaml")
     shown = printable(settings.store.path)
     if not os.path.lexists(settings.store.path):
-        # A delivery makes it; a wrong name in a command should not.
+        # A delivery creates the store; a command with a wrong path must not.
         raise NotFound(f"the store {shown} does not exist", hint="the first delivery creates it")
     store = Store(settings.store)
     if writing and not store.writable:
@@ -173,7 +173,7 @@ def _open(arguments: argparse.Namespace, *, writing: bool = True) -> Iterator[St
 
 
 def _chosen(store: Store, wanted: str) -> Model:
-    """The one model that is meant."""
+    """The only model that matches the argument."""
     models = store.models()
     shown = redact(wanted)
     found = [model for model in models if model.key.startswith(wanted)]

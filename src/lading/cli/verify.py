@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _judged(destination: Path, manifest: Manifest, arguments: argparse.Namespace) -> Signature | None:
-    """Who signed it, by the rules of today; where none asks for it, as it was recorded."""
+    """The model's signer by the present rules of trust; if no rule asks for one, the recorded signer."""
     trust = Settings.load(arguments.environ).trust
     if not trust:
         return manifest.signature
