@@ -1,1 +1,1 @@
-"""Archives become a tree of files, while they land."""
+"""Unpacking archives into a tree of files, while they are received."""

@@ -1,4 +1,4 @@
-"""One archive becomes a tree.  A zip is known by its name; anything else is a tar."""
+"""Unpacking one archive.  A name tells a zip; everything else is read as a tar."""
 
 import errno
 
@@ -11,7 +11,7 @@ from lading.unpack.zip import DAMAGED_ZIP, unzip
 
 
 def unpack(name: str, writer: TreeWriter, archive: Archive) -> None:
-    """Unpack the archive called ``name`` by ``writer``.
+    """Unpack the archive ``name`` by ``writer``.
 
     ``IntegrityError`` for members that would leave the tree, for a damaged or truncated archive, and
     for more bytes or members than are allowed; ``Unsupported`` for devices and encryption.
@@ -24,14 +24,14 @@ def unpack(name: str, writer: TreeWriter, archive: Archive) -> None:
             archive.read_in_order()
             with archive.open() as stream:
                 untar(stream, writer)
-    # Headers of headers of headers, in a tar, are a recursion.
+    # RecursionError: tarfile calls itself for a header that describes the next header.
     except (*DAMAGED_TAR, *DAMAGED_ZIP, EOFError, IndexError, RecursionError, ValueError) as error:
         raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {printable(str(error))}") from error
     except NotImplementedError as error:
         raise Unsupported(f"{printable(name)}: {error}", hint="pack it with the usual deflate") from error
     except OSError as error:
         if error.errno is None or (error.errno == errno.EINVAL and error.filename is None):
-            # gzip and bz2 report a damaged stream as an OSError without a number; a zip's directory
-            # may point to a place before the file's beginning.
+            # gzip and bz2 raise an OSError without a number for a damaged stream; a zip's directory
+            # may point to a place before the start of the file.
             raise IntegrityError(f"{printable(name)} is a damaged or truncated archive: {error}") from error
         raise disk_error(error, error.filename or writer.root) from error

@@ -1,4 +1,4 @@
-"""JSON Web Encryption (RFC 7516) of a file, decrypted as a stream."""
+"""Decrypting a file in JSON Web Encryption (RFC 7516), as a stream."""
 
 import base64
 import binascii
@@ -9,11 +9,11 @@ from typing import IO, Any, NamedTuple
 
 from lading.errors import IntegrityError, LadingError
 
-# What '{"' looks like in base64url: how every header begins.
+# '{"' in base64url: every header begins with it.
 MAGIC = b"eyJ"
 _MOST_HEADER_BYTES = 8 << 10
 _CHUNK_BYTES = 1 << 20
-# Of each "enc", its key's bytes and, for AES-CBC, the digest of its HMAC (RFC 7518, section 5.1).
+# For each "enc", the size of its key in bytes and, for AES-CBC, the digest of its HMAC (RFC 7518, section 5.1).
 CIPHERS = {
     "A128GCM": (16, ""),
     "A192GCM": (24, ""),
@@ -26,7 +26,7 @@ WRAPS = {f"A{bits}{kind}": bits // 8 for bits in (128, 192, 256) for kind in ("K
 
 
 class Envelope(NamedTuple):
-    """The parts of a JWE but its ciphertext, which lies between two places of the file."""
+    """The parts of a JWE without its ciphertext, of which it has the start and end in the file."""
 
     header: dict[str, Any]
     authenticated: bytes
@@ -46,7 +46,7 @@ def wrong_key() -> LadingError:
 
 
 def read_envelope(file: IO[bytes]) -> Envelope:
-    """Read all of a JWE but its ciphertext; ``IntegrityError`` for anything else."""
+    """Read a JWE without its ciphertext; ``IntegrityError`` if the file is none."""
     parts = []
     for _ in range(3):
         part = bytearray()
@@ -60,7 +60,7 @@ def read_envelope(file: IO[bytes]) -> Envelope:
     start = file.tell()
     size = file.seek(0, os.SEEK_END)
     file.seek(max(start, size - 256))
-    # An editor may have ended the only line.
+    # An editor may have added a line end.
     end = file.read().rstrip()
     ciphertext, point, tag = end.rpartition(b".")
     if not point:
@@ -83,7 +83,7 @@ def _no_envelope() -> IntegrityError:
 
 
 def decoded(reader: IO[bytes], start: int, end: int) -> Iterator[bytes]:
-    """The bytes that this stretch of the file is the base64url of."""
+    """Decode this part of the file from base64url."""
     reader.seek(start)
     left = end - start
     while left:
@@ -95,7 +95,7 @@ def decoded(reader: IO[bytes], start: int, end: int) -> Iterator[bytes]:
 
 
 def base64url(text: str) -> bytes:
-    """RFC 7515, section 2: without padding."""
+    """Decode base64url without padding (RFC 7515, section 2)."""
     try:
         return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:

@@ -1,10 +1,10 @@
-"""Layers become one tree: each archive is unpacked and laid on those before it, links are made last.
+"""Unpacking layers into one tree: each archive is unpacked over those before it; links are made last.
 
 A model that is one archive has one layer.  The layers of a container image hide and replace files
 of the layers before them (https://github.com/opencontainers/image-spec/blob/main/layer.md).
 
     tree/…            the layers so far
-    tree/.lading/…    the next one, while it is unpacked
+    tree/.lading/…    the next layer, while it is unpacked
 """
 
 import os
@@ -33,7 +33,7 @@ T = TypeVar("T")
 class Layers:
     """Makes the folder ``tree``, which must not exist, of layers in their order.
 
-    What is unpacked, of all together, stays within ``limits``; only files whose path ``is_wanted`` stay.
+    ``limits`` bound the unpacked bytes and members of all layers together.  Only files that ``is_wanted`` accepts stay.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Layers:
         self._links: _Tree[str] = _Tree()
 
     def add(self, file: ListedFile, archive: Archive) -> None:
-        """Lay the archive ``file`` on what is there; the errors are those of ``unpack``."""
+        """Unpack the archive ``file`` over the layers before it; the errors are those of ``unpack``."""
         self._archive = printable(file.path)
         self._image_folder = (file.layer or Layer()).image_folder
         first = not self._tree.exists()
@@ -73,7 +73,7 @@ class Layers:
         self._links.update({path: target for path, target in writer.links.items() if path not in writer.files})
 
     def finish(self) -> Manifest:
-        """Make the links; returns all files."""
+        """Make the links, and remove unwanted files; returns the manifest of the tree."""
         with as_lading_errors(self._tree):
             self._make_links()
             found = self._found()
@@ -91,7 +91,7 @@ class Layers:
             return wanted._replace(folders=self._empty_folders())
 
     def _empty_folders(self) -> tuple[str, ...]:
-        """Folders with nothing in them: some servers want one, as Triton that of an ensemble's version."""
+        """The empty folders: some servers need one, such as Triton for the version of an ensemble."""
         empty = [folder for folder, folders, names in os.walk(self._tree) if not folders and not names]
         return tuple(sorted(os.path.relpath(folder, self._tree) for folder in empty))
 
@@ -105,7 +105,7 @@ class Layers:
             if not below or path == target or path.startswith(f"{target}/"):
                 raise refused(self._archive, f"the link {printable(path)!r}, which leads nowhere or to itself")
             for name in below:
-                # One by one: links to folders of links double with every step.
+                # Each counts as a member: links to folders of links double with every step.
                 self._spent.member(self._archive)
                 self._alias(path + name[len(target) :], name)
 
@@ -119,11 +119,11 @@ class Layers:
         return Manifest.of(self._files.values())
 
     def _link_now(self, writer: TreeWriter, path: str) -> None:
-        """Make a hard link to a file of this layer or of those before, which a later layer may replace."""
+        """Make a hard link to a file of this layer or an earlier one now, since a later layer may replace that file."""
         target = writer.links[path]
         known = writer.files.get(target) or self._files.get(target)
         if known is None or path in writer.files:
-            # To another link, then: that is followed in the end.
+            # It leads to another link, which is followed at the end.
             return
         full_path = (writer.root if target in writer.files else self._tree) / target
         if "/" in path:
@@ -133,7 +133,7 @@ class Layers:
         del writer.links[path]
 
     def _drop_hidden(self, writer: TreeWriter) -> None:
-        """Remove what this layer hides or replaces of the layers before it."""
+        """Remove the files of earlier layers that this layer hides or replaces."""
         replaced = writer.files.keys() | writer.links.keys()
         for folder in {folder for path in (*replaced, *writer.folders) for folder in (path, *_above(path))}:
             self._drop(folder)
@@ -169,7 +169,7 @@ class Layers:
             raise self._both(path) from error
 
     def _make(self, path: Path, further: Path, known: File) -> None:
-        """Give the file at ``path`` a further name."""
+        """Make ``further`` a hard link to ``path``, or a copy if the file system cannot link."""
         try:
             if link(path, further):
                 return
@@ -184,11 +184,11 @@ class Layers:
 
 
 class _Tree(UserDict[str, T]):
-    """A value for each path.  What lies below a folder is found without a look at all the others."""
+    """A value for each path; finds the paths below a folder without a search through all of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        # By folder, "" for the root: the paths in it, and with a slash behind them the folders.
+        # For each folder ("" for the root) its entries; those of folders end in a slash.
         self._inside: dict[str, set[str]] = {}
 
     def __setitem__(self, path: str, value: T) -> None:
@@ -213,7 +213,7 @@ class _Tree(UserDict[str, T]):
             entry = f"{folder}/"
 
     def below(self, folder: str) -> list[str]:
-        """Every path that begins with this folder; all of them for ""."""
+        """Every path below this folder; all paths for ""."""
         found, folders = [], [folder]
         while folders:
             for entry in self._inside.get(folders.pop(), ()):
@@ -225,6 +225,6 @@ class _Tree(UserDict[str, T]):
 
 
 def _above(path: str) -> Iterator[str]:
-    """The folders that ``path`` lies in, the nearest first."""
+    """The folders above ``path``, the nearest first."""
     while path := path.rpartition("/")[0]:
         yield path

@@ -1,4 +1,4 @@
-"""A tar, whose compression is known by its first bytes."""
+"""Unpacking a tar; its first bytes tell its compression."""
 
 import bz2
 import lzma
@@ -21,20 +21,20 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# What the libraries raise of their own; isal types its error as an instance.
+# Errors that the libraries raise for a damaged archive; isal's type hints declare its error as an instance.
 DAMAGED_TAR = (tarfile.TarError, cast(type[Exception], isal_zlib.error), lzma.LZMAError, zstd.ZstdError)
 _COPY_BYTES = 1 << 20
-# What is decompressed is a new object each time.  glibc gives the memory of larger ones back to the system at once: to get it again
-# took a third of the time of a .tar.zst.
+# Each decompressed piece is a new object.  glibc returns the memory of larger ones to the system at once, and getting
+# it again took a third of the time of a .tar.zst.
 _DECOMPRESSED_BYTES = 64 << 10
 # Not in typeshed.
 _INVALID_HEADER: type[Exception] = cast(Any, tarfile).InvalidHeaderError
-# RFC 8878, 3.1: frames, and those to skip, which pzstd begins with (3.1.2).
+# RFC 8878, 3.1: frames, and skippable frames, which pzstd writes first (3.1.2).
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
-# Of a stream's first block, or of its end where it is empty: a plain tar's first name may begin with BZh, too.
+# With the magic number of the first block, or of an empty stream's end: a plain tar's first name may begin with BZh.
 _BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
 _MAGIC_BYTES = 10
-# Nothing here reads them: better named than called damaged.
+# Formats that are not supported: the error names them, instead of calling the archive damaged.
 _OTHER_FORMATS = {
     "lz4": re.compile(rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18"),
     "lzip": re.compile(rb"LZIP\x01"),
@@ -43,15 +43,15 @@ _OTHER_FORMATS = {
     "7-Zip": re.compile(rb"7z\xbc\xaf\x27\x1c"),
     "RAR": re.compile(rb"Rar!\x1a\x07"),
 }
-# RFC 8878, 3.1.1.1: two flags for a dictionary, one for a window that is the content, else the window's exponent above 10.
+# RFC 8878, 3.1.1.1: two bits for a dictionary, one if the content is the window; else the window's exponent minus 10.
 _ZSTD_FRAME = re.compile(rb"\x28\xb5\x2f\xfd(.)(.)", re.DOTALL)
 _ZSTD_DICTIONARY, _ZSTD_SINGLE_SEGMENT = 0x03, 0x20
-# What the library takes, too.
+# The library's own limit.
 _MOST_ZSTD_WINDOW = (27 - 10) << 3
 _BLOCK_BYTES = 512
 # xz -9 takes 65 MiB.
 _XZ_MEMORY_BYTES = 128 << 20
-# Of the headers before a member that hold its long names; tarfile reads each into memory.
+# The limit of the headers that hold a member's long names; tarfile reads each into memory.
 _MOST_HEADER_BYTES = 1 << 20
 _NAME_HEADERS = (
     tarfile.XHDTYPE,
@@ -63,7 +63,7 @@ _NAME_HEADERS = (
 
 
 def untar(archive: IO[bytes], writer: TreeWriter) -> None:
-    """Write every member; the stream is read once, and to its end."""
+    """Write every member; reads the stream once, to its end."""
     with _decompressed(archive) as plain:
         stream = _Tail(plain)
         piece_bytes = _COPY_BYTES if plain is archive else _DECOMPRESSED_BYTES
@@ -71,7 +71,7 @@ def untar(archive: IO[bytes], writer: TreeWriter) -> None:
             fileobj=cast(IO[bytes], stream), mode="r|", bufsize=piece_bytes, tarinfo=_BoundedHeader
         ) as tar:
             for member in tar:
-                # tarfile remembers every member, which nobody asks for here.
+                # tarfile keeps every member in memory, and nothing here needs them.
                 cast(Any, tar).members.clear()
                 path = writer.path_of(member.name)
                 if path is None:
@@ -89,22 +89,22 @@ def untar(archive: IO[bytes], writer: TreeWriter) -> None:
                         writer.file(path, content, executable=is_program, piece_bytes=piece_bytes)
                 elif writer.is_wanted(path):
                     raise Unsupported(f"the archive holds {printable(member.name)!r}, a device or something else")
-        # To the end, so that the compressed stream's own checksum is checked; what follows the
-        # end of the archive counts as bytes too.
+        # It reads to the end, so that the compressed stream's own checksum is checked; bytes after the
+        # end of the archive count, too.
         while piece := stream.read(piece_bytes):
             writer.count(len(piece))
-        # A tar that is whole has a block of zeros where the next member would begin.  A cut there is
-        # no error to tarfile, and zeros alone may be the last member's content.
+        # A complete tar has a block of zeros where the next member would begin.  tarfile does not notice if
+        # it is cut off there; and zeros elsewhere may be the last member's content.
         if stream.tail.strip(b"\0") or stream.position < tar.offset + _BLOCK_BYTES:
             raise EOFError("its end is missing")
 
 
 class _BoundedHeader(tarfile.TarInfo):
-    """A member's header that takes a bounded part of the memory, whatever it says of its size."""
+    """A member's header that takes bounded memory, whatever size it claims."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        # Behind the first member, tarfile takes a damaged header for the archive's end.
+        # After the first member, tarfile would take a damaged header for the archive's end.
         try:
             return super().frombuf(buf, encoding, errors)
         except _INVALID_HEADER as error:
@@ -119,7 +119,7 @@ class _BoundedHeader(tarfile.TarInfo):
 
 
 class _Tail:
-    """A stream that remembers where it is, and the last block."""
+    """A stream that remembers its position and its last block."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -159,7 +159,7 @@ def _decompressed(raw: IO[bytes]) -> Iterator[Readable]:
 
 
 def _not_read_here(magic: bytes) -> str:
-    """The compression of the archive, if it is not supported; "" otherwise."""
+    """The name of the archive's format, if it is not supported; else ""."""
     frame = _ZSTD_FRAME.match(magic)
     if frame and frame[1][0] & _ZSTD_DICTIONARY:
         return "zstd with a dictionary"
@@ -169,7 +169,7 @@ def _not_read_here(magic: bytes) -> str:
 
 
 class _Xz:
-    """The streams of an xz file, within bounds: the format lets a stranger ask for a dictionary of 4 GiB."""
+    """Reads the streams of an xz file, within bounds: the format allows a dictionary of 4 GiB."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
@@ -193,7 +193,7 @@ class _Xz:
         return piece
 
     def _following(self) -> bytes:
-        """The beginning of the next stream, after zeros that may lie between them; nothing at the end."""
+        """The start of the next stream, after the zeros that may stand before it; empty at the end."""
         packed = self._decompressor.unused_data or self._raw.read(_COPY_BYTES)
         while packed and not (packed := packed.lstrip(b"\0")):
             packed = self._raw.read(_COPY_BYTES)

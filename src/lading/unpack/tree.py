@@ -1,6 +1,6 @@
-"""The tree that an archive's members are written to: bounded, and nowhere but below its folder.
+"""Writing an archive's members to a tree: within limits, and only below its folder.
 
-Links are only noted: ``layers`` makes them, once every file is there, so that nothing is ever written
+Links are only noted: ``layers`` makes them after all files, so that nothing is ever written
 through a link.
 """
 
@@ -31,24 +31,24 @@ _OPAQUE = ".wh..wh..opq"
 
 
 class Readable(Protocol):
-    """The content of a member, whatever it was packed by."""
+    """The content of a member, packed by any method."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class Archive(Protocol):
-    """The bytes of an archive, which may still be landing."""
+    """The bytes of an archive, which may not all have been received yet."""
 
     def open(self) -> IO[bytes]:
-        """A seekable stream with a position of its own."""
+        """Open a seekable stream with a position of its own."""
         ...
 
     def read_beside(self, read: Callable[[IO[bytes]], None]) -> None:
-        """Call ``read`` with a stream of its own in as many threads as are worth it; it must not raise."""
+        """Call ``read`` in as many threads as are useful, each with its own stream; it must not raise."""
         ...
 
     def read_in_order(self) -> None:
-        """Every stream will only be read forward from now on."""
+        """Promise that every stream will only be read forward from now on."""
         ...
 
 
@@ -74,18 +74,18 @@ class Spent:
 
 
 def refused(archive: str, what: str) -> IntegrityError:
-    """The error of an archive that holds what no model needs."""
+    """The error for an archive with content that no model needs."""
     return IntegrityError(f"the archive {archive} holds {what}", hint="nothing of it was delivered")
 
 
 class TreeWriter:
     """Writes one archive's members below the folder ``root``, and remembers what it wrote.
 
-    ``links`` are paths below the root by path, ``hard_links`` those of them that mean what is there
-    now.  Of an image, only what is below its folder is written; ``whiteouts`` are the paths whose files,
-    and whatever is below, vanish from the layers before; "" is all of them.  Patterns, if they hold for
-    members, say what ``is_wanted``: of anything else, it does not matter whether it could be written.
-    ``not_executable`` are those of the files that should be, and whose file system refuses that.
+    ``links`` maps the path of each link to its target, both below the root; ``hard_links`` are the paths of hard
+    links, which mean the target's present file.  Of an image, only members below its folder are written;
+    ``whiteouts`` are paths whose files, and all below them, are removed from earlier layers ("" removes all).
+    ``is_wanted`` judges members by the patterns: a fault in an unwanted member is no error.  ``not_executable``
+    are the files that should be executable, and whose file system refuses that.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class TreeWriter:
         return self._is_wanted is None or self._is_wanted(path)
 
     def path_of(self, member: str) -> str | None:
-        """The member's path below the root; "" for the root itself, None for what is not of the model."""
+        """The member's path below the root; "" for the root itself, None if it does not belong to the model."""
         self._spent.member(self.archive)
         path = member.rstrip("/")
         if self._image_folder:
@@ -132,7 +132,7 @@ class TreeWriter:
         if name == _OPAQUE:
             hidden = folder
         elif name.startswith(_WHITEOUT * 2):
-            # Notes of aufs to itself.
+            # Files for aufs' own use.
             return None
         else:
             hidden = f"{folder}{slash}{name.removeprefix(_WHITEOUT)}"
@@ -166,7 +166,7 @@ class TreeWriter:
             raise self.refused(f"{printable(path)!r} as a file and as a folder") from error
 
     def file(self, path: str, content: Readable, *, executable: bool = False, piece_bytes: int = _COPY_BYTES) -> None:
-        """Write one file, ``piece_bytes`` at a time; its CRC is computed on the way."""
+        """Write one file, ``piece_bytes`` at a time, and compute its CRC."""
         if "/" in path:
             self.folder(path.rpartition("/")[0])
         size, crc = 0, 0
@@ -185,10 +185,10 @@ class TreeWriter:
         self.files[path] = File(path, size, Digest("crc32", f"{crc:08x}"))
 
     def link(self, path: str, target: str, *, hard: bool = False) -> None:
-        """Note a link; the target of a hard one is a member, that of another is seen from the link's folder."""
+        """Note a link; a hard link's target is a member's name, a symbolic link's is relative to the link's folder."""
         folder = "" if hard else posixpath.dirname(path)
         if self._image_folder:
-            # An image is its own root: an absolute target is within it, and nothing is above.
+            # An image is its own root: an absolute target is within it, and ".." cannot leave it.
             base = "/" if hard else f"/{self._image_folder}/{folder}"
             found = self._below_image_folder(_from_root(posixpath.normpath(posixpath.join(base, target))))
             normal = ".." if found is None else found or "."
@@ -207,7 +207,7 @@ class TreeWriter:
 
 
 def _from_root(path: str) -> str:
-    """``path`` without what only says that it begins at the root."""
+    """``path`` without the prefixes that only mean the root."""
     while path.startswith(("/", "./")):
         path = path.removeprefix(".").lstrip("/")
     return "" if path == "." else path

@@ -1,4 +1,4 @@
-"""A zip, which has its directory at its end, and members that can be inflated beside each other."""
+"""Unpacking a zip: it has its directory at its end, and its members can be inflated in parallel."""
 
 import os
 import stat
@@ -17,24 +17,24 @@ from lading.events import Backslashes
 from lading.text.printable import printable
 from lading.unpack.tree import Archive, TreeWriter
 
-# What the libraries raise of their own; isal types its error as an instance.
+# Errors that the libraries raise for a damaged archive; isal's type hints declare its error as an instance.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, cast(type[Exception], isal_zlib.error))
 _COPY_BYTES = 1 << 20
 _LINK_BYTES = 4096
 _MOST_MEMBERS = 100_000
 _MOST_DIRECTORY_BYTES = 16 << 20
 _DIRECTORY_ENTRY = b"PK\1\2"
-# APPNOTE.TXT 4.4.2: made on a FAT file system, where no name has a backslash.
+# APPNOTE.TXT 4.4.2: a zip from a FAT file system, where no name contains a backslash.
 _FAT = 0
 _LOCAL_HEADER = struct.Struct("<26sHH")
 
 
 def unzip(archive: Archive, writer: TreeWriter) -> None:
-    """Write every member, as many at a time as the archive is read, begun in the order of their bytes."""
+    """Write every member, in parallel, begun in the order of their bytes in the archive."""
     with archive.open() as stream, open_zip(stream, writer.archive) as bundle:
         members = sorted(bundle.infolist(), key=lambda member: member.header_offset)
     _tell_backslashes(members, writer)
-    # Of several members of one name the last one counts.
+    # If several members have one name, the last one counts.
     contents = {each.path: each for each in _contents(members, writer)}
     archive.read_in_order()
     ordered = sorted(contents.values(), key=lambda each: each.member.header_offset)
@@ -44,12 +44,12 @@ def unzip(archive: Archive, writer: TreeWriter) -> None:
 
 
 def open_zip(stream: IO[bytes], archive: str) -> zipfile.ZipFile:
-    """The zip, its directory read; raises ``Unsupported`` for one that is too large for memory."""
+    """Open a zip and read its directory; ``Unsupported`` if the directory is too large for memory."""
     return zipfile.ZipFile(cast(IO[bytes], _Bounded(stream, archive)))
 
 
 class _Bounded:
-    """The stream from which zipfile reads the directory, which stays in memory: about 1 KiB for each member."""
+    """A stream that limits the directory, which zipfile keeps in memory: about 1 KiB for each member."""
 
     def __init__(self, stream: IO[bytes], archive: str) -> None:
         self._stream = stream
@@ -72,7 +72,7 @@ class _Bounded:
 
 
 class _Content(NamedTuple):
-    """A member that has content, and where it belongs."""
+    """A member with content, and its path below the root."""
 
     path: str
     member: zipfile.ZipInfo
@@ -83,13 +83,13 @@ class _Content(NamedTuple):
 
 
 def _name(member: zipfile.ZipInfo) -> str:
-    """The name of a member, with slashes for the backslashes of a program on Windows, as Info-ZIP's unzip reads it."""
+    """The name of a member; backslashes of a program on Windows become slashes, as in Info-ZIP's unzip."""
     name = member.filename
     return name.replace("\\", "/") if member.create_system == _FAT and "/" not in name else name
 
 
 def _tell_backslashes(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> None:
-    """Say once that names have backslashes; refuse those that would leave the tree where that is a slash."""
+    """Report once that names have backslashes; refuse names that would leave the tree if these were slashes."""
     odd = [member for member in members if "\\" in member.filename]
     for member in odd:
         segments = member.filename.replace("\\", "/").split("/")
@@ -100,7 +100,7 @@ def _tell_backslashes(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) ->
 
 
 def _contents(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> Iterator[_Content]:
-    """The members with content, once all of them are known to be what is allowed; folders are made."""
+    """The members with content; makes the folders, and raises for members that are not allowed."""
     for member in members:
         name = _name(member)
         path = writer.path_of(name)
@@ -112,7 +112,7 @@ def _contents(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> Iterato
         elif not path:
             raise writer.refused("something that is no folder in the place of the model's own")
         elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # Python's libraries inflate the others without a bound.
+            # Python's libraries decompress other methods without a limit of memory.
             raise Unsupported(
                 f"the archive packs {printable(member.filename)!r} by method {member.compress_type}",
                 hint="pack it with the usual deflate",
@@ -126,9 +126,9 @@ def _contents(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> Iterato
 
 
 class _Work:
-    """Members to write, taken one after the other by each reader of the archive.
+    """The members to write; each reader of the archive takes one after the other.
 
-    isal lets go of the interpreter lock: two inflate on two CPUs.
+    isal releases the interpreter lock, so two threads inflate on two CPUs.
     """
 
     def __init__(self, writer: TreeWriter, contents: Iterable[_Content]) -> None:
@@ -152,19 +152,19 @@ class _Work:
                 self._failed.append(error)
 
     def end(self) -> None:
-        """Raise what went wrong first."""
+        """Raise the first error, if any."""
         if self._failed:
             raise self._failed[0]
 
     def _write(self, stream: IO[bytes], content: _Content) -> None:
-        # Of an empty file some programs write nothing, and call that deflated.
+        # For an empty file some programs write no data, and call it deflated.
         stored = content.member.compress_type == zipfile.ZIP_STORED or not content.member.compress_size
         packed = (_Stored if stored else _Deflated)(stream, content.member, self._check)
         if stat.S_ISLNK(content.mode):
-            # No more than a path can be long: a link may be a bomb, too.
+            # At most the length of a path: a link may be a bomb, too.
             if content.member.file_size > _LINK_BYTES:
                 raise zipfile.BadZipFile("a link is longer than any path")
-            # To the end, where its checksum is checked.
+            # It reads to the end, where the checksum is checked.
             target = b"".join(iter(partial(packed.read, _LINK_BYTES), b""))
             self._writer.link(content.path, os.fsdecode(target))
         else:
@@ -218,7 +218,7 @@ class _Stored:
 
 
 class _Deflated(_Stored):
-    """Inflated by isal, which takes less than half the time of zipfile's zlib."""
+    """A deflated member, inflated by isal in less than half the time of zipfile's zlib."""
 
     def __init__(self, stream: IO[bytes], member: zipfile.ZipInfo, check: Callable[[], None]) -> None:
         super().__init__(stream, member, check)
@@ -229,7 +229,7 @@ class _Deflated(_Stored):
         while not piece and not self._inflater.eof:
             packed = self._inflater.unconsumed_tail or super()._next(_COPY_BYTES)
             piece = self._inflater.decompress(packed, size)
-            # The inflater may have taken all there is, and still hold what came of it.
+            # The inflater may have taken all input, and still hold output.
             if not (packed or piece or self._inflater.eof):
                 raise zipfile.BadZipFile("a member ends early")
         return piece
