@@ -1,1 +1,1 @@
-"""Values without I/O: URIs, digests, files, manifests, and the decisions about them."""
+"""Values without I/O: URIs, digests, files, manifests, and decisions about them."""

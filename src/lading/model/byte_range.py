@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class ByteRange(NamedTuple):
-    """The bytes ``start`` up to, not including, ``end``; ``end`` None means "as far as it goes"."""
+    """The bytes from ``start`` up to, not including, ``end``; ``end`` None means to the end of the file."""
 
     start: int
     end: int | None
@@ -20,7 +20,7 @@ def split(start: int, end: int, most_bytes: int) -> list[ByteRange]:
 
 
 def missing(size_bytes: int, done: Iterable[tuple[int, int]], most_bytes: int) -> list[ByteRange]:
-    """Ranges of at most ``most_bytes`` that cover what ``done`` (start, end pairs in any order) leaves out."""
+    """Ranges of at most ``most_bytes`` that cover all bytes not in ``done`` (start, end pairs in any order)."""
     ranges: list[ByteRange] = []
     at = 0
     for start, end in sorted(done):
@@ -31,7 +31,7 @@ def missing(size_bytes: int, done: Iterable[tuple[int, int]], most_bytes: int) -
 
 
 def joined(ranges: Iterable[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
-    """``ranges``, of which no two touch, with the bytes from ``start`` to ``end``: still none touch."""
+    """``ranges`` and the bytes from ``start`` to ``end``, merged; no two touch, neither before nor after."""
     apart: list[tuple[int, int]] = []
     for first, last in ranges:
         if last < start or end < first:

@@ -1,4 +1,4 @@
-"""Which of a file's known digests a delivery checks."""
+"""Choosing the digests of a file that a delivery checks."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,7 +8,7 @@ from lading.model.digest import Digest
 
 VerifyMode = Literal["auto", "strict", "off"]
 VERIFY_MODES: tuple[VerifyMode, ...] = ("auto", "strict", "off")
-# From cheap to dear per byte (figures: docs/adr/0001): the cheapest that an origin vouches for is checked.
+# From cheap to expensive per byte (figures: docs/adr/0001): the cheapest that an origin declares is checked.
 _BY_COST = (
     "crc32",
     "crc32c",
@@ -28,11 +28,11 @@ _BY_COST = (
 def choose_checks(
     declared: Sequence[Digest], expected: Sequence[Digest], mode: VerifyMode, path: str
 ) -> tuple[Digest, ...]:
-    """The digests that the bytes of a file are checked against.
+    """The digests against which the bytes of a file are checked.
 
-    ``expected`` come from the user or the registry and are always checked.  Of the ``declared``
-    ones, which come from the origin, the cheapest is, unless ``mode`` is off.  Raises
-    ``IntegrityError`` when two of a kind contradict each other, and in strict mode when there is none.
+    ``expected`` come from the user or the registry, and all of them are checked.  ``declared`` come from the
+    origin, and the cheapest of them is checked, unless ``mode`` is off.  ``IntegrityError`` if two of one kind
+    contradict each other; ``Unsupported`` in strict mode if there is none.
     """
     known: dict[tuple[str, bool], Digest] = {}
     for digest in (*expected, *declared):
@@ -64,10 +64,10 @@ def mismatch(
     final: bool = False,
     signed: bool = False,
 ) -> IntegrityError:
-    """The error of a file whose bytes are not the ones that were promised.
+    """The error for a file whose bytes do not have the expected digest.
 
-    ``by`` names what alone promises them, if it may be wrong itself; ``again`` says that a second read brought the
-    same bytes, ``final`` that there is none.  ``signed`` says that it is a signature that promises them.
+    ``by`` names the only origin of that digest, if it may be wrong itself.  ``again`` says that a second read gave
+    the same bytes, ``final`` that there is no second read.  ``signed`` says that the digest comes from a signature.
     """
     if signed:
         return Untrusted(

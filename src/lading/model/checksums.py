@@ -1,6 +1,6 @@
-"""Digests: which to check, and computing them while bytes land.  No I/O.
+"""Computing digests while bytes are received.  No I/O.
 
-CRCs of ranges combine into the CRC of the whole, so ranges may land in any order; every other
+CRCs of ranges combine into the CRC of the whole, so ranges may come in any order; every other
 digest needs the bytes in order (``SequentialHash``).
 """
 
@@ -42,12 +42,12 @@ _CRCS = {"crc32": _crc32, "crc32c": _crc32c, "crc64nvme": _crc64nvme}
 
 
 def is_crc(digest: Digest) -> bool:
-    """Whether this digest can be put together from those of ranges."""
+    """Whether this digest can be combined from the digests of ranges."""
     return digest.algorithm in _CRCS and not digest.part_sizes_bytes
 
 
 def running_crc(algorithm: str) -> RunningCrc:
-    """A function ``(piece, crc so far) -> crc``."""
+    """The function ``(piece, crc so far) -> crc`` of an algorithm."""
     return _CRCS[algorithm]()[0]
 
 
@@ -56,7 +56,7 @@ def combined_crc(algorithm: str, ranges: Iterable[tuple[int, int]]) -> Digest:
     combine = _CRCS[algorithm]()[1]
     total = 0
     for number, (crc, size_bytes) in enumerate(ranges):
-        # To shift a CRC over what follows takes longer than that of a small file.
+        # Combining takes longer than computing the CRC of a small file, so the first range needs none.
         total = combine(total, crc, size_bytes) if number else crc
     return Digest(algorithm, f"{total:0{HEX_DIGITS[algorithm]}x}")
 
@@ -102,7 +102,7 @@ class _HdfsBlock:
                 return
             self._md5.update(pack(">I", self._crc(memoryview(self._begun), 0)))
         whole = len(piece) - len(piece) % HDFS_CHUNK_BYTES
-        # Mapped, not looped: two million chunks are a GiB, and 0.7 s of it; a loop takes twice that.
+        # By map(), not in a loop: the two million chunks of a GiB take 0.7 s, and twice that in a loop.
         chunks = map(itemgetter(0), iter_unpack(f"{HDFS_CHUNK_BYTES}s", piece[:whole]))
         crcs = list(map(self._crc, chunks, repeat(0)))
         self._md5.update(pack(f">{len(crcs)}I", *crcs))
@@ -116,9 +116,9 @@ class _HdfsBlock:
 
 
 class _HdfsBlocks:
-    """The checksum of a file in HDFS: the MD5 of the buffer with its blocks' MD5s, including the zeros behind them.
+    """The checksum of a file in HDFS: the MD5 of a buffer with the MD5s of its blocks, and the zeros after them.
 
-    The buffer begins with 32 bytes and doubles
+    The buffer has 32 bytes at first and grows by doubling
     (hadoop-hdfs-client, ``FileChecksumHelper.makeMd5CrcResult``).
     """
 
@@ -138,8 +138,8 @@ class _HdfsBlocks:
 def new_hash(algorithm: str, size_bytes: int | None = None) -> _Hash:
     """A running digest of any algorithm that lading knows.
 
-    ``git-sha1``, git's name for a blob, begins with the size of what follows
-    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects): ``Unsupported`` where that is not known.
+    ``git-sha1``, git's name for a blob, covers the size before the content
+    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects): ``Unsupported`` if the size is not known.
     """
     if algorithm in _CRCS:
         return _CrcHash(algorithm)
@@ -149,14 +149,14 @@ def new_hash(algorithm: str, size_bytes: int | None = None) -> _Hash:
         return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
     if algorithm.startswith("hdfs-"):
         return _HdfsBlock(algorithm.removeprefix("hdfs-"))
-    # Not for security where it is MD5 or SHA-1: they are what the origin vouches with.
+    # MD5 and SHA-1 are not for security here: they are the digests that the origin declares.
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
 class SequentialHash:
-    """A digest over ``size_bytes`` that come in order, a composite over parts included.
+    """A digest over ``size_bytes`` that come in order, also a composite over parts.
 
-    ``position`` is how many bytes it has seen.
+    ``position`` is the number of bytes so far.
     """
 
     def __init__(self, wanted: Digest, size_bytes: int | None) -> None:
@@ -180,6 +180,6 @@ class SequentialHash:
             self.position += len(piece)
 
     def digest(self) -> Digest:
-        """The digest of everything seen so far."""
+        """The digest of all bytes so far."""
         final = self._parts if self.wanted.part_sizes_bytes else self._hash
         return Digest(self.wanted.algorithm, final.hexdigest(), self.wanted.part_sizes_bytes)

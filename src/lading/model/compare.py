@@ -1,4 +1,4 @@
-"""Decides which listed files a destination already holds.  No I/O; the caller says what is on disk."""
+"""Deciding which listed files a destination already has.  No I/O: the caller tells what is on disk."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from lading.model.digest import STRONG, Digest
 from lading.model.listing import ListedFile, Listing
 from lading.model.manifest import File, Manifest
 
-# Whether the destination has this file as it was delivered.
+# A function: whether the destination has this file as it was delivered.
 Holds = Callable[[File], bool]
 ExpectedDigests = Mapping[str, Sequence[Digest]]
 
@@ -15,10 +15,10 @@ ExpectedDigests = Mapping[str, Sequence[Digest]]
 def unchanged(
     listed: Listing, old: Manifest, expected: ExpectedDigests, verify: VerifyMode, holds: Holds
 ) -> dict[str, File]:
-    """The files of ``old`` that are the listed ones, by path, with their present validators.
+    """The files of ``old`` that equal the listed ones, by path, with their present validators.
 
-    A file is the same if it comes from the same origin with the same validator, or was verified
-    against a strong digest that is expected of it now too; and if the destination still has it.
+    A file is unchanged if the destination still has it, and it either comes from the same origin with the
+    same validator, or was verified against a strong digest that is expected now, too.
     """
     before = old.by_path() if old.opened_by == listed.opened_by else {}
     same_origin = old.origin == listed.origin
@@ -33,11 +33,11 @@ def unchanged(
 
 
 def is_delivered(listed: Listing, old: Manifest, expected: ExpectedDigests, verify: VerifyMode, holds: Holds) -> bool:
-    """Whether the destination holds exactly what is listed, unpacked and opened or not, under the same name."""
+    """Whether the destination has exactly the listed model, under the same name; also unpacked or decrypted."""
     if _name(old) != _name(listed):
         return False
     archives = {archive.path: archive for archive in old.archives}
-    # Which files are encrypted, only the last delivery knows.
+    # Only the last delivery knows which files are encrypted.
     opened = archives.keys() if listed.opened_by else ()
     layers = {file.path: file for file in listed.files if file.layer is not None or file.path in opened}
     if layers.keys() != archives.keys() or not all(
@@ -50,14 +50,14 @@ def is_delivered(listed: Listing, old: Manifest, expected: ExpectedDigests, veri
     if not layers:
         return plain == old.by_path().keys()
     if old.patterns != listed.patterns:
-        # Others may choose other files of a layer, and only its tree tells.
+        # Other patterns may choose other files of a layer, which only its tree can tell.
         return False
-    # What came out of a layer has no validator of its own.
+    # Files from a layer have no validator of their own.
     return plain == {file.path for file in old.files if file.validator} and all(map(holds, old.files))
 
 
 def is_same_model(sealed: Manifest, old: Manifest) -> bool:
-    """Whether both have the same files, of one name; only the times may differ."""
+    """Whether both have the same files and the same name; only the files' times may differ."""
     names = [(each.origin, each.registry, each.version, each.signature) for each in (sealed, old)]
     return names[0] == names[1] and [file._replace(mtime_ns=None) for file in old.files] == list(sealed.files)
 

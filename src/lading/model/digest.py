@@ -54,7 +54,7 @@ class Digest(NamedTuple):
 
     @property
     def strength(self) -> int:
-        """Larger for the stronger of two; equal for two of one algorithm."""
+        """A number to compare digests: larger for a stronger one, equal for two of one algorithm."""
         return list(HEX_DIGITS).index(self.algorithm)
 
     def __str__(self) -> str:

@@ -19,8 +19,8 @@ _MOST_FAULTS = 3
 class Layer(NamedTuple):
     """Marks a file as an archive from which the model's tree is made.
 
-    Layers are laid on each other by ``number``.  ``image_folder`` is for those of a container image:
-    only what is below that folder of the image belongs to the model, and whiteouts take effect
+    Layers are unpacked over each other by ``number``.  ``image_folder`` is for layers of a container image:
+    only files below that folder of the image belong to the model, and whiteouts take effect
     (https://github.com/opencontainers/image-spec/blob/main/layer.md).
     """
 
@@ -31,15 +31,15 @@ class Layer(NamedTuple):
 class ListedFile(NamedTuple):
     """One file that a source has.
 
-    ``path`` is relative to the model's root, with ``/``.  ``size_bytes`` is None while only the
-    end of the answer will tell.  ``validator`` names the exact version at the origin (an ETag, a
-    modification time), ``declared`` are digests that the origin vouches for.
-    ``locator`` is the source's own name for the file and never leaves the process; ``ranged`` says
-    that parts of it can be asked for, ``layer`` that it is delivered as the tree in it.
-    ``answers_differ`` says that answers with the listed version have another validator than the listing.
-    ``content`` is all of a file that no source has.
-    ``refusal`` is why a source cannot deliver what it lists here: an error only for who wants it.  A path that ends in a
-    slash is then a folder that was not looked into.
+    ``path`` is relative to the model's root, with ``/``.  ``size_bytes`` is None if only the end of the
+    response will tell it.  ``validator`` names the exact version at the origin (an ETag, a modification
+    time); ``declared`` are the digests that the origin declares.
+    ``locator`` is the source's own name for the file and never leaves the process.  ``ranged`` says that
+    ranges of the file can be requested, ``layer`` that the tree in it is delivered.
+    ``answers_differ`` says that responses with the listed version have another validator than the listing.
+    ``content`` is the whole content of a file that no source has.
+    ``refusal`` is why the source cannot deliver the file: an error only if the file is wanted.  A path that ends in
+    a slash is then a folder that was not listed.
     """
 
     path: str
@@ -55,20 +55,20 @@ class ListedFile(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The whole name that the origin has, where the source's own name for the file is a path, too; printable."""
+        """The printable name of the file: the origin's whole path if the locator is one, else ``path``."""
         before = self.locator.removesuffix(self.path)
         return shown_path(self.locator if before.endswith("/") and before != self.locator else self.path)
 
     @property
     def fault(self) -> LadingError | None:
-        """Why this file cannot be delivered, whatever it is called."""
+        """Why this file cannot be delivered, apart from its name; None if it can."""
         if self.refusal is None and self.size_bytes is not None and not 0 <= self.size_bytes <= MOST_BYTES:
             return IntegrityError(f"{self.shown!r} is said to have {str(self.size_bytes)[:40]} bytes")
         return self.refusal
 
 
 class GeneratedFile(NamedTuple):
-    """A file that a registry adds to a model which has the file ``beside``, or to any, if that is ""."""
+    """A file that a registry adds to a model, if the model has the file ``beside``, or if that is ""."""
 
     path: str
     content: bytes
@@ -76,13 +76,13 @@ class GeneratedFile(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Every file of one model that may be wanted, sorted by path, and where it is (URIs are redacted).
+    """The files of one model, sorted by path, and where they are (URIs are redacted).
 
-    ``resolved`` names exactly what was listed, if the source can pin it.  ``origin`` identifies the URI
-    that the source was opened with, a channel perhaps, without what is redacted for secrecy.
-    ``query_id`` identifies the question: the requested URI and the patterns.
+    ``resolved`` is the URI of exactly the listed version, if the source can pin it.  ``origin`` identifies the
+    URI with which the source was opened, which may be a channel; it contains no secret.
+    ``query_id`` identifies the request: the requested URI and the patterns.
     ``patterns`` are those that chose the files: ``+`` before one that allows, ``-`` before one that ignores.
-    ``opened_by`` is the key that encrypted files are to be opened with, ``signature`` who signed these files.
+    ``opened_by`` names the key that decrypts encrypted files; ``signature`` says who signed the files.
     """
 
     files: tuple[ListedFile, ...]
@@ -100,7 +100,7 @@ class Listing(NamedTuple):
 
     @classmethod
     def of(cls, files: Iterable[ListedFile]) -> "Listing":
-        """These files as a source tells of them: what is wrong with one matters only to who wants it."""
+        """A listing of a source's files; it keeps faulty ones, which are an error only if they are wanted."""
         return cls(tuple(sorted(files, key=lambda file: file.path)))
 
     @property
@@ -112,11 +112,11 @@ class Listing(NamedTuple):
         return {file.path: file for file in self.files}
 
     def faults(self) -> Iterator[tuple[ListedFile, LadingError]]:
-        """Every file that cannot be delivered beside the others, and why."""
+        """Every file that cannot be delivered together with the others, and why."""
         return name_faults(self.files, lambda file: file.fault)
 
     def refuse_faults(self) -> None:
-        """Raise for files that cannot be delivered; the hint is how to leave them out."""
+        """Raise if files cannot be delivered; the hint says how to leave them out."""
         faults = list(islice(self.faults(), _MOST_FAULTS + 1))
         if not faults:
             return
@@ -132,12 +132,12 @@ class Listing(NamedTuple):
         )
 
     def select(self, allow: Sequence[str], ignore: Sequence[str]) -> "Listing":
-        """The files that these patterns choose.  A layer stays: its name is no model's."""
+        """The listing with the files that these patterns choose.  Layers stay: patterns choose the files in them."""
         is_wanted = chooser(allow, ignore)
         return self._replace(files=tuple(file for file in self.files if file.layer is not None or is_wanted(file.path)))
 
     def with_generated(self, generated: Iterable[GeneratedFile]) -> "Listing":
-        """These files and those that belong to them; one that the origin has too stays as it is there."""
+        """The listing with the generated files added; a file of the origin with the same path stays."""
         known, added = self.by_path(), []
         for path, content, beside in generated:
             if (not beside or beside in known) and path not in known:
@@ -152,7 +152,7 @@ class Listing(NamedTuple):
     def sealed(
         self, files: Iterable[File] = (), archives: tuple[File, ...] = (), folders: tuple[str, ...] = ()
     ) -> Manifest:
-        """The manifest of what was delivered as what is listed here."""
+        """The manifest of a delivery of this listing, with these delivered files."""
         return Manifest(
             tuple(sorted(files, key=lambda file: file.path)),
             requested=self.requested,

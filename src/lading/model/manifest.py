@@ -11,17 +11,17 @@ from lading.model.digest import STRONG, Digest
 from lading.model.paths import FILE_NAME, name_faults, safe_path, shown_path
 from lading.model.signature import Signature
 
-# What a file system counts in (off_t).
+# The largest size of a file (off_t).
 MOST_BYTES = 2**63 - 1
 
 
 class File(NamedTuple):
-    """One file that was delivered, and verified as far as anything was known to verify it by.
+    """One delivered file, verified against the digests that were known.
 
     ``path`` is relative to the model's root, with ``/``.  ``digest`` is the one that lading computed,
-    ``verified`` what the bytes were checked against, ``blob_digest`` the SHA-256 by which a store keeps them.
-    ``validator`` names the exact version at the origin; what came out of an archive has none.
-    ``mtime_ns`` is when the file in a destination was written, by its file system; it identifies nothing.
+    ``verified`` are the digests that were checked, ``blob_digest`` is the SHA-256 by which a store keeps the file.
+    ``validator`` names the exact version at the origin; a file from an archive has none.
+    ``mtime_ns`` is the modification time of the file in a destination; it identifies nothing.
     """
 
     path: str
@@ -34,7 +34,7 @@ class File(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """Its path, printable."""
+        """The path, printable."""
         return shown_path(self.path)
 
     def to_json(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class File(NamedTuple):
         }
 
     def _part_sizes(self) -> dict[str, list[int]]:
-        """The sizes of the parts of each digest of parts' digests, where it alone identifies the file."""
+        """The sizes of the parts of each strong composite digest."""
         composites = [digest for digest in self.verified if digest.part_sizes_bytes and digest.algorithm in STRONG]
         return {str(digest): list(digest.part_sizes_bytes) for digest in composites}
 
@@ -72,7 +72,7 @@ class File(NamedTuple):
 
 
 def _verified(texts: Sequence[str], part_sizes: Mapping[str, Sequence[int]]) -> Iterator[Digest]:
-    """Those digests that can be computed again: a composite whose parts are not told stays as words only."""
+    """The digests that can be computed again; a composite without the sizes of its parts cannot."""
     for text in texts:
         plain, _, words = text.partition(" ")
         sizes = part_sizes.get(text, ())
@@ -83,11 +83,11 @@ def _verified(texts: Sequence[str], part_sizes: Mapping[str, Sequence[int]]) -> 
 
 
 class Manifest(NamedTuple):
-    """Every file of one delivered model, sorted by path, and where it came from, as ``Listing`` says it.
+    """The files of one delivered model, sorted by path, and where they came from; ``Listing`` explains the fields.
 
-    ``archives`` are the files at the origin that files were unpacked from, or opened from with the key ``opened_by``.
-    ``folders`` are the empty ones: only archives have them, and no digest covers them.  ``last_known`` says when
-    the model was resolved, if that was not for this delivery since no registry could be asked.
+    ``archives`` are the origin's files that were unpacked, or decrypted with the key ``opened_by``.
+    ``folders`` are the empty folders: only archives have them, and no digest covers them.  ``last_known`` is the time
+    of an earlier resolution that was used because no registry was available, or "".
     """
 
     files: tuple[File, ...]
@@ -109,7 +109,7 @@ class Manifest(NamedTuple):
 
     @classmethod
     def of(cls, files: Iterable[File]) -> "Manifest":
-        """A manifest of these files; refuses paths that leave the root or stand in each other's way."""
+        """A manifest of these files; raises for paths that leave the root, or that exclude each other."""
         manifest = cls(tuple(sorted(files, key=lambda file: file.path)))
         for _, error in name_faults(manifest.files):
             raise error
@@ -121,21 +121,21 @@ class Manifest(NamedTuple):
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 over one line per file, ``path NUL size NUL digest``: the identity of the tree."""
+        """The identity of the tree: SHA-256 over one line per file, ``path NUL size NUL digest``."""
         running = hashlib.sha256()
         for file in self.files:
             running.update(f"{file.path}\0{file.size_bytes}\0{file.digest}\n".encode())
         return Digest("sha256", running.hexdigest())
 
     def with_files_of(self, other: "Manifest") -> "Manifest":
-        """The files of ``other``, with the facts of this manifest."""
+        """This manifest with the files of ``other``."""
         return self._replace(files=other.files, archives=other.archives, folders=other.folders)
 
     def by_path(self) -> dict[str, File]:
         return {file.path: file for file in self.files}
 
     def all_folders(self) -> set[str]:
-        """Every folder below the root that these files make, and the empty ones."""
+        """Every folder below the root: those of the files, and the empty ones."""
         found = set(self.folders)
         for path in (*self.folders, *(file.path for file in self.files)):
             while (path := path.rpartition("/")[0]) and path not in found:
@@ -169,9 +169,9 @@ class Manifest(NamedTuple):
         }
 
     def lines(self, mtime_ns: Callable[[str], int | None] = lambda _: None) -> Iterator[str]:
-        """The manifest as JSON text, a file a line: a hundred thousand files are never one string.
+        """The manifest as JSON text, one line per file, so that a hundred thousand files are never one string.
 
-        ``mtime_ns`` tells when the file at a path was written: only a destination's own manifest says that.
+        ``mtime_ns`` gives the modification time of the file at a path; only a destination's own manifest has them.
         """
         facts = json.dumps(self._facts(), indent=1, ensure_ascii=False).removesuffix("\n}")
         yield f'{facts},\n "files": ['
@@ -188,7 +188,7 @@ class Manifest(NamedTuple):
 
     @classmethod
     def loads(cls, text: str) -> "Manifest":
-        """Read what ``dumps`` wrote; raises ``IntegrityError`` when it is anything else."""
+        """Read what ``dumps`` wrote; ``Unsupported`` for another format, ``IntegrityError`` for any other text."""
         try:
             data = json.loads(text)
             if data["format"] != 1:

@@ -9,19 +9,19 @@ from lading.errors import UsageError
 from lading.model.uri import redact
 from lading.text.printable import printable
 
-# A URL with nothing in it to decode, to quote or to look at twice: almost all of them, and a tenth of
-# the cost of a small file.
+# A URL without anything to decode or to quote: almost all are such, and the fast path saves a tenth of the
+# cost of a small file.
 _PLAIN_URL = re.compile(
     r"(https?)://([a-z0-9.-]+(?::[0-9]{1,4})?)"
     r"(/[A-Za-z0-9/%:@!$&'()*+,;=~._-]*(?:\?[A-Za-z0-9/%:@!$&'()*+,;=~._?-]+)?)"
 )
 
-# Ends of names that only a cluster's, a cloud network's or this machine's own resolver knows.
+# Suffixes of names that only the resolver of a cluster, a cloud network or this machine knows.
 _PRIVATE_SUFFIXES = (".svc", ".local", ".localhost", ".internal")
 
 
 class Origin(NamedTuple):
-    """The other end of a connection, to which a credential belongs."""
+    """The scheme, host and port of a server; a credential belongs to one."""
 
     scheme: str
     host: str
@@ -29,14 +29,14 @@ class Origin(NamedTuple):
 
     @property
     def authority(self) -> str:
-        # A zone has a meaning on this machine alone (RFC 6874, 4).
+        # A zone has a meaning only on this machine (RFC 6874, 4).
         host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         default = 443 if self.scheme == "https" else 80
         return host if self.port == default else f"{host}:{self.port}"
 
     @property
     def name(self) -> str:
-        """The host as certificates and rules have it, without what only the resolver is told: a dot at the end, a zone."""
+        """The host as in certificates and rules: without a dot at the end and a zone, which are for the resolver."""
         return _named(self.host)
 
     @property
@@ -48,10 +48,10 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{self.authority}"
 
     def refuse_in_clear(self, what: str, hint: str = "") -> None:
-        """Raise ``UsageError`` if ``what``, a credential that is sent as it is, could be read on its way.
+        """Raise ``UsageError`` if the credential ``what`` would be sent unencrypted over a public network.
 
-        The one rule for passwords, tokens, headers and SAS, for what is sent and for credentials that are
-        the answer: http is for this machine and for the network of the cluster.  What only signs is not asked about.
+        This is the one rule for passwords, tokens, headers and SAS, in requests and in responses: http is only for
+        this machine and for the network of the cluster.  Keys that only sign requests are not sent.
         """
         if self.scheme == "http" and not _is_private_host(self.name):
             raise UsageError(
@@ -61,12 +61,12 @@ class Origin(NamedTuple):
 
 
 def _is_private_host(host: str) -> bool:
-    """Whether the host is this machine, or within a network of one's own."""
+    """Whether the host is this machine, or in a private network."""
     import ipaddress
     import socket
 
     try:
-        # inet_aton, as the resolver: 2130706433 and 127.1 are addresses, too.
+        # inet_aton, like the resolver: 2130706433 and 127.1 are addresses, too.
         address = ipaddress.ip_address(host if ":" in host else socket.inet_aton(host))
     except (OSError, ValueError):
         return "." not in host or host.endswith(_PRIVATE_SUFFIXES)
@@ -80,7 +80,7 @@ def _plain_origin(scheme: str, authority: str) -> Origin:
 
 
 def split_url(url: str) -> tuple[Origin, str]:
-    """The origin and the request target of an http or https URL; user information is left out."""
+    """The origin and the request target of an http or https URL, without user information."""
     if (plain := _PLAIN_URL.fullmatch(url)) is not None:
         scheme, host, target = plain.groups()
         return _plain_origin(scheme, host), target
@@ -99,13 +99,13 @@ def split_url(url: str) -> tuple[Origin, str]:
 
 
 def host_and_port(authority: str) -> tuple[str, int | None]:
-    """The host and the port of an authority as rules and logins compare them: in one spelling, without a dot at the end.
+    """The host and the port of an authority in normal form, for comparison: without a dot at the end.
 
-    What is no host stays as it is, in lower case.
+    A text that is no host is only put in lower case.
     """
     text = authority.rpartition("@")[2].lower()
     host, colon, port = text.rpartition(":")
-    # An IPv6 address has a port only behind its brackets.
+    # An IPv6 address has a port only after its brackets.
     if not colon or (":" in host and not host.endswith("]")):
         host, port = text, ""
     try:
@@ -115,7 +115,7 @@ def host_and_port(authority: str) -> tuple[str, int | None]:
 
 
 def _spelled(host: str) -> str:
-    """One spelling of a host in lower case: names in ASCII (RFC 3490), IPv6 addresses short; ``ValueError`` if it is none."""
+    """The normal form of a host in lower case: names in ASCII (RFC 3490), IPv6 short; ``ValueError`` if it is none."""
     if not host.isascii():
         return host.encode("idna").decode()
     if ":" not in host:
@@ -133,7 +133,7 @@ def _named(host: str) -> str:
 
 
 def endpoint_origin(url: str, variable: str) -> Origin:
-    """The origin of an endpoint; ``UsageError`` says by which ``variable`` it is configured."""
+    """The origin of an endpoint's URL; ``UsageError`` names the ``variable`` that configures it."""
     try:
         return split_url(url)[0]
     except UsageError as error:

@@ -8,18 +8,18 @@ from typing import Protocol, TypeVar
 from lading.errors import IntegrityError, LadingError
 from lading.text.printable import printable
 
-# JSON, but not by its name: KServe's XGBoost server takes any file that ends in .json for its model.
+# It is JSON without the ending: KServe's XGBoost server takes any file that ends in .json for its model.
 FILE_NAME = ".lading.manifest"
 WORKSPACE_NAME = ".lading"
 RESERVED_NAMES = (FILE_NAME, WORKSPACE_NAME)
-# What mkfs makes at the root of a volume: neither a model's nor a stray.
+# The folder that mkfs makes at the root of a volume: it is not the model's, and no stray.
 OF_A_VOLUME = "lost+found"
-# A path with nothing in it to look at twice: almost all of them.
+# A path that needs no further checks: almost all are such.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})*")
 
 
 class Named(Protocol):
-    """A file by its path below the model's root; ``shown`` is how it is called in messages."""
+    """A file with its path below the model's root; ``shown`` is its name in messages."""
 
     @property
     def path(self) -> str: ...
@@ -32,15 +32,15 @@ F = TypeVar("F", bound=Named)
 
 
 def shown_path(path: str) -> str:
-    """``path`` as it may be printed, also if it is no Unicode."""
+    """``path`` in printable form, even if it is not valid Unicode."""
     return printable(path.encode("utf-8", "backslashreplace").decode())
 
 
 def safe_path(path: str) -> str:
-    """``path`` itself, if it names a file below the model's root and nowhere else.
+    """``path`` itself, if it names a file below the model's root; else ``IntegrityError``.
 
-    A listing is a stranger's input: a name that would leave the destination, or stand where
-    lading keeps its own files, is refused and never repaired.
+    A listing is not trusted: a name that would leave the destination, or collide with lading's
+    own files, is refused and never repaired.
     """
     if why := why_unsafe(path):
         raise IntegrityError(f"the origin lists the name {shown_path(path)!r}, which {why}")
@@ -48,7 +48,7 @@ def safe_path(path: str) -> str:
 
 
 def why_unsafe(path: str) -> str:
-    """What is wrong with ``path`` as the name of a file below the model's root, or ""."""
+    """Why ``path`` cannot be a file below the model's root, or ""."""
     if _PLAIN_PATH.fullmatch(path):
         return ""
     segments = path.split("/")
@@ -71,13 +71,13 @@ def why_unsafe(path: str) -> str:
 def name_faults(
     files: Sequence[F], other_fault: Callable[[F], LadingError | None] = lambda _: None
 ) -> Iterator[tuple[F, LadingError]]:
-    """Every file that cannot have its path beside the others, or has an ``other_fault``, and why.
+    """Every file whose path is unsafe or conflicts with another's, or that has an ``other_fault``, and why.
 
-    Raises ``IntegrityError`` where two have one path.
+    ``IntegrityError`` if two files have the same path.
     """
     known = {file.path: file for file in files}
     twice = Counter(file.path for file in files) if len(known) < len(files) else {}
-    # By folder, the first file in it.
+    # For each folder the first file in it.
     folders: dict[str, F] = {}
     for file in files:
         if error := other_fault(file):

@@ -4,15 +4,15 @@ import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
-# What stands for other characters in a pattern.
+# The special characters of a pattern.
 _WILDCARD = re.compile(r"[*?[]")
 
 
 def chooser(allow: Sequence[str], ignore: Sequence[str]) -> Callable[[str], bool]:
-    """What says of a path whether it matches a pattern of ``allow`` (or that is empty) and none of ``ignore``.
+    """A function: whether a path matches a pattern of ``allow`` (an empty one allows all) and none of ``ignore``.
 
-    Patterns are those of ``fnmatch`` on the whole path, so that ``*`` crosses ``/``; a pattern
-    that ends in ``/`` means everything below that folder.
+    Patterns are those of ``fnmatch`` on the whole path, so ``*`` also matches ``/``; a pattern that ends in ``/``
+    means everything below that folder.
     """
     wanted = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in allow]
     refused = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in ignore]
@@ -26,7 +26,7 @@ def chooser(allow: Sequence[str], ignore: Sequence[str]) -> Callable[[str], bool
 
 
 def _selects(pattern: str, path: str) -> bool:
-    """Whether the pattern matches the path or, of a folder that was not looked into, could match anything in it."""
+    """Whether the pattern matches the path; for a folder that was not listed: whether it could match a file in it."""
     if not path.endswith("/"):
         return fnmatchcase(path, pattern)
     begins = _WILDCARD.split(pattern, maxsplit=1)[0]
@@ -34,8 +34,8 @@ def _selects(pattern: str, path: str) -> bool:
 
 
 def exact_pattern(path: str) -> str:
-    """The pattern that matches this path, whatever characters it holds."""
+    """A pattern that matches this path, whatever characters it contains."""
     escaped = _WILDCARD.sub(lambda found: f"[{found[0]}]", path)
-    # What a terminal does not show, and what would be an option.
+    # Unprintable characters become wildcards, and a leading dash must not look like an option.
     seen = "".join(character if character.isprintable() else "?" for character in escaped)
     return f"[-]{seen[1:]}" if seen.startswith("-") else seen

@@ -1,9 +1,9 @@
-"""Pins: a URI that stands for exactly the files that were listed, and for nothing else later.
+"""Pins: the part of a URI that fixes exactly the listed files, so that it never stands for others.
 
     s3://models/llm?pin=sha256:…      model-registry://prod/iris/v3?pin=sha256:…
 
-The digest is over every file's path, size, and its strongest digest or, where its origin declares
-none, the validator that names its version; a checksum (CRC) goes with the validator.
+The digest covers every file's path, size and strongest digest; if its origin declares none, the validator that
+names its version; a checksum (CRC) counts together with the validator.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _PIN = re.compile("sha256:[0-9a-f]{64}")
 
 
 def split_pin(uri: ModelURI) -> tuple[ModelURI, Digest | None]:
-    """``uri`` without its pin, and the pin; a query key of that name with any other value is the origin's own."""
+    """``uri`` without its pin, and the pin or None; a query key ``pin`` with another form of value stays in the URI."""
     if not uri.scheme:
         path, mark, pin = uri.path.rpartition(f"?{_KEY}")
         return (uri._replace(path=path), Digest.parse(pin)) if mark and _PIN.fullmatch(pin) else (uri, None)
@@ -33,18 +33,18 @@ def split_pin(uri: ModelURI) -> tuple[ModelURI, Digest | None]:
 
 
 def pinned(uri: ModelURI, pin: Digest) -> ModelURI:
-    """``uri`` with the pin in its query; behind a path, which has none."""
+    """``uri`` with the pin in its query, or after a local path, which has no query."""
     if not uri.scheme:
         return uri._replace(path=f"{uri.path}?{_KEY}{pin}")
     return uri._replace(query=f"{uri.query}&{_KEY}{pin}" if uri.query else f"{_KEY}{pin}")
 
 
 def pin_of(listed: Listing, recorded: Mapping[str, Digest]) -> Digest:
-    """The pin of what was listed; ``recorded`` are the registry's digests by path, "" for the only file."""
+    """The pin of a listing; ``recorded`` are the registry's digests by path, "" for the only file."""
     running = hashlib.sha256()
     for file in listed.files:
         own = [digest for path, digest in recorded.items() if path in (file.path, "")]
-        # A name that is no Unicode is a part of what was listed, if none of what is delivered.
+        # A name that is not valid Unicode is part of the listing, though it cannot be delivered.
         running.update(f"{file.path}\0{file.size_bytes}\0{_identity(file, own)}\n".encode("utf-8", "surrogatepass"))
     return Digest("sha256", running.hexdigest())
 
@@ -54,5 +54,5 @@ def _identity(file: ListedFile, recorded: list[Digest]) -> str:
     if not known:
         return file.validator or ""
     strongest = max(known, key=lambda digest: digest.strength)
-    # Another content has the same checksum once in four thousand million times, and whoever wants one makes one.
+    # A checksum alone identifies nothing: other content has the same CRC once in 2**32 times, or on purpose.
     return f"{strongest} {file.validator}" if strongest.algorithm.startswith("crc") else str(strongest)

@@ -1,4 +1,4 @@
-"""What a registry URI asks for, and which registry it names.
+"""Names in registries: reading the URI of a name into a registry, a model and a version.
 
     model-registry://iris                     the newest live version
     model-registry://iris/v2                  this version
@@ -25,15 +25,15 @@ from lading.model.uri import ModelURI
 from lading.text.printable import printable
 
 SCHEME = "model-registry"
-# Each scheme of names, and the kind of registry that it is limited to.
+# Each scheme of names, and the kind of registry to which it is limited; "" for any.
 SCHEMES = {SCHEME: "", "mlflow": "mlflow", "models": "mlflow"}
 _QUERY = ("namespace", "artifact")
 
 
 class Reference(NamedTuple):
-    """A name in a registry.  Without version and alias: the newest live version.
+    """A name in a registry.  Without a version and an alias it means the newest live version.
 
-    ``namespace`` says whose registry answers, ``artifact`` which one of a version's several.
+    ``namespace`` chooses the registry of a namespace, ``artifact`` one of several artifacts of a version.
     """
 
     model: str
@@ -47,16 +47,16 @@ class Reference(NamedTuple):
 
 
 def exact_reference(registry: str, model: str, version: str, requested: ModelURI) -> ModelURI:
-    """The URI of one version in one registry, with the query of what was asked."""
+    """The URI of one version in one registry, with the query of the ``requested`` URI."""
     path = f"/{quote(model, safe='')}/{quote(version, safe='')}"
     return ModelURI(SCHEME, quote(registry, safe=""), path, requested.query)
 
 
 def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Reference]:
-    """The registry that the URI names, or "", and what it asks for.
+    """The registry that the URI names, or "", and the name in it.
 
-    ``registries`` are the names and hosts that stand for a registry: a first part that is one of them
-    is never a model's name, and one that is not is never a host (nobody is asked to find out).
+    ``registries`` are the names and hosts of known registries.  If the first part of a path is one of them, it is
+    never a model's name; if not, it is never a host, so no unknown server is asked.
     """
     query = dict(parse_qsl(uri.query or "", keep_blank_values=True))
     if uri.fragment is not None or len(query) != len((uri.query or "").split("&") if uri.query else ()):
@@ -70,7 +70,7 @@ def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Refe
     )
     named = ""
     own = uri.scheme.lower() == "models"
-    # The first part of "models:/iris/2" is always a model's name, and may be what a registry is called.
+    # The first part of "models:/iris/2" is always a model's name, even if a registry has the same name.
     if len(parts) > 1 and not (own and uri.authority is None) and unquote(parts[0]) in set(registries):
         named = unquote(parts.pop(0))
     elif own and (uri.authority or "").rpartition("@")[2] == "databricks":

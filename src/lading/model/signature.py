@@ -1,4 +1,4 @@
-"""Who signed a model, as it was judged when the model was delivered."""
+"""The signature of a model, as it was judged when the model was delivered."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,9 +8,9 @@ from lading.model.paths import safe_path
 
 
 class Signature(NamedTuple):
-    """``signer`` in words, by which ``rule`` (its prefix; "" is the one for every origin), and where that is written.
+    """A judged signature: the ``signer`` in words, and the ``rule`` by its prefix ("" is the rule for every origin).
 
-    ``bundle`` is the path of the signature in the model, ``digest`` that file's own.
+    ``bundle`` is the path of the signature's file in the model, ``digest`` the digest of that file.
     """
 
     signer: str

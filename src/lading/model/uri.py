@@ -1,4 +1,4 @@
-"""Model URIs: parse, print, redact.  No I/O, and no meaning: what a path means is up to its source.
+"""Model URIs: parse, print, redact.  No I/O; the meaning of a path is left to its source.
 
 The law: ``str(ModelURI.parse(text)) == text`` for every text that parses.
 """
@@ -21,7 +21,7 @@ _URI = re.compile(
 _NO_TEXT = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# Query keys that say who asks and until when, and not what for: of S3, GCS, Azure, CloudFront, and tokens.
+# Query keys of signatures and tokens (S3, GCS, Azure, CloudFront), which do not identify the resource.
 _SIGNATURE = re.compile(
     r"(x-amz-|x-goog-|awsaccesskeyid=|googleaccessid=|signature=|expires=|policy=|key-pair-id=|"
     r"(sig|se|sp|st|sv|sr|spr|sip|skoid|sktid|skt|ske|sks|skv|saoid|suoid|scid|token|access_token|auth)=)",
@@ -32,19 +32,19 @@ _PRINTED_KEYS = frozenset(
     {"versionid", "revision", "namespace", "artifact", "endpoint", "defaultregion", "region", "pin"}
 )
 
-# What follows a git URI.
+# The fragment of a git URI.
 _FOLDER = re.compile(r"subdirectory=[^&=]*")
 
 # Schemes without user information: an @ stands before an alias or a revision.
 _NO_USERS = frozenset({"model-registry", "mlflow", "hf", "modelscope", "ms"})
-# Hadoop's, and MLflow's, of Azure's storage, where the container stands before the @; without TLS, and with it.
+# Schemes of Hadoop and MLflow for Azure's storage, without TLS and with it; the container stands before the @.
 HADOOP_AZURE = frozenset({"wasb", "wasbs", "abfs", "abfss"})
 _CONTAINER = re.compile(r"[A-Za-z0-9$-]{1,63}")
-# Names that others have for a scheme: Hadoop, and fsspec.
+# Other names for a scheme, by Hadoop and fsspec.
 ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
-# What the hosts of Azure's storage end in, in each of its clouds.
+# The suffixes of the hosts of Azure's storage in each of its clouds.
 AZURE_CLOUDS = ("core.windows.net", "core.usgovcloudapi.net", "core.chinacloudapi.cn", "storage.azure.net")
-# One host serves the same blobs as a file system, by its own protocol.
+# The host dfs serves the same blobs as a file system, by its own protocol.
 _AZURE_HOST = re.compile(
     rf"(?P<account>[a-z0-9-]+(?:\.z[0-9]+)?)\.(?:dfs|blob)\.(?P<cloud>(?:{'|'.join(map(re.escape, AZURE_CLOUDS))})(?::[0-9]+)?)",
     re.IGNORECASE,
@@ -65,7 +65,7 @@ class ModelURI(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "ModelURI":
-        """Split ``text``; raises ``UsageError`` when it is empty, holds a control character or, but for local files, is no Unicode."""
+        """Split ``text``; ``UsageError`` if it is empty, has control characters, or is no Unicode and no local path."""
         if not text:
             raise UsageError("the URI is empty", hint="for example s3://bucket/model or ./model")
         if _CONTROL.search(text):
@@ -104,7 +104,7 @@ class ModelURI(NamedTuple):
         return str(ModelURI(self.scheme, authority, self.path, query, fragment))
 
     def identity(self) -> str:
-        """A digest of what the URI names: equal for a presigned URL that was signed anew, and no secret in it."""
+        """A digest of the named resource, without secrets: equal for a presigned URL that was signed again."""
         authority = self.authority
         if authority is not None and (login := self._login()):
             authority = authority.removeprefix(f"{login}@")
@@ -113,7 +113,7 @@ class ModelURI(NamedTuple):
         return hashlib.sha256(str(named).encode("utf-8", "surrogateescape")).hexdigest()
 
     def _login(self) -> str:
-        """What stands before the host and is no part of what the URI names, or ""."""
+        """The user information before the host, or ""; a container, alias or revision is none."""
         before = (self.authority or "").rpartition("@")[0]
         scheme = self.scheme.lower()
         if scheme in _NO_USERS or (scheme in HADOOP_AZURE and _CONTAINER.fullmatch(before)):
@@ -121,9 +121,9 @@ class ModelURI(NamedTuple):
         return before
 
     def canonical(self) -> "ModelURI":
-        """The same place as its source spells it: s3 for s3a, https for abfss, and Azure's blobs by the service of that name.
+        """The same place in normal form: s3 for s3a, https for abfss, and the blob service for Azure's storage.
 
-        ``UsageError`` where one of Hadoop's URIs names no container and account of Azure.
+        ``UsageError`` if a URI of Hadoop names no container and account of Azure.
         """
         scheme = self.scheme.lower()
         if scheme in ALIASES:
@@ -136,7 +136,7 @@ class ModelURI(NamedTuple):
                     f"{self.redacted()} names no container of an Azure storage account",
                     hint=f"write {scheme}://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH",
                 )
-            # Hadoop's paths are not encoded.  An account may refuse requests without TLS, and none needs them.
+            # Hadoop's paths are not encoded.  All accounts accept TLS, and some require it.
             path = quote(self.path + ("" if self.fragment is None else f"#{self.fragment}"), safe="/~")
             return ModelURI("https", _blob_host(azure), f"/{container}{path}", self.query)
         if scheme in ("http", "https") and azure is not None:
@@ -156,7 +156,7 @@ def _redact_pair(pair: str) -> str:
 
 
 def redact(text: str) -> str:
-    """``text``, a URI or path, as it may be printed."""
+    """``text``, a URI or path, without secrets, for printing."""
     try:
         return ModelURI.parse(text).redacted()
     except UsageError:

@@ -1,6 +1,6 @@
-"""Validators: what names the version of a file, how two of them compare, and what to do where they contradict each other.
+"""Validators, which name the version of a file: comparing them, and deciding what to do if they contradict each other.
 
-Decisions only.  RFC 9110, 8.8 is about those of HTTP; any other text that is always the same for one version is one, too.
+Decisions only.  RFC 9110, 8.8 defines those of HTTP; any other text that is constant for a version is one, too.
 """
 
 import re
@@ -9,14 +9,14 @@ from collections import Counter
 from lading.errors import OriginChanged
 from lading.model.listing import Listing
 
-# RFC 9110, 8.8.3; some servers leave out the quotes, here or there.
+# RFC 9110, 8.8.3; some servers leave out one or both quotes.
 _ENTITY_TAG = re.compile(r'([Ww]/)?+"*+([!#-~]+?)"*')
 _WEAK = "W/"
 _IN_ONE_STREAM = 2
 
 
 def entity_tag(text: str) -> str:
-    """An ETag in the form of RFC 9110, ``"…"`` or ``W/"…"``, quoted or not; "" for what is none, or empty."""
+    """An ETag, quoted or not, in the form of RFC 9110: ``"…"`` or ``W/"…"``; "" if it is none, or empty."""
     match = _ENTITY_TAG.fullmatch(text.strip())
     return f'{_WEAK if match[1] else ""}"{match[2]}"' if match else ""
 
@@ -32,11 +32,11 @@ def is_same(one: str, other: str) -> bool:
 
 
 class Contradictions:
-    """What is known, in one delivery, of origins whose answers have another validator than their listing.
+    """The origins in one delivery whose responses have another validator than their listing.
 
-    An object that was replaced looks the same at first; a second listing tells: it names the new version then.
-    From an origin that contradicts itself, every file is read by what its answers say: they must agree with each
-    other.  Where not even they do, a file is read in one stream, since one answer is one version.
+    An object that was replaced looks the same at first, but a second listing names its new version.  If not, the
+    origin contradicts itself: then the validators of its responses count, which must agree with each other.  If even
+    they differ, a file is read in one stream, since one response has one version.
     """
 
     def __init__(self) -> None:
@@ -45,12 +45,12 @@ class Contradictions:
         self._levels: Counter[str] = Counter()
 
     def note(self, error: OriginChanged) -> None:
-        """An answer was not of the version that was listed."""
+        """Note that a response had another version than the listing."""
         self._failed[error.origin] = error
         self._refuted.add((error.origin, error.path, error.listed))
 
     def settled(self, listed: Listing) -> Listing:
-        """What is listed now, with how its files are to be read."""
+        """The new listing, with its files marked for the way in which they must be read."""
         error = self._failed.pop(listed.origin, None)
         if error is not None and (self._levels[listed.origin] or not self._was_replaced(error, listed)):
             self._levels[listed.origin] += 1
@@ -63,13 +63,13 @@ class Contradictions:
         return listed._replace(files=tuple(files))
 
     def explain(self, error: OriginChanged) -> None:
-        """Let an error that ends the delivery say so, if nothing was replaced."""
+        """Add to an error that ends the delivery that the origin contradicts itself, if it does."""
         if self._levels[error.origin]:
             error.message += ", or so it seems: its origin contradicts itself"
             error.hint = "its listing and its answers differ each time: check the server and any proxy before it"
 
     def _was_replaced(self, error: OriginChanged, listed: Listing) -> bool:
-        """Whether the listing names another version now: the one that the answer had, and none that was refuted."""
+        """Whether the listing now names the version of the response, and none that a response has contradicted."""
         now = next((file for file in listed.files if file.path == error.path), None)
         if now is None:
             return True
