@@ -12,7 +12,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metric(NamedTuple):
-    """What one number means; every one but those of the process and the store is of a delivery."""
+    """The type and meaning of a metric; all but those of the process and the store belong to a delivery."""
 
     kind: str
     help: str

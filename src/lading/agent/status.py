@@ -108,7 +108,7 @@ class Status:
     def _count(self, name: str, event: events.Event) -> None:
         match event:
             case events.Listed():
-                # What follows counts its bytes from zero.
+                # The next transfer counts its bytes from zero.
                 self._moved[name] = 0
             case events.Progress():
                 self._move(name, event)
@@ -137,7 +137,7 @@ class Status:
     def _move(self, name: str, event: events.Progress) -> None:
         received = event.done_bytes - event.resumed_bytes
         before = self._moved.get(name, 0)
-        # Less than before: what was damaged is fetched again.
+        # The number falls when damaged bytes are fetched again.
         came = max(received - before, 0)
         self._moved[name] = received
         self._states[name] = self._states[name]._replace(done_bytes=event.done_bytes, total_bytes=event.total_bytes)

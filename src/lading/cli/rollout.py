@@ -150,7 +150,7 @@ def back(arguments: argparse.Namespace) -> int:
     return _said(arguments, rollout, version, f"goes back to {version}, and stays there until it is resumed")
 
 
-# ---- what is told ------------------------------------------------------------------------------
+# ---- actions -----------------------------------------------------------------------------------
 
 
 def _tell(server: ApiServer, rollout: Rollout, spec: Object) -> None:
@@ -199,7 +199,7 @@ def _said(arguments: argparse.Namespace, rollout: Rollout, version: Version | No
     return 0
 
 
-# ---- what is shown -----------------------------------------------------------------------------
+# ---- output ------------------------------------------------------------------------------------
 
 
 def _row(rollout: Rollout, *, wide: bool) -> list[str]:

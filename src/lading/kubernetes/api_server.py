@@ -71,7 +71,7 @@ class Conflict(OriginChanged):
 
 
 class Expired(OriginChanged):
-    """The server no longer knows this version of a list (410): it must be listed anew."""
+    """The server no longer knows this version of a list (410): it must be listed again."""
 
 
 class Page(NamedTuple):

@@ -24,7 +24,7 @@ Tls = Literal["auto", "openssl", "rustls"]
 class Network(NamedTuple):
     """How to reach any host: certificates and proxies.
 
-    The client's own certificate and key are files of PEM text, loaded anew when they are rotated.
+    The client's own certificate and key are files of PEM text, loaded again when they are rotated.
     """
 
     ca_files: tuple[str, ...] = ()

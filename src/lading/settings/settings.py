@@ -36,7 +36,7 @@ LogFormat = Literal["text", "json"]
 Offline = Literal["refuse", "last-known"]
 Word = TypeVar("Word", bound=str)
 
-# What the configuration file may hold beside two words, and what each is.
+# The sections of the configuration file and their types; besides them it may hold two words.
 _SECTIONS: dict[str, type[list[Any] | dict[str, Any]]] = {
     "registries": list,
     "trust": list,

@@ -48,7 +48,7 @@ class Formats(NamedTuple):
 
 
 class TrustRule(NamedTuple):
-    """What models must fulfil whose origin is below ``prefix``; None is every origin.
+    """The requirements for models whose origin is below ``prefix``; None means every origin.
 
     The model's file ``bundle`` must hold a signature by one of ``keys``, or by a certificate that chains to one of
     ``roots`` (DER); both come from ``signers_file``.  ``mode`` says whether a failure ends the delivery,

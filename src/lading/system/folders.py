@@ -34,7 +34,7 @@ def _move_folder(source: Path, target: Path) -> None:
     try:
         os.rename(source, target)
     except OSError:
-        # Where a folder is only a prefix of names, as in object storage, it may not be moved, or only if it is small.
+        # A folder that is only a prefix of names, as in object storage, may be refused, or only if it is large.
         os.mkdir(target)
         move_into(source, target)
 

@@ -140,7 +140,7 @@ class Trace:
             case events.Progress():
                 before = self._progress[1] if self._progress else None
                 came = _received_bytes(event) - (_received_bytes(before) if before else 0)
-                # Less than before: what was damaged is fetched again.
+                # The number falls when damaged bytes are fetched again.
                 self._add("lading.received_bytes", max(came, 0))
             case events.Resolved():
                 facts = {"lading.registry": event.registry, "lading.version": _text(event.version)}
