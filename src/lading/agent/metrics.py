@@ -52,7 +52,7 @@ _Labels = tuple[tuple[str, str], ...]
 
 
 class Metrics:
-    """The present values.  Safe from any thread."""
+    """The present values of all metrics.  Safe from any thread."""
 
     def __init__(self, known: Mapping[str, Metric] = METRICS) -> None:
         self._lock = threading.Lock()

@@ -28,7 +28,7 @@ from lading.settings.section import errors_name
 from lading.settings.settings import termination_log
 from lading.text.printable import printable
 
-# KServe will set it to the digest that a service names (https://github.com/kserve/kserve/pull/6051, not merged yet).
+# By a proposal, KServe sets it to the digest that a service names (https://github.com/kserve/kserve/pull/6051).
 _DIGEST = "VERIFICATION_DIGEST"
 # The kubelet keeps 4096 bytes.
 _MOST_BYTES = 4096

@@ -34,7 +34,7 @@ def _move_folder(source: Path, target: Path) -> None:
     try:
         os.rename(source, target)
     except OSError:
-        # A folder that is only a prefix of names, as in object storage, may be refused, or only if it is large.
+        # Where a folder is only a prefix of names, as in object storage, the system may refuse to move it.
         os.mkdir(target)
         move_into(source, target)
 
