@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def deliver_aloud(requests: Sequence[Request], settings: Settings, hear: Listener | None = None) -> list[Manifest]:
-    """Bring what is asked for, and say how it goes; ``hear`` is told the same."""
+    """Deliver the requested models, and report the events; ``hear`` gets the same events."""
     with reporter() as report, tracing(settings, [request.uri for request in requests], report) as tell:
 
         def listener(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""``lading resolve URI [DEST]``: what ``pull`` would bring, without bringing it."""
+"""``lading resolve URI [DEST]``: show what ``pull`` would deliver, without delivering it."""
 
 import argparse
 from collections.abc import Iterator

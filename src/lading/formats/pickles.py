@@ -1,4 +1,4 @@
-"""Pickles, which run what they name when they are loaded (https://docs.python.org/3/library/pickle.html)."""
+"""Pickles, which run the code that they name when they are loaded (https://docs.python.org/3/library/pickle.html)."""
 
 import io
 import logging
