@@ -128,7 +128,7 @@ class Manifest(NamedTuple):
         return Digest("sha256", running.hexdigest())
 
     def with_files_of(self, other: "Manifest") -> "Manifest":
-        """This manifest with the files of ``other``."""
+        """The facts of this manifest with the files of ``other``."""
         return self._replace(files=other.files, archives=other.archives, folders=other.folders)
 
     def by_path(self) -> dict[str, File]:

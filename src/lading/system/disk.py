@@ -32,7 +32,7 @@ _REFUSALS = frozenset(
 
 
 def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
-    """lading's own error for an ``OSError`` about ``path``."""
+    """The error of lading for an ``OSError`` about ``path``."""
     shown = printable(os.fspath(path))
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
