@@ -72,6 +72,13 @@ def sha256(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+class QuietServer(http.server.ThreadingHTTPServer):
+    """Says nothing of clients that go away: to break off is what several tests have them do."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 class _Files(http.server.SimpleHTTPRequestHandler):
     """The folder's files; below /status/ the status that the path names."""
 
@@ -88,7 +95,7 @@ class _Files(http.server.SimpleHTTPRequestHandler):
 @contextmanager
 def serve(folder: Path, handler: type[http.server.SimpleHTTPRequestHandler] = _Files) -> Iterator[str]:
     """Serve ``folder`` on loopback; gives the address."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder))) as server:
+    with QuietServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="origin")
         thread.start()
         try:

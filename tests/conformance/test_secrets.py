@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from command_line import QuietServer
 from conformance.scene import Scene, scenes
 from fakes.faulty_http import ALWAYS, ANYWHERE, Answer, Fault, cut
 from lading.cli.main import main
@@ -82,7 +83,7 @@ class Origin(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Origin)
+    server = QuietServer(("127.0.0.1", 0), Origin)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server.server_port
