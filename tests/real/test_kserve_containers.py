@@ -69,8 +69,7 @@ class Kubelet:
         memory = limits["memory"].removesuffix("i").lower()
         command += ["--memory", memory, "--memory-swap", memory]
         for one in container["env"]:
-            key = one.get("valueFrom", {}).get("secretKeyRef", {}).get("key")
-            command += ["--env", f"{one['name']}={self.secrets[key] if key else one['value']}"]
+            command += ["--env", f"{one['name']}={self._value(one)}"]
         for mount in container["volumeMounts"]:
             command += ["--volume", f"{self.volume(mount['mountPath'])}:{mount['mountPath']}"]
         for path, folder in self.folders.items():
@@ -78,6 +77,15 @@ class Kubelet:
                 command += ["--volume", f"{folder}:{path}:ro"]
         command += ["--volume", f"{self.log}:/dev/termination-log"]
         return [*command, self._image, *container["args"]]
+
+    def _value(self, variable):
+        match variable:
+            case {"valueFrom": {"secretKeyRef": {"key": key}}}:
+                return self.secrets[key]
+            case {"valueFrom": {"fieldRef": _}}:
+                # The pods have no annotations.
+                return ""
+        return variable["value"]
 
 
 @pytest.fixture
@@ -155,7 +163,7 @@ def test_a_name_in_a_registry_that_asks_for_the_pods_token(kubelet, s3, server):
     token = kubelet.volume("/var/run/secrets/registry")
     write_tree(token, {"token": b"of-the-pod"})
     chosen = yaml.safe_load((DEPLOY / "overlays/registry/registry.yaml").read_text())
-    configuration, _ = chosen["spec"]["container"]["env"]
+    configuration, _, _ = chosen["spec"]["container"]["env"]
     configuration["value"] = configuration["value"].replace("https://model-registry.kubeflow.svc:8443", server.url)
     chosen["spec"]["container"]["env"] = [configuration]
     kubelet.secrets = KEYS

@@ -51,7 +51,7 @@ def url(tmp_path, pull, monkeypatch):
     status.change("reranker", hint="did you mean reranker-v2/?")
     settings = AgentSettings(port=0)
     store = StoreSettings(path=str(tmp_path / "store"))
-    with Endpoint(settings, Deliveries(status, lambda: store), hint=lambda *_: False) as endpoint:
+    with Endpoint(settings, Deliveries(status, lambda: store), take_webhook=lambda *_: False) as endpoint:
         yield f"http://127.0.0.1:{endpoint.port}/"
 
 
