@@ -165,8 +165,11 @@ def process_of(cluster, api, pod):
 
 
 def _groups(process):
-    """The control groups of a process, as /proc has them."""
-    return Path(f"/proc/{process}/cgroup").read_text()
+    """The control groups of a process, as /proc has them; "" if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{process}/cgroup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def test_a_container_that_is_killed_half_way_resumes_in_the_same_volume(place, start, bucket, api, cluster):

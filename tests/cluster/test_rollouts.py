@@ -238,6 +238,8 @@ class Cluster:
         security |= {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
         container = {"name": "server", "image": "none.invalid/none", "securityContext": security}
         spec = {"schedulerName": "nobody", "containers": [container]}
+        # A new one: with the status of the old one it would serve the new version at once.
+        self.cluster.kubectl("delete", "pod", "iris-0", "-n", self.place.name, "--ignore-not-found", "--now")
         self.place.api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec})
         self.admin.patch(
             PODS, self.admin.get(PODS, "iris-0", self.place.name), {"status": status}, subresource="status"
