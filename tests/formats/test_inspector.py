@@ -123,6 +123,11 @@ RUNS = {
         "model.keras",
         files.zipped({"config.json": b'{"config": {"layers": [{"class_name": "Lambda"}]}}'}),
     ),
+    "a zip whose first member is damaged": (
+        "model.pt",
+        files.zipped({"config.json": b"{", "archive/data.pkl": files.pickled(2)}),
+    ),
+    "a zip that was cut": ("model.pt", files.zipped({"archive/data.pkl": files.pickled(2)})[:-30]),
     "Lambda in HDF5": ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes((1 << 20) - 20) + b'{"class_name": "Lambda"}'),
     "Python files": ("config.json", b'{"auto_map": {"AutoModel": "modeling_tiny.TinyModel"}}'),
 }

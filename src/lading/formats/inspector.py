@@ -17,6 +17,7 @@ _MAGICS = {
     "NumPy": (numpy.MAGIC,),
     "HDF5": (keras.HDF5_MAGIC,),
 }
+_MAY_HOLD_CODE = {"zip", "NumPy"}
 # The formats that names claim by their endings.
 _CLAIMS = {
     ".safetensors": "safetensors",
@@ -64,7 +65,9 @@ class Inspector(NamedTuple):
         try:
             code = self._code(format_, file, size, depth)
         except Damaged as error:
-            return Finding(format_, fault=str(error))
+            # A loader may read on where this one stopped: nobody has seen what else is in it.
+            unseen = "what cannot be looked through, since it is damaged" if format_ in _MAY_HOLD_CODE else ""
+            return Finding(format_, str(error), unseen)
         return Finding(format_, f"it is no {claimed}" if claimed not in ("", format_) else "", code)
 
     def _code(self, format_: str, file: IO[bytes], size: int, depth: int) -> str:
