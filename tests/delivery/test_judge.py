@@ -196,7 +196,7 @@ def test_what_the_signer_left_out_is_not_delivered(origin, pull_by, tmp_path):
 def test_many_wrong_files_are_counted(origin, pull_by, tmp_path):
     origin |= {f"extra-{number:02}": b"x" for number in range(40)}
     message = refused(pull_by, tmp_path).message
-    assert message.endswith("extra extra-09 and 30 more")
+    assert message.endswith("extra extra-09; and 30 more")
 
 
 def test_patterns_choose_among_signed_files_and_the_signature_comes_along(origin, pull_by, tmp_path):

@@ -2,6 +2,7 @@
 
     controller the loop: watches, the Lease, rollouts that are due, and one cycle of one rollout
     service    an InferenceService or LLMInferenceService of KServe, and its pods
+    watched    the objects of one resource, as they are now
     questions  the versions that names stand for now: one question for all services with the same name
     shown      metrics, probes and the page
 

@@ -14,15 +14,16 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lading.controller.questions import Answer, Questions
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
+from lading.controller.watched import Watched
 from lading.errors import Interrupted, LadingError, NotAllowed, NotFound, UsageError, internal_error
 from lading.events import Listener, RolloutTold
-from lading.kubernetes.api_server import ApiServer, Conflict, Resource
-from lading.kubernetes.follow import Followed, Key, follow
+from lading.kubernetes.api_server import ApiServer, Conflict, Object, Resource
+from lading.kubernetes.follow import Key, follow
 from lading.kubernetes.leader import Leader
 from lading.kubernetes.recorder import record
 from lading.model.pin import split_pin
@@ -32,8 +33,6 @@ from lading.rollout.decide import Decision, Observed, Told, decide
 from lading.rollout.policy import Policy
 from lading.rollout.resource import read_conditions, read_policy, read_state, read_target, status_of
 from lading.rollout.state import State, Version
-
-Object = dict[str, Any]
 
 ROLLOUTS = Resource("lading.dev/v1alpha1", "modelrollouts", "ModelRollout")
 NAME = "lading-controller"
@@ -45,46 +44,6 @@ _AGAIN_S = 10.0
 _MISSING_S = 60.0
 _RESYNC_S = 600.0
 _NEVER = float("inf")
-
-
-class _Watched:
-    """The objects of one resource, kept current by a thread that watches it."""
-
-    def __init__(self, changed: Callable[[Key], None]) -> None:
-        self._changed = changed
-        self._lock = threading.Lock()
-        self._objects: dict[Key, Object] = {}
-        self._told: set[Key] = set()
-        self.is_listed = False
-
-    def get(self, key: Key) -> Object | None:
-        with self._lock:
-            return self._objects.get(key)
-
-    def all(self) -> dict[Key, Object]:
-        with self._lock:
-            return dict(self._objects)
-
-    def followed(self) -> Followed:
-        return Followed(self._there, self._gone, self.listed)
-
-    def listed(self) -> None:
-        """The list is complete: remove objects that are not in it, since they were deleted while nobody watched."""
-        with self._lock:
-            self._objects = {key: thing for key, thing in self._objects.items() if key in self._told}
-            self._told = set()
-        self.is_listed = True
-
-    def _there(self, key: Key, thing: Object) -> None:
-        with self._lock:
-            self._objects[key] = thing
-            self._told.add(key)
-        self._changed(key)
-
-    def _gone(self, key: Key) -> None:
-        with self._lock:
-            self._objects.pop(key, None)
-        self._changed(key)
 
 
 class _Place(NamedTuple):
@@ -137,8 +96,8 @@ class Controller:
         self._now, self._unix_time = server.http.retry.run.clock.now, unix_time
         self.woken = threading.Event()
         self.shown = Shown()
-        self._rollouts = _Watched(self._wake)
-        self._services = {kind: _Watched(self._wake) for kind in KINDS}
+        self._rollouts = Watched(self._wake)
+        self._services = {kind: Watched(self._wake) for kind in KINDS}
         # Uid, state and generation as this process wrote them last, while it holds the Lease.
         self._states: dict[Key, tuple[str, State, int]] = {}
         self._due_s: dict[Key, float] = {}
@@ -154,7 +113,7 @@ class Controller:
             watchers[f"watch-{kind}"] = partial(self._watch, KINDS[kind].resource, watched)
         return watchers
 
-    def _watch(self, resource: Resource, watched: _Watched) -> None:
+    def _watch(self, resource: Resource, watched: Watched) -> None:
         while True:
             try:
                 follow(self._server, resource, self._namespace, watched.followed())

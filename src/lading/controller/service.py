@@ -12,14 +12,12 @@ from urllib.parse import quote
 from lading.delivery import lockfile
 from lading.delivery.request import without_choice
 from lading.errors import LadingError
-from lading.kubernetes.api_server import FIELD_MANAGER, Resource
+from lading.kubernetes.api_server import FIELD_MANAGER, Object, Resource
 from lading.model.pin import split_pin
 from lading.model.uri import ModelURI
 from lading.rollout.health import Pod, Service
 from lading.rollout.state import Version
 from lading.text.printable import printable
-
-Object = dict[str, Any]
 
 ANNOTATION = "lading.dev/lock"
 PODS = Resource("v1", "pods", "Pod")

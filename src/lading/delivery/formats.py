@@ -11,9 +11,8 @@ from lading.model.manifest import File, Manifest
 from lading.model.uri import ModelURI
 from lading.settings.trust import Formats, TrustRule, trust_rule_for
 from lading.system.disk import disk_error
-from lading.text.printable import printable
+from lading.text.printable import first_of, printable
 
-_MOST_NAMED = 10
 _HINTS = {
     "damaged": "the model was damaged before it was published: the origin's copy is the same",
     "code": "take its safetensors, GGUF or ONNX files, or say formats: {{code: allow}} in {rule} if you trust whoever made it",
@@ -56,9 +55,8 @@ def _wrong(files: tuple[File, ...], place: Callable[[str], Path], formats: Forma
 
 
 def _refused(wrong: list[tuple[str, str]], rule: TrustRule) -> Untrusted:
-    named = "; ".join(sentence for _, sentence in wrong[:_MOST_NAMED])
-    more = f"; and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
+    named = first_of([sentence for _, sentence in wrong])
     kinds = {kind for kind, _ in wrong}
     what = "code that runs when the model is loaded" if kinds == {"code"} else "files that may not be delivered"
     hints = "; ".join(hint.format(rule=rule.named) for kind, hint in _HINTS.items() if kind in kinds)
-    return Untrusted(f"{rule.named} refuses {what}: {named}{more}", hint=hints)
+    return Untrusted(f"{rule.named} refuses {what}: {named}", hint=hints)

@@ -24,13 +24,12 @@ from lading.session import Session
 from lading.settings.trust import TrustRule, trust_rule_for
 from lading.sources.source import Source
 from lading.system.disk import disk_error
-from lading.text.printable import printable
+from lading.text.printable import first_of, printable
 from lading.text.units import size
 from lading.trust.bundle import MOST_BUNDLE_BYTES, Bundle, key_signer, read_bundle
 from lading.trust.public_key import PublicKey
 from lading.trust.statement import SignedFile, Statement, read_statement
 
-_MOST_NAMED = 10
 # What a signature by shards cannot name.
 _EMPTY = Digest("sha256", hashlib.sha256().hexdigest())
 _HINTS = {
@@ -308,6 +307,5 @@ def _too_large(shown: str) -> Untrusted:
 def _refused(bundle: str, wrong: Mapping[str, Sequence[str]]) -> Untrusted:
     """The error that names what is not as it was signed."""
     named = [f"{kind} {printable(path)}" for kind, paths in wrong.items() for path in sorted(paths)]
-    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
     hints = "; ".join(_HINTS[kind] for kind, paths in wrong.items() if paths)
-    return Untrusted(f"not what was signed in {printable(bundle)}: {'; '.join(named[:_MOST_NAMED])}{more}", hint=hints)
+    return Untrusted(f"not what was signed in {printable(bundle)}: {first_of(named)}", hint=hints)

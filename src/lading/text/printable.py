@@ -1,7 +1,7 @@
 """Text from outside, made safe to print."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Also the C1 control characters, and characters that change the direction of a line or break it.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -15,6 +15,12 @@ def printable(text: str) -> str:
 def _escaped(match: re.Match[str]) -> str:
     number = ord(match[0])
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def first_of(sentences: Sequence[str], most: int = 10) -> str:
+    """The first sentences in one line, and how many more there are."""
+    more = f"; and {len(sentences) - most} more" if len(sentences) > most else ""
+    return "; ".join(sentences[:most]) + more
 
 
 def wrong_paths(found: Iterable[tuple[str, str]]) -> str:
