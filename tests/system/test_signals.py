@@ -24,7 +24,7 @@ except Interrupted:
 """
 
 CLEANING_UP = """\
-import time
+import signal, sys
 from lading.errors import Interrupted
 from lading.system.signals import Sigterm
 
@@ -33,25 +33,28 @@ try:
         sigterm.insist()
         try:
             print("ready", flush=True)
-            time.sleep(60)
+            signal.pause()
         finally:
             print("cleaning up", flush=True)
-            time.sleep(1)
+            sys.stdin.readline()
             print("clean", flush=True)
 except Interrupted:
-    time.sleep(0.5)
+    sys.stdin.readline()
     print("told", flush=True)
 """
 
 
 def lines_of(code: str, *, signals: int) -> list[str]:
-    """What ``code`` prints; for each line but the last, as long as there are ``signals``, it gets a SIGTERM."""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    """What ``code`` prints; after each line it gets a SIGTERM, as long as there are ``signals``, and an empty line."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as process:
         lines = []
         for line in process.stdout:
             lines.append(line.strip())
             if len(lines) <= signals:
                 process.send_signal(signal.SIGTERM)
+                process.stdin.write("\n")
+                process.stdin.flush()
         assert process.wait(timeout=10) == 0
     return lines
 

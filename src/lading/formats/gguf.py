@@ -8,7 +8,8 @@ from lading.formats.reader import Damaged, Reader
 
 MAGIC = b"GGUF"
 # A vocabulary of 250,000 words takes about 10 MiB of the header.
-_MOST_HEADER_BYTES = 256 << 20
+_MOST_HEADER_BYTES = 64 << 20
+_MOST_TENSORS = 100_000
 _VERSIONS = (2, 3)
 _MOST_DIMENSIONS = 4
 _ALIGNMENT_KEY = "general.alignment"
@@ -36,6 +37,8 @@ def check(file: IO[bytes], size: int) -> None:
     if version not in _VERSIONS:
         raise Damaged(f"its version is {version}, and there are {_VERSIONS}")
     tensors, pairs = reader.number("Q", "the number of tensors"), reader.number("Q", "the number of keys")
+    if tensors > _MOST_TENSORS:
+        raise Damaged(f"it has {tensors} tensors, and the most are {_MOST_TENSORS}")
     alignment = _ALIGNMENT
     for _ in range(pairs):
         alignment = _alignment(reader, alignment)
