@@ -39,6 +39,7 @@ _COLOURS = {
     "s5cmd": "#adb5bd",
     "rclone": "#868e96",
     "kserve-storage": "#495057",
+    "floor": "#e9ecef",
 }
 _BAR, _GAP, _LEFT, _WIDTH, _MOST = 14, 26, 150, 760, 4.0
 
@@ -60,8 +61,8 @@ def table(rows: Sequence[Row], about: str, sets: Mapping[str, str]) -> str:
         "",
         "Medians. A ratio is to the peer that is best in that figure, of the same round: median [least, greatest]; less is better. "
         "TLS is 1.3 with AES-128-GCM for all. `lading` chooses who does TLS by itself; `lading/openssl` and `lading/rustls` are told "
-        "by `LADING_TLS`. The server's CPU seconds are what it needed for the client in this row: where they are near the wall "
-        "time, the client waited for it. Sets: "
+        "by `LADING_TLS`. `floor` receives and writes, and does nothing else. The server's CPU seconds are what it needed for the "
+        "client in this row: where they are near the wall time, the client waited for it. Sets: "
         + "; ".join(f"`{name}` is {what}" for name, what in sets.items())
         + ".",
         "",

@@ -31,6 +31,8 @@ RESULTS = HERE / "results"
 PEERS = HERE.parent / ".bench"
 # It takes ten times as long as the others: it runs in the first round only, and never with a hundred thousand files.
 _SLOW = "kserve-storage"
+# Of large files, what receiving and writing alone cost: no peer, since it delivers nothing that can be relied on.
+_FLOOR = "floor"
 # What of a CPU decides how fast bytes are decrypted and hashed, on x86-64 and on arm64.
 _FLAGS = ("aes", "vaes", "vpclmulqdq", "avx2", "avx512f", "sha_ni", "pmull", "sha1", "sha2", "sha512")
 
@@ -52,15 +54,18 @@ class Run(NamedTuple):
     server_cpu_s: float = 0.0
 
 
-def clients(lading: Sequence[str], wire: str, url: str, name: str, out: Path) -> list[Client]:
+def clients(lading: Sequence[str], wire: str, url: str, folder: Path, out: Path) -> list[Client]:
     """Everything that races, with the settings under which each is at its best here."""
+    name = folder.name
     s5cmd = next(PEERS.glob("peers/lib/python3*/site-packages/s5cmd/bin/s5cmd"), None)
     insecure = ["--no-verify-ssl"] if wire == "tls" else []
     pull = [*lading, "pull", f"s3://models/{name}", str(out)]
     either = ("openssl", "rustls") if wire == "tls" else ()
+    floor = [sys.executable, "-S", str(HERE / "floor.py"), f"{url}/models/{name}", str(folder), str(out)]
     return [
         Client("lading", pull),
         *(Client(f"lading/{tls}", pull, {"LADING_TLS": tls}) for tls in either),
+        *([Client(_FLOOR, floor)] if wire == "tcp" and name in ("llm", "huge") else []),
         Client("s5cmd", [str(s5cmd), "--endpoint-url", url, *insecure, "cp", f"s3://models/{name}/*", f"{out}/"]),
         Client(
             "rclone",
@@ -127,7 +132,7 @@ def race(lading: Sequence[str], name: str, wire: str, options: argparse.Namespac
     """All rounds of one set over one wire, as rows, the fastest first."""
     runs = all_rounds(lading, name, wire, options)
     medians = {each: median(found.values()) for each, found in runs.items()}
-    peers = [each for each in medians if not each.startswith("lading")] or list(medians)[:1]
+    peers = [each for each in medians if not each.startswith(("lading", _FLOOR))] or list(medians)[:1]
     fastest = min(peers, key=lambda each: medians[each].wall_s, default="")
     thriftiest = min(peers, key=lambda each: medians[each].cpu_s, default="")
     rows = [
@@ -144,11 +149,11 @@ def all_rounds(lading: Sequence[str], name: str, wire: str, options: argparse.Na
     """The runs of each client, by the round."""
     root, out = options.root, options.root / "out"
     url = f"{'https' if wire == 'tls' else 'http'}://127.0.0.1:{serve.PORTS[wire]}"
-    files = (root / f"data-{options.scale:g}" / "models" / name).rglob("*")
-    expected = sum(path.stat().st_size for path in files if path.is_file())
+    folder = root / f"data-{options.scale:g}" / "models" / name
+    expected = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     runs: dict[str, dict[int, Run]] = {}
     for turn in range(options.rounds):
-        for client in clients(lading, wire, url, name, out):
+        for client in clients(lading, wire, url, folder, out):
             if options.clients and client.name not in options.clients.split(","):
                 continue
             if client.name == _SLOW and (turn or name == "swarm"):
