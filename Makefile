@@ -63,12 +63,13 @@ native: $(READY)
 	  $(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall build/wheels/*.whl; \
 	else echo "not built: lading-native, which needs cargo"; fi
 
-# Rust's standard library for each target must be there: rustup target add.
+# Rust's standard library for each target must be there: rustup target add.  zig is called from other folders: its Python has
+# a whole path.
 TARGETS ?= $(foreach libc,gnu musl,x86_64-unknown-linux-$(libc) aarch64-unknown-linux-$(libc))
 wheels:
 	$(PYTHON) -m venv build/native
 	build/native/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/native.txt -r requirements/cross.txt
-	PYTHON=build/native/bin/python tools/native/build.sh $(TARGETS)
+	PYTHON=$(CURDIR)/build/native/bin/python tools/native/build.sh $(TARGETS)
 
 format: $(READY)
 	$(BIN)/ruff format .
