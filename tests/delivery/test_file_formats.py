@@ -108,4 +108,4 @@ def test_a_long_list_is_cut(place):
 def test_explain_says_what_would_be_judged(place):
     place.write(SAFE)
     outcome = place.run("resolve", "--explain", place.model)
-    assert ", mode enforce: formats by content (code: refuse, damaged: refuse)" in outcome.out
+    assert ", mode enforce: formats by content (code: refuse, damaged: refuse, hub_scan: ignore)" in outcome.out

@@ -49,7 +49,8 @@ class Blob:
 class Repository:
     """``commits`` are whole trees by their names, ``refs`` the names of branches and tags.
 
-    ``gated`` and ``private`` ones answer only who has a token of ``readers``.
+    ``gated`` and ``private`` ones answer only who has a token of ``readers``.  ``scans`` are the verdicts of the Hub's
+    scanners by path; on any other file they say "safe".
     """
 
     id: str
@@ -59,6 +60,7 @@ class Repository:
     private: bool = False
     gated: bool = False
     readers: frozenset[str] = frozenset()
+    scans: dict[str, str] = field(default_factory=dict)
 
     def commit(self, files: dict[str, bytes | memoryview], ref: str = "main") -> str:
         """A new commit, which ``ref`` stands for from now on; returns its name."""
@@ -86,7 +88,7 @@ class Repository:
 class FakeHub:
     """Repositories at the server's root; files from ``LFS_BYTES`` on live at ``content``, another server perhaps.
 
-    ``page_entries`` is the length of a listing's page, ``link_uses`` how often a signed URL holds.  Without
+    ``page_entries`` is the length of a listing's page, ``expanded_entries`` that of one that tells all, ``link_uses`` how often a signed URL holds.  Without
     ``tree`` it is a mirror that knows no listing, without ``blobs`` one that tells names only; ``next_host`` is who a
     listing's next page is said to be at.
     """
@@ -97,6 +99,7 @@ class FakeHub:
         self.repositories: list[Repository] = []
         self.tokens: frozenset[str] = frozenset()
         self.page_entries = 1000
+        self.expanded_entries = 50
         self.link_uses = math.inf
         self.tree = True
         self.blobs = True
@@ -142,7 +145,7 @@ class FakeHub:
         if call == "tree":
             if not self.tree:
                 return Answer(404, {}, b"<html>no such page</html>")
-            return self._tree(files, unquote(path), query, request.path)
+            return self._tree(repository, files, unquote(path), query, request.path)
         told = "blobs" in query and self.blobs
         siblings = [{"rfilename": path} | (_as_sibling(blob) if told else {}) for path, blob in files.items()]
         return _json(
@@ -155,7 +158,9 @@ class FakeHub:
             }
         )
 
-    def _tree(self, files: dict[str, Blob], folder: str, query: dict[str, str], place: str) -> Answer:
+    def _tree(
+        self, repository: Repository, files: dict[str, Blob], folder: str, query: dict[str, str], place: str
+    ) -> Answer:
         prefix = f"{folder}/" if folder else ""
         below = sorted(path for path in files if path.startswith(prefix))
         if folder and not below:
@@ -166,8 +171,11 @@ class FakeHub:
         ]
         if query.get("recursive", "false").lower() != "true":
             entries = [entry for entry in entries if "/" not in entry["path"][len(prefix) :]]
+        expanded = query.get("expand", "false").lower() == "true"
+        if expanded:
+            entries = [entry | _security(repository, entry) for entry in entries]
         start = int(urlsafe_b64decode(query.get("cursor", "")) or b"0")
-        end = start + self.page_entries
+        end = start + (self.expanded_entries if expanded else self.page_entries)
         headers = {}
         if end < len(entries):
             cursor = quote(urlsafe_b64encode(b"%d" % end).decode())
@@ -210,6 +218,14 @@ def _commit(repository: Repository, ref: str) -> str | None:
 
 def _folder(path: str) -> dict[str, Any]:
     return {"type": "directory", "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0, "path": path}
+
+
+def _security(repository: Repository, entry: dict[str, Any]) -> dict[str, Any]:
+    if entry["type"] != "file":
+        return {}
+    status = repository.scans.get(entry["path"], "safe")
+    scans = {name: {"status": status} for name in ("avScan", "pickleImportScan")}
+    return {"securityFileStatus": {"status": status, **scans}}
 
 
 def _as_sibling(blob: Blob) -> dict[str, Any]:

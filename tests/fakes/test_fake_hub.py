@@ -123,3 +123,11 @@ def test_lading_understands_the_hubs_own_uris_as_huggingface_hub_does():
         found = hub_client.parse_hf_uri(text)
         assert _parse(ModelURI.parse(text)) == tuple(parts)
         assert (f"{found.type}s", found.id, found.revision or "main", found.path_in_repo) == tuple(parts)
+
+
+def test_huggingface_hub_knows_what_the_scanners_say(hub, model, api):
+    model.scans["config.json"] = "unsafe"
+    hub.expanded_entries = 2
+    found = {entry.path: entry for entry in api.list_repo_tree("owner/model", recursive=True, expand=True)}
+    told = {path: entry.security.status for path, entry in found.items() if path in FILES}
+    assert told == dict.fromkeys(FILES, "safe") | {"config.json": "unsafe"}

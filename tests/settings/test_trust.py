@@ -82,6 +82,8 @@ def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
         ({"signature": {"key": "KEY"}, "mode": "off"}, "judges nothing"),
         ({"formats": {"code": "warn"}}, "code is 'warn'"),
         ({"formats": {"pickle": "refuse"}}, "unknown key 'pickle'"),
+        ({"formats": {"hub_scan": "allow"}}, "hub_scan is 'allow'"),
+        ({"prefix": "s3://models/", "formats": {"hub_scan": "warn"}}, "hub_scan says nothing about s3://models/"),
         ({"formats": "refuse"}, "formats is 'refuse'"),
         ({"formats": {}, "unsigned": "allow"}, "has no signature with either a key or a certificate"),
     ],
@@ -97,12 +99,14 @@ def test_a_rule_that_cannot_be_judged_is_refused_when_it_is_read(tmp_path: Path,
 
 
 def test_a_rule_may_judge_the_content_of_files_alone(tmp_path: Path, key: str) -> None:
-    alone, both = load(
+    alone, hub, both = load(
         tmp_path,
         {"prefix": "hf://", "formats": {}},
+        {"prefix": "HF://owner/", "formats": {"hub_scan": "refuse"}},
         {"signature": {"key": key}, "formats": {"code": "scan", "damaged": "allow"}},
     )
     assert (alone.keys, alone.formats) == ((), Formats("refuse", "refuse"))
+    assert (hub.formats, hub.asks_the_hub, alone.asks_the_hub) == (Formats(hub_scan="refuse"), True, False)
     assert (len(both.keys), both.formats) == (1, Formats("scan", "allow"))
 
 

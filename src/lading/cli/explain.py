@@ -66,7 +66,8 @@ def trust_line(settings: Settings, uri: ModelURI) -> str:
             f"{rule.bundle} must be signed by {signers} (unsigned: {rule.unsigned}, extra_files: {rule.extra_files})"
         )
     if rule.formats:
-        asked.append(f"formats by content (code: {rule.formats.code}, damaged: {rule.formats.damaged})")
+        formats = ", ".join(f"{key}: {word}" for key, word in rule.formats._asdict().items())
+        asked.append(f"formats by content ({formats})")
     return f"trust: {rule.named}, mode {rule.mode}: {'; '.join(asked)}"
 
 

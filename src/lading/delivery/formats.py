@@ -7,6 +7,7 @@ from lading.errors import Untrusted
 from lading.events import Listener, NotTrusted
 from lading.formats.inspector import Inspector, any_pickle
 from lading.formats.pickles import scanned_code
+from lading.model.listing import ListedFile, Listing
 from lading.model.manifest import File, Manifest
 from lading.model.uri import ModelURI
 from lading.settings.trust import Formats, TrustRule, trust_rule_for
@@ -17,6 +18,33 @@ _HINTS = {
     "damaged": "the model was damaged before it was published: the origin's copy is the same",
     "code": "take its safetensors, GGUF or ONNX files, or say formats: {{code: allow}} in {rule} if you trust whoever made it",
 }
+# The Hub's words for a file about which its scanners have not decided.
+_NO_VERDICT = {"unscanned", "queued", "error"}
+_HUB_HINT = "the Hub says why beside each file; leave it out by --ignore, or write hub_scan: warn in {rule}"
+
+
+def judge_scans(listed: Listing, uri: ModelURI, rules: tuple[TrustRule, ...], listener: Listener) -> None:
+    """Judge the files at ``uri`` by what the Hub's scanners say of them, before a byte is fetched.
+
+    ``Untrusted`` names those that may not pass.  A file without a verdict passes, and is told.
+    """
+    rule = trust_rule_for(rules, uri)
+    if rule is None or rule.formats is None or not rule.asks_the_hub:
+        return
+    said = [file for file in listed.files if file.scan not in (None, "safe")]
+    undecided = [_scanned(file) for file in said if file.scan in _NO_VERDICT]
+    # A word that is new is no good news.
+    wrong = [_scanned(file) for file in said if file.scan not in _NO_VERDICT]
+    if undecided:
+        why = f"the Hub's scanners have no verdict on {first_of(undecided)}"
+        listener(
+            NotTrusted(uri.redacted(), why, "wait until they have, or say formats: {hub_scan: ignore} in the rule")
+        )
+    if wrong:
+        why = f"the Hub's scanners warn of {first_of(wrong)}"
+        if rule.mode == "enforce" and rule.formats.hub_scan == "refuse":
+            raise Untrusted(f"{uri.redacted()} is refused: {why}", hint=_HUB_HINT.format(rule=rule.named))
+        listener(NotTrusted(uri.redacted(), why, f"{rule.named} allows that"))
 
 
 def judge_formats(
@@ -52,6 +80,10 @@ def _wrong(files: tuple[File, ...], place: Callable[[str], Path], formats: Forma
             yield "damaged", f"{printable(file.path)} is no whole {finding.format}: {finding.fault}"
         if finding.code and formats.code != "allow":
             yield "code", f"{printable(file.path)} holds {finding.code}"
+
+
+def _scanned(file: ListedFile) -> str:
+    return f"{printable(file.path)} ({printable(file.scan or '')[:20]})"
 
 
 def _refused(wrong: list[tuple[str, str]], rule: TrustRule) -> Untrusted:

@@ -79,9 +79,11 @@ def list_files(request: Request, query: Query, resolution: Resolution, session: 
     signed: Mapping[str, tuple[Digest, ...]] = {}
     if settings.trust:
         # Here, and not above: most runs have no rules.
+        from lading.delivery.formats import judge_scans
         from lading.delivery.judge import judge
 
         listed, signed = judge(listed, everything, resolution.uri, source, session)
+        judge_scans(listed, resolution.uri, settings.trust, session.listener)
     listed = _as_archive(listed)
     if listed.signature is None:
         listed = listed.with_generated(federation.metadata_file(resolution, settings))

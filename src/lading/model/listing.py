@@ -40,6 +40,7 @@ class ListedFile(NamedTuple):
     ``content`` is the whole content of a file that no source has.
     ``refusal`` is why the source cannot deliver the file: an error only if the file is wanted.  A path that ends in
     a slash is then a folder that was not listed.
+    ``scan`` is the verdict of the origin's own scanners, in its words; None if it was not asked for, or has none.
     """
 
     path: str
@@ -52,6 +53,7 @@ class ListedFile(NamedTuple):
     content: bytes | None = None
     answers_differ: bool = False
     refusal: LadingError | None = None
+    scan: str | None = None
 
     @property
     def shown(self) -> str:

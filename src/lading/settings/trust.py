@@ -40,11 +40,13 @@ _REVISED = frozenset({"hf", "modelscope", "oci", "git+https", "git+http", "git+f
 class Formats(NamedTuple):
     """What to do with files that run ``code`` when loaded, and with ``damaged`` files, which break their format.
 
-    ``scan`` allows pickles whose code is known to be harmless, and refuses all other code.
+    ``scan`` allows pickles whose code is known to be harmless, and refuses all other code.  ``hub_scan`` says what to
+    do with files about which the scanners of the Hugging Face Hub warn.
     """
 
     code: Literal["refuse", "scan", "allow"] = "refuse"
     damaged: Literal["refuse", "allow"] = "refuse"
+    hub_scan: Literal["refuse", "warn", "ignore"] = "ignore"
 
 
 class TrustRule(NamedTuple):
@@ -70,6 +72,11 @@ class TrustRule(NamedTuple):
     def asks_for_signature(self) -> bool:
         """Whether a model must be signed; if not, the rule judges at most formats."""
         return bool(self.keys or self.roots)
+
+    @property
+    def asks_the_hub(self) -> bool:
+        """Whether the verdict of the Hub's scanners counts."""
+        return self.formats is not None and self.formats.hub_scan != "ignore"
 
     @property
     def method(self) -> str:
@@ -129,6 +136,11 @@ def _rule(item: object, number: int) -> TrustRule:
             raise UsageError(f"{where} judges nothing, by mode: off", hint="leave out what else it says")
         return TrustRule(prefix, mode="off")
     rule = TrustRule(prefix, mode=entry.mode, formats=_read_formats(entry, where) if "formats" in item else None)
+    if rule.asks_the_hub and prefix is not None and prefix.scheme.lower() != "hf":
+        raise UsageError(
+            f"{where}: formats: hub_scan says nothing about {rule.shown}: only the Hugging Face Hub has a verdict",
+            hint="give it a prefix that begins with hf://, or none",
+        )
     if rule.formats is not None and not _FOR_SIGNATURES & item.keys():
         return rule
     signature = read_section(_SignatureEntry, entry.signature, f"{where}: signature", examples=_EXAMPLES)
@@ -153,7 +165,10 @@ def _rule(item: object, number: int) -> TrustRule:
 
 def _read_formats(entry: _Entry, where: str) -> Formats:
     formats = read_section(
-        Formats, entry.formats, f"{where}: formats", examples={"code": "refuse", "damaged": "refuse"}
+        Formats,
+        entry.formats,
+        f"{where}: formats",
+        examples={"code": "refuse", "damaged": "refuse", "hub_scan": "refuse"},
     )
     if formats.code == "scan" and find_spec("picklescan") is None:
         raise UsageError(

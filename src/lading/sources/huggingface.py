@@ -97,6 +97,7 @@ class HuggingFaceSource:
         self._repository = f"{kind}{self._where.id}"
         self._commit = ""
         self._redirects = Redirects(http)
+        self._asks_for_scans = _asks_for_scans(uri, settings)
         self.pin = uri
 
     def list(self) -> Listing:
@@ -157,7 +158,8 @@ class HuggingFaceSource:
     def _below(self, folder: str, *, recursive: bool) -> Sequence[_Entry]:
         """The Hub's entries below ``folder``; none if that is not a folder."""
         path = f"/tree/{self._commit}" + (f"/{quote(folder)}" if folder else "")
-        first = f"recursive={str(recursive).lower()}&expand=false"
+        # With expand, a page has 50 entries and not 1000.
+        first = f"recursive={str(recursive).lower()}&expand={str(self._asks_for_scans).lower()}"
 
         def page(query: str) -> Page[_Entry]:
             head, entries = self._ask(f"{path}?{query or first}")
@@ -239,7 +241,9 @@ class HuggingFaceSource:
             digests = (Digest("sha256", name),)
         elif _SHA1.fullmatch(name) and size is not None:
             digests = (Digest("git-sha1", name),)
-        return ListedFile(path, size, digests[0].value if digests else self._commit, digests, locator=path)
+        validator = digests[0].value if digests else self._commit
+        scan = _scan(entry) if self._asks_for_scans else None
+        return ListedFile(path, size, validator, digests, locator=path, scan=scan)
 
     def _ask(self, path: str) -> tuple[Head, Any]:
         """An answer of the API about this repository; None where it is not JSON."""
@@ -333,6 +337,27 @@ def _token(hub: HuggingFace) -> tuple[Secret | None, str]:
         except LadingError:
             text = ""
     return (Secret(text), "the token file") if text else (None, "anonymous")
+
+
+def _asks_for_scans(uri: ModelURI, settings: Settings) -> bool:
+    """Whether a rule of trust wants to know what the Hub's scanners say."""
+    if not settings.trust:
+        return False
+    # Here, and not above: most runs have no rules.
+    from lading.settings.trust import trust_rule_for
+
+    rule = trust_rule_for(settings.trust, uri)
+    return rule is not None and rule.asks_the_hub
+
+
+def _scan(entry: _Entry) -> str:
+    """The verdict of the Hub's scanners together: ``unscanned`` where it tells none, as mirrors do.
+
+    The others are safe, queued, error, caution, suspicious and unsafe (https://huggingface.co/.well-known/openapi.json).
+    """
+    status = entry.get("securityFileStatus")
+    word = status.get("status") if isinstance(status, dict) else None
+    return word if isinstance(word, str) else "unscanned"
 
 
 def _name_of(entry: _Entry) -> str:
