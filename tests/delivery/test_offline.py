@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from command_line import lading
+from command_line import lading, sha256
 from fakes.fake_kubeflow import FakeKubeflow
 from fakes.faulty_http import ALWAYS, ANYWHERE, FaultyServer, anything, status
 from fakes.registry_entries import registry_entry
@@ -13,6 +13,7 @@ from lading import events as told
 from lading.errors import LadingError, Unavailable, UsageError
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
+from lading.settings.variables import Variables
 
 URI = "model-registry://iris"
 MODEL = {"model.bin": b"model"}
@@ -160,3 +161,17 @@ def test_the_policy_is_one_of_two_words():
     assert Settings.load({"LADING_OFFLINE": "last-known"}).offline == "last-known"
     with pytest.raises(UsageError, match="LADING_OFFLINE"):
         Settings.load({"LADING_OFFLINE": "yes"})
+
+
+@pytest.mark.parametrize("kept", ["store", "destination"])
+def test_what_was_not_verified_by_a_digest_of_today_is_not_served(origin, registry, tmp_path, pull_by, kept):
+    options = {} if kept == "store" else {"store": StoreSettings()}
+    uri = pull_by(tmp_path / "a", **options).resolved
+    go_away(registry)
+
+    def stored(digest: str) -> Variables:
+        return Settings.load({"STORAGE_CONFIG": json.dumps({"digests": {uri: digest}})}).variables
+
+    with pytest.raises(Unavailable):
+        pull_by(tmp_path / "a", variables=stored(sha256(b"another")), **options)
+    assert read_tree(tmp_path / "a") == MODEL

@@ -14,9 +14,12 @@ from lading.delivery.stage import publish
 from lading.destination.workspace import Workspace
 from lading.errors import Unavailable
 from lading.events import AlreadyDelivered, LastKnown
-from lading.model.manifest import Manifest
+from lading.model.digest import Digest
+from lading.model.manifest import File, Manifest
+from lading.model.uri import ModelURI
 from lading.session import Session
 from lading.settings.settings import Settings
+from lading.settings.storage import storage_digests
 from lading.system.disk import as_lading_errors
 
 if TYPE_CHECKING:
@@ -112,7 +115,16 @@ def _suffices(manifest: Manifest, request: Request, settings: Settings) -> bool:
     origins = manifest.archives or manifest.files
     if settings.verify == "strict" and not all(file.verified for file in origins):
         return False
-    return request.digest is None or (len(origins) == 1 and request.digest in origins[0].verified)
+    stored = storage_digests(settings.for_uri(ModelURI.parse(manifest.resolved)).variables, {manifest.origin})
+    given = [*([("", request.digest)] if request.digest else []), *stored]
+    return all(_was_verified(origins, path, digest) for path, digest in given)
+
+
+def _was_verified(files: tuple[File, ...], path: str, digest: Digest) -> bool:
+    """Whether the file with this path, or the only file for "", was verified against this digest."""
+    if not path and len(files) > 1:
+        return False
+    return any(digest in file.verified for file in files if path in ("", file.path))
 
 
 def _moment(time_s: float) -> str:

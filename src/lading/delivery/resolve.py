@@ -1,6 +1,6 @@
 """Resolve a request and list its files, before a byte of the model is moved."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lading.delivery.request import Query, Request, query_for
@@ -17,6 +17,7 @@ from lading.session import Session
 from lading.settings.confidential import read_confidential
 from lading.settings.section import errors_name
 from lading.settings.settings import Settings
+from lading.settings.storage import names_of, storage_digests
 from lading.sources.schemes import open_source, refuse_unknown
 from lading.sources.source import Pins, Source
 from lading.text.printable import printable
@@ -91,7 +92,8 @@ def list_files(request: Request, query: Query, resolution: Resolution, session: 
     session.listener(Listed(shown, len(listed.files), listed.size_bytes))
     listed = _described(listed, query, resolution, settings)
     listed = listed._replace(resolved=shown, pin=pinned(exact, pin).redacted())
-    expected = _expected(request, resolution, everything)
+    given = _settings(resolution, settings).for_uri(resolution.uri.canonical()).variables
+    expected = _expected(request, resolution, everything, tuple(storage_digests(given, names_of(resolution.uri))))
     digests = {path: (*expected.get(path, ()), *signed.get(path, ())) for path in {**expected, **signed}}
     return ResolvedModel(resolution, source, listed, digests)
 
@@ -120,7 +122,12 @@ def open_found(request: Request, resolution: Resolution, session: Session) -> So
     with errors_name(f"registry {resolution.registry}, {version}{resolution.model!r}"):
         # Whoever asks for a name did not write the URI behind it.
         refuse_unknown(resolution.uri, hint="change it in that registry; docs/sources.md lists what lading reads")
-        return open_source(resolution.uri, settings.for_registry(resolution.variables), session.http)
+        return open_source(resolution.uri, _settings(resolution, settings), session.http)
+
+
+def _settings(resolution: Resolution, settings: Settings) -> Settings:
+    """The settings for the source of a resolution, with what its registry says about it."""
+    return settings.for_registry(resolution.variables) if resolution.registry else settings
 
 
 def _as_archive(listed: Listing) -> Listing:
@@ -131,16 +138,21 @@ def _as_archive(listed: Listing) -> Listing:
     return listed._replace(files=(first._replace(layer=first.layer or Layer()),))
 
 
-def _expected(request: Request, resolution: Resolution, everything: Listing) -> dict[str, tuple[Digest, ...]]:
-    """The digests by path that the user and the registry give."""
-    digests: dict[str, tuple[Digest, ...]] = {path: (digest,) for path, digest in resolution.digests.items() if path}
+def _expected(
+    request: Request, resolution: Resolution, everything: Listing, stored: Sequence[tuple[str, Digest]]
+) -> dict[str, tuple[Digest, ...]]:
+    """The digests by path that the user, the registry and storage JSONs (``stored``) give; all of them must hold."""
+    digests: dict[str, tuple[Digest, ...]] = {}
+    for path, digest in (*resolution.digests.items(), *stored):
+        digests[path] = (*digests.get(path, ()), digest)
+    whole = [*([request.digest] if request.digest else []), *digests.pop("", ())]
     lacking = sorted(digests.keys() - everything.by_path().keys())
     if lacking:
+        by = "the registry records" if lacking[0] in resolution.digests else "a storage JSON gives"
         raise IntegrityError(
-            f"{resolution.uri.redacted()} lacks {printable(lacking[0])!r}, whose digest the registry records",
+            f"{resolution.uri.redacted()} lacks {printable(lacking[0])!r}, whose digest {by}",
             hint="the origin is not the model that was registered",
         )
-    whole = [digest for digest in (request.digest, resolution.digests.get("")) if digest is not None]
     if whole and len(everything.files) != 1:
         raise UsageError(
             f"one digest is given for the {len(everything.files)} files of {resolution.uri.redacted()}",
