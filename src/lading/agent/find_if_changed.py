@@ -17,7 +17,7 @@ from lading.sources.source import FindsPin
 def find_if_changed(request: Request, delivered: Manifest, session: Session) -> ResolvedModel | None:
     """Like ``find``; None if nothing has changed since ``delivered``, and no listing was needed to know that."""
     query = query_for(request, session.settings)
-    if not _is_judged(delivered, session.settings):
+    if not _is_judged(delivered, query, session.settings):
         return list_files(request, query, resolve(query, session), session)
     pin = split_pin(ModelURI.parse(delivered.pin))[1]
     if pin is not None and pin == query.pin:
@@ -29,8 +29,10 @@ def find_if_changed(request: Request, delivered: Manifest, session: Session) -> 
     return list_files(request, query, resolution, session)
 
 
-def _is_judged(delivered: Manifest, settings: Settings) -> bool:
-    """Whether the present rules of trust require nothing that was not judged when the model was delivered."""
+def _is_judged(delivered: Manifest, query: Query, settings: Settings) -> bool:
+    """Whether the lock file and the rules of today require nothing that was not judged when the model was delivered."""
+    if not query.is_signed_as_locked(delivered.signature if settings.trust else None):
+        return False
     if not settings.trust:
         return True
     # Here, and not above: most configurations have no rules.

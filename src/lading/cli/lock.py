@@ -23,6 +23,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.description = "Resolve each URI and write its pin to a lock file; entries for other URIs stay."
     command.add_argument("uris", metavar="URI", nargs="+", help=URI_HELP)
     command.add_argument("-o", "--output", metavar="FILE", default=DEFAULT_FILE, help="the lock file (%(default)s)")
+    command.add_argument(
+        "--signed",
+        action="store_true",
+        help="also write who signed each model, as a rule of trust found; deliveries then refuse any other signer",
+    )
     add_choice_options(command)
     command.add_argument("--log-format", choices=("text", "json"), help="how errors are written")
     command.set_defaults(run=run)
@@ -31,6 +36,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
 
+    entry = lockfile.signed_entry if arguments.signed else lockfile.entry
     path = Path(arguments.output)
     try:
         entries = lockfile.read_lock(path)
@@ -40,8 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     with Session(settings._replace(lock="", lock_text=""), ignore) as session:
         for uri in arguments.uris:
             listed = find(Request(uri, Path()), session).listed
-            entries[redact(uri)] = lockfile.entry(listed)
-            show(f"{redact(uri)} is {listed.pin}")
+            entries[redact(uri)] = entry(listed)
+            signer = f", signed by {listed.signature.signer}" if arguments.signed and listed.signature else ""
+            show(f"{redact(uri)} is {listed.pin}{printable(signer)}")
     try:
         write_whole(path, [lockfile.dumps(entries)])
     except OSError as error:

@@ -2,15 +2,16 @@
 
     {"format": 1, "models": {"model-registry://iris": {"pin": "model-registry://prod/iris/v3?pin=sha256:…", …}}}
 
+An entry may also name who signed the model (``signer`` in its ``signature``): then nobody else may have.
 URIs are redacted: a signed URL must be given again for each delivery.  The text may come in a variable instead,
 which a pod reads from its annotation: so all pods of a service have the same version.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lading.errors import NotFound, UsageError
+from lading.errors import NotFound, Untrusted, UsageError
 from lading.model.listing import Listing
 from lading.model.pin import pinned, split_pin
 from lading.model.uri import ModelURI
@@ -25,6 +26,13 @@ MOST_TEXT_BYTES = 64 << 10
 TEXT = "LADING_LOCK_TEXT"
 
 
+class Locked(NamedTuple):
+    """What is locked for a URI: the pinned ``uri``, and the ``signer`` who must have signed it, if one is locked."""
+
+    uri: ModelURI
+    signer: str | None = None
+
+
 def entry(listed: Listing) -> dict[str, Any]:
     """The entry of one listing in a lock file; only the pin is read, the rest is for people."""
     return {
@@ -34,6 +42,16 @@ def entry(listed: Listing) -> dict[str, Any]:
         "files": len(listed.files),
         "bytes": listed.size_bytes,
     }
+
+
+def signed_entry(listed: Listing) -> dict[str, Any]:
+    """The same, with who signed the model, whom a delivery then demands; ``Untrusted`` if no rule has found that out."""
+    if listed.signature is None:
+        raise Untrusted(
+            f"{listed.requested}: there is nobody to lock it to, since no rule of trust has found who signed it",
+            hint="write a rule that asks for its signature (docs/trust.md), or lock it without --signed",
+        )
+    return entry(listed) | {"signature": listed.signature.to_json()}
 
 
 def dumps(entries: dict[str, dict[str, Any]]) -> str:
@@ -55,7 +73,8 @@ def parse_lock(text: bytes, shown: str) -> dict[str, dict[str, Any]]:
     try:
         data = json.loads(text)
         models: dict[str, dict[str, Any]] = data["models"]
-        good = data["format"] == FORMAT and all(isinstance(each["pin"], str) for each in models.values())
+        texts = (each[key] for each in map(_read, models.values()) for key in each)
+        good = data["format"] == FORMAT and all(isinstance(text, str) for text in texts)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{shown} is not a lock file", hint="write one by: lading lock URI… -o FILE") from error
     if not good:
@@ -63,14 +82,14 @@ def parse_lock(text: bytes, shown: str) -> dict[str, dict[str, Any]]:
     return models
 
 
-def locked(wanted: ModelURI, settings: Settings) -> ModelURI:
-    """The pinned URI for ``wanted`` in the lock file in force (``NotFound`` if it has none); ``wanted`` without a lock file."""
+def locked(wanted: ModelURI, settings: Settings) -> Locked:
+    """The entry for ``wanted`` in the lock file in force (``NotFound`` if it has none); ``wanted`` without a lock file."""
     if settings.lock_text:
         shown, models = TEXT, _parse_variable(settings.lock_text)
     elif settings.lock:
         shown, models = printable(settings.lock), read_lock(Path(settings.lock))
     else:
-        return wanted
+        return Locked(wanted)
     found = models.get(wanted.redacted())
     if found is None:
         raise NotFound(f"{shown} does not lock {wanted.redacted()}", hint=suggest(wanted.redacted(), models))
@@ -78,7 +97,13 @@ def locked(wanted: ModelURI, settings: Settings) -> ModelURI:
     if pin is None:
         raise UsageError(f"{shown} has no pin for {wanted.redacted()}", hint="lock it again")
     # What was redacted from the exact URI, only the caller knows.
-    return pinned(wanted if "***" in str(exact) else exact, pin)
+    return Locked(pinned(wanted if "***" in str(exact) else exact, pin), _read(found).get("signer"))
+
+
+def _read(found: dict[str, Any]) -> dict[str, Any]:
+    """What is read of an entry; the rest is for people."""
+    signed = {"signer": found["signature"]["signer"]} if "signature" in found else {}
+    return {"pin": found["pin"], **signed}
 
 
 def _parse_variable(text: str) -> dict[str, dict[str, Any]]:

@@ -39,8 +39,7 @@ def recall(request: Request, query: Query, session: Session, error: Unavailable)
     settings = session.settings
     if settings.offline != "last-known":
         raise error
-    query_id = query.identity(settings)
-    known = _of_the_store(query_id, request, session) or _of_the_destination(query_id, request, session)
+    known = _of_the_store(query, request, session) or _of_the_destination(query, request, session)
     if known is None:
         hint = f"{error.hint}; " if error.hint else ""
         hint += "nothing that was delivered for this name before is in a store or in the destination"
@@ -64,7 +63,7 @@ def serve(known: Known, destination: Path, session: Session) -> Manifest:
     return manifest._replace(last_known=known.manifest.last_known)
 
 
-def _of_the_store(query_id: str, request: Request, session: Session) -> Known | None:
+def _of_the_store(query: Query, request: Request, session: Session) -> Known | None:
     settings = session.settings
     if not settings.store.path:
         return None
@@ -72,39 +71,41 @@ def _of_the_store(query_id: str, request: Request, session: Session) -> Known | 
 
     store = Store(settings.store)
     with as_lading_errors(store.root):
-        recalled = store.answers.recall(query_id)
+        recalled = store.answers.recall(query.identity(settings))
         stored = store.find(recalled.key) if recalled else None
     if recalled is None or stored is None:
         return None
     manifest = recalled.facts.with_files_of(stored)._replace(last_known=_moment(recalled.known_at_s))
     folder = store.folder(recalled.key)
     return (
-        _judged(Known(manifest, store, recalled.key), folder, session)
+        _judged(Known(manifest, store, recalled.key), folder, query, session)
         if _suffices(manifest, request, settings)
         else None
     )
 
 
-def _of_the_destination(query_id: str, request: Request, session: Session) -> Known | None:
+def _of_the_destination(query: Query, request: Request, session: Session) -> Known | None:
     workspace = Workspace(request.destination)
     found = existing(workspace, session)
     old = found.manifest
-    if old is None or old.query_id != query_id or not _suffices(old, request, session.settings):
+    if old is None or old.query_id != query.identity(session.settings) or not _suffices(old, request, session.settings):
         return None
     if not found.is_untouched():
         return None
     since = old.last_known or _moment(workspace.manifest.stat().st_mtime)
-    return _judged(Known(old._replace(last_known=since), None, ""), request.destination, session)
+    return _judged(Known(old._replace(last_known=since), None, ""), request.destination, query, session)
 
 
-def _judged(known: Known, folder: Path, session: Session) -> Known:
+def _judged(known: Known, folder: Path, query: Query, session: Session) -> Known:
     """The same with who signed it, if a rule of today asks for that; ``Untrusted`` if it may not be delivered any more."""
     if not session.settings.trust:
+        query.require_signer(None)
         return known
     # Here, and not above: most runs have no rules.
     from lading.delivery.judge import judge_again
 
     signature = judge_again(known.manifest, folder, session.settings.trust, session.listener)
+    query.require_signer(signature)
     judge_content(known.manifest, folder.joinpath, session)
     return known._replace(manifest=known.manifest._replace(signature=signature))
 

@@ -85,6 +85,7 @@ def list_files(request: Request, query: Query, resolution: Resolution, session: 
 
         listed, signed = judge(listed, everything, resolution.uri, source, session)
         judge_scans(listed, resolution.uri, settings.trust, session.listener)
+    query.require_signer(listed.signature)
     listed = _as_archive(listed)
     if listed.signature is None:
         listed = listed.with_generated(federation.metadata_file(resolution, settings))
