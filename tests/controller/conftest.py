@@ -9,6 +9,7 @@ import yaml
 from fakes.fake_api_server import FakeApiServer, merged
 from fakes.faulty_http import ANYWHERE, FaultyServer
 from fakes.trees import write_tree
+from lading.controller.checking import Checks
 from lading.controller.controller import NAME, ROLLOUTS, Controller
 from lading.controller.questions import Questions
 from lading.controller.service import ANNOTATION, KINDS
@@ -37,6 +38,8 @@ class World:
         for name in ("v1", "v2", "v3"):
             write_tree(folder / name, {"weights": name.encode()})
         self.unix_s = 1_800_000_000.0
+        # The section ``controller`` of the configuration.
+        self.allowed: dict[str, object] = {}
         self.champion("v1")
         self.start()
 
@@ -48,11 +51,13 @@ class World:
         self.stack.enter_context(session)
         api = ApiServer(access, session.http)
         self.questions = Questions(self.settings, self.clock.now, lambda name: None)
+        self.checks = Checks(self.settings, self.clock, lambda name: None)
         leader = Leader(api, NAME, "lading", instance)
         self.told: list[str] = []
         self.controller = Controller(
             api,
             self.questions,
+            self.checks,
             leader,
             lambda _: lambda event: self.told.append(event.reason),
             namespace="",
@@ -62,7 +67,8 @@ class World:
 
     def settings(self) -> Settings:
         config = {"registries": [{"name": "catalog", "kind": "catalog", "path": str(self.catalog)}]}
-        return Settings.load({"LADING_CONFIG_YAML": yaml.safe_dump({**config, "limits": {"attempts": 1}})})
+        config |= {"limits": {"attempts": 1}, "controller": self.allowed}
+        return Settings.load({"LADING_CONFIG_YAML": yaml.safe_dump(config)})
 
     def champion(self, version: str) -> None:
         versions = {name: {"uri": name, "state": "live"} for name in ("v1", "v2", "v3")}
@@ -101,6 +107,8 @@ class World:
             self.watch()
             self.controller.tick()
             self.questions.ask_due()
+            self.controller.tick()
+            self.checks.ask_due()
             self.controller.tick()
 
     def kill_after(self, writes: int) -> None:
@@ -142,7 +150,11 @@ class World:
             PODS,
             "iris-0",
             metadata={"annotations": {ANNOTATION: self.lock if lock is None else lock}},
-            status={"conditions": [condition], "initContainerStatuses": [{"name": "storage-initializer", **state}]},
+            status={
+                "conditions": [condition],
+                "initContainerStatuses": [{"name": "storage-initializer", **state}],
+                "podIP": "127.0.0.1",
+            },
         )
 
     def events(self) -> list[str]:

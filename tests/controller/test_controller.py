@@ -62,7 +62,7 @@ def test_a_damaged_version_is_rolled_back_and_told_everywhere(settled):
     assert stalled == "True"
     assert {"InferenceService RolledBack", "ModelRollout RolledBack"} <= set(settled.events())
     text = settled.controller.shown.metrics.text()
-    assert 'lading_rollout_rollbacks_total{rollout="team-a/follow"} 1' in text
+    assert 'lading_rollout_rollbacks_total{rollout="team-a/follow",reason="PodsFailed"} 1' in text
     assert DAMAGED in settled.controller.shown.page(settled.unix_s)[0]
 
 

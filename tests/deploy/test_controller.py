@@ -30,6 +30,7 @@ FIELDS = {
     "hold": "1h",
     "window": {"cron": "0 2 * * 1-5", "length": "3h", "timeZone": "Europe/Berlin"},
     "allow": {"versions": ">=1.2, <2"},
+    "checks": [{"name": "ready", "http": {"path": "/ready", "port": 80, "status": 204}, "timeout": "9s"}],
     "rollback": {"deadline": "1h", "quarantine": "24h"},
     "history": 7,
     "approve": f"sha256:{'5f' * 32}",
@@ -85,6 +86,49 @@ def test_what_is_no_duration_is_refused(name, value):
         valid({"targetRef": TARGET, name: value})
 
 
+CHECKS = [
+    {"name": "a", "http": {"path": "/v2/models/iris/ready"}},
+    {"name": "a", "http": {"path": "/", "port": 1, "status": 599}, "timeout": "10s"},
+    {"name": "a", "http": {"url": "https://models.example.com:8443/a/b?c=d"}},
+    {"name": "a", "prometheus": {"query": "up", "max": 0.01}},
+    {"name": "a", "prometheus": {"query": "up", "min": 1, "max": 2}},
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+def test_a_check_is_read_with_all_that_it_says(check):
+    valid({"targetRef": TARGET, "checks": [check]})
+    (found,) = read_policy({"checks": [check]}).checks
+    told = {**check.get("http", {}), **check.get("prometheus", {})}
+    names = {"min": "least", "max": "most"}
+    assert {getattr(found, names.get(name, name)) for name in told} == set(told.values())
+    assert found.timeout_s == float(check.get("timeout", "5s")[:-1])
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        {"path": "ready"},
+        {"path": "/a b"},
+        {"path": "/a\r\nHost: b"},
+        {"path": "/%2e%2e/"},
+        {"path": "/@b"},
+        {"port": 0, "path": "/"},
+        {"port": 65536, "path": "/"},
+        {"status": 99, "path": "/"},
+        {"url": "file:///etc/passwd"},
+        {"url": "http://user:secret@models/"},
+        {"url": "gopher://models/"},
+        {"url": "http://[::1]/"},
+        {"url": "http://models\\@inside/"},
+    ],
+    ids=str,
+)
+def test_a_check_that_could_ask_for_something_else_is_refused(http):
+    with pytest.raises(jsonschema.ValidationError):
+        valid({"targetRef": TARGET, "checks": [{"name": "a", "http": http}]})
+
+
 def test_every_field_has_a_description_that_kubectl_explain_shows():
     for name, field in SPEC.items():
         assert field["description"], name
@@ -95,7 +139,9 @@ def test_every_field_has_a_description_that_kubectl_explain_shows():
 def test_the_schema_takes_the_status_that_is_written():
     version = Version(PIN, "v3")
     state = State("model-registry://iris@champion", version, version, 1.0, "RolledBack", 2.0, "why", "away")
-    state = state._replace(refused=(Refusal(PIN, 1, 3.0, "why"),), history=(Past(version, 1.0, "RolledBack", "why"),))
+    state = state._replace(
+        refused=(Refusal(PIN, 1, 3.0, "why", "CheckFailed"),), history=(Past(version, 1.0, "RolledBack", "why"),)
+    )
     status = status_of(state, (), 4)
     fields = SCHEMA["properties"]["status"]["properties"]
     assert status.keys() == fields.keys()

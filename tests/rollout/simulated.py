@@ -8,6 +8,7 @@ from lading.rollout.decide import Decision, Observed, decide
 from lading.rollout.health import Pod, Service
 from lading.rollout.policy import Policy
 from lading.rollout.state import State, Version
+from lading.rollout.verdict import PASSED, Verdict
 
 CHANNEL = "model-registry://iris@champion"
 LOAD_S = 120.0
@@ -37,6 +38,8 @@ class World:
         self.owner, self.replicas = "", 2
         self.damaged: set[str] = set()
         self.hanging: set[str] = set()
+        # What the checks say of versions; they pass for all others.
+        self.verdicts: dict[str, Verdict] = {}
         # What the annotation says, and since when.
         self.carries: Version | None = None
         self.serves = ""
@@ -63,7 +66,7 @@ class World:
         away = "" if self.names else "cannot connect to registry"
         return Observed(
             CHANNEL, self.names, service, has=self.carries, is_locked=self.carries is not None, owner=self.owner,
-            unresolved=away,
+            unresolved=away, verdict=self.verdicts.get(self.state.candidate.pin if self.state.candidate else "", PASSED),
         )  # fmt: skip
 
     def cycle(self, *, killed_before: str = "") -> Decision:

@@ -10,6 +10,7 @@ from lading.rollout.decide import decide
 from lading.rollout.policy import Policy
 from lading.rollout.schedule import Cron, Window, time_zone
 from lading.rollout.state import Version
+from lading.rollout.verdict import HttpCheck, Verdict
 from rollout.simulated import Killed, World, version
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -257,6 +258,47 @@ def test_the_deadline_begins_anew_with_the_first_pod(world):
     assert world.state.phase == "Rolling"
     world.run(10 * MINUTE)
     assert world.state.phase == "RolledBack"
+
+
+READY = HttpCheck("ready", path="/ready")
+
+
+def test_a_version_that_is_served_waits_for_its_checks(world):
+    world.policy, world.names = world.policy._replace(checks=(READY,)), V2
+    world.verdicts[V2.pin] = Verdict("unknown", "check ready: 503")
+    world.run(15 * MINUTE)
+    assert (world.state.phase, world.state.why, served(world)) == ("Rolling", "check ready: 503", ["v1", "v2"])
+    world.verdicts.clear()
+    world.run(MINUTE)
+    assert (world.state.phase, world.state.current) == ("Current", V2)
+
+
+def test_a_version_that_fails_a_check_is_rolled_back_and_says_which(world):
+    world.policy, world.names = world.policy._replace(checks=(READY,)), V2
+    world.verdicts[V2.pin] = Verdict("failed", "check ready: 503")
+    world.run(10 * MINUTE)
+    assert (world.state.phase, world.state.why, served(world)) == ("RolledBack", "check ready: 503", ["v1", "v2", "v1"])
+    (stalled,) = [each for each in world.known if each.type == "Stalled"]
+    assert (stalled.status, stalled.reason, stalled.message) == ("True", "CheckFailed", "check ready: 503")
+
+
+def test_checks_that_cannot_be_asked_are_waited_for_until_the_deadline(world):
+    world.policy, world.names = world.policy._replace(checks=(READY,)), V2
+    world.verdicts[V2.pin] = Verdict("unknown", "Prometheus is away")
+    world.run(HOUR)
+    start, back = world.writes[1:]
+    assert 30 * MINUTE <= back.at_s - start.at_s <= 30 * MINUTE + 20
+    assert world.state.refused[0][3:] == (
+        "its checks did not pass within 30 min 0 s: Prometheus is away",
+        "DeadlineExceeded",
+    )
+
+
+def test_pods_that_fail_are_rolled_back_without_asking_the_checks(world):
+    world.policy, world.names = world.policy._replace(checks=(READY,)), V2
+    world.damaged = {V2.pin}
+    world.run(10 * MINUTE)
+    assert (world.state.phase, world.state.cause) == ("RolledBack", "PodsFailed")
 
 
 # ---- who else is there ------------------------------------------------------------------------

@@ -35,13 +35,13 @@ def test_a_service_without_pods_is_not_healthy():
 @pytest.mark.parametrize("exit_code", [2, 3, 6, 8])
 def test_what_the_storage_container_says_of_a_model_is_final(exit_code):
     found = health(Service(True, (Pod(OLD, True), Pod(NEW, False, exit_code, "error[integrity]: …"))), NEW)
-    assert found == ("failed", "error[integrity]: …")
+    assert found[:2] == ("failed", "error[integrity]: …")
 
 
 @pytest.mark.parametrize("exit_code", [1, 4, 5, 7, 137, 143])
 def test_what_may_be_well_again_is_waited_for(exit_code):
     found = health(Service(True, (Pod(OLD, True), Pod(NEW, False, exit_code, "error[unavailable]: …"))), NEW)
-    assert found == ("coming", "error[unavailable]: …")
+    assert found[:2] == ("coming", "error[unavailable]: …")
 
 
 def test_an_old_pod_that_failed_says_nothing_of_the_new_pin():
@@ -51,7 +51,7 @@ def test_an_old_pod_that_failed_says_nothing_of_the_new_pin():
 @pytest.mark.parametrize("transition", ["BlockedByFailedLoad", "InvalidSpec"])
 def test_the_server_says_that_it_cannot_load_it(transition):
     found = health(Service(False, (Pod(NEW, False),), transition, "ModelLoadFailed: no such format"), NEW)
-    assert found == ("failed", "ModelLoadFailed: no such format")
+    assert found[:2] == ("failed", "ModelLoadFailed: no such format")
 
 
 def test_what_kserve_says_is_of_another_pin_while_no_pod_has_this_one():

@@ -13,6 +13,7 @@ from fakes.oms_signer import Signer
 from lading.errors import LadingError, NotFound, Unsupported, UsageError
 from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, read_agent
 from lading.settings.aws import read_aws, read_s3
+from lading.settings.controller import ControllerSettings, read_controller
 from lading.settings.limits import Limits
 from lading.settings.registries import KINDS, Kind, RegistryEntry
 from lading.settings.server import ServerSettings
@@ -30,6 +31,7 @@ SECTIONS = {
     "canary": Canary,
     "on_change": OnChange,
     "agent": AgentSettings,
+    "controller": ControllerSettings,
 }
 PUBLIC_KEY = Signer().public_pem
 
@@ -39,18 +41,19 @@ def full() -> dict[str, Any]:
 
 
 def load(tmp_path: Path, config: dict[str, Any]) -> Settings:
-    """As the agent reads it, which reads all of it."""
+    """As the agent and the controller read it, which read all of it."""
     path = tmp_path / "lading.yaml"
     (tmp_path / "models.pub").write_bytes(PUBLIC_KEY)
     path.write_text(yaml.safe_dump(config, sort_keys=False).replace("/etc/lading/models.pub", f"{tmp_path}/models.pub"))
     settings = Settings.load({"LADING_CONFIG": str(path)})
     read_agent(settings)
+    read_controller(settings)
     return settings
 
 
 def places(config: dict[str, Any]) -> list[tuple[str | int, ...]]:
     """Every mapping of the configuration whose keys are fixed, as the way to it."""
-    found: list[tuple[str | int, ...]] = [(), ("limits",), ("store",), ("agent",)]
+    found: list[tuple[str | int, ...]] = [(), ("limits",), ("store",), ("agent",), ("controller",)]
     for name in ("registries", "credentials", "deliveries", "trust"):
         found += [(name, index) for index in range(len(config[name]))]
     found += [("deliveries", 0, key) for key in ("canary", "on_change")]

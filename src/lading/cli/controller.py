@@ -11,6 +11,7 @@ from lading.agent.webhooks import Webhooks
 from lading.cli import output
 from lading.cli.options import warn_of_variables
 from lading.cli.reporters import reporter_of
+from lading.controller.checking import Checks
 from lading.controller.controller import NAME, Controller
 from lading.controller.questions import Questions
 from lading.errors import Interrupted
@@ -19,6 +20,7 @@ from lading.kubernetes.api_server import ApiServer
 from lading.kubernetes.leader import Leader
 from lading.session import Session
 from lading.settings.agent import read_agent
+from lading.settings.controller import read_controller
 from lading.settings.kubernetes import read_access
 from lading.settings.settings import Settings
 from lading.system.threads import start_daemon
@@ -56,11 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
         instance = f"{socket.gethostname()}-{os.getpid()}"
         clock = session.run.clock
         questions = Questions(load, clock.now, lambda name: controller.answered(name))
+        checks = Checks(load, clock, lambda name: controller.answered(name))
         leader = Leader(server, NAME, access.namespace, instance)
         controller = Controller(
-            server, questions, leader, reporter_of, namespace=arguments.namespace, instance=instance
+            server, questions, checks, leader, reporter_of, namespace=arguments.namespace, instance=instance
         )
         own = read_agent(settings)
+        read_controller(settings)
         webhooks = Webhooks(own.mlflow_secret_file, time.time, controller.shown.metrics)
 
         def take_webhook(headers: Mapping[str, str], body: bytes) -> bool:
@@ -76,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
                     start_daemon(name, watch)
                 for number in range(_ASKING):
                     start_daemon(f"ask-{number}", questions.serve)
+                    start_daemon(f"check-{number}", checks.serve)
                 controller.run()
         except (Interrupted, KeyboardInterrupt):
             # The controller runs until it is stopped, so that is no failure.

@@ -3,6 +3,7 @@
     controller the loop: watches, the Lease, rollouts that are due, and one cycle of one rollout
     service    an InferenceService or LLMInferenceService of KServe, and its pods
     watched    the objects of one resource, as they are now
+    checking   whether a version does what its policy's checks expect
     questions  the versions that names stand for now: one question for all services with the same name
     shown      metrics, probes and the page
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from lading.controller.checking import Asked, Checks
 from lading.controller.questions import Answer, Questions
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
@@ -29,7 +30,7 @@ from lading.kubernetes.recorder import record
 from lading.model.pin import split_pin
 from lading.model.uri import ModelURI, redact
 from lading.rollout.conditions import conditions
-from lading.rollout.decide import Decision, Observed, Told, decide
+from lading.rollout.decide import Decision, Observed, Told, decide, is_up
 from lading.rollout.policy import Policy
 from lading.rollout.resource import read_conditions, read_policy, read_state, read_target, status_of
 from lading.rollout.state import State, Version
@@ -75,7 +76,7 @@ class _NotYet(Exception):
 
 
 class Controller:
-    """Reconciles in its ``tick``; ``watchers`` and the questions' ``serve`` are for other threads.
+    """Reconciles in its ``tick``; ``watchers``, and ``serve`` of questions and checks, are for other threads.
 
     ``namespace`` is the one that it manages, "" for all.  ``unix_time`` gives the times in states.
     """
@@ -84,6 +85,7 @@ class Controller:
         self,
         server: ApiServer,
         questions: Questions,
+        checks: Checks,
         leader: Leader,
         listen: Callable[[str], Listener],
         *,
@@ -91,7 +93,7 @@ class Controller:
         instance: str,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self._server, self._questions, self._leader = server, questions, leader
+        self._server, self._questions, self._checks, self._leader = server, questions, checks, leader
         self._listen, self._namespace, self._instance = listen, namespace, instance
         self._now, self._unix_time = server.http.retry.run.clock.now, unix_time
         self.woken = threading.Event()
@@ -132,7 +134,7 @@ class Controller:
         self.woken.set()
 
     def answered(self, _: str) -> None:
-        """Wake the loop after a new answer of the questions."""
+        """Wake the loop after a new answer of the questions, or a new verdict of the checks."""
         self.woken.set()
 
     def ask_now(self) -> None:
@@ -182,6 +184,8 @@ class Controller:
         asked_s = self._questions.begin()
         for outcome, number in self._questions.asked.items():
             self.shown.metrics.set("lading_rollout_questions_total", number, outcome=outcome)
+        for outcome, number in self._checks.asked.items():
+            self.shown.metrics.set("lading_rollout_checks_total", number, outcome=outcome)
         return max(min(asked_s, min(self._due_s.values(), default=_NEVER) - self._now()), 0.0)
 
     def _places(self) -> list[_Place]:
@@ -215,14 +219,17 @@ class Controller:
         for known in (self._states, self._due_s, self._seen, self._exact):
             for key in known.keys() - kept:
                 del known[key]
-        self.shown.keep({f"{key.namespace}/{key.name}" for key in kept})
+        names = {f"{key.namespace}/{key.name}" for key in kept}
+        self.shown.keep(names)
+        self._checks.keep(names)
 
     def _what_matters(self, place: _Place) -> object:
         """The inputs of a cycle besides the time: when they change, the cycle is due at once."""
         about, service = place.rollout["metadata"], place.service
         version = service["metadata"].get("resourceVersion") if service else None
         exact = self._questions.answer(self._exact.get(place.key, ""))
-        return about["uid"], about.get("generation"), version, self._questions.answer(place.channel), exact
+        said = self._questions.answer(place.channel), exact, self._checks.last(place.shown)
+        return about["uid"], about.get("generation"), version, said
 
     # ---- one cycle ------------------------------------------------------------------------
 
@@ -260,8 +267,11 @@ class Controller:
         now_s = self._unix_time()
         try:
             policy = read_policy(place.rollout["spec"])
+            problem = self._checks.refusal(policy.checks)
         except LadingError as error:
-            return Decision(before.now("Invalid", now_s, error.message), "", (), _RESYNC_S)
+            problem = error.message
+        if problem:
+            return Decision(before.now("Invalid", now_s, problem), "", (), _RESYNC_S)
         if lacking := _lacking(place):
             # A service that appears under this name later is another one.
             state = State(
@@ -269,7 +279,16 @@ class Controller:
             )
             return Decision(state._replace(phase=before.phase).now("NoTarget", now_s, lacking), "", (), _RESYNC_S)
         assert place.service is not None  # noqa: S101 - nothing is lacking
-        return decide(policy, before, self._observed(place, place.service, before), now_s)
+        observed = self._observed(place, place.service, before)
+        return decide(policy, before, self._checked(place, policy, before, observed), now_s)
+
+    def _checked(self, place: _Place, policy: Policy, state: State, observed: Observed) -> Observed:
+        """What is observed, with the verdict of the policy's checks once the candidate is served."""
+        if not (policy.checks and state.candidate and is_up(state, observed.service)):
+            return observed
+        pin = state.candidate.pin
+        asked = Asked(policy.checks, pin)
+        return observed._replace(verdict=self._checks.verdict(place.shown, asked, observed.service.addresses(pin)))
 
     def _observed(self, place: _Place, service: Object, state: State) -> Observed:
         kind, name = KINDS[place.kind], place.channel
@@ -338,7 +357,7 @@ class Controller:
     def _tell(self, place: _Place, told: Told) -> None:
         """Record Events on the rollout and its service; they are only for people, so failures are not retried."""
         if told.reason == "RolledBack":
-            self.shown.metrics.add("lading_rollout_rollbacks_total", rollout=place.shown)
+            self.shown.metrics.add("lading_rollout_rollbacks_total", rollout=place.shown, reason=told.cause)
         self._listen(place.shown)(RolloutTold(place.shown, told.reason, told.message))
         for about in filter(None, (place.rollout, place.service)):
             try:

@@ -157,7 +157,14 @@ def _pod(pod: Object, channel: str) -> Pod:
     ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
     ended = _ended(pod)
     code = int(ended.get("exitCode") or 0)
-    return Pod(has.pin if has else "", ready, code or None, _said(str(ended.get("message") or "")) if code else "")
+    message = _said(str(ended.get("message") or "")) if code else ""
+    return Pod(has.pin if has else "", ready, code or None, message, _address(pod))
+
+
+def _address(pod: Object) -> str:
+    """The pod's own IP address; "" if it has none, such as in the network of its node."""
+    in_its_own = not (pod.get("spec") or {}).get("hostNetwork")
+    return str((pod.get("status") or {}).get("podIP") or "") if in_its_own else ""
 
 
 def _ended(pod: Object) -> Object:

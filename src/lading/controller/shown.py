@@ -20,9 +20,10 @@ METRICS = {
     ),
     "lading_rollout_resolved": Metric("gauge", "1 while its channel could be asked the last time", ("rollout",)),
     "lading_rollout_pins_written_total": Metric("counter", "pins that were written to the service", ("rollout",)),
-    "lading_rollout_rollbacks_total": Metric("counter", "versions that were rolled back", ("rollout",)),
+    "lading_rollout_rollbacks_total": Metric("counter", "versions that were rolled back", ("rollout", "reason")),
     "lading_rollout_failures_total": Metric("counter", "cycles that failed, by the kind of the error", ("code",)),
     "lading_rollout_questions_total": Metric("counter", "questions to registries and sources", ("outcome",)),
+    "lading_rollout_checks_total": Metric("counter", "rounds of the checks of versions that are served", ("outcome",)),
     "lading_webhooks_total": AGENTS["lading_webhooks_total"],
 }
 _GOOD = ("Current", "Frozen", "Off", "Available", "NotAllowed", "AwaitingApproval", "Held", "WindowClosed")

@@ -3,6 +3,7 @@
 schedule   windows of time in which versions may change
 state      the state of a rollout, which the next cycle reads
 policy     the settings of a rollout, by its owner
+verdict    the checks of a rollout, and what their answers mean
 health     whether the pods of a service work with a pin
 decide     the next state, and the pin to write
 resource   policy and state in the ModelRollout's spec and status

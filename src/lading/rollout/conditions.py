@@ -31,7 +31,7 @@ def conditions(state: State, before: Sequence[Condition], now_s: float) -> tuple
     wanted = (
         ("Ready", not (moving or stalled), state.phase, state.why),
         ("Reconciling", moving, state.phase, state.why),
-        ("Stalled", stalled, state.phase, state.why if stalled else ""),
+        ("Stalled", stalled, state.cause or state.phase, state.why if stalled else ""),
         ("Resolved", not state.unresolved, "Unreachable" if state.unresolved else "Resolved", state.unresolved),
     )
     known = {each.type: each for each in before}

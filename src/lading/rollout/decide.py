@@ -12,9 +12,10 @@ one reads the state, sees which pin the service carries, and goes on.
 
 from typing import NamedTuple
 
-from lading.rollout.health import Service, health
+from lading.rollout.health import Health, Service, health
 from lading.rollout.policy import Policy
 from lading.rollout.state import Past, Phase, State, Version
+from lading.rollout.verdict import Verdict
 from lading.settings.ranges import in_range
 from lading.text.units import duration
 
@@ -29,6 +30,7 @@ class Observed(NamedTuple):
     ``found`` is the version that its channel names; None if that is unknown, and ``unresolved`` says why.  ``has`` is
     the version that its annotation has for the channel; ``is_locked`` says whether it has the annotation at all;
     ``owner`` is another manager of that field, or "".  ``runs`` is the version that its pods received, if it is known.
+    ``verdict`` is what the policy's checks say of the candidate; it is asked for while ``is_up``.
     """
 
     channel: str
@@ -39,6 +41,7 @@ class Observed(NamedTuple):
     owner: str = ""
     unresolved: str = ""
     runs: Version | None = None
+    verdict: Verdict = Verdict("unknown", "its checks are not asked yet")
 
     @property
     def pin(self) -> str:
@@ -47,11 +50,12 @@ class Observed(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A report of something that happened, for an Event of Kubernetes."""
+    """A report of something that happened, for an Event of Kubernetes; ``cause`` is why a version was rolled back."""
 
     reason: str
     message: str
     warning: bool = False
+    cause: str = ""
 
 
 class Decision(NamedTuple):
@@ -153,7 +157,7 @@ def _judged(
     if observed.pin != candidate.pin:
         # The service does not have the pin yet: the deadline counts from when it does.
         return state._replace(phase="Rolling", since_s=now_s)
-    word, why = health(observed.service, candidate.pin)
+    word, why, cause = _health(policy, observed, candidate)
     if word == "serving":
         return _settled(policy, state._replace(current=candidate), Past(candidate, now_s, "Succeeded"))
     if word == "idle":
@@ -162,9 +166,23 @@ def _judged(
     if word == "coming" and now_s < state.since_s + policy.deadline_s:
         return state
     if word == "coming":
-        why = f"not all pods served it within {duration(policy.deadline_s)}: {why}"
-    state = state.refusing(candidate.pin, why, now_s, policy.quarantine_s)
+        what = "its checks did not pass" if cause == "CheckFailed" else "not all pods served it"
+        why, cause = f"{what} within {duration(policy.deadline_s)}: {why}", "DeadlineExceeded"
+    state = state.refusing(candidate.pin, why, cause, now_s, policy.quarantine_s)
     return state.after(Past(candidate, now_s, "RolledBack", why), policy.keep).now("RolledBack", now_s, why)
+
+
+def is_up(state: State, service: Service) -> bool:
+    """Whether the candidate is served, so that its checks are asked."""
+    return state.is_rolling and state.candidate is not None and health(service, state.candidate.pin).word == "serving"
+
+
+def _health(policy: Policy, observed: Observed, candidate: Version) -> Health:
+    """The health of the candidate's pods; if they serve it, what the checks say."""
+    found, verdict = health(observed.service, candidate.pin), observed.verdict
+    if found.word != "serving" or not policy.checks or verdict.word == "passed":
+        return found
+    return Health("failed" if verdict.word == "failed" else "coming", verdict.why, "CheckFailed")
 
 
 def _settled(policy: Policy, state: State, past: Past) -> State:
@@ -216,7 +234,7 @@ def _told(before: State, after: State) -> tuple[Told, ...]:
         again = after.phase == "RolledBack" and after.history == before.history
         reason, text = _AGAIN if again else _REASONS[after.phase]
         message = text.format(candidate=after.candidate, current=after.current, why=after.why)
-        told.append(Told(reason, message, warning=after.phase in _STALLED))
+        told.append(Told(reason, message, warning=after.phase in _STALLED, cause=after.cause))
     return tuple(told)
 
 

@@ -5,21 +5,24 @@ from typing import Literal, NamedTuple
 
 from lading.errors import IntegrityError, NotFound, Unsupported, UsageError
 
+# Why a version is rolled back, in one word for conditions and metrics.
+Cause = Literal["PodsFailed", "CheckFailed", "DeadlineExceeded"]
 # Exit codes of a storage container that a retry does not change.  Credentials, space and an unavailable origin may be
 # mended before the deadline.
 _FINAL = {kind.exit_code for kind in (UsageError, NotFound, IntegrityError, Unsupported)}
 
 
 class Pod(NamedTuple):
-    """One pod that is not terminating: its pin, and the last end of its storage container.
+    """One pod that is not terminating: its pin, the last end of its storage container, and its IP address.
 
-    ``exit_code`` is None if that container has not ended, or ended with 0.
+    ``exit_code`` is None if that container has not ended, or ended with 0; ``address`` is "" if checks must not ask it.
     """
 
     pin: str
     ready: bool
     exit_code: int | None = None
     message: str = ""
+    address: str = ""
 
 
 class Service(NamedTuple):
@@ -33,12 +36,20 @@ class Service(NamedTuple):
     transition: str = ""
     failure: str = ""
 
+    def addresses(self, pin: str) -> tuple[str, ...]:
+        """The addresses of the pods that serve ``pin``."""
+        return tuple(pod.address for pod in self.pods if pod.pin == pin and pod.ready and pod.address)
+
 
 class Health(NamedTuple):
-    """The health of a pin: all pods serve it, they are still starting, it failed, or there are no pods."""
+    """The health of a pin: all pods serve it, they are still starting, it failed, or there are no pods.
+
+    ``cause`` is a word for what failed, or is waited for.
+    """
 
     word: Literal["serving", "coming", "failed", "idle"]
     why: str = ""
+    cause: Cause = "PodsFailed"
 
 
 def health(service: Service, pin: str) -> Health:

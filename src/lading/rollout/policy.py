@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 from lading.rollout.schedule import Window
 from lading.rollout.state import Version
+from lading.rollout.verdict import Check
 
 Update = Literal["Auto", "Approve", "Notify", "Off"]
 
@@ -15,7 +16,7 @@ class Policy(NamedTuple):
     allowed versions (">=1.2, <2"); ``approve`` is the digest of the pin that may be taken under ``Approve``.  ``pin``
     is a version to stay at, whatever the channel names.  ``deadline_s`` is how long the pods may take to serve a
     version; one that is rolled back is not tried again for ``quarantine_s``, then for twice as long each time.
-    ``keep`` is the length of the history.
+    ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts as served.
     """
 
     update: Update = "Auto"
@@ -28,3 +29,4 @@ class Policy(NamedTuple):
     deadline_s: float = 1800.0
     quarantine_s: float = 3600.0
     keep: int = 5
+    checks: tuple[Check, ...] = ()

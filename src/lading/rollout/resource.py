@@ -15,6 +15,7 @@ from lading.rollout.conditions import Condition
 from lading.rollout.policy import Policy
 from lading.rollout.schedule import Cron, Window, time_zone
 from lading.rollout.state import Past, Phase, Refusal, State, Version
+from lading.rollout.verdict import Check, HttpCheck, QueryCheck
 from lading.settings.ranges import parse_range
 from lading.text.printable import printable
 
@@ -22,6 +23,7 @@ Object = dict[str, Any]
 
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,5})(s|m|h)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
+_PATH = re.compile(r"/[A-Za-z0-9/._~:=-]*(\?[A-Za-z0-9/._~:=&-]*)?")
 # A message is for people, and the server refuses objects of more than 1.5 MiB.
 _MOST_SAID = 1000
 
@@ -55,6 +57,29 @@ def read_policy(spec: Mapping[str, Any]) -> Policy:
         deadline_s=_seconds(rollback, "deadline", own.deadline_s),
         quarantine_s=_seconds(rollback, "quarantine", own.quarantine_s),
         keep=int(spec.get("history") or own.keep),
+        checks=tuple(map(_check, spec.get("checks") or ())),
+    )
+
+
+def _check(item: Mapping[str, Any]) -> Check:
+    name, timeout_s = printable(str(item["name"])), _seconds(item, "timeout", HttpCheck._field_defaults["timeout_s"])
+    if query := item.get("prometheus"):
+        least, most = query.get("min"), query.get("max")
+        return QueryCheck(
+            name,
+            str(query["query"]),
+            None if least is None else float(least),
+            None if most is None else float(most),
+            timeout_s,
+        )
+    http, own = item["http"], HttpCheck("")
+    path, url = str(http.get("path") or ""), str(http.get("url") or "")
+    if bool(path) == bool(url):
+        raise UsageError(f"check {name} needs either a path or a url")
+    if path and not _PATH.fullmatch(path):
+        raise UsageError(f"check {name} has the path {printable(path)!r}", hint="for example /v2/health/ready")
+    return HttpCheck(
+        name, path, int(http.get("port") or own.port), url, int(http.get("status") or own.status), timeout_s
     )
 
 
@@ -100,7 +125,13 @@ def read_state(status: Mapping[str, Any]) -> State:
             why=str(status.get("message") or ""),
             unresolved=str(status.get("unresolved") or ""),
             refused=tuple(
-                Refusal(str(each["pin"]), int(each["times"]), _unix(each["until"]), str(each.get("message") or ""))
+                Refusal(
+                    str(each["pin"]),
+                    int(each["times"]),
+                    _unix(each["until"]),
+                    str(each.get("message") or ""),
+                    str(each.get("reason") or ""),
+                )
                 for each in status.get("refused") or ()
             ),
             history=tuple(
@@ -141,7 +172,15 @@ def status_of(state: State, conditions: Sequence[Condition], generation: int) ->
         "current": _told(state.current) if state.current else None,
         "candidate": {**_told(state.candidate), "seenAt": _iso(state.seen_s)} if state.candidate else None,
         "refused": [
-            {"pin": each.pin, "times": each.times, "until": _iso(each.until_s), "message": each.why[:_MOST_SAID]}
+            _without_none(
+                {
+                    "pin": each.pin,
+                    "times": each.times,
+                    "until": _iso(each.until_s),
+                    "reason": each.cause or None,
+                    "message": each.why[:_MOST_SAID],
+                }
+            )
             for each in state.refused
         ],
         "history": [

@@ -41,12 +41,16 @@ class Version(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A version that was rolled back: how often, and until when (Unix time) it is not tried again."""
+    """A version that was rolled back: how often, and until when (Unix time) it is not tried again.
+
+    ``cause`` is the reason in one word: ``health.Cause``, or "" in a status of an older version.
+    """
 
     pin: str
     times: int
     until_s: float
     why: str
+    cause: str = ""
 
 
 class Past(NamedTuple):
@@ -105,10 +109,16 @@ class State(NamedTuple):
         """The refusal of a version; None if there is none."""
         return next((each for each in self.refused if each.pin == pin), None)
 
-    def refusing(self, pin: str, why: str, now_s: float, quarantine_s: float) -> "State":
+    @property
+    def cause(self) -> str:
+        """The reason for which the candidate was rolled back, in one word; "" if it was not."""
+        refusal = self.refusal(self.candidate.pin) if self.candidate and self.phase == "RolledBack" else None
+        return refusal.cause if refusal else ""
+
+    def refusing(self, pin: str, why: str, cause: str, now_s: float, quarantine_s: float) -> "State":
         """The state with a refusal: the version is not tried again before its quarantine is over."""
         before = self.refusal(pin)
         times = before.times + 1 if before else 1
         until_s = now_s + min(quarantine_s * 2.0 ** min(times - 1, 60), _MOST_QUARANTINE_S)
         others = tuple(each for each in self.refused if each.pin != pin)
-        return self._replace(refused=(Refusal(pin, times, until_s, why), *others)[:_MOST_REFUSALS])
+        return self._replace(refused=(Refusal(pin, times, until_s, why, cause), *others)[:_MOST_REFUSALS])

@@ -45,6 +45,7 @@ _SECTIONS: dict[str, type[list[Any] | dict[str, Any]]] = {
     "store": dict,
     "deliveries": list,
     "agent": dict,
+    "controller": dict,
 }
 # A later one wins over an earlier one.
 _LIMIT_VARIABLES = (
@@ -81,6 +82,7 @@ class Settings(NamedTuple):
     # As they are written in the configuration; settings.agent reads them.
     deliveries: tuple[Mapping[str, Any], ...] = ()
     agent: Mapping[str, Any] = MappingProxyType({})
+    controller: Mapping[str, Any] = MappingProxyType({})
     # The name of the configuration in errors: a path, LADING_CONFIG_YAML or "".
     file: str = ""
     remove_strays: bool = False
@@ -120,6 +122,7 @@ class Settings(NamedTuple):
             offline=_choice("LADING_OFFLINE", env.get("LADING_OFFLINE") or offline, "refuse", "last-known"),
             deliveries=deliveries,
             agent=config.get("agent") or {},
+            controller=config.get("controller") or {},
             file=file,
             remove_strays=env.flag("LADING_REMOVE_STRAYS"),
             log_format=_choice("LADING_LOG_FORMAT", env.get("LADING_LOG_FORMAT") or "text", "text", "json"),
