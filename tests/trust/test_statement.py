@@ -135,6 +135,12 @@ def test_shards_may_stand_in_any_order() -> None:
     assert (signed.size_bytes, signed.digest.part_sizes_bytes) == (23, (10, 10, 3))
 
 
+def test_the_path_of_a_shard_may_have_colons() -> None:
+    files = {"a:b": b"x" * 25, "a:0:10": b"y" * 5}
+    statement = read(statement_of(files, shard_bytes=10))
+    assert {path: signed.size_bytes for path, signed in statement.files.items()} == {"a:b": 25, "a:0:10": 5}
+
+
 @pytest.mark.parametrize("size", [0, -1, 0.5, True, None, "10", 1e300, 2**64])
 def test_a_shard_of_an_impossible_size_is_refused(size: object) -> None:
     document = statement_of({"a": b"x"}, shard_bytes=10)

@@ -25,7 +25,8 @@ _PREDICATE = "https://model_signing/signature/v1.0"
 _OF_BEFORE_1_0 = "https://model_signing/Digests/v0.1"
 # The hashes that need no further package; the specification's other one is blake3.
 _HASHES = ("sha256", "blake2b")
-_SHARD = re.compile(r"(?P<path>[^:]+):(?P<start>0|[1-9][0-9]{0,18}):(?P<end>[1-9][0-9]{0,18})")
+# A path may have colons: the last two numbers count (OMS 1.0, 6.3.2).
+_SHARD = re.compile(r"(?P<path>.+):(?P<start>0|[1-9][0-9]{0,18}):(?P<end>[1-9][0-9]{0,18})", re.DOTALL)
 _AGAIN = "sign the model again by: model_signing sign key MODEL_FOLDER"
 
 
