@@ -107,6 +107,14 @@ def test_a_certificate_that_is_not_for_signing_is_refused() -> None:
     assert judged(with_extensions((code, False)).sign_certified(FILES))
 
 
+def test_a_certificate_for_tls_does_not_sign_even_if_its_key_may() -> None:
+    own = usual_extensions(False)[1]
+    tls = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    assert "may not sign: its extended" in refused(with_extensions(own, (tls, False)).sign_certified(FILES)).message
+    both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CODE_SIGNING])
+    assert judged(with_extensions(own, (both, False)).sign_certified(FILES))
+
+
 def test_a_critical_extension_that_nobody_knows_is_refused() -> None:
     unknown = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
     usage = usual_extensions(False)[1]

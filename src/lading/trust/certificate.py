@@ -105,17 +105,22 @@ def _key(leaf: "Certificate") -> PublicKey:
 
 
 def _why_not_for_signing(leaf: "Certificate") -> str:
-    """Why a certificate may not sign, or "": by its key usage or, as in the reference, its extended key usage."""
+    """Why a certificate may not sign, or "".
+
+    As in the reference, its key usage or its extended key usage must allow it; but if it has the latter, that one must,
+    or every certificate for TLS could sign.
+    """
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
     if any(isinstance(each.value, x509.UnrecognizedExtension) and each.critical for each in leaf.extensions):
         return "has a critical extension that nobody knows"
+    extended = [each.value for each in leaf.extensions if isinstance(each.value, x509.ExtendedKeyUsage)]
+    if extended:
+        allowed = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {*extended[0]}
+        return "" if allowed else "may not sign: its extended key usage has no codeSigning"
     usages = [each.value for each in leaf.extensions if isinstance(each.value, x509.KeyUsage)]
     if any(usage.digital_signature for usage in usages):
-        return ""
-    extended = [each.value for each in leaf.extensions if isinstance(each.value, x509.ExtendedKeyUsage)]
-    if any(ExtendedKeyUsageOID.CODE_SIGNING in usage for usage in extended):
         return ""
     return "may not sign: it has neither the key usage digitalSignature nor codeSigning"
 
