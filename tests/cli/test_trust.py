@@ -8,6 +8,7 @@ import pytest
 
 from command_line import Outcome, contents, lading, write_model
 from fakes.oms_signer import Signer
+from fakes.sigstore_services import IDENTITY, ISSUER, Sigstore
 from lading.trust.public_key import read_public_keys
 
 SIGNER = Signer()
@@ -26,9 +27,12 @@ class Place:
         self.log.touch()
         self.sign()
 
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {path: data for path, data in contents(self.model).items() if path != "model.sig"}
+
     def sign(self) -> None:
-        files = {path: data for path, data in contents(self.model).items() if path != "model.sig"}
-        (self.model / "model.sig").write_bytes(SIGNER.sign(files))
+        (self.model / "model.sig").write_bytes(SIGNER.sign(self.files))
 
     def run(self, command: str, *words: object, **rule: object) -> Outcome:
         config = json.dumps({"trust": [self.rule | rule]})
@@ -87,6 +91,16 @@ def test_an_explanation_says_by_which_rule_it_is_judged_and_how(place: Place) ->
     other = place.run("resolve", "--explain", place.model, prefix="s3://elsewhere")
     assert "trust: no rule covers it\n" in other.out
     assert "trust: there are no rules\n" in lading("resolve", "--explain", place.model).out
+
+
+def test_an_identity_is_explained_and_told_by_its_name_and_issuer(place: Place) -> None:
+    services = Sigstore()
+    place.key.write_bytes(services.trusted_root)
+    (place.model / "model.sig").write_bytes(services.signer().sign_logged(place.files))
+    who = {"identity": IDENTITY, "issuer": ISSUER, "trusted_root": str(place.key)}
+    outcome = place.run("resolve", "--explain", place.model, signature={"sigstore": who})
+    assert f"signed by   sigstore {IDENTITY} of {ISSUER}\n" in outcome.out
+    assert f"model.sig must be signed by {IDENTITY} of {ISSUER} (unsigned: refuse" in outcome.out
 
 
 def test_a_model_that_cannot_be_trusted_is_still_explained(place: Place) -> None:

@@ -11,6 +11,7 @@ from fakes.fake_source import FakeSource
 from fakes.faulty_http import ALWAYS, ANYWHERE, anything, status
 from fakes.oms_signer import Certified, Signer
 from fakes.registry_entries import registry_entry
+from fakes.sigstore_services import IDENTITY, ISSUER, Sigstore
 from fakes.trees import content, read_tree, whole_manifest, write_tree
 from lading import events as told
 from lading.delivery.judge import judge_again, was_judged
@@ -26,6 +27,7 @@ from lading.settings.trust import TrustRule
 from lading.trust import bundle as bundles
 from lading.trust.certificate import read_roots
 from lading.trust.public_key import read_public_keys
+from lading.trust.sigstore import Identity
 
 BIG = content(600_000)
 MODEL = {"config.json": b"{}", "weights/big.bin": BIG, "weights/empty": b""}
@@ -349,13 +351,34 @@ def test_a_certificate_that_has_expired_signs_no_more(origin, pull_by, tmp_path)
 
 
 def test_the_method_of_the_rule_counts_whoever_signed(origin, pull_by, tmp_path):
-    assert "by the method key, and the rule for fake:///model asks for a certificate" in (
+    assert "by the method key, and the rule for fake:///model asks for the method certificate" in (
         refused(pull_by, tmp_path, BY_ROOT).message
     )
     signer = Certified("us", AUTHORITY)
     origin["model.sig"] = signer.sign_certified(MODEL)
     rule = RULE._replace(keys=read_public_keys(signer.public_pem))
     assert "by the method certificate" in refused(pull_by, tmp_path, rule).message
+
+
+SERVICES = Sigstore()
+BY_IDENTITY = RULE._replace(keys=(), identity=Identity(IDENTITY, ISSUER, SERVICES.trusted_root))
+
+
+def test_an_identity_of_the_rule_signs(origin, pull_by, tmp_path):
+    assert "by the method key, and the rule" in refused(pull_by, tmp_path, BY_IDENTITY).message
+    origin["model.sig"] = SERVICES.signer().sign_logged(MODEL)
+    manifest = pull_by(BY_IDENTITY)
+    assert manifest.signature.signer == f"sigstore {IDENTITY} of {ISSUER}"
+    assert read_tree(tmp_path / "dest") == origin
+    assert again(tmp_path / "dest", BY_IDENTITY) == manifest.signature
+    assert not was_judged(manifest, (BY_IDENTITY,))
+
+
+def test_an_identity_that_is_not_of_the_rule_signs_nothing(origin, pull_by, tmp_path):
+    origin["model.sig"] = SERVICES.signer(identity="other@example.com").sign_logged(MODEL)
+    assert "other@example.com" in refused(pull_by, tmp_path, BY_IDENTITY).hint
+    origin["model.sig"] = Sigstore().signer().sign_logged(MODEL)
+    assert f"is not signed by {IDENTITY} of {ISSUER}" in refused(pull_by, tmp_path, BY_IDENTITY).message
 
 
 # ---- with a store -----------------------------------------------------------------------------

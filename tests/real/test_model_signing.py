@@ -1,5 +1,6 @@
 """The reference program of OpenSSF Model Signing, model_signing: what it signs, and whether it agrees with every verdict."""
 
+import datetime
 import json
 import os
 import subprocess
@@ -11,11 +12,13 @@ import pytest
 from cryptography import x509
 
 from fakes.oms_signer import Certified, Signer
+from fakes.sigstore_services import IDENTITY, ISSUER, NOW, Sigstore
 from fakes.trees import content, read_tree, write_tree
 from lading.errors import Untrusted
 from lading.settings.trust import TrustRule
 from lading.trust.certificate import read_roots
 from lading.trust.public_key import read_public_keys
+from lading.trust.sigstore import Identity
 
 SERVERS = Path(__file__).parents[2] / ".servers"
 MODEL = {"config.json": b"{}", "weights/a.bin": content(100_000), "weights/b c.bin": b"b", "empty": b""}
@@ -275,3 +278,52 @@ def test_only_lading_refuses_a_certificate_that_has_expired(reference, folder, p
     with pytest.raises(Untrusted) as refused:
         pull(str(folder), tmp_path / "dest", trust=(chain.rule,))
     assert "CN=signer has expired on" in refused.value.hint
+
+
+# ---- identities ---------------------------------------------------------------------------------
+
+SERVICES = Sigstore()
+
+
+def takes_identified(reference: Reference, folder: Path, services: Sigstore, who: Identity) -> bool:
+    """Whether the program takes what lies in the folder, by its configuration for Sigstore services of one's own."""
+    config = {
+        "mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json",
+        "trustedRoot": json.loads(services.trusted_root),
+        "signingConfig": {"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json"},
+    }
+    place = reference.private.with_name("trust.json")
+    place.write_text(json.dumps(config))
+    bundle = folder / "model.sig"
+    done = reference._run(
+        *(reference.bin / "model_signing", "verify", "sigstore", folder, "--signature", bundle),
+        *("--ignore-paths", bundle, "--trust_config", place),
+        *("--identity", who.name, "--identity_provider", who.issuer),
+    )
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("how", [{}, {"stamped": True}, {"rekor": 2}], ids=["Rekor 1", "and a time stamp", "Rekor 2"])
+def test_what_the_fake_signs_by_an_identity_both_take(reference, folder, pull, tmp_path, how):
+    who = Identity(IDENTITY, ISSUER, SERVICES.trusted_root)
+    (folder / "model.sig").write_bytes(SERVICES.signer().sign_logged(MODEL, **how))
+    assert takes_identified(reference, folder, SERVICES, who)
+    assert pull(str(folder), tmp_path / "dest", trust=(TrustRule(None, identity=who),)).signature
+
+
+@pytest.mark.parametrize(
+    ("services", "somebody"),
+    [
+        (SERVICES, {"identity": "other@example.com"}),
+        (SERVICES, {"issuer": "https://other.example"}),
+        (SERVICES, {"since": NOW - datetime.timedelta(days=2)}),
+        (Sigstore(), {}),
+    ],
+    ids=["another identity", "another issuer", "a certificate that had expired", "other services"],
+)
+def test_what_an_identity_may_not_sign_both_refuse(reference, folder, pull, tmp_path, services, somebody):
+    who = Identity(IDENTITY, ISSUER, SERVICES.trusted_root)
+    (folder / "model.sig").write_bytes(services.signer(**somebody).sign_logged(MODEL))
+    assert not takes_identified(reference, folder, SERVICES, who)
+    with pytest.raises(Untrusted):
+        pull(str(folder), tmp_path / "dest", trust=(TrustRule(None, identity=who),))

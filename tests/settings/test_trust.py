@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from fakes.oms_signer import Certified, Signer
+from fakes.sigstore_services import Sigstore
 from lading.errors import UsageError
 from lading.model.uri import ModelURI
 from lading.settings.settings import Settings
@@ -16,6 +17,7 @@ from lading.settings.trust import Formats, TrustRule, trust_rule_for
 from lading.trust.public_key import read_public_keys
 
 KEYS = read_public_keys(Signer().public_pem)
+IDENTITY = {"identity": "me@example.com", "issuer": "https://issuer.example", "trusted_root": "/nowhere/root.json"}
 
 
 def load(tmp_path: Path, *rules: Any) -> tuple[TrustRule, ...]:
@@ -55,16 +57,25 @@ def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
     ("rule", "why"),
     [
         ("s3://models/", "trust, entry 1 is not a mapping"),
-        ({}, "has no signature with either a key or a certificate"),
-        ({"prefix": "s3://models/"}, "has no signature with either a key or a certificate"),
-        ({"prefix": "s3://models/", "mode": "warn"}, "has no signature with either a key or a certificate"),
-        ({"signature": {}}, "has no signature with either a key or a certificate"),
-        ({"signature": {"key": ""}}, "has no signature with either a key or a certificate"),
+        ({}, "has no signature with either a key, a certificate or sigstore"),
+        ({"prefix": "s3://models/"}, "has no signature with either a key, a certificate or sigstore"),
+        ({"prefix": "s3://models/", "mode": "warn"}, "has no signature with either a key, a certificate or sigstore"),
+        ({"signature": {}}, "has no signature with either a key, a certificate or sigstore"),
+        ({"signature": {"key": ""}}, "has no signature with either a key, a certificate or sigstore"),
         ({"signature": {"key": 7}}, "key is 7"),
         ({"signature": "key"}, "signature is 'key'"),
         ({"signature": {"keys": "KEY"}}, "unknown key 'keys'"),
-        ({"signature": {"sigstore": {}}}, "unknown key 'sigstore'"),
-        ({"signature": {"key": "KEY", "certificate": "KEY"}}, "has no signature with either a key or a certificate"),
+        ({"signature": {"sigstore": {}}}, "sigstore needs identity"),
+        ({"signature": {"sigstore": "me"}}, "sigstore is 'me'"),
+        ({"signature": {"sigstore": IDENTITY | {"issuer": ""}}}, "has an empty identity or issuer"),
+        ({"signature": {"sigstore": IDENTITY | {"identity": ""}}}, "has an empty identity or issuer"),
+        ({"signature": {"sigstore": IDENTITY}}, "No such file"),
+        ({"signature": {"sigstore": IDENTITY | {"trusted_root": __file__}}}, "it is no trusted root"),
+        ({"signature": {"key": "KEY", "sigstore": IDENTITY}}, "has no signature with either a key, a certificate"),
+        (
+            {"signature": {"key": "KEY", "certificate": "KEY"}},
+            "has no signature with either a key, a certificate or sigstore",
+        ),
         ({"signature": {"certificate": "KEY"}}, "cannot be used: it holds no certificate"),
         ({"signature": {"certificate": "/nowhere/roots.pem"}}, "No such file"),
         ({"signature": {"key": "/nowhere/key.pub"}}, "No such file"),
@@ -85,7 +96,7 @@ def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
         ({"formats": {"hub_scan": "allow"}}, "hub_scan is 'allow'"),
         ({"prefix": "s3://models/", "formats": {"hub_scan": "warn"}}, "hub_scan says nothing about s3://models/"),
         ({"formats": "refuse"}, "formats is 'refuse'"),
-        ({"formats": {}, "unsigned": "allow"}, "has no signature with either a key or a certificate"),
+        ({"formats": {}, "unsigned": "allow"}, "has no signature with either a key, a certificate or sigstore"),
     ],
 )
 def test_a_rule_that_cannot_be_judged_is_refused_when_it_is_read(tmp_path: Path, key: str, rule: Any, why: str) -> None:
@@ -133,6 +144,19 @@ def test_a_certificate_needs_an_extra_and_that_is_said_at_once(tmp_path: Path, m
     with pytest.raises(UsageError, match="needs the extra certificates") as refused:
         load(tmp_path, rule)
     assert "lading[certificates]" in refused.value.hint
+
+
+def test_an_identity_needs_an_extra_and_that_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "root.json"
+    root.write_bytes(Sigstore().trusted_root)
+    rule = {"signature": {"sigstore": IDENTITY | {"trusted_root": str(root)}}}
+    [read] = load(tmp_path, rule)
+    assert (read.method, read.signers_file, read.keys, read.roots) == ("sigstore", str(root), (), ())
+    assert read.identity == ("me@example.com", "https://issuer.example", root.read_bytes())
+    monkeypatch.setitem(sys.modules, "sigstore.verify", None)
+    with pytest.raises(UsageError, match="needs the extra sigstore") as refused:
+        load(tmp_path, rule)
+    assert "lading[sigstore]" in refused.value.hint
 
 
 def test_two_rules_for_one_place_are_refused(tmp_path: Path, key: str) -> None:

@@ -61,7 +61,7 @@ def trust_line(settings: Settings, uri: ModelURI) -> str:
         return "trust: no rule covers it" if settings.trust else "trust: there are no rules"
     asked = []
     if rule.asks_for_signature:
-        signers = ", ".join(_signers(rule)) if rule.keys else f"a certificate below {', '.join(_signers(rule))}"
+        signers = ("a certificate below " if rule.roots else "") + ", ".join(_signers(rule))
         asked.append(
             f"{rule.bundle} must be signed by {signers} (unsigned: {rule.unsigned}, extra_files: {rule.extra_files})"
         )
@@ -84,7 +84,9 @@ def trust_report(settings: Settings, uri: ModelURI) -> dict[str, Any] | None:
 
 
 def _signers(rule: "TrustRule") -> Iterator[str]:
-    """The trusted keys or roots, each as the SHA-256 of its DER."""
+    """The trusted keys or roots, each as the SHA-256 of its DER, or the identity."""
+    if rule.identity:
+        yield rule.identity.shown
     for der in (*(key.der for key in rule.keys), *rule.roots):
         yield f"sha256:{hashlib.sha256(der).hexdigest()}"
 

@@ -28,6 +28,7 @@ from lading.text.printable import first_of, printable
 from lading.text.units import size
 from lading.trust.bundle import MOST_BUNDLE_BYTES, Bundle, key_signer, read_bundle
 from lading.trust.public_key import PublicKey
+from lading.trust.sigstore import signed_payload
 from lading.trust.statement import SignedFile, Statement, read_statement
 
 # What a signature by shards cannot name.
@@ -97,8 +98,8 @@ def was_judged(manifest: Manifest, rules: tuple[TrustRule, ...]) -> bool:
     rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
     if rule is None or not rule.asks_for_signature:
         return True
-    if rule.roots:
-        # Certificates expire.
+    if not rule.keys:
+        # Certificates expire, and services of Sigstore are replaced.
         return False
     signature = manifest.signature
     return (
@@ -148,29 +149,32 @@ def _let_unsigned_pass(rule: TrustRule, shown: str, listener: Listener) -> None:
 
 
 def _verified(text: bytes, rule: TrustRule) -> tuple[Statement, Signature]:
-    """What a key of the rule has signed."""
+    """What a signer of the rule has signed."""
     if len(text) > MOST_BUNDLE_BYTES:
         raise _too_large(rule.bundle)
     bundle = read_bundle(text, rule.bundle)
-    signer = _signer(bundle, rule)
-    statement = read_statement(bundle.payload, rule.bundle)
+    signer, payload = _signed(bundle, text, rule)
+    statement = read_statement(payload, rule.bundle)
     digest = Digest("sha256", hashlib.sha256(text).hexdigest())
     return statement, Signature(signer, rule.shown, rule.bundle, digest)
 
 
-def _signer(bundle: Bundle, rule: TrustRule) -> str:
-    """Who has signed, by the method that the rule asks for."""
+def _signed(bundle: Bundle, text: bytes, rule: TrustRule) -> tuple[str, bytes]:
+    """Who has signed, by the method that the rule asks for, and the payload that was verified."""
     if bundle.method != rule.method:
         raise Untrusted(
-            f"{printable(rule.bundle)} is signed by the method {bundle.method}, and {rule.named} asks for a {rule.method}",
+            f"{printable(rule.bundle)} is signed by the method {bundle.method}, and {rule.named} asks for the method"
+            f" {rule.method}",
             hint=f"have the model signed by: model_signing sign {rule.method}",
         )
-    if not rule.roots:
-        return _name(key_signer(bundle, rule.keys, rule.bundle))
-    # Here, and not above: it takes an extra.
-    from lading.trust.certificate import certified_signer
+    if rule.identity:
+        return f"sigstore {rule.identity.shown}", signed_payload(text, rule.identity, rule.bundle)
+    if rule.roots:
+        # Here, and not above: it takes an extra.
+        from lading.trust.certificate import certified_signer
 
-    return certified_signer(bundle, rule.roots, rule.bundle)
+        return certified_signer(bundle, rule.roots, rule.bundle), bundle.payload
+    return _name(key_signer(bundle, rule.keys, rule.bundle)), bundle.payload
 
 
 def _name(key: PublicKey) -> str:

@@ -16,6 +16,7 @@ from lading.settings.credentials import covers
 from lading.settings.section import errors_name, read_section
 from lading.text.printable import printable
 from lading.trust.public_key import PublicKey, read_public_keys
+from lading.trust.sigstore import Identity, check_trusted_root
 
 _EXAMPLE = "{prefix: s3://models/, signature: {key: /etc/lading/models.pub}}"
 _EXAMPLES = {
@@ -23,12 +24,17 @@ _EXAMPLES = {
     "signature": "{key: /etc/lading/models.pub}",
     "key": "/etc/lading/models.pub",
     "certificate": "/etc/lading/roots.pem",
+    "sigstore": "{identity: me@example.com, issuer: https://issuer.example, trusted_root: /etc/lading/trusted_root.json}",
+    "identity": "me@example.com",
+    "issuer": "https://issuer.example",
+    "trusted_root": "/etc/lading/trusted_root.json",
     "formats": "{code: refuse}",
 }
 _FOR_SIGNATURES = frozenset({"signature", "unsigned", "extra_files"})
 _MOST_FILE_BYTES = 1 << 20
 _KEY_HINT = "name a file with a public key as PEM, as written by: openssl pkey -in KEY -pubout"
 _ROOT_HINT = "name a file with the root certificates as PEM"
+_TRUSTED_ROOT_HINT = "name the trusted_root.json of the Sigstore services that the signer uses"
 
 T = TypeVar("T")
 _HUBS = frozenset({"hf", "modelscope", "ms"})
@@ -52,15 +58,17 @@ class Formats(NamedTuple):
 class TrustRule(NamedTuple):
     """The requirements for models whose origin is below ``prefix``; None means every origin.
 
-    The model's file ``bundle`` must hold a signature by one of ``keys``, or by a certificate that chains to one of
-    ``roots`` (DER); both come from ``signers_file``.  ``mode`` says whether a failure ends the delivery,
-    ``unsigned`` whether a model without that file may pass, ``extra_files`` what happens to files that the signature
-    does not name.  ``formats`` judges the content of files; None means that the rule does not.
+    The model's file ``bundle`` must hold a signature by one of ``keys``, by a certificate that chains to one of
+    ``roots`` (DER), or by ``identity`` as Sigstore has it; keys, roots and the trusted root come from ``signers_file``.
+    ``mode`` says whether a failure ends the delivery, ``unsigned`` whether a model without that file may pass,
+    ``extra_files`` what happens to files that the signature does not name.  ``formats`` judges the content of files;
+    None means that the rule does not.
     """
 
     prefix: ModelURI | None
     keys: tuple[PublicKey, ...] = ()
     roots: tuple[bytes, ...] = ()
+    identity: Identity | None = None
     signers_file: str = ""
     bundle: str = "model.sig"
     mode: Literal["enforce", "warn", "off"] = "enforce"
@@ -71,7 +79,7 @@ class TrustRule(NamedTuple):
     @property
     def asks_for_signature(self) -> bool:
         """Whether a model must be signed; if not, the rule judges at most formats."""
-        return bool(self.keys or self.roots)
+        return bool(self.keys or self.roots or self.identity)
 
     @property
     def asks_the_hub(self) -> bool:
@@ -80,8 +88,8 @@ class TrustRule(NamedTuple):
 
     @property
     def method(self) -> str:
-        """The OMS signing method that the rule requires: ``key`` or ``certificate``."""
-        return "certificate" if self.roots else "key"
+        """The OMS signing method that the rule requires: ``key``, ``certificate`` or ``sigstore``."""
+        return "sigstore" if self.identity else "certificate" if self.roots else "key"
 
     @property
     def shown(self) -> str:
@@ -103,9 +111,16 @@ class _Entry(NamedTuple):
     formats: Mapping[str, Any] = MappingProxyType({})
 
 
+class _SigstoreEntry(NamedTuple):
+    identity: str
+    issuer: str
+    trusted_root: str
+
+
 class _SignatureEntry(NamedTuple):
     key: str = ""
     certificate: str = ""
+    sigstore: _SigstoreEntry | None = None
     file: str = "model.sig"
 
 
@@ -144,23 +159,38 @@ def _rule(item: object, number: int) -> TrustRule:
     if rule.formats is not None and not _FOR_SIGNATURES & item.keys():
         return rule
     signature = read_section(_SignatureEntry, entry.signature, f"{where}: signature", examples=_EXAMPLES)
-    if bool(signature.key) == bool(signature.certificate):
-        raise UsageError(f"{where} has no signature with either a key or a certificate", hint=f"write {_EXAMPLE}")
+    signers = [each for each in (signature.key, signature.certificate, signature.sigstore) if each]
+    if len(signers) != 1:
+        raise UsageError(
+            f"{where} has no signature with either a key, a certificate or sigstore", hint=f"write {_EXAMPLE}"
+        )
     if why := why_unsafe(signature.file):
         raise UsageError(f"{where}: signature: file {printable(signature.file)!r} {why}", hint="write file: model.sig")
-    rule = rule._replace(
-        signers_file=signature.key or signature.certificate,
-        bundle=signature.file,
-        unsigned=entry.unsigned,
-        extra_files=entry.extra_files,
-    )
-    if signature.key:
-        return rule._replace(keys=_read_signers(signature.key, f"{where}: signature: key", read_public_keys, _KEY_HINT))
-    # Here, and not above: it takes an extra.
-    from lading.trust.certificate import read_roots
+    rule = rule._replace(bundle=signature.file, unsigned=entry.unsigned, extra_files=entry.extra_files)
+    return _with_signers(rule, signature, f"{where}: signature")
 
-    place = f"{where}: signature: certificate"
-    return rule._replace(roots=_read_signers(signature.certificate, place, read_roots, _ROOT_HINT))
+
+def _with_signers(rule: TrustRule, signature: _SignatureEntry, where: str) -> TrustRule:
+    """The rule with whoever may sign by it, read from the file that the entry names."""
+    if signature.sigstore:
+        return _with_identity(rule, signature.sigstore, f"{where}: sigstore")
+    if signature.certificate:
+        # Here, and not above: it takes an extra.
+        from lading.trust.certificate import read_roots
+
+        roots = _read_signers(signature.certificate, f"{where}: certificate", read_roots, _ROOT_HINT, "certificates")
+        return rule._replace(roots=roots, signers_file=signature.certificate)
+    keys = _read_signers(signature.key, f"{where}: key", read_public_keys, _KEY_HINT)
+    return rule._replace(keys=keys, signers_file=signature.key)
+
+
+def _with_identity(rule: TrustRule, entry: _SigstoreEntry, where: str) -> TrustRule:
+    if not (entry.identity and entry.issuer):
+        # An empty issuer would mean any.
+        raise UsageError(f"{where} has an empty identity or issuer", hint=f"write sigstore: {_EXAMPLES['sigstore']}")
+    place, file = f"{where}: trusted_root", entry.trusted_root
+    root = _read_signers(file, place, check_trusted_root, _TRUSTED_ROOT_HINT, "sigstore")
+    return rule._replace(identity=Identity(entry.identity, entry.issuer, root), signers_file=file)
 
 
 def _read_formats(entry: _Entry, where: str) -> Formats:
@@ -177,8 +207,8 @@ def _read_formats(entry: _Entry, where: str) -> Formats:
     return formats
 
 
-def _read_signers(file: str, where: str, read: Callable[[bytes], T], hint: str) -> T:
-    """Read the keys or roots of this file; ``UsageError`` if it cannot be read or used."""
+def _read_signers(file: str, where: str, read: Callable[[bytes], T], hint: str, extra: str = "") -> T:
+    """Read the keys or roots of this file, by an ``extra``; ``UsageError`` if it cannot be read or used."""
     shown = printable(file)
     try:
         with Path(file).open("rb") as opened:
@@ -190,7 +220,7 @@ def _read_signers(file: str, where: str, read: Callable[[bytes], T], hint: str) 
         raise UsageError(f"{where}: {shown} cannot be read: {error.strerror or error}", hint=hint) from error
     except ImportError as error:
         raise UsageError(
-            f"{where}: to verify certificates needs the extra certificates", hint="pip install 'lading[certificates]'"
+            f"{where}: to verify this needs the extra {extra}", hint=f"pip install 'lading[{extra}]'"
         ) from error
     except ValueError as error:
         raise UsageError(f"{where}: {shown} cannot be used: {error}", hint=hint) from error

@@ -10,7 +10,7 @@ Anybody who can write to the origin may have written it: nothing in it is truste
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lading.errors import Untrusted
 from lading.text.json_xml import read_unique_json
@@ -28,20 +28,17 @@ _SHOWN = 16
 
 
 class Bundle(NamedTuple):
-    """The content of a bundle.  ``key_hint`` names the key that is said to have signed; "" if the bundle names none.
+    """The content of a bundle, signed by a ``method`` of OMS.
 
-    ``certificates`` (DER) are the chain of the signer's certificate, that one first; empty if it was signed by a key.
+    ``key_hint`` names the key that is said to have signed; "" if the bundle names none.  ``certificates`` (DER) are the
+    chain of the signer's certificate, that one first.  ``trust/sigstore.py`` reads what a bundle has for that method.
     """
 
     payload: bytes
     signature: bytes
+    method: Literal["key", "certificate", "sigstore"] = "key"
     key_hint: str = ""
     certificates: tuple[bytes, ...] = ()
-
-    @property
-    def method(self) -> str:
-        """The OMS signing method: ``key`` or ``certificate``."""
-        return "certificate" if self.certificates else "key"
 
     @property
     def message(self) -> bytes:
@@ -51,7 +48,7 @@ class Bundle(NamedTuple):
 
 
 def read_bundle(text: bytes, name: str) -> Bundle:
-    """Read the bundle in ``text``; ``Untrusted`` if it is not a bundle, or is signed by the method sigstore."""
+    """Read the bundle in ``text``; ``Untrusted`` if it is not a bundle."""
     if sum(map(text.count, (b"{", b"[", b","))) > _MOST_MEMBERS:
         raise _no_bundle(name, "it has more members than an envelope has")
     try:
@@ -65,28 +62,28 @@ def read_bundle(text: bytes, name: str) -> Bundle:
         signatures = envelope["signatures"]
         if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
             raise _no_bundle(name, "it has not one signature")
-        hint, certificates = _signed_by(material, name)
-        return Bundle(_base64(envelope["payload"]), _base64(signatures[0]["sig"]), hint, certificates)
+        bundle = Bundle(_base64(envelope["payload"]), _base64(signatures[0]["sig"]))
+        return _with_signer(bundle, material, name)
     except (ValueError, KeyError, TypeError) as error:
         raise _no_bundle(name, "it is not such JSON") from error
 
 
-def _signed_by(material: dict[str, Any], name: str) -> tuple[str, tuple[bytes, ...]]:
-    """The hint of the key, and the certificates: a bundle has only one of the two."""
-    if "certificate" in material:
-        raise Untrusted(
-            f"{printable(name)} is signed by the method sigstore, which lading does not verify",
-            hint="have the model signed by a key or a certificate: model_signing sign key",
-        )
-    if "x509CertificateChain" not in material:
-        hint = _mapping(material, "publicKey").get("hint")
-        if not isinstance(hint, str | None):
-            raise _no_bundle(name, "the hint of its key is no text")
-        return hint or "", ()
-    items = _mapping(material, "x509CertificateChain")["certificates"]
-    if "publicKey" in material or not isinstance(items, list) or not 0 < len(items) <= _MOST_CERTIFICATES:
-        raise _no_bundle(name, "it does not say by one chain of certificates who signed")
-    return "", tuple(_base64(item["rawBytes"]) for item in items)
+def _with_signer(bundle: Bundle, material: dict[str, Any], name: str) -> Bundle:
+    """The bundle with what it says of who signed, by one method."""
+    methods = [each for each in ("certificate", "x509CertificateChain", "publicKey") if each in material]
+    if len(methods) > 1:
+        raise _no_bundle(name, "it does not say by one method who signed")
+    if methods == ["certificate"]:
+        return bundle._replace(method="sigstore")
+    if methods == ["x509CertificateChain"]:
+        items = _mapping(material, "x509CertificateChain")["certificates"]
+        if not isinstance(items, list) or not 0 < len(items) <= _MOST_CERTIFICATES:
+            raise _no_bundle(name, "it does not say by one chain of certificates who signed")
+        return bundle._replace(method="certificate", certificates=tuple(_base64(each["rawBytes"]) for each in items))
+    hint = _mapping(material, "publicKey").get("hint")
+    if not isinstance(hint, str | None):
+        raise _no_bundle(name, "the hint of its key is no text")
+    return bundle._replace(key_hint=hint or "")
 
 
 def key_signer(bundle: Bundle, keys: Sequence[PublicKey], name: str) -> PublicKey:
