@@ -202,6 +202,14 @@ class Evicted(NamedTuple):
     why: str
 
 
+class SetAside(NamedTuple):
+    """A model of the store has damaged files, and is in quarantine now; the next delivery fetches them again."""
+
+    uri: str
+    example: str
+    files: int
+
+
 class Unverified(NamedTuple):
     """Files nobody vouches for: the origin declared no digest for them.  ``uri`` names one of several models."""
 
@@ -365,6 +373,7 @@ Event = (
     | ReusedFromStore
     | Materialized
     | Evicted
+    | SetAside
     | Unverified
     | Unpacking
     | Backslashes

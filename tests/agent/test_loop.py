@@ -15,6 +15,7 @@ from fakes.oms_signer import Signer
 from fakes.trees import read_tree, write_tree
 from lading.agent.cycle import Cycle
 from lading.agent.loop import Agent
+from lading.agent.page import Deliveries
 from lading.agent.reconcile import Outcome
 from lading.deliver import deliver
 from lading.delivery.request import Request
@@ -27,6 +28,7 @@ from lading.events import (
     NotReconfigured,
     Progress,
     Reconfigured,
+    SetAside,
     Switched,
     ignore,
 )
@@ -584,6 +586,23 @@ def test_without_a_destination_a_model_is_kept_in_the_store_verified(world, stor
     world.cycle(world.agent())
     assert len(world.on_digests(Materialized)) == 1
     assert not world.on_digests(Progress)
+
+
+def test_a_model_that_rotted_in_the_store_is_fetched_again_at_once_and_the_page_names_it(world, stored):
+    store = stored("one", scrub_bytes_s=0)
+    agent = world.agent()
+    world.cycle(agent)
+    [blob] = store.blobs.all()
+    blob.chmod(0o644)
+    blob.write_bytes(b"eno")
+    os.utime(store.root / "format", (0, 0))
+    agent.scrubber().look()
+    assert store.keys() == []
+    world.cycle(agent)
+    assert kept(store) == {"agent/one": b"one"}
+    assert [event.example for event in world.on_digests(SetAside)] == ["answer"]
+    page, _ = Deliveries(agent.status, lambda: store.settings).page(2e9)
+    assert "origin-one was damaged in the store, and set aside " in page
 
 
 def test_a_newer_version_takes_the_place_of_the_one_before_which_may_go_then(world, stored):

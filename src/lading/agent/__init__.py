@@ -7,6 +7,7 @@
     version_policy   decides which version may be taken, and when
     versions         the versions of one model on disk, and which of them is current
     in_store         the version of one model that is kept in the store alone
+    scrubber         hashes the store's files again, slowly
     history          the record of a delivery, which the next process reads
     model_server     tells the model server about a new version
     status           the state of each delivery, for metrics and page

@@ -17,6 +17,7 @@ from lading.agent.in_store import release
 from lading.agent.metrics import Metrics
 from lading.agent.page import Deliveries
 from lading.agent.reconcile import Outcome, in_place, reconcile, refuse_unreadable
+from lading.agent.scrubber import Scrubber
 from lading.agent.status import Doing, Status
 from lading.agent.webhooks import Webhooks
 from lading.errors import Interrupted, LadingError
@@ -99,13 +100,28 @@ class Agent:
             self.settings, Deliveries(self.status, lambda: self._settings.store), take_webhook=self.take_webhook
         )
 
+    def scrubber(self) -> Scrubber:
+        """Make what hashes the store's files again; deliveries of a model that it sets aside are due at once."""
+        return Scrubber(
+            lambda: self._settings.store,
+            self.metrics,
+            lambda event: self._listen("")(event),
+            self._hurry,
+            self._clock,
+            self._unix_time,
+        )
+
     def take_webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Make every delivery due now if the webhook is genuine; whether it is."""
         believed = self.webhooks.accept(headers, body)
         if believed:
-            self._hinted.set()
-            self._wake.set()
+            self._hurry()
         return believed
+
+    def _hurry(self) -> None:
+        """Make every delivery due now; from any thread."""
+        self._hinted.set()
+        self._wake.set()
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> int:
         """Run cycles until ``stop`` is true or a delivery asks the process to end; returns the exit code.

@@ -45,6 +45,11 @@ METRICS = {
     "lading_store_bytes": Metric("gauge", "what the store's files take", ()),
     "lading_store_models": Metric("gauge", "models in the store", ()),
     "lading_store_evictions_total": Metric("counter", "models that this process evicted from the store", ()),
+    "lading_store_scrubbed_bytes_total": Metric("counter", "bytes of the store that were hashed again", ()),
+    "lading_store_scrubbed_timestamp_seconds": Metric(
+        "gauge", "since when every file of the store has been hashed once more", ()
+    ),
+    "lading_store_damaged_total": Metric("counter", "models of the store that were found damaged and set aside", ()),
     "lading_webhooks_total": Metric("counter", "webhooks, by whether they were believed", ("outcome",)),
 }
 

@@ -56,7 +56,7 @@ class Deliveries(NamedTuple):
         return [] if self.status.is_ready else [state.name for state in self.status.states() if not state.ready]
 
     def page(self, now_s: float) -> tuple[str, str]:
-        return render(self.status, stored(self.store()), now_s), POLICY
+        return render(self.status, in_store(self.store()), now_s), POLICY
 
 
 class Stored(NamedTuple):
@@ -68,17 +68,32 @@ class Stored(NamedTuple):
     held_by: str
 
 
-def stored(settings: StoreSettings) -> list[Stored] | None:
-    """The models of the store, the last used first; None without a store, or if it cannot be read now."""
+class SetAside(NamedTuple):
+    """One damaged model in quarantine."""
+
+    uri: str
+    since_s: float
+
+
+class InStore(NamedTuple):
+    """The models of the store, the last used first, and those that were set aside."""
+
+    models: list[Stored]
+    damaged: list[SetAside]
+
+
+def in_store(settings: StoreSettings) -> InStore | None:
+    """What is in the store; None without a store, or if it cannot be read now."""
     if not settings.path:
         return None
     from lading.store.store import Store
 
     try:
-        models = Store(settings).models()[:_MOST_STORED]
+        store = Store(settings)
+        models, damaged = store.models()[:_MOST_STORED], store.damaged()[:_MOST_STORED]
     except (LadingError, OSError):
         return None
-    return [
+    shown = [
         Stored(
             model.requested,
             model.size_bytes,
@@ -87,9 +102,10 @@ def stored(settings: StoreSettings) -> list[Stored] | None:
         )
         for model in models
     ]
+    return InStore(shown, [SetAside(*each) for each in damaged])
 
 
-def render(status: Status, models: list[Stored] | None, now_s: float) -> str:
+def render(status: Status, store: InStore | None, now_s: float) -> str:
     """The page at ``now_s``, Unix time."""
     states = status.states()
     ready = sum(state.ready for state in states)
@@ -99,8 +115,9 @@ def render(status: Status, models: list[Stored] | None, now_s: float) -> str:
             f'<p class="error">The configuration on disk is not in use: {text(status.configuration_error)}</p>'
         )
     parts += [_article(state, now_s) for state in states]
-    if models is not None:
-        parts.append(_table(models, now_s))
+    if store is not None:
+        parts += [_damaged(each, now_s) for each in store.damaged]
+        parts.append(_table(store.models, now_s))
     return document(f"lading: {ready} of {count(len(states), 'model')} in place", "".join(parts))
 
 
@@ -139,6 +156,11 @@ def _article(state: State, now_s: float) -> str:
         moving = f'<progress max="{state.total_bytes}" value="{state.done_bytes}"></progress>{text(said)}'
     head = f"<header><h2>{text(state.name)}</h2><span>{word}, {text(state.doing)}</span></header>"
     return f'<article class="{kind}">{head}{moving}<dl>{"".join(lines)}</dl></article>'
+
+
+def _damaged(each: SetAside, now_s: float) -> str:
+    said = f"{each.uri} was damaged in the store, and set aside {ago(each.since_s, now_s)}"
+    return f'<p class="error">{text(said)}</p>'
 
 
 def _table(models: list[Stored], now_s: float) -> str:

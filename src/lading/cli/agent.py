@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
                 hint=f"list deliveries in {printable(str(config_path(arguments.environ)))}, as docs/agent.md shows",
             )
         try:
-            with agent.endpoint() as endpoint:
+            with agent.endpoint() as endpoint, agent.scrubber().running():
                 output.note(f"health, metrics and status page: {endpoint.url}")
                 output.note(f"TLS by {told(settings.network)}")
                 return agent.run()

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
@@ -90,7 +89,7 @@ class ChangeDetector:
                 self._run.listener(Rehashing(str(self._destination)))
             try:
                 self.hashed[file.path] = is_as_delivered(
-                    Path(self._root, file.path), file, partial(self._run.check, _HASHING)
+                    Path(self._root, file.path), file, lambda _: self._run.check(_HASHING)
                 )
             except OSError:
                 # Who may not read it may still replace it.
@@ -119,8 +118,11 @@ def _status(root: str, path: str) -> os.stat_result | None:
     return status if S_ISREG(status.st_mode) and os.path.realpath(full_path) == full_path else None
 
 
-def is_as_delivered(path: Path, file: File, check: Callable[[], None] = lambda: None) -> bool:
-    """Whether ``path`` has the file's size and the strongest of its digests; ``OSError`` if it cannot be read."""
+def is_as_delivered(path: Path, file: File, hear: Callable[[int], object] = lambda _: None) -> bool:
+    """Whether ``path`` has the file's size and the strongest of its digests; ``OSError`` if it cannot be read.
+
+    ``hear`` is called with each count of bytes that were read.
+    """
     known = [digest for digest in (file.digest, file.blob_digest, *file.verified) if digest is not None]
     status = path.lstat()
     # A pipe of no bytes would be as long as an empty file, and opening it would wait for ever.
@@ -131,7 +133,7 @@ def is_as_delivered(path: Path, file: File, check: Callable[[], None] = lambda: 
     buffer = memoryview(bytearray(_READ_BYTES))
     with path.open("rb", buffering=0) as content:
         while count := content.readinto(buffer):
-            check()
+            hear(count)
             running.update(buffer[:count])
     return running.digest() == strongest
 

@@ -19,7 +19,8 @@ class StoreSettings(NamedTuple):
     Above the mark ``high``, models are evicted until usage is below ``low``.  A mark is either the size of the store
     in bytes, or the used percentage of its volume.  ``max_age_s`` zero means no limit.  ``hard_links`` makes files of
     destinations hard links into the store where the file system cannot share blocks: only for destinations that
-    nobody can write to.
+    nobody can write to.  Within ``scrub_s`` seconds an agent hashes every file again, reading at most
+    ``scrub_bytes_s``; zero means never, and no limit.
     """
 
     path: str = ""
@@ -29,6 +30,8 @@ class StoreSettings(NamedTuple):
     max_age_s: float = 0.0
     hard_links: bool = False
     locks: bool = True
+    scrub_s: float = 7 * 24 * 3600.0
+    scrub_bytes_s: int = 20_000_000
 
 
 def read_store(config: Mapping[str, Any], env: Variables) -> StoreSettings:

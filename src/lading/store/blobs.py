@@ -5,7 +5,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 from lading.errors import Unsupported
@@ -74,7 +74,7 @@ class Blobs:
     def remove_unused(self) -> int:
         """Remove every blob without another name; returns their bytes."""
         freed = 0
-        for blob in self._all():
+        for blob in self.all():
             with contextlib.suppress(FileNotFoundError):
                 status = blob.stat()
                 if status.st_nlink == 1:
@@ -84,12 +84,13 @@ class Blobs:
 
     def remove_damaged(self, known: Container[int]) -> None:
         """Hash every blob except those with these inodes, and remove those whose digest differs from their name."""
-        for blob in self._all():
+        for blob in self.all():
             with contextlib.suppress(FileNotFoundError):
                 if blob.stat().st_ino not in known and sha256_of(blob) != blob.name.partition("-")[0]:
                     blob.unlink()
 
-    def _all(self) -> Iterator[Path]:
+    def all(self) -> Iterator[Path]:
+        """Every blob."""
         for folder in entries(self.folder):
             yield from entries(folder)
 
@@ -117,12 +118,13 @@ class Blobs:
         return next((folder / name for name in names if _NAME.fullmatch(name) and name.startswith(digest)), None)
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal; reads all of it."""
+def sha256_of(path: Path, hear: Callable[[int], object] = lambda _: None) -> str:
+    """The SHA-256 of a file, in hexadecimal; reads all of it.  ``hear`` is called with each count of bytes."""
     running = new_hash(BLOB_ALGORITHM)
     buffer = memoryview(bytearray(_READ_BYTES))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
+            hear(count)
             running.update(buffer[:count])
     return running.hexdigest()
 

@@ -17,7 +17,7 @@ _FOLDERS = (
 # Those that are there from the beginning; the others appear when they are needed.
 _FIRST = ("models", "incoming", f"blobs/{BLOB_ALGORITHM}", "leases", "uses", "asked", "references")
 # All that may be where a store begins; a new ext4 volume is not quite empty.
-_NAMES = (*_FOLDERS, "format", "swept", "lost+found")
+_NAMES = (*_FOLDERS, "format", "swept", "scrub", "lost+found")
 
 
 def prepare(root: Path) -> bool:

@@ -17,6 +17,7 @@
       leases/KEY.…                held (flock) by a process that needs this model now
       quarantine/KEY.…            what had rotted, for a week
       swept                       empty: its time is that of the last sweep
+      scrub                       how far the files have been hashed again (``scrub``)
 
 KEY is a SHA-256 over the listing and the settings that matter: the same query finds the same model, and a model
 whose origin has changed is another one.  Files are shared by hard links within the store: two revisions that
@@ -24,7 +25,7 @@ share 45 of 50 shards store them once, and a blob with only one name left is unu
 when it gets its name; a killed process leaves files only in ``incoming``.  Locks and leases save work;
 correctness does not depend on them.
 
-``eviction`` removes models, ``inspection`` verifies them.
+``eviction`` removes models, ``inspection`` verifies them at once, ``scrub`` bit by bit.
 """
 
 import contextlib
@@ -353,6 +354,14 @@ class Store:
     def quarantined(self) -> list[Path]:
         """The models in quarantine."""
         return entries(self.root / "quarantine")
+
+    def damaged(self) -> list[tuple[str, float]]:
+        """The URI of each model in quarantine, and since when it is there (Unix time), the newest first."""
+        found = []
+        for path in self.quarantined():
+            facts = _facts(path / FILE_NAME)
+            found.append((facts[0] if facts else path.name, modified_at_s(path)))
+        return sorted(found, key=lambda each: each[1], reverse=True)
 
     def put_aside(self, key: str) -> None:
         """Move a damaged model to quarantine, where it stays for a while."""

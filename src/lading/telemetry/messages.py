@@ -88,6 +88,9 @@ def sentence(event: events.Event) -> str:
             return f"taken from the store into {event.destination}: {event.ways}, in {duration(event.seconds)}"
         case events.Evicted():
             return f"evicted {event.uri} from the store, {size(event.freed_bytes)}: {event.why}"
+        case events.SetAside():
+            damaged = _some(event.example, event.files)
+            return f"warning: {event.uri} was damaged in the store, and is fetched again when it is needed: {damaged}"
         case events.Unpacking():
             return f"unpacking {event.name}"
         case events.Backslashes():
