@@ -11,12 +11,14 @@ import os
 import random
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
+from urllib.request import urlopen
 
 PORTS = {"tcp": 9700, "tls": 9743, "far": 9730}
+_STATUS_PORT = 9701
 _MIB = 1 << 20
 _PAGE_KEYS = 1000
 _LUA = Path("/usr/share/nginx/modules/ngx_http_lua_module.so")
@@ -85,16 +87,16 @@ SETS = {
 
 
 @contextlib.contextmanager
-def serving(root: Path, scale: float) -> Iterator[None]:
+def serving(root: Path, scale: float, sets: Mapping[str, Set] = SETS) -> Iterator[None]:
     """Make the data below ``root`` if it is not there, and serve it until the block ends."""
     data, run = root / f"data-{scale:g}", root / "run"
     run.mkdir(parents=True, exist_ok=True)
     # In a process of its own: the peak memory of a client counts what its parent held when it forked.
-    maker = multiprocessing.Process(target=_make_data, args=(data, scale))
+    maker = multiprocessing.Process(target=_make_data, args=(data, scale, sets))
     maker.start()
     maker.join()
     _make_certificate(run)
-    (run / "nginx.conf").write_text(_configuration(data, run))
+    (run / "nginx.conf").write_text(_configuration(data, run, sets))
     subprocess.run(["nginx", "-c", run / "nginx.conf"], check=True)
     try:
         yield
@@ -116,13 +118,20 @@ def cpu_seconds(root: Path) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def requests() -> int:
+    """How many requests the server has taken so far, this function's own included."""
+    with urlopen(f"http://127.0.0.1:{_STATUS_PORT}/") as answer:
+        # Active connections: 1 / server accepts handled requests / 5 5 7 / …
+        return int(answer.read().split()[9])
+
+
 def has_far() -> bool:
     """Whether nginx can answer late."""
     return _LUA.exists()
 
 
-def _make_data(data: Path, scale: float) -> None:
-    for name, each in SETS.items():
+def _make_data(data: Path, scale: float, sets: Mapping[str, Set]) -> None:
+    for name, each in sets.items():
         if not (data / "models" / name).exists():
             each.make(data / "models" / name, scale)
         _write_listing(data, name)
@@ -177,15 +186,15 @@ def _make_certificate(run: Path) -> None:
     )
 
 
-def _configuration(data: Path, run: Path) -> str:
-    listings = "".join(f'"~prefix={name}" "{name}"; ' for name in SETS)
+def _configuration(data: Path, run: Path, sets: Mapping[str, Set]) -> str:
+    listings = "".join(f'"~prefix={name}" "{name}"; ' for name in sets)
     bucket = "if ($request_method = HEAD) { return 200; } default_type application/xml; rewrite ^ /list/$listing-$page.xml last;"
     places = f"""
       root {data};
       location = /models {{ {bucket} }}
       location = /models/ {{ {bucket} }}
       location /list/ {{ types {{ }} default_type application/xml; }}
-      location ~ ^/models/({"|".join(SETS)})$ {{ return 404; }}
+      location ~ ^/models/({"|".join(sets)})$ {{ return 404; }}
       location / {{ }}"""
     late = f"""
     server {{
@@ -212,5 +221,6 @@ def _configuration(data: Path, run: Path) -> str:
       {places}
     }}
     {late if has_far() else ""}
+    server {{ listen 127.0.0.1:{_STATUS_PORT}; stub_status; }}
   }}
 """
