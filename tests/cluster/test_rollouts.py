@@ -124,6 +124,7 @@ def test_everything_that_a_rollout_can_ask_for_is_taken_and_the_rest_has_its_def
         ({"window": {"cron": "0 2 * * 1-5", "length": "169h"}}, "at most 168h"),
         ({"allow": {}}, "spec.allow"),
         ({"allow": {"versions": "latest"}}, "spec.allow.versions"),
+        ({"allow": {"signedBy": []}}, "spec.allow.signedBy"),
         ({"rollback": {"deadline": "0s"}}, "spec.rollback.deadline"),
         ({"history": 0}, "spec.history"),
         ({"approve": "v3"}, "spec.approve"),

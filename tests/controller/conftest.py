@@ -40,6 +40,7 @@ class World:
         self.unix_s = 1_800_000_000.0
         # The section ``controller`` of the configuration.
         self.allowed: dict[str, object] = {}
+        self.trust: list[dict[str, object]] = []
         self.champion("v1")
         self.start()
 
@@ -67,7 +68,7 @@ class World:
 
     def settings(self) -> Settings:
         config = {"registries": [{"name": "catalog", "kind": "catalog", "path": str(self.catalog)}]}
-        config |= {"limits": {"attempts": 1}, "controller": self.allowed}
+        config |= {"limits": {"attempts": 1}, "controller": self.allowed, "trust": self.trust}
         return Settings.load({"LADING_CONFIG_YAML": yaml.safe_dump(config)})
 
     def champion(self, version: str) -> None:

@@ -7,8 +7,10 @@ import pytest
 from controller.conftest import CHANNEL, LLMS, MRO, SERVICES
 from fakes.fake_api_server import refusal
 from fakes.faulty_http import ALWAYS, Fault
+from fakes.oms_signer import Signer
 from lading.controller.service import ANNOTATION
 from lading.errors import Interrupted
+from lading.trust.public_key import read_public_keys
 
 GET = "GET"
 DAMAGED = "error[integrity]: weights: SHA-256 differs"
@@ -288,3 +290,55 @@ def _go_on(world, step):
     if step == 5:
         world.pods(ready=False, exit_code=6, message=DAMAGED)
     world.tick(70, times=2)
+
+
+# ---- who has signed ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signers(world, tmp_path):
+    """v1 is signed by the first, v2 by the second, and the controller's rule trusts both."""
+    both = Signer(), Signer()
+    for name, signer in zip(("v1", "v2"), both, strict=True):
+        (tmp_path / name / "model.sig").write_bytes(signer.sign({"weights": name.encode()}))
+    (tmp_path / "keys").write_bytes(b"".join(signer.public_pem for signer in both))
+    world.trust = [{"signature": {"key": str(tmp_path / "keys")}}]
+    return [f"key sha256:{read_public_keys(signer.public_pem)[0].fingerprint}" for signer in both]
+
+
+def test_a_rollout_takes_what_its_signers_signed_and_its_pods_demand_them(world, signers):
+    world.serve()
+    world.roll_out(allow={"signedBy": signers[:1]})
+    world.tick()
+    assert json.loads(world.lock)["models"][CHANNEL]["signature"] == {"signer": signers[0]}
+    assert world.status["current"]["signedBy"] == signers[0]
+    world.serve(ready=True)
+    world.pods()
+    world.champion("v2")
+    world.tick(70)
+    assert (world.pinned, world.status["phase"]) == ("v1", "NotAllowed")
+    assert world.status["message"].endswith(f"is signed by {signers[1]}")
+    # The next process knows who signed from the status alone.
+    world.start("second")
+    world.roll_out(allow={"signedBy": signers})
+    world.tick(70, times=3)
+    assert json.loads(world.lock)["models"][CHANNEL]["signature"] == {"signer": signers[1]}
+
+
+def test_without_such_a_policy_the_pods_demand_nobody(world, signers):
+    world.serve()
+    world.roll_out()
+    world.tick()
+    assert (world.pinned, world.status["current"]["signedBy"]) == ("v1", signers[0])
+    assert "signature" not in world.lock
+
+
+def test_rules_that_change_are_noticed_while_the_version_stays(world, signers):
+    trust, world.trust = world.trust, []
+    world.serve()
+    world.roll_out(allow={"signedBy": signers[:1]})
+    world.tick()
+    assert (world.pinned, world.status["phase"]) == ("", "NotAllowed")
+    world.trust = trust
+    world.tick(70)
+    assert (world.pinned, world.status["phase"]) == ("v1", "Current")

@@ -29,7 +29,7 @@ FIELDS = {
     "every": "61s",
     "hold": "1h",
     "window": {"cron": "0 2 * * 1-5", "length": "3h", "timeZone": "Europe/Berlin"},
-    "allow": {"versions": ">=1.2, <2"},
+    "allow": {"versions": ">=1.2, <2", "signedBy": ["key sha256:5f"]},
     "checks": [{"name": "ready", "http": {"path": "/ready", "port": 80, "status": 204}, "timeout": "9s"}],
     "rollback": {"deadline": "1h", "quarantine": "24h"},
     "history": 7,
@@ -137,7 +137,7 @@ def test_every_field_has_a_description_that_kubectl_explain_shows():
 
 
 def test_the_schema_takes_the_status_that_is_written():
-    version = Version(PIN, "v3")
+    version = Version(PIN, "v3", "key sha256:5f")
     state = State("model-registry://iris@champion", version, version, 1.0, "RolledBack", 2.0, "why", "away")
     state = state._replace(
         refused=(Refusal(PIN, 1, 3.0, "why", "CheckFailed"),), history=(Past(version, 1.0, "RolledBack", "why"),)

@@ -396,3 +396,34 @@ def test_a_process_that_is_killed_between_any_two_steps_goes_on_to_the_same_end(
         results = [(past.version.name, past.result) for past in world.state.history]
         ends.append((world.state.phase, world.state.current, world.carries, results))
     assert ends[0] == ends[1]
+
+
+# ---- who has signed ----------------------------------------------------------------------------
+
+
+def signed(name: str, signer: str) -> Version:
+    return version(name)._replace(signer=signer)
+
+
+def test_what_somebody_else_signed_is_not_taken():
+    world = World(Policy(hold_s=0.0, signed_by=("key a", "key b")))
+    world.names = signed("v1", "key b")
+    world.run(10 * MINUTE)
+    for signer in ("", "key c"):
+        world.names = signed("v2", signer)
+        world.run(HOUR)
+        assert (world.state.phase, served(world)) == ("NotAllowed", ["v1"])
+        assert world.state.why.endswith(f"is signed by {signer or 'nobody whom a rule of trust has found'}")
+    world.names = signed("v2", "key a")
+    world.run(HOUR)
+    assert served(world) == ["v1", "v2"]
+    assert world.state.current.signer == "key a"
+
+
+def test_a_new_service_gets_no_pin_that_somebody_else_signed():
+    world = World(Policy(signed_by=("key a",)))
+    world.run(HOUR)
+    assert (world.state.phase, world.state.current, served(world)) == ("NotAllowed", None, [])
+    world.names = signed("v1", "key a")
+    world.run(HOUR)
+    assert (world.state.phase, world.state.candidate, served(world)) == ("Current", None, ["v1"])

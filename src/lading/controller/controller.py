@@ -343,10 +343,9 @@ class Controller:
         """Apply the annotation with the pin; a refusal is reported, and the next cycle tries again."""
         assert place.service is not None  # noqa: S101 - a pin is of a service
         kind = KINDS[place.kind]
+        text = lock_text(state.channel, wanted, signed=bool(self._policy(place).signed_by))
         try:
-            self._server.apply(
-                kind.resource, place.service, kind.fields(place.service, lock_text(state.channel, wanted))
-            )
+            self._server.apply(kind.resource, place.service, kind.fields(place.service, text))
         except (Conflict, NotAllowed, UsageError) as error:
             self._tell(
                 place, Told("TargetConflict", f"the pin of {wanted} cannot be written: {error.message}", warning=True)

@@ -141,21 +141,23 @@ def _ask(name: str, before: Answer, session: Session) -> Answer:
     request = Request(name, Path(tempfile.gettempdir(), "model"))
     query = query_for(request, session.settings)
     resolution = resolve(query, session)
-    said = _said(resolution)
+    said = _said(resolution, session.settings)
     source = open_found(request, resolution, session)
     found = source.find_pin() if before.version and before.said == said and isinstance(source, FindsPin) else None
     if found is not None and found.redacted() == before.resolved:
         return before._replace(error="")
     listed = list_files(request, query, resolution, session).listed
-    return Answer(Version(listed.pin, listed.version), "", listed.resolved, said)
+    signer = listed.signature.signer if listed.signature else ""
+    return Answer(Version(listed.pin, listed.version, signer), "", listed.resolved, said)
 
 
-def _said(resolution: Resolution) -> str:
-    """A digest of the parts of a registry's answer on which the pin depends."""
+def _said(resolution: Resolution, settings: Settings) -> str:
+    """A digest of the parts of a registry's answer on which the pin depends, and of the rules that find its signer."""
     parts: Iterable[str] = (
         str(resolution.uri),
         resolution.registry,
         resolution.version,
+        repr(settings.trust),
         *(f"{path}\0{digest}" for path, digest in sorted(resolution.digests.items())),
     )
     return hashlib.sha256("\0\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

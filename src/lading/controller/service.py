@@ -93,9 +93,10 @@ KINDS = {
 }
 
 
-def lock_text(channel: str, version: Version) -> str:
-    """The text of a lock file that has this version for the channel."""
-    return lockfile.dumps({channel: {"pin": version.pin, "version": version.name}})
+def lock_text(channel: str, version: Version, *, signed: bool = False) -> str:
+    """The text of a lock file that has this version for the channel; if ``signed``, pods demand its signer as well."""
+    signature = {"signature": {"signer": version.signer}} if signed and version.signer else {}
+    return lockfile.dumps({channel: {"pin": version.pin, "version": version.name, **signature}})
 
 
 def locked(text: str, channel: str) -> Version | None:
@@ -106,7 +107,7 @@ def locked(text: str, channel: str) -> Version | None:
             return None
     except LadingError:
         return None
-    return Version(entry["pin"], str(entry.get("version") or ""))
+    return Version(entry["pin"], str(entry.get("version") or ""), entry.get("signature", {}).get("signer", ""))
 
 
 def read_service(service: Object, pods: Sequence[Object], channel: str) -> Service:

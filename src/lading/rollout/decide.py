@@ -122,9 +122,16 @@ def _first(policy: Policy, state: State, wanted: Version | None, observed: Obser
         return state._replace(current=there).after(adopted, policy.keep).now("Current", now_s)
     if wanted is None:
         return state.now("Unresolved", now_s, observed.unresolved)
+    if why := _wrong_signer(policy, wanted):
+        return state.seeing(wanted, now_s).now("NotAllowed", now_s, why)
     if policy.update == "Notify":
         return state.seeing(wanted, now_s).now("Available", now_s)
-    return state._replace(current=wanted).after(Past(wanted, now_s, "Pinned"), policy.keep).now("Current", now_s)
+    return (
+        state.seeing(None, now_s)
+        ._replace(current=wanted)
+        .after(Past(wanted, now_s, "Pinned"), policy.keep)
+        .now("Current", now_s)
+    )
 
 
 def _why_not_now(policy: Policy, state: State, wanted: Version, now_s: float) -> tuple[Phase, float, str]:
@@ -136,6 +143,8 @@ def _why_not_now(policy: Policy, state: State, wanted: Version, now_s: float) ->
         return "Rolling", now_s, ""
     if policy.versions and not in_range(policy.versions, [wanted.name]):
         return "NotAllowed", now_s, f"{wanted} is not in the range {policy.versions}"
+    if why := _wrong_signer(policy, wanted):
+        return "NotAllowed", now_s, why
     if policy.update == "Notify":
         return "Available", now_s, ""
     if policy.update == "Approve" and policy.approve != wanted.digest:
@@ -145,6 +154,13 @@ def _why_not_now(policy: Policy, state: State, wanted: Version, now_s: float) ->
     if policy.window and now_s < policy.window.opens_s(now_s):
         return "WindowClosed", now_s, ""
     return "Rolling", now_s, ""
+
+
+def _wrong_signer(policy: Policy, wanted: Version) -> str:
+    """Why the signer of a version is not one of those whom the policy names; "" if that is one, or it names none."""
+    if not policy.signed_by or wanted.signer in policy.signed_by:
+        return ""
+    return f"{wanted} is signed by {wanted.signer or 'nobody whom a rule of trust has found'}"
 
 
 def _judged(

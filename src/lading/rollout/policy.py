@@ -13,7 +13,7 @@ class Policy(NamedTuple):
     """How a service follows its channel.
 
     ``hold_s`` is how long the channel must have named a version before it is taken; ``versions`` is the range of
-    allowed versions (">=1.2, <2"); ``approve`` is the digest of the pin that may be taken under ``Approve``.  ``pin``
+    allowed versions (">=1.2, <2"), ``signed_by`` who may have signed them (empty: anybody); ``approve`` is the digest of the pin that may be taken under ``Approve``.  ``pin``
     is a version to stay at, whatever the channel names.  ``deadline_s`` is how long the pods may take to serve a
     version; one that is rolled back is not tried again for ``quarantine_s``, then for twice as long each time.
     ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts as served.
@@ -24,6 +24,7 @@ class Policy(NamedTuple):
     hold_s: float = 300.0
     window: Window | None = None
     versions: str = ""
+    signed_by: tuple[str, ...] = ()
     approve: str = ""
     pin: Version | None = None
     deadline_s: float = 1800.0

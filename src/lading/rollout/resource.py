@@ -52,6 +52,7 @@ def read_policy(spec: Mapping[str, Any]) -> Policy:
         hold_s=_seconds(spec, "hold", own.hold_s),
         window=_window(window) if window else None,
         versions=versions,
+        signed_by=tuple(map(str, allow.get("signedBy") or ())),
         approve=str(spec.get("approve") or ""),
         pin=_pin(str(spec["pin"])) if spec.get("pin") else None,
         deadline_s=_seconds(rollback, "deadline", own.deadline_s),
@@ -208,7 +209,12 @@ def status_of(state: State, conditions: Sequence[Condition], generation: int) ->
 
 def _told(version: Version) -> Object:
     # None removes an old name: without the key, a merge patch would keep the name of another version.
-    return {"pin": version.pin, "digest": version.digest, "version": version.name or None}
+    return {
+        "pin": version.pin,
+        "digest": version.digest,
+        "version": version.name or None,
+        "signedBy": version.signer or None,
+    }
 
 
 def _without_none(item: Object) -> Object:
@@ -217,7 +223,7 @@ def _without_none(item: Object) -> Object:
 
 
 def _version(item: Mapping[str, Any]) -> Version:
-    return Version(str(item["pin"]), str(item.get("version") or ""))
+    return Version(str(item["pin"]), str(item.get("version") or ""), str(item.get("signedBy") or ""))
 
 
 def _iso(unix_s: float) -> str:

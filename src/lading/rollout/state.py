@@ -26,10 +26,11 @@ Phase = Literal[
 
 
 class Version(NamedTuple):
-    """A pinned URI, and the registry's name for the version."""
+    """A pinned URI, the registry's name for the version, and who signed it, as a rule of trust found; "" if none did."""
 
     pin: str
     name: str = ""
+    signer: str = ""
 
     @property
     def digest(self) -> str:
@@ -98,7 +99,8 @@ class State(NamedTuple):
     def seeing(self, version: Version | None, now_s: float) -> "State":
         """The state with this version as candidate, seen since ``now_s`` unless it is the present one."""
         if version is not None and self.candidate is not None and version.pin == self.candidate.pin:
-            return self
+            # Who signed it may have become known meanwhile.
+            return self._replace(candidate=version)
         return self._replace(candidate=version, seen_s=now_s if version else 0.0)
 
     def after(self, past: Past, keep: int) -> "State":
