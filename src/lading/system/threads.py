@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import os
-import platform
 import threading
 from collections.abc import Callable
 
@@ -40,6 +39,6 @@ def become_idle() -> None:
     """Give this thread the lowest priority for CPU and disk, as far as the system lets it."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-    number = _IOPRIO_SET.get(platform.machine())
+    number = _IOPRIO_SET.get(os.uname().machine)
     if number is not None:
         ctypes.CDLL(None).syscall(number, _OF_A_THREAD, 0, _IDLE)
