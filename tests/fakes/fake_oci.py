@@ -49,10 +49,16 @@ def digest_of(data: bytes | memoryview) -> str:
 
 
 class FakeRegistry:
-    """One repository.  ``authorize`` looks at each request and gives the answer that refuses it, or nothing."""
+    """One repository.  ``authorize`` looks at each request and gives the answer that refuses it, or nothing.
+
+    Without ``lists_referrers``, it has no API for that, and whoever adds one lists it under the tag in its place.
+    A page of them has ``page_size`` entries.
+    """
 
     def __init__(self, server: FaultyServer, repository: str = "team/model") -> None:
         self.server = server
+        self.lists_referrers = True
+        self.page_size = 1000
         self.repository = repository
         self.manifests: dict[str, bytes] = {}
         self.blobs: dict[str, Resource] = {}
@@ -82,6 +88,27 @@ class FakeRegistry:
         body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST} | manifest).encode()
         self.manifests[tag] = self.manifests[digest_of(body)] = body
         return {"mediaType": MANIFEST, "digest": digest_of(body), "size": len(body)}
+
+    def put_referrer(self, subject: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Keep a manifest that refers to the one with the digest ``subject``; returns its descriptor."""
+        named = {"mediaType": MANIFEST, "digest": subject, "size": len(self.manifests[subject])}
+        body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "subject": named} | manifest).encode()
+        self.manifests[digest_of(body)] = body
+        if not self.lists_referrers:
+            index = {"mediaType": INDEX, "manifests": self.referrers(subject)}
+            self.put_manifest(subject.replace(":", "-"), index)
+        return {"mediaType": MANIFEST, "digest": digest_of(body), "size": len(body)}
+
+    def referrers(self, subject: str) -> list[dict[str, Any]]:
+        """The descriptors of all that refers to a manifest."""
+        found = []
+        for digest, body in self.manifests.items():
+            manifest = json.loads(body)
+            if ":" in digest and manifest.get("subject", {}).get("digest") == subject:
+                kind = manifest.get("artifactType") or manifest["config"]["mediaType"]
+                facts = {"mediaType": MANIFEST, "digest": digest, "size": len(body), "artifactType": kind}
+                found.append(facts | {"annotations": manifest.get("annotations", {})})
+        return found
 
     def put_image(
         self, *layers: bytes, tag: str = "latest", ending: str = "", config: str = IMAGE_CONFIG
@@ -113,6 +140,8 @@ class FakeRegistry:
             return Answer(200)
         rest = request.path.removeprefix(f"/v2/{self.repository}/")
         kind, _, reference = rest.partition("/")
+        if kind == "referrers" and self.lists_referrers:
+            return self._page_of_referrers(reference, parse_qs(request.query))
         if rest == "tags/list":
             tags = sorted(name for name in self.manifests if ":" not in name)
             return Answer(200, body=json.dumps({"name": self.repository, "tags": tags}).encode())
@@ -126,6 +155,16 @@ class FakeRegistry:
         if kind == "blobs" and reference in self.blobs:
             return self.blobs[reference].answer(request)
         return Answer(404, body=b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
+
+    def _page_of_referrers(self, subject: str, query: dict[str, list[str]]) -> Answer:
+        wanted, start = query.get("artifactType"), int(query.get("last", ["0"])[0])
+        found = [each for each in self.referrers(subject) if not wanted or each["artifactType"] in wanted]
+        headers = {"Content-Type": INDEX}
+        end = start + self.page_size
+        if end < len(found):
+            headers["Link"] = f'</v2/{self.repository}/referrers/{subject}?last={end}>; rel="next"'
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": found[start:end]}
+        return Answer(200, headers, json.dumps(index).encode())
 
 
 class TokenService:

@@ -53,6 +53,13 @@ def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
     assert (rule.prefix, rule.named, off.mode) == (None, "the rule for every origin", "off")
 
 
+def test_a_rule_may_ask_for_signatures_of_images(tmp_path: Path, key: str) -> None:
+    signature = {"kind": "cosign", "key": key}
+    images, every = load(tmp_path, {"prefix": "oci://", "signature": signature}, {"signature": signature})
+    assert (images.kind, images.shown, len(images.keys)) == ("cosign", "oci://", 1)
+    assert (every.kind, every.prefix) == ("cosign", None)
+
+
 @pytest.mark.parametrize(
     ("rule", "why"),
     [
@@ -91,6 +98,12 @@ def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
         ({"signature": {"key": "KEY"}, "prefix": 7}, "prefix is 7"),
         ({"signature": {"key": "KEY"}, "prefix": "s3://a/../b"}, "has a '.' or '..'"),
         ({"signature": {"key": "KEY"}, "mode": "off"}, "judges nothing"),
+        ({"signature": {"kind": "gpg", "key": "KEY"}}, "kind is 'gpg'"),
+        ({"signature": {"kind": "cosign", "key": "KEY"}, "prefix": "s3://a"}, "only images are signed by cosign"),
+        ({"signature": {"kind": "cosign", "key": "KEY"}, "extra_files": "skip"}, "extra_files is not for images"),
+        ({"signature": {"kind": "cosign", "key": "KEY", "file": "a.sig"}}, "file is not for images"),
+        ({"signature": {"kind": "cosign", "key": "P-384"}}, "cosign signs by keys on P-256"),
+        ({"signature": {"kind": "cosign", "certificate": "ROOTS"}}, "cosign signs by keys on P-256"),
         ({"formats": {"code": "warn"}}, "code is 'warn'"),
         ({"formats": {"pickle": "refuse"}}, "unknown key 'pickle'"),
         ({"formats": {"hub_scan": "allow"}}, "hub_scan is 'allow'"),
@@ -100,10 +113,11 @@ def test_a_rule_may_say_all_of_it(tmp_path: Path, key: str) -> None:
     ],
 )
 def test_a_rule_that_cannot_be_judged_is_refused_when_it_is_read(tmp_path: Path, key: str, rule: Any, why: str) -> None:
+    files = {"KEY": key, "P-384": str(tmp_path / "384.pub"), "ROOTS": str(tmp_path / "roots.pem")}
+    Path(files["ROOTS"]).write_bytes(Certified("root", authority=True).certificate_pem)
+    Path(files["P-384"]).write_bytes(Signer("P-384").public_pem)
     if isinstance(rule, dict) and isinstance(rule.get("signature"), dict):
-        rule = rule | {
-            "signature": {name: key if value == "KEY" else value for name, value in rule["signature"].items()}
-        }
+        rule = rule | {"signature": {name: files.get(str(value), value) for name, value in rule["signature"].items()}}
     with pytest.raises(UsageError, match="trust") as refused:
         load(tmp_path, rule)
     assert why in refused.value.message
@@ -211,6 +225,10 @@ def test_a_rule_that_is_off_takes_its_place_out_of_a_wider_one() -> None:
         ("modelscope://owner/", "ms://owner/model:v1"),
         ("oci://registry.corp/models/", "oci+fetch://registry.corp/models/a:v1"),
         ("oci://registry.corp/models/a", "oci://registry.corp/models/a:v1"),
+        ("oci://", "oci://registry.corp:5000/models/a:v1"),
+        ("oci://registry.corp", "oci://registry.corp:443/a"),
+        ("oci://Registry.corp:5000/models", "oci+fetch://registry.corp:5000/models/a:v1"),
+        ("oci://docker.io/team/", "oci://index.docker.io/team/a"),
         ("oci://registry.corp/models/a", "oci://registry.corp/models/a@sha256:00"),
         ("git+https://h.example/a/b", "git+https://h.example/a/b.git@main#subdirectory=x"),
         ("git+https://h.example/a/b.git", "https://h.example/a/b.git"),
@@ -239,6 +257,8 @@ def test_a_place_is_found_however_it_is_spelled(prefix: str, uri: str) -> None:
         ("hf://ibm-granite/granite", "hf://ibm-granite/granite-evil"),
         ("hf://ibm", "hf://ibm-granite/granite"),
         ("oci://registry.corp/models/a", "oci://registry.corp/models/ab:v1"),
+        ("oci://registry.corp/models", "oci://registry.corp:5000/models/a"),
+        ("oci://registry", "oci://registry.corp/models/a"),
         ("file:///models", "/models/../evil"),
         ("file:///models", "/modelsevil"),
     ],

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lading.errors import UsageError
-from lading.model.origin import host_and_port
 from lading.secret import Secret
-from lading.settings.oci import Oci
+from lading.settings.oci import Oci, canonical_host
 from lading.settings.variables import is_for, why_withheld
 from lading.system.disk import read_secret_file
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
 
-DOCKER_HUB = "docker.io"
-# Names of one registry: in references, in configurations, and where it answers.
-_DOCKER_HUB_NAMES = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 # What Docker writes in the place of a user's name when the password is an identity token.
 _TOKEN_USER = "<token>"  # noqa: S105 - no password
 
@@ -64,14 +60,6 @@ def _find_in_configuration(settings: Oci, host: str, repository: str) -> Login:
     if not path or not (settings.config_must_exist or Path(path).exists()):
         return Login()
     return _login(_parsed(read_secret_file(path), printable(path)), host, repository)
-
-
-def canonical_host(host: str) -> str:
-    """One name for each registry."""
-    name, port = host_and_port(host)
-    name = f"[{name}]" if ":" in name else name
-    name = f"{name}:{port}" if port else name
-    return DOCKER_HUB if name in _DOCKER_HUB_NAMES else name
 
 
 def _parsed(text: str, what: str) -> Mapping[str, Any]:

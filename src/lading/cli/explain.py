@@ -62,9 +62,10 @@ def trust_line(settings: Settings, uri: ModelURI) -> str:
     asked = []
     if rule.asks_for_signature:
         signers = ("a certificate below " if rule.roots else "") + ", ".join(_signers(rule))
-        asked.append(
-            f"{rule.bundle} must be signed by {signers} (unsigned: {rule.unsigned}, extra_files: {rule.extra_files})"
-        )
+        oms = rule.kind == "oms"
+        what = f"{rule.bundle} must be signed" if oms else f"the image must be signed, as {rule.kind} does it,"
+        extra = f", extra_files: {rule.extra_files}" if oms else ""
+        asked.append(f"{what} by {signers} (unsigned: {rule.unsigned}{extra})")
     if rule.formats:
         formats = ", ".join(f"{key}: {word}" for key, word in rule.formats._asdict().items())
         asked.append(f"formats by content ({formats})")
@@ -78,8 +79,9 @@ def trust_report(settings: Settings, uri: ModelURI) -> dict[str, Any] | None:
         return None
     report: dict[str, Any] = {"rule": rule.shown, "mode": rule.mode}
     if rule.asks_for_signature:
-        report |= {"unsigned": rule.unsigned, "extra_files": rule.extra_files, "bundle": rule.bundle}
-        report |= {"method": rule.method, "signers": list(_signers(rule))}
+        report |= {"unsigned": rule.unsigned, "kind": rule.kind, "method": rule.method, "signers": list(_signers(rule))}
+        if rule.kind == "oms":
+            report |= {"extra_files": rule.extra_files, "bundle": rule.bundle}
     return report | ({"formats": rule.formats._asdict()} if rule.formats else {})
 
 

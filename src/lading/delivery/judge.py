@@ -22,7 +22,7 @@ from lading.model.signature import Signature
 from lading.model.uri import ModelURI
 from lading.session import Session
 from lading.settings.trust import TrustRule, trust_rule_for
-from lading.sources.source import Source
+from lading.sources.source import Pins, Source
 from lading.system.disk import disk_error
 from lading.text.printable import first_of, printable
 from lading.text.units import size
@@ -54,6 +54,8 @@ def judge(listed: Listing, everything: Listing, uri: ModelURI, source: Source, s
         return Judged(listed, {})
     shown = uri.redacted()
     try:
+        if rule.kind != "oms":
+            return _judged_image(listed, shown, rule, source, session)
         return _judged(listed, everything, shown, rule, source, session)
     except Untrusted as error:
         _let_pass(error, rule, shown, session.listener)
@@ -76,6 +78,20 @@ def _judged(
     delivered = Listing.of([*files, bundle._replace(size_bytes=len(text), content=text)]).files
     digests = {file.path: (_expected(file.path, statement),) for file in files} | {bundle.path: (signature.digest,)}
     return Judged(listed._replace(files=delivered, signature=signature), digests)
+
+
+def _judged_image(listed: Listing, shown: str, rule: TrustRule, source: Source, session: Session) -> Judged:
+    # Here, and not above: most models are files.
+    from lading.delivery.judge_image import find_signature
+
+    signature = find_signature(source, rule)
+    if signature is None:
+        _let_unsigned_pass(rule, source.pin.redacted() if isinstance(source, Pins) else shown, session.listener)
+        return Judged(listed, {})
+    session.listener(Signed(shown, signature.signer, signature.rule))
+    # What a registry adds was not signed.
+    files = tuple(file for file in listed.files if file.content is None)
+    return Judged(listed._replace(files=files, signature=signature), {file.path: file.declared for file in files})
 
 
 def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], listener: Listener) -> Signature | None:
@@ -102,14 +118,14 @@ def was_judged(manifest: Manifest, rules: tuple[TrustRule, ...]) -> bool:
         # Certificates expire, and services of Sigstore are replaced.
         return False
     signature = manifest.signature
-    return (
-        signature is not None
-        and (signature.rule, signature.bundle) == (rule.shown, rule.bundle)
-        and (signature.signer in map(_name, rule.keys))
-    )
+    if signature is None or (signature.rule, signature.kind) != (rule.shown, rule.kind):
+        return False
+    return (rule.kind != "oms" or signature.bundle == rule.bundle) and signature.signer in map(_name, rule.keys)
 
 
 def _judged_again(manifest: Manifest, folder: Path, rule: TrustRule, listener: Listener) -> Signature | None:
+    if rule.kind != "oms":
+        return _recorded(manifest, rule, listener)
     if manifest.archives:
         # Whoever can write the manifest could say so of any model.
         raise Untrusted(
@@ -131,6 +147,20 @@ def _judged_again(manifest: Manifest, folder: Path, rule: TrustRule, listener: L
     return signature
 
 
+def _recorded(manifest: Manifest, rule: TrustRule, listener: Listener) -> Signature | None:
+    """Who signed an image, as it was recorded: the signature itself, and what it is of, are in the registry."""
+    signature = manifest.signature
+    if signature is None or signature.kind != rule.kind:
+        _let_unsigned_pass(rule, manifest.resolved, listener)
+        return None
+    if signature.signer not in map(_name, rule.keys):
+        raise Untrusted(
+            f"{manifest.resolved} was signed by {printable(signature.signer)}, which {rule.named} does not trust",
+            hint="if somebody else has signed it since, deliver it again",
+        )
+    return signature._replace(rule=rule.shown)
+
+
 def _let_pass(error: Untrusted, rule: TrustRule, shown: str, listener: Listener) -> None:
     """Raise what is wrong, or, by a rule that only warns, tell it."""
     if rule.mode == "enforce":
@@ -140,12 +170,15 @@ def _let_pass(error: Untrusted, rule: TrustRule, shown: str, listener: Listener)
 
 def _let_unsigned_pass(rule: TrustRule, shown: str, listener: Listener) -> None:
     """Raise ``Untrusted`` for a model without a signature, or tell that the rule allows it."""
+    if rule.kind == "oms":
+        lacking, how = printable(rule.bundle), f"model_signing sign {rule.method} writes"
+    else:
+        lacking, how = f"{rule.kind} signature", f"{rule.kind} sign makes, of an index for the index itself"
     if rule.unsigned == "refuse":
         raise Untrusted(
-            f"{shown} is not signed: it has no {printable(rule.bundle)}",
-            hint=f"{rule.named} asks for a signature, which model_signing sign {rule.method} writes",
+            f"{shown} is not signed: it has no {lacking}", hint=f"{rule.named} asks for a signature, which {how}"
         )
-    listener(NotTrusted(shown, f"it has no {printable(rule.bundle)}", f"{rule.named} allows that"))
+    listener(NotTrusted(shown, f"it has no {lacking}", f"{rule.named} allows that"))
 
 
 def _verified(text: bytes, rule: TrustRule) -> tuple[Statement, Signature]:

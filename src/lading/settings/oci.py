@@ -2,9 +2,13 @@
 
 from typing import NamedTuple
 
+from lading.model.origin import host_and_port
 from lading.secret import Secret
 from lading.settings.variables import Variables
 
+DOCKER_HUB = "docker.io"
+# Names of one registry: in references, in configurations, and where it answers.
+_DOCKER_HUB_NAMES = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 # The key of a Kubernetes Secret of type kubernetes.io/dockerconfigjson, whose text is the configuration itself.
 DOCUMENT = ".dockerconfigjson"
 
@@ -51,3 +55,11 @@ def read_oci(variables: Variables) -> Oci:
         config_must_exist=bool(named),
         insecure=variables.flag("KSERVE_OCI_INSECURE_REGISTRY"),
     )
+
+
+def canonical_host(host: str) -> str:
+    """One name for each registry."""
+    name, port = host_and_port(host)
+    name = f"[{name}]" if ":" in name else name
+    name = f"{name}:{port}" if port else name
+    return DOCKER_HUB if name in _DOCKER_HUB_NAMES else name

@@ -13,8 +13,10 @@ from lading.errors import UsageError
 from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI
 from lading.settings.credentials import covers
+from lading.settings.oci import canonical_host
 from lading.settings.section import errors_name, read_section
 from lading.text.printable import printable
+from lading.trust.ecdsa import P256
 from lading.trust.public_key import PublicKey, read_public_keys
 from lading.trust.sigstore import Identity, check_trusted_root
 
@@ -63,12 +65,15 @@ class TrustRule(NamedTuple):
     ``mode`` says whether a failure ends the delivery, ``unsigned`` whether a model without that file may pass,
     ``extra_files`` what happens to files that the signature does not name.  ``formats`` judges the content of files;
     None means that the rule does not.
+
+    The signatures of images, which are of another ``kind`` than ``oms``, are of everything in them, and lie beside them.
     """
 
     prefix: ModelURI | None
     keys: tuple[PublicKey, ...] = ()
     roots: tuple[bytes, ...] = ()
     identity: Identity | None = None
+    kind: Literal["oms", "cosign"] = "oms"
     signers_file: str = ""
     bundle: str = "model.sig"
     mode: Literal["enforce", "warn", "off"] = "enforce"
@@ -118,6 +123,7 @@ class _SigstoreEntry(NamedTuple):
 
 
 class _SignatureEntry(NamedTuple):
+    kind: Literal["oms", "cosign"] = "oms"
     key: str = ""
     certificate: str = ""
     sigstore: _SigstoreEntry | None = None
@@ -166,8 +172,13 @@ def _rule(item: object, number: int) -> TrustRule:
         )
     if why := why_unsafe(signature.file):
         raise UsageError(f"{where}: signature: file {printable(signature.file)!r} {why}", hint="write file: model.sig")
-    rule = rule._replace(bundle=signature.file, unsigned=entry.unsigned, extra_files=entry.extra_files)
-    return _with_signers(rule, signature, f"{where}: signature")
+    rule = rule._replace(
+        kind=signature.kind, bundle=signature.file, unsigned=entry.unsigned, extra_files=entry.extra_files
+    )
+    rule = _with_signers(rule, signature, f"{where}: signature")
+    if rule.kind != "oms":
+        _refuse_for_images(rule, item, where)
+    return rule
 
 
 def _with_signers(rule: TrustRule, signature: _SignatureEntry, where: str) -> TrustRule:
@@ -191,6 +202,23 @@ def _with_identity(rule: TrustRule, entry: _SigstoreEntry, where: str) -> TrustR
     place, file = f"{where}: trusted_root", entry.trusted_root
     root = _read_signers(file, place, check_trusted_root, _TRUSTED_ROOT_HINT, "sigstore")
     return rule._replace(identity=Identity(entry.identity, entry.issuer, root), signers_file=file)
+
+
+def _refuse_for_images(rule: TrustRule, item: Mapping[str, Any], where: str) -> None:
+    """Raise for what makes no sense where images are signed."""
+    if rule.prefix is not None and _spelled(rule.prefix).scheme != "oci":
+        raise UsageError(
+            f"{where}: only images are signed by {item['signature']['kind']}",
+            hint="give it a prefix that begins with oci://, or none",
+        )
+    for key, named in (("extra_files", item), ("file", item["signature"])):
+        if key in named:
+            raise UsageError(f"{where}: {key} is not for images, which are signed as a whole", hint=f"leave out {key}")
+    if not rule.keys or any(key.curve is not P256 for key in rule.keys):
+        raise UsageError(
+            f"{where}: signature: {rule.kind} signs by keys on P-256",
+            hint="name the file that cosign generate-key-pair writes: cosign.pub",
+        )
 
 
 def _read_formats(entry: _Entry, where: str) -> Formats:
@@ -256,6 +284,9 @@ def _spelled(uri: ModelURI) -> ModelURI:
     scheme = _SAME.get(scheme, scheme)
     if scheme in _REVISED:
         path = re.split("[@:]", path, maxsplit=1)[0].removesuffix(".git")
+    if scheme == "oci":
+        # oci:// alone covers every registry.
+        authority, path = "", f"/{canonical_host(authority).removesuffix(':443')}{path}"
     return ModelURI(scheme, authority, path)
 
 

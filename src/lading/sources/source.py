@@ -4,13 +4,14 @@ A source lists and reads; it does nothing else.  Retries, threads, hashing, sele
 exist once, around it.  CONTRIBUTING.md walks through adding one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.listing import ListedFile, Listing
+from lading.model.signature import Attachment, Sought
 from lading.model.uri import ModelURI
 
 
@@ -79,6 +80,18 @@ class FindsPin(Protocol):
 
     def find_pin(self) -> ModelURI | None:
         """The pin that a listing would find now; None where only a listing can tell."""
+        ...
+
+
+@runtime_checkable
+class KeepsAttachments(Protocol):
+    """A source whose model has one digest, that of its manifest, and that keeps signatures of that beside the model."""
+
+    manifest_digest: Digest | None
+    """Of the manifest that was listed, which of an index is the index's; known once ``list`` has returned."""
+
+    def attachments(self, sought: Sought) -> Iterator[Attachment]:
+        """What lies beside the model, each read when it is asked for; of very many, some."""
         ...
 
 

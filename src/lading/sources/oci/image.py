@@ -11,39 +11,31 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
-from lading.auth.authorizer import authorized
-from lading.auth.docker_config import DOCKER_HUB, canonical_host, find_login
-from lading.auth.oci import Authorization
-from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.auth.docker_config import find_login
+from lading.errors import IntegrityError, NotFound, Unsupported, UsageError
 from lading.events import OfAnotherMachine
 from lading.model.byte_range import ByteRange
-from lading.model.checksums import new_hash
 from lading.model.digest import Digest
 from lading.model.listing import Layer, ListedFile, Listing
-from lading.model.origin import split_url
+from lading.model.signature import Attachment, Sought
 from lading.model.uri import ModelURI
-from lading.network.answer import Answer, read_probe, read_whole, status_error
+from lading.network.answer import read_probe
 from lading.network.client import HttpClient
 from lading.network.headers import check_answer, range_header
-from lading.secret import Secret
-from lading.settings.oci import read_oci
+from lading.settings.oci import DOCKER_HUB, canonical_host, read_oci
 from lading.settings.settings import Settings
+from lading.sources.oci.attachments import attachments
+from lading.sources.oci.distribution import EMPTY, PLAIN, Descriptor, Repository, read_descriptor, read_digest
 from lading.sources.source import Sink
-from lading.text.json_xml import read_json
 from lading.text.printable import printable
 from lading.text.suggest import suggest
 
-# Both limits are those of most registries and clients.
-_MANIFEST_LIMIT_BYTES = 4 << 20
-_TAGS_LIMIT_BYTES = 1 << 20
-_NO_HEAD = (405, 501)
 _MOST_INDEXES = 3
 _MOST_LAYERS = 10_000
 _MOST_NAMED = 5
-# Nothing, a token, a password.
 _IMAGE_FOLDER = "models"
 _DOCKER_HUB_HOST = "registry-1.docker.io"
 
@@ -54,15 +46,6 @@ _NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
     rf"/(?P<repository>{_NAME}(?:/{_NAME})*)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}))?(?:@(?P<digest>[a-z0-9]+:[0-9a-f]+))?"
 )
-_SECURE = ("sha256", "sha384", "sha512")
-
-_IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-_DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-# Said in full: with "*/*" some registries answer 404, or convert to Docker's oldest format.
-_ACCEPT = ("Accept", ", ".join((_IMAGE_MANIFEST, _INDEX, _DOCKER_MANIFEST, _DOCKER_LIST)))
-_PLAIN = ("Accept-Encoding", "identity")
 
 _IMAGE_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 _IMAGE_LAYER = re.compile(
@@ -73,7 +56,6 @@ _IMAGE_LAYER = re.compile(
 _MODEL_TAR = re.compile(r"application/vnd\.(?:cncf\.model|cnai\.model|kitops|docker\.ai)\..*[.+]tar(?:\+gzip|\+zstd)?")
 # The type that oras (Python) gives to folders; to files it gives that of a tar without compression.
 _FOLDERS = ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar+zstd")
-_EMPTY = "application/vnd.oci.empty.v1+json"
 _UNKNOWN = "unknown/unknown"
 _UNPACK = "io.deis.oras.content.unpack"
 _NAMES = ("org.cncf.model.filepath", "org.cnai.model.filepath", "org.opencontainers.image.title")
@@ -88,15 +70,6 @@ _DOCKER_NAMES = {
 }
 # uname(2)'s words for machines, and Go's, which platforms are named in.
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-
-
-class _Descriptor(NamedTuple):
-    """https://github.com/opencontainers/image-spec/blob/main/descriptor.md"""
-
-    media_type: str
-    digest: Digest
-    size_bytes: int
-    annotations: Mapping[str, str]
 
 
 class OciSource:
@@ -118,28 +91,26 @@ class OciSource:
         if host == DOCKER_HUB and "/" not in repository:
             repository = f"library/{repository}"
         try:
-            self._digest = _digest(found["digest"], shown) if found["digest"] else None
+            self._digest = read_digest(found["digest"], shown) if found["digest"] else None
         except IntegrityError as error:
             raise UsageError(error.message, hint=error.hint) from error
         self._tag = found["tag"] or "latest"
-        self._repository = repository
         self._uri = ModelURI(uri.scheme, uri.authority, f"/{found['repository']}")
         self.pin = uri
+        self.manifest_digest: Digest | None = None
         oci = read_oci(settings.variables)
-        self._insecure = oci.insecure
-        self._http = http.without_tls_checks() if oci.insecure else http
-        self._checked = http
-        self._host = _DOCKER_HUB_HOST if host == DOCKER_HUB else uri.authority
-        self._login = find_login(oci, host, repository)
-        self._connected: tuple[str, Authorization] | None = None
+        self._http = http
+        address = _DOCKER_HUB_HOST if host == DOCKER_HUB else uri.authority or ""
+        login = find_login(oci, host, repository)
+        self._repository = Repository(address, repository, login, shown, http, insecure=oci.insecure)
 
     @property
     def credential_kind(self) -> str:
-        return self._login.kind
+        return self._repository.credential_kind
 
     def list(self) -> Listing:
         digest, manifest = self._manifest(str(self._digest) if self._digest else self._tag)
-        self.pin = self._pin_at(digest)
+        self.manifest_digest, self.pin = digest, self._pin_at(digest)
         for _ in range(_MOST_INDEXES):
             if not isinstance(manifest.get("manifests"), list):
                 break
@@ -151,56 +122,29 @@ class OciSource:
         return Listing.of(files)
 
     def find_pin(self) -> ModelURI | None:
-        """By HEAD, which Docker Hub does not count as a pull."""
-
-        def judge(answer: Answer) -> str:
-            if answer.head.status in _NO_HEAD:
-                return ""
-            if answer.head.status != 200:
-                raise status_error(answer.head, self._shown)
-            return answer.head.get("docker-content-digest")
-
-        send = partial(self._open, f"/manifests/{self._digest or self._tag}", [_ACCEPT], self._shown, method="HEAD")
-        digest_header = self._http.ask(send, judge, what=f"the manifest of {self._shown}")
-        return self._pin_at(_digest(digest_header, self._shown)) if digest_header else None
+        digest = self._repository.find_digest(str(self._digest or self._tag))
+        return self._pin_at(digest) if digest else None
 
     def _pin_at(self, digest: Digest) -> ModelURI:
         return self._uri._replace(path=f"{self._uri.path}@{digest}")
 
     def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
         what = self._shown_file(file)
-        headers = [_PLAIN, *range_header(byte_range, file.size_bytes)]
-        with self._open(f"/blobs/{file.locator}", headers, what) as answer:
+        headers = [PLAIN, *range_header(byte_range, file.size_bytes)]
+        with self._repository.open(f"/blobs/{file.locator}", headers, what) as answer:
             check_answer(answer.head, byte_range, file.size_bytes, what)
             answer.read_into(sink.write)
 
+    def attachments(self, sought: Sought) -> Iterator[Attachment]:
+        if self.manifest_digest is None:
+            raise ValueError("nothing was listed")
+        return attachments(self._repository, self.manifest_digest, sought)
+
     def _manifest(self, reference: str) -> tuple[Digest, Mapping[str, Any]]:
-        """The manifest, and the digest of its very bytes, which is that of ``reference`` if it is one."""
-
-        def judge(answer: Answer) -> tuple[str, bytes]:
-            body = read_whole(answer, limit_bytes=_MANIFEST_LIMIT_BYTES, what=self._shown)
-            return answer.head.get("docker-content-digest"), body
-
-        send = partial(self._open, f"/manifests/{reference}", [_ACCEPT], self._shown)
         try:
-            digest_header, body = self._http.ask(send, judge, what=f"the manifest of {self._shown}")
+            return self._repository.manifest(reference)
         except NotFound as error:
             raise NotFound(error.message, hint=self._suggestion(reference)) from error
-        wanted = reference if ":" in reference else digest_header
-        expected = _digest(wanted, self._shown) if wanted else None
-        digest = _digest_of(body, expected.algorithm if expected else "sha256")
-        if expected not in (None, digest):
-            raise IntegrityError(
-                f"the manifest of {self._shown} has {digest}, but {expected} is expected",
-                hint="the registry, or something in front of it, changes what it serves",
-            )
-        try:
-            manifest = read_json(body)
-        except ValueError:
-            manifest = None
-        if not isinstance(manifest, dict) or manifest.get("schemaVersion") != 2:
-            raise Unsupported(f"{self._shown} has no manifest of the OCI image format", hint="push it again")
-        return digest, manifest
 
     def _for_this_machine(self, entries: Iterable[Any]) -> Digest:
         """The image of an index for this platform, or for none; else the only one there is: models fit any machine."""
@@ -227,7 +171,7 @@ class OciSource:
         """
         images: dict[str, Digest] = {}
         for number, entry in enumerate(entries, 1):
-            descriptor = _descriptor(entry, self._shown)
+            descriptor = read_descriptor(entry, self._shown)
             # What BuildKit attests about an image is no image.
             if not descriptor.annotations.get("vnd.docker.reference.type"):
                 images.setdefault(_platform(entry) or f"entry {number}", descriptor.digest)
@@ -238,7 +182,7 @@ class OciSource:
         layers = manifest.get("layers")
         if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
             raise Unsupported(f"{self._shown} has no layers")
-        descriptors = [_descriptor(layer, self._shown) for layer in layers]
+        descriptors = [read_descriptor(layer, self._shown) for layer in layers]
         config = manifest.get("config")
         is_image = isinstance(config, dict) and config.get("mediaType") in _IMAGE_CONFIGS
         # Some tools write an artifact with the configuration of an image.
@@ -251,19 +195,19 @@ class OciSource:
             raise NotFound(f"{self._shown} has no layer with files")
         return files
 
-    def _image_layers(self, descriptors: Iterable[_Descriptor]) -> Iterator[ListedFile]:
+    def _image_layers(self, descriptors: Iterable[Descriptor]) -> Iterator[ListedFile]:
         for number, found in enumerate(descriptors):
             if _IMAGE_LAYER.fullmatch(found.media_type):
                 yield _layer(found, number, _IMAGE_FOLDER)
             elif found.media_type.endswith("+encrypted"):
                 raise Unsupported(f"{self._shown} has encrypted layers")
 
-    def _artifact_files(self, descriptors: Sequence[_Descriptor]) -> Iterator[ListedFile]:
+    def _artifact_files(self, descriptors: Sequence[Descriptor]) -> Iterator[ListedFile]:
         totals = Counter(found.media_type for found in descriptors)
         seen: Counter[str] = Counter()
         for number, found in enumerate(descriptors):
             seen[found.media_type] += 1
-            if found.media_type == _EMPTY:
+            if found.media_type == EMPTY:
                 continue
             name = next((name for key in _NAMES if (name := found.annotations.get(key))), "")
             if _is_tree(found, name):
@@ -281,76 +225,29 @@ class OciSource:
         """Whether parts of blobs can be had; by one byte of it, since only the answer to a range says so."""
         what = self._shown_file(file)
 
-        send = partial(self._open, f"/blobs/{file.locator}", [_PLAIN, ("Range", "bytes=0-0")], what)
+        send = partial(self._repository.open, f"/blobs/{file.locator}", [PLAIN, ("Range", "bytes=0-0")], what)
         return self._http.ask(send, partial(read_probe, what=what), what=what).status == 206
-
-    def _open(self, path: str, headers: Sequence[tuple[str, str]], what: str, *, method: str = "GET") -> Answer:
-        """One authorized request for something of the repository."""
-        base, authorization = self._connected or self._connect()
-
-        def refusal(answer: Answer) -> LadingError:
-            with answer:
-                return authorization.refusal(what, answer.head.status)
-
-        def send(shown: Secret | None) -> Answer:
-            sent = [*headers, ("Authorization", shown.reveal())] if shown else headers
-            try:
-                answer = self._http.open(method, f"{base}/v2/{self._repository}{path}", sent)
-            except Unsupported as error:
-                raise Unsupported(
-                    error.message, hint="a registry without TLS needs KSERVE_OCI_INSECURE_REGISTRY=true"
-                ) from error
-            if answer.head.status in (401, 403) and split_url(answer.url)[0].bare != split_url(base)[0].bare:
-                # Storage that the registry redirects to: its challenge is not the registry's, and gets no login.
-                with answer:
-                    raise status_error(answer.head, what)
-            if answer.head.status == 403:
-                raise refusal(answer)
-            return answer
-
-        return authorized(authorization, send, refusal)
-
-    def _connect(self) -> tuple[str, Authorization]:
-        base = f"https://{self._host}"
-        if self._insecure and not self._speaks_tls(base):
-            base = f"http://{self._host}"
-        self._connected = base, Authorization(self._checked, self._http, base, self._repository, self._login)
-        return self._connected
-
-    def _speaks_tls(self, base: str) -> bool:
-        """Of an insecure registry, as Docker does: http only where there is no https."""
-        try:
-            with self._http.open("GET", f"{base}/v2/", redirects=0):
-                return True
-        except (Unavailable, NotAllowed, Unsupported):
-            return False
 
     def _suggestion(self, reference: str) -> str:
         """Which tags there are in the place of a tag, for a hint."""
         if reference != self._tag:
             return "check the repository's name and the digest: the registry has nothing of that name"
-        try:
-            with self._open("/tags/list?n=1000", [], self._shown) as answer:
-                tags = read_json(answer.read(_TAGS_LIMIT_BYTES)).get("tags") if answer.head.status == 200 else None
-        except (LadingError, ValueError, AttributeError):
-            tags = None
-        names = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-        return suggest(self._tag, names) or "check the repository's name"
+        return suggest(self._tag, self._repository.tags()) or "check the repository's name"
 
     def _shown_file(self, file: ListedFile) -> str:
         return printable(f"{self._shown}: {file.path}")
 
 
-def _file(found: _Descriptor, path: str, layer: Layer | None = None) -> ListedFile:
+def _file(found: Descriptor, path: str, layer: Layer | None = None) -> ListedFile:
     digest = str(found.digest)
     return ListedFile(path, found.size_bytes, digest, (found.digest,), locator=quote(digest, safe=":"), layer=layer)
 
 
-def _layer(found: _Descriptor, number: int, image_folder: str = "") -> ListedFile:
+def _layer(found: Descriptor, number: int, image_folder: str = "") -> ListedFile:
     return _file(found, f"layer-{number:04}", Layer(number, image_folder))
 
 
-def _is_tree(found: _Descriptor, name: str) -> bool:
+def _is_tree(found: Descriptor, name: str) -> bool:
     """Whether an artifact's layer is a folder that was packed, and not a file as it is."""
     if found.annotations.get(_UNPACK) == "true" or _MODEL_TAR.fullmatch(found.media_type):
         return True
@@ -363,39 +260,6 @@ def _docker_name(media_type: str, number: int, total: int) -> str:
         return name
     stem, dot, ending = name.partition(".")
     return f"{stem}-{number:05}-of-{total:05}{dot}{ending}"
-
-
-def _descriptor(entry: Any, shown: str) -> _Descriptor:
-    if not isinstance(entry, dict):
-        raise _damaged(shown)
-    media_type, digest, size = entry.get("mediaType"), entry.get("digest"), entry.get("size")
-    annotations = entry.get("annotations") or {}
-    if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(annotations, dict):
-        raise _damaged(shown)
-    if type(size) is not int or size < 0:
-        raise _damaged(shown)
-    named = {key: text for key, text in annotations.items() if isinstance(text, str)}
-    return _Descriptor(media_type.partition(";")[0].strip().lower(), _digest(digest, shown), size, named)
-
-
-def _digest(text: str, shown: str) -> Digest:
-    try:
-        digest = Digest.parse(text)
-    except UsageError as error:
-        raise IntegrityError(f"{shown}: {error.message}", hint=error.hint) from error
-    if digest.algorithm not in _SECURE:
-        raise IntegrityError(f"{shown} names a blob by {digest.algorithm}, a digest that anybody can forge")
-    return digest
-
-
-def _digest_of(body: bytes, algorithm: str) -> Digest:
-    running = new_hash(algorithm)
-    running.update(memoryview(body))
-    return Digest(algorithm, running.hexdigest())
-
-
-def _damaged(shown: str) -> IntegrityError:
-    return IntegrityError(f"{shown} has a manifest that names a blob without its type, digest or size")
 
 
 def _platform(entry: Mapping[str, Any]) -> str:

@@ -1,0 +1,48 @@
+"""Who signed an image: judged by what lies beside it in its registry, before a layer moves.
+
+The signature is of the digest of the manifest that was listed (of an index, the index's), and that has the digests of all
+layers.  ``trust/cosign.py`` has the format.
+"""
+
+import hashlib
+
+from lading.errors import IntegrityError, NotFound, Unsupported, Untrusted
+from lading.model.digest import Digest
+from lading.model.signature import Attachment, Signature
+from lading.settings.trust import TrustRule
+from lading.sources.source import KeepsAttachments, Source
+from lading.text.printable import first_of
+from lading.trust.cosign import SOUGHT, image_signer
+
+_MOST_NAMED = 3
+
+
+def find_signature(source: Source, rule: TrustRule) -> Signature | None:
+    """The first signature of the listed image by somebody whom the rule names; None if there is none by anybody.
+
+    ``Untrusted`` if there are only others, which says why each of them is not good.
+    """
+    if not isinstance(source, KeepsAttachments) or source.manifest_digest is None:
+        return None
+    wrong = []
+    for found in source.attachments(SOUGHT):
+        try:
+            return _signature(found, source.manifest_digest, rule)
+        except (IntegrityError, NotFound, Unsupported) as error:
+            wrong.append(error)
+    if not wrong:
+        return None
+    if len(wrong) == 1:
+        raise Untrusted(wrong[0].message, hint=wrong[0].hint)
+    raise Untrusted(
+        f"none of {len(wrong)} signatures is trusted: {first_of([error.message for error in wrong], _MOST_NAMED)}",
+        hint="; ".join(dict.fromkeys(filter(None, (error.hint for error in wrong[:_MOST_NAMED])))),
+    )
+
+
+def _signature(found: Attachment, digest: Digest, rule: TrustRule) -> Signature:
+    if found.fault is not None:
+        raise found.fault.rephrased(message=f"{found.name}: {found.fault.message}")
+    signer = image_signer(found, digest, rule.keys)
+    own = Digest("sha256", hashlib.sha256(found.content).hexdigest())
+    return Signature(f"key sha256:{signer.fingerprint}", rule.shown, found.name, own, rule.kind)
