@@ -10,6 +10,7 @@ from fakes.cosign_signer import BUNDLE, SIGNATURE, TEXT, sign_by_referrer, sign_
 from fakes.fake_oci import IMAGE_CONFIG, INDEX, MANIFEST, FakeRegistry, TokenService, digest_of, tar
 from fakes.faulty_http import ALWAYS, Answer, anything, status
 from fakes.oms_signer import Certified, Signer
+from fakes.sigstore_services import IDENTITY, ISSUER, Sigstore
 from fakes.trees import content, read_tree, whole_manifest
 from lading import events as told
 from lading.delivery.judge import judge_again, was_judged
@@ -19,6 +20,7 @@ from lading.model.uri import ModelURI
 from lading.settings.store import StoreSettings
 from lading.settings.trust import TrustRule
 from lading.trust.public_key import read_public_keys
+from lading.trust.sigstore import Identity
 
 INSECURE = {"KSERVE_OCI_INSECURE_REGISTRY": "true"}
 FILES = {"config.json": b"{}", "weights/a.bin": content(100_000)}
@@ -386,6 +388,45 @@ def test_signatures_are_asked_for_with_the_login_of_the_image(registry, digest, 
     assert read_tree(tmp_path / "dest") == FILES
 
 
+# ---- by an identity ---------------------------------------------------------------------------
+
+SIGSTORE = Sigstore()
+US = Identity(IDENTITY, ISSUER, SIGSTORE.trusted_root)
+
+
+def test_an_identity_of_sigstore_signs_by_a_bundle(registry, digest, bring, tmp_path, rule):
+    sign_by_referrer(registry, digest, THEIRS)
+    sign_by_referrer(registry, digest, SIGSTORE.signer())
+    manifest = bring(keys=(), identity=US)
+    assert manifest.signature.signer == f"sigstore {IDENTITY} of {ISSUER}"
+    assert read_tree(tmp_path / "dest") == FILES
+    ours = rule._replace(keys=(), identity=US)
+    assert judge_again(manifest, tmp_path / "dest", (ours,), ignore) == manifest.signature
+    with pytest.raises(Untrusted, match="as another rule asked for"):
+        judge_again(
+            manifest, tmp_path / "dest", (ours._replace(identity=US._replace(name="them@example.com")),), ignore
+        )
+
+
+def test_another_identity_is_refused_and_so_is_the_older_form(registry, digest, refused):
+    sign_by_referrer(registry, digest, SIGSTORE.signer())
+    sign_by_tag(registry, digest, OURS)
+    error = refused(keys=(), identity=US._replace(name="them@example.com"))
+    assert "is not signed by them@example.com" in error.message
+    assert "lading verifies identities of Sigstore by bundles alone" in error.message
+    assert "--new-bundle-format" in error.hint
+
+
+def test_an_identity_signs_one_image(registry, digest, refused):
+    other = registry.put_files({"config.json": b"[]"}, "other")["digest"]
+
+    def of_the_other(document) -> None:
+        document["subject"][0]["digest"] = {"sha256": other.removeprefix("sha256:")}
+
+    sign_by_referrer(registry, digest, SIGSTORE.signer(), statement=of_the_other)
+    assert f"is the signature of another image, {other}" in refused(keys=(), identity=US).message
+
+
 # ---- later ------------------------------------------------------------------------------------
 
 
@@ -399,7 +440,7 @@ def test_a_second_delivery_fetches_nothing_but_the_signature(registry, digest, b
         bring(keys=read_public_keys(THEIRS.public_pem))
 
 
-def test_an_image_of_the_store_is_judged_by_the_rule_of_today_and_not_fetched_again(registry, digest, bring, tmp_path):
+def test_an_image_of_the_store_is_judged_again_and_not_fetched_again(registry, digest, bring, tmp_path):
     store = StoreSettings(path=str(tmp_path / "store"))
     bring(name="a", store=store, prefix=ModelURI.parse("oci://elsewhere"))
     with pytest.raises(Untrusted):
@@ -423,7 +464,7 @@ def test_a_delivered_image_is_judged_again_by_what_was_recorded(registry, digest
     assert was_judged(manifest, (rule,))
     others = rule._replace(keys=read_public_keys(THEIRS.public_pem))
     assert not was_judged(manifest, (others,))
-    with pytest.raises(Untrusted, match=r"which the rule for .* does not trust"):
+    with pytest.raises(Untrusted, match="as another rule asked for"):
         judge_again(manifest, folder, (others,), ignore)
     # The signature of an image is none of the files, and the other way round.
     assert not was_judged(manifest, (rule._replace(kind="oms"),))

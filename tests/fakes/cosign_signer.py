@@ -1,4 +1,4 @@
-"""Signs images as cosign does with a key: version 2 under a tag, version 3 by a bundle that refers to the image.
+"""Signs images as cosign does: version 2 under a tag, version 3 by a bundle that refers to the image.
 
 ``tests/real/test_cosign.py`` holds it to that program.
 """
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fakes.fake_oci import FakeRegistry
 from fakes.oms_signer import Edit, Signer, untouched
+from fakes.sigstore_services import Identified
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 TEXT = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -69,7 +70,9 @@ def sign_by_referrer(
         "predicate": {},
     }
     statement(document)
-    sealed = signer.seal(json.dumps(document).encode(), bundle=bundle)
+    text = json.dumps(document).encode()
+    seal = signer.seal_logged if isinstance(signer, Identified) else signer.seal
+    sealed = seal(text, bundle=bundle)
     facts = {
         "artifactType": BUNDLE,
         "config": registry.put_blob(b"{}", "application/vnd.oci.empty.v1+json"),

@@ -103,6 +103,7 @@ def test_a_rule_may_ask_for_signatures_of_images(tmp_path: Path, key: str) -> No
         ({"signature": {"kind": "cosign", "key": "KEY"}, "extra_files": "skip"}, "extra_files is not for images"),
         ({"signature": {"kind": "cosign", "key": "KEY", "file": "a.sig"}}, "file is not for images"),
         ({"signature": {"kind": "cosign", "key": "P-384"}}, "cosign signs by keys on P-256"),
+        ({"signature": {"kind": "notation", "key": "KEY"}}, "notation signs by certificates"),
         ({"signature": {"kind": "cosign", "certificate": "ROOTS"}}, "cosign signs by keys on P-256"),
         ({"formats": {"code": "warn"}}, "code is 'warn'"),
         ({"formats": {"pickle": "refuse"}}, "unknown key 'pickle'"),

@@ -27,7 +27,6 @@ from lading.system.disk import disk_error
 from lading.text.printable import first_of, printable
 from lading.text.units import size
 from lading.trust.bundle import MOST_BUNDLE_BYTES, Bundle, key_signer, read_bundle
-from lading.trust.public_key import PublicKey
 from lading.trust.sigstore import signed_payload
 from lading.trust.statement import SignedFile, Statement, read_statement
 
@@ -120,7 +119,9 @@ def was_judged(manifest: Manifest, rules: tuple[TrustRule, ...]) -> bool:
     signature = manifest.signature
     if signature is None or (signature.rule, signature.kind) != (rule.shown, rule.kind):
         return False
-    return (rule.kind != "oms" or signature.bundle == rule.bundle) and signature.signer in map(_name, rule.keys)
+    return (rule.kind != "oms" or signature.bundle == rule.bundle) and signature.signer in [
+        key.name for key in rule.keys
+    ]
 
 
 def _judged_again(manifest: Manifest, folder: Path, rule: TrustRule, listener: Listener) -> Signature | None:
@@ -153,10 +154,12 @@ def _recorded(manifest: Manifest, rule: TrustRule, listener: Listener) -> Signat
     if signature is None or signature.kind != rule.kind:
         _let_unsigned_pass(rule, manifest.resolved, listener)
         return None
-    if signature.signer not in map(_name, rule.keys):
+    trusted = [*(key.name for key in rule.keys), *([rule.identity.signer] if rule.identity else [])]
+    # Of a certificate, nothing tells below which root it was.
+    if signature.signer not in trusted and not (rule.roots and signature.rule == rule.shown):
         raise Untrusted(
-            f"{manifest.resolved} was signed by {printable(signature.signer)}, which {rule.named} does not trust",
-            hint="if somebody else has signed it since, deliver it again",
+            f"{manifest.resolved} was signed by {printable(signature.signer)}, as another rule asked for",
+            hint=f"deliver it again, to have it judged by {rule.named}",
         )
     return signature._replace(rule=rule.shown)
 
@@ -201,17 +204,13 @@ def _signed(bundle: Bundle, text: bytes, rule: TrustRule) -> tuple[str, bytes]:
             hint=f"have the model signed by: model_signing sign {rule.method}",
         )
     if rule.identity:
-        return f"sigstore {rule.identity.shown}", signed_payload(text, rule.identity, rule.bundle)
+        return rule.identity.signer, signed_payload(text, rule.identity, rule.bundle)
     if rule.roots:
         # Here, and not above: it takes an extra.
         from lading.trust.certificate import certified_signer
 
         return certified_signer(bundle, rule.roots, rule.bundle), bundle.payload
-    return _name(key_signer(bundle, rule.keys, rule.bundle)), bundle.payload
-
-
-def _name(key: PublicKey) -> str:
-    return f"key sha256:{key.fingerprint}"
+    return key_signer(bundle, rule.keys, rule.bundle).name, bundle.payload
 
 
 def _chosen(

@@ -1,7 +1,7 @@
 """Who signed an image: judged by what lies beside it in its registry, before a layer moves.
 
 The signature is of the digest of the manifest that was listed (of an index, the index's), and that has the digests of all
-layers.  ``trust/cosign.py`` has the format.
+layers.  ``trust/cosign.py`` and ``trust/notation.py`` have the formats.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from lading.model.signature import Attachment, Signature
 from lading.settings.trust import TrustRule
 from lading.sources.source import KeepsAttachments, Source
 from lading.text.printable import first_of
-from lading.trust.cosign import SOUGHT, image_signer
+from lading.trust import cosign, notation
 
 _MOST_NAMED = 3
 
@@ -25,7 +25,7 @@ def find_signature(source: Source, rule: TrustRule) -> Signature | None:
     if not isinstance(source, KeepsAttachments) or source.manifest_digest is None:
         return None
     wrong = []
-    for found in source.attachments(SOUGHT):
+    for found in source.attachments(notation.SOUGHT if rule.kind == "notation" else cosign.SOUGHT):
         try:
             return _signature(found, source.manifest_digest, rule)
         except (IntegrityError, NotFound, Unsupported) as error:
@@ -43,6 +43,9 @@ def find_signature(source: Source, rule: TrustRule) -> Signature | None:
 def _signature(found: Attachment, digest: Digest, rule: TrustRule) -> Signature:
     if found.fault is not None:
         raise found.fault.rephrased(message=f"{found.name}: {found.fault.message}")
-    signer = image_signer(found, digest, rule.keys)
+    if rule.kind == "notation":
+        signer = notation.image_signer(found, digest, rule.roots)
+    else:
+        signer = cosign.image_signer(found, digest, rule.identity or rule.keys)
     own = Digest("sha256", hashlib.sha256(found.content).hexdigest())
-    return Signature(f"key sha256:{signer.fingerprint}", rule.shown, found.name, own, rule.kind)
+    return Signature(signer, rule.shown, found.name, own, rule.kind)

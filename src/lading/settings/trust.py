@@ -73,7 +73,7 @@ class TrustRule(NamedTuple):
     keys: tuple[PublicKey, ...] = ()
     roots: tuple[bytes, ...] = ()
     identity: Identity | None = None
-    kind: Literal["oms", "cosign"] = "oms"
+    kind: Literal["oms", "cosign", "notation"] = "oms"
     signers_file: str = ""
     bundle: str = "model.sig"
     mode: Literal["enforce", "warn", "off"] = "enforce"
@@ -123,7 +123,7 @@ class _SigstoreEntry(NamedTuple):
 
 
 class _SignatureEntry(NamedTuple):
-    kind: Literal["oms", "cosign"] = "oms"
+    kind: Literal["oms", "cosign", "notation"] = "oms"
     key: str = ""
     certificate: str = ""
     sigstore: _SigstoreEntry | None = None
@@ -214,9 +214,12 @@ def _refuse_for_images(rule: TrustRule, item: Mapping[str, Any], where: str) -> 
     for key, named in (("extra_files", item), ("file", item["signature"])):
         if key in named:
             raise UsageError(f"{where}: {key} is not for images, which are signed as a whole", hint=f"leave out {key}")
-    if not rule.keys or any(key.curve is not P256 for key in rule.keys):
+    if rule.kind == "notation":
+        if not rule.roots:
+            raise UsageError(f"{where}: signature: notation signs by certificates", hint=_ROOT_HINT)
+    elif not rule.identity and (not rule.keys or any(key.curve is not P256 for key in rule.keys)):
         raise UsageError(
-            f"{where}: signature: {rule.kind} signs by keys on P-256",
+            f"{where}: signature: cosign signs by keys on P-256, or by sigstore",
             hint="name the file that cosign generate-key-pair writes: cosign.pub",
         )
 

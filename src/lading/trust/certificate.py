@@ -39,26 +39,16 @@ def certified_signer(bundle: Bundle, roots: Sequence[bytes], name: str) -> str:
 
     ``Untrusted`` if either fails.
     """
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    chain, key = _read_chain(bundle, name)
-    shown = f"{printable(name)} is signed by {_shown(chain[0])}"
-    if refusal := _why_not_for_signing(chain[0]):
-        raise Untrusted(f"{shown}, which {refusal}", hint="a certificate for signing has it")
-    why = _why_not_trusted(chain, [x509.load_der_x509_certificate(root) for root in roots])
-    if why:
-        raise Untrusted(f"{shown}, whose certificates do not lead to a root that is trusted", hint=why)
+    chain = read_chain(bundle.certificates, name)
+    key = _key(chain[0], name)
+    check_chain(chain, roots, name)
     if not key.has_signed(bundle.message, bundle.signature):
-        raise Untrusted(
-            f"{printable(name)} was changed after it was signed: its signature is not of what it says",
-            hint="nothing was delivered; compare it with the one that the signer published",
-        )
-    return f"certificate {_shown(chain[0])} sha256:{chain[0].fingerprint(hashes.SHA256()).hex()}"
+        raise changed_after(name)
+    return named_certificate(chain[0])
 
 
-def _read_chain(bundle: Bundle, name: str) -> "tuple[list[Certificate], PublicKey]":
-    """The certificates, the signer's first, and its key."""
+def read_chain(certificates: Sequence[bytes], name: str) -> "list[Certificate]":
+    """Read certificates (DER), the signer's first; ``Untrusted`` for a damaged one."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -68,16 +58,40 @@ def _read_chain(bundle: Bundle, name: str) -> "tuple[list[Certificate], PublicKe
         with warnings.catch_warnings():
             # The package warns of faults in certificates, which it will refuse in later versions.
             warnings.simplefilter("ignore")
-            chain = [x509.load_der_x509_certificate(each) for each in bundle.certificates]
+            chain = [x509.load_der_x509_certificate(each) for each in certificates]
             for each in chain:
                 # Read all parts that are used, since the package parses a part only when it is read.
-                each.subject, each.issuer, each.not_valid_after_utc, each.extensions  # noqa: B018
-            return chain, _key(chain[0])
+                each.subject, each.issuer, each.not_valid_after_utc, each.extensions, each.public_key()
+            return chain
     except (*damaged, *malformed) as error:
-        raise Untrusted(
-            f"{printable(name)} has a certificate that cannot be read",
-            hint="OMS signs by ECDSA keys on P-256, P-384 or P-521",
-        ) from error
+        raise _unreadable(name) from error
+
+
+def check_chain(chain: "Sequence[Certificate]", roots: Sequence[bytes], name: str) -> None:
+    """Raise ``Untrusted`` unless the first certificate may sign, and the chain leads to one of the roots (DER) now."""
+    from cryptography import x509
+
+    shown = f"{printable(name)} is signed by {_shown(chain[0])}"
+    if refusal := _why_not_for_signing(chain[0]):
+        raise Untrusted(f"{shown}, which {refusal}", hint="a certificate for signing has it")
+    why = _why_not_trusted(chain, [x509.load_der_x509_certificate(root) for root in roots])
+    if why:
+        raise Untrusted(f"{shown}, whose certificates do not lead to a root that is trusted", hint=why)
+
+
+def named_certificate(leaf: "Certificate") -> str:
+    """Who has a certificate, in words."""
+    from cryptography.hazmat.primitives import hashes
+
+    return f"certificate {_shown(leaf)} sha256:{leaf.fingerprint(hashes.SHA256()).hex()}"
+
+
+def changed_after(name: str) -> Untrusted:
+    """The error for a signature that its certificate's key has not made."""
+    return Untrusted(
+        f"{printable(name)} was changed after it was signed: its signature is not of what it says",
+        hint="nothing was delivered; compare it with the one that the signer published",
+    )
 
 
 def _why_not_trusted(chain: "Sequence[Certificate]", roots: "Sequence[Certificate]") -> str:
@@ -97,11 +111,22 @@ def _why_not_trusted(chain: "Sequence[Certificate]", roots: "Sequence[Certificat
     return ""
 
 
-def _key(leaf: "Certificate") -> PublicKey:
+def _key(leaf: "Certificate", name: str) -> PublicKey:
+    """The key, which OMS has on one of three curves."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     pem = leaf.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return read_public_keys(pem)[0]
+    try:
+        return read_public_keys(pem)[0]
+    except ValueError as error:
+        raise _unreadable(name) from error
+
+
+def _unreadable(name: str) -> Untrusted:
+    return Untrusted(
+        f"{printable(name)} has a certificate that cannot be read",
+        hint="OMS signs by ECDSA keys on P-256, P-384 or P-521; notation also by RSA keys",
+    )
 
 
 def _why_not_for_signing(leaf: "Certificate") -> str:

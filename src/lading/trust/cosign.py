@@ -12,8 +12,8 @@ are copied together with their signatures.
 """
 
 import base64
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from lading.errors import Untrusted
 from lading.model.digest import Digest
@@ -22,6 +22,7 @@ from lading.text.json_xml import read_unique_json
 from lading.text.printable import printable
 from lading.trust.bundle import read_bundle
 from lading.trust.public_key import PublicKey
+from lading.trust.sigstore import Identity, signed_payload
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _TEXT = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -39,50 +40,56 @@ _SHOWN = 16
 _AGAIN = "sign the image by: cosign sign --key cosign.key HOST/REPOSITORY@sha256:…"
 
 
-class _Signed(NamedTuple):
-    """The bytes that were signed, and the JSON in them, of which ``named`` gives the digests of the images.
+def image_signer(found: Attachment, digest: Digest, trusted: Identity | Sequence[PublicKey]) -> str:
+    """Who signed the image with this digest, in words: the identity, or one of the keys, that is ``trusted``.
 
-    ``keyless`` says that the signer claims to have a certificate of Sigstore, and no key.
+    ``Untrusted`` says why it is none of them.
     """
-
-    message: bytes
-    signature: bytes
-    text: bytes
-    named: Callable[[Any], list[str]]
-    keyless: bool
-
-
-def image_signer(found: Attachment, digest: Digest, keys: Sequence[PublicKey]) -> PublicKey:
-    """The key among ``keys`` that signed the image with this digest; ``Untrusted`` says why none of them did."""
-    shown = printable(found.name)
+    read = _subjects if found.media_type == _BUNDLE else _image
+    text, signer = _signed_by_identity(found, trusted) if isinstance(trusted, Identity) else _signed(found, trusted)
     try:
-        signed = _read(found)
-    except (Untrusted, ValueError, KeyError) as error:
-        raise _no_signature(shown) from error
-    key = next((key for key in keys if key.has_signed(signed.message, signed.signature)), None)
-    if key is None:
-        raise _of_strangers(shown, keys, signed.keyless)
-    try:
-        named = signed.named(read_unique_json(signed.text))
+        named = read(read_unique_json(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _no_signature(shown) from error
+        raise _no_signature(found) from error
     if str(digest) not in named:
-        others = printable(", ".join(named))[:_MOST_SHOWN]
+        raise of_another_image(found.name, named, digest)
+    return signer
+
+
+def _signed_by_identity(found: Attachment, identity: Identity) -> tuple[bytes, str]:
+    """The text that an identity has signed, and its name; only the newer form can be verified."""
+    if found.media_type != _BUNDLE:
         raise Untrusted(
-            f"{shown} is the signature of another image, {others}, and not of {digest}",
-            hint="somebody put it beside this image",
+            f"{printable(found.name)} is no bundle, and lading verifies identities of Sigstore by bundles alone",
+            hint="sign the image by cosign 3, or by cosign 2 with --new-bundle-format",
         )
-    return key
+    return signed_payload(found.content, identity, found.name), identity.signer
 
 
-def _read(found: Attachment) -> _Signed:
-    if found.media_type == _BUNDLE:
-        bundle = read_bundle(found.content, found.name)
-        return _Signed(bundle.message, bundle.signature, bundle.payload, _subjects, bundle.method != "key")
+def _signed(found: Attachment, keys: Sequence[PublicKey]) -> tuple[bytes, str]:
+    """The text that one of the keys has signed, and its name."""
+    try:
+        message, signature, text, keyless = _read_bundle(found) if found.media_type == _BUNDLE else _read_text(found)
+    except (Untrusted, ValueError, KeyError) as error:
+        raise _no_signature(found) from error
+    key = next((key for key in keys if key.has_signed(message, signature)), None)
+    if key is None:
+        raise _of_strangers(printable(found.name), keys, keyless=keyless)
+    return text, key.name
+
+
+def _read_bundle(found: Attachment) -> tuple[bytes, bytes, bytes, bool]:
+    """The signed bytes, the signature, the text in them, and whether the signer has a certificate and no key."""
+    bundle = read_bundle(found.content, found.name)
+    return bundle.message, bundle.signature, bundle.payload, bundle.method != "key"
+
+
+def _read_text(found: Attachment) -> tuple[bytes, bytes, bytes, bool]:
+    """The same of the older form."""
     if found.media_type != _TEXT:
         raise ValueError(found.media_type)
     signature = base64.b64decode(found.annotations[_SIGNATURE], validate=True)
-    return _Signed(found.content, signature, found.content, _image, bool(found.annotations.get(_CERTIFICATE)))
+    return found.content, signature, found.content, bool(found.annotations.get(_CERTIFICATE))
 
 
 def _image(text: Any) -> list[str]:
@@ -99,11 +106,20 @@ def _subjects(statement: Any) -> list[str]:
     return [f"{name}:{value}" for subject in statement["subject"] for name, value in subject["digest"].items()]
 
 
-def _no_signature(shown: str) -> Untrusted:
-    return Untrusted(f"{shown} is not a signature of an image by cosign", hint=_AGAIN)
+def of_another_image(name: str, named: Sequence[str], digest: Digest) -> Untrusted:
+    """The error for a signature that names other digests."""
+    others = printable(", ".join(named))[:_MOST_SHOWN]
+    return Untrusted(
+        f"{printable(name)} is the signature of another image, {others}, and not of {digest}",
+        hint="somebody put it beside this image",
+    )
 
 
-def _of_strangers(shown: str, keys: Sequence[PublicKey], keyless: bool) -> Untrusted:
+def _no_signature(found: Attachment) -> Untrusted:
+    return Untrusted(f"{printable(found.name)} is not a signature of an image by cosign", hint=_AGAIN)
+
+
+def _of_strangers(shown: str, keys: Sequence[PublicKey], *, keyless: bool) -> Untrusted:
     trusted = ", ".join(f"{key.fingerprint[:_SHOWN]}…" for key in keys)
     if keyless:
         return Untrusted(

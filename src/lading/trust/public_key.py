@@ -31,6 +31,11 @@ class PublicKey(NamedTuple):
         return hashlib.sha256(self.der).hexdigest()
 
     @property
+    def name(self) -> str:
+        """The key as a signer, in words."""
+        return f"key sha256:{self.fingerprint}"
+
+    @property
     def hint(self) -> str:
         """The name of the key in a bundle: SHA-256 of its PEM text, as model_signing writes it."""
         lines = base64.encodebytes(self.der).replace(b"\n", b"")

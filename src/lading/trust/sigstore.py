@@ -32,6 +32,11 @@ class Identity(NamedTuple):
     trusted_root: bytes
 
     @property
+    def signer(self) -> str:
+        """The identity as a signer, in words."""
+        return f"sigstore {self.shown}"
+
+    @property
     def shown(self) -> str:
         return f"{printable(self.name)} of {printable(self.issuer)}"
 
