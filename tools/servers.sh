@@ -84,6 +84,11 @@ if [ ! -x .servers/bin/catalog-routes ]; then
   GOBIN="$PWD/.servers/bin" go install -C tests/real/catalog_routes .
 fi
 
+# What cosign and notation sign, by their own libraries: a minute and a half of a CPU.
+if [ ! -x .servers/bin/image-signers ]; then
+  GOBIN="$PWD/.servers/bin" go install -C tests/real/image_signers .
+fi
+
 # A small HDFS cluster: 79 MB; what maven needs to fetch it, another 200, goes again.
 if ! cmp -s tests/real/hadoop/pom.xml .servers/hadoop/installed; then
   rm -rf .servers/hadoop

@@ -1,6 +1,6 @@
 """Signs images as cosign does: version 2 under a tag, version 3 by a bundle that refers to the image.
 
-``tests/real/test_cosign.py`` holds it to that program.
+``tests/real/test_image_signers.py`` holds it to that program.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Signs images as notation does, by certificates; ``tests/real/test_notation.py`` holds it to that program."""
+"""Signs images as notation does, by certificates; ``tests/real/test_image_signers.py`` holds it to that program."""
 
 import base64
 import datetime
