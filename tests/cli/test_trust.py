@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from command_line import Outcome, contents, lading, write_model
+from fakes.cosign_signer import sign_by_referrer
+from fakes.fake_oci import FakeRegistry
+from fakes.faulty_http import FaultyServer
 from fakes.oms_signer import Signer
 from fakes.sigstore_services import IDENTITY, ISSUER, Sigstore
 from lading.trust.public_key import read_public_keys
@@ -151,3 +154,33 @@ def test_a_key_that_is_missing_is_said_when_the_configuration_is_read(place: Pla
             r"error\[usage\]: LADING_CONFIG_YAML: trust, entry 1: signature: key: .*: No such file", outcome.err
         )
     assert not place.dest.exists()
+
+
+def test_an_image_is_explained_checked_and_verified_by_who_signed_it(server: FaultyServer, tmp_path: Path) -> None:
+    registry, key, dest = FakeRegistry(server), tmp_path / "cosign.pub", tmp_path / "dest"
+    digest = registry.put_files({"config.json": b"{}"})["digest"]
+    key.write_bytes(SIGNER.public_pem)
+    rule = {"prefix": f"oci://{registry.host}", "signature": {"kind": "cosign", "key": str(key)}}
+    log = tmp_path / "termination"
+    log.touch()
+    environ = {"KSERVE_OCI_INSECURE_REGISTRY": "true", "LADING_TERMINATION_LOG": str(log)}
+    environ["LADING_CONFIG_YAML"] = json.dumps({"trust": [rule]})
+
+    refused = lading("check", registry.uri(), dest, environ=environ)
+    assert (refused.code, refused.out) == (6, "")
+    assert f"@{digest} is not signed: it has no cosign signature\nhint: " in refused.err
+    sign_by_referrer(registry, digest, SIGNER)
+    checked = lading("check", registry.uri(), dest, environ=environ)
+    assert checked.out.startswith(f"ok: oci://{registry.host}/team/model@{digest} is readable")
+    assert f"ok: signed by {NAME}\n" in checked.out
+    explained = lading("resolve", "--explain", registry.uri(), environ=environ).out
+    assert (
+        f"the image must be signed, as cosign does it, by {NAME.removeprefix('key ')} (unsigned: refuse)\n" in explained
+    )
+    told = lading("resolve", "--explain", "--json", registry.uri(), environ=environ).json
+    assert (told["trust"]["kind"], told["signature"]["kind"]) == ("cosign", "cosign")
+    assert lading("init", registry.uri(), dest, environ=environ).code == 0
+    assert json.loads(log.read_text())["signed_by"] == NAME
+    assert lading("verify", dest, environ=environ).out.endswith(f"    signed by {NAME}\n")
+    key.write_bytes(Signer().public_pem)
+    assert lading("verify", dest, environ=environ).code == 6
