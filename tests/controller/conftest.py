@@ -12,6 +12,7 @@ from fakes.trees import write_tree
 from lading.controller.checking import Checks
 from lading.controller.controller import NAME, ROLLOUTS, Controller
 from lading.controller.questions import Questions
+from lading.controller.records import Records
 from lading.controller.service import ANNOTATION, KINDS
 from lading.kubernetes.api_server import ApiServer
 from lading.kubernetes.leader import Leader
@@ -37,6 +38,7 @@ class World:
         self.catalog = folder / "catalog.yaml"
         for name in ("v1", "v2", "v3"):
             write_tree(folder / name, {"weights": name.encode()})
+        self.registries = [{"name": "catalog", "kind": "catalog", "path": str(self.catalog)}]
         self.unix_s = 1_800_000_000.0
         # The section ``controller`` of the configuration.
         self.allowed: dict[str, object] = {}
@@ -53,12 +55,14 @@ class World:
         api = ApiServer(access, session.http)
         self.questions = Questions(self.settings, self.clock.now, lambda name: None)
         self.checks = Checks(self.settings, self.clock, lambda name: None)
+        self.records = Records(self.settings, self.clock.now, lambda: None)
         leader = Leader(api, NAME, "lading", instance)
         self.told: list[str] = []
         self.controller = Controller(
             api,
             self.questions,
             self.checks,
+            self.records,
             leader,
             lambda _: lambda event: self.told.append(event.reason),
             namespace="",
@@ -67,8 +71,8 @@ class World:
         )
 
     def settings(self) -> Settings:
-        config = {"registries": [{"name": "catalog", "kind": "catalog", "path": str(self.catalog)}]}
-        config |= {"limits": {"attempts": 1}, "controller": self.allowed, "trust": self.trust}
+        config = {"registries": self.registries, "limits": {"attempts": 1}}
+        config |= {"controller": self.allowed, "trust": self.trust}
         return Settings.load({"LADING_CONFIG_YAML": yaml.safe_dump(config)})
 
     def champion(self, version: str) -> None:
@@ -110,6 +114,7 @@ class World:
             self.questions.ask_due()
             self.controller.tick()
             self.checks.ask_due()
+            self.records.do_due()
             self.controller.tick()
 
     def kill_after(self, writes: int) -> None:

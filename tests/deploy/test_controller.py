@@ -33,6 +33,7 @@ FIELDS = {
     "checks": [{"name": "ready", "http": {"path": "/ready", "port": 80, "status": 204}, "timeout": "9s"}],
     "rollback": {"deadline": "1h", "quarantine": "24h"},
     "history": 7,
+    "record": True,
     "approve": f"sha256:{'5f' * 32}",
     "pin": PIN,
 }

@@ -16,7 +16,7 @@ from fakes.registry_entries import registry_entry
 from lading.model.reference import Reference
 from lading.model.uri import ModelURI
 from lading.registries.federation import open_registry
-from lading.registries.registry import Deployment, Resolution
+from lading.registries.registry import Deployment, DeploymentState, Resolution
 
 # The client's libraries are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -142,8 +142,11 @@ def test_what_lading_asks_and_says_is_as_the_schema_describes(client, kubeflow, 
     for reference in (Reference("größe"), Reference("iris"), Reference("iris", "v1")):
         assert registry.resolve(reference).uri == ModelURI.parse("s3://b/v1")
     found = registry.resolve(Reference("iris"))
-    for _ in range(2):
-        registry.record(found, Deployment("team-a", "iris", "/mnt/models", "sha256:" + "0" * 64, 1, 2))
+    states: tuple[DeploymentState, ...] = ("COMPLETE", "COMPLETE", "FAILED", "CANCELED", "UNDEPLOYED", "COMPLETE")
+    for state in states:
+        registry.record(
+            found, Deployment("rollout", "team-a", "iris", state, f"sha256:0@{state}", {"message": "x"}, "")
+        )
     assert isinstance(found, Resolution)
     assert not described.wrong
     assert {path for method, path, _ in described.seen if method == "POST"} >= {

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, suppress
 from functools import reduce
 from pathlib import Path
@@ -26,8 +27,11 @@ from fakes.real_mlflow import mlflow_client, mlflow_server, wait_for
 from fakes.real_s3 import ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, moto
 from fakes.registry_entries import registry_entry
 from fakes.trees import MIB, content, read_tree, whole_manifest, write_tree
+from lading.controller.records import Records
 from lading.errors import NotAllowed, NotFound, Unsupported, UsageError
 from lading.events import AlreadyDelivered, Recorded
+from lading.kubernetes.follow import Key
+from lading.rollout.state import Past, State, Version
 from lading.settings.limits import Limits, Network
 from lading.settings.settings import Settings
 
@@ -243,6 +247,30 @@ def test_a_delivery_is_recorded_as_a_tag_once(servers, pull, tmp_path, events):
         (tag,) = json.load(answer)["model_version"]["tags"]
     assert tag["key"] == "lading.delivered.team-a.flowers"
     assert tag["value"].startswith(str(manifest.digest))
+
+
+def test_how_rollouts_ended_is_a_tag_of_each_version(servers):
+    config = {"registries": [{"name": "prod", "kind": "mlflow", "url": servers["disk"]}]}
+    records = Records(lambda: Settings.load({"LADING_CONFIG_YAML": json.dumps(config)}), time.monotonic, lambda: None)
+    first, second = (Version(f"mlflow://iris/{number}?pin=sha256:{str(number) * 64}", str(number)) for number in (1, 3))
+    history = (Past(second, 1_800_000_060.0, "RolledBack", "it is damaged"), Past(first, 1_800_000_000.0, "Pinned"))
+    state = State(current=first, history=history)
+    for known in (state, state._replace(current=None)):
+        records.follow("uid", "InferenceService", Key("team-a", "flowers"), known)
+        records.begin()
+        records.do_due()
+        state = records.follow("uid", "InferenceService", Key("team-a", "flowers"), known)
+        assert state.unrecorded == ""
+        tags = [tag_of(servers["disk"], number, "lading.rollout.team-a.flowers") for number in (1, 3)]
+        became = "COMPLETE" if known.current else "UNDEPLOYED"
+        assert tags[0].startswith(f"{became}, sha256:{'1' * 64}, 2027-01-15T08:0")
+        assert tags[1] == f"FAILED, sha256:{'3' * 64}, 2027-01-15T08:01:00Z, it is damaged"
+
+
+def tag_of(url: str, number: int, key: str) -> str:
+    with urlopen(f"{url}{API}/model-versions/get?name=iris&version={number}") as answer:
+        tags = json.load(answer)["model_version"]["tags"]
+    return {tag["key"]: tag["value"] for tag in tags}[key]
 
 
 def test_a_recorded_digest_is_checked(servers, bring, tmp_path):

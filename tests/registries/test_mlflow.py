@@ -599,7 +599,7 @@ def test_a_logged_model_has_no_version_to_write_to(entry, new_session):
     registry = open_registry(entry(), session.settings, session.http)
     found = resolve(ModelURI.parse("models:/m-0001"), session.settings, session.http)
     with pytest.raises(Unsupported):
-        registry.record(found, Deployment("team-a", "flowers", "/mnt/models", "sha256:0", 1, 1))
+        registry.record(found, Deployment("delivered", "team-a", "flowers", "COMPLETE", "sha256:0", {}, ""))
 
 
 # ---- MLflow's own environment ------------------------------------------------------------------

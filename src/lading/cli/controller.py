@@ -14,6 +14,7 @@ from lading.cli.reporters import reporter_of
 from lading.controller.checking import Checks
 from lading.controller.controller import NAME, Controller
 from lading.controller.questions import Questions
+from lading.controller.records import Records
 from lading.errors import Interrupted
 from lading.events import ignore
 from lading.kubernetes.api_server import ApiServer
@@ -59,9 +60,17 @@ def run(arguments: argparse.Namespace) -> int:
         clock = session.run.clock
         questions = Questions(load, clock.now, lambda name: controller.answered(name))
         checks = Checks(load, clock, lambda name: controller.answered(name))
+        records = Records(load, clock.now, lambda: controller.woken.set())
         leader = Leader(server, NAME, access.namespace, instance)
         controller = Controller(
-            server, questions, checks, leader, reporter_of, namespace=arguments.namespace, instance=instance
+            server,
+            questions,
+            checks,
+            records,
+            leader,
+            reporter_of,
+            namespace=arguments.namespace,
+            instance=instance,
         )
         own = read_agent(settings)
         read_controller(settings)
@@ -81,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
                 for number in range(_ASKING):
                     start_daemon(f"ask-{number}", questions.serve)
                     start_daemon(f"check-{number}", checks.serve)
+                start_daemon("record", records.serve)
                 controller.run()
         except (Interrupted, KeyboardInterrupt):
             # The controller runs until it is stopped, so that is no failure.

@@ -5,6 +5,7 @@
     watched    the objects of one resource, as they are now
     checking   whether a version does what its policy's checks expect
     questions  the versions that names stand for now: one question for all services with the same name
+    records    reports to registries: how rollouts ended, and which versions services have
     shown      metrics, probes and the page
 
 ``lading.rollout`` decides which pin is written, and when; this package asks, stores, writes and reports.

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from lading.controller.checking import Asked, Checks
 from lading.controller.questions import Answer, Questions
+from lading.controller.records import Records
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
 from lading.controller.watched import Watched
@@ -61,6 +62,10 @@ class _Place(NamedTuple):
         return f"{self.key.namespace}/{self.key.name}"
 
     @property
+    def uid(self) -> str:
+        return str(self.rollout["metadata"]["uid"])
+
+    @property
     def channel(self) -> str:
         """The URI that the service follows; "" if there is none."""
         return KINDS[self.kind].followed(self.service) if self.service else ""
@@ -86,6 +91,7 @@ class Controller:
         server: ApiServer,
         questions: Questions,
         checks: Checks,
+        records: Records,
         leader: Leader,
         listen: Callable[[str], Listener],
         *,
@@ -93,7 +99,8 @@ class Controller:
         instance: str,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self._server, self._questions, self._checks, self._leader = server, questions, checks, leader
+        self._server, self._questions, self._checks = server, questions, checks
+        self._records, self._leader = records, leader
         self._listen, self._namespace, self._instance = listen, namespace, instance
         self._now, self._unix_time = server.http.retry.run.clock.now, unix_time
         self.woken = threading.Event()
@@ -164,6 +171,7 @@ class Controller:
         if not leads:
             # The holder of the Lease writes the states.
             self._forget(set())
+            self._records.forget()
             return _RENEW_S
         if not (self._rollouts.is_listed and all(each.is_listed for each in self._services.values())):
             return _LOOK_EVERY_S
@@ -172,6 +180,7 @@ class Controller:
 
     def _reconcile_due(self) -> float:
         places = self._places()
+        self._records.keep({place.uid for place in places}, lambda kind, key: bool(self._services[kind].get(key)))
         self._forget({place.key for place in places})
         self._questions.follow(self._wanted(places))
         for place in places:
@@ -181,11 +190,13 @@ class Controller:
             ):
                 self._seen[place.key] = seen
                 self._due_s[place.key] = self._now() + self._attempt(place)
-        asked_s = self._questions.begin()
+        asked_s = min(self._questions.begin(), self._records.begin())
         for outcome, number in self._questions.asked.items():
             self.shown.metrics.set("lading_rollout_questions_total", number, outcome=outcome)
         for outcome, number in self._checks.asked.items():
             self.shown.metrics.set("lading_rollout_checks_total", number, outcome=outcome)
+        for outcome, number in self._records.attempts.items():
+            self.shown.metrics.set("lading_rollout_records_total", number, outcome=outcome)
         return max(min(asked_s, min(self._due_s.values(), default=_NEVER) - self._now()), 0.0)
 
     def _places(self) -> list[_Place]:
@@ -229,7 +240,7 @@ class Controller:
         version = service["metadata"].get("resourceVersion") if service else None
         exact = self._questions.answer(self._exact.get(place.key, ""))
         said = self._questions.answer(place.channel), exact, self._checks.last(place.shown)
-        return about["uid"], about.get("generation"), version, said
+        return place.uid, about.get("generation"), version, said, self._records.outcome(place.uid)
 
     # ---- one cycle ------------------------------------------------------------------------
 
@@ -249,7 +260,7 @@ class Controller:
 
     def _reconcile(self, place: _Place) -> float:
         before = self._state(place)
-        decision = self._decided(place, before)
+        decision = self._recorded(place, before, self._decided(place, before))
         self._keep(place, decision.state)
         if decision.pin and place.service and decision.state.wanted:
             self._write(place, decision.state, decision.state.wanted)
@@ -275,7 +286,11 @@ class Controller:
         if lacking := _lacking(place):
             # A service that appears under this name later is another one.
             state = State(
-                channel=before.channel, refused=before.refused, history=before.history, since_s=before.since_s
+                channel=before.channel,
+                refused=before.refused,
+                history=before.history,
+                since_s=before.since_s,
+                recorded=before.recorded,
             )
             return Decision(state._replace(phase=before.phase).now("NoTarget", now_s, lacking), "", (), _RESYNC_S)
         assert place.service is not None  # noqa: S101 - nothing is lacking
@@ -325,6 +340,18 @@ class Controller:
         if answer is None:
             raise _NotYet
         return answer.version
+
+    def _recorded(self, place: _Place, before: State, decision: Decision) -> Decision:
+        """The decision with what the registry knows by now; what it lacks is told in another thread."""
+        if place.rival or not self._policy(place).record:
+            self._records.leave(place.uid)
+            return decision._replace(state=decision.state._replace(unrecorded=""))
+        kind, name = read_target(place.rollout["spec"])
+        state = self._records.follow(place.uid, kind, Key(place.key.namespace, name), decision.state)
+        told = decision.told
+        if state.unrecorded and not before.unrecorded:
+            told = (*told, Told("NotRecorded", state.unrecorded, warning=True))
+        return decision._replace(state=state, told=told)
 
     def _keep(self, place: _Place, state: State) -> None:
         """Write the state to the rollout's status, if it has changed."""

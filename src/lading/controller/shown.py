@@ -24,6 +24,7 @@ METRICS = {
     "lading_rollout_failures_total": Metric("counter", "cycles that failed, by the kind of the error", ("code",)),
     "lading_rollout_questions_total": Metric("counter", "questions to registries and sources", ("outcome",)),
     "lading_rollout_checks_total": Metric("counter", "rounds of the checks of versions that are served", ("outcome",)),
+    "lading_rollout_records_total": Metric("counter", "reports to registries", ("outcome",)),
     "lading_webhooks_total": AGENTS["lading_webhooks_total"],
 }
 _GOOD = ("Current", "Frozen", "Off", "Available", "NotAllowed", "AwaitingApproval", "Held", "WindowClosed")
@@ -98,7 +99,7 @@ def _article(row: Row, now_s: float) -> str:
         facts += [("has", str(state.current)), ("pin", state.current.pin)]
     if state.candidate:
         facts.append(("newer", f"{state.candidate}, named for the first time {ago(state.seen_s, now_s)}"))
-    facts += [("why", state.why), ("not asked", state.unresolved)]
+    facts += [("why", state.why), ("not asked", state.unresolved), ("not recorded", state.unrecorded)]
     facts += [("refused", f"{each.pin}: {each.why}") for each in state.refused]
     lines = [f"<dt>{text(name)}</dt><dd>{text(said)}</dd>" for name, said in facts if said]
     head = f"<header><h2>{text(row.rollout)}</h2><span>{state.phase}, {text(ago(state.since_s, now_s))}</span></header>"

@@ -1,4 +1,6 @@
-"""Telling a registry what was delivered, and where."""
+"""Telling a registry which services have which versions: what was delivered where, and how rollouts ended."""
+
+from typing import Any
 
 from lading.errors import LadingError, UsageError, internal_error
 from lading.events import Listener, NotRecorded, Recorded, ignore
@@ -6,6 +8,7 @@ from lading.model.manifest import Manifest
 from lading.network.client import HttpClient
 from lading.registries.federation import entry_of, open_registry
 from lading.registries.registry import Deployment, Records, Resolution
+from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
 from lading.text.printable import printable
 
@@ -29,16 +32,8 @@ def record(
     if entry is None or not entry.server.record:
         return
     try:
-        deployment = _deployment(manifest, destination, settings)
-        limits = settings.limits._replace(
-            connect_s=min(settings.limits.connect_s, _RECORDING_PATIENCE_S),
-            stall_s=min(settings.limits.stall_s, _RECORDING_PATIENCE_S),
-        )
-        brief = http.reaching(settings.network, limits, http.retry._replace(attempts=1))
-        registry = open_registry(entry, settings._replace(limits=limits), brief)
-        if not isinstance(registry, Records):
-            raise UsageError(f"a registry of the kind {printable(entry.kind)} cannot record deliveries")
-        registry.record(resolution, deployment)
+        deployment = _delivered(manifest, destination, settings)
+        tell(entry, resolution, deployment, settings, http)
     except Exception as error:  # noqa: BLE001 - a delivery that is done must not fail by what comes after it
         failure = error if isinstance(error, LadingError) else internal_error(error)
         listener(NotRecorded(entry.name, f"{failure.message} ({failure.hint})" if failure.hint else failure.message))
@@ -46,11 +41,32 @@ def record(
         listener(Recorded(entry.name, deployment.environment, deployment.service))
 
 
-def _deployment(manifest: Manifest, destination: str, settings: Settings) -> Deployment:
+def tell(
+    entry: RegistryEntry[Any], resolution: Resolution, deployment: Deployment, settings: Settings, http: HttpClient
+) -> None:
+    """Tell the registry of this entry, which resolved it, of a deployment: in one attempt, within seconds.
+
+    ``UsageError`` if registries of its kind cannot record deployments.
+    """
+    limits = settings.limits._replace(
+        connect_s=min(settings.limits.connect_s, _RECORDING_PATIENCE_S),
+        stall_s=min(settings.limits.stall_s, _RECORDING_PATIENCE_S),
+    )
+    brief = http.reaching(settings.network, limits, http.retry._replace(attempts=1))
+    registry = open_registry(entry, settings._replace(limits=limits), brief)
+    if not isinstance(registry, Records):
+        raise UsageError(f"a registry of the kind {printable(entry.kind)} cannot record deliveries")
+    registry.record(resolution, deployment)
+
+
+def _delivered(manifest: Manifest, destination: str, settings: Settings) -> Deployment:
     environment, service = (settings.variables.get(name, "") for name in ("POD_NAMESPACE", "INFERENCE_SERVICE_NAME"))
     if not environment or not service:
         raise UsageError(
             "the service that needs this delivery is not known",
             hint="set POD_NAMESPACE and INFERENCE_SERVICE_NAME, as docs/registries.md shows",
         )
-    return Deployment(environment, service, destination, str(manifest.digest), len(manifest.files), manifest.size_bytes)
+    digest, files, size_bytes = str(manifest.digest), len(manifest.files), manifest.size_bytes
+    facts = {"digest": digest, "destination": destination, "files": str(files), "bytes": str(size_bytes)}
+    summary = f"{digest}, {files} files, {size_bytes} bytes"
+    return Deployment("delivered", environment, service, "COMPLETE", digest, facts, summary)

@@ -52,7 +52,6 @@ _MOST_STEPS = 4
 # A version's number in its database is of 32 bits in some of them.
 _MOST_DIGITS = 9
 _NUMBER = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
-_DELIVERED_TAG = "lading.delivered."
 _OF_A_VERSION = ("description", "current_stage", "status", "run_id", "creation_timestamp", "last_updated_timestamp")
 _OF_A_LOGGED_MODEL = (
     "name",
@@ -123,14 +122,14 @@ class MlflowRegistry:
         return [str(version["version"]) for version in self._versions(reference.model)]
 
     def record(self, resolution: Resolution, deployment: Deployment) -> None:
-        """Write a tag of the version: what was delivered for which service."""
+        """Write a tag of the version: what was delivered for a service, or how its rollout ended there."""
         if _is_logged(resolution.model, resolution.version):
             raise Unsupported("only deliveries of registered versions can be recorded, not those of logged models")
         tag = {
             "name": resolution.model,
             "version": resolution.version,
-            "key": f"{_DELIVERED_TAG}{deployment.environment}.{deployment.service}",
-            "value": f"{deployment.digest}, {deployment.files} files, {deployment.size_bytes} bytes",
+            "key": f"lading.{deployment.topic}.{deployment.environment}.{deployment.service}",
+            "value": deployment.summary,
         }
         self._server.call("POST", f"{API}/model-versions/set-tag", document=tag, what="the tag of a delivery")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from lading.errors import NotFound
 from lading.model.digest import Digest
@@ -50,26 +50,37 @@ class Registry(Protocol):
         ...
 
 
-class Deployment(NamedTuple):
-    """A delivery to record: for ``service`` in ``environment``; under Kubernetes, an inference service in a namespace.
+DeploymentState = Literal[
+    "COMPLETE",  # the service has the version
+    "FAILED",  # the service got the version, and could not serve it
+    "CANCELED",  # the service got the version, and went back before it was judged
+    "UNDEPLOYED",  # the service had the version, and does not have it any more
+]
 
-    ``digest`` is the manifest's, the identity of the tree.
+
+class Deployment(NamedTuple):
+    """What to record about a version: its state for ``service`` in ``environment``.
+
+    Under Kubernetes, the two are an inference service and its namespace.  ``topic`` is ``delivered`` for a delivery, and
+    ``rollout`` for a change of version.  Two deployments with the same ``identity`` are the same one.  ``facts`` are for
+    people, by name; ``summary`` has them in one line.
     """
 
+    topic: Literal["delivered", "rollout"]
     environment: str
     service: str
-    destination: str
-    digest: str
-    files: int
-    size_bytes: int
+    state: DeploymentState
+    identity: str
+    facts: Mapping[str, str]
+    summary: str
 
 
 @runtime_checkable
 class Records(Protocol):
-    """A registry that can be told what was delivered where."""
+    """A registry that can be told which services have which versions."""
 
     def record(self, resolution: Resolution, deployment: Deployment) -> None:
-        """Write it down.  To say the same again changes nothing."""
+        """Record it for the version that was resolved.  To record the same again changes nothing."""
         ...
 
 

@@ -6,6 +6,7 @@ policy     the settings of a rollout, by its owner
 verdict    the checks of a rollout, and what their answers mean
 health     whether the pods of a service work with a pin
 decide     the next state, and the pin to write
+record     the report to the registry of the model
 resource   policy and state in the ModelRollout's spec and status
 conditions a state as conditions of Kubernetes
 """

@@ -72,7 +72,7 @@ def decide(policy: Policy, before: State, observed: Observed, now_s: float) -> D
     state = before._replace(unresolved=observed.unresolved)
     if observed.channel != state.channel:
         # Another model: the state of the one before says nothing about it.
-        state = State(observed.channel, since_s=now_s, unresolved=observed.unresolved)
+        state = State(observed.channel, since_s=now_s, unresolved=observed.unresolved, recorded=before.recorded)
     if policy.pin:
         policy = policy._replace(pin=_as_known(policy.pin, state))
     state = _next(policy, state, observed, now_s)

@@ -16,7 +16,8 @@ class Policy(NamedTuple):
     allowed versions (">=1.2, <2"), ``signed_by`` who may have signed them (empty: anybody); ``approve`` is the digest of the pin that may be taken under ``Approve``.  ``pin``
     is a version to stay at, whatever the channel names.  ``deadline_s`` is how long the pods may take to serve a
     version; one that is rolled back is not tried again for ``quarantine_s``, then for twice as long each time.
-    ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts as served.
+    ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts as served.  ``record``
+    says whether the registry is told what the service has.
     """
 
     update: Update = "Auto"
@@ -31,3 +32,4 @@ class Policy(NamedTuple):
     quarantine_s: float = 3600.0
     keep: int = 5
     checks: tuple[Check, ...] = ()
+    record: bool = False

@@ -14,7 +14,7 @@ from lading.model.uri import ModelURI
 from lading.rollout.conditions import Condition
 from lading.rollout.policy import Policy
 from lading.rollout.schedule import Cron, Window, time_zone
-from lading.rollout.state import Past, Phase, Refusal, State, Version
+from lading.rollout.state import Past, Phase, Recorded, Refusal, State, Version
 from lading.rollout.verdict import Check, HttpCheck, QueryCheck
 from lading.settings.ranges import parse_range
 from lading.text.printable import printable
@@ -59,6 +59,7 @@ def read_policy(spec: Mapping[str, Any]) -> Policy:
         quarantine_s=_seconds(rollback, "quarantine", own.quarantine_s),
         keep=int(spec.get("history") or own.keep),
         checks=tuple(map(_check, spec.get("checks") or ())),
+        record=spec.get("record") is True,
     )
 
 
@@ -139,6 +140,8 @@ def read_state(status: Mapping[str, Any]) -> State:
                 Past(_version(each), _unix(each["at"]), each["result"], str(each.get("message") or ""))
                 for each in status.get("history") or ()
             ),
+            recorded=_recorded(status.get("recorded")),
+            unrecorded=str(status.get("unrecorded") or ""),
         )
     except (KeyError, TypeError, ValueError):
         return State()
@@ -193,6 +196,8 @@ def status_of(state: State, conditions: Sequence[Condition], generation: int) ->
             }
             for each in state.history
         ],
+        "recorded": _told_record(state.recorded) if state.recorded != Recorded() else None,
+        "unrecorded": state.unrecorded[:_MOST_SAID] or None,
         "conditions": [
             {
                 "type": each.type,
@@ -215,6 +220,18 @@ def _told(version: Version) -> Object:
         "version": version.name or None,
         "signedBy": version.signer or None,
     }
+
+
+def _told_record(recorded: Recorded) -> Object:
+    version = recorded.version or Version("")
+    return {"pin": version.pin or None, "version": version.name or None, "at": _iso(recorded.at_s)}
+
+
+def _recorded(item: Mapping[str, Any] | None) -> Recorded:
+    if not item:
+        return Recorded()
+    # The history has whole seconds, too.
+    return Recorded(_version(item) if item.get("pin") else None, _unix(item["at"]))
 
 
 def _without_none(item: Object) -> Object:

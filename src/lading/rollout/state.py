@@ -63,12 +63,19 @@ class Past(NamedTuple):
     why: str = ""
 
 
+class Recorded(NamedTuple):
+    """What the registry knows: the version that the service has, and the history up to ``at_s`` (Unix time)."""
+
+    version: Version | None = None
+    at_s: float = 0.0
+
+
 class State(NamedTuple):
     """The state of one rollout; times are Unix time.
 
     ``current`` is the last version that worked; ``candidate`` is another version, which the channel has named since
     ``seen_s``.  ``since_s`` is when the phase began; ``unresolved`` is why the channel could not be resolved the last
-    time, or "".
+    time, or "".  ``unrecorded`` is why the registry could not be told the last time, or "".
     """
 
     channel: str = ""
@@ -81,6 +88,8 @@ class State(NamedTuple):
     unresolved: str = ""
     refused: tuple[Refusal, ...] = ()
     history: tuple[Past, ...] = ()
+    recorded: Recorded = Recorded()
+    unrecorded: str = ""
 
     @property
     def is_rolling(self) -> bool:

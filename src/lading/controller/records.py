@@ -1,0 +1,181 @@
+"""Telling registries how rollouts ended, and which versions services have.
+
+A registry that does not take a report is told again later, and nothing waits for it.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from lading.errors import LadingError, NotFound, UsageError, internal_error
+from lading.events import ignore
+from lading.kubernetes.follow import Key
+from lading.model.pin import split_pin
+from lading.model.uri import ModelURI
+from lading.registries.deployments import tell
+from lading.registries.federation import entry_of, resolve
+from lading.registries.registry import Deployment
+from lading.rollout.record import Record, Report, report
+from lading.rollout.state import Recorded, State
+from lading.session import Session
+from lading.settings.settings import Settings
+
+_NEVER = float("inf")
+# The pause after a failure; it doubles with each further one.
+_AGAIN_S = 60.0
+_MOST_AGAIN_S = 3600.0
+# Registries have limits for texts.
+_MOST_SAID = 500
+
+
+class Outcome(NamedTuple):
+    """A report that a registry took, or why it did not (``error``, else "")."""
+
+    report: Report
+    error: str
+
+
+class _Job(NamedTuple):
+    """A report to tell, and when; ``final`` if the rollout of the service was deleted."""
+
+    service: Key
+    report: Report
+    due_s: float
+    failures: int = 0
+    final: bool = False
+
+
+class Records:
+    """Tells registries in the thread that runs ``serve``; one other thread calls everything else.
+
+    Rollouts are known by their uids.  ``told`` is called after each attempt.
+    """
+
+    def __init__(self, load: Callable[[], Settings], now: Callable[[], float], told: Callable[[], None]) -> None:
+        self._load, self._now, self._told = load, now, told
+        self._lock = threading.Lock()
+        self._jobs: dict[str, _Job] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        # By kind and name of a service: the uid of its rollout, and what the registry knows.  A service may be deleted
+        # after its rollout.
+        self._known: dict[tuple[str, Key], tuple[str, Recorded]] = {}
+        self._due: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.attempts: dict[str, int] = {"recorded": 0, "failed": 0}
+
+    def follow(self, uid: str, kind: str, service: Key, state: State) -> State:
+        """The state with what the registry knows by now; what it lacks is told as soon as it can be."""
+        if outcome := self.outcome(uid):
+            recorded = state.recorded if outcome.error else outcome.report.recorded
+            state = state._replace(recorded=recorded, unrecorded=outcome.error)
+        self._known[kind, service] = uid, state.recorded
+        if lacking := report(state):
+            self._want(uid, service, lacking)
+        else:
+            self.leave(uid)
+        return state
+
+    def leave(self, uid: str) -> None:
+        """Tell nothing more about this rollout."""
+        with self._lock:
+            self._jobs.pop(uid, None)
+
+    def keep(self, uids: set[str], is_there: Callable[[str, Key], bool]) -> None:
+        """Forget all other rollouts, once it is told that their services are deleted, if they are (not ``is_there``)."""
+        with self._lock:
+            self._jobs = {uid: job for uid, job in self._jobs.items() if uid in uids or job.final}
+            self._outcomes = {uid: each for uid, each in self._outcomes.items() if uid in uids}
+        for (kind, service), (uid, recorded) in list(self._known.items()):
+            if uid not in uids and not is_there(kind, service):
+                del self._known[kind, service]
+                if lacking := report(State(recorded=recorded)):
+                    self._want(uid, service, lacking, final=True)
+
+    def forget(self) -> None:
+        """Forget everything: another process tells it."""
+        with self._lock:
+            self._jobs, self._outcomes, self._known = {}, {}, {}
+
+    def outcome(self, uid: str) -> Outcome | None:
+        """The outcome of the last attempt; None before the first one."""
+        with self._lock:
+            return self._outcomes.get(uid)
+
+    def _want(self, uid: str, service: Key, lacking: Report, *, final: bool = False) -> None:
+        with self._lock:
+            was = self._jobs.get(uid)
+            if was is None or was.report != lacking:
+                self._jobs[uid] = _Job(service, lacking, self._now(), final=final)
+
+    def begin(self) -> float:
+        """Give the jobs that are due to the thread; returns the seconds until the next one is due."""
+        with self._lock:
+            now_s = self._now()
+            for uid in [uid for uid, job in self._jobs.items() if job.due_s <= now_s]:
+                self._jobs[uid] = self._jobs[uid]._replace(due_s=_NEVER)
+                self._due.put(uid)
+            return max(min((job.due_s for job in self._jobs.values()), default=_NEVER) - now_s, 0.0)
+
+    def serve(self) -> None:
+        """Do the jobs that are due, one at a time, for ever."""
+        while True:
+            self._do(self._due.get())
+
+    def do_due(self) -> None:
+        """Do the jobs that are due now, then return."""
+        while True:
+            try:
+                self._do(self._due.get_nowait())
+            except queue.Empty:
+                return
+
+    def _do(self, uid: str) -> None:
+        with self._lock:
+            job = self._jobs.get(uid)
+        if job is None:
+            return
+        error = self._attempt(job)
+        with self._lock:
+            self.attempts["failed" if error else "recorded"] += 1
+            self._outcomes[uid] = Outcome(job.report, error)
+            if self._jobs.get(uid) is job:
+                del self._jobs[uid]
+                if error:
+                    pause_s = min(_AGAIN_S * 2.0 ** min(job.failures, 10), _MOST_AGAIN_S)
+                    self._jobs[uid] = job._replace(due_s=self._now() + pause_s, failures=job.failures + 1)
+        self._told()
+
+    def _attempt(self, job: _Job) -> str:
+        """Tell the whole report; returns why that failed, or ""."""
+        try:
+            with Session(self._load(), ignore) as session:
+                for each in job.report.records:
+                    _tell(each, job.service, session)
+        except LadingError as error:
+            return f"error[{error.code}]: {error.message}"
+        except Exception as error:  # noqa: BLE001 - one report's defect must not end all others
+            return internal_error(error).message
+        return ""
+
+
+def _tell(record: Record, service: Key, session: Session) -> None:
+    name = split_pin(ModelURI.parse(record.version.pin))[0]
+    try:
+        resolution = resolve(name, session.settings, session.http)
+    except NotFound:
+        # It was removed or archived there, so nothing can be recorded for it.
+        return
+    entry = entry_of(resolution, session.settings)
+    if entry is None:
+        raise UsageError(f"{name.redacted()} is not a name in a registry, so nothing can be recorded for it")
+    tell(entry, resolution, _deployment(record, service), session.settings, session.http)
+
+
+def _deployment(record: Record, service: Key) -> Deployment:
+    digest, why = record.version.digest, record.why[:_MOST_SAID]
+    at = f"{datetime.fromtimestamp(int(record.at_s), UTC):%Y-%m-%dT%H:%M:%SZ}" if record.at_s else ""
+    facts = {name: said for name, said in (("pin", digest), ("at", at), ("message", why)) if said}
+    summary = ", ".join(filter(None, (record.ended, digest, at, why)))
+    identity = f"{digest}@{at}" if at else digest
+    return Deployment("rollout", service.namespace, service.name, record.ended, identity, facts, summary)
