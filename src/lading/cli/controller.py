@@ -24,7 +24,9 @@ from lading.settings.agent import read_agent
 from lading.settings.controller import read_controller
 from lading.settings.kubernetes import read_access
 from lading.settings.settings import Settings
+from lading.settings.traces import read_traces
 from lading.system.threads import start_daemon
+from lading.telemetry.otlp import sending
 
 # Several, so that a registry that hangs does not delay the others.
 _ASKING = 4
@@ -54,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     warn_of_variables(settings)
     session = Session(settings._replace(limits=settings.limits._replace(deadline_s=0)), ignore)
     access = read_access(settings.variables, settings.network)
-    with session:
+    # The controller outlives the process that started it, so its rollouts are not part of that trace.
+    with session, sending(read_traces(settings.variables), reporter_of(""), {}, settings.network) as send:
         server = ApiServer(access, session.http)
         instance = f"{socket.gethostname()}-{os.getpid()}"
         clock = session.run.clock
@@ -71,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             reporter_of,
             namespace=arguments.namespace,
             instance=instance,
+            send=send,
         )
         own = read_agent(settings)
         read_controller(settings)

@@ -35,6 +35,8 @@ from lading.rollout.decide import Decision, Observed, Told, decide, is_up
 from lading.rollout.policy import Policy
 from lading.rollout.resource import read_conditions, read_policy, read_state, read_target, status_of
 from lading.rollout.state import State, Version
+from lading.telemetry.otlp import Send
+from lading.telemetry.rolls import Rolls
 
 ROLLOUTS = Resource("lading.dev/v1alpha1", "modelrollouts", "ModelRollout")
 NAME = "lading-controller"
@@ -97,6 +99,7 @@ class Controller:
         *,
         namespace: str,
         instance: str,
+        send: Send = lambda _: None,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._server, self._questions, self._checks = server, questions, checks
@@ -105,6 +108,7 @@ class Controller:
         self._now, self._unix_time = server.http.retry.run.clock.now, unix_time
         self.woken = threading.Event()
         self.shown = Shown()
+        self._rolls = Rolls(send)
         self._rollouts = Watched(self._wake)
         self._services = {kind: Watched(self._wake) for kind in KINDS}
         # Uid, state and generation as this process wrote them last, while it holds the Lease.
@@ -233,6 +237,7 @@ class Controller:
         names = {f"{key.namespace}/{key.name}" for key in kept}
         self.shown.keep(names)
         self._checks.keep(names)
+        self._rolls.keep(names)
 
     def _what_matters(self, place: _Place) -> object:
         """The inputs of a cycle besides the time: when they change, the cycle is due at once."""
@@ -262,6 +267,7 @@ class Controller:
         before = self._state(place)
         decision = self._recorded(place, before, self._decided(place, before))
         self._keep(place, decision.state)
+        self._rolls.follow(place.shown, before, decision.state)
         if decision.pin and place.service and decision.state.wanted:
             self._write(place, decision.state, decision.state.wanted)
         for told in decision.told:

@@ -74,7 +74,7 @@ class Trace:
         if delivery:
             self._facts["lading.delivery"] = delivery
         if len(uris) == 1 and self._uris[0] is not None:
-            self._facts["url.full"] = _text(self._uris[0].redacted())
+            self._facts["url.full"] = as_text(self._uris[0].redacted())
             self._facts["url.scheme"] = self._uris[0].scheme.lower() or "file"
         self._lock = threading.Lock()
         # By the monotonic clock: otherwise a step could end before it begins, if the system's clock is set.
@@ -143,9 +143,9 @@ class Trace:
                 # The number falls when damaged bytes are fetched again.
                 self._add("lading.received_bytes", max(came, 0))
             case events.Resolved():
-                facts = {"lading.registry": event.registry, "lading.version": _text(event.version)}
+                facts = {"lading.registry": event.registry, "lading.version": as_text(event.version)}
             case events.Listed():
-                facts = {"lading.resolved": _text(event.uri)}
+                facts = {"lading.resolved": as_text(event.uri)}
             case events.Materialized():
                 self._facts["lading.store_hit"] = not self._facts["lading.received_bytes"]
             case events.Delivered():
@@ -172,7 +172,7 @@ class Trace:
         self._settle(now_ns - int(took_s * 1e9))
         error = _NO_ERROR
         if isinstance(event, events.RolledBack):
-            error = self._error = ("refused", _text(event.why))
+            error = self._error = ("refused", as_text(event.why))
         self._close(_ENDS[type(event)], now_ns, _fields(event), error)
         if isinstance(event, events.Resolved):
             self._doing = "list"
@@ -222,11 +222,11 @@ def _received_bytes(event: events.Progress) -> int:
 
 def _fields(event: events.Event) -> Attributes:
     return {
-        f"lading.{name}": _text(value) if isinstance(value, str) else value for name, value in event._asdict().items()
+        f"lading.{name}": as_text(value) if isinstance(value, str) else value for name, value in event._asdict().items()
     }
 
 
-def _text(text: str) -> str:
+def as_text(text: str) -> str:
     """``text`` as valid Unicode, which OTLP needs and a file's name may not be."""
     return printable(text).encode("utf-8", "backslashreplace").decode()
 
@@ -234,7 +234,7 @@ def _text(text: str) -> str:
 def _words(error: BaseException) -> tuple[str, str]:
     """The type of an error, and the message that may be sent."""
     if isinstance(error, LadingError | Interrupted):
-        return error.code, _text(error.message)
+        return error.code, as_text(error.message)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.code, "stopped from the keyboard"
     # An unexpected error: its message could hold a secret.
