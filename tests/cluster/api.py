@@ -44,6 +44,14 @@ class Api:
             warnings += said
         return warnings
 
+    def set_status(self, thing: Object, status: Object) -> None:
+        """Write the status of an object, as its controller does."""
+        about = {key: thing[key] for key in ("apiVersion", "kind")}
+        name = {key: thing["metadata"][key] for key in ("name", "namespace")}
+        self._ask(
+            "PATCH", f"{self.path(thing)}/status?{urlencode(_APPLY)}", {**about, "metadata": name, "status": status}
+        )
+
     def get(self, kind: Object) -> Object:
         """What is there now; ``kind`` names it as an object does."""
         return self._ask("GET", self.path(kind))[0]

@@ -8,6 +8,7 @@ import re
 import signal
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -23,8 +24,11 @@ from fakes.faulty_http import FaultyServer
 from fakes.image import build
 from fakes.kserve import KServe
 from fakes.mlserver import write_model
+from fakes.real_mlflow import mlflow_server, wait_for
 from fakes.real_s3 import rclone
 from fakes.trees import write_tree
+from lading.controller.service import KINDS
+from lading.kubernetes.api_server import Resource
 
 CRDS = HERE.parent / "fakes/kserve_crds"
 DEPLOY = HERE.parents[1] / "deploy"
@@ -90,6 +94,45 @@ def is_ready(thing: Object) -> bool:
     return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
 
 
+def kind_of(resource: Resource, spec: dict) -> dict:
+    """As much of a kind of KServe's as a controller sees: which fields are maps, and a status apart."""
+    group, _, version = resource.api.partition("/")
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": {**anything, "properties": spec}, "status": anything}}
+    about = {"plural": resource.plural, "singular": resource.kind.lower(), "kind": resource.kind}
+    served = {"name": version, "served": True, "storage": True, "subresources": {"status": {}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{resource.plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": about,
+            "versions": [{**served, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def kinds(api):
+    """The kinds of objects, as the API server has taken them without a warning."""
+    notes = {"annotations": {"type": "object", "additionalProperties": {"type": "string"}}}
+    part = {"type": "object", "properties": notes, "x-kubernetes-preserve-unknown-fields": True}
+    for thing in (
+        kind_of(KINDS["InferenceService"].resource, {"predictor": part}),
+        kind_of(KINDS["LLMInferenceService"].resource, {**notes, "prefill": part}),
+        yaml.safe_load((DEPLOY / "controller/crd.yaml").read_text()),
+    ):
+        assert api.apply(thing) == []
+        api.until(thing, is_established)
+
+
+def is_established(thing):
+    conditions = thing.get("status", {}).get("conditions") or []
+    return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
+
+
 @pytest.fixture(scope="session")
 def publish(api):
     """Gives a server of this process the name and the port of a service."""
@@ -136,6 +179,25 @@ def buckets(cluster, publish, tmp_path_factory):
 @pytest.fixture(scope="session")
 def s3(buckets):
     """Has the models."""
+
+
+class Mlflow(NamedTuple):
+    """A real MLflow server: its URL, and its name and port for pods."""
+
+    url: str
+    host: str
+
+
+@pytest.fixture(scope="session")
+def mlflow(cluster, publish, tmp_path_factory):
+    """The server mlflow.registry.svc:5000."""
+    options = ("--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "artifacts")
+    options = (*options, "--allowed-hosts", "*")
+    folder = tmp_path_factory.mktemp("mlflow") / "server"
+    with mlflow_server(folder, *options, address=ADDRESS, within=cluster.client) as url:
+        with cluster.within():
+            wait_for(url)
+        yield Mlflow(url, publish("mlflow", "registry", 5000, url))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from cluster.single_node import API
 from fakes.trees import write_tree
 from lading.controller.controller import ROLLOUTS
 from lading.controller.service import ANNOTATION, KINDS, PODS
-from lading.kubernetes.api_server import ApiServer, Resource
+from lading.kubernetes.api_server import ApiServer
 from lading.settings.kubernetes import read_access
 from lading.settings.limits import Network
 from lading.settings.variables import Variables
@@ -32,45 +32,6 @@ PIN = f"model-registry://prod/iris/v3?pin=sha256:{'5f' * 32}"
 ACCOUNT = "lading-controller"
 HELM = DEPLOY.parent / ".servers/bin/helm"
 CONTROLLERS = {"ServiceAccount", "ConfigMap", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Deployment"}
-
-
-def kind_of(resource: Resource, spec: dict) -> dict:
-    """As much of a kind of KServe's as a controller sees: which fields are maps, and a status apart."""
-    group, _, version = resource.api.partition("/")
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    schema = {"type": "object", "properties": {"spec": {**anything, "properties": spec}, "status": anything}}
-    about = {"plural": resource.plural, "singular": resource.kind.lower(), "kind": resource.kind}
-    served = {"name": version, "served": True, "storage": True, "subresources": {"status": {}}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{resource.plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": about,
-            "versions": [{**served, "schema": {"openAPIV3Schema": schema}}],
-        },
-    }
-
-
-@pytest.fixture(scope="module")
-def kinds(api):
-    """The kinds of objects, as the API server has taken them without a warning."""
-    notes = {"annotations": {"type": "object", "additionalProperties": {"type": "string"}}}
-    part = {"type": "object", "properties": notes, "x-kubernetes-preserve-unknown-fields": True}
-    for thing in (
-        kind_of(SERVICES, {"predictor": part}),
-        kind_of(KINDS["LLMInferenceService"].resource, {**notes, "prefill": part}),
-        yaml.safe_load((DEPLOY / "controller/crd.yaml").read_text()),
-    ):
-        assert api.apply(thing) == []
-        api.until(thing, is_established)
-
-
-def is_established(thing):
-    conditions = thing.get("status", {}).get("conditions") or []
-    return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
 
 
 @pytest.fixture
@@ -105,7 +66,10 @@ def test_the_charts_controller_is_taken_without_a_warning(place, one_namespace):
 
 def test_everything_that_a_rollout_can_ask_for_is_taken_and_the_rest_has_its_defaults(api, place):
     _, example = yaml.safe_load_all((DEPLOY / "examples/rollout.yaml").read_text())
-    assert api.apply(rollout(place, **example["spec"], approve=f"sha256:{'5f' * 32}", pin=PIN, history=7)) == []
+    assert (
+        api.apply(rollout(place, **example["spec"], approve=f"sha256:{'5f' * 32}", pin=PIN, history=7, record=True))
+        == []
+    )
     api.apply(rollout(place, "least"))
     spec = api.get(named(ROLLOUTS.kind, "least", place.name, ROLLOUTS.api))["spec"]
     assert (spec["update"], spec["every"], spec["hold"], spec["history"]) == ("Auto", "60s", "5m", 5)

@@ -22,7 +22,7 @@ from fakes.fake_s3 import FakeS3
 from fakes.faulty_http import ALWAYS, Answer, FaultyServer, status
 from fakes.git_server import GitServer
 from fakes.kserve import KServe
-from fakes.real_mlflow import mlflow_client, mlflow_server, wait_for
+from fakes.real_mlflow import mlflow_client
 from fakes.real_s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from fakes.trees import write_tree
 
@@ -217,22 +217,14 @@ def test_a_private_repository_of_a_hub(place, with_variables, server, publish):
 
 
 @pytest.fixture(scope="session")
-def mlflow(cluster, publish, tmp_path_factory):
-    """A real MLflow server, as mlflow.registry.svc:5000; its own client has registered version 1 of plain."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    model = write_tree(folder / "model", IRIS)
-    options = ("--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "artifacts")
-    with mlflow_server(
-        folder / "server", *options, "--allowed-hosts", "*", address=ADDRESS, within=cluster.client
-    ) as url:
-        with cluster.within():
-            wait_for(url)
-        mlflow_client(url, "register", str(model), within=cluster.client)
-        yield publish("mlflow", "registry", 5000, url)
+def plain_of_mlflow(cluster, mlflow, tmp_path_factory):
+    """MLflow's own client has registered version 1 of plain."""
+    model = write_tree(tmp_path_factory.mktemp("mlflow") / "model", IRIS)
+    mlflow_client(mlflow.url, "register", str(model), within=cluster.client)
 
 
-def test_a_version_of_mlflow(place, with_variables, mlflow):
-    made = with_variables(NOBODY, MLFLOW_TRACKING_URI=f"http://{mlflow}")
+def test_a_version_of_mlflow(place, with_variables, mlflow, plain_of_mlflow):
+    made = with_variables(NOBODY, MLFLOW_TRACKING_URI=f"http://{mlflow.host}")
     (pod,) = started(place, made, service("models:/plain/1"), NOBODY)
     assert predicts(place, pod) == PREDICTION
 
