@@ -41,6 +41,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(files())
         elif self.path in ("/v2/health/live", "/v2/health/ready", f"/v2/models/{NAME}/ready"):
             self.answer({})
+        elif self.path == "/plausible":
+            self.answer({}, 200 if min(weights) > 0 else 503)
         else:
             self.answer({"error": "not found"}, 404)
 

@@ -246,6 +246,7 @@ class Followed:
         self.place.api.apply({**self.played.thing, "spec": spec})
         target = {"kind": SERVICES.kind, "name": self.name}
         rules = {"every": "10s", "hold": "0s", "record": True, "rollback": {"deadline": "4m"}}
+        rules["checks"] = [{"name": "plausible", "http": {"path": "/plausible"}}]
         self.place.api.apply({**self._rollout, "spec": {"targetRef": target, **rules}})
 
     def delete(self) -> None:
@@ -355,6 +356,7 @@ def test_pods_follow_an_alias_and_versions_that_fail_go_back_while_clients_are_s
             each.registry.add(2, b"[2.0]")
             each.registry.add(3, b"[3.0]", sha256="0" * 64)
             each.registry.add(4, b"this is no model")
+            each.registry.add(5, b"[-5.0]")
             each.registry.champion(1)
         pod = controller([each.registry.entry for each in followed])
         for each in followed:
@@ -372,7 +374,7 @@ def test_pods_follow_an_alias_and_versions_that_fail_go_back_while_clients_are_s
             each.all_serve(2.0)
             assert each.registry.told(2) == "COMPLETE"
 
-        for number, why in ((3, "error[integrity]"), (4, "ModelLoadFailed")):
+        for number, why in ((3, "error[integrity]"), (4, "ModelLoadFailed"), (5, "check plausible")):
             for each in followed:
                 each.registry.champion(number)
             for each in followed:
@@ -382,9 +384,10 @@ def test_pods_follow_an_alias_and_versions_that_fail_go_back_while_clients_are_s
         told = metrics(place, pod)
         for each, client in zip(followed, clients, strict=True):
             rollbacks = re.findall(rf'rollbacks_total{{rollout="{place.name}/{each.name}".*}} (\d+)', told)
-            assert sum(map(int, rollbacks)) == 2
+            assert sum(map(int, rollbacks)) == 3
             assert client.failures == []
-            assert set(client.answers) == {1.0, 2.0}
+            # The last one was served until its check had failed.
+            assert set(client.answers) == {1.0, 2.0, -5.0}
         for each in followed:
             each.delete()
             assert each.registry.told(2) == "UNDEPLOYED"
