@@ -23,6 +23,7 @@ WAITING = {
     "phase": "AwaitingApproval",
     "phaseSince": "2026-11-29T05:00:00Z",
     "message": f"its digest is {DIGESTS['v4']}",
+    "unrecorded": "error[unavailable]: the registry is away",
     "current": version("v3"),
     "candidate": version("v4", seenAt="2026-11-29T04:00:00Z"),
     "history": [
@@ -114,6 +115,7 @@ def test_show_tells_all_that_people_decide_by(run, rollout):
     assert told["candidate"] == f"v4 {DIGESTS['v4']}"
     assert told["phase"].startswith("AwaitingApproval, for ")
     assert told["phase"].endswith(f": its digest is {DIGESTS['v4']}")
+    assert told["unrecorded"] == "error[unavailable]: the registry is away"
     assert "2 times, until 2026-11-21 10:00: did not load" in told["refused"]
     history = [value.strip() for name, value in facts if name == "history"]
     assert history[1] == f"2026-11-19 10:00  RolledBack  v4 {DIGESTS['v4']}: v4 did\\x1b not load"

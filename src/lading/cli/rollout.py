@@ -231,6 +231,7 @@ def _told(rollout: Rollout) -> Iterator[str]:
         ("update", str(rollout.spec.get("update") or "")),
         ("phase", _phase(state)),
         ("unresolved", state.unresolved),
+        ("unrecorded", state.unrecorded),
         ("stays at", str(rollout.spec.get("pin") or "")),
         ("current", _shown(state.current)),
         ("candidate", _shown(state.candidate)),
