@@ -90,7 +90,8 @@ def test_no_byte_is_read_twice(origin, pull_by):
 
 
 @pytest.mark.parametrize(
-    ("shard_bytes", "hash_type"), [(0, "blake2b"), (100_000, "sha256"), (1_000_000, "sha256"), (7, "blake2b")]
+    ("shard_bytes", "hash_type"),
+    [(0, "blake2b"), (100_000, "sha256"), (1_000_000, "sha256"), (7, "blake2b"), (7, "blake3")],
 )
 def test_each_way_of_signing_is_verified_and_is_known_again(origin, pull_by, tmp_path, events, shard_bytes, hash_type):
     files = {"config.json": b"{}", "weights/big.bin": BIG[: 1000 if shard_bytes == 7 else None]}

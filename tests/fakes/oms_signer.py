@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from blake3 import blake3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -89,10 +90,7 @@ def statement_of(
         ]
     else:
         algorithm, named = hash_type, sorted(files.items())
-    resources = [
-        {"name": name, "algorithm": algorithm, "digest": hashlib.new(hash_type, data).hexdigest()}
-        for name, data in named
-    ]
+    resources = [{"name": name, "algorithm": algorithm, "digest": hashed(hash_type, data)} for name, data in named]
     root = hashlib.sha256(b"".join(bytes.fromhex(each["digest"]) for each in resources)).hexdigest()
     return {
         "_type": "https://in-toto.io/Statement/v1",
@@ -110,6 +108,10 @@ def statement_of(
             "resources": resources,
         },
     }
+
+
+def hashed(hash_type: str, data: bytes) -> str:
+    return blake3(data).hexdigest() if hash_type == "blake3" else hashlib.new(hash_type, data).hexdigest()
 
 
 class Certified(Signer):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def computed(data: bytes, digest: Digest) -> Digest:
     return running.digest()
 
 
-@pytest.mark.parametrize("hash_type", ["sha256", "blake2b"])
+@pytest.mark.parametrize("hash_type", ["sha256", "blake2b", "blake3"])
 @pytest.mark.parametrize("shard_bytes", [0, 1, 7, 33, 100, 1000])
 def test_each_file_has_the_digest_that_is_computed_while_it_lands(hash_type: str, shard_bytes: int) -> None:
     statement = read(statement_of(FILES, hash_type=hash_type, shard_bytes=shard_bytes))
@@ -163,7 +164,7 @@ def test_a_subject_that_is_not_of_these_files_is_refused() -> None:
         read(document)
 
 
-@pytest.mark.parametrize("hash_type", ["blake3", "md5", "sha1", "crc32", 7, None])
+@pytest.mark.parametrize("hash_type", ["blake4", "md5", "sha1", "crc32", 7, None])
 def test_a_hash_that_is_not_computed_is_named(hash_type: object) -> None:
     document = statement_of(FILES)
     document["predicate"]["serialization"]["hash_type"] = hash_type
@@ -227,3 +228,12 @@ def test_whatever_a_signer_writes_names_files_of_the_model_or_is_refused(
 def test_anything_else_is_no_statement(value: Any) -> None:
     with pytest.raises(Untrusted):
         read_statement(value if isinstance(value, bytes) else json.dumps(value).encode(), "model.sig")
+
+
+def test_blake3_needs_an_extra_and_that_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = statement_of(FILES, hash_type="blake3")
+    assert read(document).files.keys() == FILES.keys()
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    with pytest.raises(Untrusted, match="signs digests by blake3") as refused:
+        read(document)
+    assert refused.value.hint == "pip install 'lading[blake3]'"

@@ -18,6 +18,7 @@ _BY_COST = (
     "sha1",
     "git-sha1",
     "md5",
+    "blake3",
     "blake2b",
     "sha512",
     "sha384",

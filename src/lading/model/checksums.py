@@ -62,7 +62,7 @@ def combined_crc(algorithm: str, ranges: Iterable[tuple[int, int]]) -> Digest:
 
 
 class _Hash(Protocol):
-    def update(self, piece: memoryview, /) -> None: ...
+    def update(self, piece: memoryview, /) -> object: ...
     def hexdigest(self) -> str: ...
 
 
@@ -135,8 +135,16 @@ class _HdfsBlocks:
         return hashlib.md5(self._md5s.ljust(size, b"\0"), usedforsecurity=False).hexdigest()
 
 
+def _blake3() -> _Hash:
+    try:
+        from blake3 import blake3
+    except ImportError as error:
+        raise Unsupported("blake3 digests need the extra blake3", hint="pip install 'lading[blake3]'") from error
+    return blake3()
+
+
 def new_hash(algorithm: str, size_bytes: int | None = None) -> _Hash:
-    """A running digest of any algorithm that lading knows.
+    """A running digest of any algorithm that lading knows; ``Unsupported`` for blake3 without its extra.
 
     ``git-sha1``, git's name for a blob, covers the size before the content
     (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects): ``Unsupported`` if the size is not known.
@@ -149,6 +157,8 @@ def new_hash(algorithm: str, size_bytes: int | None = None) -> _Hash:
         return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
     if algorithm.startswith("hdfs-"):
         return _HdfsBlock(algorithm.removeprefix("hdfs-"))
+    if algorithm == "blake3":
+        return _blake3()
     # MD5 and SHA-1 are not for security here: they are the digests that the origin declares.
     return hashlib.new(algorithm, usedforsecurity=False)
 

@@ -15,11 +15,12 @@ HEX_DIGITS = {
     "git-sha1": 40,
     "sha1": 40,
     "sha256": 64,
+    "blake3": 64,
     "blake2b": 128,
     "sha384": 96,
     "sha512": 128,
 }
-STRONG = frozenset({"sha256", "blake2b", "sha384", "sha512"})
+STRONG = frozenset({"sha256", "blake3", "blake2b", "sha384", "sha512"})
 
 
 class Digest(NamedTuple):

@@ -11,9 +11,11 @@ the signer's walk through the model; it does not matter for a delivery.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from lading.errors import IntegrityError, Untrusted, UsageError
+from lading.model.checksums import new_hash
 from lading.model.digest import Digest
 from lading.model.manifest import MOST_BYTES
 from lading.model.paths import name_faults, shown_path
@@ -23,8 +25,7 @@ from lading.text.printable import printable
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _OF_BEFORE_1_0 = "https://model_signing/Digests/v0.1"
-# The hashes that need no further package; the specification's other one is blake3.
-_HASHES = ("sha256", "blake2b")
+_HASHES = ("sha256", "blake2b", "blake3")
 # A path may have colons: the last two numbers count (OMS 1.0, 6.3.2).
 _SHARD = re.compile(r"(?P<path>.+):(?P<start>0|[1-9][0-9]{0,18}):(?P<end>[1-9][0-9]{0,18})", re.DOTALL)
 _AGAIN = "sign the model again by: model_signing sign key MODEL_FOLDER"
@@ -100,6 +101,9 @@ def _method(serialization: Mapping[str, Any], name: str) -> tuple[str, int]:
             f"{printable(name)} signs digests by {printable(str(algorithm))[:40]!r}",
             hint=f"lading computes {' and '.join(_HASHES)}; {_AGAIN}",
         )
+    if algorithm == "blake3" and find_spec("blake3") is None:
+        # Before anything is fetched that could not be checked.
+        raise Untrusted(f"{printable(name)} signs digests by blake3", hint="pip install 'lading[blake3]'")
     if method == "files":
         return algorithm, 0
     if method != "shards":
@@ -159,7 +163,8 @@ def _from_shards(resources: Iterable[_Resource], algorithm: str, shard_bytes: in
 def _composite(algorithm: str, values: list[str], sizes_bytes: list[int]) -> Digest:
     if len(values) == 1:
         return Digest(algorithm, values[0])
-    running = hashlib.new(algorithm, b"".join(map(bytes.fromhex, values)))
+    running = new_hash(algorithm)
+    running.update(memoryview(b"".join(map(bytes.fromhex, values))))
     return Digest(algorithm, running.hexdigest(), tuple(sizes_bytes))
 
 
