@@ -6,6 +6,7 @@ import datetime
 import json
 import socket
 from collections.abc import Iterator
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -217,6 +218,12 @@ def test_a_bundle_with_any_member_changed_is_refused_or_says_the_same(data: st.D
     except Untrusted:
         return
     assert payload == base64.b64decode(bundle["dsseEnvelope"]["payload"])
+
+
+def test_the_root_of_the_public_services_is_one() -> None:
+    """sigstore-python ships a copy of it, by the address of the repository that it is from."""
+    folder = resources.files("sigstore._store") / "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev"
+    check_trusted_root((folder / "trusted_root.json").read_bytes())
 
 
 @pytest.mark.parametrize(
