@@ -11,7 +11,7 @@ from fakes.fake_oci import IMAGE_CONFIG, INDEX, MANIFEST, FakeRegistry, TokenSer
 from fakes.faulty_http import ALWAYS, Answer, anything, status
 from fakes.oms_signer import Certified, Signer
 from fakes.sigstore_services import IDENTITY, ISSUER, Sigstore
-from fakes.trees import content, read_tree, whole_manifest
+from fakes.trees import content, read_tree, whole_manifest, write_tree
 from lading import events as told
 from lading.delivery.judge import judge_again, was_judged
 from lading.errors import IntegrityError, Unavailable, Untrusted
@@ -131,6 +131,13 @@ def test_an_image_that_nobody_signed_is_refused_with_the_digest_that_is_meant(re
     error = refused()
     assert error.message == (f"oci://{registry.host}/team/model@{digest} is not signed: it has no cosign signature")
     assert "cosign sign makes, of an index for the index itself" in error.hint
+
+
+def test_another_origin_is_not_signed_where_every_origin_must_be_a_signed_image(pull, rule, tmp_path):
+    write_tree(tmp_path / "model", FILES)
+    with pytest.raises(Untrusted, match="it has no cosign signature"):
+        pull(f"file://{tmp_path}/model", tmp_path / "dest", trust=(rule._replace(prefix=None),))
+    assert not (tmp_path / "dest").exists()
 
 
 def test_an_unsigned_image_passes_where_the_rule_allows_that(registry, digest, bring, events):

@@ -119,9 +119,9 @@ def was_judged(manifest: Manifest, rules: tuple[TrustRule, ...]) -> bool:
     signature = manifest.signature
     if signature is None or (signature.rule, signature.kind) != (rule.shown, rule.kind):
         return False
-    return (rule.kind != "oms" or signature.bundle == rule.bundle) and signature.signer in [
-        key.name for key in rule.keys
-    ]
+    if rule.kind == "oms" and signature.bundle != rule.bundle:
+        return False
+    return signature.signer in [key.name for key in rule.keys]
 
 
 def _judged_again(manifest: Manifest, folder: Path, rule: TrustRule, listener: Listener) -> Signature | None:

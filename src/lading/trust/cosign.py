@@ -28,13 +28,11 @@ _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _TEXT = "application/vnd.dev.cosign.simplesigning.v1+json"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
 _CERTIFICATE = "dev.sigstore.cosign/certificate"
+_TYPE = "cosign container image signature"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 # Of other predicates are what people attest of an image, such as how it was built, or that it is bad.
 _PREDICATE = "https://sigstore.dev/cosign/sign/v1"
 SOUGHT = Sought(_BUNDLE, {"dev.sigstore.bundle.predicateType": _PREDICATE}, ".sig")
-
-
-_TYPE = "cosign container image signature"
 _MOST_SHOWN = 200
 _SHOWN = 16
 _AGAIN = "sign the image by: cosign sign --key cosign.key HOST/REPOSITORY@sha256:…"
@@ -123,8 +121,7 @@ def _of_strangers(shown: str, keys: Sequence[PublicKey], *, keyless: bool) -> Un
     trusted = ", ".join(f"{key.fingerprint[:_SHOWN]}…" for key in keys)
     if keyless:
         return Untrusted(
-            f"{shown} is signed by an identity and not by a key (keyless), and the rule asks for a key",
-            hint=_AGAIN,
+            f"{shown} is signed by an identity and not by a key (keyless), and the rule asks for a key", hint=_AGAIN
         )
     return Untrusted(
         f"{shown} is not signed by a key that is trusted, or was changed after it was signed",
