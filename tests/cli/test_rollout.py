@@ -175,6 +175,33 @@ def test_approve_where_nothing_waits_for_it_says_so(run, rollout, written, state
     assert written() == []
 
 
+PAUSED = {**WAITING, "phase": "Paused", "canary": {"step": 2, "percent": 50, "reachedAt": "2026-11-29T05:00:00Z"}}
+
+
+def steps(pause):
+    return {"type": "Canary", "canary": {"steps": [{"percent": 10, "pause": "1m"}, {"percent": 50, "pause": pause}]}}
+
+
+def test_approve_ends_the_step_of_a_canary_that_waits_for_it(run, rollout, written):
+    rollout(state=PAUSED, update="Auto", strategy=steps("Approval"))
+    assert "canary      step 2, 50 % of the requests" in run("show", "iris").out
+    outcome = run("approve", "iris")
+    assert outcome.out == "iris may go to version v4 (sha256:444444444444…), past step 2\n"
+    assert written() == [{"approveStep": {"version": DIGESTS["v4"], "step": 2}}]
+
+
+def test_a_step_that_waits_for_its_time_is_not_approved(run, rollout, written):
+    rollout(state=PAUSED, update="Auto", strategy=steps("1h"))
+    assert "waits for nobody's approval" in run("approve", "iris").err
+    assert written() == []
+
+
+def test_back_during_a_canary_is_the_version_that_it_would_replace(run, rollout, written):
+    rollout(state=PAUSED, strategy=steps("1h"))
+    run("back", "iris")
+    assert written() == [{"pin": version("v3")["pin"]}]
+
+
 # ---- pause, resume, back ------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ CHANNEL = "model-registry://iris@champion"
 SERVICES = KINDS["InferenceService"].resource
 PIN = f"model-registry://prod/iris/v3?pin=sha256:{'5f' * 32}"
 ACCOUNT = "lading-controller"
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 HELM = DEPLOY.parent / ".servers/bin/helm"
 CONTROLLERS = {"ServiceAccount", "ConfigMap", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Deployment"}
 
@@ -38,6 +39,13 @@ CONTROLLERS = {"ServiceAccount", "ConfigMap", "Role", "RoleBinding", "ClusterRol
 def place(cluster, api, kinds, request):
     with Place(cluster, api, name_for(request)) as place:
         yield place
+
+
+LLM = {"kind": "LLMInferenceService", "name": "iris"}
+
+
+def step(percent: int, pause: str = "0s") -> dict:
+    return {"percent": percent, "pause": pause}
 
 
 def rollout(place, name="iris", **spec):
@@ -66,10 +74,13 @@ def test_the_charts_controller_is_taken_without_a_warning(place, one_namespace):
 
 def test_everything_that_a_rollout_can_ask_for_is_taken_and_the_rest_has_its_defaults(api, place):
     _, example = yaml.safe_load_all((DEPLOY / "examples/rollout.yaml").read_text())
-    assert (
-        api.apply(rollout(place, **example["spec"], approve=f"sha256:{'5f' * 32}", pin=PIN, history=7, record=True))
-        == []
-    )
+    digest = f"sha256:{'5f' * 32}"
+    more = {"approve": digest, "approveStep": {"version": digest, "step": 2}, "pin": PIN, "history": 7, "record": True}
+    more["strategy"] = {"type": "Canary", "canary": {"steps": [step(10, "10m"), step(50, "Approval")]}}
+    ready = {"path": "/v2/health/ready", "port": 8080, "status": 200}
+    more["checks"] = [{"name": "ready", "http": ready, "timeout": "10s"}]
+    more["checks"].append({"name": "errors", "prometheus": {"query": "up", "min": 0, "max": 0.01}})
+    assert api.apply(rollout(place, **example["spec"], **more)) == []
     api.apply(rollout(place, "least"))
     spec = api.get(named(ROLLOUTS.kind, "least", place.name, ROLLOUTS.api))["spec"]
     assert (spec["update"], spec["every"], spec["hold"], spec["history"]) == ("Auto", "60s", "5m", 5)
@@ -94,7 +105,19 @@ def test_everything_that_a_rollout_can_ask_for_is_taken_and_the_rest_has_its_def
         ({"approve": "v3"}, "spec.approve"),
         ({"pin": "model-registry://iris/v3"}, "spec.pin"),
         ({"targetRef": {"kind": "Deployment", "name": "iris"}}, "spec.targetRef.kind"),
-        ({"strategy": {"type": "Canary"}}, "strategy"),
+        ({"strategy": {"type": "Canary"}}, "type Canary goes with canary"),
+        ({"strategy": {"type": "Canary", "canary": {"steps": []}}}, "strategy.canary.steps"),
+        ({"strategy": {"type": "Canary", "canary": {"steps": [step(50), step(10)]}}}, "the same percentage or more"),
+        ({"strategy": {"type": "Canary", "canary": {"steps": [step(100)]}}}, "percent"),
+        ({"targetRef": LLM, "strategy": {"type": "Canary", "canary": {"steps": [step(9)]}}}, "no canary for an LLM"),
+        ({"checks": [{"name": "a"}]}, "either http or prometheus"),
+        ({"checks": [{"name": "a", "http": {"path": "/", "url": "http://b/"}}]}, "either a path or a url"),
+        ({"checks": [{"name": "a", "http": {"url": "http://b/", "port": 1}}]}, "a port belongs to a path"),
+        ({"checks": [{"name": "a", "http": {"url": "http://u:p@b/"}}]}, "http.url"),
+        ({"checks": [{"name": "a", "prometheus": {"query": "up"}}]}, "needs min or max"),
+        ({"checks": [{"name": "a", "http": {"path": "/"}, "timeout": "11s"}]}, "timeout"),
+        ({"checks": [{"name": "a", "http": {"path": "/"}}] * 2}, "duplicate entries"),
+        ({"approveStep": {"version": "v3", "step": 1}}, "approveStep.version"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(api, place, wrong, said):
@@ -195,26 +218,28 @@ class Cluster:
         thing = {"apiVersion": SERVICES.api, "kind": SERVICES.kind, "metadata": about, "spec": {"predictor": predictor}}
         self.place.api.apply(thing)
 
-    def pod(self, lock: str, status: dict) -> None:
-        """The pod that KServe makes of the service, as its kubelet says it is."""
+    def pod(self, lock: str, status: dict, name: str = "iris-0") -> None:
+        """A pod that KServe makes of the service, as its kubelet says it is."""
         labels = {"serving.kserve.io/inferenceservice": "iris", "component": "predictor"}
-        about = {"name": "iris-0", "namespace": self.place.name, "labels": labels, "annotations": {ANNOTATION: lock}}
+        about = {"name": name, "namespace": self.place.name, "labels": labels, "annotations": {ANNOTATION: lock}}
         security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         security |= {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
         container = {"name": "server", "image": "none.invalid/none", "securityContext": security}
         spec = {"schedulerName": "nobody", "containers": [container]}
         # A new one: with the status of the old one it would serve the new version at once.
-        self.cluster.kubectl("delete", "pod", "iris-0", "-n", self.place.name, "--ignore-not-found", "--now")
+        self.cluster.kubectl("delete", "pod", name, "-n", self.place.name, "--ignore-not-found", "--now")
         self.place.api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec})
-        self.admin.patch(
-            PODS, self.admin.get(PODS, "iris-0", self.place.name), {"status": status}, subresource="status"
-        )
+        self.admin.patch(PODS, self.admin.get(PODS, name, self.place.name), {"status": status}, subresource="status")
 
     def ready(self) -> None:
         """The service is ready, and its pod serves what its annotation says."""
-        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-        self.admin.patch(SERVICES, self.service, {"status": ready}, subresource="status")
-        self.pod(self.lock, ready)
+        status = {**READY, "deploymentMode": "Standard"}
+        self.admin.patch(SERVICES, self.service, {"status": status}, subresource="status")
+        self.pod(self.lock, READY)
+
+    @property
+    def named(self) -> dict:
+        return named(SERVICES.kind, "iris", self.place.name, SERVICES.api)
 
     @property
     def service(self) -> dict:
@@ -289,7 +314,17 @@ def test_an_alias_moves_and_the_service_follows_with_the_shipped_rights_alone(wo
     said = world.cluster.kubectl("describe", "inferenceservice", "iris", "--namespace", world.place.name)
     assert "RolloutStarted" in said
     table = world.cluster.kubectl("get", "mro", "--namespace", world.place.name).splitlines()
-    assert table[0].split() == ["NAME", "SERVICE", "UPDATE", "PHASE", "VERSION", "CANDIDATE", "READY", "SINCE"]
+    assert table[0].split() == [
+        "NAME",
+        "SERVICE",
+        "UPDATE",
+        "PHASE",
+        "VERSION",
+        "CANDIDATE",
+        "CANARY",
+        "READY",
+        "SINCE",
+    ]
     assert table[1].split()[:5] == ["iris", "iris", "Auto", "Current", "v2"]
 
 
@@ -332,6 +367,27 @@ def test_a_person_approves_goes_back_and_goes_on_from_a_terminal(world):
         assert world.tell("resume", "iris") == f"iris follows {CHANNEL} again\n"
         world.until_pinned("v2")
     assert "Succeeded" in world.tell("show", "iris")
+
+
+def test_a_canary_comes_and_goes_by_apply_without_force(world):
+    world.may("controller/rbac.yaml")
+    canary = {"type": "Canary", "canary": {"steps": [step(10)]}}
+    world.place.api.apply(rollout(world.place, every="10s", hold="0s", strategy=canary))
+    with world.controller():
+        world.until_pinned("v1")
+        world.ready()
+        world.until("Current", "v1")
+        world.champion("v2")
+        world.until("Canary")
+        (entry,) = world.place.api.until(world.named, lambda thing: thing["spec"].get("canary"))["spec"]["canary"]
+        assert entry["trafficPercent"] == 10
+        world.pod(entry["predictor"]["annotations"][ANNOTATION], READY, "iris-candidate-0")
+        world.until_pinned("v2")
+        world.pod(world.lock, READY)
+        world.until("Current", "v2")
+        world.place.api.until(world.named, lambda thing: "canary" not in thing["spec"])
+    (own,) = [each for each in world.service["metadata"]["managedFields"] if each["manager"] == "lading"]
+    assert own["fieldsV1"] == {"f:spec": {"f:predictor": {"f:annotations": {f"f:{ANNOTATION}": {}}}}}
 
 
 def test_a_pin_that_git_applies_is_left_alone_and_said(world):

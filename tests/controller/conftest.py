@@ -80,8 +80,10 @@ class World:
         text = yaml.safe_dump({"models": {"iris": {"aliases": {"champion": version}, "versions": versions}}})
         self.catalog.write_text(text)
 
-    def serve(self, name: str = "iris", *, ready: bool = False, uri: str = CHANNEL, **about) -> None:
-        status = {"conditions": [{"type": "Ready", "status": str(ready)}]}
+    def serve(
+        self, name: str = "iris", *, ready: bool = False, uri: str = CHANNEL, mode: str = "Standard", **about
+    ) -> None:
+        status = {"conditions": [{"type": "Ready", "status": str(ready)}], "deploymentMode": mode}
         spec = {"predictor": {"model": {"storageUri": uri}}}
         there = self.api.objects.get(f"/{SERVICES}/team-a/{name}", {}).get("spec", {})
         self.api.put(SERVICES, name, spec=merged(there, spec), status=status, metadata=about)
@@ -128,6 +130,18 @@ class World:
         return json.loads(self.lock)["models"][CHANNEL]["version"] if self.lock else ""
 
     @property
+    def canary(self) -> dict:
+        """The canary of the service; {} if it has none."""
+        return next(iter(self.one(SERVICES)["spec"].get("canary", ())), {})
+
+    def canary_pods(self, **about) -> None:
+        """The canary's pod, or none if there is no canary."""
+        if self.canary:
+            self.pods(self.canary["predictor"]["annotations"][ANNOTATION], name="iris-candidate-0", **about)
+        elif f"/{PODS}/team-a/iris-candidate-0" in self.api.objects:
+            self.api.remove(PODS, "iris-candidate-0")
+
+    @property
     def written(self) -> list[str]:
         """The versions that were written to the service, in order."""
         found = [one for one in self.server.requests if one.method == "PATCH" and one.path.endswith("services/iris")]
@@ -146,15 +160,21 @@ class World:
         return self.one(SERVICES)["spec"]["predictor"].get("annotations", {}).get(ANNOTATION, "")
 
     def pods(
-        self, lock: str | None = None, *, ready: bool = True, exit_code: int | None = None, message: str = ""
+        self,
+        lock: str | None = None,
+        *,
+        ready: bool = True,
+        exit_code: int | None = None,
+        message: str = "",
+        name: str = "iris-0",
     ) -> None:
-        """One pod, with this lock; the one before is gone."""
+        """One pod, with this lock; the one before of this name is gone."""
         condition = {"type": "Ready", "status": str(ready)}
         ended = {"exitCode": exit_code or 0, "message": message}
         state = {"state": {"terminated": ended}}
         self.api.put(
             PODS,
-            "iris-0",
+            name,
             metadata={"annotations": {ANNOTATION: self.lock if lock is None else lock}},
             status={
                 "conditions": [condition],

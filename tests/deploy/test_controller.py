@@ -11,10 +11,11 @@ import yaml
 from lading.controller.controller import NAME, ROLLOUTS
 from lading.controller.service import KINDS
 from lading.controller.shown import METRICS
+from lading.errors import UsageError
 from lading.kubernetes.leader import LEASES
 from lading.rollout.policy import Policy, Update
 from lading.rollout.resource import read_policy, read_target, status_of
-from lading.rollout.state import Past, Phase, Refusal, State, Version
+from lading.rollout.state import Canary, Past, Phase, Refusal, State, Version
 from lading.settings.agent import read_agent
 from lading.settings.settings import Settings
 
@@ -34,7 +35,9 @@ FIELDS = {
     "rollback": {"deadline": "1h", "quarantine": "24h"},
     "history": 7,
     "record": True,
+    "strategy": {"type": "Canary", "canary": {"steps": [{"percent": 10, "pause": "10m"}]}},
     "approve": f"sha256:{'5f' * 32}",
+    "approveStep": {"version": f"sha256:{'5f' * 32}", "step": 1},
     "pin": PIN,
 }
 TARGET = {"kind": "InferenceService", "name": "iris"}
@@ -61,6 +64,14 @@ def test_the_schema_is_of_the_resource_that_the_controller_asks_for():
     assert tuple(SPEC["update"]["enum"]) == get_args(Update)
 
 
+def policy_of(spec):
+    """None if the spec is refused."""
+    try:
+        return read_policy(spec)
+    except UsageError:
+        return None
+
+
 def test_every_field_of_the_schema_does_something():
     assert SPEC.keys() == {"targetRef", *FIELDS}
     for name, value in FIELDS.items():
@@ -70,9 +81,8 @@ def test_every_field_of_the_schema_does_something():
             assert SPEC[name]["properties"].keys() == value.keys()
             optional = value.keys() - set(SPEC[name].get("required", ()))
             for part in optional:
-                assert read_policy({name: value}) != read_policy(
-                    {name: {key: each for key, each in value.items() if key != part}}
-                ), part
+                lacking = {key: each for key, each in value.items() if key != part}
+                assert read_policy({name: value}) != policy_of({name: lacking}), part
     assert read_target({"targetRef": TARGET}) == ("InferenceService", "iris")
 
 
@@ -143,10 +153,10 @@ def test_the_schema_takes_the_status_that_is_written():
     state = state._replace(
         refused=(Refusal(PIN, 1, 3.0, "why", "CheckFailed"),), history=(Past(version, 1.0, "RolledBack", "why"),)
     )
-    status = status_of(state, (), 4)
+    status = status_of(state._replace(canary=Canary(1, 10, 1.0)), (), 4)
     fields = SCHEMA["properties"]["status"]["properties"]
     assert status.keys() == fields.keys()
-    for name in ("current", "candidate"):
+    for name in ("current", "candidate", "canary"):
         assert status[name].keys() == fields[name]["properties"].keys()
     for name in ("refused", "history"):
         assert status[name][0].keys() == fields[name]["items"]["properties"].keys()

@@ -25,6 +25,7 @@ class FakeApiServer:
     def __init__(self, server: FaultyServer) -> None:
         self.url = server.url
         self.objects: dict[str, dict[str, Any]] = {}
+        self._applied: dict[str, Any] = {}
         self._log: list[tuple[int, str, str, dict[str, Any]]] = []
         self._versions = count(1)
         self._now = 0
@@ -41,6 +42,7 @@ class FakeApiServer:
     def remove(self, collection: str, name: str, namespace: str = "team-a") -> None:
         path = f"/{collection}/{namespace}/{name}"
         self._keep(path, "DELETED", self.objects[path])
+        self._applied.pop(path, None)
         del self.objects[path]
 
     def forget(self) -> None:
@@ -80,6 +82,9 @@ class FakeApiServer:
         version = body.get("metadata", {}).get("resourceVersion")
         if version not in (None, there["metadata"]["resourceVersion"]):
             return refusal(409, "the object has been modified")
+        if request.headers.get("content-type") == "application/apply-patch+yaml":
+            there = without(there, self._applied.get(path, {}), body)
+            self._applied[path] = {"spec": body.get("spec", {})}
         return document(self._keep(path, "MODIFIED", body if request.method == "PUT" else merged(there, body)))
 
     def _create(self, path: str, thing: dict[str, Any]) -> Answer:
@@ -115,6 +120,17 @@ def merged(there: Any, change: Any) -> Any:
         return change
     both = there | {key: merged(there.get(key, {}), value) for key, value in change.items()}
     return {key: value for key, value in both.items() if value is not None}
+
+
+def without(there: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What an only manager applied before, and does not apply any more, is removed; lists are atomic."""
+    kept = dict(there)
+    for key, value in before.items():
+        if isinstance(value, dict) and isinstance(there.get(key), dict):
+            kept[key] = without(there[key], value, now.get(key, {}))
+        elif key not in now:
+            kept.pop(key, None)
+    return kept
 
 
 def document(thing: dict[str, Any], status: int = 200) -> Answer:

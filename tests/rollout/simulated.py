@@ -7,7 +7,7 @@ from lading.rollout.conditions import conditions
 from lading.rollout.decide import Decision, Observed, decide
 from lading.rollout.health import Pod, Service
 from lading.rollout.policy import Policy
-from lading.rollout.state import State, Version
+from lading.rollout.state import Split, State, Version
 from lading.rollout.verdict import PASSED, Verdict
 
 CHANNEL = "model-registry://iris@champion"
@@ -20,8 +20,11 @@ def version(name: str) -> Version:
 
 
 class Write(NamedTuple):
+    """A pin, and the percentage of the requests that a canary has beside it."""
+
     at_s: float
     pin: str
+    percent: int = 0
 
 
 class Killed(Exception):
@@ -44,6 +47,10 @@ class World:
         self.carries: Version | None = None
         self.serves = ""
         self.changed_s = now_s
+        # The canary, and since when its pods start.
+        self.split: Split | None = None
+        self.split_s = now_s
+        self.no_canary, self.refused = "", ""
         self.writes: list[Write] = []
         self.told: list[tuple[float, str]] = []
         self.ready = False
@@ -60,13 +67,21 @@ class World:
         self.serves, self.ready = pin, True
         return (Pod(pin, True),) * self.replicas
 
+    def canaries(self) -> tuple[Pod, ...]:
+        pin = self.split.pin if self.split else ""
+        if pin in self.damaged and self.now_s >= self.split_s + 5:
+            return (Pod(pin, False, 6, "error[integrity]: weights differ"),)
+        ready = pin not in self.hanging and self.now_s >= self.split_s + LOAD_S
+        return (Pod(pin, ready),) if pin else ()
+
     def observed(self) -> Observed:
-        pods = self.pods() if self.replicas else ()
+        pods = self.pods() + self.canaries() if self.replicas else ()
         service = Service(self.ready, pods)
         away = "" if self.names else "cannot connect to registry"
         return Observed(
             CHANNEL, self.names, service, has=self.carries, is_locked=self.carries is not None, owner=self.owner,
             unresolved=away, verdict=self.verdicts.get(self.state.candidate.pin if self.state.candidate else "", PASSED),
+            split=self.split, no_canary=self.no_canary, refused=self.refused,
         )  # fmt: skip
 
     def cycle(self, *, killed_before: str = "") -> Decision:
@@ -80,14 +95,18 @@ class World:
             raise Killed
         if decision.pin:
             assert self.owner == ""
-            self.write(decision.pin)
+            self.write(decision.pin, decision.state.split)
         self.told += [(self.now_s, told.reason) for told in decision.told]
         return decision
 
-    def write(self, pin: str) -> None:
+    def write(self, pin: str, split: Split | None) -> None:
         (found,) = [each for each in map(version, ("v1", "v2", "v3", "v4", "v5")) if each.pin == pin]
-        self.carries, self.changed_s = found, self.now_s
-        self.writes.append(Write(self.now_s, pin))
+        if self.carries != found:
+            self.carries, self.changed_s = found, self.now_s
+        if split and (self.split is None or self.split.pin != split.pin):
+            self.split_s = self.now_s
+        self.split = split
+        self.writes.append(Write(self.now_s, pin, split.percent if split else 0))
 
     def run(self, seconds: float) -> None:
         """Cycles, each when the one before wanted it."""

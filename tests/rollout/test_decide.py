@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lading.rollout.decide import decide
-from lading.rollout.policy import Policy
+from lading.rollout.policy import Approved, Policy, Step
 from lading.rollout.schedule import Cron, Window, time_zone
 from lading.rollout.state import Version
 from lading.rollout.verdict import HttpCheck, Verdict
@@ -301,6 +301,168 @@ def test_pods_that_fail_are_rolled_back_without_asking_the_checks(world):
     assert (world.state.phase, world.state.cause) == ("RolledBack", "PodsFailed")
 
 
+# ---- canaries ---------------------------------------------------------------------------------
+
+STEPS = (Step(10, 10 * MINUTE), Step(50, 5 * MINUTE))
+
+
+@pytest.fixture
+def canary(world):
+    """The same service, whose versions come in two steps."""
+    world.policy = world.policy._replace(steps=STEPS, hold_s=0)
+    world.names = V2
+    return world
+
+
+def shares(world: World) -> list[tuple[str, int]]:
+    """The versions that were written, in order, each with the percentage of a canary beside it."""
+    names = served(world)
+    return [(name, write.percent) for name, write in zip(names, world.writes, strict=True)]
+
+
+def test_a_canary_gets_more_step_by_step_and_then_all(canary):
+    canary.run(HOUR)
+    assert shares(canary) == [("v1", 0), ("v1", 10), ("v1", 50), ("v2", 50), ("v2", 0)]
+    assert (canary.state.phase, canary.state.current, canary.state.canary) == ("Current", V2, None)
+    assert reasons(canary) == [
+        "CanaryStep", "CanaryPaused", "CanaryStep", "CanaryPaused", "RolloutStarted", "RolloutSucceeded",
+    ]  # fmt: skip
+    first, second, all_ = (write.at_s for write in canary.writes[1:4])
+    assert second - first >= 12 * MINUTE
+    assert all_ - second >= 5 * MINUTE
+
+
+def test_a_canary_is_reconciling(canary):
+    canary.run(5 * MINUTE)
+    assert (canary.state.phase, canary.state.why) == ("Paused", "step 1 of 2, 10 % of the requests, for 10 min 0 s")
+    assert (canary.condition("Ready"), canary.condition("Reconciling")) == ("False", "True")
+
+
+def test_a_damaged_canary_goes_and_no_other_pod_was_touched(canary):
+    canary.damaged = {V2.pin}
+    canary.run(HOUR / 2)
+    assert shares(canary) == [("v1", 0), ("v1", 10), ("v1", 0)]
+    assert (canary.state.phase, canary.state.cause, canary.state.current) == ("RolledBack", "PodsFailed", V1)
+
+
+def test_a_canary_that_is_never_ready_goes_at_its_deadline(canary):
+    canary.hanging = {V2.pin}
+    canary.run(HOUR)
+    assert shares(canary) == [("v1", 0), ("v1", 10), ("v1", 0)]
+    start, back = canary.writes[1:]
+    assert 30 * MINUTE <= back.at_s - start.at_s <= 30 * MINUTE + 20
+    assert canary.state.cause == "DeadlineExceeded"
+
+
+def test_a_canary_that_fails_a_check_at_a_later_step_goes(canary):
+    canary.policy = canary.policy._replace(checks=(READY,))
+    canary.run(15 * MINUTE)
+    assert canary.state.canary.step == 2
+    canary.verdicts[V2.pin] = Verdict("failed", "check errors: 0.2 is more than 0.01")
+    canary.run(MINUTE)
+    assert shares(canary)[-2:] == [("v1", 50), ("v1", 0)]
+    assert (canary.state.cause, canary.state.why) == ("CheckFailed", "check errors: 0.2 is more than 0.01")
+
+
+def test_a_canary_that_is_not_served_for_a_while_does_not_go_on_meanwhile(canary):
+    canary.run(10 * MINUTE)
+    canary.hanging = {V2.pin}
+    canary.run(10 * MINUTE)
+    assert (canary.state.phase, canary.state.canary.step) == ("Canary", 1)
+    canary.hanging = set()
+    canary.run(MINUTE)
+    assert canary.state.canary.step == 2
+    assert reasons(canary) == ["CanaryStep", "CanaryPaused", "CanaryStep", "CanaryPaused"]
+
+
+def test_a_step_waits_until_this_step_of_this_version_is_approved(canary):
+    canary.policy = canary.policy._replace(steps=(Step(10, None), Step(50, None)))
+    for approved in (None, Approved(V3.digest, 2), Approved(V2.digest, 0)):
+        canary.policy = canary.policy._replace(approved=approved)
+        canary.run(HOUR)
+        assert (canary.state.phase, canary.state.canary.step) == ("Paused", 1)
+    assert canary.state.why == "step 1 of 2, 10 % of the requests, until it is approved"
+    canary.policy = canary.policy._replace(approved=Approved(V2.digest, 1))
+    canary.run(HOUR)
+    assert (canary.state.phase, canary.state.canary.step) == ("Paused", 2)
+    canary.policy = canary.policy._replace(approved=Approved(V2.digest, 2))
+    canary.run(HOUR)
+    assert canary.state.current == V2
+
+
+def test_a_canary_whose_version_is_taken_back_goes_at_once(canary):
+    canary.run(5 * MINUTE)
+    canary.names = V1
+    canary.run(20)
+    assert shares(canary) == [("v1", 0), ("v1", 10), ("v1", 0)]
+    assert (canary.state.history[0].result, canary.state.refused) == ("Withdrawn", ())
+
+
+def test_a_version_that_comes_during_a_canary_waits_for_its_end(canary):
+    canary.run(5 * MINUTE)
+    canary.names = V3
+    canary.run(HOUR)
+    assert [name for name, _ in shares(canary)] == ["v1", "v1", "v1", "v2", "v2", "v2", "v2", "v3", "v3"]
+
+
+def test_a_pin_of_the_owner_ends_a_canary_at_once(canary):
+    canary.run(5 * MINUTE)
+    canary.policy = canary.policy._replace(pin=V3)
+    canary.run(2 * MINUTE)
+    assert shares(canary)[2:] == [("v1", 0), ("v3", 0)]
+
+
+def test_a_pin_on_the_canarys_own_version_brings_it_to_all_pods(canary):
+    canary.run(5 * MINUTE)
+    canary.policy = canary.policy._replace(pin=V2)
+    canary.run(10 * MINUTE)
+    assert (shares(canary)[2:], canary.state.phase) == ([("v2", 10), ("v2", 0)], "Frozen")
+
+
+def test_a_version_that_fails_when_all_pods_get_it_goes_and_its_canary_too(canary):
+    canary.run(18 * MINUTE)
+    assert (canary.state.phase, shares(canary)[-1]) == ("Rolling", ("v2", 50))
+    canary.hanging = {V2.pin}
+    canary.run(HOUR)
+    assert shares(canary)[-2:] == [("v2", 50), ("v1", 0)]
+
+
+def test_an_adopted_service_is_pinned_when_its_first_canary_begins():
+    """Its other pods may be replaced meanwhile, and would come with the new version."""
+    world = World(Policy(hold_s=0, steps=STEPS))
+    world.ready = True
+    world.cycle()
+    world.names = V2
+    world.run(2 * MINUTE)
+    assert shares(world) == [("v1", 10)]
+
+
+def test_a_service_that_can_have_no_canary_is_left_as_it_is(canary):
+    canary.no_canary = "its deployment mode is Knative"
+    canary.run(HOUR)
+    assert (canary.state.phase, shares(canary)) == ("Invalid", [("v1", 0)])
+    assert canary.state.why == "the service can have no canary: its deployment mode is Knative"
+    assert (reasons(canary), canary.condition("Stalled")) == (["PolicyRefused"], "True")
+
+
+def test_a_canary_that_the_api_server_refuses_is_not_tried_for_ever(canary):
+    canary.cycle(killed_before="")
+    canary.split, canary.refused = None, "unknown field spec.canary"
+    canary.run(20)
+    assert (canary.state.phase, canary.state.cause, canary.state.why) == (
+        "RolledBack",
+        "CanaryRefused",
+        "unknown field spec.canary",
+    )
+
+
+def test_a_policy_with_fewer_steps_ends_the_present_one(canary):
+    canary.run(15 * MINUTE)
+    canary.policy = canary.policy._replace(steps=STEPS[:1])
+    canary.run(20)
+    assert canary.state.phase == "Rolling"
+
+
 # ---- who else is there ------------------------------------------------------------------------
 
 
@@ -378,12 +540,30 @@ def test_a_quarantined_version_is_not_written_before_its_time(course, damaged):
             assert all(at_s - past.at_s >= HOUR for at_s in again)
 
 
-@given(st.sampled_from(["keep", "write"]), st.sets(st.integers(0, 400)), FATES)
+@given(COURSE, FATES, FATES)
 @COURSES
-def test_a_process_that_is_killed_between_any_two_steps_goes_on_to_the_same_end(step, kills, damaged):
+def test_no_version_comes_to_all_pods_before_its_canary_has_served_at_every_step(course, damaged, hanging):
+    world = World(Policy(hold_s=0, quarantine_s=HOUR, steps=STEPS))
+    world.damaged, world.hanging = damaged, hanging
+    played(world, [("v1", MINUTE), *course])
+    pauses_s = sum(step.pause_s for step in STEPS)
+    for before, after in pairwise(world.writes):
+        assert after.percent in (0, *(step.percent for step in STEPS))
+        if after.pin != before.pin and before.percent:
+            assert before.percent == after.percent or after.percent == 0
+    starts = [write.at_s for write in world.writes if write.percent == STEPS[0].percent]
+    for before, after in pairwise(world.writes):
+        if after.pin != before.pin and after.percent:
+            assert after.at_s - max(start for start in starts if start <= after.at_s) >= pauses_s
+    assert world.state.is_moving or world.split is None
+
+
+@given(st.sampled_from(["keep", "write"]), st.sets(st.integers(0, 400)), FATES, st.sampled_from([(), STEPS]))
+@COURSES
+def test_a_process_that_is_killed_between_any_two_steps_goes_on_to_the_same_end(step, kills, damaged, steps):
     ends = []
     for killed in (set(), kills):
-        world = World(Policy(hold_s=5 * MINUTE, quarantine_s=9 * HOUR))
+        world = World(Policy(hold_s=5 * MINUTE, quarantine_s=9 * HOUR, steps=steps))
         world.damaged = damaged
         for cycle in range(500):
             world.names = version(f"v{1 + cycle // 200}")
@@ -394,7 +574,7 @@ def test_a_process_that_is_killed_between_any_two_steps_goes_on_to_the_same_end(
                 world.cycle()
             world.now_s += 10
         results = [(past.version.name, past.result) for past in world.state.history]
-        ends.append((world.state.phase, world.state.current, world.carries, results))
+        ends.append((world.state.phase, world.state.current, world.carries, world.split, results))
     assert ends[0] == ends[1]
 
 

@@ -16,7 +16,7 @@ from lading.controller.controller import ROLLOUTS
 from lading.errors import NotFound, UsageError
 from lading.events import ignore
 from lading.kubernetes.api_server import ApiServer, Object
-from lading.rollout.resource import read_state
+from lading.rollout.resource import APPROVAL, read_state
 from lading.rollout.state import State, Version
 from lading.session import Session
 from lading.settings.kubernetes import read_access
@@ -117,8 +117,12 @@ def approve(arguments: argparse.Namespace) -> int:
     with _server(arguments) as server:
         rollout = _get(server, arguments.name)
         candidate = _to_approve(rollout, arguments.digest)
-        _tell(server, rollout, {"approve": candidate.digest})
-    return _said(arguments, rollout, candidate, f"may go to {candidate}")
+        step = _step_to_approve(rollout)
+        approved = (
+            {"approveStep": {"version": candidate.digest, "step": step}} if step else {"approve": candidate.digest}
+        )
+        _tell(server, rollout, approved)
+    return _said(arguments, rollout, candidate, f"may go to {candidate}" + (f", past step {step}" if step else ""))
 
 
 def pause(arguments: argparse.Namespace) -> int:
@@ -166,7 +170,7 @@ def _stay(server: ApiServer, rollout: Rollout, version: Version) -> None:
 def _to_approve(rollout: Rollout, digest: str) -> Version:
     candidate, update = rollout.state.candidate, rollout.spec.get("update")
     hint = f"lading rollout show {rollout.name}"
-    if update != "Approve":
+    if update != "Approve" and not _step_to_approve(rollout):
         raise UsageError(
             f"{rollout.name} waits for nobody's approval: its update is {printable(str(update))}", hint=hint
         )
@@ -177,11 +181,19 @@ def _to_approve(rollout: Rollout, digest: str) -> Version:
     return candidate
 
 
+def _step_to_approve(rollout: Rollout) -> int:
+    """The step of a canary that waits for a person; 0 if none does."""
+    canary, strategy = rollout.state.canary, rollout.spec.get("strategy") or {}
+    steps = (strategy.get("canary") or {}).get("steps") or ()
+    is_there = canary is not None and canary.step <= len(steps)
+    return canary.step if canary and is_there and steps[canary.step - 1].get("pause") == APPROVAL else 0
+
+
 def _before(rollout: Rollout, wanted: str) -> Version:
     """The version to go back to: the one that is named, else the last other version that has served."""
     state = rollout.state
     served = [past.version for past in state.history if past.result in _DID]
-    if state.current and not (state.is_rolling or wanted):
+    if state.current and not (state.is_moving or wanted):
         served = [version for version in served if version.pin != state.current.pin]
     found = [each for each in served if wanted in ("", each.name) or each.digest.startswith(wanted)]
     if found:
@@ -235,6 +247,7 @@ def _told(rollout: Rollout) -> Iterator[str]:
         ("stays at", str(rollout.spec.get("pin") or "")),
         ("current", _shown(state.current)),
         ("candidate", _shown(state.candidate)),
+        ("canary", f"step {state.canary.step}, {state.canary.percent} % of the requests" if state.canary else ""),
     ]
     for refusal in state.refused:
         times = count(refusal.times, "time")

@@ -3,7 +3,7 @@
     observe   the ModelRollout, its service, its pods while a version is judged, and the answer for its channel
     decide    the next state                        (lading.rollout.decide)
     keep      the state, in the ModelRollout's status
-    write     the pin, if the service carries another
+    write     pin and canary, if the service has others
     tell      Events on both, metrics, the log
 
 One thread runs all cycles and renews the Lease; others ask names, and watch.  Only the holder of the Lease writes.
@@ -117,6 +117,8 @@ class Controller:
         self._seen: dict[Key, object] = {}
         # URIs of exact versions that pods received before their service was pinned, while the pin is not known.
         self._exact: dict[Key, str] = {}
+        # Why the API server did not take a canary the last time.
+        self._refused: dict[Key, str] = {}
         self._renew_s = self._now()
 
     def watchers(self) -> dict[str, Callable[[], None]]:
@@ -231,7 +233,7 @@ class Controller:
             return Policy()
 
     def _forget(self, kept: set[Key]) -> None:
-        for known in (self._states, self._due_s, self._seen, self._exact):
+        for known in (self._states, self._due_s, self._seen, self._exact, self._refused):
             for key in known.keys() - kept:
                 del known[key]
         names = {f"{key.namespace}/{key.name}" for key in kept}
@@ -268,6 +270,8 @@ class Controller:
         decision = self._recorded(place, before, self._decided(place, before))
         self._keep(place, decision.state)
         self._rolls.follow(place.shown, before, decision.state)
+        if not decision.state.is_canary:
+            self._refused.pop(place.key, None)
         if decision.pin and place.service and decision.state.wanted:
             self._write(place, decision.state, decision.state.wanted)
         for told in decision.told:
@@ -308,7 +312,7 @@ class Controller:
         if not (policy.checks and state.candidate and is_up(state, observed.service)):
             return observed
         pin = state.candidate.pin
-        asked = Asked(policy.checks, pin)
+        asked = Asked(policy.checks, pin, state.canary.step if state.is_canary and state.canary else 0)
         return observed._replace(verdict=self._checks.verdict(place.shown, asked, observed.service.addresses(pin)))
 
     def _observed(self, place: _Place, service: Object, state: State) -> Observed:
@@ -327,12 +331,15 @@ class Controller:
             is_locked=bool(text),
             owner=kind.owner(service),
             unresolved=answer.error,
+            split=kind.split(service, channel),
+            no_canary=kind.no_canary(service),
+            refused=self._refused.get(place.key, ""),
         )
         return seen._replace(runs=self._runs(place, pods, seen.found) if seen.found and not text else None)
 
     def _pods(self, place: _Place, labels: str, state: State) -> list[Object]:
         """The service's pods, if the decision depends on them; else none."""
-        if not state.is_rolling and state.current is not None:
+        if not state.is_moving and state.current is not None:
             return []
         return self._server.list_all(PODS, place.key.namespace, labels=labels)
 
@@ -373,17 +380,20 @@ class Controller:
         self.shown.reconciled(Row(place.shown, f"{place.kind} {read_target(place.rollout['spec']).name}", state))
 
     def _write(self, place: _Place, state: State, wanted: Version) -> None:
-        """Apply the annotation with the pin; a refusal is reported, and the next cycle tries again."""
+        """Apply the annotation with the pin, and the canary; a refusal is reported, and the next cycle tries again."""
         assert place.service is not None  # noqa: S101 - a pin is of a service
-        kind = KINDS[place.kind]
-        text = lock_text(state.channel, wanted, signed=bool(self._policy(place).signed_by))
+        kind, split = KINDS[place.kind], state.split
+        to_text = partial(lock_text, state.channel, signed=bool(self._policy(place).signed_by))
+        canary = (split.percent, to_text(state.candidate)) if split and state.candidate else None
         try:
-            self._server.apply(kind.resource, place.service, kind.fields(place.service, text))
+            self._server.apply(kind.resource, place.service, kind.fields(place.service, to_text(wanted), canary))
         except (Conflict, NotAllowed, UsageError) as error:
+            self._refused[place.key] = error.message if canary else ""
             self._tell(
                 place, Told("TargetConflict", f"the pin of {wanted} cannot be written: {error.message}", warning=True)
             )
             raise
+        self._refused.pop(place.key, None)
         self.shown.metrics.add("lading_rollout_pins_written_total", rollout=place.shown)
 
     def _tell(self, place: _Place, told: Told) -> None:

@@ -1,7 +1,7 @@
 """A service of KServe and its pods: the URI that it follows, its pin, the owner of that field, and its health.
 
-The pin is one key of a map of annotations, which KServe copies to the pods' template.  Nothing else of a service is
-ever written: KServe copies all annotations and labels, and a change would restart the pods.
+The pin is one key of a map of annotations, which KServe copies to the pods' template.  Beside it, only ``spec.canary``
+is written: KServe copies all annotations and labels, and a change would restart the pods.
 """
 
 import json
@@ -16,11 +16,17 @@ from lading.kubernetes.api_server import FIELD_MANAGER, Object, Resource
 from lading.model.pin import split_pin
 from lading.model.uri import ModelURI
 from lading.rollout.health import Pod, Service
-from lading.rollout.state import Version
+from lading.rollout.state import Split, Version
 from lading.text.printable import printable
 
 ANNOTATION = "lading.dev/lock"
 PODS = Resource("v1", "pods", "Pod")
+# The name of the canary's predictor; KServe calls its pods SERVICE-candidate-predictor-….
+CANDIDATE = "candidate"
+_MOST_NAME = 63
+_MODE = "serving.kserve.io/deploymentMode"
+# The second one is its name before KServe 0.16.
+_STANDARD = "Standard", "RawDeployment"
 _INITIALIZER = "storage-initializer"
 _MOST_SAID = 1000
 # More pods than these would not change the judgement.
@@ -34,6 +40,7 @@ class Kind(NamedTuple):
     uri: tuple[str, ...]
     annotations: tuple[tuple[str, ...], ...]
     labels: str
+    has_canary: bool = False
 
     def followed(self, service: Object) -> str:
         """The URI of the service's model, as KServe passes it to the pods; "" if it has none."""
@@ -51,25 +58,56 @@ class Kind(NamedTuple):
         texts = [str((_at(service["spec"], path) or {}).get(ANNOTATION, "")) for path in self.maps(service)]
         return texts[0] if len(set(texts)) == 1 else ""
 
-    def fields(self, service: Object, text: str) -> Object:
-        """The fields to apply for this annotation: one key in each of the maps, and nothing else."""
+    def fields(self, service: Object, text: str, canary: tuple[int, str] | None = None) -> Object:
+        """The fields to apply for this annotation: one key in each of the maps, and nothing else.
+
+        A canary, the percentage of its requests and the text of its own annotation, is all of ``spec.canary``.
+        """
         spec: Object = {}
         for path in self.maps(service):
             place = spec
             for part in path:
                 place = place.setdefault(part, {})
             place[ANNOTATION] = text
+        if canary:
+            percent, own = canary
+            # KServe merges the rest of the predictor into it, but wants its model here, too.
+            predictor = {
+                "name": CANDIDATE,
+                "annotations": {ANNOTATION: own},
+                "model": service["spec"]["predictor"]["model"],
+            }
+            spec["canary"] = [{"trafficPercent": percent, "predictor": predictor}]
         return {"spec": spec}
+
+    def split(self, service: Object, channel: str) -> Split | None:
+        """The service's canary, if it is lading's own; None if there is none."""
+        entries = service["spec"].get("canary") if self.has_canary else None
+        if not isinstance(entries, list) or not entries or _owner(service, ("canary",)):
+            return None
+        text = _at(entries[0], ("predictor", "annotations", ANNOTATION))
+        has = locked(text, channel) if isinstance(text, str) else None
+        return Split(has.pin if has else "", int(_at(entries[0], ("trafficPercent",)) or 0))
+
+    def no_canary(self, service: Object) -> str:
+        """Why the service can have no canary of lading's, or ""."""
+        if not self.has_canary:
+            return f"KServe has none for an {self.resource.kind}"
+        if owner := _owner(service, ("canary",)):
+            return f"{owner} owns spec.canary"
+        mode = str(_at(service, ("status", "deploymentMode")) or _at(service, ("metadata", "annotations", _MODE)) or "")
+        if mode not in _STANDARD:
+            return f"its deployment mode is {printable(mode) or 'not known'}, and lading splits requests in mode Standard alone"
+        if isinstance(_at(service, ("spec", "predictor", "workerSpec")), dict):
+            return "its predictor spans several nodes"
+        if len(f"{service['metadata']['name']}-{CANDIDATE}-predictor") > _MOST_NAME:
+            return f"its name, with -{CANDIDATE}-predictor, has more than {_MOST_NAME} characters"
+        return ""
 
     def owner(self, service: Object) -> str:
         """The name of another manager that owns the annotation, or ""."""
-        for entry in service["metadata"].get("managedFields") or ():
-            manager = str(entry.get("manager") or "")
-            owned = (entry.get("fieldsV1") or {}).get("f:spec") or {}
-            for path in self.annotations:
-                if manager != FIELD_MANAGER and f"f:{ANNOTATION}" in (_at(owned, [f"f:{part}" for part in path]) or ()):
-                    return printable(manager) or "somebody"
-        return ""
+        owners = (_owner(service, (*path, ANNOTATION)) for path in self.annotations)
+        return next(filter(None, owners), "")
 
     def selector(self, name: str) -> str:
         """The label selector of the pods that have the model."""
@@ -83,6 +121,7 @@ KINDS = {
         ("predictor", "model", "storageUri"),
         (("predictor", "annotations"),),
         "serving.kserve.io/inferenceservice={name},component=predictor",
+        has_canary=True,
     ),
     "LLMInferenceService": Kind(
         Resource("serving.kserve.io/v1alpha2", "llminferenceservices", "LLMInferenceService"),
@@ -91,6 +130,15 @@ KINDS = {
         "app.kubernetes.io/name={name},app.kubernetes.io/part-of=llminferenceservice,kserve.io/component=workload",
     ),
 }
+
+
+def _owner(service: Object, path: Sequence[str]) -> str:
+    """The name of another manager that owns the field at ``path`` below the spec, or ""."""
+    for entry in service["metadata"].get("managedFields") or ():
+        manager = str(entry.get("manager") or "")
+        if manager != FIELD_MANAGER and _at(entry, ("fieldsV1", "f:spec", *(f"f:{part}" for part in path))) is not None:
+            return printable(manager) or "somebody"
+    return ""
 
 
 def lock_text(channel: str, version: Version, *, signed: bool = False) -> str:

@@ -18,6 +18,9 @@ METRICS = {
     "lading_rollout_version_info": Metric(
         "gauge", "1, with the version that the service has", ("rollout", "version", "pin")
     ),
+    "lading_rollout_canary_percent": Metric(
+        "gauge", "the candidate's part of the requests; 0 without a canary", ("rollout",)
+    ),
     "lading_rollout_resolved": Metric("gauge", "1 while its channel could be asked the last time", ("rollout",)),
     "lading_rollout_pins_written_total": Metric("counter", "pins that were written to the service", ("rollout",)),
     "lading_rollout_rollbacks_total": Metric("counter", "versions that were rolled back", ("rollout", "reason")),
@@ -64,6 +67,8 @@ class Shown:
         name, state = row.rollout, row.state
         self.metrics.only("lading_rollout_phase", rollout=name, phase=state.phase)
         self.metrics.set("lading_rollout_phase_since_timestamp_seconds", state.since_s, rollout=name)
+        percent = state.canary.percent if state.canary else 0
+        self.metrics.set("lading_rollout_canary_percent", percent, rollout=name)
         self.metrics.set("lading_rollout_resolved", float(not state.unresolved), rollout=name)
         if state.current:
             current = state.current
@@ -99,6 +104,8 @@ def _article(row: Row, now_s: float) -> str:
         facts += [("has", str(state.current)), ("pin", state.current.pin)]
     if state.candidate:
         facts.append(("newer", f"{state.candidate}, named for the first time {ago(state.seen_s, now_s)}"))
+    if state.canary:
+        facts.append(("canary", f"step {state.canary.step}, {state.canary.percent} % of the requests"))
     facts += [("why", state.why), ("not asked", state.unresolved), ("not recorded", state.unrecorded)]
     facts += [("refused", f"{each.pin}: {each.why}") for each in state.refused]
     lines = [f"<dt>{text(name)}</dt><dd>{text(said)}</dd>" for name, said in facts if said]

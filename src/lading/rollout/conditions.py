@@ -26,7 +26,7 @@ class Condition(NamedTuple):
 
 def conditions(state: State, before: Sequence[Condition], now_s: float) -> tuple[Condition, ...]:
     """The conditions of a state; a condition with an unchanged status keeps the time of its last change."""
-    moving = state.is_rolling or state.phase == "Unresolved"
+    moving = state.is_moving or state.phase == "Unresolved"
     stalled = state.phase in ("RolledBack", "Blocked", "NoTarget", "Invalid")
     wanted = (
         ("Ready", not (moving or stalled), state.phase, state.why),

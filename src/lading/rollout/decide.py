@@ -1,12 +1,12 @@
 """The next state of a rollout, and the pin to write: a function of policy, state, what is observed, and the time.
 
-The pin to write follows from the state alone.  So a process may be killed between any two steps: the next
-one reads the state, sees which pin the service carries, and goes on.
+The pin to write, and the canary beside it, follow from the state alone.  So a process may be killed between any two
+steps: the next one reads the state, sees what the service carries, and goes on.
 
     ask       which version does the channel name?
     decide    the next state                             (here)
     keep      the state, in the ModelRollout's status
-    write     the pin, if the service carries another
+    write     pin and canary, if the service has others
     tell      events, metrics
 """
 
@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from lading.rollout.health import Health, Service, health
 from lading.rollout.policy import Policy
-from lading.rollout.state import Past, Phase, State, Version
+from lading.rollout.state import Canary, Past, Phase, Split, State, Version
 from lading.rollout.verdict import Verdict
 from lading.settings.ranges import in_range
 from lading.text.units import duration
 
 # The time between two cycles while pods change.
 _LOOK_S = 10.0
-_STALLED = "RolledBack", "Blocked"
+_STALLED = "RolledBack", "Blocked", "Invalid"
 
 
 class Observed(NamedTuple):
@@ -30,7 +30,9 @@ class Observed(NamedTuple):
     ``found`` is the version that its channel names; None if that is unknown, and ``unresolved`` says why.  ``has`` is
     the version that its annotation has for the channel; ``is_locked`` says whether it has the annotation at all;
     ``owner`` is another manager of that field, or "".  ``runs`` is the version that its pods received, if it is known.
-    ``verdict`` is what the policy's checks say of the candidate; it is asked for while ``is_up``.
+    ``verdict`` is what the policy's checks say of the candidate; it is asked for while ``is_up``.  ``split`` is the
+    service's canary, if it is lading's own; ``no_canary`` is why it can have none, and ``refused`` why the API server
+    did not take it the last time, or "".
     """
 
     channel: str
@@ -42,6 +44,9 @@ class Observed(NamedTuple):
     unresolved: str = ""
     runs: Version | None = None
     verdict: Verdict = Verdict("unknown", "its checks are not asked yet")
+    split: Split | None = None
+    no_canary: str = ""
+    refused: str = ""
 
     @property
     def pin(self) -> str:
@@ -90,8 +95,9 @@ def _next(policy: Policy, state: State, observed: Observed, now_s: float) -> Sta
         return _left_alone(state, observed).now("Blocked", now_s, f"{observed.owner} owns the annotation with the pin")
     if policy.update == "Off":
         return _left_alone(state, observed).now("Off", now_s)
-    if state.is_rolling and state.candidate and state.current:
-        return _judged(policy, state, state.candidate, state.current, observed, now_s)
+    if state.is_moving and state.candidate and state.current:
+        judged = _stepped if state.is_canary else _judged
+        return judged(policy, state, state.candidate, state.current, observed, now_s)
     wanted = policy.pin or observed.found
     if state.current is None:
         return _first(policy, state, wanted, observed, now_s)
@@ -101,7 +107,11 @@ def _next(policy: Policy, state: State, observed: Observed, now_s: float) -> Sta
     if wanted.pin == state.current.pin:
         return state.seeing(None, now_s).now("Frozen" if policy.pin else "Current", now_s)
     state = state.seeing(wanted, now_s)
-    return state.now(*_why_not_now(policy, state, wanted, now_s))
+    state = state.now(*_why_not_now(policy, state, wanted, now_s))
+    # A pin of the owner comes at once.
+    return (
+        _first_step(policy, state, observed, now_s) if state.is_rolling and policy.steps and not policy.pin else state
+    )
 
 
 def _left_alone(state: State, observed: Observed) -> State:
@@ -173,29 +183,91 @@ def _judged(
     if observed.pin != candidate.pin:
         # The service does not have the pin yet: the deadline counts from when it does.
         return state._replace(phase="Rolling", since_s=now_s)
-    word, why, cause = _health(policy, observed, candidate)
-    if word == "serving":
+    found = _health(policy, state, observed, candidate)
+    if found.word == "serving":
         return _settled(policy, state._replace(current=candidate), Past(candidate, now_s, "Succeeded"))
-    if word == "idle":
-        return state.now("Idle", now_s, why)
-    state = state.now("Rolling", now_s, why)
-    if word == "coming" and now_s < state.since_s + policy.deadline_s:
-        return state
-    if word == "coming":
-        what = "its checks did not pass" if cause == "CheckFailed" else "not all pods served it"
-        why, cause = f"{what} within {duration(policy.deadline_s)}: {why}", "DeadlineExceeded"
-    state = state.refusing(candidate.pin, why, cause, now_s, policy.quarantine_s)
-    return state.after(Past(candidate, now_s, "RolledBack", why), policy.keep).now("RolledBack", now_s, why)
+    if found.word == "idle":
+        return state.now("Idle", now_s, found.why)
+    return _waited(policy, state.now("Rolling", now_s, found.why), candidate, found, now_s)
+
+
+def _first_step(policy: Policy, state: State, observed: Observed, now_s: float) -> State:
+    if observed.no_canary:
+        return state.now("Invalid", now_s, f"the service can have no canary: {observed.no_canary}")
+    return _at_step(policy, state, 1, now_s)
+
+
+def _at_step(policy: Policy, state: State, number: int, now_s: float) -> State:
+    canary = Canary(number, policy.steps[number - 1].percent)
+    return state.now("Canary", now_s)._replace(since_s=now_s, canary=canary)
+
+
+def _stepped(
+    policy: Policy, state: State, candidate: Version, current: Version, observed: Observed, now_s: float
+) -> State:
+    """The state of a candidate with pods of its own: judged by them, and given more of the requests step by step."""
+    named, canary = policy.pin or observed.found, state.canary
+    if policy.pin and policy.pin.pin == candidate.pin:
+        return state.now("Rolling", now_s)
+    if policy.pin or (named and named.pin == current.pin):
+        return _settled(policy, state, Past(candidate, now_s, "Withdrawn", "the channel or a pin names another one"))
+    if canary is None or observed.split != state.split:
+        if observed.refused:
+            return _rolled_back(policy, state, candidate, Health("failed", observed.refused, "CanaryRefused"), now_s)
+        # The service does not have the canary yet: the deadline counts from when it does.
+        return state._replace(phase="Canary", since_s=now_s)
+    found = _health(policy, state, observed, candidate)
+    if found.word == "idle":
+        return state._replace(phase="Canary", since_s=now_s, why=found.why)
+    if found.word != "serving":
+        return _waited(policy, state.now("Canary", now_s, found.why), candidate, found, now_s)
+    canary = canary._replace(reached_s=canary.reached_s or now_s)
+    if why := _why_paused(policy, candidate, canary, now_s):
+        return state.now("Paused", now_s, why)._replace(canary=canary)
+    if canary.step < len(policy.steps):
+        return _at_step(policy, state, canary.step + 1, now_s)
+    return state.now("Rolling", now_s)
+
+
+def _why_paused(policy: Policy, candidate: Version, canary: Canary, now_s: float) -> str:
+    """Why the step is not over yet, or ""; a step that the policy does not have any more is over."""
+    if canary.step > len(policy.steps):
+        return ""
+    pause_s = policy.steps[canary.step - 1].pause_s
+    at = f"step {canary.step} of {len(policy.steps)}, {canary.percent} % of the requests"
+    if pause_s is not None:
+        return "" if now_s >= canary.reached_s + pause_s else f"{at}, for {duration(pause_s)}"
+    approved = policy.approved
+    is_approved = approved and approved.digest == candidate.digest and approved.step >= canary.step
+    return "" if is_approved else f"{at}, until it is approved"
+
+
+def _waited(policy: Policy, state: State, candidate: Version, found: Health, now_s: float) -> State:
+    """The state of a candidate that is not served: waited for until the deadline, unless it has failed."""
+    if found.word == "coming":
+        if now_s < state.since_s + policy.deadline_s:
+            return state
+        what = "its checks did not pass" if found.cause == "CheckFailed" else "not all pods served it"
+        why = f"{what} within {duration(policy.deadline_s)}: {found.why}"
+        found = Health("failed", why, "DeadlineExceeded")
+    return _rolled_back(policy, state, candidate, found, now_s)
+
+
+def _rolled_back(policy: Policy, state: State, candidate: Version, failed: Health, now_s: float) -> State:
+    state = state.refusing(candidate.pin, failed.why, failed.cause, now_s, policy.quarantine_s)
+    past = Past(candidate, now_s, "RolledBack", failed.why)
+    return state.after(past, policy.keep).now("RolledBack", now_s, failed.why)
 
 
 def is_up(state: State, service: Service) -> bool:
     """Whether the candidate is served, so that its checks are asked."""
-    return state.is_rolling and state.candidate is not None and health(service, state.candidate.pin).word == "serving"
+    candidate = state.candidate if state.is_moving else None
+    return candidate is not None and health(service, candidate.pin, beside=state.is_canary).word == "serving"
 
 
-def _health(policy: Policy, observed: Observed, candidate: Version) -> Health:
+def _health(policy: Policy, state: State, observed: Observed, candidate: Version) -> Health:
     """The health of the candidate's pods; if they serve it, what the checks say."""
-    found, verdict = health(observed.service, candidate.pin), observed.verdict
+    found, verdict = health(observed.service, candidate.pin, beside=state.is_canary), observed.verdict
     if found.word != "serving" or not policy.checks or verdict.word == "passed":
         return found
     return Health("failed" if verdict.word == "failed" else "coming", verdict.why, "CheckFailed")
@@ -207,16 +279,18 @@ def _settled(policy: Policy, state: State, past: Past) -> State:
 
 def _to_write(policy: Policy, state: State, observed: Observed) -> str:
     wanted = state.wanted
-    if wanted is None or observed.owner or wanted.pin == observed.pin or policy.update == "Off":
+    if wanted is None or observed.owner or policy.update == "Off":
+        return ""
+    if wanted.pin == observed.pin and state.split == observed.split:
         return ""
     # A service that was adopted has no pin before its first change.
     adopted = all(past.result == "Adopted" for past in state.history)
-    return "" if adopted and not state.is_rolling else wanted.pin
+    return "" if adopted and not state.is_moving else wanted.pin
 
 
 def _wait_s(policy: Policy, state: State, now_s: float) -> float:
     """Seconds until time alone can change the state; at most ``every_s``, when the registry is asked again."""
-    if state.is_rolling:
+    if state.is_moving:
         return _LOOK_S
     moments = [now_s + policy.every_s]
     if state.phase == "Held":
@@ -227,6 +301,9 @@ def _wait_s(policy: Policy, state: State, now_s: float) -> float:
 
 
 _REASONS: dict[Phase, tuple[str, str]] = {
+    "Invalid": ("PolicyRefused", "{why}"),
+    "Canary": ("CanaryStep", "{candidate} gets {percent} % of the requests"),
+    "Paused": ("CanaryPaused", "{candidate} is served: {why}"),
     "Available": ("ModelVersionFound", "the channel names {candidate}"),
     "NotAllowed": ("ModelNotAllowed", "{why}"),
     "AwaitingApproval": ("ModelAwaitsApproval", "{candidate} waits for approval: {why}"),
@@ -246,12 +323,19 @@ def _told(before: State, after: State) -> tuple[Told, ...]:
     if after.history[:1] != before.history[:1] and after.history and after.phase != "RolledBack":
         last = after.history[0]
         told.append(Told(f"Rollout{last.result}", f"{last.version} {_RESULTS[last.result]}"))
-    if after.phase in _REASONS and (after.phase, after.candidate) != (before.phase, before.candidate):
+    if after.phase in _REASONS and _moment(after) != _moment(before):
         again = after.phase == "RolledBack" and after.history == before.history
         reason, text = _AGAIN if again else _REASONS[after.phase]
-        message = text.format(candidate=after.candidate, current=after.current, why=after.why)
+        percent = after.canary.percent if after.canary else 0
+        message = text.format(candidate=after.candidate, current=after.current, why=after.why, percent=percent)
         told.append(Told(reason, message, warning=after.phase in _STALLED, cause=after.cause))
     return tuple(told)
+
+
+def _moment(state: State) -> tuple[object, ...]:
+    """What a report is made of once; a canary that begins to serve again has reached its step before."""
+    step, _, reached_s = state.canary or (0, 0, 0.0)
+    return ("Paused" if state.is_canary and reached_s else state.phase), state.candidate, step
 
 
 _RESULTS = {

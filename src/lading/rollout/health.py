@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from lading.errors import IntegrityError, NotFound, Unsupported, UsageError
 
 # Why a version is rolled back, in one word for conditions and metrics.
-Cause = Literal["PodsFailed", "CheckFailed", "DeadlineExceeded"]
+Cause = Literal["PodsFailed", "CheckFailed", "DeadlineExceeded", "CanaryRefused"]
 # Exit codes of a storage container that a retry does not change.  Credentials, space and an unavailable origin may be
 # mended before the deadline.
 _FINAL = {kind.exit_code for kind in (UsageError, NotFound, IntegrityError, Unsupported)}
@@ -52,25 +52,31 @@ class Health(NamedTuple):
     cause: Cause = "PodsFailed"
 
 
-def health(service: Service, pin: str) -> Health:
-    """The health of ``pin`` in the service."""
+def health(service: Service, pin: str, *, beside: bool = False) -> Health:
+    """The health of ``pin`` in the service; ``beside`` means that pods with another pin are to stay."""
     if not service.pods:
         return Health("idle", "the service has no pods, and nothing that could be judged")
     own = [pod for pod in service.pods if pod.pin == pin]
-    failed = _failed(service, own)
+    failed = _failed(service, own, beside=beside)
     if failed:
         return Health("failed", failed)
-    if len(own) == len(service.pods) and all(pod.ready for pod in own) and service.ready:
+    wanted = own if beside else service.pods
+    if own and len(own) == len(wanted) and all(pod.ready for pod in own) and (beside or service.ready):
         return Health("serving")
-    return Health("coming", _last_word(own) or f"{sum(pod.ready for pod in own)} of {len(service.pods)} pods serve it")
+    return Health("coming", _last_word(own) or f"{sum(pod.ready for pod in own)} of {len(wanted)} pods serve it")
 
 
-def _failed(service: Service, own: Sequence[Pod]) -> str:
+def _failed(service: Service, own: Sequence[Pod], *, beside: bool) -> str:
     for pod in own:
         if pod.exit_code in _FINAL:
             return pod.message or f"the storage container ended with exit code {pod.exit_code}"
-    # This status is about the whole service: while a pod serves the pin, it is about another pin.
-    if own and service.transition in ("BlockedByFailedLoad", "InvalidSpec") and not any(pod.ready for pod in own):
+    # This status is about the service's main pods: while a pod serves the pin, or has it beside them, about another pin.
+    if (
+        own
+        and not beside
+        and service.transition in ("BlockedByFailedLoad", "InvalidSpec")
+        and not any(pod.ready for pod in own)
+    ):
         return service.failure or service.transition
     return ""
 

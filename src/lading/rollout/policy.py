@@ -9,6 +9,20 @@ from lading.rollout.verdict import Check
 Update = Literal["Auto", "Approve", "Notify", "Off"]
 
 
+class Step(NamedTuple):
+    """A step of a canary: the candidate's part of the requests, and the pause after it; None is until approved."""
+
+    percent: int
+    pause_s: float | None
+
+
+class Approved(NamedTuple):
+    """The steps of a canary that a person has let end: up to ``step``, of the version with this digest."""
+
+    digest: str
+    step: int
+
+
 class Policy(NamedTuple):
     """How a service follows its channel.
 
@@ -16,7 +30,9 @@ class Policy(NamedTuple):
     allowed versions (">=1.2, <2"), ``signed_by`` who may have signed them (empty: anybody); ``approve`` is the digest of the pin that may be taken under ``Approve``.  ``pin``
     is a version to stay at, whatever the channel names.  ``deadline_s`` is how long the pods may take to serve a
     version; one that is rolled back is not tried again for ``quarantine_s``, then for twice as long each time.
-    ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts as served.  ``record``
+    ``steps`` are those of a canary; without any, all pods are replaced at once.  ``approved`` are those that need not
+    be waited for any more.  ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts
+    as served.  ``record``
     says whether the registry is told what the service has.
     """
 
@@ -33,3 +49,5 @@ class Policy(NamedTuple):
     keep: int = 5
     checks: tuple[Check, ...] = ()
     record: bool = False
+    steps: tuple[Step, ...] = ()
+    approved: Approved | None = None

@@ -12,9 +12,9 @@ from lading.errors import UsageError
 from lading.model.pin import split_pin
 from lading.model.uri import ModelURI
 from lading.rollout.conditions import Condition
-from lading.rollout.policy import Policy
+from lading.rollout.policy import Approved, Policy, Step
 from lading.rollout.schedule import Cron, Window, time_zone
-from lading.rollout.state import Past, Phase, Recorded, Refusal, State, Version
+from lading.rollout.state import Canary, Past, Phase, Recorded, Refusal, State, Version
 from lading.rollout.verdict import Check, HttpCheck, QueryCheck
 from lading.settings.ranges import parse_range
 from lading.text.printable import printable
@@ -24,6 +24,8 @@ Object = dict[str, Any]
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,5})(s|m|h)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
 _PATH = re.compile(r"/[A-Za-z0-9/._~:=-]*(\?[A-Za-z0-9/._~:=&-]*)?")
+# The pause of a step that a person ends.
+APPROVAL = "Approval"
 # A message is for people, and the server refuses objects of more than 1.5 MiB.
 _MOST_SAID = 1000
 
@@ -60,7 +62,26 @@ def read_policy(spec: Mapping[str, Any]) -> Policy:
         keep=int(spec.get("history") or own.keep),
         checks=tuple(map(_check, spec.get("checks") or ())),
         record=spec.get("record") is True,
+        steps=_steps(spec.get("strategy") or {}),
+        approved=_approved(spec["approveStep"]) if spec.get("approveStep") else None,
     )
+
+
+def _steps(strategy: Mapping[str, Any]) -> tuple[Step, ...]:
+    if strategy.get("type") != "Canary":
+        return ()
+    steps = tuple(
+        Step(int(each["percent"]), None if each["pause"] == APPROVAL else _seconds(each, "pause", 0.0))
+        for each in (strategy.get("canary") or {}).get("steps") or ()
+    )
+    percents = [step.percent for step in steps]
+    if not steps or percents != sorted(percents) or not 0 < percents[0] <= percents[-1] < 100:
+        raise UsageError("the steps of a canary have no growing percentages", hint="write, for example, 10 and 50")
+    return steps
+
+
+def _approved(item: Mapping[str, Any]) -> Approved:
+    return Approved(str(item["version"]), int(item["step"]))
 
 
 def _check(item: Mapping[str, Any]) -> Check:
@@ -116,7 +137,7 @@ def read_state(status: Mapping[str, Any]) -> State:
         phase: Phase = status["phase"]
         if phase not in get_args(Phase):
             return State()
-        candidate = status.get("candidate")
+        candidate, canary = status.get("candidate"), status.get("canary")
         return State(
             channel=str(status.get("channel") or ""),
             current=_version(status["current"]) if status.get("current") else None,
@@ -142,6 +163,7 @@ def read_state(status: Mapping[str, Any]) -> State:
             ),
             recorded=_recorded(status.get("recorded")),
             unrecorded=str(status.get("unrecorded") or ""),
+            canary=_canary(canary) if canary else None,
         )
     except (KeyError, TypeError, ValueError):
         return State()
@@ -175,6 +197,7 @@ def status_of(state: State, conditions: Sequence[Condition], generation: int) ->
         "unresolved": state.unresolved[:_MOST_SAID] or None,
         "current": _told(state.current) if state.current else None,
         "candidate": {**_told(state.candidate), "seenAt": _iso(state.seen_s)} if state.candidate else None,
+        "canary": _told_canary(state.canary) if state.canary else None,
         "refused": [
             _without_none(
                 {
@@ -210,6 +233,15 @@ def status_of(state: State, conditions: Sequence[Condition], generation: int) ->
             for each in conditions
         ],
     }
+
+
+def _canary(item: Mapping[str, Any]) -> Canary:
+    return Canary(int(item["step"]), int(item["percent"]), _unix(item["reachedAt"]) if item.get("reachedAt") else 0.0)
+
+
+def _told_canary(canary: Canary) -> Object:
+    reached = _iso(canary.reached_s) if canary.reached_s else None
+    return {"step": canary.step, "percent": canary.percent, "reachedAt": reached}
 
 
 def _told(version: Version) -> Object:

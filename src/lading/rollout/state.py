@@ -16,6 +16,8 @@ Phase = Literal[
     "AwaitingApproval",
     "Held",  # the channel has not named the newer version for long enough
     "WindowClosed",
+    "Canary",  # pods of its own begin to serve it, beside those of the version before
+    "Paused",  # they serve it, for as long as the step's pause takes
     "Rolling",  # its pin is written, and not all pods serve it yet
     "Idle",  # its pin is written, and there is no pod to judge it by
     "RolledBack",  # the newer version failed, and is not tried again yet
@@ -68,6 +70,19 @@ class Recorded(NamedTuple):
 
     version: Version | None = None
     at_s: float = 0.0
+class Canary(NamedTuple):
+    """The step of a canary, from 1, and the percentage of the requests; ``reached_s`` (Unix time) is when it served."""
+
+    step: int
+    percent: int
+    reached_s: float = 0.0
+
+
+class Split(NamedTuple):
+    """The percentage of a service's requests that goes to pods with another pin."""
+
+    pin: str
+    percent: int
 
 
 class State(NamedTuple):
@@ -90,11 +105,28 @@ class State(NamedTuple):
     history: tuple[Past, ...] = ()
     recorded: Recorded = Recorded()
     unrecorded: str = ""
+    canary: Canary | None = None
 
     @property
     def is_rolling(self) -> bool:
-        """Whether the candidate is being rolled out."""
+        """Whether the candidate is being rolled out to all pods."""
         return self.phase in ("Rolling", "Idle")
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether the candidate has pods of its own, beside those of the current version."""
+        return self.phase in ("Canary", "Paused")
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the candidate is being rolled out."""
+        return self.is_rolling or self.is_canary
+
+    @property
+    def split(self) -> Split | None:
+        """The split of requests that the service must have now; a canary stays until all pods serve its version."""
+        canary = self.canary if self.is_moving else None
+        return Split(self.candidate.pin, canary.percent) if canary and self.candidate else None
 
     @property
     def wanted(self) -> Version | None:
@@ -102,8 +134,9 @@ class State(NamedTuple):
         return self.candidate if self.is_rolling else self.current
 
     def now(self, phase: Phase, now_s: float, why: str = "") -> "State":
-        """The state in this phase, which began at ``now_s`` unless it is the present one."""
-        return self._replace(phase=phase, since_s=self.since_s if phase == self.phase else now_s, why=why)
+        """The state in this phase, which began at ``now_s`` unless it is the present one; a canary ends with its rollout."""
+        state = self._replace(phase=phase, since_s=self.since_s if phase == self.phase else now_s, why=why)
+        return state if state.is_moving else state._replace(canary=None)
 
     def seeing(self, version: Version | None, now_s: float) -> "State":
         """The state with this version as candidate, seen since ``now_s`` unless it is the present one."""
