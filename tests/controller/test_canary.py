@@ -1,13 +1,18 @@
 """A canary in deployment mode Standard: what is written to ``spec.canary``, and when it goes."""
 
 import json
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
+import fakes.kserve
 from controller.conftest import CHANNEL, LLMS, SERVICES
 from fakes.fake_api_server import refusal
-from fakes.faulty_http import ALWAYS, Fault
-from lading.controller.service import ANNOTATION
+from fakes.faulty_http import ALWAYS, Fault, FaultyServer, status
+from lading.controller import checking
+from lading.controller.service import ANNOTATION, KINDS
 from lading.errors import Interrupted
 
 STEPS = [{"percent": 10, "pause": "1m"}, {"percent": 50, "pause": "1m"}]
@@ -87,6 +92,34 @@ def test_a_failed_model_of_the_service_says_nothing_of_the_canary(begun):
     begun.canary_pods(ready=False)
     begun.tick(10)
     assert begun.status["phase"] == "Canary"
+
+
+def test_checks_ask_the_pods_of_the_canary_alone(begun, monkeypatch):
+    monkeypatch.setattr(checking, "may_be_asked", lambda _: True)
+    with FaultyServer() as asked:
+        asked.put("/ready", b"")
+        check = {"name": "ready", "http": {"path": "/ready", "port": urlsplit(asked.url).port}}
+        begun.roll_out(strategy=strategy(), checks=[check])
+        begun.canary_pods()
+        begun.tick(10)
+        assert begun.status["phase"] == "Paused"
+        assert len(asked.requests) == 1
+        asked.misbehave("/ready", status(500, times=ALWAYS))
+        begun.tick(10, times=4)
+    assert (begun.status["phase"], begun.pinned, begun.canary) == ("RolledBack", "v1", {})
+    assert begun.status["refused"][0]["reason"] == "CheckFailed"
+
+
+def test_a_canary_has_the_form_of_the_one_whose_pods_kserve_made():
+    """What KServe made of it, each pod with its own lock, is in tests/deploy/test_kserve_pods.py."""
+    recorded = yaml.safe_load(Path(fakes.kserve.__file__).with_name("kserve_pods.yaml").read_text())
+    (service,) = [one["given"] for one in recorded["services"] if "canary" in one["given"]["spec"]]
+    (given,) = service["spec"]["canary"]
+    kind = KINDS["InferenceService"]
+    (made,) = kind.fields(service, "old", (10, "new"))["spec"]["canary"]
+    # KServe takes it from the service's own predictor, as everything else that is not said here.
+    del given["predictor"]["serviceAccountName"]
+    assert made == given
 
 
 def test_a_person_approves_a_step(begun):
