@@ -212,6 +212,7 @@ def test_a_kserve_without_canaries_is_told_of_and_not_asked_for_ever(world):
         "candidate",
         [5],
         [{"trafficPercent": 10}],
+        [{"trafficPercent": "ten"}],
         [{"trafficPercent": 10, "predictor": {"annotations": {ANNOTATION: "{"}}}],
         [{"predictor": {"annotations": [ANNOTATION]}}, {}],
     ],

@@ -87,7 +87,8 @@ class Kind(NamedTuple):
             return None
         text = _at(entries[0], ("predictor", "annotations", ANNOTATION))
         has = locked(text, channel) if isinstance(text, str) else None
-        return Split(has.pin if has else "", int(_at(entries[0], ("trafficPercent",)) or 0))
+        percent = _at(entries[0], ("trafficPercent",))
+        return Split(has.pin if has else "", percent if isinstance(percent, int) else 0)
 
     def no_canary(self, service: Object) -> str:
         """Why the service can have no canary of lading's, or ""."""
