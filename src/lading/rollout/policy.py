@@ -32,8 +32,7 @@ class Policy(NamedTuple):
     version; one that is rolled back is not tried again for ``quarantine_s``, then for twice as long each time.
     ``steps`` are those of a canary; without any, all pods are replaced at once.  ``approved`` are those that need not
     be waited for any more.  ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts
-    as served.  ``record``
-    says whether the registry is told what the service has.
+    as served.  ``record`` says whether the registry is told what the service has.
     """
 
     update: Update = "Auto"

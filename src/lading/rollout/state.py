@@ -70,6 +70,8 @@ class Recorded(NamedTuple):
 
     version: Version | None = None
     at_s: float = 0.0
+
+
 class Canary(NamedTuple):
     """The step of a canary, from 1, and the percentage of the requests; ``reached_s`` (Unix time) is when it served."""
 
