@@ -1,6 +1,7 @@
 """The controller's cycles: what it keeps, writes and tells, with an API server and a catalog."""
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -236,6 +237,24 @@ def test_many_services_that_follow_one_name_ask_one_question(world):
     world.tick()
     assert world.questions.asked == {"answered": 1, "failed": 0}
     assert len({json.dumps(world.one(SERVICES, f"iris-{number}")["spec"]) for number in range(20)}) == 1
+
+
+def test_as_many_services_change_as_the_bound_says_also_after_a_new_start(world):
+    for number in range(5):
+        world.serve(f"iris-{number}")
+        world.roll_out(f"follow-{number}", of=f"iris-{number}", maxConcurrent=2)
+    world.tick()
+    world.champion("v2")
+    world.tick(70)
+    assert phases(world) == {"Rolling": 2, "Queued": 3}
+    world.start("second")
+    world.tick()
+    world.tick(61, times=2)
+    assert phases(world) == {"Rolling": 2, "Queued": 3}
+
+
+def phases(world) -> Counter[str]:
+    return Counter(thing["status"]["phase"] for path, thing in world.api.objects.items() if path.startswith(f"/{MRO}/"))
 
 
 def test_a_webhook_makes_every_question_due_now(settled):

@@ -33,6 +33,7 @@ FIELDS = {
     "allow": {"versions": ">=1.2, <2", "signedBy": ["key sha256:5f"]},
     "checks": [{"name": "ready", "http": {"path": "/ready", "port": 80, "status": 204}, "timeout": "9s"}],
     "rollback": {"deadline": "1h", "quarantine": "24h"},
+    "maxConcurrent": 3,
     "history": 7,
     "record": True,
     "strategy": {"type": "Canary", "canary": {"steps": [{"percent": 10, "pause": "10m"}]}},

@@ -39,6 +39,8 @@ class World:
         self.state, self.known = State(), ()
         self.names: Version | None = version("v1")
         self.owner, self.replicas = "", 2
+        # How many other services are changing to what the channel names, or have failed with it.
+        self.beside = 0
         self.damaged: set[str] = set()
         self.hanging: set[str] = set()
         # What the checks say of versions; they pass for all others.
@@ -82,6 +84,7 @@ class World:
             CHANNEL, self.names, service, has=self.carries, is_locked=self.carries is not None, owner=self.owner,
             unresolved=away, verdict=self.verdicts.get(self.state.candidate.pin if self.state.candidate else "", PASSED),
             split=self.split, no_canary=self.no_canary, refused=self.refused,
+            beside=self.beside,
         )  # fmt: skip
 
     def cycle(self, *, killed_before: str = "") -> Decision:

@@ -78,6 +78,14 @@ class _Place(NamedTuple):
         return bool(self.channel) and not self.rival and self.rollout["spec"].get("update") != "Off"
 
 
+class _Kept(NamedTuple):
+    """The state in a rollout's status, and the generation of the spec that it was decided by."""
+
+    uid: str
+    state: State
+    generation: int
+
+
 class _NotYet(Exception):
     """The cycle needs the answer to a question first."""
 
@@ -111,8 +119,7 @@ class Controller:
         self._rolls = Rolls(send)
         self._rollouts = Watched(self._wake)
         self._services = {kind: Watched(self._wake) for kind in KINDS}
-        # Uid, state and generation as this process wrote them last, while it holds the Lease.
-        self._states: dict[Key, tuple[str, State, int]] = {}
+        self._kept: dict[Key, _Kept] = {}
         self._due_s: dict[Key, float] = {}
         self._seen: dict[Key, object] = {}
         # URIs of exact versions that pods received before their service was pinned, while the pin is not known.
@@ -188,6 +195,8 @@ class Controller:
         places = self._places()
         self._records.keep({place.uid for place in places}, lambda kind, key: bool(self._services[kind].get(key)))
         self._forget({place.key for place in places})
+        for place in places:
+            self._know(place)
         self._questions.follow(self._wanted(places))
         for place in places:
             seen = self._what_matters(place)
@@ -233,7 +242,7 @@ class Controller:
             return Policy()
 
     def _forget(self, kept: set[Key]) -> None:
-        for known in (self._states, self._due_s, self._seen, self._exact, self._refused):
+        for known in (self._kept, self._due_s, self._seen, self._exact, self._refused):
             for key in known.keys() - kept:
                 del known[key]
         names = {f"{key.namespace}/{key.name}" for key in kept}
@@ -266,7 +275,7 @@ class Controller:
         return _AGAIN_S
 
     def _reconcile(self, place: _Place) -> float:
-        before = self._state(place)
+        before = self._kept[place.key].state
         decision = self._recorded(place, before, self._decided(place, before))
         self._keep(place, decision.state)
         self._rolls.follow(place.shown, before, decision.state)
@@ -278,11 +287,12 @@ class Controller:
             self._tell(place, told)
         return decision.wait_s
 
-    def _state(self, place: _Place) -> State:
-        """The rollout's state: as this process wrote it last, since the watch may be behind; else from the status."""
-        known = self._states.get(place.key)
-        uid = place.rollout["metadata"]["uid"]
-        return known[1] if known and known[0] == uid else read_state(place.rollout.get("status") or {})
+    def _know(self, place: _Place) -> None:
+        """Read the state from the status, unless this process wrote it last: the watch may be behind."""
+        uid, was = place.rollout["metadata"]["uid"], place.rollout.get("status") or {}
+        known = self._kept.get(place.key)
+        if known is None or known.uid != uid:
+            self._kept[place.key] = _Kept(uid, read_state(was), int(was.get("observedGeneration") or 0))
 
     def _decided(self, place: _Place, before: State) -> Decision:
         now_s = self._unix_time()
@@ -334,8 +344,17 @@ class Controller:
             split=kind.split(service, channel),
             no_canary=kind.no_canary(service),
             refused=self._refused.get(place.key, ""),
+            beside=self._beside(place, answer.version),
         )
         return seen._replace(runs=self._runs(place, pods, seen.found) if seen.found and not text else None)
+
+    def _beside(self, place: _Place, found: Version | None) -> int:
+        """How many other services of the namespace are changing to this version, or have failed with it."""
+        if found is None or not place.rollout["spec"].get("maxConcurrent"):
+            return 0
+        now_s, (namespace, name) = self._unix_time(), place.key
+        others = (kept.state for key, kept in self._kept.items() if key.namespace == namespace and key.name != name)
+        return sum(state.tries(found.pin, now_s) for state in others)
 
     def _pods(self, place: _Place, labels: str, state: State) -> list[Object]:
         """The service's pods, if the decision depends on them; else none."""
@@ -368,15 +387,13 @@ class Controller:
 
     def _keep(self, place: _Place, state: State) -> None:
         """Write the state to the rollout's status, if it has changed."""
-        was = place.rollout.get("status") or {}
         generation = int(place.rollout["metadata"].get("generation") or 0)
-        known = self._states.get(place.key)
-        kept = known[1:] if known else (read_state(was), int(was.get("observedGeneration") or 0))
-        if kept != (state, generation):
-            now_s = self._unix_time()
-            status = status_of(state, conditions(state, read_conditions(was), now_s), generation)
+        kept = self._kept[place.key]._replace(state=state, generation=generation)
+        if kept != self._kept[place.key]:
+            before = read_conditions(place.rollout.get("status") or {})
+            status = status_of(state, conditions(state, before, self._unix_time()), generation)
             self._server.patch(ROLLOUTS, place.rollout, {"status": status}, subresource="status")
-        self._states[place.key] = place.rollout["metadata"]["uid"], state, generation
+            self._kept[place.key] = kept
         self.shown.reconciled(Row(place.shown, f"{place.kind} {read_target(place.rollout['spec']).name}", state))
 
     def _write(self, place: _Place, state: State, wanted: Version) -> None:

@@ -30,7 +30,7 @@ METRICS = {
     "lading_rollout_records_total": Metric("counter", "reports to registries", ("outcome",)),
     "lading_webhooks_total": AGENTS["lading_webhooks_total"],
 }
-_GOOD = ("Current", "Frozen", "Off", "Available", "NotAllowed", "AwaitingApproval", "Held", "WindowClosed")
+_GOOD = ("Current", "Frozen", "Off", "Available", "NotAllowed", "AwaitingApproval", "Held", "WindowClosed", "Queued")
 _BAD = ("RolledBack", "Blocked", "NoTarget", "Invalid")
 
 

@@ -19,7 +19,7 @@ from lading.rollout.verdict import Verdict
 from lading.settings.ranges import in_range
 from lading.text.units import duration
 
-# The time between two cycles while pods change.
+# The time between two cycles while pods change, here or where the rollout waits for another one.
 _LOOK_S = 10.0
 _STALLED = "RolledBack", "Blocked", "Invalid"
 
@@ -33,6 +33,7 @@ class Observed(NamedTuple):
     ``verdict`` is what the policy's checks say of the candidate; it is asked for while ``is_up``.  ``split`` is the
     service's canary, if it is lading's own; ``no_canary`` is why it can have none, and ``refused`` why the API server
     did not take it the last time, or "".
+    ``beside`` is how many other services of the namespace are changing to ``found``, or have failed with it.
     """
 
     channel: str
@@ -47,6 +48,7 @@ class Observed(NamedTuple):
     split: Split | None = None
     no_canary: str = ""
     refused: str = ""
+    beside: int = 0
 
     @property
     def pin(self) -> str:
@@ -107,7 +109,7 @@ def _next(policy: Policy, state: State, observed: Observed, now_s: float) -> Sta
     if wanted.pin == state.current.pin:
         return state.seeing(None, now_s).now("Frozen" if policy.pin else "Current", now_s)
     state = state.seeing(wanted, now_s)
-    state = state.now(*_why_not_now(policy, state, wanted, now_s))
+    state = state.now(*_why_not_now(policy, state, wanted, observed.beside, now_s))
     # A pin of the owner comes at once.
     return (
         _first_step(policy, state, observed, now_s) if state.is_rolling and policy.steps and not policy.pin else state
@@ -144,7 +146,9 @@ def _first(policy: Policy, state: State, wanted: Version | None, observed: Obser
     )
 
 
-def _why_not_now(policy: Policy, state: State, wanted: Version, now_s: float) -> tuple[Phase, float, str]:
+def _why_not_now(
+    policy: Policy, state: State, wanted: Version, beside: int, now_s: float
+) -> tuple[Phase, float, str]:
     """The phase for a candidate, the time and the reason: ``Rolling`` if it is taken now, else why not."""
     refusal = state.refusal(wanted.pin)
     if refusal and now_s < refusal.until_s:
@@ -163,6 +167,9 @@ def _why_not_now(policy: Policy, state: State, wanted: Version, now_s: float) ->
         return "Held", now_s, ""
     if policy.window and now_s < policy.window.opens_s(now_s):
         return "WindowClosed", now_s, ""
+    if policy.max_concurrent and beside >= policy.max_concurrent:
+        # No numbers: each change of the message would be written to the status of each service that waits.
+        return "Queued", now_s, "as many services as maxConcurrent allows are changing to it, or have failed with it"
     return "Rolling", now_s, ""
 
 
@@ -290,7 +297,7 @@ def _to_write(policy: Policy, state: State, observed: Observed) -> str:
 
 def _wait_s(policy: Policy, state: State, now_s: float) -> float:
     """Seconds until time alone can change the state; at most ``every_s``, when the registry is asked again."""
-    if state.is_moving:
+    if state.is_moving or state.phase == "Queued":
         return _LOOK_S
     moments = [now_s + policy.every_s]
     if state.phase == "Held":

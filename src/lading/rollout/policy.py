@@ -31,8 +31,9 @@ class Policy(NamedTuple):
     is a version to stay at, whatever the channel names.  ``deadline_s`` is how long the pods may take to serve a
     version; one that is rolled back is not tried again for ``quarantine_s``, then for twice as long each time.
     ``steps`` are those of a canary; without any, all pods are replaced at once.  ``approved`` are those that need not
-    be waited for any more.  ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts
-    as served.  ``record`` says whether the registry is told what the service has.
+    be waited for any more.  ``max_concurrent`` is how many services of the namespace may try the same version at a time;
+    0 for any number.  ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts as
+    served.  ``record`` says whether the registry is told what the service has.
     """
 
     update: Update = "Auto"
@@ -45,6 +46,7 @@ class Policy(NamedTuple):
     pin: Version | None = None
     deadline_s: float = 1800.0
     quarantine_s: float = 3600.0
+    max_concurrent: int = 0
     keep: int = 5
     checks: tuple[Check, ...] = ()
     record: bool = False

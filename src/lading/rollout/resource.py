@@ -59,6 +59,7 @@ def read_policy(spec: Mapping[str, Any]) -> Policy:
         pin=_pin(str(spec["pin"])) if spec.get("pin") else None,
         deadline_s=_seconds(rollback, "deadline", own.deadline_s),
         quarantine_s=_seconds(rollback, "quarantine", own.quarantine_s),
+        max_concurrent=int(spec.get("maxConcurrent") or own.max_concurrent),
         keep=int(spec.get("history") or own.keep),
         checks=tuple(map(_check, spec.get("checks") or ())),
         record=spec.get("record") is True,

@@ -16,6 +16,7 @@ Phase = Literal[
     "AwaitingApproval",
     "Held",  # the channel has not named the newer version for long enough
     "WindowClosed",
+    "Queued",  # as many services as may change to the newer version at a time do so
     "Canary",  # pods of its own begin to serve it, beside those of the version before
     "Paused",  # they serve it, for as long as the step's pause takes
     "Rolling",  # its pin is written, and not all pods serve it yet
@@ -160,6 +161,16 @@ class State(NamedTuple):
         """The reason for which the candidate was rolled back, in one word; "" if it was not."""
         refusal = self.refusal(self.candidate.pin) if self.candidate and self.phase == "RolledBack" else None
         return refusal.cause if refusal else ""
+
+    def tries(self, pin: str, now_s: float) -> bool:
+        """Whether the service is changing to this version, or has failed with it and is in quarantine.
+
+        While there is no pod (``Idle``), nothing is tried, perhaps for days.
+        """
+        refusal = self.refusal(pin)
+        if refusal and now_s < refusal.until_s:
+            return True
+        return self.is_moving and self.phase != "Idle" and self.candidate is not None and self.candidate.pin == pin
 
     def refusing(self, pin: str, why: str, cause: str, now_s: float, quarantine_s: float) -> "State":
         """The state with a refusal: the version is not tried again before its quarantine is over."""
