@@ -89,7 +89,13 @@ class World:
         self.api.put(SERVICES, name, spec=merged(there, spec), status=status, metadata=about)
 
     def roll_out(self, name: str = "follow", *, kind: str = "InferenceService", of: str = "iris", **spec) -> None:
-        spec = {"targetRef": {"kind": kind, "name": of}, "hold": "0s", **spec}
+        self.put_rollout(name, targetRef={"kind": kind, "name": of}, **spec)
+
+    def select(self, name: str, labels: dict[str, str], **spec) -> None:
+        self.put_rollout(name, selector={"kind": "InferenceService", "matchLabels": labels}, **spec)
+
+    def put_rollout(self, name: str, **spec) -> None:
+        spec = {"hold": "0s", **spec}
         there = self.api.objects.get(f"/{MRO}/team-a/{name}", {})
         generation = there.get("metadata", {}).get("generation", 0) + 1
         about = {"generation": generation, "creationTimestamp": f"2026-11-29T0{len(self.api.objects)}:00:00Z"}

@@ -240,6 +240,7 @@ def test_many_services_that_follow_one_name_ask_one_question(world):
 
 
 def test_as_many_services_change_as_the_bound_says_also_after_a_new_start(world):
+    world.pods("")
     for number in range(5):
         world.serve(f"iris-{number}")
         world.roll_out(f"follow-{number}", of=f"iris-{number}", maxConcurrent=2)

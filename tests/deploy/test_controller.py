@@ -14,7 +14,7 @@ from lading.controller.shown import METRICS
 from lading.errors import UsageError
 from lading.kubernetes.leader import LEASES
 from lading.rollout.policy import Policy, Update
-from lading.rollout.resource import read_policy, read_target, status_of
+from lading.rollout.resource import read_policy, read_target, shown_target, status_of
 from lading.rollout.state import Canary, Past, Phase, Refusal, State, Version
 from lading.settings.agent import read_agent
 from lading.settings.settings import Settings
@@ -42,6 +42,7 @@ FIELDS = {
     "pin": PIN,
 }
 TARGET = {"kind": "InferenceService", "name": "iris"}
+SELECTOR = {"kind": "InferenceService", "matchLabels": {"team": "tabular"}}
 
 
 def rules(path):
@@ -61,7 +62,8 @@ def valid(spec):
 def test_the_schema_is_of_the_resource_that_the_controller_asks_for():
     assert f"{CRD['group']}/{CRD['versions'][0]['name']}" == ROLLOUTS.api
     assert (CRD["names"]["plural"], CRD["names"]["kind"]) == (ROLLOUTS.plural, ROLLOUTS.kind)
-    assert set(SPEC["targetRef"]["properties"]["kind"]["enum"]) == set(KINDS)
+    for field in ("targetRef", "selector"):
+        assert set(SPEC[field]["properties"]["kind"]["enum"]) == set(KINDS)
     assert tuple(SPEC["update"]["enum"]) == get_args(Update)
 
 
@@ -74,7 +76,7 @@ def policy_of(spec):
 
 
 def test_every_field_of_the_schema_does_something():
-    assert SPEC.keys() == {"targetRef", *FIELDS}
+    assert SPEC.keys() == {"targetRef", "selector", *FIELDS}
     for name, value in FIELDS.items():
         valid({"targetRef": TARGET, name: value})
         assert read_policy({name: value}) != Policy(), name
@@ -85,6 +87,8 @@ def test_every_field_of_the_schema_does_something():
                 lacking = {key: each for key, each in value.items() if key != part}
                 assert read_policy({name: value}) != policy_of({name: lacking}), part
     assert read_target({"targetRef": TARGET}) == ("InferenceService", "iris")
+    valid({"selector": SELECTOR})
+    assert shown_target({"selector": SELECTOR}) == "InferenceService team=tabular"
 
 
 def test_the_defaults_of_the_schema_are_those_of_the_policy():

@@ -13,6 +13,7 @@ from fakes.faulty_http import Answer, FaultyServer, Request
 from lading.kubernetes.api_server import Resource
 
 SERVICES = Resource("serving.kserve.io/v1beta1", "inferenceservices", "InferenceService")
+APPLY = "application/apply-patch+yaml"
 COLLECTION = "apis/serving.kserve.io/v1beta1/inferenceservices"
 _PATH = re.compile(
     r"(?P<api>/api/v1|/apis/[^/]+/[^/]+)(/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(/(?P<name>[^/]+))?(/status)?"
@@ -74,11 +75,19 @@ class FakeApiServer:
 
     def _one(self, request: Request, path: str) -> Answer:
         there = self.objects.get(path)
+        body = json.loads(request.body or b"{}")
+        if there is None and request.headers.get("content-type") == APPLY and "uid" not in body["metadata"]:
+            about = {**body["metadata"], "uid": f"uid-of-{body['metadata']['name']}", "generation": 1}
+            return self._create(path, {**body, "metadata": about})
         if there is None:
             return refusal(404, f"{path} not found")
         if request.method == "GET":
             return document(there)
-        body = json.loads(request.body)
+        if request.method == "DELETE":
+            if body["preconditions"]["uid"] != there["metadata"]["uid"]:
+                return refusal(409, "the UID in the precondition is another one")
+            self._keep(path, "DELETED", there)
+            return document(self.objects.pop(path))
         version = body.get("metadata", {}).get("resourceVersion")
         if version not in (None, there["metadata"]["resourceVersion"]):
             return refusal(409, "the object has been modified")

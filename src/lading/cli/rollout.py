@@ -16,7 +16,7 @@ from lading.controller.controller import ROLLOUTS
 from lading.errors import NotFound, UsageError
 from lading.events import ignore
 from lading.kubernetes.api_server import ApiServer, Object
-from lading.rollout.resource import APPROVAL, read_state
+from lading.rollout.resource import APPROVAL, read_state, shown_target
 from lading.rollout.state import State, Version
 from lading.session import Session
 from lading.settings.kubernetes import read_access
@@ -46,7 +46,7 @@ class Rollout(NamedTuple):
 
     @property
     def target(self) -> str:
-        return printable(f"{self.spec['targetRef']['kind']} {self.spec['targetRef']['name']}")
+        return printable(shown_target(self.spec))
 
 
 def add_arguments(group: argparse.ArgumentParser) -> None:

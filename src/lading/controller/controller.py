@@ -12,13 +12,15 @@ A process may be killed anywhere: the next one reads the states and goes on.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from lading.controller.checking import Asked, Checks
 from lading.controller.questions import Answer, Questions
 from lading.controller.records import Records
+from lading.controller.selection import Selection, select
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
 from lading.controller.watched import Watched
@@ -33,8 +35,17 @@ from lading.model.uri import ModelURI, redact
 from lading.rollout.conditions import conditions
 from lading.rollout.decide import Decision, Observed, Told, decide, is_up
 from lading.rollout.policy import Policy
-from lading.rollout.resource import read_conditions, read_policy, read_state, read_target, status_of
+from lading.rollout.resource import (
+    age,
+    read_conditions,
+    read_policy,
+    read_state,
+    read_target,
+    shown_target,
+    status_of,
+)
 from lading.rollout.state import State, Version
+from lading.rollout.together import together
 from lading.telemetry.otlp import Send
 from lading.telemetry.rolls import Rolls
 
@@ -47,6 +58,8 @@ _AGAIN_S = 10.0
 # The pause if a resource does not exist: KServe, or one of its kinds, may be installed later.
 _MISSING_S = 60.0
 _RESYNC_S = 600.0
+# The time between two sums of the services that a rollout selects.
+_LOOK_AT_SERVICES_S = 10.0
 _NEVER = float("inf")
 
 
@@ -61,7 +74,7 @@ class _Place(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return f"{self.key.namespace}/{self.key.name}"
+        return self.key.shown
 
     @property
     def uid(self) -> str:
@@ -120,6 +133,7 @@ class Controller:
         self._rollouts = Watched(self._wake)
         self._services = {kind: Watched(self._wake) for kind in KINDS}
         self._kept: dict[Key, _Kept] = {}
+        self._places: list[_Place] = []
         self._due_s: dict[Key, float] = {}
         self._seen: dict[Key, object] = {}
         # URIs of exact versions that pods received before their service was pinned, while the pin is not known.
@@ -192,19 +206,18 @@ class Controller:
         return self._reconcile_due()
 
     def _reconcile_due(self) -> float:
-        places = self._places()
-        self._records.keep({place.uid for place in places}, lambda kind, key: bool(self._services[kind].get(key)))
-        self._forget({place.key for place in places})
-        for place in places:
-            self._know(place)
-        self._questions.follow(self._wanted(places))
-        for place in places:
-            seen = self._what_matters(place)
-            if self._leader.holds() and (
-                self._now() >= self._due_s.get(place.key, 0.0) or seen != self._seen.get(place.key)
-            ):
-                self._seen[place.key] = seen
-                self._due_s[place.key] = self._now() + self._attempt(place)
+        rollouts = self._rollouts.all()
+        self._places = self._read_places(rollouts)
+        uids = {place.uid for place in self._places}
+        self._records.keep(uids, lambda kind, key: bool(self._services[kind].get(key)))
+        self._forget(set(rollouts))
+        for key, rollout in rollouts.items():
+            self._know(key, rollout)
+        self._questions.follow(self._wanted(self._places))
+        for place in self._places:
+            self._take_turn(place.key, self._what_matters(place), partial(self._reconcile, place))
+        for key, selection in select(rollouts, {kind: each.all() for kind, each in self._services.items()}).items():
+            self._take_turn(key, selection.changes, partial(self._select, key, selection))
         asked_s = min(self._questions.begin(), self._records.begin())
         for outcome, number in self._questions.asked.items():
             self.shown.metrics.set("lading_rollout_questions_total", number, outcome=outcome)
@@ -214,9 +227,19 @@ class Controller:
             self.shown.metrics.set("lading_rollout_records_total", number, outcome=outcome)
         return max(min(asked_s, min(self._due_s.values(), default=_NEVER) - self._now()), 0.0)
 
-    def _places(self) -> list[_Place]:
+    def _take_turn(self, key: Key, seen: object, cycle: Callable[[], float]) -> None:
+        """Run a rollout's cycle if it is due, or if ``seen`` has changed; the Lease is renewed between two cycles."""
+        now_s = self._now()
+        is_due = now_s >= self._due_s.get(key, 0.0) or seen != self._seen.get(key)
+        if is_due and now_s < self._renew_s and self._leader.holds():
+            self._seen[key] = seen
+            self._due_s[key] = now_s + self._attempt(key, cycle)
+
+    def _read_places(self, rollouts: Mapping[Key, Object]) -> list[_Place]:
         places, taken = [], dict[tuple[str, Key], str]()
-        for key, rollout in sorted(self._rollouts.all().items(), key=_age):
+        for key, rollout in sorted(rollouts.items(), key=age):
+            if "targetRef" not in rollout["spec"]:
+                continue
             kind, name = read_target(rollout["spec"])
             target = Key(key.namespace, name)
             rival = taken.setdefault((kind, target), key.name)
@@ -245,7 +268,7 @@ class Controller:
         for known in (self._kept, self._due_s, self._seen, self._exact, self._refused):
             for key in known.keys() - kept:
                 del known[key]
-        names = {f"{key.namespace}/{key.name}" for key in kept}
+        names = {key.shown for key in kept}
         self.shown.keep(names)
         self._checks.keep(names)
         self._rolls.keep(names)
@@ -260,10 +283,10 @@ class Controller:
 
     # ---- one cycle ------------------------------------------------------------------------
 
-    def _attempt(self, place: _Place) -> float:
+    def _attempt(self, key: Key, cycle: Callable[[], float]) -> float:
         """Run one cycle; returns the seconds until the next one."""
         try:
-            return self._reconcile(place)
+            return cycle()
         except _NotYet:
             return _RESYNC_S
         except LadingError as error:
@@ -271,13 +294,13 @@ class Controller:
         except Exception as error:  # noqa: BLE001 - one rollout's defect must not end all others
             said = internal_error(error)
         self.shown.metrics.add("lading_rollout_failures_total", code=said.code)
-        self._listen(place.shown)(RolloutTold(place.shown, "ReconcileFailed", said.message))
+        self._listen(key.shown)(RolloutTold(key.shown, "ReconcileFailed", said.message))
         return _AGAIN_S
 
     def _reconcile(self, place: _Place) -> float:
         before = self._kept[place.key].state
         decision = self._recorded(place, before, self._decided(place, before))
-        self._keep(place, decision.state)
+        self._keep(place.key, place.rollout, decision.state)
         self._rolls.follow(place.shown, before, decision.state)
         if not decision.state.is_canary:
             self._refused.pop(place.key, None)
@@ -287,12 +310,28 @@ class Controller:
             self._tell(place, told)
         return decision.wait_s
 
-    def _know(self, place: _Place) -> None:
+    def _select(self, key: Key, selection: Selection) -> float:
+        """Give each selected service a rollout of its own, and keep the state of all of them together."""
+        for fields in selection.apply:
+            own = selection.own.get(read_target(fields["spec"]).name, fields)
+            self._server.apply(ROLLOUTS, own, fields)
+            if self._now() >= self._renew_s:
+                return 0.0
+        for rollout in selection.delete:
+            with suppress(NotFound, Conflict):
+                self._server.delete(ROLLOUTS, rollout)
+        states = {name: self._kept[Key.of(own)].state for name, own in selection.own.items()}
+        self._keep(key, selection.rollout, together(states, self._kept[key].state, self._unix_time()))
+        if selection.taken:
+            raise UsageError(f"{', '.join(selection.taken)} is there already, and belongs to nobody or to another rollout")
+        return _LOOK_AT_SERVICES_S
+
+    def _know(self, key: Key, rollout: Object) -> None:
         """Read the state from the status, unless this process wrote it last: the watch may be behind."""
-        uid, was = place.rollout["metadata"]["uid"], place.rollout.get("status") or {}
-        known = self._kept.get(place.key)
+        uid, was = rollout["metadata"]["uid"], rollout.get("status") or {}
+        known = self._kept.get(key)
         if known is None or known.uid != uid:
-            self._kept[place.key] = _Kept(uid, read_state(was), int(was.get("observedGeneration") or 0))
+            self._kept[key] = _Kept(uid, read_state(was), int(was.get("observedGeneration") or 0))
 
     def _decided(self, place: _Place, before: State) -> Decision:
         now_s = self._unix_time()
@@ -352,9 +391,9 @@ class Controller:
         """How many other services of the namespace are changing to this version, or have failed with it."""
         if found is None or not place.rollout["spec"].get("maxConcurrent"):
             return 0
-        now_s, (namespace, name) = self._unix_time(), place.key
-        others = (kept.state for key, kept in self._kept.items() if key.namespace == namespace and key.name != name)
-        return sum(state.tries(found.pin, now_s) for state in others)
+        now_s = self._unix_time()
+        keys = (other.key for other in self._places if other.key.namespace == place.key.namespace)
+        return sum(self._kept[key].state.tries(found.pin, now_s) for key in keys if key != place.key)
 
     def _pods(self, place: _Place, labels: str, state: State) -> list[Object]:
         """The service's pods, if the decision depends on them; else none."""
@@ -385,16 +424,16 @@ class Controller:
             told = (*told, Told("NotRecorded", state.unrecorded, warning=True))
         return decision._replace(state=state, told=told)
 
-    def _keep(self, place: _Place, state: State) -> None:
+    def _keep(self, key: Key, rollout: Object, state: State) -> None:
         """Write the state to the rollout's status, if it has changed."""
-        generation = int(place.rollout["metadata"].get("generation") or 0)
-        kept = self._kept[place.key]._replace(state=state, generation=generation)
-        if kept != self._kept[place.key]:
-            before = read_conditions(place.rollout.get("status") or {})
+        generation = int(rollout["metadata"].get("generation") or 0)
+        kept = self._kept[key]._replace(state=state, generation=generation)
+        if kept != self._kept[key]:
+            before = read_conditions(rollout.get("status") or {})
             status = status_of(state, conditions(state, before, self._unix_time()), generation)
-            self._server.patch(ROLLOUTS, place.rollout, {"status": status}, subresource="status")
-            self._kept[place.key] = kept
-        self.shown.reconciled(Row(place.shown, f"{place.kind} {read_target(place.rollout['spec']).name}", state))
+            self._server.patch(ROLLOUTS, rollout, {"status": status}, subresource="status")
+            self._kept[key] = kept
+        self.shown.reconciled(Row(key.shown, shown_target(rollout["spec"]), state))
 
     def _write(self, place: _Place, state: State, wanted: Version) -> None:
         """Apply the annotation with the pin, and the canary; a refusal is reported, and the next cycle tries again."""
@@ -432,11 +471,6 @@ class Controller:
                 )
             except LadingError as error:
                 self.shown.metrics.add("lading_rollout_failures_total", code=error.code)
-
-
-def _age(item: tuple[Key, Object]) -> tuple[str, Key]:
-    """The sort key of rollouts: the oldest first."""
-    return str(item[1]["metadata"].get("creationTimestamp") or ""), item[0]
 
 
 def _lacking(place: _Place) -> str:

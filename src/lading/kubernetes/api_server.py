@@ -1,4 +1,4 @@
-"""Requests to an API server (get, list, create, replace, apply, patch and watch), and the errors of its responses.
+"""Requests to an API server (get, list, create, replace, apply, patch, delete and watch), and the errors of its responses.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/.  Objects are plain JSON; a kind of object is a
 ``Resource``.  ``follow`` keeps track of a resource's changes; ``leader`` elects one writer among several.
@@ -34,7 +34,7 @@ _MOST_SAID = 1000
 # The server sends a bookmark each minute, and ends a watch by itself after the seconds that are asked for.
 _SILENCE_S = 150.0
 _WATCH_S = 290
-_VERBS = {"GET": "reading", "POST": "creating", "PUT": "writing", "PATCH": "changing"}
+_VERBS = {"GET": "reading", "POST": "creating", "PUT": "writing", "PATCH": "changing", "DELETE": "deleting"}
 _HINTS: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "the token or the certificate is missing, wrong or expired",
     HTTPStatus.FORBIDDEN: "it needs a Role that allows this (kubectl auth can-i)",
@@ -163,12 +163,19 @@ class ApiServer:
         """Own exactly ``fields`` of the object that was ``found``, and set them (server-side apply, without force).
 
         ``Conflict`` names the managers who own one of the fields with another value.  An object that was deleted or
-        created again since is a ``Conflict``, too, and is not created: the uid says which one is meant.
+        created again since is a ``Conflict``, too, and is not created: the uid says which one is meant.  Without a uid
+        in ``found``, the object is created if there is none with this name.
         """
         about = {key: found["metadata"][key] for key in ("name", "namespace", "uid") if key in found["metadata"]}
-        body = {"apiVersion": resource.api, "kind": resource.kind, "metadata": about, **fields}
+        about |= fields.get("metadata", {})
+        body = {**fields, "apiVersion": resource.api, "kind": resource.kind, "metadata": about}
         query = {**self._manager, "fieldValidation": "Strict"}
         return self._ask("PATCH", resource, *_place(found), subresource, body=body, query=query, kind=_APPLY)
+
+    def delete(self, resource: Resource, found: Object) -> None:
+        """Delete the object that was ``found``; ``Conflict`` if it was created again since, ``NotFound`` if it is gone."""
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": found["metadata"]["uid"]}}
+        self._ask("DELETE", resource, *_place(found), body=body)
 
     def watch(
         self, resource: Resource, namespace: str, version: str, told: Callable[[Change], None], *, labels: str = ""

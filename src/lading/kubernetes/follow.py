@@ -26,6 +26,11 @@ class Key(NamedTuple):
     def of(cls, thing: Object) -> "Key":
         return cls(thing["metadata"].get("namespace", ""), thing["metadata"]["name"])
 
+    @property
+    def shown(self) -> str:
+        """The name in messages: ``team-a/iris``."""
+        return f"{self.namespace}/{self.name}"
+
 
 class Followed(NamedTuple):
     """Callbacks of ``follow``, in its thread: for an object that exists or has changed, a deleted one, a list's end.

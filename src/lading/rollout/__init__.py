@@ -7,6 +7,7 @@ verdict    the checks of a rollout, and what their answers mean
 health     whether the pods of a service work with a pin
 decide     the next state, and the pin to write
 record     the report to the registry of the model
+together   the state of many services as one
 resource   policy and state in the ModelRollout's spec and status
 conditions a state as conditions of Kubernetes
 """

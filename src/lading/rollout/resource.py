@@ -42,6 +42,29 @@ def read_target(spec: Mapping[str, Any]) -> Target:
     return Target(str(spec["targetRef"]["kind"]), str(spec["targetRef"]["name"]))
 
 
+def selected_kind(spec: Mapping[str, Any]) -> str:
+    """The kind of the services that this spec selects by labels."""
+    return str(spec["selector"]["kind"])
+
+
+def selects(spec: Mapping[str, Any], service: Object) -> bool:
+    """Whether this spec selects the service: it has all of the labels."""
+    return spec["selector"]["matchLabels"].items() <= (service["metadata"].get("labels") or {}).items()
+
+
+def shown_target(spec: Mapping[str, Any]) -> str:
+    """What a rollout is for: ``InferenceService iris``, or ``InferenceService tier=gold`` of a selector."""
+    if "selector" in spec:
+        labels = ",".join(f"{name}={value}" for name, value in sorted(spec["selector"]["matchLabels"].items()))
+        return f"{selected_kind(spec)} {labels}"
+    return " ".join(read_target(spec))
+
+
+def age(item: tuple[Any, Object]) -> tuple[str, Any]:
+    """The sort key of rollouts by their keys: the oldest first."""
+    return str(item[1]["metadata"].get("creationTimestamp") or ""), item[0]
+
+
 def read_policy(spec: Mapping[str, Any]) -> Policy:
     """Read the policy of this spec; ``UsageError`` for values that the schema accepts and that make no sense."""
     own = Policy()
