@@ -96,6 +96,13 @@ def test_ls_tells_of_each_rollout_of_the_namespace_what_it_has_and_waits_for(run
     assert [each["name"] for each in run("ls", "--json").json] == ["iris", "law"]
 
 
+def test_a_rollout_of_many_services_shows_the_labels_that_select_them(run, cluster):
+    selector = {"kind": "InferenceService", "matchLabels": {"team": "tabular", "tier": "gold"}}
+    cluster.put(COLLECTION, "fleet", spec={"selector": selector, "update": "Auto"}, status=CURRENT)
+    assert "InferenceService team=tabular,tier=gold" in run("ls").out
+    assert "service     InferenceService team=tabular,tier=gold" in run("show", "fleet").out
+
+
 def test_ls_of_all_namespaces_names_them(run, rollout):
     rollout()
     rollout("other", CURRENT, namespace="team-b")

@@ -51,6 +51,7 @@ def step(percent: int, pause: str = "0s") -> dict:
 def rollout(place, name="iris", **spec):
     about = {"name": name, "namespace": place.name}
     spec = {"targetRef": {"kind": "InferenceService", "name": "iris"}, **spec}
+    spec = {field: value for field, value in spec.items() if value is not None}
     return {"apiVersion": ROLLOUTS.api, "kind": ROLLOUTS.kind, "metadata": about, "spec": spec}
 
 
@@ -118,6 +119,10 @@ def test_everything_that_a_rollout_can_ask_for_is_taken_and_the_rest_has_its_def
         ({"checks": [{"name": "a", "http": {"path": "/"}, "timeout": "11s"}]}, "timeout"),
         ({"checks": [{"name": "a", "http": {"path": "/"}}] * 2}, "duplicate entries"),
         ({"approveStep": {"version": "v3", "step": 1}}, "approveStep.version"),
+        ({"targetRef": None}, "either a targetRef or a selector"),
+        ({"selector": {"kind": "InferenceService", "matchLabels": {"a": "b"}}}, "either a targetRef or a selector"),
+        ({"targetRef": None, "selector": {"kind": "InferenceService", "matchLabels": {}}}, "spec.selector.matchLabels"),
+        ({"maxConcurrent": 0}, "spec.maxConcurrent"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(api, place, wrong, said):
@@ -249,7 +254,10 @@ class Cluster:
     def lock(self) -> str:
         return self.service["spec"]["predictor"].get("annotations", {}).get(ANNOTATION, "")
 
-    def until(self, phase: str, version: str = "") -> dict:
+    def label(self, **labels: str) -> None:
+        self.admin.patch(SERVICES, self.service, {"metadata": {"labels": labels}})
+
+    def until(self, phase: str, version: str = "", name: str = "iris") -> dict:
         """The status, once it says so."""
 
         def is_so(thing) -> bool:
@@ -257,7 +265,7 @@ class Cluster:
             has = status.get("candidate" if phase == "Rolling" else "current", {}).get("version", "")
             return status.get("phase") == phase and version in ("", has)
 
-        return self.place.api.until(named(ROLLOUTS.kind, "iris", self.place.name, ROLLOUTS.api), is_so)["status"]
+        return self.place.api.until(named(ROLLOUTS.kind, name, self.place.name, ROLLOUTS.api), is_so)["status"]
 
     def until_all_have(self, version: str) -> float:
         """Seconds until every service has this version in its annotation."""
@@ -411,6 +419,38 @@ def test_a_controller_that_is_killed_is_followed_by_another(world):
     world.ready()
     with world.controller():
         assert world.until("Current", "v2")["history"][0]["result"] == "Succeeded"
+
+
+def test_services_are_selected_by_labels_and_their_rollouts_go_with_the_one_that_made_them(world):
+    world.may("controller/rbac.yaml")
+    rollouts = {"apiVersion": ROLLOUTS.api, "kind": ROLLOUTS.kind, "metadata": {"namespace": world.place.name}}
+    selector = {"kind": "InferenceService", "matchLabels": {"tier": "gold"}}
+    fleet = rollout(world.place, "fleet", targetRef=None, selector=selector, every="10s", hold="1m",)
+    world.place.api.delete(rollout(world.place))
+    world.label(tier="gold")
+    world.place.api.apply(fleet)
+    with world.controller():
+        world.until_pinned("v1")
+        world.ready()
+        world.until("Current", "v1", name="fleet.iris")
+        assert world.until("Current", "v1", name="fleet")["message"] == "1 service: 1 Current"
+        # A field that is taken away from the one is taken away from the other, and what a person set there stays.
+        assert world.tell("pause", "fleet.iris").startswith("fleet.iris stays at version v1")
+        del fleet["spec"]["hold"]
+        world.place.api.apply({**fleet, "spec": {**fleet["spec"], "history": 3}})
+        own = world.place.api.until(
+            named(ROLLOUTS.kind, "fleet.iris", world.place.name, ROLLOUTS.api), lambda thing: thing["spec"]["history"] == 3
+        )
+        assert own["spec"]["hold"] == "5m"
+        assert "v1?pin=" in own["spec"]["pin"]
+        world.label(tier="silver")
+        world.place.api.until_gone(named(ROLLOUTS.kind, "fleet.iris", world.place.name, ROLLOUTS.api))
+        world.label(tier="gold")
+        world.until("Current", "v1", name="fleet.iris")
+    world.place.api.delete(fleet)
+    world.place.api.until_gone(named(ROLLOUTS.kind, "fleet.iris", world.place.name, ROLLOUTS.api))
+    assert world.place.api.all(rollouts) == []
+    assert has(world.service, "v1")
 
 
 def test_without_the_rights_it_says_what_it_may_not_do(world):

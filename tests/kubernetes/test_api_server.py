@@ -63,6 +63,22 @@ def test_what_is_applied_is_of_the_object_that_was_read_and_nobody_is_forced(ser
     assert body["metadata"] == {"name": "iris", "namespace": "team-a", "uid": "uid-of-iris"}
 
 
+def test_an_object_without_a_uid_is_made_by_the_first_apply_and_changed_by_the_next(cluster, api):
+    about = {"metadata": {"name": "iris", "namespace": "team-a"}}
+    made = api.apply(SERVICES, about, {"metadata": {"labels": {"tier": "gold"}}, "spec": {"a": 1}})
+    assert (made["metadata"]["labels"], made["spec"]) == ({"tier": "gold"}, {"a": 1})
+    assert api.apply(SERVICES, made, {"spec": {"a": 2}})["spec"] == {"a": 2}
+
+
+def test_an_object_is_deleted_if_it_is_the_one_that_was_read(cluster, api):
+    found = cluster.put(COLLECTION, "iris")
+    with pytest.raises(Conflict, match=r"deleting inferenceservices team-a/iris"):
+        api.delete(SERVICES, found | {"metadata": found["metadata"] | {"uid": "another"}})
+    api.delete(SERVICES, found)
+    with pytest.raises(NotFound):
+        api.delete(SERVICES, found)
+
+
 def test_a_conflict_names_the_other_manager(server, cluster, api):
     causes = [
         {"reason": "FieldManagerConflict", "message": 'conflict with "argocd\x1b" using v1beta1', "field": ".spec.x"},

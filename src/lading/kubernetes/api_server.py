@@ -213,7 +213,7 @@ class ApiServer:
         typed = [("Content-Type", kind)] if data else []
 
         def judge(answer: Answer) -> Object:
-            if answer.head.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
+            if answer.head.status not in (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED):
                 raise _error(answer.head, _status(answer.error_body()), what)
             return _object(answer.read(limit_bytes), what)
 
