@@ -178,6 +178,58 @@ def test_an_llm_has_its_pin_in_both_maps(world):
     assert json.loads(spec["annotations"][ANNOTATION])["models"][CHANNEL]["version"] == "v1"
 
 
+def test_several_models_of_a_service_are_pinned_by_one_text_and_change_together(world):
+    other = "model-registry://iris/v3"
+    uris = [{"uri": uri, "mountPath": "/mnt"} for uri in (CHANNEL, "pvc://claim/base", f"store+{other}")]
+    world.api.put(SERVICES, "iris", spec={"predictor": {"storageUris": uris}})
+    world.roll_out()
+    world.tick()
+    assert versions(world.lock) == {CHANNEL: "v1", other: "v3"}
+    assert (world.status["channel"], world.status["current"]["version"]) == (f"{CHANNEL}\n{other}", "v1, v3")
+    world.champion("v2")
+    world.tick(70)
+    assert versions(world.lock) == {CHANNEL: "v2", other: "v3"}
+    world.pods(ready=False, exit_code=6, message=DAMAGED)
+    world.tick(10)
+    assert versions(world.lock) == {CHANNEL: "v1", other: "v3"}
+    assert world.status["phase"] == "RolledBack"
+
+
+def test_one_of_several_names_that_is_not_known_changes_nothing(world):
+    uris = [{"uri": uri} for uri in (CHANNEL, "model-registry://nobody")]
+    world.api.put(SERVICES, "iris", spec={"predictor": {"storageUris": uris}})
+    world.roll_out()
+    world.tick()
+    assert (world.lock, world.status["phase"]) == ("", "Unresolved")
+    assert "nobody" in world.status["unresolved"]
+
+
+def test_several_models_that_run_are_adopted_as_they_are(world):
+    other = "model-registry://iris/v3"
+    spec = {"predictor": {"storageUris": [{"uri": CHANNEL}, {"uri": other}]}}
+    world.champion("v2")
+    world.api.put(SERVICES, "iris", spec=spec, status={"conditions": [{"type": "Ready", "status": "True"}]})
+    world.pods("", message=json.dumps([{"version": "v1"}, {"version": "v3"}]))
+    world.roll_out(hold="1h")
+    world.tick(61, times=3)
+    assert (world.status["phase"], world.status["current"]["version"]) == ("Held", "v1, v3")
+    assert world.status["candidate"]["version"] == "v2, v3"
+    assert world.lock == ""
+
+
+def test_the_adapters_of_an_llm_are_pinned_with_it(world):
+    other = "model-registry://iris/v3"
+    spec = {"model": {"uri": CHANNEL, "lora": {"adapters": [{"name": "law", "uri": other}]}}}
+    world.api.put(LLMS, "llm", spec=spec)
+    world.roll_out(kind="LLMInferenceService", of="llm")
+    world.tick()
+    assert versions(world.one(LLMS, "llm")["spec"]["annotations"][ANNOTATION]) == {CHANNEL: "v1", other: "v3"}
+
+
+def versions(lock: str) -> dict[str, str]:
+    return {uri: entry["version"] for uri, entry in json.loads(lock)["models"].items()}
+
+
 @pytest.mark.parametrize(
     "uri", ["file:///etc", "/etc", "http://metadata/latest", "git+http://inside/x.git", "pvc://a/b"]
 )
@@ -216,6 +268,7 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(world, spec):
     + [
         {"spec": {"predictor": {"model": {"storageUri": 7}}}},
         {"spec": {"predictor": "model"}},
+        {"spec": {"predictor": {"storageUris": [7, {"uri": 7}, {"uri": "s3://a\nfile:///etc"}]}}},
         {"status": {"conditions": "Ready", "modelStatus": []}},
         {"metadata": {"managedFields": ["lading"]}},
     ],

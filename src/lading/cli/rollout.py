@@ -143,7 +143,7 @@ def resume(arguments: argparse.Namespace) -> int:
         if not rollout.spec.get("pin"):
             raise UsageError(f"{rollout.name} is not paused", hint=f"lading rollout show {rollout.name}")
         _tell(server, rollout, {"pin": None})
-    return _said(arguments, rollout, None, f"follows {printable(rollout.state.channel) or 'its channel'} again")
+    return _said(arguments, rollout, None, f"follows {', '.join(rollout.state.channels) or 'its channel'} again")
 
 
 def back(arguments: argparse.Namespace) -> int:
@@ -239,12 +239,12 @@ def _told(rollout: Rollout) -> Iterator[str]:
     state = rollout.state
     facts = [
         ("service", rollout.target),
-        ("channel", state.channel),
+        *(("channel", uri) for uri in state.channels),
         ("update", str(rollout.spec.get("update") or "")),
         ("phase", _phase(state)),
         ("unresolved", state.unresolved),
         ("unrecorded", state.unrecorded),
-        ("stays at", str(rollout.spec.get("pin") or "")),
+        *(("stays at", pin) for pin in str(rollout.spec.get("pin") or "").split("\n")),
         ("current", _shown(state.current)),
         ("candidate", _shown(state.candidate)),
         ("canary", f"step {state.canary.step}, {state.canary.percent} % of the requests" if state.canary else ""),

@@ -82,7 +82,7 @@ class _Place(NamedTuple):
 
     @property
     def channel(self) -> str:
-        """The URI that the service follows; "" if there is none."""
+        """The URI that the service follows, or several in lines; "" if there is none."""
         return KINDS[self.kind].followed(self.service) if self.service else ""
 
     @property
@@ -252,10 +252,9 @@ class Controller:
         wanted: dict[str, float] = {}
         for place in places:
             if place.asks:
-                every_s = self._policy(place).every_s
-                wanted[place.channel] = min(wanted.get(place.channel, _NEVER), every_s)
-                if exact := self._exact.get(place.key):
-                    wanted[exact] = _RESYNC_S
+                exact = dict.fromkeys(filter(None, self._exact.get(place.key, "").split("\n")), _RESYNC_S)
+                every_s = exact | dict.fromkeys(place.channel.split("\n"), self._policy(place).every_s)
+                wanted |= {name: min(wanted.get(name, _NEVER), seconds) for name, seconds in every_s.items()}
         return wanted
 
     def _policy(self, place: _Place) -> Policy:
@@ -369,7 +368,7 @@ class Controller:
         answer = self._questions.answer(name) if place.asks else Answer()
         if answer is None:
             raise _NotYet
-        channel = redact(name)
+        channel = "\n".join(map(redact, name.split("\n")))
         pods = self._pods(place, kind.selector(service["metadata"]["name"]), state)
         text = kind.lock_text(service)
         seen = Observed(
@@ -404,7 +403,7 @@ class Controller:
     def _runs(self, place: _Place, pods: list[Object], found: Version) -> Version | None:
         """The version that the pods of a service without a pin received; None if that is unknown."""
         exact = given(pods, found)
-        if not exact or exact == str(split_pin(ModelURI.parse(found.pin))[0]):
+        if not exact or exact == "\n".join(str(split_pin(ModelURI.parse(part.pin))[0]) for part in found.parts):
             return found if exact else None
         self._exact[place.key] = exact
         answer = self._questions.answer(exact)
@@ -480,4 +479,4 @@ def _lacking(place: _Place) -> str:
         return f"the ModelRollout {place.rival}, which is older, looks after {place.kind} {name}"
     if place.service is None:
         return f"there is no {place.kind} {name} here"
-    return "" if place.channel else f"{place.kind} {name} has no model with a single URI"
+    return "" if place.channel else f"{place.kind} {name} has no model with a URI"

@@ -9,7 +9,7 @@ import queue
 import random
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,10 +73,11 @@ class Questions:
                 self._questions[name] = _Question(every_s, due_s)
             self._answers = {name: answer for name, answer in self._answers.items() if name in wanted}
 
-    def answer(self, name: str) -> Answer | None:
-        """The last answer for a name; None before the first one."""
+    def answer(self, names: str) -> Answer | None:
+        """The last answer for a name, or for several in lines; None before each has its first one."""
         with self._lock:
-            return self._answers.get(name)
+            found = [self._answers.get(name) for name in names.split("\n")]
+        return _together([answer for answer in found if answer]) if all(found) else None
 
     def hurry(self) -> None:
         """Make every name due now."""
@@ -127,6 +128,14 @@ class Questions:
             self._questions[name] = question._replace(due_s=self._now() + _next_in_s(question.every_s))
         if after != before:
             self._answered(name)
+
+
+def _together(answers: Sequence[Answer]) -> Answer:
+    if len(answers) == 1:
+        return answers[0]
+    versions = [answer.version for answer in answers if answer.version]
+    error = next((answer.error for answer in answers if answer.error), "")
+    return Answer(Version.of(versions) if len(versions) == len(answers) else None, error)
 
 
 def _ask(name: str, before: Answer, session: Session) -> Answer:

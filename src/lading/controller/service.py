@@ -1,4 +1,4 @@
-"""A service of KServe and its pods: the URI that it follows, its pin, the owner of that field, and its health.
+"""A service of KServe and its pods: the URIs that it follows, its pin, the owner of that field, and its health.
 
 The pin is one key of a map of annotations, which KServe copies to the pods' template.  Beside it, only ``spec.canary``
 is written: KServe copies all annotations and labels, and a change would restart the pods.
@@ -21,6 +21,7 @@ from lading.text.printable import printable
 
 ANNOTATION = "lading.dev/lock"
 PODS = Resource("v1", "pods", "Pod")
+_MOUNTED = ("pvc://", "oci://", "oci+native://")
 # The name of the canary's predictor; KServe calls its pods SERVICE-candidate-predictor-….
 CANDIDATE = "candidate"
 _MOST_NAME = 63
@@ -34,18 +35,24 @@ _MOST_PODS = 1000
 
 
 class Kind(NamedTuple):
-    """A kind of service: the paths of its model's URI and of its maps of annotations, and the labels of its pods."""
+    """A kind of service: the paths of its models' URIs and of its maps of annotations, and the labels of its pods.
+
+    At a path of ``uris`` is a URI, or a list of objects with the key ``uri``.
+    """
 
     resource: Resource
-    uri: tuple[str, ...]
+    uris: tuple[tuple[str, ...], ...]
     annotations: tuple[tuple[str, ...], ...]
     labels: str
     has_canary: bool = False
 
     def followed(self, service: Object) -> str:
-        """The URI of the service's model, as KServe passes it to the pods; "" if it has none."""
-        found = _at(service["spec"], self.uri)
-        return without_choice(found) if isinstance(found, str) else ""
+        """The URIs of the service's models, as KServe passes them to its pods, in lines; "" if it has none.
+
+        KServe mounts volumes and images by itself: what else the service has is delivered.
+        """
+        found = [uri for path in self.uris for uri in _uris(_at(service["spec"], path))]
+        return "\n".join([uri for uri in found if not uri.startswith(_MOUNTED)] or found)
 
     def maps(self, service: Object) -> list[tuple[str, ...]]:
         """The paths below the spec of the service's maps of annotations; an LLM's prefill is optional."""
@@ -119,14 +126,14 @@ class Kind(NamedTuple):
 KINDS = {
     "InferenceService": Kind(
         Resource("serving.kserve.io/v1beta1", "inferenceservices", "InferenceService"),
-        ("predictor", "model", "storageUri"),
+        (("predictor", "model", "storageUri"), ("predictor", "storageUris")),
         (("predictor", "annotations"),),
         "serving.kserve.io/inferenceservice={name},component=predictor",
         has_canary=True,
     ),
     "LLMInferenceService": Kind(
         Resource("serving.kserve.io/v1alpha2", "llminferenceservices", "LLMInferenceService"),
-        ("model", "uri"),
+        (("model", "uri"), ("model", "lora", "adapters")),
         (("annotations",), ("prefill", "annotations")),
         "app.kubernetes.io/name={name},app.kubernetes.io/part-of=llminferenceservice,kserve.io/component=workload",
     ),
@@ -143,19 +150,32 @@ def _owner(service: Object, path: Sequence[str]) -> str:
 
 
 def lock_text(channel: str, version: Version, *, signed: bool = False) -> str:
-    """The text of a lock file that has this version for the channel; if ``signed``, pods demand its signer as well."""
+    """The text of a lock file that has this version for the channel: a pin for each of its URIs.
+
+    If ``signed``, pods demand their signers as well.
+    """
+    parts = zip(channel.split("\n"), version.parts, strict=True)
+    return lockfile.dumps({uri: _entry(part, signed=signed) for uri, part in parts})
+
+
+def _entry(version: Version, *, signed: bool) -> Object:
     signature = {"signature": {"signer": version.signer}} if signed and version.signer else {}
-    return lockfile.dumps({channel: {"pin": version.pin, "version": version.name, **signature}})
+    return {"pin": version.pin, "version": version.name, **signature}
 
 
 def locked(text: str, channel: str) -> Version | None:
-    """The version that the text of a lock file has for the channel."""
+    """The version that the text of a lock file has for the channel; None if it lacks one of its URIs."""
     try:
-        entry = lockfile.parse_lock(text.encode(), "").get(channel)
-        if entry is None or split_pin(ModelURI.parse(entry["pin"]))[1] is None:
+        models = lockfile.parse_lock(text.encode(), "")
+        entries = [models[uri] for uri in channel.split("\n")]
+        if any(split_pin(ModelURI.parse(entry["pin"]))[1] is None for entry in entries):
             return None
-    except LadingError:
+    except (LadingError, KeyError):
         return None
+    return Version.of([_version(entry) for entry in entries])
+
+
+def _version(entry: Object) -> Version:
     return Version(entry["pin"], str(entry.get("version") or ""), entry.get("signature", {}).get("signer", ""))
 
 
@@ -175,21 +195,32 @@ def read_service(service: Object, pods: Sequence[Object], channel: str) -> Servi
 
 
 def given(pods: Sequence[Object], found: Version) -> str:
-    """The exact URI of the version that these pods received, in the form of ``found``; "" if no pod reports it.
+    """The exact URIs of the versions that these pods received, in the form of ``found``; "" if no pod reports them.
 
-    lading's termination message on success is one line of JSON (docs/kserve.md).
+    lading's termination message on success is one line of JSON (docs/kserve.md): an object, or a list of them.
     """
+    exact = [split_pin(ModelURI.parse(part.pin))[0] for part in found.parts]
     for pod in _there(pods):
-        ended = _ended(pod)
-        try:
-            word = json.loads(str(ended.get("message") or "")) if ended.get("exitCode") == 0 else {}
-        except ValueError:
-            continue
-        version = word.get("version") if isinstance(word, dict) else None
-        if isinstance(version, str) and version:
-            exact = split_pin(ModelURI.parse(found.pin))[0]
-            return str(exact._replace(path=f"{exact.path.rpartition('/')[0]}/{quote(version, safe='')}"))
+        versions = _delivered(_ended(pod))
+        if len(versions) == len(exact) and any(versions):
+            return "\n".join(map(_of_version, exact, versions))
     return ""
+
+
+def _delivered(ended: Object) -> list[str]:
+    """The registry's version of each model that a storage container delivered, "" for one without; none if unknown."""
+    try:
+        word = json.loads(str(ended.get("message") or "")) if ended.get("exitCode") == 0 else []
+    except ValueError:
+        return []
+    words = word if isinstance(word, list) else [word]
+    versions = [each.get("version") for each in words if isinstance(each, dict)]
+    return [version if isinstance(version, str) else "" for version in versions]
+
+
+def _of_version(exact: ModelURI, version: str) -> str:
+    path = f"{exact.path.rpartition('/')[0]}/{quote(version, safe='')}" if version else exact.path
+    return str(exact._replace(path=path))
 
 
 def _there(pods: Sequence[Object]) -> Iterator[Object]:
@@ -230,6 +261,14 @@ def _ended(pod: Object) -> Object:
 
 def _said(text: str) -> str:
     return printable(" ".join(text.split()))[:_MOST_SAID]
+
+
+def _uris(found: Any) -> Iterator[str]:
+    """The URIs at a path of a service's spec, without what chose the container; one with a line break is none."""
+    for each in found if isinstance(found, list) else [{"uri": found}]:
+        uri = each.get("uri") if isinstance(each, dict) else None
+        if isinstance(uri, str) and "\n" not in uri:
+            yield without_choice(uri)
 
 
 def _at(thing: Any, path: Sequence[str]) -> Any:

@@ -99,9 +99,9 @@ class Shown:
 def _article(row: Row, now_s: float) -> str:
     state = row.state
     kind = "good" if state.phase in _GOOD else "bad" if state.phase in _BAD else "soon"
-    facts = [("service", row.service), ("follows", state.channel)]
+    facts = [("service", row.service), ("follows", ", ".join(state.channels))]
     if state.current:
-        facts += [("has", str(state.current)), ("pin", state.current.pin)]
+        facts += [("has", str(state.current)), *(("pin", part.pin) for part in state.current.parts)]
     if state.candidate:
         facts.append(("newer", f"{state.candidate}, named for the first time {ago(state.seen_s, now_s)}"))
     if state.canary:

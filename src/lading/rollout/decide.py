@@ -155,7 +155,9 @@ def _why_not_now(
         return "RolledBack", now_s, refusal.why
     if policy.pin:
         return "Rolling", now_s, ""
-    if policy.versions and not in_range(policy.versions, [wanted.name]):
+    # Of several models, some may be in no registry.
+    names = [part.name for part in wanted.parts if part.name] or [""]
+    if policy.versions and not all(in_range(policy.versions, [name]) for name in names):
         return "NotAllowed", now_s, f"{wanted} is not in the range {policy.versions}"
     if why := _wrong_signer(policy, wanted):
         return "NotAllowed", now_s, why

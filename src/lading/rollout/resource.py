@@ -136,9 +136,10 @@ def _window(item: Mapping[str, Any]) -> Window:
 
 
 def _pin(text: str) -> Version:
-    uri, pin = split_pin(ModelURI.parse(text))
-    if pin is None:
-        raise UsageError(f"{uri.redacted()} has no pin", hint="lading resolve shows the pin of what a URI names now")
+    for line in text.split("\n"):
+        uri, pin = split_pin(ModelURI.parse(line))
+        if pin is None:
+            raise UsageError(f"{uri.redacted()} has no pin", hint="lading resolve shows the pin of what a URI names now")
     return Version(text)
 
 

@@ -1,5 +1,7 @@
 """The state of a rollout from one cycle to the next; it is kept in the status of the ModelRollout."""
 
+import hashlib
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 # The longest quarantine of a version that was rolled back often.
@@ -29,19 +31,50 @@ Phase = Literal[
 
 
 class Version(NamedTuple):
-    """A pinned URI, the registry's name for the version, and who signed it, as a rule of trust found; "" if none did."""
+    """A pinned URI, the registry's name for the version, and who signed it, as a rule of trust found; "" if none did.
+
+    Of a service with several models, ``pin`` and ``signer`` have a line for each, and ``name`` is a list of names: "v3, -".
+    """
 
     pin: str
     name: str = ""
     signer: str = ""
 
+    @classmethod
+    def of(cls, parts: Sequence["Version"]) -> "Version":
+        """The version of a service whose models have these versions."""
+        if len(parts) == 1:
+            return parts[0]
+        pins, names, signers = zip(*parts, strict=True)
+        return cls("\n".join(pins), _listed(names, ", "), _listed(signers, "\n"))
+
+    @property
+    def parts(self) -> list["Version"]:
+        """The version of each model."""
+        pins = self.pin.split("\n")
+        if len(pins) == 1:
+            return [self]
+        return list(map(Version, pins, _each(self.name, ", ", len(pins)), _each(self.signer, "\n", len(pins))))
+
     @property
     def digest(self) -> str:
-        """The pin's digest, ``sha256:…``, by which people name the version."""
+        """The digest, ``sha256:…``, by which people name the version: that of the pin, or of all pins."""
+        if "\n" in self.pin:
+            return f"sha256:{hashlib.sha256(self.pin.encode()).hexdigest()}"
         return self.pin.rpartition("pin=")[2]
 
     def __str__(self) -> str:
         return f"version {self.name} ({self.digest[:19]}…)" if self.name else self.digest[:19] + "…"
+
+
+def _listed(texts: Sequence[str], mark: str) -> str:
+    return mark.join(text or "-" for text in texts) if any(texts) else ""
+
+
+def _each(text: str, mark: str, number: int) -> list[str]:
+    """The texts of a list; empty ones if it has another number of them."""
+    found = text.split(mark)
+    return ["" if each == "-" else each for each in found] if len(found) == number else [""] * number
 
 
 class Refusal(NamedTuple):
@@ -91,6 +124,7 @@ class Split(NamedTuple):
 class State(NamedTuple):
     """The state of one rollout; times are Unix time.
 
+    ``channel`` is the URI that the service follows, or several in lines.
     ``current`` is the last version that worked; ``candidate`` is another version, which the channel has named since
     ``seen_s``.  ``since_s`` is when the phase began; ``unresolved`` is why the channel could not be resolved the last
     time, or "".  ``unrecorded`` is why the registry could not be told the last time, or "".
@@ -109,6 +143,11 @@ class State(NamedTuple):
     recorded: Recorded = Recorded()
     unrecorded: str = ""
     canary: Canary | None = None
+
+    @property
+    def channels(self) -> list[str]:
+        """The URIs of the channel."""
+        return self.channel.split("\n")
 
     @property
     def is_rolling(self) -> bool:
