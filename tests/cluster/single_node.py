@@ -21,6 +21,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Self
 
@@ -184,6 +186,39 @@ class Cluster:
 
     def kubectl(self, *arguments: object) -> str:
         return self._said(self.kubectl_command(*arguments))
+
+    @contextmanager
+    def another_api_server(self, *options: str) -> Iterator[str]:
+        """A second API server of the same cluster, with these options; its URL.  It is killed in the end."""
+        parts = json.loads((self._folder / "plan.json").read_text())["parts"]
+        own = ["--secure-port=6444", "--endpoint-reconciler-type=none", *options]
+        url = f"https://{ADDRESS}:6444"
+        with (self._folder / "log" / "another-apiserver").open("wb") as log:
+            process = subprocess.Popen(self.client(*parts["kube-apiserver"], *own), stdout=log, stderr=log)
+        try:
+            ready = self.kubectl_command("--server", url, "get", "--raw", "/readyz")
+            while subprocess.run(ready, capture_output=True, timeout=60).returncode:
+                assert process.poll() is None, self.log("another-apiserver")[-4000:]
+            yield url
+        finally:
+            process.kill()
+            process.wait()
+
+    def compact(self) -> None:
+        """etcd forgets what objects were: it keeps what they are."""
+        revision = self._ask_etcd("range", {"key": "AA=="})["header"]["revision"]
+        self._ask_etcd("compaction", {"revision": revision, "physical": True})
+
+    def _ask_etcd(self, path: str, body: dict) -> dict:
+        connection = HTTPConnection("127.0.0.1", 2379, timeout=60)
+        with self.within():
+            connection.connect()
+        connection.request("POST", f"/v3/kv/{path}", json.dumps(body))
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+        assert answer.status == HTTPStatus.OK, document
+        connection.close()
+        return document
 
     def trust_plain_http(self, registry: str) -> None:
         """Images of this host and port come without TLS."""

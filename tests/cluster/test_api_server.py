@@ -5,6 +5,8 @@ No node is needed, and no image.  Faults on the way are in tests/kubernetes.
 
 import subprocess
 import threading
+from contextlib import suppress
+from queue import SimpleQueue
 
 import pytest
 
@@ -13,12 +15,15 @@ from cluster.conftest import name_for
 from cluster.place import Place
 from cluster.test_rollouts import SERVICES, kinds  # noqa: F401 - a fixture
 from lading.errors import Interrupted, NotAllowed, NotFound
+from lading.events import ignore
 from lading.kubernetes.api_server import ApiServer, Conflict, Expired, Resource
 from lading.kubernetes.follow import Followed, follow
 from lading.kubernetes.leader import LEASES, Leader, Terms
 from lading.kubernetes.recorder import EVENTS, record
+from lading.session import Session
 from lading.settings.kubernetes import read_access
-from lading.settings.limits import Network
+from lading.settings.limits import Limits, Network
+from lading.settings.settings import Settings
 from lading.settings.variables import Variables
 
 KEY = "lading.dev/lock"
@@ -39,8 +44,11 @@ def session(new_session):
 
 @pytest.fixture
 def client(cluster, session, place):
-    access = read_access(Variables(), Network(), kubeconfig=str(cluster.pki / "admin.kubeconfig"))
-    return ApiServer(access, session.http)
+    return ApiServer(administrator(cluster), session.http)
+
+
+def administrator(cluster):
+    return read_access(Variables(), Network(), kubeconfig=str(cluster.pki / "admin.kubeconfig"))
 
 
 @pytest.fixture
@@ -173,6 +181,88 @@ def test_every_change_is_told(client, place, iris, session, cluster):
         follow(client, SERVICES, place.name, followed)
     changing.join()
     assert told == [("iris", ""), ("", "listed"), ("iris", "v1"), ("law", ""), ("iris", "gone")]
+
+
+class Following:
+    """A thread that follows the services of a namespace by the machine's own clock, and what it is told."""
+
+    def __init__(self, cluster, place) -> None:
+        self._cluster, self._namespace = cluster, place.name
+        self._session = Session(Settings(limits=Limits(stall_s=5.0, connect_s=5.0)), ignore)
+        self._heard: SimpleQueue[tuple[str, str]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, url: str) -> None:
+        server = ApiServer(administrator(self._cluster)._replace(server=url), self._session.http)
+        self._thread = threading.Thread(target=self._follow, args=(server,), name="following")
+        self._thread.start()
+
+    def end(self) -> None:
+        self._session.run.stop.set()
+        self._session.http.interrupt()
+        if self._thread:
+            self._thread.join()
+        self._session.http.close()
+
+    def hear_until(self, *last: str) -> list[tuple[str, str]]:
+        """What is told from now on, up to these words."""
+        heard = []
+        while last not in heard:
+            heard.append(self._heard.get(timeout=120))
+        return heard
+
+    def _follow(self, server) -> None:
+        followed = Followed(
+            lambda key, thing: self._heard.put((key.name, thing["spec"]["predictor"].get("annotations", {}).get(KEY, ""))),
+            lambda key: self._heard.put((key.name, "gone")),
+            lambda: self._heard.put(("", "listed")),
+        )
+        with self._cluster.within(), suppress(Interrupted):
+            follow(server, SERVICES, self._namespace, followed)
+
+
+@pytest.fixture
+def following(cluster, place):
+    following = Following(cluster, place)
+    yield following
+    following.end()
+
+
+def test_nothing_is_lost_if_etcd_is_compacted_while_the_api_server_is_away(cluster, api, place, client, following):
+    """Without a cache, an API server knows as many versions as etcd does."""
+    for name in ("ham", "iris", "law"):
+        client.create(SERVICES, service(place, name))
+    with cluster.another_api_server("--watch-cache=false") as url:
+        following.begin(url)
+        following.hear_until("", "listed")
+        apply(client, place, "v1")
+        following.hear_until("iris", "v1")
+    apply(client, place, "v2")
+    client.create(SERVICES, service(place, "egg"))
+    api.delete(named("InferenceService", "law", place.name, SERVICES.api))
+    cluster.compact()
+    with cluster.another_api_server("--watch-cache=false"):
+        listed = [("egg", ""), ("ham", ""), ("iris", "v2"), ("law", "gone"), ("", "listed")]
+        assert following.hear_until("", "listed") == listed
+        apply(client, place, "v3")
+        assert following.hear_until("iris", "v3") == [("iris", "v3")]
+
+
+def test_a_list_whose_version_is_compacted_between_two_pages_is_said_to_be(cluster, place, client, session, monkeypatch):
+    monkeypatch.setattr("lading.kubernetes.api_server._PAGE_OBJECTS", 1)
+    for name in ("ham", "iris"):
+        client.create(SERVICES, service(place, name))
+    with cluster.another_api_server("--watch-cache=false") as url:
+        pages = ApiServer(administrator(cluster)._replace(server=url), session.http).pages(SERVICES, place.name)
+        assert [each["metadata"]["name"] for each in next(pages).objects] == ["ham"]
+        client.create(SERVICES, service(place, "egg"))
+        cluster.compact()
+        with pytest.raises(Expired, match="too old"):
+            next(pages)
+
+
+def apply(client, place, text) -> None:
+    client.apply(SERVICES, client.get(SERVICES, "iris", place.name), pin(text))
 
 
 # ---- one writer ---------------------------------------------------------------------------------

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from lading.controller.service import lock_text, locked
 from lading.errors import UsageError
+from lading.rollout.decide import Observed, decide
+from lading.rollout.health import Service
 from lading.rollout.policy import Policy
 from lading.rollout.resource import read_policy, read_state, status_of
 from lading.rollout.state import State, Version
-from rollout.simulated import World, version
+from rollout.simulated import version
 
 V1, V2 = version("v1"), version("v2")
 ADAPTER = Version(f"hf://example/law?pin=sha256:{'a' * 64}")
@@ -51,14 +53,10 @@ def test_another_version_of_one_model_is_another_version_with_another_digest():
 
 
 def test_a_range_is_for_the_models_that_have_a_version():
-    world = World(Policy(hold_s=0, versions="<2"))
-    world.names = BOTH
-    world.cycle()
-    world.names = Version.of([V2, ADAPTER])
-    world.cycle()
-    assert world.state.phase == "NotAllowed"
-    world.policy = world.policy._replace(versions="<3")
-    assert world.cycle().state.phase == "Rolling"
+    before = State(CHANNEL, BOTH, phase="Current")
+    observed = Observed(CHANNEL, Version.of([V2, ADAPTER]), Service(True), has=BOTH, is_locked=True)
+    phases = [decide(Policy(hold_s=0, versions=each), before, observed, 0.0).state.phase for each in ("<2", "<3")]
+    assert phases == ["NotAllowed", "Rolling"]
 
 
 def test_a_pin_of_the_owner_has_a_line_for_each_model():
