@@ -299,7 +299,7 @@ def _to_write(policy: Policy, state: State, observed: Observed) -> str:
 
 def _wait_s(policy: Policy, state: State, now_s: float) -> float:
     """Seconds until time alone can change the state; at most ``every_s``, when the registry is asked again."""
-    if state.is_moving or state.phase == "Queued":
+    if state.phase == "Queued" or (state.is_moving and state.phase != "Idle"):
         return _LOOK_S
     moments = [now_s + policy.every_s]
     if state.phase == "Held":
