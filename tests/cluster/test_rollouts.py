@@ -24,7 +24,9 @@ from lading.controller.service import ANNOTATION, KINDS, PODS
 from lading.kubernetes.api_server import ApiServer
 from lading.settings.kubernetes import read_access
 from lading.settings.limits import Network
+from lading.settings.store import StoreSettings
 from lading.settings.variables import Variables
+from lading.store.store import Store
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CHANNEL = "model-registry://iris@champion"
@@ -179,26 +181,13 @@ class Cluster:
     @contextmanager
     def controller(self, *options: str, server: str = API, registries: Sequence[dict] = ()):
         """``lading controller`` as that ServiceAccount."""
-        path = f"/api/v1/namespaces/{self.place.name}/serviceaccounts/{ACCOUNT}/token"
-        token = self.place.api.post(
-            path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-        )
-        who = {
-            "clusters": [
-                {"name": "c", "cluster": {"server": server, "certificate-authority": str(self.cluster.pki / "ca.crt")}}
-            ],
-            "users": [{"name": "u", "user": {"token": token["status"]["token"]}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": self.place.name}}],
-            "current-context": "c",
-        }
-        (self.folder / "kubeconfig").write_text(yaml.safe_dump(who))
         catalog = {"name": "catalog", "kind": "catalog", "path": str(self.catalog)}
         config = {"registries": [*registries] or [catalog], "agent": {"port": 0}}
         (self.folder / "lading.yaml").write_text(yaml.safe_dump(config))
         command = self.cluster.client(sys.executable, "-m", "lading", "controller", *options)
         environment = {
             "PATH": "/usr/bin",
-            "KUBECONFIG": str(self.folder / "kubeconfig"),
+            "KUBECONFIG": str(self._log_in(ACCOUNT, server)),
             "LADING_CONFIG": str(self.folder / "lading.yaml"),
         }
         with (self.folder / "log").open("ab") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
@@ -207,6 +196,45 @@ class Cluster:
             finally:
                 process.kill()
         print((self.folder / "log").read_text())
+
+    def _log_in(self, account: str, server: str = API) -> Path:
+        """A kubeconfig with a token of this ServiceAccount."""
+        path = f"/api/v1/namespaces/{self.place.name}/serviceaccounts/{account}/token"
+        token = self.place.api.post(
+            path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        )
+        authority = str(self.cluster.pki / "ca.crt")
+        who = {
+            "clusters": [{"name": "c", "cluster": {"server": server, "certificate-authority": authority}}],
+            "users": [{"name": "u", "user": {"token": token["status"]["token"]}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": self.place.name}}],
+            "current-context": "c",
+        }
+        (self.folder / account).write_text(yaml.safe_dump(who))
+        return self.folder / account
+
+    @contextmanager
+    def agent(self):
+        """``lading agent`` of a node with the ServiceAccount of deploy/agent-prefetch; its words, line by line."""
+        self.place.apply(named("ServiceAccount", "lading-agent"))
+        for thing in yaml.safe_load_all((DEPLOY / "agent-prefetch/rbac.yaml").read_text()):
+            subject = {"kind": "ServiceAccount", "name": "lading-agent", "namespace": self.place.name}
+            self.place.api.apply(thing | ({"subjects": [subject]} if "subjects" in thing else {}))
+        registry = {"name": "catalog", "kind": "catalog", "path": str(self.catalog)}
+        own = {"port": 0, "prefetch": {"namespace": self.place.name}}
+        config = {"registries": [registry], "store": {"path": str(self.folder / "store")}, "agent": own}
+        (self.folder / "agent.yaml").write_text(yaml.safe_dump(config))
+        command = self.cluster.client(sys.executable, "-m", "lading", "agent")
+        environment = {
+            "PATH": "/usr/bin",
+            "KUBECONFIG": str(self._log_in("lading-agent")),
+            "LADING_CONFIG": str(self.folder / "agent.yaml"),
+        }
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                yield process.stderr
+            finally:
+                process.kill()
 
     def tell(self, *words: str) -> str:
         """What ``lading rollout`` says to an administrator."""
@@ -451,6 +479,22 @@ def test_services_are_selected_by_labels_and_their_rollouts_go_with_the_one_that
     world.place.api.delete(fleet)
     world.place.api.until_gone(named(ROLLOUTS.kind, "fleet.iris", world.place.name, ROLLOUTS.api))
     assert world.place.api.all(rollouts) == []
+    assert has(world.service, "v1")
+
+
+def test_a_node_has_a_candidate_in_its_store_while_it_is_held(world):
+    world.may("controller/rbac.yaml")
+    world.place.api.apply(rollout(world.place, every="10s", hold="1h"))
+    with world.controller(), world.agent() as said:
+        world.until_pinned("v1")
+        world.ready()
+        assert any("v1" in line for line in said)
+        world.champion("v2")
+        world.until("Held", "v1")
+        assert any("v2" in line for line in said)
+    store = Store(StoreSettings(path=str(world.folder / "store")))
+    kept = [store.folder(key) for key, names in store.references.by_key().items() if names]
+    assert sorted((folder / "weights").read_text() for folder in kept) == ["v1", "v2"]
     assert has(world.service, "v1")
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from fakes.kserve import init_container, job_container, matching, merged, validate
 from lading.model.reference import SCHEMES
-from lading.settings.agent import read_agent
+from lading.settings.agent import Prefetch, read_agent
 from lading.settings.families import SCHEMES as READ
 from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
@@ -226,6 +226,15 @@ def test_the_agents_configuration_is_what_lading_reads_and_its_probes_reach_it(t
     assert {volume["name"] for volume in pod["volumes"]} == set(mounts.values())
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert container["command"][1:] == ["agent"]
+
+
+def test_the_agents_of_rollouts_may_only_read_them_and_have_a_store(tmp_path):
+    own = agent_settings((DEPLOY / "agent-prefetch/lading.yaml").read_text(), tmp_path)
+    assert own.prefetch == Prefetch(namespace="models")
+    role, binding = yaml.safe_load_all((DEPLOY / "agent-prefetch/rbac.yaml").read_text())
+    assert role["rules"] == [{"apiGroups": ["lading.dev"], "resources": ["modelrollouts"], "verbs": ["list", "watch"]}]
+    daemon = yaml.safe_load((DEPLOY / "agent/daemonset.yaml").read_text())
+    assert binding["subjects"][0]["name"] == daemon["spec"]["template"]["spec"]["serviceAccountName"]
 
 
 def test_no_probe_that_restarts_the_agent_waits_for_a_model():

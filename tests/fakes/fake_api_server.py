@@ -24,6 +24,7 @@ class FakeApiServer:
     """Has any resource.  ``forget`` lets every version that was told before be too old; lists are cut as they ask for."""
 
     def __init__(self, server: FaultyServer) -> None:
+        self.server = server
         self.url = server.url
         self.objects: dict[str, dict[str, Any]] = {}
         self._applied: dict[str, Any] = {}

@@ -5,7 +5,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +43,9 @@ _PATIENCE_S = 2.0
 # Events that repeat in every cycle, or say no more than the event of the switch.
 _NOT_LOGGED = (events.Resolved, events.TlsChosen, events.Listed, events.AlreadyDelivered)
 _NEVER = float("inf")
+
+
+Prefetched = Callable[[], Sequence[Delivery] | None]
 
 
 class _Plan(NamedTuple):
@@ -91,6 +94,9 @@ class Agent:
         self._looked_s = clock.now()
         self._postponed: dict[str, str] = {}
         self._store_due_s = clock.now()
+        self._prefetched: Prefetched = lambda: ()
+        # Deliveries beside those of the configuration; None while they are unknown.
+        self._beside: Sequence[Delivery] | None = ()
         self.metrics.set("lading_build_info", 1.0, version=__version__)
         self._use(self.settings)
 
@@ -110,6 +116,14 @@ class Agent:
             self._clock,
             self._unix_time,
         )
+
+    def follow_rollouts(self, prefetched: Prefetched) -> None:
+        """Make the deliveries that ``prefetched`` names, too; it is asked at each ``wake``."""
+        self._prefetched, self._beside = prefetched, None
+
+    def wake(self) -> None:
+        """End the wait of the loop; from any thread."""
+        self._wake.set()
 
     def take_webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Make every delivery due now if the webhook is genuine; whether it is."""
@@ -146,6 +160,9 @@ class Agent:
         """Take in all changes, and begin the cycles that are due; returns an exit code to end the process, or 0."""
         self._wake.clear()
         self._reconfigure()
+        if (beside := self._prefetched()) != self._beside:
+            self._beside = beside
+            self._plan()
         self._looked_s = self._clock.now()
         if self._hinted.is_set():
             self._hinted.clear()
@@ -297,18 +314,25 @@ class Agent:
         self._listen("")(events.Reconfigured(len(own.deliveries)))
 
     def _use(self, own: AgentSettings) -> None:
-        """Go on with these deliveries: those that are new or have changed are due now."""
+        """Go on with this configuration."""
         self.metrics.set("lading_configuration_ok", 1.0)
         self.status.configuration_error = ""
-        self.status.configure(own.deliveries)
+        self._deliveries = own.deliveries
+        self._plan()
+
+    def _plan(self) -> None:
+        """Go on with the deliveries as they are now: those that are new or have changed are due now."""
+        beside = self._beside or ()
+        self.status.configure(self._deliveries, beside)
+        deliveries = (*self._deliveries, *beside)
         now_s = self._clock.now()
         plans = {}
-        for delivery in own.deliveries:
+        for delivery in deliveries:
             was = self._plans.get(delivery.name)
             plans[delivery.name] = was if was and was.delivery == delivery else _Plan(delivery, now_s)
         self._plans = plans
         for cycle in self._cycles:
-            if cycle.delivery not in own.deliveries:
+            if cycle.delivery not in deliveries:
                 cycle.stop()
         # The store is looked at now: it releases deliveries that are no longer declared.
         self._store_due_s = now_s
@@ -321,13 +345,15 @@ class Agent:
             return
         self._store_due_s = self._clock.now() + _LOOK_AT_STORE_S
         declared = [plan.delivery.name for plan in self._plans.values() if not plan.delivery.destination]
-        self._look_into(self._settings.store, declared)
+        # Nothing is released before it is known which rollouts there are.
+        self._look_into(self._settings.store, None if self._beside is None else declared)
 
-    def _look_into(self, settings: StoreSettings, declared: Collection[str]) -> None:
+    def _look_into(self, settings: StoreSettings, declared: Collection[str] | None) -> None:
         try:
             store = Store(settings, self._hear_store)
             if store.writable:
-                release(store, declared)
+                if declared is not None:
+                    release(store, declared)
                 prune(store)
             self.metrics.set("lading_store_models", len(store.models()))
             self.metrics.set("lading_store_bytes", store.used_bytes())

@@ -50,10 +50,10 @@ class Deliveries(NamedTuple):
         return self.status.metrics
 
     def unstarted(self) -> list[str]:
-        return [] if self.status.is_started else [state.name for state in self.status.states() if not state.checked_s]
+        return [] if self.status.is_started else self.status.unstarted()
 
     def unready(self) -> list[str]:
-        return [] if self.status.is_ready else [state.name for state in self.status.states() if not state.ready]
+        return self.status.unready()
 
     def page(self, now_s: float) -> tuple[str, str]:
         return render(self.status, in_store(self.store()), now_s), POLICY

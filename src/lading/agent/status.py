@@ -14,11 +14,15 @@ Doing = Literal["waiting", "asking", "delivering", "switching", "loading"]
 
 
 class State(NamedTuple):
-    """The state of one delivery.  ``doing`` is its present step; times are Unix time, zero means never."""
+    """The state of one delivery.  ``doing`` is its present step; times are Unix time, zero means never.
+
+    The agent is started and ready without one that is not ``needed``.
+    """
 
     name: str
     uri: str
     destination: str
+    needed: bool = True
     ready: bool = False
     doing: Doing = "waiting"
     version: str = ""
@@ -49,12 +53,15 @@ class Status:
         self._started = False
         self.configuration_error = ""
 
-    def configure(self, deliveries: Sequence[Delivery]) -> None:
-        """Show these deliveries from now on; those that were known already stay as they are."""
+    def configure(self, deliveries: Sequence[Delivery], beside: Sequence[Delivery] = ()) -> None:
+        """Show these deliveries from now on; those that were known already stay as they are.
+
+        The agent is ready without those ``beside``.
+        """
         with self._lock:
             known, self._states = self._states, {}
-            for delivery in deliveries:
-                own = State(delivery.name, redact(delivery.uri), delivery.destination)
+            for delivery, needed in (*((each, True) for each in deliveries), *((each, False) for each in beside)):
+                own = State(delivery.name, redact(delivery.uri), delivery.destination, needed)
                 was = known.pop(delivery.name, own)
                 same = (was.uri, was.destination) == (own.uri, own.destination)
                 self._states[delivery.name] = was if same else own
@@ -85,16 +92,23 @@ class Status:
 
     @property
     def is_started(self) -> bool:
-        """Whether every delivery had its first cycle."""
+        """Whether every delivery that is needed had its first cycle."""
         with self._lock:
-            self._started = self._started or all(state.checked_s for state in self._states.values())
+            self._started = self._started or not self.unstarted()
             return self._started
 
     @property
     def is_ready(self) -> bool:
-        """Whether every delivery has a verified version in place."""
-        with self._lock:
-            return all(state.ready for state in self._states.values())
+        """Whether every delivery that is needed has a verified version in place."""
+        return not self.unready()
+
+    def unstarted(self) -> list[str]:
+        """The names of the deliveries that are needed and had no cycle yet."""
+        return [state.name for state in self.states() if state.needed and not state.checked_s]
+
+    def unready(self) -> list[str]:
+        """The names of the deliveries that are needed and have no verified version in place."""
+        return [state.name for state in self.states() if state.needed and not state.ready]
 
     def hear(self, name: str, event: events.Event) -> None:
         """Take an event of a delivery into its metrics and state."""

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from lading.cli import output
 from lading.cli.options import add_output_options, warn_of_variables
 from lading.cli.output import show, show_json
-from lading.controller.controller import ROLLOUTS
 from lading.errors import NotFound, UsageError
 from lading.events import ignore
 from lading.kubernetes.api_server import ApiServer, Object
+from lading.kubernetes.rollouts import ROLLOUTS
 from lading.rollout.resource import APPROVAL, read_state, shown_target
 from lading.rollout.state import State, Version
 from lading.session import Session

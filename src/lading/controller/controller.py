@@ -23,13 +23,14 @@ from lading.controller.records import Records
 from lading.controller.selection import Selection, select
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
-from lading.controller.watched import Watched
 from lading.errors import Interrupted, LadingError, NotAllowed, NotFound, UsageError, internal_error
 from lading.events import Listener, RolloutTold
 from lading.kubernetes.api_server import ApiServer, Conflict, Object, Resource
-from lading.kubernetes.follow import Key, follow
+from lading.kubernetes.follow import Key
 from lading.kubernetes.leader import Leader
 from lading.kubernetes.recorder import record
+from lading.kubernetes.rollouts import ROLLOUTS
+from lading.kubernetes.watched import Watched
 from lading.model.pin import split_pin
 from lading.model.uri import ModelURI, redact
 from lading.rollout.conditions import conditions
@@ -49,14 +50,11 @@ from lading.rollout.together import together
 from lading.telemetry.otlp import Send
 from lading.telemetry.rolls import Rolls
 
-ROLLOUTS = Resource("lading.dev/v1alpha1", "modelrollouts", "ModelRollout")
 NAME = "lading-controller"
 _LOOK_EVERY_S = 1.0
 _RENEW_S = 15.0
 # The pause after an error of the API server.
 _AGAIN_S = 10.0
-# The pause if a resource does not exist: KServe, or one of its kinds, may be installed later.
-_MISSING_S = 60.0
 _RESYNC_S = 600.0
 # The time between two sums of the services that a rollout selects.
 _LOOK_AT_SERVICES_S = 10.0
@@ -150,19 +148,10 @@ class Controller:
         return watchers
 
     def _watch(self, resource: Resource, watched: Watched) -> None:
-        while True:
-            try:
-                follow(self._server, resource, self._namespace, watched.followed())
-            except Interrupted:
-                return
-            except NotFound:
-                # The resource does not exist, so it has no objects.
-                watched.listed()
-            except LadingError as error:
-                self._listen("")(RolloutTold("", "WatchFailed", error.message))
-            except Exception as error:  # noqa: BLE001 - without a watch, nothing would follow any more
-                self._listen("")(RolloutTold("", "WatchFailed", internal_error(error).message))
-            self._server.http.retry.run.wait(_MISSING_S, f"waiting for {resource.plural}")
+        watched.watch(self._server, resource, self._namespace, self._watch_failed)
+
+    def _watch_failed(self, error: LadingError) -> None:
+        self._listen("")(RolloutTold("", "WatchFailed", error.message))
 
     def _wake(self, _: Key) -> None:
         self.woken.set()

@@ -17,9 +17,9 @@ from lading.delivery.request import Request, query_for
 from lading.delivery.resolve import list_files, open_found, resolve
 from lading.errors import LadingError, Unsupported, UsageError, internal_error
 from lading.events import ignore
-from lading.model.reference import SCHEMES
 from lading.model.uri import ModelURI
 from lading.registries.registry import Resolution
+from lading.rollout.policy import FOLLOWED
 from lading.rollout.state import Version
 from lading.session import Session
 from lading.settings.settings import Settings
@@ -27,8 +27,6 @@ from lading.sources.source import FindsPin
 
 _JITTER = 0.1
 _NEVER = float("inf")
-# A service's URI is not trusted: it must not lead to files of this machine, or to hosts of the cluster's network.
-_SCHEMES = {*SCHEMES, "s3", "gs", "hf", "modelscope"}
 
 
 class Answer(NamedTuple):
@@ -140,9 +138,9 @@ def _together(answers: Sequence[Answer]) -> Answer:
 
 def _ask(name: str, before: Answer, session: Session) -> Answer:
     uri = ModelURI.parse(name)
-    if uri.scheme.lower() not in _SCHEMES:
+    if uri.scheme.lower() not in FOLLOWED:
         raise Unsupported(
-            f"the controller does not ask {uri.redacted()}", hint=f"it asks {', '.join(sorted(_SCHEMES))}"
+            f"the controller does not ask {uri.redacted()}", hint=f"it asks {', '.join(sorted(FOLLOWED))}"
         )
     if session.settings.lock or session.settings.lock_text:
         raise UsageError("the controller asks what names stand for now, and a lock file is set")

@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 from lading.kubernetes.api_server import Object
 from lading.kubernetes.follow import Key
+from lading.kubernetes.rollouts import ROLLOUTS
 from lading.rollout.resource import age, read_target, selected_kind, selects
 
 # The generation of the owner's spec that a rollout has its fields from.
 _GENERATION = "lading.dev/generation"
-_API = "lading.dev/v1alpha1"
-_KIND = "ModelRollout"
 
 
 class Selection(NamedTuple):
@@ -93,7 +92,7 @@ def _selection(
 def _fields(rollout: Object, service: str) -> Object:
     """The rollout of one service: metadata and spec."""
     about = rollout["metadata"]
-    owner = {"apiVersion": _API, "kind": _KIND, "name": about["name"], "uid": about["uid"], "controller": True}
+    owner = {"apiVersion": ROLLOUTS.api, "kind": ROLLOUTS.kind, "name": about["name"], "uid": about["uid"], "controller": True}
     spec = {name: value for name, value in rollout["spec"].items() if name != "selector"}
     return {
         "metadata": {
@@ -109,7 +108,7 @@ def _fields(rollout: Object, service: str) -> Object:
 def _owner(rollout: Object) -> str:
     """The uid of the rollout that this one belongs to, or ""."""
     for each in rollout["metadata"].get("ownerReferences") or ():
-        if each.get("kind") == _KIND and each.get("controller"):
+        if each.get("kind") == ROLLOUTS.kind and each.get("controller"):
             return str(each.get("uid") or "")
     return ""
 

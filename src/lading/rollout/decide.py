@@ -177,9 +177,10 @@ def _why_not_now(
 
 def _wrong_signer(policy: Policy, wanted: Version) -> str:
     """Why the signer of a version is not one of those whom the policy names; "" if that is one, or it names none."""
-    if not policy.signed_by or wanted.signer in policy.signed_by:
+    others = [part.signer for part in wanted.parts if part.signer not in policy.signed_by]
+    if not (policy.signed_by and others):
         return ""
-    return f"{wanted} is signed by {wanted.signer or 'nobody whom a rule of trust has found'}"
+    return f"{wanted} is signed by {others[0] or 'nobody whom a rule of trust has found'}"
 
 
 def _judged(

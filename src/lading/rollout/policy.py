@@ -2,9 +2,14 @@
 
 from typing import Literal, NamedTuple
 
+from lading.model.reference import SCHEMES
 from lading.rollout.schedule import Window
 from lading.rollout.state import Version
 from lading.rollout.verdict import Check
+
+# The schemes of what services follow.  A service's URI is not trusted: it must not lead to files of the machine that
+# asks, or to hosts of the cluster's network.
+FOLLOWED = {*SCHEMES, "s3", "gs", "hf", "modelscope"}
 
 Update = Literal["Auto", "Approve", "Notify", "Off"]
 

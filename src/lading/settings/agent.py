@@ -50,6 +50,9 @@ _EXAMPLES = {
     "key": "/etc/lading/tls.key",
     "mlflow_secret_file": "/etc/lading/mlflow-secret",
     "canary": "{share: 0.1, hold_s: 3600}",
+    "prefetch": "{namespace: models}",
+    "namespace": "models",
+    "labels": "team=tabular",
     "on_change": "{load: http://127.0.0.1:8080, model: iris}",
 }
 
@@ -112,15 +115,27 @@ class Delivery(NamedTuple):
         )
 
 
+class Prefetch(NamedTuple):
+    """The ModelRollouts whose versions the agent keeps in its store.
+
+    They are those of ``namespace``, or of all if it is empty, which the label selector ``labels`` matches.
+    """
+
+    namespace: str = ""
+    labels: str = ""
+
+
 class AgentSettings(NamedTuple):
     """The deliveries that the agent keeps current, and its HTTP server.
 
+    With ``prefetch``, the versions of rollouts of the cluster are kept in the store, too.
     At most ``parallel`` cycles run at a time.  ``port`` 0 means any free port.  With ``token_file``, all but the
     health endpoints require its text as a bearer token; ``certificate`` and ``key`` are files of PEM text.
     ``mlflow_secret_file`` holds the secret of MLflow's webhooks; without it every webhook is refused.
     """
 
     deliveries: tuple[Delivery, ...] = ()
+    prefetch: Prefetch | None = None
     parallel: int = 2
     listen: str = "127.0.0.1"
     port: int = PORT
@@ -138,7 +153,13 @@ def read_agent(settings: Settings) -> AgentSettings:
             _delivery(item, number, has_store=has_store) for number, item in enumerate(settings.deliveries, 1)
         )
         _refuse_common_folders(deliveries)
-        return _own(settings.agent, deliveries)
+        own = _own(settings.agent, deliveries)
+        if own.prefetch and not has_store:
+            raise UsageError(
+                "agent.prefetch is set, and no store is configured that could keep models",
+                hint="give the configuration a store.path",
+            )
+        return own
 
 
 def _own(item: Mapping[str, Any], deliveries: tuple[Delivery, ...]) -> AgentSettings:

@@ -3,8 +3,12 @@
 import threading
 from collections.abc import Callable
 
-from lading.kubernetes.api_server import Object
-from lading.kubernetes.follow import Followed, Key
+from lading.errors import Interrupted, LadingError, NotFound, internal_error
+from lading.kubernetes.api_server import ApiServer, Object, Resource
+from lading.kubernetes.follow import Followed, Key, follow
+
+# The pause after an error that waiting may mend, or if the resource does not exist: it may be installed later.
+_AGAIN_S = 60.0
 
 
 class Watched:
@@ -24,6 +28,30 @@ class Watched:
     def all(self) -> dict[Key, Object]:
         with self._lock:
             return dict(self._objects)
+
+    def watch(
+        self,
+        server: ApiServer,
+        resource: Resource,
+        namespace: str,
+        failed: Callable[[LadingError], None],
+        *,
+        labels: str = "",
+    ) -> None:
+        """Follow the resource until the run is stopped; an error is told, and it begins anew after a minute."""
+        while True:
+            try:
+                follow(server, resource, namespace, self.followed(), labels=labels)
+            except Interrupted:
+                return
+            except NotFound:
+                # The resource does not exist, so it has no objects.
+                self.listed()
+            except LadingError as error:
+                failed(error)
+            except Exception as error:  # noqa: BLE001 - without a watch, nothing would follow any more
+                failed(internal_error(error))
+            server.http.retry.run.wait(_AGAIN_S, f"waiting for {resource.plural}")
 
     def followed(self) -> Followed:
         return Followed(self._there, self._gone, self.listed)
