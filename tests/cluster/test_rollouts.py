@@ -454,7 +454,7 @@ def test_services_are_selected_by_labels_and_their_rollouts_go_with_the_one_that
     world.may("controller/rbac.yaml")
     rollouts = {"apiVersion": ROLLOUTS.api, "kind": ROLLOUTS.kind, "metadata": {"namespace": world.place.name}}
     selector = {"kind": "InferenceService", "matchLabels": {"tier": "gold"}}
-    fleet = rollout(world.place, "fleet", targetRef=None, selector=selector, every="10s", hold="1m",)
+    fleet = rollout(world.place, "fleet", targetRef=None, selector=selector, every="10s", maxConcurrent=3,)
     world.place.api.delete(rollout(world.place))
     world.label(tier="gold")
     world.place.api.apply(fleet)
@@ -465,12 +465,12 @@ def test_services_are_selected_by_labels_and_their_rollouts_go_with_the_one_that
         assert world.until("Current", "v1", name="fleet")["message"] == "1 service: 1 Current"
         # A field that is taken away from the one is taken away from the other, and what a person set there stays.
         assert world.tell("pause", "fleet.iris").startswith("fleet.iris stays at version v1")
-        del fleet["spec"]["hold"]
+        del fleet["spec"]["maxConcurrent"]
         world.place.api.apply({**fleet, "spec": {**fleet["spec"], "history": 3}})
         own = world.place.api.until(
             named(ROLLOUTS.kind, "fleet.iris", world.place.name, ROLLOUTS.api), lambda thing: thing["spec"]["history"] == 3
         )
-        assert own["spec"]["hold"] == "5m"
+        assert "maxConcurrent" not in own["spec"]
         assert "v1?pin=" in own["spec"]["pin"]
         world.label(tier="silver")
         world.place.api.until_gone(named(ROLLOUTS.kind, "fleet.iris", world.place.name, ROLLOUTS.api))

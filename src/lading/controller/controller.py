@@ -300,18 +300,23 @@ class Controller:
 
     def _select(self, key: Key, selection: Selection) -> float:
         """Give each selected service a rollout of its own, and keep the state of all of them together."""
+        refused = [f"{name} belongs to nobody, or to another rollout" for name in selection.taken]
         for fields in selection.apply:
-            own = selection.own.get(read_target(fields["spec"]).name, fields)
-            self._server.apply(ROLLOUTS, own, fields)
             if self._now() >= self._renew_s:
                 return 0.0
+            own = selection.own.get(read_target(fields["spec"]).name, fields)
+            try:
+                self._server.apply(ROLLOUTS, own, fields)
+            except Conflict as error:
+                # Somebody has changed this one by hand: the others get their fields nevertheless.
+                refused.append(error.message)
         for rollout in selection.delete:
             with suppress(NotFound, Conflict):
                 self._server.delete(ROLLOUTS, rollout)
         states = {name: self._kept[Key.of(own)].state for name, own in selection.own.items()}
         self._keep(key, selection.rollout, together(states, self._kept[key].state, self._unix_time()))
-        if selection.taken:
-            raise UsageError(f"{', '.join(selection.taken)} is there already, and belongs to nobody or to another rollout")
+        if refused:
+            raise UsageError("; ".join(refused[:3]))
         return _LOOK_AT_SERVICES_S
 
     def _know(self, key: Key, rollout: Object) -> None:

@@ -51,7 +51,7 @@ def select(rollouts: Mapping[Key, Object], services: Mapping[str, Mapping[Key, O
     owned: dict[Key, dict[str, Object]] = {key: {} for key in selecting}
     taken: set[tuple[str, Key]] = set()
     for key, rollout in rollouts.items():
-        if key in selecting:
+        if "targetRef" not in rollout["spec"]:
             continue
         kind, name = read_target(rollout["spec"])
         if owner := owners.get(_owner(rollout)):
