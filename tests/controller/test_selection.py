@@ -1,9 +1,15 @@
 """Rollouts that select services by labels."""
 
+from collections import Counter
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controller.conftest import CHANNEL, MRO, SERVICES
 from controller.test_controller import phases
+from lading.controller.selection import select
+from lading.kubernetes.follow import Key
 
 GOLD = {"tier": "gold"}
 
@@ -115,3 +121,51 @@ def rollouts(world) -> list[str]:
 
 def has_lock(world, name: str) -> bool:
     return "annotations" in world.one(SERVICES, name)["spec"]["predictor"]
+
+
+# ---- any services, any rollouts ---------------------------------------------------------------
+
+NAMES = ["a", "b", "c", "d"]
+LABELS = st.dictionaries(st.sampled_from(["tier", "team"]), st.sampled_from(["x", "y"]), max_size=2)
+WORLDS = st.tuples(
+    st.dictionaries(st.sampled_from(NAMES), LABELS),
+    st.dictionaries(st.sampled_from(["one", "two"]), LABELS.filter(bool)),
+    st.sets(st.sampled_from(NAMES)),
+)
+
+
+def rollout(name: str, **spec) -> dict:
+    about = {"name": name, "namespace": "team-a", "uid": name, "generation": 1, "creationTimestamp": name}
+    return {"metadata": about, "spec": spec}
+
+
+def settled(rollouts: dict, services: dict) -> dict:
+    """The rollouts after all changes were made, which end: nothing is made only to be deleted."""
+    for _ in range(3):
+        selections = select(rollouts, {"InferenceService": services})
+        changes = [(each.apply, each.delete) for each in selections.values() if each.apply or each.delete]
+        if not changes:
+            return rollouts
+        for apply, delete in changes:
+            rollouts = rollouts | {Key.of(each): {**each, "metadata": {"uid": "u", **each["metadata"]}} for each in apply}
+            rollouts = {key: each for key, each in rollouts.items() if each not in delete}
+    raise AssertionError("it does not end")
+
+
+@given(st.lists(WORLDS, min_size=1, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_each_service_has_one_rollout_whatever_is_changed_in_whatever_order(worlds):
+    owned: dict = {}
+    for labels, selectors, named in worlds:
+        services = {Key("team-a", name): {"metadata": {"labels": own}} for name, own in labels.items()}
+        made = [rollout(f"own-{name}", targetRef={"kind": "InferenceService", "name": name}) for name in named]
+        for name, own in selectors.items():
+            made.append(rollout(name, selector={"kind": "InferenceService", "matchLabels": own}))
+        by_hand = {Key.of(each): each for each in made}
+        # Kubernetes has deleted those whose owner has gone.
+        owned = {key: each for key, each in owned.items() if each["metadata"]["ownerReferences"][0]["uid"] in selectors}
+        there = settled(by_hand | owned, services)
+        owned = {key: each for key, each in there.items() if key not in by_hand}
+        targets = Counter(each["spec"]["targetRef"]["name"] for each in owned.values())
+        selected = {name for name, own in labels.items() if any(each.items() <= own.items() for each in selectors.values())}
+        assert targets == Counter(selected - named)
