@@ -213,7 +213,9 @@ class Following:
 
     def _follow(self, server) -> None:
         followed = Followed(
-            lambda key, thing: self._heard.put((key.name, thing["spec"]["predictor"].get("annotations", {}).get(KEY, ""))),
+            lambda key, thing: self._heard.put(
+                (key.name, thing["spec"]["predictor"].get("annotations", {}).get(KEY, ""))
+            ),
             lambda key: self._heard.put((key.name, "gone")),
             lambda: self._heard.put(("", "listed")),
         )
@@ -248,7 +250,9 @@ def test_nothing_is_lost_if_etcd_is_compacted_while_the_api_server_is_away(clust
         assert following.hear_until("iris", "v3") == [("iris", "v3")]
 
 
-def test_a_list_whose_version_is_compacted_between_two_pages_is_said_to_be(cluster, place, client, session, monkeypatch):
+def test_a_list_whose_version_is_compacted_between_two_pages_is_said_to_be(
+    cluster, place, client, session, monkeypatch
+):
     monkeypatch.setattr("lading.kubernetes.api_server._PAGE_OBJECTS", 1)
     for name in ("ham", "iris"):
         client.create(SERVICES, service(place, name))

@@ -9,14 +9,17 @@ import subprocess
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cluster.api import named
+from cluster.conftest import name_for
+from cluster.place import Place
 from cluster.single_node import ADDRESS
-from cluster.test_rollouts import ACCOUNT, SERVICES, Cluster, kinds, place, rollout  # noqa: F401 - fixtures
+from cluster.test_rollouts import ACCOUNT, SERVICES, Cluster, kinds, rollout  # noqa: F401 - a fixture
 from fakes.fake_mlflow import FakeMlflow
 from fakes.faulty_http import FaultyServer
 from lading.controller.controller import ROLLOUTS
@@ -67,6 +70,13 @@ class Figures:
         print(f"| {step} | {seconds:.0f} | {requests.total()} | {asked} | {told} |")
         self._begin()
         return requests, asked, seconds
+
+
+@pytest.fixture
+def place(cluster, api, request):
+    request.getfixturevalue("kinds")
+    with Place(cluster, api, name_for(request)) as place:
+        yield place
 
 
 @pytest.fixture
@@ -147,9 +157,12 @@ def during(process: subprocess.Popen, figures: Figures, step: str) -> tuple[Coun
 def until_all(world: Cluster, phase: str) -> None:
     """Until each rollout of many services says that all of them are in this phase."""
     for number in range(REGISTRIES):
-        wanted = f": {NUMBER // REGISTRIES} {phase}"
         name = named(ROLLOUTS.kind, f"r{number}", world.place.name, ROLLOUTS.api)
-        world.place.api.until(name, lambda thing: wanted in thing.get("status", {}).get("message", ""), 400)
+        world.place.api.until(name, partial(is_all, phase), 400)
+
+
+def is_all(phase: str, thing: dict) -> bool:
+    return f": {NUMBER // REGISTRIES} {phase}" in thing.get("status", {}).get("message", "")
 
 
 def peak_memory_bytes(pid: int) -> int:

@@ -454,7 +454,14 @@ def test_services_are_selected_by_labels_and_their_rollouts_go_with_the_one_that
     world.may("controller/rbac.yaml")
     rollouts = {"apiVersion": ROLLOUTS.api, "kind": ROLLOUTS.kind, "metadata": {"namespace": world.place.name}}
     selector = {"kind": "InferenceService", "matchLabels": {"tier": "gold"}}
-    fleet = rollout(world.place, "fleet", targetRef=None, selector=selector, every="10s", maxConcurrent=3,)
+    fleet = rollout(
+        world.place,
+        "fleet",
+        targetRef=None,
+        selector=selector,
+        every="10s",
+        maxConcurrent=3,
+    )
     world.place.api.delete(rollout(world.place))
     world.label(tier="gold")
     world.place.api.apply(fleet)
@@ -468,7 +475,8 @@ def test_services_are_selected_by_labels_and_their_rollouts_go_with_the_one_that
         del fleet["spec"]["maxConcurrent"]
         world.place.api.apply({**fleet, "spec": {**fleet["spec"], "history": 3}})
         own = world.place.api.until(
-            named(ROLLOUTS.kind, "fleet.iris", world.place.name, ROLLOUTS.api), lambda thing: thing["spec"]["history"] == 3
+            named(ROLLOUTS.kind, "fleet.iris", world.place.name, ROLLOUTS.api),
+            lambda thing: thing["spec"]["history"] == 3,
         )
         assert "maxConcurrent" not in own["spec"]
         assert "v1?pin=" in own["spec"]["pin"]

@@ -97,9 +97,9 @@ class World:
     def put_rollout(self, name: str, **spec) -> None:
         spec = {"hold": "0s", **spec}
         there = self.api.objects.get(f"/{MRO}/team-a/{name}", {})
-        generation = there.get("metadata", {}).get("generation", 0) + 1
-        about = {"generation": generation, "creationTimestamp": f"2026-11-29T0{len(self.api.objects)}:00:00Z"}
-        self.api.put(MRO, name, **{**there, "spec": spec, "metadata": {**about, "generation": generation}})
+        about = {"creationTimestamp": f"2026-11-29T{len(self.api.objects):02}:00:00Z", **there.get("metadata", {})}
+        about["generation"] = about.get("generation", 0) + 1
+        self.api.put(MRO, name, **{**there, "spec": spec, "metadata": about})
 
     def watch(self) -> None:
         """The watches see what there is now, and end."""

@@ -50,6 +50,8 @@ def test_without_services_it_says_so():
 def test_it_is_ready_if_all_are_and_has_stalled_if_one_has(phases):
     states = {name: state(phase) for name, phase in phases.items()}
     told = [conditions(each, (), NOW_S) for each in (together(states, State(), NOW_S), *states.values())]
-    (ready, stalled), *others = [[each.status == "True" for each in all_ if each.type in ("Ready", "Stalled")] for all_ in told]
+    (ready, stalled), *others = [
+        [each.status == "True" for each in all_ if each.type in ("Ready", "Stalled")] for all_ in told
+    ]
     assert ready == all(one for one, _ in others)
     assert stalled == any(one for _, one in others)

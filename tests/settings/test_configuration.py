@@ -11,7 +11,7 @@ import yaml
 from command_line import lading
 from fakes.oms_signer import Signer
 from lading.errors import LadingError, NotFound, Unsupported, UsageError
-from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, read_agent
+from lading.settings.agent import AgentSettings, Canary, Delivery, OnChange, Prefetch, read_agent
 from lading.settings.aws import read_aws, read_s3
 from lading.settings.controller import ControllerSettings, read_controller
 from lading.settings.limits import Limits
@@ -32,6 +32,7 @@ SECTIONS = {
     "on_change": OnChange,
     "agent": AgentSettings,
     "controller": ControllerSettings,
+    "prefetch": Prefetch,
 }
 PUBLIC_KEY = Signer().public_pem
 
@@ -110,7 +111,7 @@ def test_the_example_on_the_page_is_understood_and_has_every_key(tmp_path):
     assert len(read_agent(settings).deliveries) == 2
     for name, kind in SECTIONS.items():
         example = config["deliveries"][0]
-        written = example if name == "deliveries" else example[name] if name in example else config[name]
+        written = {**config, **config["agent"], **example, "deliveries": example}[name]
         lacking = set(kind._fields) - set(written)
         assert lacking == (
             {"touch", "post", "exit"} if name == "on_change" else {"deliveries"} if name == "agent" else set()

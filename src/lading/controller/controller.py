@@ -23,7 +23,7 @@ from lading.controller.records import Records
 from lading.controller.selection import Selection, select
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
-from lading.errors import Interrupted, LadingError, NotAllowed, NotFound, UsageError, internal_error
+from lading.errors import LadingError, NotAllowed, NotFound, UsageError, internal_error
 from lading.events import Listener, RolloutTold
 from lading.kubernetes.api_server import ApiServer, Conflict, Object, Resource
 from lading.kubernetes.follow import Key
@@ -267,7 +267,8 @@ class Controller:
         version = service["metadata"].get("resourceVersion") if service else None
         exact = self._questions.answer(self._exact.get(place.key, ""))
         said = self._questions.answer(place.channel), exact, self._checks.last(place.shown)
-        return place.uid, about.get("generation"), version, said, self._records.outcome(place.uid)
+        outcome = self._records.outcome(place.uid)
+        return place.uid, about.get("generation"), version, place.rival, said, outcome
 
     # ---- one cycle ------------------------------------------------------------------------
 

@@ -92,7 +92,13 @@ def _selection(
 def _fields(rollout: Object, service: str) -> Object:
     """The rollout of one service: metadata and spec."""
     about = rollout["metadata"]
-    owner = {"apiVersion": ROLLOUTS.api, "kind": ROLLOUTS.kind, "name": about["name"], "uid": about["uid"], "controller": True}
+    owner = {
+        "apiVersion": ROLLOUTS.api,
+        "kind": ROLLOUTS.kind,
+        "name": about["name"],
+        "uid": about["uid"],
+        "controller": True,
+    }
     spec = {name: value for name, value in rollout["spec"].items() if name != "selector"}
     return {
         "metadata": {

@@ -146,9 +146,7 @@ def _first(policy: Policy, state: State, wanted: Version | None, observed: Obser
     )
 
 
-def _why_not_now(
-    policy: Policy, state: State, wanted: Version, beside: int, now_s: float
-) -> tuple[Phase, float, str]:
+def _why_not_now(policy: Policy, state: State, wanted: Version, beside: int, now_s: float) -> tuple[Phase, float, str]:
     """The phase for a candidate, the time and the reason: ``Rolling`` if it is taken now, else why not."""
     refusal = state.refusal(wanted.pin)
     if refusal and now_s < refusal.until_s:

@@ -49,7 +49,8 @@ def selected_kind(spec: Mapping[str, Any]) -> str:
 
 def selects(spec: Mapping[str, Any], service: Object) -> bool:
     """Whether this spec selects the service: it has all of the labels."""
-    return spec["selector"]["matchLabels"].items() <= (service["metadata"].get("labels") or {}).items()
+    wanted: Object = spec["selector"]["matchLabels"]
+    return wanted.items() <= (service["metadata"].get("labels") or {}).items()
 
 
 def shown_target(spec: Mapping[str, Any]) -> str:
@@ -139,7 +140,9 @@ def _pin(text: str) -> Version:
     for line in text.split("\n"):
         uri, pin = split_pin(ModelURI.parse(line))
         if pin is None:
-            raise UsageError(f"{uri.redacted()} has no pin", hint="lading resolve shows the pin of what a URI names now")
+            raise UsageError(
+                f"{uri.redacted()} has no pin", hint="lading resolve shows the pin of what a URI names now"
+            )
     return Version(text)
 
 
