@@ -450,7 +450,7 @@ def test_a_controller_that_is_killed_is_followed_by_another(world):
         assert world.until("Current", "v2")["history"][0]["result"] == "Succeeded"
 
 
-def test_services_are_selected_by_labels_and_their_rollouts_go_with_the_one_that_made_them(world):
+def test_services_are_selected_by_labels_and_their_rollouts_go_with_their_owner(world):
     world.may("controller/rbac.yaml")
     rollouts = {"apiVersion": ROLLOUTS.api, "kind": ROLLOUTS.kind, "metadata": {"namespace": world.place.name}}
     selector = {"kind": "InferenceService", "matchLabels": {"tier": "gold"}}

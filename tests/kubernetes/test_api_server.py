@@ -63,7 +63,7 @@ def test_what_is_applied_is_of_the_object_that_was_read_and_nobody_is_forced(ser
     assert body["metadata"] == {"name": "iris", "namespace": "team-a", "uid": "uid-of-iris"}
 
 
-def test_an_object_without_a_uid_is_made_by_the_first_apply_and_changed_by_the_next(cluster, api):
+def test_an_object_without_a_uid_is_made_by_its_first_apply(cluster, api):
     about = {"metadata": {"name": "iris", "namespace": "team-a"}}
     made = api.apply(SERVICES, about, {"metadata": {"labels": {"tier": "gold"}}, "spec": {"a": 1}})
     assert (made["metadata"]["labels"], made["spec"]) == ({"tier": "gold"}, {"a": 1})

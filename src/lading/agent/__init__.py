@@ -8,6 +8,7 @@
     versions         the versions of one model on disk, and which of them is current
     in_store         the version of one model that is kept in the store alone
     scrubber         hashes the store's files again, slowly
+    prefetch         the deliveries that rollouts of a cluster want
     history          the record of a delivery, which the next process reads
     model_server     tells the model server about a new version
     status           the state of each delivery, for metrics and page

@@ -11,7 +11,7 @@ from lading.errors import LadingError
 from lading.kubernetes.api_server import ApiServer
 from lading.kubernetes.rollouts import ROLLOUTS
 from lading.kubernetes.watched import Watched
-from lading.rollout.prefetch import wanted_on_nodes
+from lading.rollout.on_nodes import wanted_on_nodes
 from lading.settings.agent import Delivery, Prefetch
 
 # They are kept, whatever else the store has to evict.

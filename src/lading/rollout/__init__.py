@@ -8,7 +8,7 @@ health     whether the pods of a service work with a pin
 decide     the next state, and the pin to write
 record     the report to the registry of the model
 together   the state of many services as one
-prefetch   what nodes keep in their stores
+on_nodes   what nodes keep in their stores
 resource   policy and state in the ModelRollout's spec and status
 conditions a state as conditions of Kubernetes
 """

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from lading.rollout.prefetch import wanted_on_nodes
+from lading.rollout.on_nodes import wanted_on_nodes
 from lading.rollout.resource import status_of
 from lading.rollout.state import Phase, State, Version
 from rollout.simulated import CHANNEL, version
