@@ -91,7 +91,7 @@ def test_a_pin_of_the_owner_waits_for_nobody():
     assert fleet.served == ["v3"] * 3
 
 
-def test_a_waiting_service_is_told_of_without_a_number_that_would_be_written_again_and_again():
+def test_what_a_waiting_service_says_does_not_change_while_it_waits():
     fleet = Fleet(9, 4)
     fleet.name(V2)
     fleet.run(20)
