@@ -1,5 +1,6 @@
 """A service with several models has one version: the pins of all of them."""
 
+import json
 import re
 
 import pytest
@@ -41,6 +42,18 @@ def test_one_lock_text_has_all_pins_and_a_text_without_one_of_them_has_none():
     assert locked(text, CHANNEL) == BOTH
     assert locked(text, "hf://example/law") == ADAPTER
     assert locked(text, f"{CHANNEL}\ns3://models/other") is None
+
+
+def test_each_model_has_its_signer_and_all_of_them_must_be_allowed():
+    signed = Version.of([V1._replace(signer="ann"), ADAPTER._replace(signer="ben")])
+    assert [part.signer for part in signed.parts] == ["ann", "ben"]
+    entries = json.loads(lock_text(CHANNEL, signed, signed=True))["models"].values()
+    assert [entry["signature"]["signer"] for entry in entries] == ["ben", "ann"]
+    assert locked(lock_text(CHANNEL, signed, signed=True), CHANNEL) == signed
+    before = State(CHANNEL, Version.of([V2, ADAPTER]), phase="Current")
+    observed = Observed(CHANNEL, signed, Service(True), has=before.current, is_locked=True)
+    for allowed, phase in ((("ann",), "NotAllowed"), (("ann", "ben"), "Rolling")):
+        assert decide(Policy(hold_s=0, signed_by=allowed), before, observed, 0.0).state.phase == phase
 
 
 def test_the_status_keeps_it():
