@@ -160,6 +160,13 @@ class Records:
 
 
 def _tell(record: Record, service: Key, session: Session) -> None:
+    parts = record.version.parts
+    for part in parts:
+        _tell_one(record._replace(version=part), service, session, is_only=len(parts) == 1)
+
+
+def _tell_one(record: Record, service: Key, session: Session, *, is_only: bool) -> None:
+    """Tell the registry of one model; of several models, some may be in no registry."""
     name = split_pin(ModelURI.parse(record.version.pin))[0]
     try:
         resolution = resolve(name, session.settings, session.http)
@@ -168,6 +175,8 @@ def _tell(record: Record, service: Key, session: Session) -> None:
         return
     entry = entry_of(resolution, session.settings)
     if entry is None:
+        if not is_only:
+            return
         raise UsageError(f"{name.redacted()} is not a name in a registry, so nothing can be recorded for it")
     tell(entry, resolution, _deployment(record, service), session.settings, session.http)
 
