@@ -11,7 +11,7 @@ from rollout.simulated import CHANNEL, version
 
 V1, V2, V3 = version("v1"), version("v2"), version("v3")
 # In all others, the candidate does not come by itself.
-COMING = {"AwaitingApproval", "Held", "WindowClosed", "Queued", "Rolling", "Idle"}
+COMING = {"AwaitingApproval", "Held", "WindowClosed", "Queued", "Canary", "Paused", "Rolling", "Idle"}
 
 
 def status(phase: Phase, current: Version | None = V1, candidate: Version | None = V2) -> dict:

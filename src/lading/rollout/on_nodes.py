@@ -25,7 +25,7 @@ def _wanted(state: State) -> Iterator[Version]:
     if state.current:
         yield state.current
     waits = state.phase in ("AwaitingApproval", "Held", "WindowClosed", "Queued")
-    if state.candidate and (waits or state.is_rolling):
+    if state.candidate and (waits or state.is_moving):
         yield state.candidate
 
 
