@@ -13,6 +13,8 @@ from functools import lru_cache
 from lading.secret import AwsKeys
 
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+# How the names of headers begin that AWS wants signed.
+_SIGNED = ("host", "content-type", "x-amz-")
 
 
 def sign(
@@ -31,14 +33,16 @@ def sign(
     """``headers`` and those that authorise the request, ``Host`` included.
 
     ``path`` is percent-encoded as it is sent; ``query`` holds ``key=value`` pairs, percent-encoded
-    and sorted.  ``at_s`` is Unix time, now by default.
+    and sorted.  ``at_s`` is Unix time, now by default.  Only the headers are signed that must be: with the others,
+    such as Range, a cache in between may ask the origin for pieces of its own (docs/scale.md).
     """
     moment = _moment(int(time.time() if at_s is None else at_s))
     content = hashlib.sha256(body).hexdigest() if body else _EMPTY_SHA256
-    signed = [("Host", host), ("X-Amz-Date", moment), ("X-Amz-Content-Sha256", content), *headers]
+    sent = [("Host", host), ("X-Amz-Date", moment), ("X-Amz-Content-Sha256", content), *headers]
     if keys.session_token is not None:
-        signed.append((keys.session_header, keys.session_token.reveal()))
-    canonical = sorted([(name.lower(), " ".join(value.split())) for name, value in signed])
+        sent.append((keys.session_header, keys.session_token.reveal()))
+    lowered = [(name.lower(), value) for name, value in sent]
+    canonical = sorted([(name, " ".join(value.split())) for name, value in lowered if name.startswith(_SIGNED)])
     names = ";".join([name for name, _ in canonical])
     lines = "".join([f"{name}:{value}\n" for name, value in canonical])
     request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{content}"
@@ -52,7 +56,7 @@ def sign(
     authorization = (
         f"AWS4-HMAC-SHA256 Credential={keys.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
     )
-    return [*signed, ("Authorization", authorization)]
+    return [*sent, ("Authorization", authorization)]
 
 
 @lru_cache(maxsize=8)
