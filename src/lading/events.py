@@ -43,6 +43,21 @@ class Listed(NamedTuple):
     size_bytes: int
 
 
+class RelayFailed(NamedTuple):
+    """A dfdaemon does not answer as it should, and files come from their origin meanwhile; told once in a run."""
+
+    relay: str
+    why: str
+
+
+class RelayRefuted(NamedTuple):
+    """What came of a file by a dfdaemon is not that file; it is fetched again, from its origin."""
+
+    relay: str
+    path: str
+    why: str
+
+
 class OfAnotherMachine(NamedTuple):
     """An index has an image for another platform only; a model fits any, so that one is taken."""
 
@@ -352,6 +367,8 @@ Event = (
     | Signed
     | NotTrusted
     | Listed
+    | RelayFailed
+    | RelayRefuted
     | OfAnotherMachine
     | AlreadyDelivered
     | StraysRemoved

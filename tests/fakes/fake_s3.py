@@ -1,11 +1,12 @@
 """As much of S3 as lading asks for, on the faulty server: what real servers lack or cannot be made to do.
 
-It is checked with boto3, S3's own client, in ``test_fake_s3.py``.  It does not check
-signatures; ``rclone`` does.
+It is checked with boto3, S3's own client, in ``test_fake_s3.py``.  It checks signatures only where
+``refuse`` is ``unless_signed``.
 """
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,8 +25,13 @@ _STATUS = {
     "NoSuchBucket": 404,
     "NoSuchKey": 404,
     "PreconditionFailed": 412,
+    "SignatureDoesNotMatch": 403,
     "SlowDown": 503,
 }
+_AUTHORIZATION = re.compile(
+    "AWS4-HMAC-SHA256 Credential=(?P<key>[^/]*)/[^/]*/(?P<region>[^/]*)/s3/aws4_request, "
+    "SignedHeaders=(?P<names>[^,]*), Signature=(?P<signature>[0-9a-f]{64})"
+)
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
@@ -134,6 +140,32 @@ class FakeS3:
             f"<Contents><Key>{_coded(name)}</Key><LastModified>2026-01-05T10:00:00.000Z</LastModified>"
             f"<ETag>{escape(found.etag)}</ETag><Size>{found.size_bytes}</Size></Contents>"
         )
+
+
+def unless_signed(access_key_id: str, secret_access_key: str) -> Callable[[Request], str | None]:
+    """For ``FakeS3.refuse``: only what these keys have signed is answered, as the official SDK computes it.
+
+    As AWS asks for, the host and every header ``x-amz-…`` that comes must be signed; others may change on the way.
+    """
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    def refuse(request: Request) -> str | None:
+        match = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+        if match is None or match["key"] != access_key_id:
+            return "AccessDenied"
+        names = match["names"].split(";")
+        if {"host", *(name for name in request.headers if name.startswith("x-amz-"))} - {*names}:
+            return "AccessDenied"
+        url = f"http://{request.headers['host']}{request.target}"
+        signed = AWSRequest(request.method, url, {name: request.headers.get(name, "") for name in names})
+        signed.context["timestamp"] = request.headers["x-amz-date"]
+        signer = S3SigV4Auth(Credentials(access_key_id, secret_access_key), "s3", match["region"])
+        text = signer.string_to_sign(signed, signer.canonical_request(signed))
+        return None if signer.signature(text, signed) == match["signature"] else "SignatureDoesNotMatch"
+
+    return refuse
 
 
 class FakeDirectoryBucket(FakeS3):

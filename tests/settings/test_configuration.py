@@ -55,7 +55,7 @@ def load(tmp_path: Path, config: dict[str, Any]) -> Settings:
 def places(config: dict[str, Any]) -> list[tuple[str | int, ...]]:
     """Every mapping of the configuration whose keys are fixed, as the way to it."""
     found: list[tuple[str | int, ...]] = [(), ("limits",), ("store",), ("agent",), ("controller",)]
-    for name in ("registries", "credentials", "deliveries", "trust"):
+    for name in ("registries", "credentials", "proxies", "deliveries", "trust"):
         found += [(name, index) for index in range(len(config[name]))]
     found += [("deliveries", 0, key) for key in ("canary", "on_change")]
     found.append(("trust", 0, "signature"))

@@ -102,6 +102,7 @@ def _job(delivery: Delivery, session: Session, stack: ExitStack, blob_algorithm:
         model.expected,
         unpacker,
         blob_algorithm=blob_algorithm,
+        relay_by=session.settings.relay_for(model.resolution.uri),
     )
 
 

@@ -27,13 +27,14 @@ _BY_COST = (
 
 
 def choose_checks(
-    declared: Sequence[Digest], expected: Sequence[Digest], mode: VerifyMode, path: str
+    declared: Sequence[Digest], expected: Sequence[Digest], mode: VerifyMode, path: str, *, by_peers: bool = False
 ) -> tuple[Digest, ...]:
     """The digests against which the bytes of a file are checked.
 
     ``expected`` come from the user or the registry, and all of them are checked.  ``declared`` come from the
-    origin, and the cheapest of them is checked, unless ``mode`` is off.  ``IntegrityError`` if two of one kind
-    contradict each other; ``Unsupported`` in strict mode if there is none.
+    origin, and the cheapest of them is checked, unless ``mode`` is off; if the bytes may come ``by_peers``, the
+    cheapest that those cannot forge.  ``IntegrityError`` if two of one kind contradict each other; ``Unsupported`` in
+    strict mode if there is none.
     """
     known: dict[tuple[str, bool], Digest] = {}
     for digest in (*expected, *declared):
@@ -45,7 +46,8 @@ def choose_checks(
             )
     checks = list(dict.fromkeys(expected))
     if mode != "off":
-        cheapest = sorted(declared, key=lambda digest: _BY_COST.index(digest.algorithm))[:1]
+        in_order = sorted(declared, key=lambda digest: _BY_COST.index(digest.algorithm))
+        cheapest = sorted(in_order, key=lambda digest: by_peers and digest.forgeable)[:1]
         checks += [digest for digest in cheapest if digest not in checks]
     if mode == "strict" and not checks:
         raise Unsupported(

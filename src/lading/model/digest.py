@@ -54,6 +54,11 @@ class Digest(NamedTuple):
         return cls(algorithm, value)
 
     @property
+    def forgeable(self) -> bool:
+        """Whether other bytes with this digest are easily made: a CRC is against accidents alone."""
+        return "crc" in self.algorithm
+
+    @property
     def strength(self) -> int:
         """A number to compare digests: larger for a stronger one, equal for two of one algorithm."""
         return list(HEX_DIGITS).index(self.algorithm)

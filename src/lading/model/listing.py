@@ -28,6 +28,16 @@ class Layer(NamedTuple):
     image_folder: str = ""
 
 
+class Relay(NamedTuple):
+    """Who may have the bytes of a file besides its origin: the dfdaemon at ``url``.
+
+    ``name`` stands for exactly these bytes, a digest of them; with "" the file's URL and validator do.
+    """
+
+    url: str
+    name: str = ""
+
+
 class ListedFile(NamedTuple):
     """One file that a source has.
 
@@ -41,6 +51,7 @@ class ListedFile(NamedTuple):
     ``refusal`` is why the source cannot deliver the file: an error only if the file is wanted.  A path that ends in
     a slash is then a folder that was not listed.
     ``scan`` is the verdict of the origin's own scanners, in its words; None if it was not asked for, or has none.
+    ``relay`` is asked for the file before its origin.
     """
 
     path: str
@@ -54,6 +65,7 @@ class ListedFile(NamedTuple):
     answers_differ: bool = False
     refusal: LadingError | None = None
     scan: str | None = None
+    relay: Relay | None = None
 
     @property
     def shown(self) -> str:

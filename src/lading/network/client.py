@@ -15,10 +15,12 @@ from urllib.parse import urljoin
 from lading import __version__
 from lading.errors import NotAllowed, Stalled, Unavailable, Unsupported, UsageError
 from lading.events import Event
+from lading.model.listing import ListedFile
 from lading.model.origin import Origin, split_url
 from lading.model.uri import redact
 from lading.network.answer import REDIRECTS, TRANSIENT, Answer, status_error
 from lading.network.dial import Dialer, proxy_authorization, wants_tls
+from lading.network.dragonfly import Relays
 from lading.network.wire import Connection, Head
 from lading.retry import Retry
 from lading.settings.limits import Limits, Network
@@ -34,6 +36,9 @@ USER_AGENT = f"lading/{__version__}"
 _MOST_BUFFER_BYTES = 1 << 20
 _LEAST_BUFFER_BYTES = 64 << 10
 _MAX_REDIRECTS = 10
+# A relay is on this machine.  What it is asked for may have to come from the other end of a row of peers.
+_RELAY_CONNECT_S = 2.0
+_RELAY_STALL_S = 60.0
 # A number: to look up HTTPStatus.BAD_REQUEST is a call, for every request.
 _BAD_REQUEST = 400
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
@@ -55,11 +60,13 @@ class HttpClient:
         *,
         buffer_bytes: int = BUFFER_BYTES,
         reported: set[Event] | None = None,
+        relays: Relays | None = None,
     ) -> None:
         self._network = network
         self._limits = limits
         # Once for all variants of a client: each of them makes its own connections.
         self._reported: set[Event] = set() if reported is None else reported
+        self._relays = relays or Relays(retry.run)
         self._dialer = Dialer(network, limits, self._tell_once)
         self._buffer_bytes = buffer_bytes
         self.retry = retry
@@ -100,7 +107,14 @@ class HttpClient:
                 if (variant._network, variant._limits, variant.retry) == (network, limits, retry):
                     return variant
             self._variants.append(
-                HttpClient(network, limits, retry, buffer_bytes=self._buffer_bytes, reported=self._reported)
+                HttpClient(
+                    network,
+                    limits,
+                    retry,
+                    buffer_bytes=self._buffer_bytes,
+                    reported=self._reported,
+                    relays=self._relays,
+                )
             )
             return self._variants[-1]
 
@@ -126,13 +140,23 @@ class HttpClient:
             variant.close()
 
     def open(
-        self, method: str, url: str, headers: Headers = (), *, body: bytes = b"", redirects: int = _MAX_REDIRECTS
+        self,
+        method: str,
+        url: str,
+        headers: Headers = (),
+        *,
+        body: bytes = b"",
+        redirects: int = _MAX_REDIRECTS,
+        of: ListedFile | None = None,
     ) -> Answer:
         """Send one request and follow its redirects; any other status is the caller's to judge.
 
         A redirect to another origin loses every header that could be a credential, and one from
-        https to http is refused.
+        https to http is refused.  For content ``of`` a file, its relay is asked first.
         """
+        relayed = None if of is None else self.open_by_relay(of, url, headers)
+        if relayed is not None:
+            return relayed
         kept = list(headers)
         while True:
             origin, target = split_url(url)
@@ -160,6 +184,24 @@ class HttpClient:
                     f"{origin} redirects too often, at last to {printable(redact(url))}",
                     hint="check the server: it may want a login, or a cookie",
                 )
+
+    def open_by_relay(self, file: ListedFile, url: str, headers: Headers) -> Answer | None:
+        """The answer of the file's relay; None if it has none that answers as it should."""
+        if file.relay is None:
+            return None
+        local = self.direct(
+            connect_s=_RELAY_CONNECT_S, stall_s=max(_RELAY_STALL_S, self._limits.stall_s), retry=self.retry
+        )
+        return self._relays.ask(file, lambda relay, added: local.open_by(relay, url, [*headers, *added]), url)
+
+    def open_by(self, proxy: str, url: str, headers: Headers) -> Answer:
+        """One GET by a proxy that is asked in plain text, for https as well (RFC 9112, 3.2.2); it follows redirects."""
+        origin, target = split_url(url)
+        by, _ = split_url(proxy)
+        others = [(name, value) for name, value in headers if name.lower() != "host"]
+        sent = [("Host", origin.authority), ("User-Agent", USER_AGENT), *proxy_authorization(proxy), *others]
+        connection, head = self._first_answer(by, "GET", f"{origin}{target}", sent, b"")
+        return Answer(url, head, connection, partial(self._give_back, by))
 
     def ask(self, send: Callable[[], Answer], judge: Callable[[Answer], T], *, what: str) -> T:
         """What ``judge`` makes of an answer; ``send`` sends the request, signed anew for each attempt.

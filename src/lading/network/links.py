@@ -81,7 +81,12 @@ class Redirects:
 
     @contextmanager
     def open(self, file: ListedFile, url: str, headers: Headers, credentials: Headers) -> Iterator[Answer]:
-        """The answer of whoever has the file; ``credentials`` go to the host of ``url`` only."""
+        """The answer of whoever has the file; ``credentials`` go to the host of ``url`` only, and to a relay for it."""
+        relayed = self._http.open_by_relay(file, url, [*credentials, *headers])
+        if relayed is not None:
+            with relayed:
+                yield relayed
+            return
         signed = self._signed.get(file.path)
         if signed is not None:
             try:

@@ -1,7 +1,7 @@
 """Credentials for the URIs below a prefix: ``credentials`` of the configuration file."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from lading.errors import UsageError
 from lading.model.origin import host_and_port
@@ -11,6 +11,16 @@ from lading.settings.value import ValuesByName
 from lading.text.printable import printable
 
 _EXAMPLE = "{prefix: s3://team-a/, folder: /etc/lading/team-a}"
+
+
+class HasPrefix(Protocol):
+    """A rule for every URI below its prefix."""
+
+    @property
+    def prefix(self) -> ModelURI: ...
+
+
+R = TypeVar("R", bound=HasPrefix)
 
 
 class CredentialRule(NamedTuple):
@@ -61,7 +71,7 @@ def _host(uri: ModelURI) -> tuple[str, int | None]:
     return host, None if port == default else port
 
 
-def rule_for(rules: tuple[CredentialRule, ...], uri: ModelURI) -> CredentialRule | None:
+def rule_for(rules: tuple[R, ...], uri: ModelURI) -> R | None:
     """The rule of the longest prefix that covers ``uri``."""
     covering = [rule for rule in rules if covers(rule.prefix, uri)]
     return max(covering, key=lambda rule: len(rule.prefix.path)) if covering else None

@@ -20,6 +20,7 @@ from lading.model.checks import VERIFY_MODES, VerifyMode
 from lading.model.uri import ModelURI
 from lading.settings.credentials import CredentialRule, read_credentials, rule_for
 from lading.settings.limits import Limits, Network
+from lading.settings.proxies import ProxyRule, read_proxies
 from lading.settings.registries import RegistryEntry, read_registries
 from lading.settings.section import errors_name, refuse_unknown, shown
 from lading.settings.storage import with_storage_json
@@ -41,6 +42,7 @@ _SECTIONS: dict[str, type[list[Any] | dict[str, Any]]] = {
     "registries": list,
     "trust": list,
     "credentials": list,
+    "proxies": list,
     "limits": dict,
     "store": dict,
     "deliveries": list,
@@ -68,6 +70,7 @@ class Settings(NamedTuple):
     network: Network = Network()
     variables: Variables = Variables()
     credentials: tuple[CredentialRule, ...] = ()
+    proxies: tuple[ProxyRule, ...] = ()
     registries: tuple[RegistryEntry[Any], ...] = ()
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -100,6 +103,7 @@ class Settings(NamedTuple):
             # The whole file, also values that a variable overrides: a wrong file is an error everywhere.
             limits = _file_limits(config)
             credentials = read_credentials(config)
+            proxies = read_proxies(config, env)
             registries = read_registries(config, env)
             verify = parse_verify(config.get("verify", "auto"), "verify")
             store = read_store(config, env)
@@ -111,6 +115,7 @@ class Settings(NamedTuple):
             network=_network(env),
             variables=env,
             credentials=credentials,
+            proxies=proxies,
             registries=registries,
             allow=_patterns(env, "STORAGE_ALLOW_PATTERNS"),
             ignore=_patterns(env, "STORAGE_IGNORE_PATTERNS"),
@@ -135,9 +140,21 @@ class Settings(NamedTuple):
         return (*(f"+{pattern}" for pattern in self.allow), *(f"-{pattern}" for pattern in self.ignore))
 
     def for_uri(self, uri: ModelURI) -> "Settings":
-        """These settings with the credentials of the longest prefix that covers ``uri``, read again at each call."""
-        rule = rule_for(self.credentials, uri)
-        return self.with_variables(rule.values.read(self.variables)) if rule else self
+        """These settings with the credentials and the proxy of the longest prefixes that cover ``uri``.
+
+        The credentials are read again at each call.
+        """
+        rule, proxy = rule_for(self.credentials, uri), rule_for(self.proxies, uri)
+        settings = self.with_variables(rule.values.read(self.variables)) if rule else self
+        if proxy is None or proxy.dragonfly:
+            return settings
+        network = settings.network._replace(http_proxy=proxy.url, https_proxy=proxy.url, no_proxy=())
+        return settings._replace(network=network)
+
+    def relay_for(self, uri: ModelURI) -> ProxyRule | None:
+        """The rule by which large files of ``uri`` may come from peers, if there is one."""
+        proxy = rule_for(self.proxies, uri)
+        return proxy if proxy and proxy.dragonfly else None
 
     def with_variables(self, values: Mapping[str, str]) -> "Settings":
         """These settings with ``values`` over the variables; they count for sources and for the network."""

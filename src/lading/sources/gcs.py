@@ -118,7 +118,7 @@ class GcsSource:
         query = {"alt": "media"} | pinned
         what = self._shown_name(file.locator)
         try:
-            answer = self._open(f"/download{self._object(file.locator)}", query, headers, what)
+            answer = self._open(f"/download{self._object(file.locator)}", query, headers, what, file)
         except NotFound as error:
             # That generation is gone; is the object?
             if self._generation(file.locator) not in ("", file.validator):
@@ -218,14 +218,21 @@ class GcsSource:
             raise _not_gcs(self._shown)
         return found
 
-    def _open(self, path: str, query: Mapping[str, str], headers: Sequence[tuple[str, str]], what: str) -> Answer:
-        """One request; any answer but success is raised as what its reason and status say."""
+    def _open(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        headers: Sequence[tuple[str, str]],
+        what: str,
+        of: ListedFile | None = None,
+    ) -> Answer:
+        """One request, for content ``of`` a file if given; any answer but success is raised as what its reason and status say."""
         token = self._token()
         sent = [*headers, *self._paying]
         if token is not None:
             sent.append(("Authorization", f"Bearer {token.value.reveal()}"))
         url = f"{self._base}{path}?{urlencode(query, quote_via=quote)}"
-        answer = self._http.open("GET", url, sent, redirects=0)
+        answer = self._http.open("GET", url, sent, redirects=0, of=of)
         if answer.head.status >= 300:
             with answer:
                 self._refuse(answer, token, what)

@@ -150,7 +150,7 @@ class HttpSource:
         validator = file.validator or ""
         if validator.startswith(_MODIFIED) and not file.answers_differ:
             headers.append(("If-Unmodified-Since", validator.removeprefix(_MODIFIED)))
-        with self._http.open("GET", self._url, headers) as answer:
+        with self._http.open("GET", self._url, headers, of=file) as answer:
             head = answer.head
             if _is_encoded(head):
                 if head.status != 200 or byte_range != ByteRange(0, file.size_bytes):

@@ -153,7 +153,7 @@ class S3Source:
         whole = byte_range == ByteRange(0, file.size_bytes)
         if whole and self._wants_digests:
             headers.append(_ASK_FOR_CHECKSUM)
-        with self._open("GET", file.locator, [*headers, *if_match(file)]) as answer:
+        with self._open("GET", file.locator, [*headers, *if_match(file)], of=file) as answer:
             head = answer.head
             check_answer(head, byte_range, file.size_bytes, self._shown_key(file))
             # If-Match is enough for S3; some servers that speak its protocol ignore it.
@@ -244,15 +244,22 @@ class S3Source:
         judge = partial(read_whole, limit_bytes=_LIST_LIMIT_BYTES, what=self._shown)
         return self._http.ask(partial(self._open, "GET", "", [], text), judge, what=f"the listing of {self._shown}")
 
-    def _open(self, method: str, key: str, headers: Sequence[tuple[str, str]], query: str = "") -> Answer:
-        """One signed request; any answer but success is raised as what its code and status say."""
+    def _open(
+        self,
+        method: str,
+        key: str,
+        headers: Sequence[tuple[str, str]],
+        query: str = "",
+        of: ListedFile | None = None,
+    ) -> Answer:
+        """One signed request, for content ``of`` a file if given; any answer but success is raised as what its code and status say."""
         keys = self._credentials.get() if self._credentials else None
         base, start, *_ = self._address
         path = start + quote(key, safe="/~")
         if self._settings.request_payer:
             headers = [*headers, _PAYER]
         sent = self._sign(keys, method, path, query, headers)
-        answer = self._http.open(method, f"{base}{path}" + (f"?{query}" if query else ""), sent, redirects=0)
+        answer = self._http.open(method, f"{base}{path}" + (f"?{query}" if query else ""), sent, redirects=0, of=of)
         if answer.head.status >= 300:
             with answer:
                 self._refuse(answer, keys, self._shown_name(key) if key else self._shown)

@@ -25,6 +25,10 @@ def sentence(event: events.Event) -> str:
             return f"warning: {event.uri} is not trusted, and delivered all the same: {event.why}{hint}"
         case events.Listed():
             return f"{event.uri}: {count(event.files, 'file')}, {size(event.size_bytes)}"
+        case events.RelayFailed():
+            return f"warning: files come from their origin, without peers, since {event.relay} does not answer well: {event.why}"
+        case events.RelayRefuted():
+            return f"warning: wrong bytes by {event.relay}, now from the origin: " + _DIGEST.sub(r"\1…", event.why)
         case events.OfAnotherMachine():
             return f"warning: {event.uri} has no image for {event.wanted}, only for {event.platform}: taking that"
         case events.AlreadyDelivered():

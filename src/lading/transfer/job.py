@@ -8,6 +8,7 @@ from lading.model.checks import VerifyMode
 from lading.model.digest import Digest
 from lading.model.listing import Layer, ListedFile, Listing
 from lading.model.manifest import File, Manifest
+from lading.settings.proxies import ProxyRule
 from lading.sources.source import DeclaresDigests, Source
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.journal import Journal
@@ -29,7 +30,8 @@ class Job:
     """One model to fetch: its listing, and the stage that its files go to.
 
     ``unpacker`` makes a tree of the files that are layers; its result is ``unpacked``.
-    ``blob_algorithm`` is the digest that a store keeps files by, "" without one.
+    ``blob_algorithm`` is the digest that a store keeps files by, "" without one.  ``relay_by`` is the rule by which large
+    files may come from peers, None without one.
     ``expected`` are digests by path that the user or a registry gave.  ``sealed`` fills with the
     files that have been received and verified.
     """
@@ -45,6 +47,7 @@ class Job:
         unpacker: Unpacker | None = None,
         *,
         blob_algorithm: str = "",
+        relay_by: ProxyRule | None = None,
     ) -> None:
         self.source = source
         self.listed = listed
@@ -55,6 +58,7 @@ class Job:
         self.expected = expected
         self.unpacker = unpacker
         self.blob_algorithm = blob_algorithm
+        self.relay_by = relay_by
         self.layers = sorted((file for file in listed.files if file.layer), key=lambda file: file.layer or Layer())
         self.growing_files: dict[str, GrowingFile] = {}
         self.sealed: list[File] = []

@@ -14,13 +14,14 @@ from itertools import chain, takewhile
 from pathlib import Path
 
 from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, LadingError, OriginChanged, Unavailable
-from lading.events import Event, FewThreads, FileFailed, Progress, Resumed, Retried, Unverified
+from lading.events import Event, FewThreads, FileFailed, Progress, RelayRefuted, Resumed, Retried, Unverified
 from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
 from lading.model.checksums import combined_crc
 from lading.model.digest import Digest
 from lading.model.listing import Layer, ListedFile
 from lading.model.manifest import Manifest
+from lading.model.uri import redact
 from lading.session import Session
 from lading.system.cgroup import thread_limits
 from lading.system.disk import disk_error
@@ -31,6 +32,7 @@ from lading.transfer.failures import OF_ONE_FILE, Failures
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.job import Job, Unpacker
 from lading.transfer.range_writer import RangeWriter
+from lading.transfer.relay import relay_rule
 from lading.transfer.staged_file import OWN_CRC, StagedFile
 from lading.transfer.task_queue import Tasks
 from lading.transfer.throttle import Throttle
@@ -258,9 +260,9 @@ class Transfer:
             signed=job.listed.signature is not None,
         )
         self._staged_files.add(staged)
-        resumes = file.path in job.journal.earlier
+        resumes, rule = file.path in job.journal.earlier, relay_rule(job.relay_by, file)
         whole = not staged.splits or file.size_bytes is None or file.size_bytes <= self._bounds.range_bytes
-        if job.ask_digests is not None and (resumes or not whole):
+        if job.ask_digests is not None and (resumes or not whole or rule is not None):
             # An answer with a part of the file does not tell the digest of the whole.
             ask = partial(job.ask_digests, file)
             with _about(job, file):
@@ -270,8 +272,13 @@ class Transfer:
             staged.on_digests((combined_crc(OWN_CRC, ()),))
         if resumes or not whole:
             staged.on_digests(())
-        ranges = staged.recover(self._bounds.range_bytes)
-        if file.layer is not None and staged.splits and file.size_bytes:
+        if rule is not None:
+            staged.relay_by(rule)
+        # For dfdaemon and its scheduler each request is work, and one is as fast as several.
+        most_bytes = (file.size_bytes or 0) if staged.file.relay else self._bounds.range_bytes
+        ranges = staged.recover(most_bytes)
+        # What peers give is read only after it has been verified: it may have to be fetched again.
+        if file.layer is not None and staged.splits and file.size_bytes and staged.file.relay is None:
             with self._tasks.changed:
                 if not self._reads_late:
                     staged.growing = self._let_read(job, staged, file.size_bytes)
@@ -343,14 +350,19 @@ class Transfer:
 
     def _read_range(self, job: Job, staged: StagedFile, byte_range: ByteRange) -> None:
         sink = RangeWriter(staged, byte_range, self._check, self._on_bytes)
+        asked_at = -1
 
         def attempt() -> None:
+            nonlocal asked_at
             if sink.at > byte_range.start and not sink.goes_on:
                 sink.rewind()
             if staged.file.content is not None:
                 sink.write(memoryview(staged.file.content)[sink.at :])
             elif sink.at != byte_range.end:
-                job.source.read(staged.file, sink.rest, sink)
+                # A relay that has given nothing is not asked for the same again.
+                file = staged.file if sink.at != asked_at else staged.file._replace(relay=None)
+                asked_at = sink.at
+                job.source.read(file, sink.rest, sink)
             sink.finish()
 
         try:
@@ -368,18 +380,7 @@ class Transfer:
         try:
             sealed = staged.seal()
         except IntegrityError as error:
-            # Once more from the start: the wire may have damaged it.  Twice, it is the origin.
-            if staged.refetched or staged.growing is not None:
-                Path(staged.path).unlink(missing_ok=True)
-                if len(self._jobs) > 1:
-                    # Several may have a file of this name.
-                    raise error.rephrased(message=f"{job.listed.resolved}: {error.message}") from error
-                raise
-            staged.refetched = True
-            self._listener(Retried(printable(staged.file.path), error.message, 0.0))
-            self._count(-staged.received_bytes())
-            staged.restart()
-            self._fetch(job, staged, staged.recover(self._bounds.range_bytes))
+            self._fetch_again(job, staged, error)
             return
         if staged.file.layer is not None and staged.growing is None:
             with self._tasks.changed:
@@ -391,8 +392,29 @@ class Transfer:
         job.sealed.append(sealed)
         self._tasks.finish()
 
+    def _fetch_again(self, job: Job, staged: StagedFile, error: IntegrityError) -> None:
+        """Fetch a file with a wrong digest from the start: from its origin, if it came by a relay."""
+        name = printable(staged.file.path)
+        if staged.file.relay is not None:
+            self._listener(RelayRefuted(redact(staged.file.relay.url), name, error.message))
+            staged.file = staged.file._replace(relay=None)
+        elif staged.refetched or staged.growing is not None:
+            # Once, the wire may have damaged it.  Twice, it is the origin.
+            Path(staged.path).unlink(missing_ok=True)
+            if len(self._jobs) > 1:
+                # Several may have a file of this name.
+                raise error.rephrased(message=f"{job.listed.resolved}: {error.message}") from error
+            raise error
+        else:
+            self._listener(Retried(name, error.message, 0.0))
+            staged.refetched = True
+        self._count(-staged.received_bytes())
+        staged.restart()
+        self._fetch(job, staged, staged.recover(self._bounds.range_bytes))
+
     def _choose(self, job: Job, file: ListedFile, declared: Sequence[Digest]) -> tuple[Digest, ...]:
-        return choose_checks(declared, job.expected.get(file.path, ()), job.verify, printable(file.path))
+        expected, by_peers = job.expected.get(file.path, ()), relay_rule(job.relay_by, file) is not None
+        return choose_checks(declared, expected, job.verify, printable(file.path), by_peers=by_peers)
 
     def _staged_path(self, job: Job, file: ListedFile) -> str:
         # Strings, not paths, in what is done for every file: a Path costs as much as to open it.

@@ -12,10 +12,12 @@ from lading.model.digest import STRONG, Digest
 from lading.model.listing import ListedFile
 from lading.model.manifest import File
 from lading.model.validator import is_same, is_weak
+from lading.settings.proxies import ProxyRule
 from lading.system.disk import disk_error, start_writeback
 from lading.text.printable import printable
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.journal import Journal, Received
+from lading.transfer.relay import choose_relay
 
 _READ_BACK_BYTES = 1 << 20
 _WRITE_BACK_BYTES = 8 << 20
@@ -121,6 +123,14 @@ class StagedFile:
         if self._blob_algorithm and not any(_is_whole(check, self._blob_algorithm) for check in wanted):
             wanted.append(Digest(self._blob_algorithm, ""))
         self._sequential = [SequentialHash(check, self.file.size_bytes) for check in wanted]
+
+    def relay_by(self, rule: ProxyRule) -> None:
+        """Let the file come from peers, if it is known what to check and they cannot forge that.  Call before any range is read."""
+        known = self._checks is not None or self.file.declared or self._expected
+        checks = (self._choose(self.file.declared) if self._checks is None else self._checks) if known else ()
+        self.file = self.file._replace(relay=choose_relay(rule, self.file, checks))
+        if self.file.relay is not None:
+            self.on_digests(())
 
     def recover(self, most_bytes: int) -> list[ByteRange]:
         """Take over verified ranges of an earlier run; returns the ranges still to fetch."""

@@ -14,6 +14,7 @@ from lading.auth.oci import Authorization
 from lading.errors import IntegrityError, LadingError, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.model.checksums import new_hash
 from lading.model.digest import Digest
+from lading.model.listing import ListedFile
 from lading.model.origin import split_url
 from lading.network.answer import Answer, read_whole, status_error
 from lading.network.client import HttpClient
@@ -165,8 +166,16 @@ class Repository:
             tags = None
         return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
-    def open(self, path: str, headers: Sequence[tuple[str, str]], what: str, *, method: str = "GET") -> Answer:
-        """One authorized request for something of the repository."""
+    def open(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        what: str,
+        *,
+        method: str = "GET",
+        of: ListedFile | None = None,
+    ) -> Answer:
+        """One authorized request for something of the repository, for content ``of`` a file if given."""
         base, authorization = self._connected or self._connect()
 
         def refusal(answer: Answer) -> LadingError:
@@ -176,7 +185,7 @@ class Repository:
         def send(shown: Secret | None) -> Answer:
             sent = [*headers, ("Authorization", shown.reveal())] if shown else headers
             try:
-                answer = self._http.open(method, f"{base}/v2/{self.name}{path}", sent)
+                answer = self._http.open(method, f"{base}/v2/{self.name}{path}", sent, of=of)
             except Unsupported as error:
                 raise Unsupported(
                     error.message, hint="a registry without TLS needs KSERVE_OCI_INSECURE_REGISTRY=true"

@@ -131,7 +131,7 @@ class OciSource:
     def read(self, file: ListedFile, byte_range: ByteRange, sink: Sink) -> None:
         what = self._shown_file(file)
         headers = [PLAIN, *range_header(byte_range, file.size_bytes)]
-        with self._repository.open(f"/blobs/{file.locator}", headers, what) as answer:
+        with self._repository.open(f"/blobs/{file.locator}", headers, what, of=file) as answer:
             check_answer(answer.head, byte_range, file.size_bytes, what)
             answer.read_into(sink.write)
 
