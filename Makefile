@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 
-.PHONY: help setup check native wheels format test coverage test-fast test-servers test-cluster bench bench-image demo lock budget dependencies image docs changelog release clean
+.PHONY: help setup check native wheels format test coverage test-fast test-servers test-cluster test-dragonfly bench bench-image demo lock budget dependencies image docs changelog release clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
@@ -14,6 +14,7 @@ help:
 	@echo "make coverage   make test, and how much of lading ran, which has a floor"
 	@echo "make test-servers   the tests against real servers, which it installs (as root on Debian)"
 	@echo "make test-cluster   the tests in a cluster of Kubernetes, which it builds and starts (as root on Debian, with Go)"
+	@echo "make test-dragonfly   the tests with ten nodes of Dragonfly, which it builds and starts (as root on Debian, with cargo and Go)"
 	@echo "make check    format, lint, types, import contracts, links, changes/, workflows"
 	@echo "make docs     the documentation as a site, in build/site; no link in it is dead"
 	@echo "make budget   import time of the default install"
@@ -101,6 +102,11 @@ test-cluster: $(READY)
 	tools/servers.sh
 	tools/cluster.sh
 	$(BIN)/pytest tests/cluster
+
+# In namespaces of its own, too.
+test-dragonfly: $(READY)
+	tools/dragonfly.sh
+	$(BIN)/pytest -s tests/dragonfly
 
 docs: build/docs/ready
 	rm -rf build/site

@@ -103,6 +103,7 @@ def pytest_collection_modifyitems(config, items):
 _APART = {
     "real": "whose servers are no Python packages (make test-servers)",
     "cluster": "which starts Kubernetes (make test-cluster)",
+    "dragonfly": "which starts Dragonfly (make test-dragonfly)",
 }
 
 

@@ -1,8 +1,8 @@
 """As much of Dragonfly's dfdaemon as lading asks of it, on the faulty server: its HTTP proxy, and pieces that peers share.
 
 What it does was read in dragonfly-client 1.5.10; ``tests/dragonfly`` asks the real one the same.  As that one does, it asks
-the origin for the head of each file on every node (a GET whose body it does not read), then for pieces by ranges of its own
-with the headers of whoever asked first, follows redirects without their credentials, and believes any certificate.
+the origin for one byte of each file on every node, to learn its size, then for pieces by ranges of its own with the headers
+of whoever asked first, follows redirects without their credentials, and believes any certificate.
 """
 
 import http.client
@@ -51,17 +51,20 @@ class FakeDfdaemon:
         piece_bytes = _size(request.headers["x-dragonfly-piece-length"])
         headers = {name: text for name, text in request.headers.items() if name not in _NEVER_FORWARDED}
         if task not in self._heads:
-            status, found, _ = _ask_origin(request.target, headers, read=False)
-            if status != 200:
+            status, found, _ = _ask_origin(request.target, headers | {"range": "bytes=0-0"})
+            if status != 206:
                 return Answer(status, {"X-Dragonfly-Error-Type": "backend"})
-            self._heads[task] = int(found["content-length"]), found
+            self._heads[task] = int(found.pop("content-range").rpartition("/")[2]), found
         size, found = self._heads[task]
         asked = request.byte_range(size)
         start, end = asked or (0, size)
-        body = b"".join(
-            self._piece(task, number, piece_bytes, size, request.target, headers)
-            for number in range(start // piece_bytes, -(-end // piece_bytes))
-        )
+        try:
+            body = b"".join(
+                self._piece(task, number, piece_bytes, size, request.target, headers)
+                for number in range(start // piece_bytes, -(-end // piece_bytes))
+            )
+        except _Refused as refused:
+            return Answer(refused.status, {"X-Dragonfly-Error-Type": "backend"})
         first = start // piece_bytes * piece_bytes
         about = {name: text for name, text in found.items() if name != "content-length"}
         part = body[start - first : end - first]
@@ -74,13 +77,19 @@ class FakeDfdaemon:
             if (task, number) not in self.swarm.pieces:
                 start, end = number * piece_bytes, min((number + 1) * piece_bytes, size)
                 status, _, body = _ask_origin(url, headers | {"range": f"bytes={start}-{end - 1}"})
-                assert status == 206, (status, url)
+                if status != 206:
+                    raise _Refused(status)
                 self.swarm.pieces[task, number] = body
                 self.swarm.fetched.append((task, number))
             return self.swarm.pieces[task, number]
 
 
-def _ask_origin(url: str, headers: dict[str, str], *, read: bool = True) -> tuple[int, dict[str, str], bytes]:
+class _Refused(Exception):
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+def _ask_origin(url: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
     parts = urlsplit(url)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     if parts.scheme == "https":
@@ -97,8 +106,8 @@ def _ask_origin(url: str, headers: dict[str, str], *, read: bool = True) -> tupl
             following = urljoin(url, found["location"])
             if urlsplit(following).netloc != parts.netloc:
                 headers = {name: text for name, text in headers.items() if name not in _CREDENTIALS}
-            return _ask_origin(following, headers, read=read)
-        return answer.status, found, answer.read() if read else b""
+            return _ask_origin(following, headers)
+        return answer.status, found, answer.read()
     finally:
         connection.close()
 

@@ -243,21 +243,13 @@ def claimed_size(size_bytes: int, **when: Unpack[When]) -> Fault:
 class FaultyServer:
     """The server, on a loopback port of its own; a context manager.
 
-    ``tls`` is an ``ssl.SSLContext`` for a server.  ``send_buffer_bytes`` is the most that a connection has sent and nobody
-    received.  ``on_sent`` is told, after each piece, the request
+    ``tls`` is an ``ssl.SSLContext`` for a server.  ``on_sent`` is told, after each piece, the request
     and the total of body bytes sent so far; while it waits, that answer is held.  ``pace_bytes_s`` bounds the
     rate of all answers together.  ``sent_bytes`` counts the bytes of all bodies, ``asked_bytes`` what
     was asked for of files with an ETag.
     """
 
-    def __init__(
-        self,
-        tls: ssl.SSLContext | None = None,
-        host: str = "127.0.0.1",
-        address: str = "127.0.0.1",
-        *,
-        send_buffer_bytes: int = 0,
-    ) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", address: str = "127.0.0.1") -> None:
         self.requests: list[Request] = []
         self.asked_bytes = 0
         self.resources: dict[str, Resource] = {}
@@ -272,9 +264,6 @@ class FaultyServer:
         self.connections_made = 0
         self.sent_bytes = 0
         self._server = _Listener((address, 0), _Handler)
-        if send_buffer_bytes:
-            # Connections inherit it.
-            self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         self._server.owner, self._server.tls = self, tls
         self._address = (address, self._server.server_address[1])
         self.url = f"{'https' if tls else 'http'}://{host}:{self._address[1]}"
