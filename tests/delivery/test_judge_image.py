@@ -236,6 +236,19 @@ def test_every_bad_signature_has_its_reason(registry, digest, refused):
     assert f"{tag_of(digest)} is not a signature of an image by cosign" in error.message
 
 
+def test_a_signature_that_its_registry_has_lost_or_damaged_is_refused(registry, digest, refused):
+    sign_by_tag(registry, digest, OURS)
+    [layer] = json.loads(registry.manifests[tag_of(digest)])["layers"]
+    registry.blobs[layer["digest"]] = registry.blobs[registry.put_blob(b"other", "x/y")["digest"]]
+    assert "is not what its digest says" in refused().message
+    del registry.blobs[layer["digest"]]
+    error = refused()
+    assert "answered 404" in error.message
+    assert error.hint == "sign the image again by: cosign sign"
+    registry.manifests[tag_of(digest)] = json.dumps({"schemaVersion": 1, "mediaType": MANIFEST}).encode()
+    assert "has no manifest of the OCI image format" in refused().message
+
+
 @pytest.mark.parametrize(
     ("part", "edit"),
     [

@@ -32,12 +32,10 @@ def find_signature(source: Source, rule: TrustRule) -> Signature | None:
             wrong.append(error)
     if not wrong:
         return None
-    if len(wrong) == 1:
-        raise Untrusted(wrong[0].message, hint=wrong[0].hint)
-    raise Untrusted(
-        f"none of {len(wrong)} signatures is trusted: {first_of([error.message for error in wrong], _MOST_NAMED)}",
-        hint="; ".join(dict.fromkeys(filter(None, (error.hint for error in wrong[:_MOST_NAMED])))),
-    )
+    hints = dict.fromkeys(error.hint or f"sign the image again by: {rule.kind} sign" for error in wrong[:_MOST_NAMED])
+    why = first_of([error.message for error in wrong], _MOST_NAMED)
+    many = f"none of {len(wrong)} signatures is trusted: " if len(wrong) > 1 else ""
+    raise Untrusted(f"{many}{why}", hint="; ".join(hints))
 
 
 def _signature(found: Attachment, digest: Digest, rule: TrustRule) -> Signature:

@@ -27,6 +27,7 @@ _MANIFEST_LIMIT_BYTES = 4 << 20
 _TAGS_LIMIT_BYTES = 1 << 20
 _BLOB_LIMIT_BYTES = 1 << 18
 _MOST_PAGES = 16
+_CHANGES = "the registry, or something in front of it, changes what it serves"
 _NO_HEAD = (405, 501)
 # How registries answer that do not have the API for referrers.
 _NO_REFERRERS = (400, 404, 405, 406, 501)
@@ -88,7 +89,7 @@ class Repository:
         if expected not in (None, digest):
             raise IntegrityError(
                 f"the manifest of {self._shown} has {digest}, but {expected} is expected",
-                hint="the registry, or something in front of it, changes what it serves",
+                hint=_CHANGES,
             )
         try:
             manifest = read_json(body)
@@ -119,7 +120,7 @@ class Repository:
         send = partial(self.open, f"/blobs/{quote(str(found.digest), safe=':')}", [PLAIN], what)
         body = self._http.ask(send, partial(read_whole, limit_bytes=_BLOB_LIMIT_BYTES, what=what), what=what)
         if _digest_of(body, found.digest.algorithm) != found.digest:
-            raise IntegrityError(f"{what} is not what its digest says")
+            raise IntegrityError(f"{what} is not what its digest says", hint=_CHANGES)
         return body
 
     def referrers(self, digest: Digest, artifact_type: str) -> Sequence[Descriptor]:
