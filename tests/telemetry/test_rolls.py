@@ -3,6 +3,7 @@
 import pytest
 
 from lading.rollout.policy import Policy
+from lading.rollout.policy import Step as CanaryStep
 from lading.rollout.schedule import Cron, Window, time_zone
 from lading.telemetry.otlp import Step
 from lading.telemetry.rolls import Rolls
@@ -88,6 +89,15 @@ def test_what_a_version_waited_for_is_a_step():
     world.run(4 * HOUR)
     (trace,) = world.sent
     assert list(seconds(trace)) == ["hold", "window", "judge"]
+    assert without_gaps(trace)
+
+
+def test_each_step_of_a_canary_and_its_pause_is_a_step():
+    world = traced(hold_s=0.0, steps=(CanaryStep(10, 5 * MINUTE), CanaryStep(50, MINUTE)))
+    world.run(HOUR)
+    (trace,) = world.sent
+    told = [(step.name, step.attributes.get("lading.step")) for step in trace.children]
+    assert told == [("canary", 1), ("pause", 1), ("canary", 2), ("pause", 2), ("judge", None)]
     assert without_gaps(trace)
 
 

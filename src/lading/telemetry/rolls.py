@@ -3,6 +3,7 @@
     rollout
     ├── hold, window, approval, …   it waited, by the phases of the rollout
     ├── write                       its pin could not be written at once
+    ├── canary, pause               pods of its own began to serve it, and did, with the number of the canary's step
     ├── judge                       its pods started, and were judged
     └── idle                        there was no pod
 
@@ -21,6 +22,7 @@ _NAMES: dict[Phase, str] = {
     "WindowClosed": "window",
     "AwaitingApproval": "approval",
     "RolledBack": "quarantine",
+    "Paused": "pause",
     "Rolling": "judge",
 }
 _NO_ERROR = ("", "")
@@ -52,7 +54,7 @@ class Rolls:
             if past and past.version.pin == before.candidate.pin:
                 self._send(_trace(rollout, before, past, trail))
                 self._trails[rollout] = _Trail(_ns(past.at_s), [])
-            elif after.phase != before.phase:
+            elif (after.phase, _step_of(after)) != (before.phase, _step_of(before)):
                 trail.steps.extend(_steps(before, trail.end_ns, _ns(after.since_s)))
         if after.candidate is None:
             self._trails.pop(rollout, None)
@@ -86,7 +88,12 @@ def _steps(state: State, begun_ns: int, ended_ns: int, error: tuple[str, str] = 
         # That phase begins anew until the service has the pin.
         yield Step("write", begun_ns, _ns(state.since_s), {})
         begun_ns = _ns(state.since_s)
-    yield Step(name, begun_ns, max(ended_ns, begun_ns), {}, (), (), *error)
+    attributes = {"lading.step": _step_of(state)} if state.is_canary else {}
+    yield Step(name, begun_ns, max(ended_ns, begun_ns), attributes, (), (), *error)
+
+
+def _step_of(state: State) -> int:
+    return state.canary.step if state.is_canary and state.canary else 0
 
 
 def _ns(unix_s: float) -> int:
