@@ -21,6 +21,7 @@ _NAMES: dict[Phase, str] = {
     "Held": "hold",
     "WindowClosed": "window",
     "AwaitingApproval": "approval",
+    "Queued": "queue",
     "RolledBack": "quarantine",
     "Paused": "pause",
     "Rolling": "judge",
