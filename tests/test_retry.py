@@ -117,7 +117,7 @@ def test_whoever_waits_for_ever_is_waited_for_and_not_counted_out(retry, clock) 
 
 def test_the_origins_wish_is_a_lower_bound(retry, clock) -> None:
     retry().call(Origin(Unavailable("slow down", retry_after_s=42.0)), what="x")
-    assert 42.0 <= clock.waits[0] <= 42.25
+    assert 42.0 <= clock.waits[0] <= 46.2
 
 
 def test_progress_begins_the_count_of_attempts_anew(retry, clock) -> None:

@@ -10,6 +10,8 @@ from lading.events import Listener, Retried, ignore
 
 T = TypeVar("T")
 
+_SPREAD = 0.1
+
 
 class Clock(Protocol):
     """Time as the retry loop needs it; tests bring one that never sleeps."""
@@ -111,7 +113,8 @@ class Retry(NamedTuple):
         import random
 
         if error.retry_after_s is not None:
-            # The origin's wish is a lower bound; jitter keeps a fleet from coming back as one.
-            return error.retry_after_s + random.uniform(0, self.base_s)  # noqa: S311 - not a secret
+            # The origin's wish is a lower bound; jitter keeps a fleet from coming back as one, which was told the same.
+            spread_s = max(self.base_s, _SPREAD * error.retry_after_s)
+            return error.retry_after_s + random.uniform(0, spread_s)  # noqa: S311 - not a secret
         # Whoever waits for ever fails more often than a float has exponents.
         return random.uniform(0, min(self.cap_s, self.base_s * 2.0 ** min(failed, 60)))  # noqa: S311 - not a secret

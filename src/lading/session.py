@@ -1,10 +1,12 @@
 """What the deliveries of one run share: settings, an HTTP client, a clock, a listener and the signal to stop."""
 
+from collections.abc import Callable
 from threading import Event
 from typing import Self
 
 from lading.events import Listener
 from lading.network.client import HttpClient
+from lading.network.pace import Pace
 from lading.retry import Clock, Retry, Run, SystemClock
 from lading.settings.settings import Settings
 from lading.system.cgroup import bounds
@@ -15,7 +17,8 @@ class Session:
 
     Its connections are closed at the end of its ``with`` block.
 
-    ``sessions`` is how many sessions this process has at a time: they share its memory.
+    ``sessions`` is how many sessions this process has at a time: they share its memory.  ``give_way`` is set for work that
+    nobody waits for: it is called before each file and range, and may wait.
     """
 
     def __init__(
@@ -32,9 +35,11 @@ class Session:
         self.settings = settings
         self.listener = listener
         self.run = Run(Event(), clock, deadline_s, listener)
+        self.give_way: Callable[[], None] | None = None
         self.retry = Retry(self.run, limits.attempts)
         self.bounds = bounds(limits.workers, sessions=sessions)
-        self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes)
+        pace = Pace(self.run, limits.requests_per_s, f"{settings.store.path}/pauses" if settings.store.path else "")
+        self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes, pace=pace)
 
     @property
     def seconds(self) -> float:

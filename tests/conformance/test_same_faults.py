@@ -82,7 +82,7 @@ def test_retry_after_is_waited(scene, destination, deliver, clock, place):
     scene.misbehave(status(429, headers={"Retry-After": "7"}, on=where(scene, place)))
     deliver()
     destination.assert_holds(scene.files)
-    assert 7 <= max(clock.waits) < 7.5
+    assert 7 <= max(clock.waits) < 7.8
 
 
 @EVERYWHERE

@@ -97,6 +97,8 @@ class Resource:
         about = {name: value for name, value in about.items() if value}
         if self.conditions and self._is_another(request):
             return Answer(412, about)
+        if self.etag and request.headers.get("if-none-match") == self.etag:
+            return Answer(304, about)
         size = len(self.content)
         byte_range = request.byte_range(size) if self.ranges else None
         if byte_range is None:

@@ -119,7 +119,7 @@ def test_retry_after_in_seconds_is_waited(server, destination, pull, clock):
     server.misbehave(PATH, status(429, headers={"Retry-After": "7"}))
     pull(uri, destination.path)
     destination.assert_holds(DELIVERED)
-    assert 7 <= max(clock.waits) < 7.5
+    assert 7 <= max(clock.waits) < 7.8
 
 
 @pytest.mark.parametrize("store", [False, True], ids=["alone", "by way of a store"])
@@ -128,7 +128,7 @@ def test_the_seconds_of_a_delivery_count_what_was_waited(server, destination, pu
     uri = server.put(PATH, CONTENT)
     server.misbehave(PATH, status(429, headers={"Retry-After": "42"}, on=on))
     manifest = pull(uri, destination.path, store=StoreSettings(path=str(tmp_path / "store") if store else ""))
-    assert 42 <= manifest.seconds < 43
+    assert 42 <= manifest.seconds < 47
     destination.assert_holds(DELIVERED)
 
 
@@ -137,7 +137,7 @@ def test_retry_after_as_a_date_is_waited(server, destination, pull, clock):
     server.misbehave(PATH, status(429, headers={"Retry-After": formatdate(time() + 60, usegmt=True)}))
     pull(uri, destination.path)
     destination.assert_holds(DELIVERED)
-    assert 50 < max(clock.waits) < 61
+    assert 50 < max(clock.waits) < 67
 
 
 def test_a_404_is_not_tried_again(server, destination, pull):

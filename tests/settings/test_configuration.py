@@ -345,7 +345,7 @@ def type_of(key: str, kind: object) -> str:
         return "list of texts"
     named = {
         int: "whole number",
-        float: "seconds" if key.endswith("_s") and not key.endswith("bytes_s") else "number",
+        float: "seconds" if key.endswith("_s") and not key.endswith(("bytes_s", "per_s")) else "number",
         str: "text",
     }
     named[bool] = "true or false"

@@ -447,7 +447,9 @@ def test_a_rate_limit_is_waited_for(hub, model, fetch, clock):
     hub.server.misbehave("/api/models/owner/model/revision/main", limited)
     hub.server.misbehave(model.file_path("config.json"), status(429, headers={"RateLimit": '"resolvers";r=0;t=99'}))
     assert fetch("hf://owner/model") == FILES
-    assert [round(wait) for wait in clock.waits] == [55, 99]
+    assert 55 <= clock.waits[0] <= 60.5
+    # Other files may wait with it.
+    assert 99 <= clock.waits[1] <= 108.9
 
 
 def test_a_commit_that_is_gone_is_looked_for_anew(hub, model, fetch):

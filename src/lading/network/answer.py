@@ -16,7 +16,12 @@ _ERROR_LIMIT_BYTES = 64 * 1024
 _PROBE_BYTES = 64 * 1024
 _MAX_RETRY_AFTER_S = 300.0
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SPENT = re.compile(r";\s*r=0\s*;\s*t=([0-9]{1,9})")
+# ``"api";r=0;t=55``, and the older ``limit=100, remaining=0, reset=55``.
+_SPENT = re.compile(r"\b(?:r|remaining)=0\s*[;,]\s*(?:t|reset)=([0-9]{1,9})")
+_ZERO = re.compile(r"0(\s*;.*)?")
+_NUMBER = re.compile(r"([0-9]{1,12})(\s*;.*)?")
+# A reset that is no number of seconds, but a moment in Unix time.
+_MOMENT_S = 1e9
 _MOST_SHOWN = 500
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -81,6 +86,8 @@ def status_error(head: Head, what: str, *, quoted: bool = True) -> LadingError:
     name = f"{what} answered {status} {_phrase(status)}".rstrip()
     if status == HTTPStatus.UNAUTHORIZED:
         return NotAllowed(name, hint="credentials are missing, wrong or expired")
+    if status == HTTPStatus.FORBIDDEN and (pause_s := retry_after_s(head)) is not None:
+        return Unavailable(name, retry_after_s=pause_s)
     if status == HTTPStatus.FORBIDDEN:
         return NotAllowed(name, hint="the credentials in use are not allowed to read this, or it does not exist")
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
@@ -88,7 +95,7 @@ def status_error(head: Head, what: str, *, quoted: bool = True) -> LadingError:
     if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
         return OriginChanged(f"{what} changed while it was read")
     if status in TRANSIENT:
-        return Unavailable(name, retry_after_s=_retry_after_s(head))
+        return Unavailable(name, retry_after_s=retry_after_s(head))
     if status >= 500:
         return Unavailable(name)
     if quoted and (location := leads_to(head)):
@@ -127,16 +134,13 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _retry_after_s(head: Head) -> float | None:
-    """Seconds to wait, at most five minutes: by Retry-After (RFC 9110, 10.2.3), else by a RateLimit that is used up.
-
-    RateLimit is draft-ietf-httpapi-ratelimit-headers-09, as the Hugging Face Hub sends it: ``"api";r=0;t=55``.
-    """
+def retry_after_s(head: Head) -> float | None:
+    """Seconds to wait, at most five minutes, by Retry-After (RFC 9110, 10.2.3), else by a rate limit that is used up."""
     text = head.get("retry-after")
     if not text:
-        # It comes with every answer, and is the reason of a 429 only.
-        spent = _SPENT.search(head.get("ratelimit")) if head.status == HTTPStatus.TOO_MANY_REQUESTS else None
-        return min(float(spent[1]), _MAX_RETRY_AFTER_S) if spent else None
+        # Rate limits come with every answer, and are the reason of these only: GitHub refuses with 403.
+        limited = head.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.FORBIDDEN)
+        return _reset_s(head) if limited else None
     if text.isascii() and text.isdigit():
         return min(float(text), _MAX_RETRY_AFTER_S)
     from email.utils import parsedate_to_datetime
@@ -146,3 +150,19 @@ def _retry_after_s(head: Head) -> float | None:
     except (ValueError, OverflowError):
         return None
     return min(max(moment - time(), 0.0), _MAX_RETRY_AFTER_S)
+
+
+def _reset_s(head: Head) -> float | None:
+    """Seconds until a rate limit that is used up begins anew, at most five minutes; None if none is.
+
+    RateLimit is draft-ietf-httpapi-ratelimit-headers-09, as the Hugging Face Hub sends it, or -03.  Before it came
+    RateLimit-Remaining and -Reset (draft -00, GitLab), and x-ratelimit-remaining and -reset (GitHub).
+    """
+    if spent := _SPENT.search(head.get("ratelimit")):
+        return min(float(spent[1]), _MAX_RETRY_AFTER_S)
+    for name in ("x-ratelimit", "ratelimit"):
+        reset = _NUMBER.fullmatch(head.get(f"{name}-reset"))
+        if reset and _ZERO.fullmatch(head.get(f"{name}-remaining")):
+            seconds = float(reset[1])
+            return min(max(seconds - time() if seconds > _MOMENT_S else seconds, 0.0), _MAX_RETRY_AFTER_S)
+    return None

@@ -18,9 +18,10 @@ from lading.events import Event
 from lading.model.listing import ListedFile
 from lading.model.origin import Origin, split_url
 from lading.model.uri import redact
-from lading.network.answer import REDIRECTS, TRANSIENT, Answer, status_error
+from lading.network.answer import REDIRECTS, TRANSIENT, Answer, retry_after_s, status_error
 from lading.network.dial import Dialer, proxy_authorization, wants_tls
 from lading.network.dragonfly import Relays
+from lading.network.pace import Pace
 from lading.network.wire import Connection, Head
 from lading.retry import Retry
 from lading.settings.limits import Limits, Network
@@ -41,6 +42,8 @@ _RELAY_CONNECT_S = 2.0
 _RELAY_STALL_S = 60.0
 # A number: to look up HTTPStatus.BAD_REQUEST is a call, for every request.
 _BAD_REQUEST = 400
+# Which may ask for a pause; GitHub limits by 403.
+_MAY_ASK_FOR_PAUSE = frozenset({403, 429, 503})
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
 # may be a credential, whatever its name.
 _HARMLESS = frozenset({"accept", "accept-encoding", "range", "if-match", "if-unmodified-since", "user-agent"})
@@ -50,6 +53,7 @@ class HttpClient:
     """Requests to any host, from any thread.
 
     ``retry`` is used by ``ask`` and ``fetch`` only; ``buffer_bytes`` is for the buffers of all connections together.
+    ``pace`` says how often origins may be asked; without it, that is left to the caller.
     """
 
     def __init__(
@@ -60,12 +64,14 @@ class HttpClient:
         *,
         buffer_bytes: int = BUFFER_BYTES,
         reported: set[Event] | None = None,
+        pace: Pace | None = None,
         relays: Relays | None = None,
     ) -> None:
         self._network = network
         self._limits = limits
         # Once for all variants of a client: each of them makes its own connections.
         self._reported: set[Event] = set() if reported is None else reported
+        self._pace = pace
         self._relays = relays or Relays(retry.run)
         self._dialer = Dialer(network, limits, self._tell_once)
         self._buffer_bytes = buffer_bytes
@@ -83,7 +89,7 @@ class HttpClient:
     def reaching(self, network: Network, limits: Limits | None = None, retry: Retry | None = None) -> "HttpClient":
         """A client that reaches hosts as ``network`` says, with other patience if given: this one, if it does."""
         wanted = (network, limits or self._limits, retry or self.retry)
-        return self if wanted == (self._network, self._limits, self.retry) else self._variant(*wanted)
+        return self if wanted == (self._network, self._limits, self.retry) else self._variant(*wanted, self._pace)
 
     @property
     def network(self) -> Network:
@@ -96,26 +102,18 @@ class HttpClient:
         return self._limits
 
     def direct(self, *, connect_s: float, stall_s: float, retry: Retry) -> "HttpClient":
-        """A client for services on this very machine: no proxy, its own patience."""
+        """A client for services on this very machine: no proxy, its own patience and no pace."""
         network = self._network._replace(http_proxy="", https_proxy="")
-        return self._variant(network, self._limits._replace(connect_s=connect_s, stall_s=stall_s), retry)
+        return self._variant(network, self._limits._replace(connect_s=connect_s, stall_s=stall_s), retry, None)
 
-    def _variant(self, network: Network, limits: Limits, retry: Retry) -> "HttpClient":
+    def _variant(self, network: Network, limits: Limits, retry: Retry, pace: Pace | None) -> "HttpClient":
         with self._lock:
             self._variants = [variant for variant in self._variants if not variant._closed]
             for variant in self._variants:
-                if (variant._network, variant._limits, variant.retry) == (network, limits, retry):
+                if (variant._network, variant._limits, variant.retry, variant._pace) == (network, limits, retry, pace):
                     return variant
-            self._variants.append(
-                HttpClient(
-                    network,
-                    limits,
-                    retry,
-                    buffer_bytes=self._buffer_bytes,
-                    reported=self._reported,
-                    relays=self._relays,
-                )
-            )
+            shared = partial(HttpClient, buffer_bytes=self._buffer_bytes, reported=self._reported, relays=self._relays)
+            self._variants.append(shared(network, limits, retry, pace=pace))
             return self._variants[-1]
 
     def interrupt(self) -> None:
@@ -255,6 +253,9 @@ class HttpClient:
     def _exchange(
         self, origin: Origin, method: str, url: str, target: str, headers: list[tuple[str, str]], body: bytes
     ) -> Answer:
+        path = target
+        if self._pace:
+            self._pace.wait(origin, path)
         proxy = self._dialer.proxy_for(origin)
         names = {name.lower() for name, _ in headers}
         sent = [("Host", origin.authority)] if "host" not in names else []
@@ -266,6 +267,8 @@ class HttpClient:
         sent += headers
         connection, head = self._first_answer(origin, method, target, sent, body)
         answer = Answer(url, head, connection, partial(self._give_back, origin))
+        if self._pace and head.status in _MAY_ASK_FOR_PAUSE and (pause_s := retry_after_s(head)):
+            self._pace.pause(origin, path, pause_s)
         if head.status == _BAD_REQUEST:
             peer, named = self._plain_peer(origin)
             if peer and answer.refuses_http():

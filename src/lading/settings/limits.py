@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 
 class Limits(NamedTuple):
-    """Limits of one run.  Zero means no deadline, no limit of the rate, and that the transfer chooses the workers."""
+    """Limits of one run.  Zero means no deadline, no limit of the rate or of requests, and that the transfer chooses the workers."""
 
     deadline_s: float = 0.0
     stall_s: float = 20.0
@@ -12,6 +12,8 @@ class Limits(NamedTuple):
     attempts: int = 6
     workers: int = 0
     max_rate_bytes_s: float = 0.0
+    # To each origin, of this process.
+    requests_per_s: float = 0.0
     # A guard against archive bombs, far above any model: the largest open ones are about 1.5 TB.
     unpack_bytes: int = 4 << 40
     unpack_members: int = 1_000_000

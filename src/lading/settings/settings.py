@@ -278,13 +278,17 @@ def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:
         number = kind(str(value))
     except ValueError:
         number = -1
-    least = 0 if key in ("deadline_s", "workers", "max_rate_bytes_s") else 1e-3 if kind is float else 1
+    least = (
+        0 if key in ("deadline_s", "workers", "max_rate_bytes_s", "requests_per_s") else 1e-3 if kind is float else 1
+    )
     # The first comparison is also false for "nan".
     if not least <= number < float("inf"):
         if kind is int:
             hint = f"write a whole number, at least {least:g}, for example {default or 8}"
         elif key == "max_rate_bytes_s":
             hint = "write bytes per second, for example 50000000"
+        elif key == "requests_per_s":
+            hint = "write requests per second, for example 10"
         else:
             hint = f"write seconds, for example {default or 3600:g}"
         raise UsageError(f"{name} is {shown(value)}", hint=hint)

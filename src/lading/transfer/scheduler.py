@@ -22,6 +22,7 @@ from lading.model.digest import Digest
 from lading.model.listing import Layer, ListedFile
 from lading.model.manifest import Manifest
 from lading.model.uri import redact
+from lading.network.throttle import Throttle
 from lading.session import Session
 from lading.system.cgroup import thread_limits
 from lading.system.disk import disk_error
@@ -35,7 +36,6 @@ from lading.transfer.range_writer import RangeWriter
 from lading.transfer.relay import relay_rule
 from lading.transfer.staged_file import OWN_CRC, StagedFile
 from lading.transfer.task_queue import Tasks
-from lading.transfer.throttle import Throttle
 
 _LOOK_EVERY_S = 0.05
 # All threads together, since SIGTERM must end the process well within 5 s.
@@ -89,6 +89,7 @@ class Transfer:
         self._throttle = Throttle(session.settings.limits.max_rate_bytes_s, run)
         self._listener = session.listener
         self._interrupt = session.http.interrupt
+        self._give_way = session.give_way
         # What a server reads first comes first, then what is small: it would end a transfer badly.
         in_turn = partial(sorted, key=partial(_order, bounds.range_bytes))
         begin = [map(partial(partial, self._fetch_file, job), in_turn(job.listed.files)) for job in jobs]
@@ -221,6 +222,8 @@ class Transfer:
     def _alone(self, job: Job, file: ListedFile, fetch: Callable[[], None]) -> None:
         """Let what is wrong with this file end nothing but this file."""
         try:
+            if self._give_way:
+                self._give_way()
             fetch()
         except OF_ONE_FILE as error:
             self._give_up(job, file, error)

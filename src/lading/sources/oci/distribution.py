@@ -18,6 +18,7 @@ from lading.model.listing import ListedFile
 from lading.model.origin import split_url
 from lading.network.answer import Answer, read_whole, status_error
 from lading.network.client import HttpClient
+from lading.network.pace import Paused
 from lading.secret import Secret
 from lading.sources.paged_list import next_link
 from lading.text.json_xml import read_json
@@ -213,6 +214,9 @@ class Repository:
         try:
             with self._http.open("GET", f"{base}/v2/", redirects=0):
                 return True
+        except Paused:
+            # It says nothing about TLS.
+            raise
         except (Unavailable, NotAllowed, Unsupported):
             return False
 
