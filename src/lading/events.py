@@ -130,6 +130,12 @@ class WaitingForStore(NamedTuple):
     total_bytes: int
 
 
+class GivingWay(NamedTuple):
+    """A warm-up of the store waits, since a pod of the node waits for another model."""
+
+    uri: str
+
+
 class StoreBypassed(NamedTuple):
     """The store may not be written: what it lacks is fetched to the destination alone."""
 
@@ -379,6 +385,7 @@ Event = (
     | Modified
     | Waiting
     | WaitingForStore
+    | GivingWay
     | StoreBypassed
     | LastKnown
     | FewThreads

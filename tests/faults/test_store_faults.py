@@ -249,7 +249,7 @@ def settings_for(place: Path, *, locks: bool, **store) -> Settings:
 def left_over(store: Store) -> list[str]:
     """Every file of a store in which no model is left, but for its own."""
     found = (path.relative_to(store.root).as_posix() for path in store.root.rglob("*") if not path.is_dir())
-    return sorted(path for path in found if path not in ("format", "swept"))
+    return sorted(path for path in found if path not in ("format", "first", "swept"))
 
 
 # ---- disks -------------------------------------------------------------------------------------

@@ -616,10 +616,11 @@ def test_a_mark_whose_percent_sign_is_left_out_is_told_with_it(tmp_path, mark, m
 
 
 def test_settings_come_from_the_file_and_the_environment(tmp_path):
-    config = "store: {path: /a, high: 1GiB, low: 50%, max_age_s: 60, hard_links: true, locks: false, scrub_s: 0}"
+    keys = "path: /a, high: 1GiB, low: 50%, max_age_s: 60, hard_links: true, locks: false, quotas: {a: 1GiB}"
+    config = f"store: {{{keys}}}"
     (tmp_path / "lading.yaml").write_text(config)
     environ = {"LADING_CONFIG": str(tmp_path / "lading.yaml")}
-    assert Settings.load(environ).store == ("/a", str(1 << 30), "50%", 60, True, False, 0, 20_000_000)
+    assert Settings.load(environ).store == ("/a", str(1 << 30), "50%", 60, True, False, {"a": str(1 << 30)})
     assert Settings.load({**environ, "LADING_STORE": "/b"}).store.path == "/b"
     assert Settings.load({}).store.path == ""
 

@@ -3,12 +3,13 @@
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from lading.delivery.existing import existing, leave, report_delivered
 from lading.delivery.plan import Delivery, Staged, already_delivered, locked_destinations, naming, plan
 from lading.delivery.resolve import ResolvedModel
-from lading.delivery.single_flight import while_stored
+from lading.delivery.single_flight import waited_for, while_stored
 from lading.delivery.space import require_space, require_space_for_copies
 from lading.delivery.stage import delivered_event, publish, stage
 from lading.destination.workspace import Workspace
@@ -18,6 +19,7 @@ from lading.model.listing import Listing
 from lading.model.manifest import Manifest
 from lading.session import Session
 from lading.store.eviction import clean_up
+from lading.store.priority import WarmUp
 from lading.store.store import Store, Vanished
 from lading.system.disk import as_lading_errors
 from lading.text.printable import printable
@@ -58,6 +60,7 @@ def keep(model: ResolvedModel, name: str, session: Session) -> Manifest:
             hint=f"it must be writable by user {os.geteuid()}",
         )
     key = store.key(model.listed, model.expected, session.settings)
+    session.give_way = WarmUp(store.priority, model.listed.resolved, partial(store.leases.is_shared, key), session.run)
 
     def refer() -> Manifest:
         stored = _stored(store, key)
@@ -103,7 +106,8 @@ def _stage_past(store: Store, deliveries: Sequence[Delivery], session: Session) 
     session.listener(StoreBypassed(str(store.root)))
     plans = [plan(each, session) for each in deliveries]
     require_space(plans)
-    return stage(plans, session)
+    with waited_for(store, session):
+        return stage(plans, session)
 
 
 def stage_from_store(store: Store, key: str, facts: Manifest, workspace: Workspace, session: Session) -> Staged:

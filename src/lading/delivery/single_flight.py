@@ -1,7 +1,7 @@
 """Single flight: a model is fetched into the store once for all processes that want it, and kept while they use it."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from lading.events import Retried, WaitingForStore, ignore
 from lading.model.listing import Listing
 from lading.session import Session
 from lading.store.eviction import Full, ensure_free, evict_one, holders, is_due, prune
+from lading.store.quotas import charge
 from lading.store.store import Store, Vanished
 from lading.system.disk import as_lading_errors, existing_ancestor
 from lading.system.flock import holding
@@ -51,6 +52,9 @@ def while_stored(
             # Nobody goes on with what one process alone has fetched.
             for folder in folders.values():
                 stack.callback(remove_tree, folder)
+        with as_lading_errors(store.root):
+            sizes_bytes = {key: model.needed_bytes for key, model in models.items()}
+            charge(store, session.settings.variables.get("POD_NAMESPACE", ""), sizes_bytes)
         for left in reversed(range(_MOST_TRIES)):
             try:
                 with as_lading_errors(store.root):
@@ -74,6 +78,11 @@ def while_stored(
             with best_effort(store.root, session.listener):
                 prune(store)
     return used, fetched
+
+
+def waited_for(store: Store, session: Session) -> AbstractContextManager[None]:
+    """Let warm-ups of the store give way while the block runs, unless this is one."""
+    return nullcontext() if session.give_way else store.priority.taken(session.run)
 
 
 def _is_elsewhere(store: Store, error: NoSpace) -> bool:
@@ -105,7 +114,8 @@ def _fetch(
         with locked_destinations(lacking, session) as ready:
             plans = [plan(each, session, store) for each in ready]
             require_space(plans, store, copied_bytes=copied_bytes)
-            fetched = publish(stage(plans, session, store.blob_algorithm), session, quiet=True)
+            with waited_for(store, session):
+                fetched = publish(stage(plans, session, store.blob_algorithm), session, quiet=True)
         for each in lacking:
             store.commit(each.key, each.destination, fetched[each.destination], session.settings.verify)
     return True

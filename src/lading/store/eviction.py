@@ -76,13 +76,13 @@ def prune(store: Store, *, now_s: float | None = None) -> list[Gone]:
     for key in _candidates(store) if most_s else ():
         if now - store.used_at_s(key) <= most_s:
             break
-        gone.append(_evict(store, key, "not used for so long"))
+        gone.append(evict(store, key, "not used for so long"))
     if _excess_bytes(store, store.settings.high) > 0:
         left = _excess_bytes(store, store.settings.low)
         for key in _candidates(store):
             if left <= 0:
                 break
-            gone.append(_evict(store, key, "used longest ago"))
+            gone.append(evict(store, key, "used longest ago"))
             if store.settings.low.endswith("%"):
                 left = _excess_bytes(store, store.settings.low)
             else:
@@ -100,7 +100,7 @@ def is_due(store: Store) -> bool:
 def evict_one(store: Store) -> bool:
     """Evict the least recently used model; false if none may go."""
     for key in _candidates(store):
-        _evict(store, key, "room is needed")
+        evict(store, key, "room is needed")
         return True
     return False
 
@@ -118,7 +118,7 @@ def ensure_free(store: Store, needed_bytes: int) -> None:
         for key in _candidates(store):
             if free_bytes(store.root) >= needed_bytes:
                 return
-            _evict(store, key, "room is needed")
+            evict(store, key, "room is needed")
     free = free_bytes(store.root)
     if free < needed_bytes:
         raise Full(
@@ -149,7 +149,8 @@ def _candidates(store: Store) -> Iterator[str]:
             yield key
 
 
-def _evict(store: Store, key: str, why: str) -> Gone:
+def evict(store: Store, key: str, why: str) -> Gone:
+    """Evict a model, and tell the store's listener ``why``."""
     manifest = store.find(key)
     freed = store.remove(key)
     # Some file systems give space back only with the next transaction.
@@ -165,8 +166,8 @@ def evictable_bytes(store: Store, wanted: Iterable[Path] = ()) -> int:
     staying = [store.folder(key) for key in needed] + [store.incoming_folder]
     held = {status.st_ino for folder in staying for status in files_below(folder)}
     held |= {path.stat().st_ino for path in wanted if path.exists()}
-    blobs = {status.st_ino: status.st_blocks * 512 for status in files_below(store.blobs.folder)}
-    return sum(size_bytes for inode, size_bytes in blobs.items() if inode not in held)
+    # Each is there once: no need to remember millions.
+    return sum(status.st_blocks * 512 for status in files_below(store.blobs.folder) if status.st_ino not in held)
 
 
 def _excess_bytes(store: Store, watermark: str) -> float:

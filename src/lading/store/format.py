@@ -6,18 +6,19 @@ from pathlib import Path
 
 from lading.errors import IntegrityError, NotAllowed, Unsupported, UsageError
 from lading.store.blobs import BLOB_ALGORITHM
+from lading.store.files import touch
 from lading.system.disk import write_whole
 from lading.text.printable import printable
 
 FORMAT = 1
 _FOLDERS = (
     *("models", "incoming", "blobs", "origins", "asked", "uses", "references", "agent", "locks", "leases"),
-    "quarantine",
+    *("quarantine", "pauses", "owners"),
 )
 # Those that are there from the beginning; the others appear when they are needed.
-_FIRST = ("models", "incoming", f"blobs/{BLOB_ALGORITHM}", "leases", "uses", "asked", "references")
+_FIRST = ("models", "incoming", f"blobs/{BLOB_ALGORITHM}", "leases", "uses", "asked", "references", "pauses")
 # All that may be where a store begins; a new ext4 volume is not quite empty.
-_NAMES = (*_FOLDERS, "format", "swept", "scrub", "lost+found")
+_NAMES = (*_FOLDERS, "format", "first", "swept", "scrub", "lost+found")
 
 
 def prepare(root: Path) -> bool:
@@ -35,6 +36,7 @@ def prepare(root: Path) -> bool:
         _refuse_links(root)
         for name in _FIRST:
             (root / name).mkdir(parents=True, exist_ok=True)
+        touch(root / "first")
     return writable
 
 
@@ -69,7 +71,7 @@ def _check_format(root: Path, path: Path) -> None:
 
 def _refuse_links(root: Path) -> None:
     """What is removed here is the store's own, as long as none of its folders leads elsewhere."""
-    for name in _FOLDERS:
+    for name in (*_FOLDERS, "first"):
         if (root / name).is_symlink():
             raise UsageError(
                 f"in the store {printable(str(root))}, {name} is a symbolic link, which is not followed",

@@ -56,6 +56,10 @@ class Leases:
                     return False
         return True
 
+    def is_shared(self, key: str) -> bool:
+        """Whether at least two need this model."""
+        return sum(path.name.startswith(f"{key}.") and self._is_held(path) for path in entries(self.folder)) > 1
+
     def held(self) -> set[str]:
         """Keys of models that somebody needs; leases of the dead are removed."""
         return {path.name.partition(".")[0] for path in entries(self.folder) if self._is_held(path)}

@@ -11,11 +11,14 @@
       origins/ORIGIN/KEY          empty: which models are of one origin; in ORIGIN.unverified those fetched with ``off``
       asked/QUESTION              a KEY: what was last delivered for this question, should its registry go away
       uses/KEY                    empty: its time is that of the last use
+      owners/NAMESPACE/KEY        empty: the same of the last use by a namespace, where there are quotas
       references/NAME             a KEY: a model that somebody keeps, whatever its last use; with facts as in ``asked``
       agent/NAME.json             what the agent remembers of a delivery that ends here
       locks/KEY                   held (flock) by the process that fetches this model
       leases/KEY.…                held (flock) by a process that needs this model now
+      first                       held (flock, shared) by a process that a pod waits for, while it fetches
       quarantine/KEY.…            what had rotted, for a week
+      pauses/ORIGIN               empty: its time is the end of a pause that this origin asked for (``network/pace.py``)
       swept                       empty: its time is that of the last sweep
       scrub                       how far the files have been hashed again (``scrub``)
 
@@ -56,6 +59,7 @@ from lading.store.files import entries, files_below, has_size, modified_at_s, re
 from lading.store.format import prepare
 from lading.store.leases import Leases
 from lading.store.pointers import Answers, Pointers, References
+from lading.store.priority import Priority
 from lading.system.disk import clones, disk_error, materialize_file, write_whole
 from lading.system.folders import remove_tree
 from lading.text.printable import printable
@@ -109,9 +113,11 @@ class Store:
         self.incoming_folder = self.root / "incoming"
         self.blobs = Blobs(self.root / "blobs" / BLOB_ALGORITHM)
         self._uses = Pointers(self.root / "uses")
+        self.owners = self.root / "owners"
         self.answers = Answers(self.root / "asked")
         self.references = References(self.root / "references")
         self.leases = Leases(self.root / "leases", locks=settings.locks)
+        self.priority = Priority(self.root / "first", locks=settings.locks)
         try:
             self.writable = prepare(self.root)
         except (FileExistsError, NotADirectoryError) as error:
@@ -230,6 +236,11 @@ class Store:
         keys = [path.name for folder in folders for path in entries(folder)]
         return sorted(keys, key=self.used_at_s, reverse=True)
 
+    def size_bytes(self, key: str) -> int | None:
+        """The bytes of a model, as its manifest counts them; None if there is none."""
+        facts = _facts(self.folder(key) / FILE_NAME)
+        return facts and facts[-1]
+
     def used_at_s(self, key: str) -> float:
         """When the model was last used; 0.0 if nobody knows."""
         return modified_at_s(self._uses.folder / key)
@@ -293,9 +304,11 @@ class Store:
 
     def used_bytes(self) -> int:
         """The bytes of the store's files, each counted once."""
-        folders = (self.root / "blobs", self.incoming_folder, self.root / "quarantine")
-        sizes = {status.st_ino: status.st_blocks * 512 for folder in folders for status in files_below(folder)}
-        return sum(sizes.values())
+        few = (self.incoming_folder, self.root / "quarantine")
+        beside = {status.st_ino: status.st_blocks * 512 for folder in few for status in files_below(folder)}
+        # Each blob is there once: no need to remember millions.
+        blobs = (status.st_blocks * 512 for status in files_below(self.blobs.folder) if status.st_ino not in beside)
+        return sum(blobs) + sum(beside.values())
 
     def remove(self, key: str) -> int:
         """Remove a model with the files that only it had; returns the freed bytes."""
@@ -333,15 +346,17 @@ class Store:
     def remove_dangling(self, before_s: float) -> None:
         """Remove pointers to no model that are older than that Unix time, and locks that nobody holds."""
         keys = set(self.keys())
-        origins = entries(self.root / "origins")
-        for pointers in (self._uses, self.answers, self.references, *map(Pointers, origins)):
+        groups = [*entries(self.root / "origins"), *entries(self.owners)]
+        for pointers in (self._uses, self.answers, self.references, *map(Pointers, groups)):
             pointers.remove_dangling(keys, before_s)
-        for origin in origins:
+        for group in groups:
             with contextlib.suppress(OSError):
                 # Only if it is empty.
-                origin.rmdir()
+                group.rmdir()
         for path in entries(self.root / "locks"):
             remove_unheld(path)
+        # Pauses that are long over lead to no model either.
+        Pointers(self.root / "pauses").remove_dangling((), before_s)
 
     def collected_at_s(self) -> float:
         """When the last collection ended, in Unix time; 0.0 if there was none."""

@@ -55,6 +55,8 @@ def sentence(event: events.Event) -> str:
         case events.WaitingForStore():
             far = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
             return f"waiting: another process fetches {event.uri} into the store, {far} so far"
+        case events.GivingWay():
+            return f"{event.uri} waits: a pod on this node waits for another model"
         case events.StoreBypassed():
             return (
                 f"the store {event.store} is read-only here: files that it does not have go straight to the destination"

@@ -1,0 +1,84 @@
+"""A warm-up of the store gives way while a pod waits for another model, and not for ever."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from fakes.trees import content, read_tree
+from lading.deliver import deliver_to_store
+from lading.events import GivingWay
+from lading.settings.store import StoreSettings
+from lading.store.store import Store
+
+WEIGHTS = content(200_000)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(StoreSettings(path=str(tmp_path / "store"), high="100%", low="100%"))
+
+
+@pytest.fixture
+def warm_up(server, store, new_session):
+    """Bring a model to the store, which nobody waits for."""
+    uri = server.put("/warm.bin", WEIGHTS)
+
+    def bring(listener=lambda _: None, store=store):
+        return deliver_to_store(uri, "agent/warm", new_session(store=store.settings, listener=listener))
+
+    return bring
+
+
+@pytest.fixture
+def waiting(store, new_session):
+    """A pod waits; closing it ends that."""
+    with ExitStack() as pod:
+        pod.enter_context(store.priority.taken(new_session().run))
+        yield pod
+
+
+def test_a_warm_up_waits_for_a_pod_and_goes_on_after_it(server, store, warm_up, waiting, events):
+    def end(event) -> None:
+        if isinstance(event, GivingWay):
+            assert server.asked_bytes == 0
+            waiting.close()
+
+    warm_up(end)
+    assert [event.uri for event in events if isinstance(event, GivingWay)] == [server.url + "/warm.bin"]
+    (model,) = store.models()
+    assert read_tree(model.folder) == {"warm.bin": WEIGHTS}
+
+
+def test_whoever_holds_it_for_ever_delays_a_warm_up_by_ten_minutes(store, warm_up, waiting, clock):
+    warm_up()
+    assert len(store.models()) == 1
+    assert 600 <= clock.seconds < 601
+
+
+def test_a_model_that_somebody_needs_by_now_does_not_give_way(store, warm_up, new_session, events):
+    warm_up()
+    (key,) = store.keys()
+    store.references.release("agent/warm")
+    store.remove(key)
+    with store.priority.taken(new_session().run), store.lease(key):
+        warm_up()
+    assert not any(isinstance(event, GivingWay) for event in events)
+    assert store.keys() == [key]
+
+
+@pytest.mark.parametrize("writable", [True, False], ids=["by the store", "past a read-only one"])
+def test_a_pod_has_priority_while_it_fetches(server, store, pull, tmp_path, monkeypatch, writable):
+    uri = server.put("/pod.bin", WEIGHTS)
+    if not writable:
+        monkeypatch.setattr("os.access", lambda path, mode: False)
+    taken = []
+    server.on_sent = lambda request, total: taken.append(store.priority.is_taken()) if total > 1 else None
+    pull(uri, tmp_path / "model", store=store.settings)
+    assert taken
+    assert all(taken)
+    assert not store.priority.is_taken()
+
+
+def test_without_locks_nobody_gives_way(store, warm_up, waiting, events):
+    warm_up(store=Store(store.settings._replace(locks=False)))
+    assert not any(isinstance(event, GivingWay) for event in events)
