@@ -11,6 +11,7 @@ debian() { # package, program
 
 missing=()
 debian nginx nginx
+debian squid squid
 debian zip zip
 debian unzip unzip
 debian zstd pzstd

@@ -435,7 +435,9 @@ class _Handler(socketserver.StreamRequestHandler):
         headers = {}
         while line := self.rfile.readline(65536).decode("latin-1").strip():
             name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
+            name, value = name.lower(), value.strip()
+            # RFC 9110, 5.3: a header that is repeated is a list.
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         body = self.rfile.read(int(headers.get("content-length", "0")))
         return Request(method, target, headers, body)
 
@@ -449,7 +451,9 @@ class _Handler(socketserver.StreamRequestHandler):
             "closed": {"Connection": "close"},
         }[answer.framing]
         lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in (answer.headers | framing).items()]
+        # RFC 9110, 15.4.5: a length in a 304 would be that of the file.
+        headers = answer.headers | (framing if answer.status != 304 else {})
+        lines += [f"{name}: {value}" for name, value in headers.items()]
         self.connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         if not has_body:
             return True
