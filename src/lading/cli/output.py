@@ -3,6 +3,8 @@
 import json
 import sys
 import time
+from collections.abc import Iterable, Mapping
+from textwrap import indent
 from typing import Any
 
 from lading.errors import Interrupted, LadingError, Unavailable
@@ -34,7 +36,23 @@ def show(text: str) -> None:
 
 
 def show_json(data: object) -> None:
-    show(json.dumps(data, indent=1, ensure_ascii=False))
+    show(_json(data))
+
+
+def show_json_list(about: Mapping[str, object], name: str, items: Iterable[object]) -> None:
+    """As ``show_json`` of ``about`` and the list ``name``, of which no more than one item is in memory."""
+    head = _json(about).removesuffix("\n}")
+    show(f'{head},\n "{name}": [')
+    text = ""
+    for item in items:
+        if text:
+            show(f"{text},")
+        text = indent(_json(item), "  ")
+    show(f"{text}\n ]\n}}")
+
+
+def _json(data: object) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False)
 
 
 def print_error(error: LadingError | Interrupted) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lading.cli import output
 from lading.cli.options import add_output_options
-from lading.cli.output import show, show_json
+from lading.cli.output import show, show_json, show_json_list
 from lading.errors import IntegrityError, NotAllowed, NotFound, UsageError
 from lading.model.uri import redact
 from lading.settings.settings import Settings
@@ -49,20 +49,20 @@ def add_arguments(group: argparse.ArgumentParser) -> None:
 
 def ls(arguments: argparse.Namespace) -> int:
     with _open(arguments, writing=False) as store:
-        models = [(model, store.own_bytes(model.key)) for model in store.models()]
+        models = store.models()
         used, free = store.used_bytes(), free_bytes(store.root)
-    if arguments.json:
-        report = {"path": str(store.root), "used_bytes": used, "free_bytes": free}
-        show_json({**report, "models": [_facts(*each) for each in models]})
-        return 0
-    lines = [f"{'KEY':{_SHOWN_DIGITS}}  {'SIZE':>10}  {'ONLY ITS':>10}  {'LAST USE':16}  MODEL"] if models else []
-    for model, own_bytes in models:
-        sizes = f"{size(model.size_bytes):>10}  {size(own_bytes):>10}"
-        why = _why_it_stays(model)
-        uri = printable(model.requested) + (f"  ({printable(why)})" if why else "")
-        lines.append(f"{model.key[:_SHOWN_DIGITS]}  {sizes}  {_moment(model.used_at_s)}  {uri}")
-    lines.append(f"{count(len(models), 'model')}, {size(used)} in {printable(str(store.root))}, {size(free)} free")
-    show("\n".join(lines))
+        if arguments.json:
+            report = {"path": str(store.root), "used_bytes": used, "free_bytes": free}
+            show_json_list(report, "models", (_facts(model, store.own_bytes(model.key)) for model in models))
+            return 0
+        if models:
+            show(f"{'KEY':{_SHOWN_DIGITS}}  {'SIZE':>10}  {'ONLY ITS':>10}  {'LAST USE':16}  MODEL")
+        for model in models:
+            sizes = f"{size(model.size_bytes):>10}  {size(store.own_bytes(model.key)):>10}"
+            why = _why_it_stays(model)
+            uri = printable(model.requested) + (f"  ({printable(why)})" if why else "")
+            show(f"{model.key[:_SHOWN_DIGITS]}  {sizes}  {_moment(model.used_at_s)}  {uri}")
+        show(f"{count(len(models), 'model')}, {size(used)} in {printable(str(store.root))}, {size(free)} free")
     return 0
 
 
