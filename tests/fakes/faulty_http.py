@@ -432,7 +432,7 @@ class _Handler(socketserver.StreamRequestHandler):
             self.connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
             return None
         method, target, _ = line.split(" ")
-        headers = {}
+        headers: dict[str, str] = {}
         while line := self.rfile.readline(65536).decode("latin-1").strip():
             name, _, value = line.partition(":")
             name, value = name.lower(), value.strip()
