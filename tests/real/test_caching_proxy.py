@@ -37,14 +37,17 @@ NGINX = """
     proxy_cache_valid 200 206 1h;
     proxy_cache_lock on;
     proxy_cache_lock_timeout 60s;
+    # Whoever asks with a login may read what others may not.
+    proxy_cache_bypass $http_authorization;
+    proxy_no_cache $http_authorization;
     proxy_set_header Range $slice_range;
     slice 1m;
     location / {{
       proxy_pass {origin};
       proxy_set_header If-Match $http_if_match;
       proxy_cache_key $uri$is_args$args$slice_range$http_if_match;
-      proxy_cache_bypass $unpinned;
-      proxy_no_cache $unpinned;
+      proxy_cache_bypass $unpinned $http_authorization;
+      proxy_no_cache $unpinned $http_authorization;
     }}
     # Of an OCI registry: a blob is named by its digest, and a tag must be of now.
     location ~ ^/v2/.+/blobs/sha256: {{
