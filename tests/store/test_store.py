@@ -620,7 +620,8 @@ def test_settings_come_from_the_file_and_the_environment(tmp_path):
     config = f"store: {{{keys}}}"
     (tmp_path / "lading.yaml").write_text(config)
     environ = {"LADING_CONFIG": str(tmp_path / "lading.yaml")}
-    assert Settings.load(environ).store == ("/a", str(1 << 30), "50%", 60, True, False, {"a": str(1 << 30)})
+    gib = str(1 << 30)
+    assert Settings.load(environ).store == StoreSettings("/a", gib, "50%", 60, True, False, quotas={"a": gib})
     assert Settings.load({**environ, "LADING_STORE": "/b"}).store.path == "/b"
     assert Settings.load({}).store.path == ""
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from lading.agent.metrics import Metrics
 from lading.errors import Interrupted, LadingError
 from lading.events import Failed, Listener, SetAside
+from lading.network.throttle import Throttle
 from lading.retry import Clock, Run
 from lading.settings.store import StoreSettings
 from lading.store.scrub import due_in_s, read_pass, scrub
 from lading.store.store import Store
 from lading.system.disk import disk_error
 from lading.system.threads import become_idle, start_daemon
-from lading.transfer.throttle import Throttle
 
 _LOOK_EVERY_S = 300.0
 
