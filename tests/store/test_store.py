@@ -616,12 +616,12 @@ def test_a_mark_whose_percent_sign_is_left_out_is_told_with_it(tmp_path, mark, m
 
 
 def test_settings_come_from_the_file_and_the_environment(tmp_path):
-    keys = "path: /a, high: 1GiB, low: 50%, max_age_s: 60, hard_links: true, locks: false, quotas: {a: 1GiB}"
-    config = f"store: {{{keys}}}"
+    keys = "path: /a, high: 1GiB, low: 50%, max_age_s: 60, hard_links: true, locks: false, scrub_s: 0"
+    config = f"store: {{{keys}, quotas: {{a: 1GiB}}}}"
     (tmp_path / "lading.yaml").write_text(config)
     environ = {"LADING_CONFIG": str(tmp_path / "lading.yaml")}
     gib = str(1 << 30)
-    assert Settings.load(environ).store == StoreSettings("/a", gib, "50%", 60, True, False, quotas={"a": gib})
+    assert Settings.load(environ).store == ("/a", gib, "50%", 60, True, False, 0, 20_000_000, {"a": gib})
     assert Settings.load({**environ, "LADING_STORE": "/b"}).store.path == "/b"
     assert Settings.load({}).store.path == ""
 
