@@ -106,6 +106,8 @@ def test_a_rollout_of_somebody_else_with_that_name_is_not_touched(world):
     world.tick(times=2)
     assert fields(world, "fleet.law") == {"targetRef": {"kind": "InferenceService", "name": "other"}}
     assert "ReconcileFailed" in world.told
+    message = world.one(MRO, "fleet")["status"]["message"]
+    assert message == "no service has these labels; fleet.law belongs to nobody, or to another rollout"
 
 
 def test_nothing_is_written_while_nothing_changes(fleet):

@@ -315,7 +315,8 @@ class Controller:
             with suppress(NotFound, Conflict):
                 self._server.delete(ROLLOUTS, rollout)
         states = {name: self._kept[Key.of(own)].state for name, own in selection.own.items()}
-        self._keep(key, selection.rollout, together(states, self._kept[key].state, self._unix_time()))
+        state = together(states, self._kept[key].state, self._unix_time())
+        self._keep(key, selection.rollout, state._replace(why="; ".join([state.why, *refused[:3]])))
         if refused:
             raise UsageError("; ".join(refused[:3]))
         return _LOOK_AT_SERVICES_S
