@@ -13,7 +13,7 @@ import pytest
 from cluster.api import named
 from cluster.conftest import name_for
 from cluster.place import Place
-from cluster.test_rollouts import SERVICES, kinds  # noqa: F401 - a fixture
+from cluster.test_rollouts import SERVICES
 from lading.errors import Interrupted, NotAllowed, NotFound
 from lading.events import ignore
 from lading.kubernetes.api_server import ApiServer, Conflict, Expired, Resource

@@ -19,7 +19,7 @@ from cluster.api import named
 from cluster.conftest import name_for
 from cluster.place import Place
 from cluster.single_node import ADDRESS
-from cluster.test_rollouts import ACCOUNT, SERVICES, Cluster, kinds, rollout  # noqa: F401 - a fixture
+from cluster.test_rollouts import ACCOUNT, SERVICES, Cluster, rollout
 from fakes.fake_mlflow import FakeMlflow
 from fakes.faulty_http import FaultyServer
 from lading.controller.controller import ROLLOUTS
