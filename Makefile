@@ -31,16 +31,17 @@ help:
 
 setup: $(READY)
 
-# lading with what a delivery needs, then the tools for its development.
+# lading with what a delivery needs, then the tools for its development.  The locks are whole: pip looks for no dependency, since
+# of two requirements for one package, with and without an extra, it would find only one pinned.
 $(INSTALLED): requirements/runtime.txt requirements/build.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("lading needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/runtime.txt -r requirements/build.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $(INSTALLED)
 
 $(READY): $(INSTALLED) requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
 	touch $(READY)
 
 check: $(READY)
@@ -59,7 +60,7 @@ check: $(READY)
 # Without it OpenSSL does all TLS, and what would test it is skipped, which pytest's summary says.
 native: $(READY)
 	@if command -v cargo >/dev/null; then \
-	  $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/native.txt && \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/native.txt && \
 	  rm -rf build/wheels && PYTHON=$(BIN)/python tools/native/build.sh && \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall build/wheels/*.whl; \
 	else echo "not built: lading-native, which needs cargo"; fi
@@ -69,7 +70,7 @@ native: $(READY)
 TARGETS ?= $(foreach libc,gnu musl,x86_64-unknown-linux-$(libc) aarch64-unknown-linux-$(libc))
 wheels:
 	$(PYTHON) -m venv build/native
-	build/native/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/native.txt -r requirements/cross.txt
+	build/native/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/native.txt -r requirements/cross.txt
 	PYTHON=$(CURDIR)/build/native/bin/python tools/native/build.sh $(TARGETS)
 
 format: $(READY)
@@ -115,7 +116,7 @@ docs: build/docs/ready
 
 build/docs/ready: requirements/docs.txt requirements/runtime.txt
 	$(PYTHON) -m venv --clear build/docs
-	build/docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt -r requirements/runtime.txt
+	build/docs/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/docs.txt -r requirements/runtime.txt
 	touch $@
 
 budget: $(READY)
@@ -141,7 +142,7 @@ bench-image: $(READY) .bench/ready
 	for peer in peers kserve; do \
 	  rm -rf .bench/$$peer && \
 	  $(PYTHON) -m venv .bench/$$peer && \
-	  .bench/$$peer/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$$peer.txt || exit 1; \
+	  .bench/$$peer/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/$$peer.txt || exit 1; \
 	done
 	touch .bench/ready
 

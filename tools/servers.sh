@@ -50,7 +50,7 @@ tools/go.sh
 if ! cmp -s requirements/mlflow.txt .servers/mlflow/installed; then
   rm -rf .servers/mlflow
   python3 -m venv .servers/mlflow
-  .servers/mlflow/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mlflow.txt
+  .servers/mlflow/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/mlflow.txt
   cp requirements/mlflow.txt .servers/mlflow/installed
 fi
 
@@ -58,7 +58,7 @@ fi
 if ! cmp -s requirements/mlserver.txt .servers/mlserver/installed; then
   rm -rf .servers/mlserver
   python3 -m venv .servers/mlserver
-  .servers/mlserver/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mlserver.txt
+  .servers/mlserver/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/mlserver.txt
   cp requirements/mlserver.txt .servers/mlserver/installed
 fi
 
@@ -66,7 +66,7 @@ fi
 if ! cmp -s requirements/model-signing.txt .servers/model-signing/installed; then
   rm -rf .servers/model-signing
   python3 -m venv .servers/model-signing
-  .servers/model-signing/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/model-signing.txt
+  .servers/model-signing/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/model-signing.txt
   cp requirements/model-signing.txt .servers/model-signing/installed
 fi
 
@@ -115,7 +115,7 @@ fi
 if ! cmp -s requirements/kserve-models.txt .servers/kserve/installed; then
   rm -rf .servers/kserve
   python3 -m venv .servers/kserve
-  .servers/kserve/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/kserve-models.txt
+  .servers/kserve/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/kserve-models.txt
   cp requirements/kserve-models.txt .servers/kserve/installed
 fi
 
@@ -123,7 +123,7 @@ fi
 if ! cmp -s requirements/formats.txt .servers/formats/installed; then
   rm -rf .servers/formats
   python3 -m venv .servers/formats
-  .servers/formats/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/formats.txt
+  .servers/formats/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/formats.txt
   cp requirements/formats.txt .servers/formats/installed
 fi
 
