@@ -17,8 +17,9 @@ class Session:
 
     Its connections are closed at the end of its ``with`` block.
 
-    ``sessions`` is how many sessions this process has at a time: they share its memory.  ``give_way`` is set for work that
-    nobody waits for: it is called before each file and range, and may wait.
+    ``sessions`` is how many sessions this process has at a time: they share its memory.  ``for_pod`` says that a pod waits
+    for what is fetched, and so warm-ups on its node give way.  ``give_way`` is set for a warm-up: it is called before each
+    file and range, and may wait.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Session:
         clock: Clock = SystemClock(),
         *,
         sessions: int = 1,
+        for_pod: bool = True,
     ) -> None:
         limits = settings.limits
         self.started_s = clock.now()
@@ -35,6 +37,7 @@ class Session:
         self.settings = settings
         self.listener = listener
         self.run = Run(Event(), clock, deadline_s, listener)
+        self.for_pod = for_pod
         self.give_way: Callable[[], None] | None = None
         self.retry = Retry(self.run, limits.attempts)
         self.bounds = bounds(limits.workers, sessions=sessions)

@@ -526,8 +526,8 @@ def test_deliveries_at_a_time_share_the_rate_and_the_memory(world, monkeypatch):
     made = []
 
     class Noted(Session):
-        def __init__(self, settings, *others, sessions) -> None:
-            super().__init__(settings, *others, sessions=sessions)
+        def __init__(self, settings, *others, sessions, **more) -> None:
+            super().__init__(settings, *others, sessions=sessions, **more)
             made.append((sessions, settings.limits.max_rate_bytes_s))
 
     monkeypatch.setattr("lading.agent.loop.Session", Noted)

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ COMPOSITE = sorted(HEX_DIGITS.keys() - {"git-sha1"})
 
 
 def digest_of(algorithm: str, data: bytes = DATA, parts: tuple[int, ...] = ()) -> Digest:
-    """Computed apart from lading: hashlib, zlib, awscrt."""
+    """Computed apart from lading: hashlib, zlib, awscrt, blake3."""
     if parts:
         pieces, at = [], 0
         for size in parts:
@@ -43,6 +44,8 @@ def digest_of(algorithm: str, data: bytes = DATA, parts: tuple[int, ...] = ()) -
         return Digest(algorithm, hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest())
     if algorithm in hashlib.algorithms_available:
         return Digest(algorithm, hashlib.new(algorithm, data).hexdigest())
+    if algorithm == "blake3":
+        return Digest(algorithm, blake3(data).hexdigest())
     from awscrt import checksums
 
     compute = zlib.crc32 if algorithm == "crc32" else getattr(checksums, algorithm)

@@ -211,7 +211,8 @@ class Agent:
         settings = delivery.settings(self._settings)
         rate = settings.limits.max_rate_bytes_s / beside
         settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
-        session = Session(settings, tell, self._clock, sessions=beside)
+        # No pod waits for an update: a warm-up of this agent must not give way to an origin that is slow.
+        session = Session(settings, tell, self._clock, sessions=beside, for_pod=False)
         take = partial(reconcile, delivery, session, unix_time=self._unix_time, host=self._host, doing=doing)
         cycle = Cycle(delivery, session, trace.sent(self._send)(take), self._wake.set)
         return cycle

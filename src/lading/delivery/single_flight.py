@@ -81,8 +81,9 @@ def while_stored(
 
 
 def waited_for(store: Store, session: Session) -> AbstractContextManager[None]:
-    """Let warm-ups of the store give way while the block runs, unless this is one."""
-    return nullcontext() if session.give_way else store.priority.taken(session.run)
+    """Let warm-ups of the store give way while the block runs, if a pod waits for this, and it is no warm-up itself."""
+    urgent = session.for_pod and not session.give_way
+    return store.priority.taken(session.run) if urgent else nullcontext()
 
 
 def _is_elsewhere(store: Store, error: NoSpace) -> bool:
