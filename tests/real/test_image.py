@@ -184,15 +184,15 @@ def test_every_module_of_lading_can_be_imported_in_it(image):
     assert done.returncode == 0, done.stderr
 
 
-def test_every_digest_can_be_computed_in_it(image):
+def test_every_digest_but_that_of_an_extra_can_be_computed_in_it(image):
     code = (
         "from lading.model.digest import HEX_DIGITS, Digest; from lading.model.checksums import SequentialHash;"
-        "wanted = [Digest(name, '0' * digits) for name, digits in HEX_DIGITS.items()];"
+        "wanted = [Digest(name, '0' * digits) for name, digits in HEX_DIGITS.items() if name != 'blake3'];"
         "hashes = [SequentialHash(each, 1) for each in wanted];"
         "[each.update(memoryview(b'x')) for each in hashes]; [print(each.digest().algorithm) for each in hashes]"
     )
     done = podman("run", "--rm", *ENGINE, "--entrypoint", "/usr/bin/python3", image, "-I", "-c", code)
-    assert done.stdout.split() == list(HEX_DIGITS), done.stderr
+    assert done.stdout.split() == [name for name in HEX_DIGITS if name != "blake3"], done.stderr
 
 
 def test_it_speaks_no_older_tls_than_1_2_and_knows_names_of_the_hosts_file_first(image):

@@ -19,11 +19,12 @@ BY_NAME = (
     "_strptime",
     f"_sysconfigdata_{sys.abiflags}_{sys.platform}_{sysconfig.get_config_var('MULTIARCH') or ''}",  # for zoneinfo
 )
-# Imports that are there for other systems, for tests, for people at a prompt, or for what lading never calls.
+# Imports that are there for other systems, for tests, for people at a prompt, for what is there in C, or for what
+# lading never calls.
 _NOT_HERE = (
-    "_pyrepl", "asyncio", "bdb", "cmd", "code", "codeop", "curses", "doctest", "ensurepip", "idlelib", "lib2to3",
-    "multiprocessing", "ntpath", "nturl2path", "pdb", "pydoc", "pydoc_data", "readline", "rlcompleter", "sitecustomize", "sqlite3",
-    "test", "tkinter", "turtle", "unittest", "usercustomize", "venv", "webbrowser", "wsgiref", "xmlrpc",
+    "_pydatetime", "_pydecimal", "_pyrepl", "asyncio", "bdb", "cmd", "code", "codeop", "curses", "doctest", "ensurepip", "idlelib",
+    "lib2to3", "multiprocessing", "ntpath", "nturl2path", "pdb", "pydoc", "pydoc_data", "readline", "rlcompleter", "sitecustomize",
+    "sqlite3", "test", "tkinter", "turtle", "unittest", "usercustomize", "venv", "webbrowser", "wsgiref", "xmlrpc",
 )  # fmt: skip
 
 
