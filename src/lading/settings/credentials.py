@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from lading.errors import UsageError
 from lading.model.origin import host_and_port
 from lading.model.uri import ModelURI
-from lading.settings.section import errors_name, read_section, refuse_unknown, without_empty
+from lading.settings.section import read_prefix, read_section, refuse_unknown, without_empty
 from lading.settings.value import ValuesByName
 from lading.text.printable import printable
 
@@ -40,14 +39,7 @@ def read_credentials(config: Mapping[str, Any]) -> tuple[CredentialRule, ...]:
 
 def _rule(item: object, number: int) -> CredentialRule:
     where = f"credentials, entry {number}"
-    text = item.get("prefix") if isinstance(item, dict) else None
-    if not isinstance(item, dict) or not isinstance(text, str):
-        raise UsageError(f"{where} has no prefix", hint=f"write {_EXAMPLE}")
-    with errors_name(where):
-        prefix = ModelURI.parse(text)
-        prefix.canonical()
-    if not prefix.scheme:
-        raise UsageError(f"{where}: the prefix {printable(text)!r} has no scheme", hint=f"write {_EXAMPLE}")
+    item, prefix = read_prefix(item, where, _EXAMPLE)
     where = f"{where} ({printable(prefix.redacted())})"
     refuse_unknown(item, ("prefix", *ValuesByName._fields), where)
     values = {key: value for key, value in without_empty(item).items() if key != "prefix"}

@@ -6,10 +6,9 @@ from typing import Any, Literal, NamedTuple
 from lading.errors import UsageError
 from lading.model.origin import endpoint_origin
 from lading.model.uri import ModelURI
-from lading.settings.section import errors_name, read_section, refuse_unknown
+from lading.settings.section import errors_name, read_prefix, read_section, refuse_unknown
 from lading.settings.value import Value
 from lading.settings.variables import Variables
-from lading.text.printable import printable
 
 _EXAMPLE = '{prefix: s3://models/, url: "http://127.0.0.1:4001", dragonfly: true}'
 # Whose requests for files may be cut into pieces.  Azure's account keys sign ranges, HDFS has them in the query.
@@ -39,14 +38,8 @@ def read_proxies(config: Mapping[str, Any], variables: Variables) -> tuple[Proxy
 
 def _rule(item: object, number: int, variables: Variables) -> ProxyRule:
     where = f"proxies, entry {number}"
-    text = item.get("prefix") if isinstance(item, dict) else None
-    if not isinstance(item, dict) or not isinstance(text, str):
-        raise UsageError(f"{where} has no prefix", hint=f"write {_EXAMPLE}")
-    with errors_name(where):
-        prefix = ModelURI.parse(text)
-        scheme = prefix.canonical().scheme.lower()
-    if not scheme:
-        raise UsageError(f"{where}: the prefix {printable(text)!r} has no scheme", hint=f"write {_EXAMPLE}")
+    item, prefix = read_prefix(item, where, _EXAMPLE)
+    scheme = prefix.canonical().scheme.lower()
     refuse_unknown(item, ProxyRule._fields, where)
     if "url" not in item:
         raise UsageError(f"{where} needs url", hint=f"write {_EXAMPLE}")

@@ -11,6 +11,7 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lading.errors import LadingError, UsageError
+from lading.model.uri import ModelURI
 from lading.settings.value import Value
 from lading.text.printable import printable
 from lading.text.suggest import did_you_mean, suggest_word
@@ -58,6 +59,19 @@ def read_section(
         raise UsageError(f"{where} needs {lacking[0]}", hint=f"write {lacking[0]}: {examples[lacking[0]]}")
     read = partial(_read, examples=examples, quoted=quoted)
     return kind(**apart, **{key: read(types[key], value, key_path(where, key)) for key, value in item.items()})
+
+
+def read_prefix(item: object, where: str, example: str) -> tuple[dict[str, Any], ModelURI]:
+    """An entry of a list of rules, and the URI with a scheme that is its ``prefix``; ``UsageError`` if it has none."""
+    text = item.get("prefix") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(text, str):
+        raise UsageError(f"{where} has no prefix", hint=f"write {example}")
+    with errors_name(where):
+        prefix = ModelURI.parse(text)
+        scheme = prefix.canonical().scheme
+    if not scheme:
+        raise UsageError(f"{where}: the prefix {printable(text)!r} has no scheme", hint=f"write {example}")
+    return item, prefix
 
 
 def without_empty(item: Mapping[str, Any]) -> dict[str, Any]:
