@@ -1,6 +1,7 @@
 """A cluster with a service, a rollout and a catalog whose alias moves."""
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -14,6 +15,7 @@ from lading.controller.controller import NAME, ROLLOUTS, Controller
 from lading.controller.questions import Questions
 from lading.controller.records import Records
 from lading.controller.service import ANNOTATION, KINDS
+from lading.errors import Interrupted
 from lading.kubernetes.api_server import ApiServer
 from lading.kubernetes.leader import Leader
 from lading.secret import Secret
@@ -129,6 +131,19 @@ class World:
         """The process gets no further than this write."""
         fault = self.server.before(self.run.stop.set, on=lambda one: one.method != "GET", after=writes)
         self.server.misbehave(ANYWHERE, fault)
+
+    def killed_after(self, writes: int, steps: int, go_on: Callable[["World", int], None]) -> None:
+        """Go through these steps; the process is killed after so many writes, and another one takes the step again."""
+        self.kill_after(writes)
+        for step in range(steps):
+            try:
+                go_on(self, step)
+            except Interrupted:
+                self.server.behave()
+                self.start(f"after-{step}")
+                self.tick()
+                self.tick(61)
+                go_on(self, step)
 
     @property
     def pinned(self) -> str:

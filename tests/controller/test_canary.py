@@ -13,7 +13,6 @@ from fakes.fake_api_server import refusal
 from fakes.faulty_http import ALWAYS, Fault, FaultyServer, status
 from lading.controller import checking
 from lading.controller.service import ANNOTATION, KINDS
-from lading.errors import Interrupted
 
 STEPS = [{"percent": 10, "pause": "1m"}, {"percent": 50, "pause": "1m"}]
 SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/iris"
@@ -24,17 +23,23 @@ def strategy(steps=STEPS):
 
 
 @pytest.fixture
-def begun(world):
-    """A service that has v1, and v2 as a canary."""
+def pinned(world):
+    """A service that has v1, and whose next version will be a canary first."""
     world.serve()
     world.roll_out(strategy=strategy())
     world.tick()
     world.serve(ready=True)
     world.pods()
     world.tick(60)
-    world.champion("v2")
-    world.tick(70)
     return world
+
+
+@pytest.fixture
+def begun(pinned):
+    """A service that has v1, and v2 as a canary."""
+    pinned.champion("v2")
+    pinned.tick(70)
+    return pinned
 
 
 def version(lock: str) -> str:
@@ -182,13 +187,8 @@ def test_an_llm_has_no_canary(world):
     assert "KServe has none for an LLMInferenceService" in world.status["message"]
 
 
-def test_a_kserve_without_canaries_is_told_of_and_not_asked_for_ever(world):
-    world.serve()
-    world.roll_out(strategy=strategy())
-    world.tick()
-    world.serve(ready=True)
-    world.pods()
-    world.tick(60)
+def test_a_kserve_without_canaries_is_told_of_and_not_asked_for_ever(pinned):
+    world = pinned
     unknown = Fault(
         lambda *_: refusal(400, 'strict decoding error: unknown field "spec.canary"'),
         on=lambda one: one.method == "PATCH",
@@ -231,16 +231,7 @@ def test_what_nobody_expects_of_a_canary_is_replaced(begun, canary):
 def test_killed_after_any_write_of_a_canary_the_next_one_goes_on(world, writes):
     world.serve()
     world.roll_out(strategy=strategy())
-    world.kill_after(writes)
-    for step in range(9):
-        try:
-            _go_on(world, step)
-        except Interrupted:
-            world.server.behave()
-            world.start(f"after-{step}")
-            world.tick()
-            world.tick(61)
-            _go_on(world, step)
+    world.killed_after(writes, 9, _go_on)
     assert (world.status["phase"], world.status["current"]["version"], world.pinned) == ("RolledBack", "v2", "v2")
     assert [each["result"] for each in world.status["history"]] == ["RolledBack", "Succeeded", "Pinned"]
     assert world.canary == {}

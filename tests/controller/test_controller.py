@@ -10,7 +10,6 @@ from fakes.fake_api_server import refusal
 from fakes.faulty_http import ALWAYS, Fault
 from fakes.oms_signer import Signer
 from lading.controller.service import ANNOTATION
-from lading.errors import Interrupted
 from lading.trust.public_key import read_public_keys
 
 GET = "GET"
@@ -339,16 +338,7 @@ def test_only_who_holds_the_lease_writes(settled):
 def test_killed_after_any_write_the_next_one_goes_on(world, writes):
     world.serve()
     world.roll_out()
-    world.kill_after(writes)
-    for step in range(6):
-        try:
-            _go_on(world, step)
-        except Interrupted:
-            world.server.behave()
-            world.start(f"after-{step}")
-            world.tick()
-            world.tick(61)
-            _go_on(world, step)
+    world.killed_after(writes, 6, _go_on)
     assert (world.status["phase"], world.status["current"]["version"], world.pinned) == ("RolledBack", "v2", "v2")
     assert [each["result"] for each in world.status["history"]] == ["RolledBack", "Succeeded", "Pinned"]
 
