@@ -14,7 +14,7 @@ from fakes.sigstore_services import IDENTITY, ISSUER, Sigstore
 from fakes.trees import content, read_tree, whole_manifest, write_tree
 from lading import events as told
 from lading.delivery.judge import judge_again, was_judged
-from lading.errors import IntegrityError, Unavailable, Untrusted
+from lading.errors import Unavailable, Untrusted
 from lading.events import ignore
 from lading.model.uri import ModelURI
 from lading.settings.store import StoreSettings
@@ -382,13 +382,18 @@ def test_a_registry_that_answers_with_a_page_to_any_address_has_no_referrers(reg
 
 
 @pytest.mark.parametrize("entry", [7, {}, {"mediaType": MANIFEST, "digest": "md5:" + "0" * 32, "size": 1}])
-def test_a_list_of_referrers_that_cannot_be_read_is_an_error(registry, digest, bring, tmp_path, server, entry):
-    body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).encode()
+def test_a_damaged_entry_in_the_list_of_referrers_hides_no_other(registry, digest, bring, refused, server, entry):
+    listed = [entry]
     path = registry.path("referrers", digest)
-    server.routes = {path: lambda request: Answer(200, body=body), **server.routes}
-    with pytest.raises(IntegrityError):
-        bring()
-    assert read_tree(tmp_path) == {}
+
+    def answer(request) -> Answer:
+        return Answer(200, body=json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}).encode())
+
+    server.routes = {path: answer, **server.routes}
+    assert "is not signed" in refused().message
+    sign_by_referrer(registry, digest, OURS)
+    listed += registry.referrers(digest)
+    assert bring().signature.bundle == listed[1]["digest"]
 
 
 def test_a_registry_that_does_not_answer_is_asked_again_and_is_no_refusal(registry, digest, bring, server):

@@ -138,6 +138,9 @@ def test_a_signature_has_an_end_if_its_signer_wanted_one(registry, digest, refus
         ("protected", lambda head: head.update(crit=[]), "is not a signature"),
         ("protected", lambda head: head.update(cty="text/plain"), "is not a signature"),
         ("protected", lambda head: head.update(alg="none"), "was changed after it was signed"),
+        ("protected", lambda head: head.update(alg=["ES256"]), "is not a signature"),
+        ("protected", lambda head: head.update(alg={}), "is not a signature"),
+        ("envelope", lambda sealed: sealed.update(protected="W10"), "is not a signature"),
         ("protected", lambda head: head.update(alg="ES512"), "was changed after it was signed"),
         ("protected", lambda head: head.update({"io.cncf.notary.expiry": "soon"}), "is not a signature"),
         ("protected", lambda head: head.update({"io.cncf.notary.expiry": "2999-01-01"}), "is not a signature"),
@@ -160,6 +163,7 @@ def test_what_is_not_as_the_specification_wants_it_is_refused(registry, digest, 
 def test_a_good_signature_counts_whatever_lies_beside_it(registry, digest, bring):
     sign_by_notation(registry, digest, Certified("them", Certified("their root", authority=True)))
     sign_by_notation(registry, digest, SIGNER, envelope=lambda sealed: sealed.clear())
+    sign_by_notation(registry, digest, SIGNER, envelope=lambda sealed: sealed.update(protected="W10"))
     sign_by_notation(registry, digest, SIGNER)
     assert bring().signature is not None
 

@@ -86,6 +86,14 @@ def _with_signer(bundle: Bundle, material: dict[str, Any], name: str) -> Bundle:
     return bundle._replace(key_hint=hint or "")
 
 
+def changed_after(name: str) -> Untrusted:
+    """The error for a signature that the key it names has not made."""
+    return Untrusted(
+        f"{printable(name)} was changed after it was signed: its signature is not of what it says",
+        hint="nothing was delivered; compare it with the one that the signer published",
+    )
+
+
 def key_signer(bundle: Bundle, keys: Sequence[PublicKey], name: str) -> PublicKey:
     """The key among ``keys`` that signed the bundle; ``Untrusted`` if none of them did."""
     named = [key for key in keys if bundle.key_hint in ("", key.hint)]
@@ -93,10 +101,7 @@ def key_signer(bundle: Bundle, keys: Sequence[PublicKey], name: str) -> PublicKe
         if key.has_signed(bundle.message, bundle.signature):
             return key
     if named and bundle.key_hint:
-        raise Untrusted(
-            f"{printable(name)} was changed after it was signed: its signature is not of what it says",
-            hint="nothing was delivered; compare it with the one that the signer published",
-        )
+        raise changed_after(name)
     said = f"it names the key {printable(bundle.key_hint)[:_SHOWN]}…, " if bundle.key_hint else ""
     trusted = ", ".join(f"{key.hint[:_SHOWN]}…" for key in keys)
     raise Untrusted(

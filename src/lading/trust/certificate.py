@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lading.errors import Untrusted
 from lading.text.printable import printable
-from lading.trust.bundle import Bundle
+from lading.trust.bundle import Bundle, changed_after
 from lading.trust.public_key import PublicKey, read_public_keys
 
 if TYPE_CHECKING:
@@ -84,14 +84,6 @@ def named_certificate(leaf: "Certificate") -> str:
     from cryptography.hazmat.primitives import hashes
 
     return f"certificate {_shown(leaf)} sha256:{leaf.fingerprint(hashes.SHA256()).hex()}"
-
-
-def changed_after(name: str) -> Untrusted:
-    """The error for a signature that its certificate's key has not made."""
-    return Untrusted(
-        f"{printable(name)} was changed after it was signed: its signature is not of what it says",
-        hint="nothing was delivered; compare it with the one that the signer published",
-    )
 
 
 def _why_not_trusted(chain: "Sequence[Certificate]", roots: "Sequence[Certificate]") -> str:

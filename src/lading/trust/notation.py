@@ -18,7 +18,8 @@ from lading.model.digest import Digest
 from lading.model.signature import Attachment, Sought
 from lading.text.json_xml import read_unique_json
 from lading.text.printable import printable
-from lading.trust.certificate import changed_after, check_chain, named_certificate, read_chain
+from lading.trust.bundle import changed_after
+from lading.trust.certificate import check_chain, named_certificate, read_chain
 from lading.trust.cosign import of_another_image
 
 if TYPE_CHECKING:
@@ -85,8 +86,11 @@ def _read(found: Attachment) -> _Envelope:
     protected, payload, certificates = envelope["protected"], envelope["payload"], envelope["header"]["x5c"]
     if not isinstance(certificates, list) or not 0 < len(certificates) <= _MOST_CERTIFICATES:
         raise ValueError("x5c")
+    said = read_unique_json(_base64url(protected))
+    if not isinstance(said, dict) or not isinstance(said.get("alg"), str):
+        raise TypeError("protected")
     return _Envelope(
-        read_unique_json(_base64url(protected)),
+        said,
         _base64url(payload),
         [base64.b64decode(each, validate=True) for each in certificates],
         f"{protected}.{payload}".encode("ascii"),

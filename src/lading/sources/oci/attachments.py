@@ -64,12 +64,12 @@ def _may_say(annotations: object, sought: Sought) -> bool:
 def _layers(repository: Repository, manifest: Mapping[str, Any], name: str) -> Iterator[Attachment]:
     layers = manifest.get("layers")
     contents: dict[Digest, bytes | LadingError] = {}
-    try:
-        descriptors = [read_descriptor(each, name) for each in layers] if isinstance(layers, list) else []
-    except IntegrityError as error:
-        yield Attachment(name, fault=error)
-        return
-    for layer in descriptors[: _MOST + 1]:
+    for each in layers[: _MOST + 1] if isinstance(layers, list) else ():
+        try:
+            layer = read_descriptor(each, name)
+        except IntegrityError as error:
+            yield Attachment(name, fault=error)
+            continue
         # What several people signed is the same text.
         if layer.digest not in contents:
             contents[layer.digest] = _content(repository, layer, name)

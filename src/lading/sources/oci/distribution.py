@@ -136,9 +136,15 @@ class Repository:
         found: dict[Digest, Descriptor] = {}
         for _ in range(_MOST_PAGES):
             entries, following = page or ([], "")
-            listed = [read_descriptor(entry, self._shown) for entry in entries]
-            # Registries need not know the filter, and some clients wrote the type of the empty configuration instead.
-            found |= {each.digest: each for each in listed if each.artifact_type in (artifact_type, EMPTY)}
+            for entry in entries:
+                try:
+                    each = read_descriptor(entry, self._shown)
+                except IntegrityError:
+                    # Anybody who can write to the registry may have put it there: it must not hide the others.
+                    continue
+                # Registries need not know the filter, and some clients wrote the type of the empty configuration instead.
+                if each.artifact_type in (artifact_type, EMPTY):
+                    found[each.digest] = each
             if not following:
                 break
             page = self._index(f"/referrers/{digest}?{following}")
