@@ -194,6 +194,18 @@ def test_several_models_of_a_service_are_pinned_by_one_text_and_change_together(
     assert world.status["phase"] == "RolledBack"
 
 
+def test_a_pin_of_fewer_models_than_the_service_has_is_invalid(world):
+    uris = [{"uri": uri} for uri in (CHANNEL, "model-registry://iris/v3")]
+    world.api.put(SERVICES, "iris", spec={"predictor": {"storageUris": uris}})
+    world.roll_out(pin=f"model-registry://catalog/iris/v1?pin=sha256:{'1' * 64}")
+    world.tick()
+    assert (world.lock, world.status["phase"]) == ("", "Invalid")
+    assert (
+        "spec.pin needs a line for each model that the service has from registries (2), and has 1"
+        in world.status["message"]
+    )
+
+
 def test_one_of_several_names_that_is_not_known_changes_nothing(world):
     uris = [{"uri": uri} for uri in (CHANNEL, "model-registry://nobody")]
     world.api.put(SERVICES, "iris", spec={"predictor": {"storageUris": uris}})

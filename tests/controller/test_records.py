@@ -167,6 +167,16 @@ def test_nothing_is_told_unless_it_is_asked_for(settled, registry):
     assert registry.writes == writes
 
 
+def test_nothing_more_is_told_once_nobody_asks_for_it(settled, registry):
+    settled.roll_out()
+    settled.tick(10)
+    writes = registry.writes
+    settled.api.remove(MRO, "follow")
+    settled.api.remove(SERVICES, "iris")
+    settled.tick(10)
+    assert (registry.writes, registry.service) == (writes, ("v1", "DEPLOYED"))
+
+
 def test_a_service_that_follows_no_name_says_why_nothing_is_recorded(world):
     world.serve(uri="model-registry://iris/v1")
     world.roll_out(record=True)

@@ -7,6 +7,7 @@ from fakes.faulty_http import ANYWHERE, anything, cut, reset, stall, status
 from lading.errors import Interrupted, NotAllowed, NotFound
 from lading.kubernetes import api_server
 from lading.kubernetes.follow import Followed, Key, follow
+from lading.kubernetes.watched import Watched
 
 
 class Told:
@@ -165,3 +166,21 @@ def test_what_waiting_does_not_mend_is_raised(server, cluster, api, session, cod
 
 def test_the_key_of_an_object_without_a_namespace():
     assert Key.of({"metadata": {"name": "node1"}}) == ("", "node1")
+
+
+def test_what_is_deleted_between_two_watches_is_no_longer_there(server, cluster, api, session):
+    cluster.put(COLLECTION, "iris", spec="v1")
+    change_when_watched(server, lambda: cluster.put(COLLECTION, "iris", spec="v2"))
+    server.misbehave(f"/{COLLECTION}", status(403, on=watching, after=1, times=1))
+    server.misbehave(f"/{COLLECTION}", server.before(session.run.stop.set, on=watching, after=2))
+    watched = Watched(lambda key: None)
+    failures = []
+
+    def failed(error) -> None:
+        failures.append(error)
+        assert [thing["spec"] for thing in watched.all().values()] == ["v2"]
+        cluster.remove(COLLECTION, "iris")
+
+    watched.watch(api, SERVICES, "", failed)
+    assert len(failures) == 1
+    assert watched.all() == {}

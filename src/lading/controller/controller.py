@@ -332,7 +332,7 @@ class Controller:
         now_s = self._unix_time()
         try:
             policy = read_policy(place.rollout["spec"])
-            problem = self._checks.refusal(policy.checks)
+            problem = self._checks.refusal(policy.checks) or _unlike(policy, place)
         except LadingError as error:
             problem = error.message
         if problem:
@@ -466,6 +466,14 @@ class Controller:
                 )
             except LadingError as error:
                 self.shown.metrics.add("lading_rollout_failures_total", code=error.code)
+
+
+def _unlike(policy: Policy, place: _Place) -> str:
+    """Why ``spec.pin`` cannot be that of the service's models, or ""."""
+    models = len(place.channel.split("\n")) if place.channel else 0
+    if not models or not policy.pin or len(policy.pin.parts) == models:
+        return ""
+    return f"spec.pin needs a line for each model that the service has from registries ({models}), and has {len(policy.pin.parts)}"
 
 
 def _lacking(place: _Place) -> str:

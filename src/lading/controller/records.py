@@ -6,7 +6,6 @@ A registry that does not take a report is told again later, and nothing waits fo
 import queue
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from lading.errors import LadingError, NotFound, UsageError, internal_error
@@ -18,6 +17,7 @@ from lading.registries.deployments import tell
 from lading.registries.federation import entry_of, resolve
 from lading.registries.registry import Deployment
 from lading.rollout.record import Record, Report, report
+from lading.rollout.resource import iso
 from lading.rollout.state import Recorded, State
 from lading.session import Session
 from lading.settings.settings import Settings
@@ -73,13 +73,15 @@ class Records:
         if lacking := report(state):
             self._want(uid, service, lacking)
         else:
-            self.leave(uid)
+            with self._lock:
+                self._jobs.pop(uid, None)
         return state
 
     def leave(self, uid: str) -> None:
-        """Tell nothing more about this rollout."""
+        """Tell nothing more about this rollout, also when its service is deleted."""
         with self._lock:
             self._jobs.pop(uid, None)
+        self._known = {place: known for place, known in self._known.items() if known[0] != uid}
 
     def keep(self, uids: set[str], is_there: Callable[[str, Key], bool]) -> None:
         """Forget all other rollouts, once it is told that their services are deleted, if they are (not ``is_there``)."""
@@ -183,7 +185,7 @@ def _tell_one(record: Record, service: Key, session: Session, *, is_only: bool) 
 
 def _deployment(record: Record, service: Key) -> Deployment:
     digest, why = record.version.digest, record.why[:_MOST_SAID]
-    at = f"{datetime.fromtimestamp(int(record.at_s), UTC):%Y-%m-%dT%H:%M:%SZ}" if record.at_s else ""
+    at = iso(record.at_s) if record.at_s else ""
     facts = {name: said for name, said in (("pin", digest), ("at", at), ("message", why)) if said}
     summary = ", ".join(filter(None, (record.ended, digest, at, why)))
     identity = f"{digest}@{at}" if at else digest

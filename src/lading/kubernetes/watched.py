@@ -40,12 +40,15 @@ class Watched:
     ) -> None:
         """Follow the resource until the run is stopped; an error is told, and it begins anew after a minute."""
         while True:
+            # What an earlier watch told may have been deleted since it ended.
+            self._told.clear()
             try:
                 follow(server, resource, namespace, self.followed(), labels=labels)
             except Interrupted:
                 return
             except NotFound:
                 # The resource does not exist, so it has no objects.
+                self._told.clear()
                 self.listed()
             except LadingError as error:
                 failed(error)

@@ -220,18 +220,18 @@ def status_of(state: State, conditions: Sequence[Condition], generation: int) ->
         "observedGeneration": generation,
         "channel": state.channel or None,
         "phase": state.phase,
-        "phaseSince": _iso(state.since_s),
+        "phaseSince": iso(state.since_s),
         "message": state.why[:_MOST_SAID] or None,
         "unresolved": state.unresolved[:_MOST_SAID] or None,
         "current": _told(state.current) if state.current else None,
-        "candidate": {**_told(state.candidate), "seenAt": _iso(state.seen_s)} if state.candidate else None,
+        "candidate": {**_told(state.candidate), "seenAt": iso(state.seen_s)} if state.candidate else None,
         "canary": _told_canary(state.canary) if state.canary else None,
         "refused": [
             _without_none(
                 {
                     "pin": each.pin,
                     "times": each.times,
-                    "until": _iso(each.until_s),
+                    "until": iso(each.until_s),
                     "reason": each.cause or None,
                     "message": each.why[:_MOST_SAID],
                 }
@@ -241,7 +241,7 @@ def status_of(state: State, conditions: Sequence[Condition], generation: int) ->
         "history": [
             {
                 **_without_none(_told(each.version)),
-                "at": _iso(each.at_s),
+                "at": iso(each.at_s),
                 "result": each.result,
                 "message": each.why[:_MOST_SAID],
             }
@@ -255,7 +255,7 @@ def status_of(state: State, conditions: Sequence[Condition], generation: int) ->
                 "status": each.status,
                 "reason": each.reason,
                 "message": each.message[:_MOST_SAID],
-                "lastTransitionTime": _iso(each.since_s),
+                "lastTransitionTime": iso(each.since_s),
                 "observedGeneration": generation,
             }
             for each in conditions
@@ -268,7 +268,7 @@ def _canary(item: Mapping[str, Any]) -> Canary:
 
 
 def _told_canary(canary: Canary) -> Object:
-    reached = _iso(canary.reached_s) if canary.reached_s else None
+    reached = iso(canary.reached_s) if canary.reached_s else None
     return {"step": canary.step, "percent": canary.percent, "reachedAt": reached}
 
 
@@ -284,7 +284,7 @@ def _told(version: Version) -> Object:
 
 def _told_record(recorded: Recorded) -> Object:
     version = recorded.version or Version("")
-    return {"pin": version.pin or None, "version": version.name or None, "at": _iso(recorded.at_s)}
+    return {"pin": version.pin or None, "version": version.name or None, "at": iso(recorded.at_s)}
 
 
 def _recorded(item: Mapping[str, Any] | None) -> Recorded:
@@ -303,7 +303,8 @@ def _version(item: Mapping[str, Any]) -> Version:
     return Version(str(item["pin"]), str(item.get("version") or ""), str(item.get("signedBy") or ""))
 
 
-def _iso(unix_s: float) -> str:
+def iso(unix_s: float) -> str:
+    """A Unix time as Kubernetes writes it (RFC 3339, seconds, UTC)."""
     return f"{datetime.fromtimestamp(int(unix_s), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
