@@ -1,4 +1,4 @@
-"""What a download over plain HTTP costs at least: receive and write, with nothing listed, checked, made whole or kept.
+"""About what a download over plain HTTP costs at least: receive and write, with nothing listed, checked, made whole or kept.
 
     floor.py URL FOLDER OUT
 
@@ -31,12 +31,14 @@ def fetch(connection: socket.socket, target: str, start: int, end: int, file: in
     connection.sendall(f"GET {target} HTTP/1.1\r\nHost: floor\r\nRange: bytes={start}-{end - 1}\r\n\r\n".encode())
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        head += connection.recv(1)
+        head += connection.recv(1) or sys.exit("the server closed the connection")
     if b" 206 " not in head.split(b"\r\n")[0]:
         sys.exit(head.decode("latin-1"))
     buffer = memoryview(bytearray(_CALL))
     while start < end:
-        count = connection.recv_into(buffer[: end - start], 0, socket.MSG_WAITALL)
+        count = connection.recv_into(buffer[: end - start], 0, socket.MSG_WAITALL) or sys.exit(
+            "the server closed the connection"
+        )
         os.pwrite(file, buffer[:count], start)
         start += count
 

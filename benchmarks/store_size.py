@@ -41,7 +41,9 @@ def fill(root: Path, models: int) -> None:
         uri, origin = f"{bucket}/model-{number:06}", hashlib.sha256(bucket.encode()).hexdigest()
         manifest = Manifest.of(files(folder, number))._replace(requested=uri, resolved=uri, origin=origin)
         store.commit(key, folder, manifest, "auto")
-        os.utime(store.root / "uses" / key, (number + 1, number + 1))
+        # A hundred in each hour since 1970, so that an age selects a hundred, however long the runs before it take.
+        used_s = number // 100 * 3600 + 1
+        os.utime(store.root / "uses" / key, (used_s, used_s))
     store.note_collection()
 
 
@@ -74,7 +76,7 @@ def measure(root: Path, models: int) -> str:
     fill(store, models)
     config = root / "lading.yaml"
     # The store has no bytes on the disk: only by age can it be too much.
-    config.write_text(f"store: {{max_age_s: {time.time() - 101:.0f}, high: 100%, low: 100%}}\n")
+    config.write_text(f"store: {{max_age_s: {time.time() - 1800:.0f}, high: 100%, low: 100%}}\n")
     marks = root / "marks.yaml"
     marks.write_text("store: {high: 100GiB, low: 90GiB}\n")
     run(store, "store", "ls")
@@ -98,7 +100,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=race.HERE.parent / ".bench/store-size")
     parser.add_argument("--results", type=Path, default=race.HERE / "results")
     options = parser.parse_args()
-    root = options.root.absolute()
+    root = options.root.absolute() / "lading-store-size"
     root.mkdir(parents=True, exist_ok=True)
     rows = [measure(root, int(number)) for number in options.models.split(",")]
     today = datetime.datetime.now(tz=datetime.UTC).date()
@@ -116,6 +118,7 @@ def main() -> int:
         *rows,
     ]
     text = "\n".join(lines) + "\n"
+    options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "store-size.md").write_text(text)
     print(text)
     shutil.rmtree(root)
