@@ -50,8 +50,9 @@ class Pace:
             self._refuse_in_pause(origin, _name(origin, target))
         if self._requests_per_s:
             with self._lock:
-                new = Throttle(self._requests_per_s, self._run, burst_s=_BURST_S)
-                bucket = self._buckets.setdefault(origin, new)
+                bucket = self._buckets.get(origin)
+                if bucket is None:
+                    bucket = self._buckets[origin] = Throttle(self._requests_per_s, self._run, burst_s=_BURST_S)
             bucket.spend(1)
 
     def pause(self, origin: Origin, target: str, seconds: float) -> None:
