@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from fakes.faulty_http import Resource, reads
 from fakes.trees import content, read_tree
 from lading.deliver import deliver_to_store
 from lading.events import GivingWay
@@ -68,12 +69,18 @@ def test_a_model_that_somebody_needs_by_now_does_not_give_way(store, warm_up, ne
 
 @pytest.mark.parametrize("writable", [True, False], ids=["by the store", "past a read-only one"])
 def test_a_pod_has_priority_while_it_fetches(server, store, pull, tmp_path, monkeypatch, writable):
-    uri = server.put("/pod.bin", WEIGHTS)
     if not writable:
         monkeypatch.setattr("os.access", lambda path, mode: False)
     taken = []
-    server.on_sent = lambda request, total: taken.append(store.priority.is_taken()) if total > 1 else None
-    pull(uri, tmp_path / "model", store=store.settings)
+
+    def answer(request):
+        # Before the answer: once its last byte is there, the pod may have all it needs and let go.
+        if reads(request):
+            taken.append(store.priority.is_taken())
+        return Resource(WEIGHTS).answer(request)
+
+    server.routes["/pod.bin"] = answer
+    pull(server.url + "/pod.bin", tmp_path / "model", store=store.settings)
     assert taken
     assert all(taken)
     assert not store.priority.is_taken()
