@@ -1,5 +1,6 @@
 """A warm-up of the store gives way while a pod waits for another model, and not for ever."""
 
+import fcntl
 from contextlib import ExitStack
 
 import pytest
@@ -8,6 +9,7 @@ from fakes.faulty_http import Resource, reads
 from fakes.trees import content, read_tree
 from lading.deliver import deliver_to_store
 from lading.events import GivingWay
+from lading.retry import Run
 from lading.settings.store import StoreSettings
 from lading.store.store import Store
 
@@ -31,10 +33,15 @@ def warm_up(server, store, new_session):
 
 
 @pytest.fixture
-def waiting(store, new_session):
+def run(new_session) -> Run:
+    return new_session().run
+
+
+@pytest.fixture
+def waiting(store, run):
     """A pod waits; closing it ends that."""
     with ExitStack() as pod:
-        pod.enter_context(store.priority.taken(new_session().run))
+        pod.enter_context(store.priority.taken(run))
         yield pod
 
 
@@ -56,19 +63,37 @@ def test_whoever_holds_it_for_ever_delays_a_warm_up_by_ten_minutes(store, warm_u
     assert 600 <= clock.seconds < 601
 
 
-def test_a_model_that_somebody_needs_by_now_does_not_give_way(store, warm_up, new_session, events):
+@pytest.mark.parametrize("looks", [1, 4])
+def test_other_warm_ups_that_look_at_the_same_moment_are_no_pod(store, warm_up, events, clock, monkeypatch, looks):
+    with (store.root / "first").open() as others:
+
+        def look_once_less(stop, seconds) -> bool:
+            clock.waits.append(seconds)
+            if len(clock.waits) == looks:
+                fcntl.flock(others, fcntl.LOCK_UN)
+            return False
+
+        monkeypatch.setattr(clock, "wait", look_once_less)
+        fcntl.flock(others, fcntl.LOCK_EX)
+        warm_up()
+    assert len(clock.waits) == looks
+    assert not any(isinstance(event, GivingWay) for event in events)
+    assert len(store.models()) == 1
+
+
+def test_a_model_that_somebody_needs_by_now_does_not_give_way(store, warm_up, run, events):
     warm_up()
     (key,) = store.keys()
     store.references.release("agent/warm")
     store.remove(key)
-    with store.priority.taken(new_session().run), store.lease(key):
+    with store.priority.taken(run), store.lease(key):
         warm_up()
     assert not any(isinstance(event, GivingWay) for event in events)
     assert store.keys() == [key]
 
 
 @pytest.mark.parametrize("writable", [True, False], ids=["by the store", "past a read-only one"])
-def test_a_pod_has_priority_while_it_fetches(server, store, pull, tmp_path, monkeypatch, writable):
+def test_a_pod_has_priority_while_it_fetches(server, store, run, pull, tmp_path, monkeypatch, writable):
     if not writable:
         monkeypatch.setattr("os.access", lambda path, mode: False)
     taken = []
@@ -76,14 +101,14 @@ def test_a_pod_has_priority_while_it_fetches(server, store, pull, tmp_path, monk
     def answer(request):
         # Before the answer: once its last byte is there, the pod may have all it needs and let go.
         if reads(request):
-            taken.append(store.priority.is_taken())
+            taken.append(store.priority.is_taken(run))
         return Resource(WEIGHTS).answer(request)
 
     server.routes["/pod.bin"] = answer
     pull(server.url + "/pod.bin", tmp_path / "model", store=store.settings)
     assert taken
     assert all(taken)
-    assert not store.priority.is_taken()
+    assert not store.priority.is_taken(run)
 
 
 def test_without_locks_nobody_gives_way(store, warm_up, waiting, events):

@@ -15,12 +15,10 @@ from pathlib import Path
 
 from lading.events import GivingWay
 from lading.retry import Run
+from lading.system.flock import lock_soon
 
 _LOOK_AGAIN_S = 0.5
 _MOST_S = 600.0
-# Who looks whether it is held holds it for a moment.
-_TRIES = 5
-_TRY_AGAIN_S = 0.01
 
 
 class Priority:
@@ -37,19 +35,19 @@ class Priority:
             descriptor = self._open()
             if descriptor is not None:
                 stack.callback(os.close, descriptor)
-                for _ in range(_TRIES):
-                    if _lock(descriptor, fcntl.LOCK_SH):
-                        break
-                    run.wait(_TRY_AGAIN_S, "taking priority over warm-ups")
+                lock_soon(descriptor, fcntl.LOCK_SH, run, "taking priority over warm-ups")
             yield
 
-    def is_taken(self) -> bool:
-        """Whether a pod waits for what some process fetches."""
+    def is_taken(self, run: Run) -> bool:
+        """Whether a pod waits for what some process fetches.
+
+        Who looks holds the file for a moment, as does another warm-up that looks at the same time.
+        """
         descriptor = self._open()
         if descriptor is None:
             return False
         try:
-            return not _lock(descriptor, fcntl.LOCK_EX)
+            return not lock_soon(descriptor, fcntl.LOCK_EX, run, "looking whether a pod waits")
         finally:
             os.close(descriptor)
 
@@ -76,20 +74,11 @@ class WarmUp:
 
     def __call__(self) -> None:
         with self._lock:
-            while self._gave_s < _MOST_S and self._priority.is_taken() and not self._is_wanted():
+            while self._gave_s < _MOST_S:
+                looked_at_s = self._run.clock.now()
+                if not self._priority.is_taken(self._run) or self._is_wanted():
+                    return
                 if not self._gave_s:
                     self._run.listener(GivingWay(self._uri))
-                self._gave_s += _LOOK_AGAIN_S
                 self._run.wait(_LOOK_AGAIN_S, "giving way to a pod that waits")
-
-
-def _lock(descriptor: int, how: int) -> bool:
-    """Lock a file if that is possible at once; false while another process holds it."""
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # No locks here: then nobody holds one.
-        return True
-    return True
+                self._gave_s += self._run.clock.now() - looked_at_s

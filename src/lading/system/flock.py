@@ -15,9 +15,28 @@ from lading.text.printable import printable
 
 _LOOK_AGAIN_S = 0.5
 _MOST_VANISHED = 100
+# Of a lock that is held for a moment.
+_TRIES = 5
+_TRY_AGAIN_S = 0.01
 _WAITING = "waiting for another process"
 # No permission to read: flock(2) takes any descriptor, and a user who may not write must not get one.
 LOCK_MODE = 0o222
+
+
+def lock_soon(descriptor: int, how: int, run: Run, what: str) -> bool:
+    """Lock a file that others lock for moments; false if one of them holds it for longer.  ``what`` names the work."""
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if left:
+                run.wait(_TRY_AGAIN_S, what)
+        except OSError:
+            # No locks here: then nobody holds one.
+            return True
+        else:
+            return True
+    return False
 
 
 @contextlib.contextmanager
