@@ -32,7 +32,7 @@ class SystemClock:
         return time.monotonic()
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
-        return stop.wait(seconds)
+        return stop.wait(min(seconds, threading.TIMEOUT_MAX))
 
 
 class Run(NamedTuple):

@@ -41,7 +41,8 @@ class Session:
         self.give_way: Callable[[], None] | None = None
         self.retry = Retry(self.run, limits.attempts)
         self.bounds = bounds(limits.workers, sessions=sessions)
-        pace = Pace(self.run, limits.requests_per_s, f"{settings.store.path}/pauses" if settings.store.path else "")
+        folder = f"{settings.store.path}/pauses" if settings.store.path else ""
+        pace = Pace(self.run, limits.requests_per_s, folder, locks=settings.store.locks)
         self.http = HttpClient(settings.network, limits, self.retry, buffer_bytes=self.bounds.buffer_bytes, pace=pace)
 
     @property

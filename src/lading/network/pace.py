@@ -1,9 +1,10 @@
 """How often an origin is asked: not during a pause that it asked for, and no more often than the settings allow.
 
-    PAUSES/ORIGIN     empty: its time is the end of the pause; ORIGIN is a SHA-256
+    PAUSES/ORIGIN              empty: its time is the end of the pause; ORIGIN is a SHA-256
+    PAUSES/ORIGIN.requests     how much has been asked (``bucket``)
 
-In this folder, a part of the store, the processes of a node tell each other of pauses.  Without it, or where it
-cannot be written, a process knows only its own.
+In this folder, a part of the store, the processes of a node tell each other of pauses and requests.  Without it, or
+where it cannot be written, a process knows only its own.
 """
 
 import contextlib
@@ -14,13 +15,11 @@ import time
 
 from lading.errors import Unavailable
 from lading.model.origin import Origin
-from lading.network.throttle import Throttle
+from lading.network.bucket import Bucket
 from lading.retry import Run
 
 # The longest that an answer can ask for (``answer.retry_after_s``): a file that says more is wrong.
 _MOST_S = 300.0
-# The requests of one second may be sent at once.
-_BURST_S = 1.0
 
 
 class Paused(Unavailable):
@@ -31,15 +30,16 @@ class Pace:
     """The pauses of every origin, and a token bucket for each; zero ``requests_per_s`` is no limit.
 
     Pauses of an API count for that alone: the Hugging Face Hub limits it apart from files.  ``folder`` is where the
-    processes of a node tell each other of pauses; "" for none.
+    processes of a node tell each other; "" for none.  ``locks`` says whether flock(2) can be trusted there.
     """
 
-    def __init__(self, run: Run, requests_per_s: float = 0.0, folder: str = "") -> None:
+    def __init__(self, run: Run, requests_per_s: float = 0.0, folder: str = "", *, locks: bool = True) -> None:
         self._run = run
         self._requests_per_s = requests_per_s
         self._folder = folder
+        self._locks = locks
         self._lock = threading.Lock()
-        self._buckets: dict[Origin, Throttle] = {}
+        self._buckets: dict[Origin, Bucket] = {}
         # Ends of pauses by the run's clock, and the times of files that were taken over.
         self._until_s: dict[str, float] = {}
         self._seen_ns: dict[str, int] = {}
@@ -49,11 +49,7 @@ class Pace:
         if self._folder or self._until_s:
             self._refuse_in_pause(origin, _name(origin, target))
         if self._requests_per_s:
-            with self._lock:
-                bucket = self._buckets.get(origin)
-                if bucket is None:
-                    bucket = self._buckets[origin] = Throttle(self._requests_per_s, self._run, burst_s=_BURST_S)
-            bucket.spend(1)
+            self._bucket(origin).take()
 
     def pause(self, origin: Origin, target: str, seconds: float) -> None:
         """Note that the origin asks for a pause, which begins now."""
@@ -64,6 +60,14 @@ class Pace:
             # It saves requests; no delivery fails without it.
             with contextlib.suppress(OSError):
                 _write(f"{self._folder}/{name}", end_ns)
+
+    def _bucket(self, origin: Origin) -> Bucket:
+        with self._lock:
+            bucket = self._buckets.get(origin)
+            if bucket is None:
+                path = f"{self._folder}/{_name(origin, '')}.requests" if self._folder and self._locks else ""
+                bucket = self._buckets[origin] = Bucket(origin, self._requests_per_s, self._run, path)
+            return bucket
 
     def _refuse_in_pause(self, origin: Origin, name: str) -> None:
         if self._folder:

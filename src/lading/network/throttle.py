@@ -20,13 +20,17 @@ class Throttle:
         self._free_at_s = run.clock.now()
 
     def spend(self, amount: float) -> None:
-        """Account for bytes that have come, or a request to be sent, and wait until that is within the limit."""
-        if not self._per_s:
-            return
-        with self._lock:
-            now_s = self._run.clock.now()
-            self._free_at_s = max(self._free_at_s, now_s) + amount / self._per_s
-            delay_s = self._free_at_s - now_s - self._burst_s
+        """Account for bytes that have come, and wait until that is within the limit."""
+        delay_s = self.book(amount)
         if delay_s > 0:
             # The worker itself sees that it is stopped.
             self._run.clock.wait(self._run.stop, delay_s)
+
+    def book(self, amount: float) -> float:
+        """Account for bytes that have come, or a request to be sent; seconds until that is within the limit."""
+        if not self._per_s:
+            return 0.0
+        with self._lock:
+            now_s = self._run.clock.now()
+            self._free_at_s = max(self._free_at_s, now_s) + amount / self._per_s
+            return self._free_at_s - now_s - self._burst_s

@@ -12,7 +12,7 @@ class Limits(NamedTuple):
     attempts: int = 6
     workers: int = 0
     max_rate_bytes_s: float = 0.0
-    # To each origin, of this process.
+    # To each origin, of all processes that share a store.
     requests_per_s: float = 0.0
     # A guard against archive bombs, far above any model: the largest open ones are about 1.5 TB.
     unpack_bytes: int = 4 << 40

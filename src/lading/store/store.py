@@ -19,6 +19,7 @@
       first                       held (flock, shared) by a process that a pod waits for, while it fetches
       quarantine/KEY.…            what had rotted, for a week
       pauses/ORIGIN               empty: its time is the end of a pause that this origin asked for (``network/pace.py``)
+      pauses/ORIGIN.requests      empty: its time says how much this origin has been asked (``network/bucket.py``)
       swept                       empty: its time is that of the last sweep
       scrub                       how far the files have been hashed again (``scrub``)
 
@@ -355,7 +356,7 @@ class Store:
                 group.rmdir()
         for path in entries(self.root / "locks"):
             remove_unheld(path)
-        # Pauses that are long over lead to no model either.
+        # Pauses and requests that are long over lead to no model either.
         Pointers(self.root / "pauses").remove_dangling((), before_s)
 
     def collected_at_s(self) -> float:
