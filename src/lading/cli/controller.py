@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load()
     output.use_format(arguments.log_format or settings.log_format)
     warn_of_variables(settings)
+    own = read_agent(settings)
+    read_controller(settings)
     session = Session(settings._replace(limits=settings.limits._replace(deadline_s=0)), ignore)
     access = read_access(settings.variables, settings.network)
     # The controller outlives the process that started it, so its rollouts are not part of that trace.
@@ -76,8 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
             instance=instance,
             send=send,
         )
-        own = read_agent(settings)
-        read_controller(settings)
         webhooks = Webhooks(own.mlflow_secret_file, time.time, controller.shown.metrics)
 
         def take_webhook(headers: Mapping[str, str], body: bytes) -> bool:
