@@ -116,7 +116,7 @@ class World:
         until_s = self.now_s + seconds
         while True:
             wait_s = self.cycle().wait_s
-            assert wait_s <= max(self.policy.every_s, 10)
+            assert 0 < wait_s <= max(self.policy.every_s, 10)
             if self.now_s + wait_s > until_s:
                 self.now_s = until_s
                 return

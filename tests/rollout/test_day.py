@@ -81,10 +81,10 @@ DAY = """\
 08:10 RolledBack
 08:10 write v2
 08:45 ModelQuarantined
-10:11 RolloutStarted
-10:11 write v3
-10:11 RolledBack
-10:11 write v2
+10:10 RolloutStarted
+10:10 write v3
+10:10 RolledBack
+10:10 write v2
 11:30 ModelHeld
 11:40 RolloutStarted
 11:40 write v4

@@ -55,6 +55,16 @@ def test_a_service_that_runs_is_not_restarted_to_pin_what_it_has():
     assert world.state.history[0].result == "Adopted"
 
 
+@pytest.mark.parametrize("policy", [Policy(), Policy(update="Notify"), Policy(signed_by=("key sha256:1",))])
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_service_goes_to_the_pin_of_its_owner_whatever_else_the_policy_says(policy, ready):
+    world = World(policy._replace(pin=V2._replace(name="")))
+    world.ready = ready
+    world.run(10 * MINUTE)
+    assert served(world) == ["v2"]
+    assert (world.state.phase, world.state.current.pin) == ("Frozen", V2.pin)
+
+
 def test_a_service_behind_its_channel_follows_as_the_policy_says():
     world = World(Policy(hold_s=HOUR))
     world.ready = True
@@ -220,6 +230,29 @@ def test_a_quarantined_version_is_tried_again_each_time_later(world):
     tries = [write.at_s for write in world.writes if write.pin == V2.pin]
     gaps = [round((after - before) / HOUR) for before, after in pairwise(tries)]
     assert gaps == [1, 2, 4, 8]
+
+
+def test_the_end_of_a_quarantine_is_not_missed_by_a_channel_that_is_asked_once_a_day():
+    world = World(Policy(hold_s=0, every_s=24 * HOUR))
+    world.cycle()
+    world.names, world.damaged = V2, {V2.pin}
+    world.run(12 * HOUR)
+    assert served(world) == ["v1", *["v2", "v1"] * 4]
+
+
+@pytest.mark.parametrize("window", [None, Window(Cron.parse("0 2 * * *"), HOUR, time_zone("UTC"))])
+def test_a_candidate_whose_time_comes_while_the_registry_is_away_waits_for_the_registry(window):
+    world = World(Policy(hold_s=0 if window else HOUR, window=window))
+    world.cycle()
+    world.names = V2
+    world.run(MINUTE)
+    world.names = None
+    # No cycle asks for the next one at once: see ``run``.
+    world.run(2.5 * HOUR)
+    assert (world.state.phase, served(world)) == ("WindowClosed" if window else "Held", ["v1"])
+    world.names = V2
+    world.run(2 * MINUTE)
+    assert served(world) == ["v1", "v2"]
 
 
 def test_a_newer_version_than_the_one_in_quarantine_is_taken(world):

@@ -128,16 +128,17 @@ def _first(policy: Policy, state: State, wanted: Version | None, observed: Obser
     there = observed.has
     if observed.service.ready and not observed.is_locked:
         # To pin the version that runs would restart the pods for nothing.
-        there = observed.runs or wanted
+        there = observed.runs or observed.found
     if there:
         adopted = Past(there, now_s, "Adopted")
         return state._replace(current=there).after(adopted, policy.keep).now("Current", now_s)
     if wanted is None:
         return state.now("Unresolved", now_s, observed.unresolved)
-    if why := _wrong_signer(policy, wanted):
-        return state.seeing(wanted, now_s).now("NotAllowed", now_s, why)
-    if policy.update == "Notify":
-        return state.seeing(wanted, now_s).now("Available", now_s)
+    if not policy.pin:
+        if why := _wrong_signer(policy, wanted):
+            return state.seeing(wanted, now_s).now("NotAllowed", now_s, why)
+        if policy.update == "Notify":
+            return state.seeing(wanted, now_s).now("Available", now_s)
     return (
         state.seeing(None, now_s)
         ._replace(current=wanted)
@@ -305,7 +306,10 @@ def _wait_s(policy: Policy, state: State, now_s: float) -> float:
         moments.append(state.seen_s + policy.hold_s)
     if state.phase == "WindowClosed" and policy.window:
         moments.append(policy.window.opens_s(now_s))
-    return max(min(moments) - now_s, 0.0)
+    if state.phase == "RolledBack" and state.candidate and (refusal := state.refusal(state.candidate.pin)):
+        moments.append(refusal.until_s)
+    # One that has passed changed nothing: the channel's answer is missing.
+    return min(moment for moment in moments if moment > now_s) - now_s
 
 
 _REASONS: dict[Phase, tuple[str, str]] = {
