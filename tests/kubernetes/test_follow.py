@@ -168,6 +168,18 @@ def test_the_key_of_an_object_without_a_namespace():
     assert Key.of({"metadata": {"name": "node1"}}) == ("", "node1")
 
 
+def test_a_watch_that_waits_after_an_error_ends_with_the_run(server, api, session):
+    server.misbehave(ANYWHERE, status(403, on=anything))
+    failures = []
+
+    def failed(error) -> None:
+        failures.append(error)
+        session.run.stop.set()
+
+    Watched(lambda key: None).watch(api, SERVICES, "", failed)
+    assert len(failures) == 1
+
+
 def test_what_is_deleted_between_two_watches_is_no_longer_there(server, cluster, api, session):
     cluster.put(COLLECTION, "iris", spec="v1")
     change_when_watched(server, lambda: cluster.put(COLLECTION, "iris", spec="v2"))

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from lading.errors import Interrupted, LadingError, NotFound, internal_error
 from lading.kubernetes.api_server import ApiServer, Object, Resource
@@ -39,22 +40,21 @@ class Watched:
         labels: str = "",
     ) -> None:
         """Follow the resource until the run is stopped; an error is told, and it begins anew after a minute."""
-        while True:
-            # What an earlier watch told may have been deleted since it ended.
-            self._told.clear()
-            try:
-                follow(server, resource, namespace, self.followed(), labels=labels)
-            except Interrupted:
-                return
-            except NotFound:
-                # The resource does not exist, so it has no objects.
+        with suppress(Interrupted):
+            while True:
+                # What an earlier watch told may have been deleted since it ended.
                 self._told.clear()
-                self.listed()
-            except LadingError as error:
-                failed(error)
-            except Exception as error:  # noqa: BLE001 - without a watch, nothing would follow any more
-                failed(internal_error(error))
-            server.http.retry.run.wait(_AGAIN_S, f"waiting for {resource.plural}")
+                try:
+                    follow(server, resource, namespace, self.followed(), labels=labels)
+                except NotFound:
+                    # The resource does not exist, so it has no objects.
+                    self._told.clear()
+                    self.listed()
+                except LadingError as error:
+                    failed(error)
+                except Exception as error:  # noqa: BLE001 - without a watch, nothing would follow any more
+                    failed(internal_error(error))
+                server.http.retry.run.wait(_AGAIN_S, f"waiting for {resource.plural}")
 
     def followed(self) -> Followed:
         return Followed(self._there, self._gone, self.listed)
