@@ -221,6 +221,15 @@ def test_metrics_are_as_prometheus_reads_them(serve, status):
         assert metric.kind == ("counter" if name.partition("{")[0].endswith("_total") else "gauge")
 
 
+def test_what_is_no_longer_in_place_is_no_longer_in_the_metrics(status):
+    status.change("iris", version="v1", pin="p", signer="key sha256:1")
+    assert {"lading_version_info{", "lading_signer_info{"} <= set(re.findall(r"\w+_info{", status.metrics.text()))
+    status.change("iris", version="v2", signer="")
+    assert "lading_signer_info{" not in status.metrics.text()
+    status.change("iris", ready=False, version="", pin="")
+    assert "lading_version_info{" not in status.metrics.text()
+
+
 def test_labels_are_escaped():
     metrics = Metrics()
     metrics.only("lading_version_info", delivery="m", version='"} 1\n\\', pin="\udc80")

@@ -7,12 +7,13 @@ import pytest
 
 from controller.conftest import CHANNEL, LLMS, MRO, SERVICES
 from fakes.fake_api_server import refusal
-from fakes.faulty_http import ALWAYS, Fault
+from fakes.faulty_http import ALWAYS, Fault, status
 from fakes.oms_signer import Signer
 from lading.controller.service import ANNOTATION
 from lading.trust.public_key import read_public_keys
 
 GET = "GET"
+SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/iris"
 DAMAGED = "error[integrity]: weights: SHA-256 differs"
 
 
@@ -68,6 +69,18 @@ def test_a_damaged_version_is_rolled_back_and_told_everywhere(settled):
     assert DAMAGED in settled.controller.shown.page(settled.unix_s)[0]
 
 
+def test_a_roll_back_that_cannot_be_written_at_once_is_told_nevertheless(settled):
+    settled.champion("v2")
+    settled.tick(70)
+    settled.pods(ready=False, exit_code=6, message=DAMAGED)
+    settled.server.misbehave(SERVICE, status(503, times=2, on=lambda one: one.method == "PATCH"))
+    settled.tick(10)
+    assert (settled.told[-1], settled.status["phase"]) == ("ReconcileFailed", "RolledBack")
+    assert {"InferenceService RolledBack", "ModelRollout RolledBack"} <= set(settled.events())
+    text = settled.controller.shown.metrics.text()
+    assert 'lading_rollout_rollbacks_total{rollout="team-a/follow",reason="PodsFailed"} 1' in text
+
+
 def test_exactly_one_key_of_a_service_is_written_and_without_force(settled):
     settled.champion("v2")
     settled.tick(70)
@@ -112,7 +125,10 @@ def test_a_service_that_runs_is_adopted_and_what_its_pods_were_given_is_known(wo
     assert (world.status["phase"], world.status["current"]["version"]) == ("Held", "v1")
     assert world.status["candidate"]["version"] == "v2"
     assert world.written == []
+    # What the pods were given is known, and is not asked again.
+    asked = world.questions.asked["answered"]
     world.tick(3600)
+    assert world.questions.asked["answered"] == asked + 1
     assert world.written == ["v2"]
 
 
@@ -132,7 +148,7 @@ def test_a_conflict_is_told_and_not_forced(settled):
         on=lambda one: one.method == "PATCH",
         times=ALWAYS,
     )
-    settled.server.misbehave("/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/iris", conflict)
+    settled.server.misbehave(SERVICE, conflict)
     settled.champion("v2")
     settled.tick(70)
     assert "InferenceService TargetConflict" in settled.events()
@@ -162,6 +178,7 @@ def test_a_service_that_is_made_anew_is_pinned_to_what_the_channel_names_now(set
     settled.champion("v3")
     settled.tick(70)
     assert settled.status["phase"] == "NoTarget"
+    assert "lading_rollout_version_info{" not in settled.controller.shown.metrics.text()
     settled.serve()
     settled.tick(70)
     assert settled.pinned == "v3"
@@ -279,6 +296,8 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(world, spec):
     + [
         {"spec": {"predictor": {"model": {"storageUri": 7}}}},
         {"spec": {"predictor": "model"}},
+        {"spec": None},
+        {"spec": {}},
         {"spec": {"predictor": {"storageUris": [7, {"uri": 7}, {"uri": "s3://a\nfile:///etc"}]}}},
         {"status": {"conditions": "Ready", "modelStatus": []}},
         {"metadata": {"managedFields": ["lading"]}},
@@ -286,7 +305,8 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(world, spec):
 )
 def test_what_nobody_expects_of_one_service_stops_no_other(world, hostile):
     spec = {"predictor": {"model": {"storageUri": CHANNEL}}}
-    world.api.put(SERVICES, "hostile", **{"spec": spec, **hostile})
+    fields = {"spec": spec, **hostile}
+    world.api.put(SERVICES, "hostile", **{name: value for name, value in fields.items() if value is not None})
     world.roll_out("a", of="hostile")
     world.serve()
     world.roll_out()

@@ -82,6 +82,12 @@ class Metrics:
             kept = {known: value for known, value in self._values[name].items() if known[0] != key[0]}
             self._values[name] = {**kept, key: 1.0}
 
+    def remove(self, name: str, **label: str) -> None:
+        """Remove a value with this first label, whatever its other labels are."""
+        (first,) = label.items()
+        with self._lock:
+            self._values[name] = {key: value for key, value in self._values[name].items() if key[0] != first}
+
     def forget(self, name: str, label: str = "delivery") -> None:
         """Remove all values of a delivery that is no longer configured, or of another label's value."""
         gone = (label, name)

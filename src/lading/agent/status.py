@@ -87,8 +87,12 @@ class Status:
             self.metrics.set("lading_version_since_timestamp_seconds", state.since_s, delivery=name)
             if state.version:
                 self.metrics.only("lading_version_info", delivery=name, version=state.version, pin=state.pin)
+            else:
+                self.metrics.remove("lading_version_info", delivery=name)
             if state.signer:
                 self.metrics.only("lading_signer_info", delivery=name, signer=state.signer)
+            else:
+                self.metrics.remove("lading_signer_info", delivery=name)
 
     @property
     def is_started(self) -> bool:

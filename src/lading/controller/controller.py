@@ -293,10 +293,15 @@ class Controller:
         self._rolls.follow(place.shown, before, decision.state)
         if not decision.state.is_canary:
             self._refused.pop(place.key, None)
-        if decision.pin and place.service and decision.state.wanted:
-            self._write(place, decision.state, decision.state.wanted)
-        for told in decision.told:
-            self._tell(place, told)
+        # It is needed only until the version that was there is known.
+        self._exact.pop(place.key, None)
+        try:
+            if decision.pin and place.service and decision.state.wanted:
+                self._write(place, decision.state, decision.state.wanted)
+        finally:
+            # The state is kept, so the next cycle would not tell it again.
+            for told in decision.told:
+                self._tell(place, told)
         return decision.wait_s
 
     def _select(self, key: Key, selection: Selection) -> float:

@@ -51,18 +51,17 @@ class Kind(NamedTuple):
 
         KServe mounts volumes and images by itself: what else the service has is delivered.
         """
-        found = [uri for path in self.uris for uri in _uris(_at(service["spec"], path))]
+        found = [uri for path in self.uris for uri in _uris(_at(service, ("spec", *path)))]
         return "\n".join([uri for uri in found if not uri.startswith(_MOUNTED)] or found)
 
     def maps(self, service: Object) -> list[tuple[str, ...]]:
         """The paths below the spec of the service's maps of annotations; an LLM's prefill is optional."""
-        return [
-            path for path in self.annotations if len(path) == 1 or isinstance(_at(service["spec"], path[:-1]), dict)
-        ]
+        parents = {path: _at(service, ("spec", *path[:-1])) for path in self.annotations}
+        return [path for path, parent in parents.items() if len(path) == 1 or isinstance(parent, dict)]
 
     def lock_text(self, service: Object) -> str:
         """The text of the service's annotation; "" if its maps have different ones."""
-        texts = [str((_at(service["spec"], path) or {}).get(ANNOTATION, "")) for path in self.maps(service)]
+        texts = [str((_at(service, ("spec", *path)) or {}).get(ANNOTATION, "")) for path in self.maps(service)]
         return texts[0] if len(set(texts)) == 1 else ""
 
     def fields(self, service: Object, text: str, canary: tuple[int, str] | None = None) -> Object:
@@ -89,7 +88,7 @@ class Kind(NamedTuple):
 
     def split(self, service: Object, channel: str) -> Split | None:
         """The service's canary, if it is lading's own; None if there is none."""
-        entries = service["spec"].get("canary") if self.has_canary else None
+        entries = _at(service, ("spec", "canary")) if self.has_canary else None
         if not isinstance(entries, list) or not entries or _owner(service, ("canary",)):
             return None
         text = _at(entries[0], ("predictor", "annotations", ANNOTATION))

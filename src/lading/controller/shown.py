@@ -70,9 +70,10 @@ class Shown:
         percent = state.canary.percent if state.canary else 0
         self.metrics.set("lading_rollout_canary_percent", percent, rollout=name)
         self.metrics.set("lading_rollout_resolved", float(not state.unresolved), rollout=name)
-        if state.current:
-            current = state.current
+        if current := state.current:
             self.metrics.only("lading_rollout_version_info", rollout=name, version=current.name, pin=current.pin)
+        else:
+            self.metrics.remove("lading_rollout_version_info", rollout=name)
 
     def keep(self, rollouts: set[str]) -> None:
         """Forget all other rollouts: they were deleted, or another process manages them."""
