@@ -151,6 +151,11 @@ class Interrupted(BaseException):
         self.hint = hint
 
 
+def lading_error(error: Exception) -> LadingError:
+    """The error itself; for an exception that nobody expected, the ``internal_error``."""
+    return error if isinstance(error, LadingError) else internal_error(error)
+
+
 def internal_error(error: BaseException) -> LadingError:
     """The error for an unexpected exception: its type and the lines of lading, innermost first.
 

@@ -1,6 +1,7 @@
 """A cluster with a service, a rollout and a catalog whose alias moves."""
 
 import json
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -55,8 +56,8 @@ class World:
         access = Access(self.server.url, "lading", Network(), token=Secret("t0ken"))
         self.stack.enter_context(session)
         api = ApiServer(access, session.http)
-        self.questions = Questions(self.settings, self.clock.now, lambda name: None)
-        self.checks = Checks(self.settings, self.clock, lambda name: None)
+        self.questions = Questions(self.settings, self.clock.now, lambda: None)
+        self.checks = Checks(self.settings, self.clock, lambda: None)
         self.records = Records(self.settings, self.clock.now, lambda: None)
         leader = Leader(api, NAME, "lading", instance)
         self.told: list[str] = []
@@ -69,6 +70,7 @@ class World:
             lambda _: lambda event: self.told.append(event.reason),
             namespace="",
             instance=instance,
+            woken=threading.Event(),
             unix_time=lambda: self.unix_s,
         )
 
@@ -121,10 +123,10 @@ class World:
             self.unix_s += seconds
             self.watch()
             self.controller.tick()
-            self.questions.ask_due()
+            self.questions.agenda.serve(forever=False)
             self.controller.tick()
-            self.checks.ask_due()
-            self.records.do_due()
+            self.checks.agenda.serve(forever=False)
+            self.records.agenda.serve(forever=False)
             self.controller.tick()
 
     def kill_after(self, writes: int) -> None:

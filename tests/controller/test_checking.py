@@ -202,6 +202,11 @@ def test_an_answer_of_prometheus_that_is_none_judges_nothing(rolling, asked, ans
     assert world.status["message"].isprintable()
 
 
+def ask(checks: Checks) -> None:
+    checks.agenda.begin()
+    checks.agenda.serve(forever=False)
+
+
 class Dripping(socketserver.BaseRequestHandler):
     """Answers with a head that never ends, a byte at a time."""
 
@@ -219,11 +224,11 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(clock, monkeypatch)
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dripping) as server:
         server.ended = threading.Event()
         threading.Thread(target=server.serve_forever, name="dripping", daemon=True).start()
-        found = Checks(Settings, clock, lambda _: None)
+        found = Checks(Settings, clock, lambda: None)
         check = Asked((HttpCheck("ready", path="/", port=server.server_address[1], timeout_s=0.2),), "pin")
         for _ in range(3):
             found.verdict("team-a/iris", check, ("127.0.0.1",))
-            found.ask_due()
+            ask(found)
             clock.seconds += 10
         server.ended.set()
         server.shutdown()
@@ -231,11 +236,11 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(clock, monkeypatch)
 
 
 def test_a_verdict_is_on_one_version_alone(clock, asked):
-    found = Checks(Settings, clock, lambda _: None)
+    found = Checks(Settings, clock, lambda: None)
     queries = (QueryCheck("q", "up", least=1),)
     found.verdict("team-a/iris", Asked(queries, "one"), ())
     found.verdict("team-a/iris", Asked(queries, "two"), ())
-    found.ask_due()
+    ask(found)
     assert found.last("team-a/iris") == found.verdict("team-a/iris", Asked(queries, "two"), ())
     found.keep(set())
     assert found.last("team-a/iris").why == "its checks are not asked yet"

@@ -126,9 +126,9 @@ def test_a_service_that_runs_is_adopted_and_what_its_pods_were_given_is_known(wo
     assert world.status["candidate"]["version"] == "v2"
     assert world.written == []
     # What the pods were given is known, and is not asked again.
-    asked = world.questions.asked["answered"]
+    asked = world.questions.agenda.ended["answered"]
     world.tick(3600)
-    assert world.questions.asked["answered"] == asked + 1
+    assert world.questions.agenda.ended["answered"] == asked + 1
     assert world.written == ["v2"]
 
 
@@ -319,7 +319,7 @@ def test_many_services_that_follow_one_name_ask_one_question(world):
         world.serve(f"iris-{number}")
         world.roll_out(f"follow-{number}", of=f"iris-{number}")
     world.tick()
-    assert world.questions.asked == {"answered": 1, "failed": 0}
+    assert world.questions.agenda.ended == {"answered": 1, "failed": 0}
     assert len({json.dumps(world.one(SERVICES, f"iris-{number}")["spec"]) for number in range(20)}) == 1
 
 

@@ -177,6 +177,28 @@ def test_nothing_more_is_told_once_nobody_asks_for_it(settled, registry):
     assert (registry.writes, registry.service) == (writes, ("v1", "DEPLOYED"))
 
 
+def test_a_report_that_ends_after_the_lease_was_lost_is_no_outcome(settled, registry):
+    registry.champion("v2")
+    settled.tick(70)
+    settled.pods()
+    lost = registry.server.before(settled.records.forget, on=lambda one: one.method != "GET")
+    registry.server.misbehave(ANYWHERE, lost)
+    settled.tick(10)
+    # Whoever had the Lease meanwhile may have told more.
+    assert settled.records.outcome("uid-of-follow") is None
+    settled.tick(10)
+    assert registry.service == ("v2", "DEPLOYED")
+
+
+def test_a_webhook_that_comes_during_a_question_asks_once_more(settled, registry):
+    moved = registry.server.before(settled.controller.ask_now, on=lambda one: one.method == "GET")
+    registry.server.misbehave(ANYWHERE, moved)
+    settled.tick(70)
+    registry.champion("v2")
+    settled.tick(1)
+    assert settled.pinned == "v2"
+
+
 def test_a_service_that_follows_no_name_says_why_nothing_is_recorded(world):
     world.serve(uri="model-registry://iris/v1")
     world.roll_out(record=True)

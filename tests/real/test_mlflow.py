@@ -254,8 +254,8 @@ def test_how_rollouts_ended_is_a_tag_of_each_version(servers):
     state = State(current=first, history=history)
     for known in (state, state._replace(current=None)):
         records.follow("uid", "InferenceService", Key("team-a", "flowers"), known)
-        records.begin()
-        records.do_due()
+        records.agenda.begin()
+        records.agenda.serve(forever=False)
         state = records.follow("uid", "InferenceService", Key("team-a", "flowers"), known)
         assert state.unrecorded == ""
         tags = [tag_of(servers["disk"], number, "lading.rollout.team-a.flowers") for number in (1, 2)]

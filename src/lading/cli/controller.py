@@ -3,6 +3,7 @@
 import argparse
 import os
 import socket
+import threading
 import time
 from collections.abc import Mapping
 
@@ -63,9 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
         server = ApiServer(access, session.http)
         instance = f"{socket.gethostname()}-{os.getpid()}"
         clock = session.run.clock
-        questions = Questions(load, clock.now, lambda name: controller.answered(name))
-        checks = Checks(load, clock, lambda name: controller.answered(name))
-        records = Records(load, clock.now, lambda: controller.woken.set())
+        woken = threading.Event()
+        questions = Questions(load, clock.now, woken.set)
+        checks = Checks(load, clock, woken.set)
+        records = Records(load, clock.now, woken.set)
         leader = Leader(server, NAME, access.namespace, instance)
         controller = Controller(
             server,
@@ -76,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
             reporter_of,
             namespace=arguments.namespace,
             instance=instance,
+            woken=woken,
             send=send,
         )
         webhooks = Webhooks(own.mlflow_secret_file, time.time, controller.shown.metrics)
@@ -92,9 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
                 for name, watch in controller.watchers().items():
                     start_daemon(name, watch)
                 for number in range(_ASKING):
-                    start_daemon(f"ask-{number}", questions.serve)
-                    start_daemon(f"check-{number}", checks.serve)
-                start_daemon("record", records.serve)
+                    start_daemon(f"ask-{number}", questions.agenda.serve)
+                    start_daemon(f"check-{number}", checks.agenda.serve)
+                start_daemon("record", records.agenda.serve)
                 controller.run()
         except (Interrupted, KeyboardInterrupt):
             # The controller runs until it is stopped, so that is no failure.

@@ -6,16 +6,16 @@ GET, only the status counts; every request has a deadline.
 """
 
 import ipaddress
-import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from lading.errors import LadingError, Unavailable, internal_error
+from lading.controller.agenda import Agenda
+from lading.errors import LadingError, Unavailable, lading_error
 from lading.model.uri import redact
 from lading.network.client import HttpClient
 from lading.retry import Clock, Retry, Run, SystemClock
@@ -45,34 +45,28 @@ class Asked(NamedTuple):
     step: int = 0
 
 
-class _Round(NamedTuple):
-    rollout: str
-    asked: Asked
-    namespace: str
-    addresses: tuple[str, ...]
-
-
 class _Known(NamedTuple):
-    """The last verdict on a question, how often in a row it failed, and when it is asked again (never: it is asked)."""
+    """The last verdict on a question, how often in a row it failed, the pods to ask, and when it may be asked again."""
 
     asked: Asked
+    addresses: tuple[str, ...] = ()
     verdict: Verdict = _NOT_YET
     failures: int = 0
-    due_s: float = 0.0
+    again_s: float = 0.0
 
 
 class Checks:
-    """Asks checks in threads that run ``serve``; one other thread calls everything else.
+    """The last verdict on each rollout's question.
 
-    ``answered`` is called with the rollout's name after each verdict that differs from the one before.
+    One thread calls the methods, others work on the ``agenda``.  ``answered`` is called after each verdict that differs
+    from the one before.
     """
 
-    def __init__(self, load: Callable[[], Settings], clock: Clock, answered: Callable[[str], None]) -> None:
+    def __init__(self, load: Callable[[], Settings], clock: Clock, answered: Callable[[], None]) -> None:
         self._load, self._now, self._answered = load, clock.now, answered
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
-        self._due: queue.SimpleQueue[_Round] = queue.SimpleQueue()
-        self.asked: dict[str, int] = {"passed": 0, "failed": 0, "unknown": 0}
+        self.agenda = Agenda(self._ask, clock.now, ("passed", "failed", "unknown"))
 
     def refusal(self, checks: tuple[Check, ...]) -> str:
         """Why these checks cannot be asked, or ""."""
@@ -96,12 +90,12 @@ class Checks:
             known = self._known.get(rollout)
             if known is None or known.asked != asked:
                 known = _Known(asked)
-            if known.due_s <= self._now():
-                known = known._replace(due_s=_NEVER)
-                namespace = rollout.partition("/")[0]
-                self._due.put(_Round(rollout, asked, namespace, tuple(sorted(addresses))[:_MOST_PODS]))
-            self._known[rollout] = known
-            return known.verdict
+            is_due = self._now() >= known.again_s
+            again_s = _NEVER if is_due else known.again_s
+            self._known[rollout] = known._replace(addresses=addresses, again_s=again_s)
+        if is_due:
+            self.agenda.put(rollout)
+        return known.verdict
 
     def last(self, rollout: str) -> Verdict:
         """The last verdict on a rollout's candidate."""
@@ -114,37 +108,32 @@ class Checks:
         with self._lock:
             self._known = {name: known for name, known in self._known.items() if name in rollouts}
 
-    def serve(self) -> None:
-        """Ask the rounds that are due, one at a time, for ever."""
-        while True:
-            self._ask(self._due.get())
+    def _ask(self, rollout: str) -> str:
+        """Ask all checks of a rollout once; returns the word of the verdict."""
+        with self._lock:
+            begun = self._known.get(rollout)
+        if begun is None:
+            return ""
+        found = self._found(rollout.partition("/")[0], begun)
+        with self._lock:
+            known = self._known.get(rollout)
+            if known is None or known.asked != begun.asked:
+                return found.word
+            failures = {"failed": known.failures + 1, "unknown": known.failures, "passed": 0}[found.word]
+            shown = Verdict("unknown", found.why) if found.word == "failed" and failures < FAILURES else found
+            again_s = self._now() + _AGAIN_S
+            self._known[rollout] = known._replace(verdict=shown, failures=failures, again_s=again_s)
+        if shown != known.verdict:
+            self._answered()
+        return found.word
 
-    def ask_due(self) -> None:
-        """Ask the rounds that are due now, then return."""
-        while True:
-            try:
-                self._ask(self._due.get_nowait())
-            except queue.Empty:
-                return
-
-    def _ask(self, one: _Round) -> None:
+    def _found(self, namespace: str, known: _Known) -> Verdict:
+        addresses = sorted(known.addresses)[:_MOST_PODS]
         try:
             settings = self._load()
-            found = worst([_verdict(check, one, settings) for check in one.asked.checks])
+            return worst([_verdict(check, namespace, addresses, settings) for check in known.asked.checks])
         except Exception as error:  # noqa: BLE001 - one rollout's defect must not end the verdicts on all others
-            found = Verdict("unknown", (error if isinstance(error, LadingError) else internal_error(error)).message)
-        with self._lock:
-            self.asked[found.word] += 1
-            known = self._known.get(one.rollout)
-            if known is None or known.asked != one.asked:
-                return
-            failures = (
-                known.failures + 1 if found.word == "failed" else known.failures if found.word == "unknown" else 0
-            )
-            shown = Verdict("unknown", found.why) if found.word == "failed" and failures < FAILURES else found
-            self._known[one.rollout] = _Known(one.asked, shown, failures, self._now() + _AGAIN_S)
-        if shown != known.verdict:
-            self._answered(one.rollout)
+            return Verdict("unknown", lading_error(error).message)
 
 
 def may_be_asked(address: str) -> bool:
@@ -157,13 +146,13 @@ def may_be_asked(address: str) -> bool:
     return not (found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified)
 
 
-def _verdict(check: Check, one: _Round, settings: Settings) -> Verdict:
+def _verdict(check: Check, namespace: str, addresses: Sequence[str], settings: Settings) -> Verdict:
     if isinstance(check, QueryCheck):
-        return _queried(check, one.namespace, settings)
+        return _queried(check, namespace, settings)
     if check.url:
         allowed = read_controller(settings).allows(check.url)
         return _got(check, check.url, settings.network) if allowed else Verdict("unknown", "it may not be asked")
-    urls = [_url(address, check) for address in one.addresses if may_be_asked(address)]
+    urls = [_url(address, check) for address in addresses if may_be_asked(address)]
     if not urls:
         return Verdict("unknown", f"check {check.name}: there is no pod that can be asked")
     return worst([_got(check, url, Network()) for url in urls])

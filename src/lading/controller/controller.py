@@ -23,7 +23,7 @@ from lading.controller.records import Records
 from lading.controller.selection import Selection, select
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
-from lading.errors import LadingError, NotAllowed, NotFound, UsageError, internal_error
+from lading.errors import LadingError, NotAllowed, NotFound, UsageError, lading_error
 from lading.events import Listener, RolloutTold
 from lading.kubernetes.api_server import ApiServer, Conflict, Object, Resource
 from lading.kubernetes.follow import Key
@@ -102,9 +102,10 @@ class _NotYet(Exception):
 
 
 class Controller:
-    """Reconciles in its ``tick``; ``watchers``, and ``serve`` of questions and checks, are for other threads.
+    """Reconciles in its ``tick``; ``watchers``, and the agendas of questions, checks and records, are for other threads.
 
-    ``namespace`` is the one that it manages, "" for all.  ``unix_time`` gives the times in states.
+    ``namespace`` is the one that it manages, "" for all.  ``woken`` ends the loop's wait; whoever has an answer sets it.
+    ``unix_time`` gives the times in states.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Controller:
         *,
         namespace: str,
         instance: str,
+        woken: threading.Event,
         send: Send = lambda _: None,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
@@ -125,7 +127,7 @@ class Controller:
         self._records, self._leader = records, leader
         self._listen, self._namespace, self._instance = listen, namespace, instance
         self._now, self._unix_time = server.http.retry.run.clock.now, unix_time
-        self.woken = threading.Event()
+        self._woken = woken
         self.shown = Shown()
         self._rolls = Rolls(send)
         self._rollouts = Watched(self._wake)
@@ -154,16 +156,12 @@ class Controller:
         self._listen("")(RolloutTold("", "WatchFailed", error.message))
 
     def _wake(self, _: Key) -> None:
-        self.woken.set()
-
-    def answered(self, _: str) -> None:
-        """Wake the loop after a new answer of the questions, or a new verdict of the checks."""
-        self.woken.set()
+        self._woken.set()
 
     def ask_now(self) -> None:
         """Ask every name at once, since a webhook said that one of them has moved."""
         self._questions.hurry()
-        self.woken.set()
+        self._woken.set()
 
     def run(self) -> None:
         """Reconcile until the run is stopped, which raises ``Interrupted``."""
@@ -172,13 +170,13 @@ class Controller:
             while True:
                 run.check("reconciling")
                 wait_s = self.tick()
-                run.clock.wait(self.woken, min(wait_s, _LOOK_EVERY_S))
+                run.clock.wait(self._woken, min(wait_s, _LOOK_EVERY_S))
         finally:
             self._leader.release()
 
     def tick(self) -> float:
         """Renew the Lease, and reconcile the rollouts that are due; returns the seconds until the next is due."""
-        self.woken.clear()
+        self._woken.clear()
         if self._now() >= self._renew_s:
             self._renew_s = self._now() + _RENEW_S
             self._leader.ask()
@@ -207,14 +205,11 @@ class Controller:
             self._take_turn(place.key, self._what_matters(place), partial(self._reconcile, place))
         for key, selection in select(rollouts, {kind: each.all() for kind, each in self._services.items()}).items():
             self._take_turn(key, selection.changes, partial(self._select, key, selection))
-        asked_s = min(self._questions.begin(), self._records.begin())
-        for outcome, number in self._questions.asked.items():
-            self.shown.metrics.set("lading_rollout_questions_total", number, outcome=outcome)
-        for outcome, number in self._checks.asked.items():
-            self.shown.metrics.set("lading_rollout_checks_total", number, outcome=outcome)
-        for outcome, number in self._records.attempts.items():
-            self.shown.metrics.set("lading_rollout_records_total", number, outcome=outcome)
-        return max(min(asked_s, min(self._due_s.values(), default=_NEVER) - self._now()), 0.0)
+        agendas = {"questions": self._questions.agenda, "checks": self._checks.agenda, "records": self._records.agenda}
+        next_s = [agenda.begin() for agenda in agendas.values()]
+        for what, agenda in agendas.items():
+            self.shown.ended(what, agenda.ended)
+        return max(min(*next_s, min(self._due_s.values(), default=_NEVER) - self._now()), 0.0)
 
     def _take_turn(self, key: Key, seen: object, cycle: Callable[[], float]) -> None:
         """Run a rollout's cycle if it is due, or if ``seen`` has changed; the Lease is renewed between two cycles."""
@@ -278,10 +273,8 @@ class Controller:
             return cycle()
         except _NotYet:
             return _RESYNC_S
-        except LadingError as error:
-            said = error
         except Exception as error:  # noqa: BLE001 - one rollout's defect must not end all others
-            said = internal_error(error)
+            said = lading_error(error)
         self.shown.metrics.add("lading_rollout_failures_total", code=said.code)
         self._listen(key.shown)(RolloutTold(key.shown, "ReconcileFailed", said.message))
         return _AGAIN_S

@@ -5,7 +5,6 @@ source's one identifier for all of the model (a commit, a manifest's digest).
 """
 
 import hashlib
-import queue
 import random
 import tempfile
 import threading
@@ -13,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lading.controller.agenda import Agenda
 from lading.delivery.request import Request, query_for
 from lading.delivery.resolve import list_files, open_found, resolve
-from lading.errors import LadingError, Unsupported, UsageError, internal_error
+from lading.errors import Unsupported, UsageError, lading_error
 from lading.events import ignore
 from lading.model.uri import ModelURI
 from lading.registries.registry import Resolution
@@ -26,7 +26,6 @@ from lading.settings.settings import Settings
 from lading.sources.source import FindsPin
 
 _JITTER = 0.1
-_NEVER = float("inf")
 
 
 class Answer(NamedTuple):
@@ -41,35 +40,30 @@ class Answer(NamedTuple):
     said: str = ""
 
 
-class _Question(NamedTuple):
-    every_s: float
-    due_s: float
-
-
 class Questions:
-    """Asks names in threads that run ``serve``; one other thread calls everything else.
+    """The last answer for each name that is asked, and when it is asked again.
 
-    ``answered`` is called with the name after each answer that differs from the one before.
+    One thread calls the methods, others work on the ``agenda``.  ``answered`` is called after each answer that differs
+    from the one before.
     """
 
-    def __init__(self, load: Callable[[], Settings], now: Callable[[], float], answered: Callable[[str], None]) -> None:
-        self._load, self._now, self._answered = load, now, answered
+    def __init__(self, load: Callable[[], Settings], now: Callable[[], float], answered: Callable[[], None]) -> None:
+        self._load, self._answered = load, answered
         self._lock = threading.Lock()
-        self._questions: dict[str, _Question] = {}
+        self._every_s: Mapping[str, float] = {}
         self._answers: dict[str, Answer] = {}
-        self._due: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.asked: dict[str, int] = {"answered": 0, "failed": 0}
+        self.agenda = Agenda(self._ask, now, ("answered", "failed"))
 
     def follow(self, wanted: Mapping[str, float]) -> None:
         """Ask these names from now on, each at its interval in seconds; a new name at once."""
         with self._lock:
-            now_s = self._now()
-            old, self._questions = self._questions, {}
-            for name, every_s in wanted.items():
-                was = old.get(name)
-                due_s = min(was.due_s, now_s + every_s) if was and was.due_s != _NEVER else _NEVER if was else now_s
-                self._questions[name] = _Question(every_s, due_s)
+            old, self._every_s = self._every_s, wanted
             self._answers = {name: answer for name, answer in self._answers.items() if name in wanted}
+        for name, every_s in wanted.items():
+            if name not in old:
+                self.agenda.put(name)
+            elif every_s < old[name]:
+                self.agenda.put(name, every_s)
 
     def answer(self, names: str) -> Answer | None:
         """The last answer for a name, or for several in lines; None before each has its first one."""
@@ -78,54 +72,29 @@ class Questions:
         return _together([answer for answer in found if answer]) if all(found) else None
 
     def hurry(self) -> None:
-        """Make every name due now."""
-        with self._lock:
-            now_s = self._now()
-            for name, question in self._questions.items():
-                if question.due_s != _NEVER:
-                    self._questions[name] = question._replace(due_s=now_s)
+        """Make every name due now; one that is being asked is asked once more."""
+        for name in self._every_s:
+            self.agenda.put(name)
 
-    def begin(self) -> float:
-        """Give the names that are due to the threads; returns the seconds until the next one is due."""
-        with self._lock:
-            now_s = self._now()
-            for name in [name for name, question in self._questions.items() if question.due_s <= now_s]:
-                self._questions[name] = self._questions[name]._replace(due_s=_NEVER)
-                self._due.put(name)
-            return max(min((each.due_s for each in self._questions.values()), default=_NEVER) - now_s, 0.0)
-
-    def serve(self) -> None:
-        """Ask the names that are due, one at a time, for ever."""
-        while True:
-            self.ask(self._due.get())
-
-    def ask_due(self) -> None:
-        """Ask the names that are due now, then return."""
-        while True:
-            try:
-                self.ask(self._due.get_nowait())
-            except queue.Empty:
-                return
-
-    def ask(self, name: str) -> None:
-        """Ask one name now."""
+    def _ask(self, name: str) -> str:
+        if name not in self._every_s:
+            return ""
         before = self.answer(name) or Answer()
         try:
             with Session(self._load(), ignore) as session:
                 after = _ask(name, before, session)
-        except LadingError as error:
-            after = before._replace(error=f"error[{error.code}]: {error.message}")
         except Exception as error:  # noqa: BLE001 - one name's defect must not end the answers to all others
-            after = before._replace(error=internal_error(error).message)
+            failure = lading_error(error)
+            after = before._replace(error=f"error[{failure.code}]: {failure.message}")
         with self._lock:
-            self.asked["failed" if after.error else "answered"] += 1
-            question = self._questions.get(name)
-            if question is None:
-                return
-            self._answers[name] = after
-            self._questions[name] = question._replace(due_s=self._now() + _next_in_s(question.every_s))
-        if after != before:
-            self._answered(name)
+            every_s = self._every_s.get(name)
+            if every_s is not None:
+                self._answers[name] = after
+        if every_s is not None:
+            self.agenda.put(name, _next_in_s(every_s))
+            if after != before:
+                self._answered()
+        return "failed" if after.error else "answered"
 
 
 def _together(answers: Sequence[Answer]) -> Answer:
@@ -171,5 +140,5 @@ def _said(resolution: Resolution, settings: Settings) -> str:
 
 
 def _next_in_s(every_s: float) -> float:
-    """Seconds to the next question; jitter spreads the questions over time."""
-    return every_s * (1 + _JITTER * random.uniform(-1, 1))  # noqa: S311 - not a secret
+    """Seconds to the next question, at most ``every_s``; jitter spreads the questions over time."""
+    return every_s * (1 - _JITTER * random.random())  # noqa: S311 - not a secret

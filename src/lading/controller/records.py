@@ -3,12 +3,12 @@
 A registry that does not take a report is told again later, and nothing waits for it.
 """
 
-import queue
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lading.errors import LadingError, NotFound, UsageError, internal_error
+from lading.controller.agenda import Agenda
+from lading.errors import NotFound, UsageError, lading_error
 from lading.events import ignore
 from lading.kubernetes.follow import Key
 from lading.model.pin import split_pin
@@ -22,7 +22,6 @@ from lading.rollout.state import Recorded, State
 from lading.session import Session
 from lading.settings.settings import Settings
 
-_NEVER = float("inf")
 # The pause after a failure; it doubles with each further one.
 _AGAIN_S = 60.0
 _MOST_AGAIN_S = 3600.0
@@ -38,31 +37,29 @@ class Outcome(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """A report to tell, and when; ``final`` if the rollout of the service was deleted."""
+    """A report to tell; ``final`` if the rollout of the service was deleted."""
 
     service: Key
     report: Report
-    due_s: float
     failures: int = 0
     final: bool = False
 
 
 class Records:
-    """Tells registries in the thread that runs ``serve``; one other thread calls everything else.
+    """The reports that registries lack, and what became of each rollout's last one.  Rollouts are known by their uids.
 
-    Rollouts are known by their uids.  ``told`` is called after each attempt.
+    One thread calls the methods, another one works on the ``agenda``.  ``told`` is called after each attempt.
     """
 
     def __init__(self, load: Callable[[], Settings], now: Callable[[], float], told: Callable[[], None]) -> None:
-        self._load, self._now, self._told = load, now, told
+        self._load, self._told = load, told
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._outcomes: dict[str, Outcome] = {}
         # By kind and name of a service: the uid of its rollout, and what the registry knows.  A service may be deleted
         # after its rollout.
         self._known: dict[tuple[str, Key], tuple[str, Recorded]] = {}
-        self._due: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.attempts: dict[str, int] = {"recorded": 0, "failed": 0}
+        self.agenda = Agenda(self._tell, now, ("recorded", "failed"))
 
     def follow(self, uid: str, kind: str, service: Key, state: State) -> State:
         """The state with what the registry knows by now; what it lacks is told as soon as it can be."""
@@ -107,46 +104,32 @@ class Records:
     def _want(self, uid: str, service: Key, lacking: Report, *, final: bool = False) -> None:
         with self._lock:
             was = self._jobs.get(uid)
-            if was is None or was.report != lacking:
-                self._jobs[uid] = _Job(service, lacking, self._now(), final=final)
+            is_new = was is None or was.report != lacking
+            if is_new:
+                self._jobs[uid] = _Job(service, lacking, final=final)
+        if is_new:
+            self.agenda.put(uid)
 
-    def begin(self) -> float:
-        """Give the jobs that are due to the thread; returns the seconds until the next one is due."""
-        with self._lock:
-            now_s = self._now()
-            for uid in [uid for uid, job in self._jobs.items() if job.due_s <= now_s]:
-                self._jobs[uid] = self._jobs[uid]._replace(due_s=_NEVER)
-                self._due.put(uid)
-            return max(min((job.due_s for job in self._jobs.values()), default=_NEVER) - now_s, 0.0)
-
-    def serve(self) -> None:
-        """Do the jobs that are due, one at a time, for ever."""
-        while True:
-            self._do(self._due.get())
-
-    def do_due(self) -> None:
-        """Do the jobs that are due now, then return."""
-        while True:
-            try:
-                self._do(self._due.get_nowait())
-            except queue.Empty:
-                return
-
-    def _do(self, uid: str) -> None:
+    def _tell(self, uid: str) -> str:
         with self._lock:
             job = self._jobs.get(uid)
         if job is None:
-            return
+            return ""
         error = self._attempt(job)
         with self._lock:
-            self.attempts["failed" if error else "recorded"] += 1
+            if uid not in self._jobs:
+                # Another process tells it now, or nobody: the outcome is not about what that one knows.
+                return "failed" if error else "recorded"
             self._outcomes[uid] = Outcome(job.report, error)
-            if self._jobs.get(uid) is job:
+            is_same = self._jobs[uid] is job
+            if is_same and error:
+                self._jobs[uid] = job._replace(failures=job.failures + 1)
+            elif is_same:
                 del self._jobs[uid]
-                if error:
-                    pause_s = min(_AGAIN_S * 2.0 ** min(job.failures, 10), _MOST_AGAIN_S)
-                    self._jobs[uid] = job._replace(due_s=self._now() + pause_s, failures=job.failures + 1)
+        if is_same and error:
+            self.agenda.put(uid, min(_AGAIN_S * 2.0 ** min(job.failures, 10), _MOST_AGAIN_S))
         self._told()
+        return "failed" if error else "recorded"
 
     def _attempt(self, job: _Job) -> str:
         """Tell the whole report; returns why that failed, or ""."""
@@ -154,10 +137,9 @@ class Records:
             with Session(self._load(), ignore) as session:
                 for each in job.report.records:
                     _tell(each, job.service, session)
-        except LadingError as error:
-            return f"error[{error.code}]: {error.message}"
         except Exception as error:  # noqa: BLE001 - one report's defect must not end all others
-            return internal_error(error).message
+            failure = lading_error(error)
+            return f"error[{failure.code}]: {failure.message}"
         return ""
 
 

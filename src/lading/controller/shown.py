@@ -1,6 +1,7 @@
 """The data for the controller's HTTP server: metrics, probes, and a page with every rollout.  Safe from any thread."""
 
 import threading
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from lading import __version__
@@ -59,6 +60,11 @@ class Shown:
     def leads(self, leads: bool) -> None:
         """Note whether this process holds the Lease, and so writes."""
         self.metrics.set("lading_rollout_leader", float(leads))
+
+    def ended(self, what: str, numbers: Mapping[str, int]) -> None:
+        """Note how many ``questions``, ``checks`` or ``records`` have ended, by their outcome."""
+        for outcome, number in numbers.items():
+            self.metrics.set(f"lading_rollout_{what}_total", number, outcome=outcome)
 
     def reconciled(self, row: Row) -> None:
         """Note a rollout's state after its cycle."""

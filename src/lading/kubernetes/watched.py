@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from lading.errors import Interrupted, LadingError, NotFound, internal_error
+from lading.errors import Interrupted, LadingError, NotFound, lading_error
 from lading.kubernetes.api_server import ApiServer, Object, Resource
 from lading.kubernetes.follow import Followed, Key, follow
 
@@ -50,10 +50,8 @@ class Watched:
                     # The resource does not exist, so it has no objects.
                     self._told.clear()
                     self.listed()
-                except LadingError as error:
-                    failed(error)
                 except Exception as error:  # noqa: BLE001 - without a watch, nothing would follow any more
-                    failed(internal_error(error))
+                    failed(lading_error(error))
                 server.http.retry.run.wait(_AGAIN_S, f"waiting for {resource.plural}")
 
     def followed(self) -> Followed:

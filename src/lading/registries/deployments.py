@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lading.errors import LadingError, UsageError, internal_error
+from lading.errors import UsageError, lading_error
 from lading.events import Listener, NotRecorded, Recorded, ignore
 from lading.model.manifest import Manifest
 from lading.network.client import HttpClient
@@ -35,7 +35,7 @@ def record(
         deployment = _delivered(manifest, destination, settings)
         tell(entry, resolution, deployment, settings, http)
     except Exception as error:  # noqa: BLE001 - a delivery that is done must not fail by what comes after it
-        failure = error if isinstance(error, LadingError) else internal_error(error)
+        failure = lading_error(error)
         listener(NotRecorded(entry.name, f"{failure.message} ({failure.hint})" if failure.hint else failure.message))
     else:
         listener(Recorded(entry.name, deployment.environment, deployment.service))
