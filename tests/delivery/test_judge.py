@@ -15,6 +15,7 @@ from fakes.sigstore_services import IDENTITY, ISSUER, Sigstore
 from fakes.trees import content, read_tree, whole_manifest, write_tree
 from lading import events as told
 from lading.delivery.judge import judge_again, was_judged
+from lading.destination.audit import audit
 from lading.destination.workspace import read_manifest
 from lading.errors import IntegrityError, Unavailable, Untrusted
 from lading.events import ignore
@@ -431,12 +432,16 @@ def test_a_delivered_model_is_judged_again_without_its_origin(delivered, monkeyp
     assert again(delivered, RULE._replace(mode="warn", keys=read_public_keys(THEIRS.public_pem))) is None
 
 
-def rewrite(folder: Path, edit) -> None:
+def edit_manifest(folder: Path, edit) -> None:
     place = folder / ".lading.manifest"
     document = json.loads(place.read_text())
-    edit(document["files"])
+    edit(document)
     document["digest"] = str(Manifest(tuple(map(File.from_json, document["files"]))).digest)
     place.write_text(json.dumps(document))
+
+
+def rewrite(folder: Path, edit) -> None:
+    edit_manifest(folder, lambda document: edit(document["files"]))
 
 
 def test_a_manifest_that_says_otherwise_changes_nothing(delivered):
@@ -450,6 +455,34 @@ def test_a_manifest_that_says_otherwise_changes_nothing(delivered):
     rewrite(delivered, forget)
     with pytest.raises(Untrusted, match=r"changed weights/big\.bin"):
         again(delivered)
+
+
+def test_a_manifest_that_says_that_the_signed_digest_was_checked_changes_nothing(delivered):
+    """Not beside a stronger digest, which is the one that an audit computes."""
+    evil = BIG[::-1]
+    (delivered / "weights/big.bin").write_bytes(evil)
+
+    def lie(files):
+        big = next(file for file in files if file["path"] == "weights/big.bin")
+        big["digest"] = f"sha512:{hashlib.sha512(evil).hexdigest()}"
+        assert f"sha256:{hashlib.sha256(BIG).hexdigest()}" in big["verified"]
+
+    rewrite(delivered, lie)
+    assert audit(delivered).is_clean
+    with pytest.raises(Untrusted, match=r"changed weights/big\.bin"):
+        again(delivered)
+
+
+def test_a_manifest_without_an_origin_is_judged_by_the_rule_for_every_origin(delivered):
+    edit_manifest(delivered, lambda document: document.update(resolved=""))
+    everywhere = RULE._replace(prefix=None)
+    assert again(delivered, everywhere) is not None
+    (delivered / "weights/big.bin").write_bytes(BIG[::-1])
+    edit_manifest(delivered, lambda document: [file.update(verified=[]) for file in document["files"]])
+    with pytest.raises(Untrusted, match=r"changed weights/big\.bin"):
+        again(delivered, everywhere)
+    assert not was_judged(read_manifest(delivered / ".lading.manifest")._replace(signature=None), (everywhere,))
+    assert again(delivered, everywhere._replace(mode="off")) is None
 
 
 def test_a_file_that_was_put_into_the_manifest_is_not_signed(delivered):
@@ -505,11 +538,12 @@ def test_what_was_last_known_is_judged_by_the_rule_of_today(server, pull, tmp_pa
 def test_a_manifest_that_says_that_it_came_out_of_an_archive_proves_nothing(delivered):
     """Else whoever can write the folder could say so of any model."""
     (delivered / "weights/big.bin").write_bytes(BIG[::-1])
-    place = delivered / ".lading.manifest"
-    document = json.loads(place.read_text())
-    document["archives"] = document["files"]
-    document["files"] = [{**file, "validator": None} for file in document["files"]]
-    place.write_text(json.dumps(document))
+
+    def claim(document):
+        document["archives"] = document["files"]
+        document["files"] = [{**file, "validator": None} for file in document["files"]]
+
+    edit_manifest(delivered, claim)
     with pytest.raises(Untrusted, match="unpacked or decrypted"):
         again(delivered)
 

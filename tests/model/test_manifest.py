@@ -123,6 +123,17 @@ def as_json(**changes: object) -> str:
         as_json(files=[{"path": 5, "size": 1, "digest": "crc32:00000000", "verified": [], "validator": None}]),
         as_json(files=[{"path": "a", "size": 1, "digest": "crc32:xyz", "verified": [], "validator": None}]),
         as_json(files=[{"path": "a", "size": 1, "digest": 5, "verified": [], "validator": None}]),
+        as_json(files=[{"path": "a", "size": 1, "digest": "crc32:00000000", "verified": [], "validator": 5}]),
+        *(
+            as_json(**{fact: 5})
+            for fact in ("requested", "resolved", "origin", "version", "registry", "pin", "opened_by", "asked")
+        ),
+        as_json(last_known=5),
+        as_json(resolved="a\x1b[31m"),
+        as_json(metadata=5),
+        as_json(seconds="x"),
+        as_json(patterns=[5]),
+        as_json(folders=["../evil"]),
     ],
 )
 def test_anything_else_is_no_manifest(text: str) -> None:

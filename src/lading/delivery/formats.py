@@ -54,7 +54,7 @@ def judge_formats(
 
     Of each, the beginning is read, and all of a pickle that is to be scanned.  ``Untrusted`` names what may not pass.
     """
-    rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
+    rule = trust_rule_for(rules, manifest.came_from)
     if rule is None or rule.formats is None:
         return
     wrong = list(_wrong(manifest.files, place, rule.formats))

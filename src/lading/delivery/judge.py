@@ -98,7 +98,7 @@ def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], 
 
     Files are hashed that were not checked against what is signed when they landed.
     """
-    rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
+    rule = trust_rule_for(rules, manifest.came_from)
     if rule is None or not rule.asks_for_signature:
         return None
     try:
@@ -110,7 +110,7 @@ def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], 
 
 def was_judged(manifest: Manifest, rules: tuple[TrustRule, ...]) -> bool:
     """Whether a rule of today judged this model when it was delivered, or none asks for it; nothing is read for it."""
-    rule = trust_rule_for(rules, ModelURI.parse(manifest.resolved)) if manifest.resolved else None
+    rule = trust_rule_for(rules, manifest.came_from)
     if rule is None or not rule.asks_for_signature:
         return True
     if not rule.keys:
@@ -271,8 +271,12 @@ def _known(file: File) -> tuple[Digest, ...]:
 
 
 def _is_as_signed(folder: Path, file: File, expected: Digest) -> bool:
-    """Whether a file that was delivered is what was signed: it was checked when it landed, or is hashed now."""
-    if expected in _known(file):
+    """Whether a file that was delivered is what was signed.
+
+    An audit has computed its strongest digest.  Any other digest in the manifest may have been written there by whoever
+    changed the file, so the file is hashed again.
+    """
+    if expected == file.strongest:
         return True
     try:
         return is_as_delivered(folder / file.path, file._replace(digest=expected, verified=(), blob_digest=None))

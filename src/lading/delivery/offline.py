@@ -16,7 +16,6 @@ from lading.errors import Unavailable
 from lading.events import AlreadyDelivered, LastKnown
 from lading.model.digest import Digest
 from lading.model.manifest import File, Manifest
-from lading.model.uri import ModelURI
 from lading.session import Session
 from lading.settings.settings import Settings
 from lading.settings.storage import storage_digests
@@ -116,7 +115,9 @@ def _suffices(manifest: Manifest, request: Request, settings: Settings) -> bool:
     origins = manifest.archives or manifest.files
     if settings.verify == "strict" and not all(file.verified for file in origins):
         return False
-    stored = storage_digests(settings.for_uri(ModelURI.parse(manifest.resolved)).variables, {manifest.origin})
+    if manifest.came_from is None:
+        return False
+    stored = storage_digests(settings.for_uri(manifest.came_from).variables, {manifest.origin})
     given = [*([("", request.digest)] if request.digest else []), *stored]
     return all(_was_verified(origins, path, digest) for path, digest in given)
 

@@ -123,19 +123,17 @@ def is_as_delivered(path: Path, file: File, hear: Callable[[int], object] = lamb
 
     ``hear`` is called with each count of bytes that were read.
     """
-    known = [digest for digest in (file.digest, file.blob_digest, *file.verified) if digest is not None]
     status = path.lstat()
     # A pipe of no bytes would be as long as an empty file, and opening it would wait for ever.
     if not S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
         return False
-    strongest = max(known, key=lambda digest: digest.strength)
-    running = SequentialHash(strongest, file.size_bytes)
+    running = SequentialHash(file.strongest, file.size_bytes)
     buffer = memoryview(bytearray(_READ_BYTES))
     with path.open("rb", buffering=0) as content:
         while count := content.readinto(buffer):
             hear(count)
             running.update(buffer[:count])
-    return running.digest() == strongest
+    return running.digest() == file.strongest
 
 
 def find_strays(destination: Path, manifest: Manifest) -> list[str]:

@@ -10,6 +10,7 @@ from lading.errors import IntegrityError, Unsupported, UsageError
 from lading.model.digest import STRONG, Digest
 from lading.model.paths import FILE_NAME, name_faults, safe_path, shown_path
 from lading.model.signature import Signature
+from lading.model.uri import ModelURI
 
 # The largest size of a file (off_t).
 MOST_BYTES = 2**63 - 1
@@ -37,6 +38,12 @@ class File(NamedTuple):
         """The path, printable."""
         return shown_path(self.path)
 
+    @property
+    def strongest(self) -> Digest:
+        """The strongest digest of the file: the only one that an audit computes, and so the only one that it proves."""
+        known = (*self.verified, self.blob_digest, self.digest)
+        return max((digest for digest in known if digest), key=lambda digest: digest.strength)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "path": self.path,
@@ -55,16 +62,18 @@ class File(NamedTuple):
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> "File":
-        size, mtime_ns = item["size"], item.get("mtime_ns")
+        size, mtime_ns, validator = item["size"], item.get("mtime_ns"), item["validator"]
         if type(size) is not int or not 0 <= size <= MOST_BYTES:
             raise ValueError(size)
         if type(mtime_ns) not in (int, type(None)):
             raise ValueError(mtime_ns)
+        if not isinstance(validator, str | None):
+            raise TypeError(validator)
         return cls(
             path=safe_path(item["path"]),
             size_bytes=size,
             digest=Digest.parse(item["digest"]),
-            validator=item["validator"],
+            validator=validator,
             verified=tuple(_verified(item["verified"], item.get("part_sizes") or {})),
             blob_digest=Digest.parse(item["address"]) if item.get("address") else None,
             mtime_ns=mtime_ns,
@@ -80,6 +89,12 @@ def _verified(texts: Sequence[str], part_sizes: Mapping[str, Sequence[int]]) -> 
             raise ValueError(sizes)
         if sizes or not words:
             yield Digest.parse(plain)._replace(part_sizes_bytes=tuple(sizes))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
 
 
 class Manifest(NamedTuple):
@@ -114,6 +129,11 @@ class Manifest(NamedTuple):
         for _, error in name_faults(manifest.files):
             raise error
         return manifest
+
+    @property
+    def came_from(self) -> ModelURI | None:
+        """The URI of the delivered version, redacted; None if it is not known."""
+        return ModelURI.parse(self.resolved) if self.resolved else None
 
     @property
     def size_bytes(self) -> int:
@@ -198,22 +218,24 @@ class Manifest(NamedTuple):
                 )
             manifest = cls.of(File.from_json(item) for item in data["files"])
             manifest = manifest._replace(
-                requested=data["requested"],
-                resolved=data["resolved"],
-                origin=data["origin"],
-                version=data["version"],
-                registry=data["registry"],
-                pin=data.get("pin", ""),
-                metadata=data["metadata"],
+                requested=_text(data["requested"]),
+                resolved=_text(data["resolved"]),
+                origin=_text(data["origin"]),
+                version=_text(data["version"]),
+                registry=_text(data["registry"]),
+                pin=_text(data.get("pin", "")),
+                metadata=dict(data["metadata"]),
                 archives=tuple(File.from_json(item) for item in data["archives"]),
-                opened_by=data.get("opened_by", ""),
-                seconds=data["seconds"],
-                query_id=data.get("asked", ""),
-                patterns=tuple(data.get("patterns", ())),
+                opened_by=_text(data.get("opened_by", "")),
+                seconds=float(data["seconds"]),
+                query_id=_text(data.get("asked", "")),
+                patterns=tuple(map(_text, data.get("patterns", ()))),
                 folders=tuple(map(safe_path, data.get("folders", ()))),
                 signature=Signature.from_json(data["signature"]) if data.get("signature") else None,
-                last_known=data.get("last_known", ""),
+                last_known=_text(data.get("last_known", "")),
             )
+            # It must be a URI.
+            _ = manifest.came_from
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise IntegrityError(f"{FILE_NAME} is not a manifest", hint="pull again") from error
         if data.get("digest") != str(manifest.digest):

@@ -257,14 +257,18 @@ def _read_signers(file: str, where: str, read: Callable[[bytes], T], hint: str, 
         raise UsageError(f"{where}: {shown} cannot be used: {error}", hint=hint) from error
 
 
-def trust_rule_for(rules: tuple[TrustRule, ...], uri: ModelURI) -> TrustRule | None:
-    """The rule of the longest prefix that covers an origin; None if there is none, or if it is off."""
+def trust_rule_for(rules: tuple[TrustRule, ...], uri: ModelURI | None) -> TrustRule | None:
+    """The rule of the longest prefix that covers an origin; None if there is none, or if it is off.
+
+    An origin that is not known (None) is covered by the rule for every origin alone.
+    """
     if not rules:
         return None
-    _refuse_dots(uri)
-    place = _spelled(uri)
-    covering = [(_length(rule), rule) for rule in rules if rule.prefix is None or covers(_spelled(rule.prefix), place)]
-    rule = max(covering, key=lambda each: each[0])[1] if covering else None
+    if uri is not None:
+        _refuse_dots(uri)
+    place = _spelled(uri) if uri else None
+    covering = [rule for rule in rules if rule.prefix is None or (place and covers(_spelled(rule.prefix), place))]
+    rule = max(covering, key=_length, default=None)
     return None if rule is None or rule.mode == "off" else rule
 
 
