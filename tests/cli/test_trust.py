@@ -132,7 +132,7 @@ def test_verify_judges_again_by_the_rules_of_today_without_the_origin(place: Pla
 
 def test_verify_without_rules_says_who_signed_when_it_was_delivered(place: Place) -> None:
     place.run("pull", place.model, place.dest)
-    assert lading("verify", place.dest).out.endswith(f"    signed by {NAME}\n")
+    assert lading("verify", place.dest).out.endswith(f"    signed by {NAME}, as recorded when it was delivered\n")
 
 
 def test_an_older_lading_reads_the_manifest_of_a_signed_model(place: Place) -> None:
@@ -181,6 +181,7 @@ def test_an_image_is_explained_checked_and_verified_by_who_signed_it(server: Fau
     assert (told["trust"]["kind"], told["signature"]["kind"]) == ("cosign", "cosign")
     assert lading("init", registry.uri(), dest, environ=environ).code == 0
     assert json.loads(log.read_text())["signed_by"] == NAME
-    assert lading("verify", dest, environ=environ).out.endswith(f"    signed by {NAME}\n")
+    verified = lading("verify", dest, environ=environ)
+    assert verified.out.endswith(f"    signed by {NAME}, as recorded when it was delivered\n")
     key.write_bytes(Signer().public_pem)
     assert lading("verify", dest, environ=environ).code == 6

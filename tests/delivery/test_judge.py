@@ -181,6 +181,12 @@ def test_a_valid_signature_of_another_model_is_refused_and_every_file_is_named(o
     assert "another model or version" in error.hint
 
 
+def test_a_signature_that_names_itself_is_not_of_what_is_there(origin, pull_by, tmp_path):
+    """No file can have its own digest in it: an older signature was signed with the model."""
+    origin["model.sig"] = OURS.sign(MODEL | {"model.sig": b"the one before"})
+    assert refused(pull_by, tmp_path).message == "not what was signed in model.sig: changed model.sig"
+
+
 def test_a_file_that_was_not_signed_is_refused_or_left_out(origin, pull_by, tmp_path):
     origin["evil.pkl"] = b"evil"
     error = refused(pull_by, tmp_path)

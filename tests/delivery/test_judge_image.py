@@ -353,6 +353,16 @@ def test_pages_of_referrers_that_never_end_are_left(registry, digest, refused, s
     assert sum(request.path == path for request in server.requests) == 17
 
 
+def test_of_very_many_referrers_no_further_page_is_read(registry, digest, bring, monkeypatch):
+    monkeypatch.setattr("lading.sources.oci.distribution._MOST_REFERRERS", 2)
+    registry.page_size = 1
+    for number in range(4):
+        sign_by_referrer(registry, digest, OURS, statement=lambda document, n=number: document.update(predicate=n))
+    bring()
+    pages = [path for path in asked_of(registry) if path.startswith("referrers/")]
+    assert len(pages) == 3
+
+
 def test_all_pages_of_referrers_are_read(registry, digest, bring):
     registry.page_size = 1
     for number in range(3):

@@ -28,7 +28,8 @@ INSECURE = {"KSERVE_OCI_INSECURE_REGISTRY": "true"}
 FILES = {"config.json": b"{}"}
 ROOT = Certified("the root", authority=True)
 SIGNER = Certified("us", ROOT)
-SCHEME = "io.cncf.notary.signingScheme"
+SCHEME, EXPIRY, TIME = (f"io.cncf.notary.{name}" for name in ("signingScheme", "expiry", "signingTime"))
+CODE_SIGNING, SERVER_AUTH = ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.SERVER_AUTH
 
 
 @pytest.fixture
@@ -105,9 +106,25 @@ def test_a_certificate_that_has_expired_signs_no_more(registry, digest, refused)
 
 
 def test_a_certificate_for_something_else_does_not_sign(registry, digest, refused):
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    usage = x509.ExtendedKeyUsage([SERVER_AUTH])
     sign_by_notation(registry, digest, Certified("us", ROOT, extensions=[*usual_extensions(False), (usage, False)]))
     assert "has no codeSigning" in refused().message
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        [*usual_extensions(False), (x509.ExtendedKeyUsage([CODE_SIGNING, SERVER_AUTH]), False)],
+        [usual_extensions(False)[0], (x509.ExtendedKeyUsage([CODE_SIGNING]), False)],
+        [(x509.BasicConstraints(True, None), True), usual_extensions(False)[1]],
+        [usual_extensions(False)[0], (usual_extensions(False)[1][0], False)],
+    ],
+    ids=["also for TLS", "no key usage", "an authority's", "not critical"],
+)
+def test_a_certificate_that_is_not_for_signing_alone_does_not_sign(registry, digest, refused, extensions):
+    """As notation has it; a model may be signed by such a certificate."""
+    sign_by_notation(registry, digest, Certified("us", ROOT, extensions=extensions))
+    assert "which is not for signing images" in refused().message
 
 
 def test_the_signature_of_another_image_is_refused(registry, digest, refused):
@@ -119,8 +136,8 @@ def test_the_signature_of_another_image_is_refused(registry, digest, refused):
 def test_a_signature_has_an_end_if_its_signer_wanted_one(registry, digest, refused, bring):
     def until(moment: str):
         def edit(head) -> None:
-            head["io.cncf.notary.expiry"] = moment
-            head["crit"].append("io.cncf.notary.expiry")
+            head[EXPIRY] = moment
+            head["crit"].append(EXPIRY)
 
         return edit
 
@@ -142,8 +159,12 @@ def test_a_signature_has_an_end_if_its_signer_wanted_one(registry, digest, refus
         ("protected", lambda head: head.update(alg={}), "is not a signature"),
         ("envelope", lambda sealed: sealed.update(protected="W10"), "is not a signature"),
         ("protected", lambda head: head.update(alg="ES512"), "was changed after it was signed"),
-        ("protected", lambda head: head.update({"io.cncf.notary.expiry": "soon"}), "is not a signature"),
-        ("protected", lambda head: head.update({"io.cncf.notary.expiry": "2999-01-01"}), "is not a signature"),
+        ("protected", lambda head: head.update({EXPIRY: "soon", "crit": [SCHEME, EXPIRY]}), "is not a signature"),
+        ("protected", lambda head: head.update({EXPIRY: "2999-01-01", "crit": [SCHEME, EXPIRY]}), "is not a signature"),
+        ("protected", lambda head: head.update({EXPIRY: "2999-01-01T00:00:00Z"}), "is not a signature"),
+        ("protected", lambda head: head.update(crit=[SCHEME, EXPIRY]), "is not a signature"),
+        ("protected", lambda head: head.pop(TIME), "is not a signature"),
+        ("protected", lambda head: head.update({TIME: 5}), "is not a signature"),
         ("payload", lambda document: document.clear(), "is not a signature"),
         ("envelope", lambda sealed: sealed.update(payload="e30"), "was changed after it was signed"),
         ("envelope", lambda sealed: sealed.update(signature=""), "was changed after it was signed"),

@@ -143,6 +143,14 @@ def test_a_scan_without_its_scanner_is_refused_when_it_is_read(tmp_path: Path, m
     assert refused.value.hint == "pip install lading[scan]"
 
 
+def test_a_key_or_root_that_is_cut_off_is_not_left_out_in_silence(tmp_path: Path, key: str) -> None:
+    root = Certified("root", authority=True).certificate_pem
+    for kind, text in (("key", Path(key).read_bytes()), ("certificate", root)):
+        (tmp_path / "two").write_bytes(text + text[:80])
+        with pytest.raises(UsageError, match="holds a PEM block that is cut off"):
+            load(tmp_path, {"signature": {kind: str(tmp_path / "two")}})
+
+
 def test_a_private_key_in_the_place_of_the_public_one_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(Signer().private_pem)
     with pytest.raises(UsageError, match="holds a private key") as refused:
@@ -221,6 +229,8 @@ def test_a_rule_that_is_off_takes_its_place_out_of_a_wider_one() -> None:
         ("hf://ibm-granite/", "hf://IBM-Granite/granite-3:main"),
         ("hf://ibm-granite/granite-3", "hf://ibm-granite/granite-3:a/branch"),
         ("hf://ibm-granite/granite-3", "hf://ibm-granite/granite-3@abc/folder"),
+        ("hf://ibm-granite/", "hf://models/ibm-granite/granite-3"),
+        ("hf://models/ibm-granite/", "hf://ibm-granite/granite-3"),
         ("hf://gpt2", "hf://gpt2:main"),
         ("hf://gpt2", "hf://gpt2@main"),
         ("modelscope://owner/", "ms://owner/model:v1"),
@@ -230,7 +240,14 @@ def test_a_rule_that_is_off_takes_its_place_out_of_a_wider_one() -> None:
         ("oci://registry.corp", "oci://registry.corp:443/a"),
         ("oci://Registry.corp:5000/models", "oci+fetch://registry.corp:5000/models/a:v1"),
         ("oci://docker.io/team/", "oci://index.docker.io/team/a"),
+        ("oci://docker.io/library/", "oci://docker.io/iris:v1"),
+        ("oci://docker.io/library/iris", "oci://index.docker.io/iris"),
+        ("oci://docker.io/iris", "oci://docker.io/library/iris"),
+        ("oci://docker.io/iris", "oci://docker.io/iris:v1"),
         ("oci://registry.corp/models/a", "oci://registry.corp/models/a@sha256:00"),
+        ("hdfs:///models/", "hdfs://models/iris"),
+        ("hdfs://models/", "webhdfs:///models/iris"),
+        ("webhdfs://namenode:9870/models", "webhdfs://NameNode:9870/models/iris"),
         ("git+https://h.example/a/b", "git+https://h.example/a/b.git@main#subdirectory=x"),
         ("git+https://h.example/a/b.git", "https://h.example/a/b.git"),
         ("abfss://models@acc.dfs.core.windows.net/prod", "https://acc.blob.core.windows.net/models/prod/a"),
@@ -260,6 +277,11 @@ def test_a_place_is_found_however_it_is_spelled(prefix: str, uri: str) -> None:
         ("oci://registry.corp/models/a", "oci://registry.corp/models/ab:v1"),
         ("oci://registry.corp/models", "oci://registry.corp:5000/models/a"),
         ("oci://registry", "oci://registry.corp/models/a"),
+        ("oci://docker.io/library/", "oci://docker.io/team/iris"),
+        ("oci://registry.corp/library/", "oci://registry.corp/iris"),
+        ("hf://ibm-granite/granite", "hf://datasets/ibm-granite/granite"),
+        ("hdfs:///models", "hdfs:///modelsevil"),
+        ("webhdfs://namenode:9870/models", "webhdfs://other:9870/models"),
         ("file:///models", "/models/../evil"),
         ("file:///models", "/modelsevil"),
     ],
@@ -274,7 +296,18 @@ def test_a_link_leads_to_the_rule_of_where_it_leads(tmp_path: Path) -> None:
     assert chosen(str(tmp_path / "link/x"), f"file://{tmp_path}/real") is not None
 
 
-@pytest.mark.parametrize("uri", ["https://h/a/../b", "https://h/a/%2e%2e/b", "https://h/./b", "s3://a/b/.."])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://h/a/../b",
+        "https://h/a/%2e%2e/b",
+        "https://h/./b",
+        "s3://a/b/..",
+        "https://h/a/..;x/b",
+        "https://h/a\\..\\b",
+        "https://h/a/..%5cb",
+    ],
+)
 def test_a_path_that_a_server_may_read_otherwise_is_refused(uri: str) -> None:
     with pytest.raises(UsageError, match=r"has a '.' or '..'"):
         chosen(uri, "s3://elsewhere/")

@@ -10,9 +10,11 @@ from fakes.fake_mlflow import BUCKET, PRESIGNED, PROXY, SERVER_INFO, FakeMlflow
 from fakes.faulty_http import ALWAYS, Answer, Fault, FaultyServer, anything, cut, redirect, reset, status, wrong_byte
 from fakes.registry_entries import registry_entry
 from fakes.trees import MIB, content, read_tree
-from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
+from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, Untrusted, UsageError
 from lading.events import AlreadyDelivered
+from lading.model.uri import ModelURI
 from lading.settings.limits import Limits
+from lading.settings.trust import Formats, TrustRule
 
 BIG = content(MIB)
 FILES = {
@@ -471,6 +473,18 @@ def test_a_run_leads_to_no_file_of_this_machine_and_to_no_name(disk, bring, dest
     with pytest.raises(error):
         bring(f"runs:/{RUN}")
     destination.assert_untouched()
+
+
+def test_a_run_does_not_lead_past_the_rule_of_trust_for_the_place_of_its_files(disk, pull, destination, tmp_path):
+    disk.runs[RUN] = f"mlflow-artifacts:/{ROOT}"
+    entry = registry_entry("prod", "mlflow", url=disk.server.url)
+    place = f"mlflow-artifacts://{disk.server.url.removeprefix('http://')}/{ROOT}"
+    rule = TrustRule(ModelURI.parse(place), formats=Formats(code="allow"))
+    with pytest.raises(Untrusted, match=f"runs:/{RUN} leads to {place}"):
+        pull(f"runs:/{RUN}", tmp_path / "destination", registries=(entry,), trust=(rule,))
+    destination.assert_untouched()
+    pull(f"runs:/{RUN}", tmp_path / "destination", registries=(entry,), trust=(rule._replace(prefix=None),))
+    destination.assert_holds(FILES)
 
 
 @pytest.mark.parametrize("token", ["again", 5, None])

@@ -116,6 +116,13 @@ def test_a_certificate_for_tls_does_not_sign_even_if_its_key_may() -> None:
     assert judged(with_extensions(own, (both, False)).sign_certified(FILES))
 
 
+def test_a_key_that_is_not_for_signatures_does_not_sign_even_if_it_is_for_code() -> None:
+    code = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
+    own = usual_extensions(True)[1]
+    signer = with_extensions(own, (code, False))
+    assert "may not sign: its key usage has no digitalSignature" in refused(signer.sign_certified(FILES)).message
+
+
 def test_a_critical_extension_that_nobody_knows_is_refused() -> None:
     unknown = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
     usage = usual_extensions(False)[1]

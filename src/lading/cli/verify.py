@@ -25,7 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     destination = Path(arguments.destination)
     result = audit(destination)
     manifest = result.manifest
-    signature = _judged(destination, manifest, arguments) if result.is_clean else manifest.signature
+    judged = _judged(destination, manifest, arguments) if result.is_clean else None
+    signature = judged or manifest.signature
     if arguments.json:
         show_json(
             {
@@ -45,15 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
         show(f"ok: {files}, {size(manifest.size_bytes)}, as delivered from {printable(manifest.resolved)}")
         show(f"    {manifest.digest}")
         if signature:
-            show(f"    signed by {printable(signature.signer)}")
+            # The signature of an image is not here, but in its registry.
+            now = judged is not None and judged.kind == "oms"
+            show(f"    signed by {printable(signature.signer)}{'' if now else ', as recorded when it was delivered'}")
     return 0
 
 
 def _judged(destination: Path, manifest: Manifest, arguments: argparse.Namespace) -> Signature | None:
-    """The model's signer by the present rules of trust; if no rule asks for one, the recorded signer."""
+    """The model's signer by the present rules of trust; None if no rule asks for one."""
     trust = Settings.load(arguments.environ).trust
     if not trust:
-        return manifest.signature
+        return None
     # Here, and not above: most configurations have no rules.
     from lading.delivery.formats import judge_formats
     from lading.delivery.judge import judge_again
@@ -61,4 +64,4 @@ def _judged(destination: Path, manifest: Manifest, arguments: argparse.Namespace
 
     judged = judge_again(manifest, destination, trust, lambda event: note(sentence(event)))
     judge_formats(manifest, destination.joinpath, trust, lambda event: note(sentence(event)))
-    return judged or manifest.signature
+    return judged

@@ -228,7 +228,8 @@ def _chosen(
     chosen = []
     for file in files:
         signed = statement.files.get(file.path)
-        if signed is not None and _may_be(file, signed):
+        # No file can have its own digest in it.
+        if signed is not None and file.path != rule.bundle and _may_be(file, signed):
             chosen.append(file)
         elif signed is not None:
             wrong["changed"].append(file.path)

@@ -13,7 +13,7 @@ from lading.errors import UsageError
 from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI
 from lading.settings.credentials import covers
-from lading.settings.oci import canonical_host
+from lading.settings.oci import DOCKER_HUB, canonical_host
 from lading.settings.section import errors_name, read_section
 from lading.text.printable import printable
 from lading.trust.ecdsa import P256
@@ -40,6 +40,8 @@ _TRUSTED_ROOT_HINT = "name the trusted_root.json of the Sigstore services that t
 
 T = TypeVar("T")
 _HUBS = frozenset({"hf", "modelscope", "ms"})
+_HDFS = frozenset({"hdfs", "webhdfs", "swebhdfs"})
+_OF_DOCKER_HUB = re.compile(rf"/{re.escape(DOCKER_HUB)}/(?:library/)?(?P<name>[^/]+)")
 # Other schemes for the same place, and schemes whose names may end in a revision, tag or digest.
 _SAME = {"ms": "modelscope", "oci+fetch": "oci"}
 _REVISED = frozenset({"hf", "modelscope", "oci", "git+https", "git+http", "git+file"})
@@ -266,14 +268,25 @@ def trust_rule_for(rules: tuple[TrustRule, ...], uri: ModelURI | None) -> TrustR
         return None
     if uri is not None:
         _refuse_dots(uri)
-    place = _spelled(uri) if uri else None
-    covering = [rule for rule in rules if rule.prefix is None or (place and covers(_spelled(rule.prefix), place))]
+    places = _places(uri) if uri else ()
+    covering = [
+        rule for rule in rules if rule.prefix is None or any(covers(_spelled(rule.prefix), each) for each in places)
+    ]
     rule = max(covering, key=_length, default=None)
     return None if rule is None or rule.mode == "off" else rule
 
 
 def _length(rule: TrustRule) -> int:
     return len(_spelled(rule.prefix).path) if rule.prefix else -1
+
+
+def _places(uri: ModelURI) -> tuple[ModelURI, ...]:
+    """The normal form of a place; of an official image of Docker Hub both: with "library/", and without it."""
+    place = _spelled(uri)
+    found = _OF_DOCKER_HUB.fullmatch(place.path) if place.scheme == "oci" else None
+    if found is None:
+        return (place,)
+    return tuple(place._replace(path=f"/{DOCKER_HUB}/{folder}{found['name']}") for folder in ("", "library/"))
 
 
 def _spelled(uri: ModelURI) -> ModelURI:
@@ -287,7 +300,11 @@ def _spelled(uri: ModelURI) -> ModelURI:
         scheme, path = "git+https", path.removesuffix(".git")
     if scheme in _HUBS:
         # The authority is the first part of a name; names ignore case.
-        authority, path = "", f"/{authority}{path}".lower()
+        name = f"{authority}{path}"
+        authority, path = "", f"/{name.removeprefix('models/') if scheme == 'hf' else name}".lower()
+    if scheme in _HDFS and ":" not in authority:
+        # The path begins there.
+        scheme, authority, path = "hdfs", "", f"/{authority}{path}" if authority else path
     scheme = _SAME.get(scheme, scheme)
     if scheme in _REVISED:
         path = re.split("[@:]", path, maxsplit=1)[0].removesuffix(".git")
@@ -299,7 +316,9 @@ def _spelled(uri: ModelURI) -> ModelURI:
 
 def _refuse_dots(uri: ModelURI) -> None:
     """Raise for a URI with "." or ".." in its path, since a server may resolve it to another folder."""
-    if uri.scheme.lower() not in ("", "file") and {".", ".."} & {*unquote(uri.path).split("/")}:
+    # Some servers take a backslash for a slash, and what follows a semicolon for a parameter (RFC 3986, 3.3).
+    segments = {segment.partition(";")[0] for segment in re.split(r"[/\\]", unquote(uri.path))}
+    if uri.scheme.lower() not in ("", "file") and {".", ".."} & segments:
         raise UsageError(
             f"{uri.redacted()} has a '.' or '..' in its path, and rules of trust go by prefixes",
             hint="write the path without it",

@@ -25,6 +25,7 @@ from lading.errors import (
     NotFound,
     Unavailable,
     Unsupported,
+    Untrusted,
     UsageError,
 )
 from lading.model.byte_range import ByteRange
@@ -251,7 +252,21 @@ def open_run(uri: ModelURI, settings: Settings, http: HttpClient) -> Source:
     server = MlflowServer(entry, settings, http, artifacts=True)
     location = Tracking(server).artifacts_of(run_id, path)
     found, variables = MlflowRegistry(entry, settings, http).reached(server.source_uri(location, f"run {run_id}"))
+    if settings.trust:
+        _require_one_rule(uri, found, settings)
     return open_source(found, settings.for_registry(variables), http)
+
+
+def _require_one_rule(uri: ModelURI, found: ModelURI, settings: Settings) -> None:
+    """Raise where another rule of trust is for the place of a run's files than for the run: it would not be asked."""
+    # Here, and not above: most runs have no rules.
+    from lading.settings.trust import trust_rule_for
+
+    if trust_rule_for(settings.trust, found) != trust_rule_for(settings.trust, uri):
+        raise Untrusted(
+            f"{uri.redacted()} leads to {found.redacted()}, for which another rule of trust counts",
+            hint="name that place itself, or give both the same rule",
+        )
 
 
 def _name_of(entry: _Entry) -> str:

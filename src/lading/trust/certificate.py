@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lading.errors import Untrusted
 from lading.text.printable import printable
 from lading.trust.bundle import Bundle, changed_after
-from lading.trust.public_key import PublicKey, read_public_keys
+from lading.trust.public_key import PublicKey, read_public_keys, require_whole_blocks
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate, Name
@@ -31,6 +31,7 @@ def read_roots(pem: bytes) -> tuple[bytes, ...]:
         roots = x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         raise ValueError("it holds no certificate that can be read") from error
+    require_whole_blocks(pem, len(roots))
     return tuple(root.public_bytes(Encoding.DER) for root in roots)
 
 
@@ -124,22 +125,22 @@ def _unreadable(name: str) -> Untrusted:
 def _why_not_for_signing(leaf: "Certificate") -> str:
     """Why a certificate may not sign, or "".
 
-    As in the reference, its key usage or its extended key usage must allow it; but if it has the latter, that one must,
-    or every certificate for TLS could sign.
+    As in the reference, its key usage or its extended key usage must allow it; but if it has both, both must (RFC 5280,
+    4.2.1.12), or every certificate for TLS could sign.
     """
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
     if any(isinstance(each.value, x509.UnrecognizedExtension) and each.critical for each in leaf.extensions):
         return "has a critical extension that nobody knows"
+    usages = [each.value for each in leaf.extensions if isinstance(each.value, x509.KeyUsage)]
+    if not all(usage.digital_signature for usage in usages):
+        return "may not sign: its key usage has no digitalSignature"
     extended = [each.value for each in leaf.extensions if isinstance(each.value, x509.ExtendedKeyUsage)]
     if extended:
         allowed = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {*extended[0]}
         return "" if allowed else "may not sign: its extended key usage has no codeSigning"
-    usages = [each.value for each in leaf.extensions if isinstance(each.value, x509.KeyUsage)]
-    if any(usage.digital_signature for usage in usages):
-        return ""
-    return "may not sign: it has neither the key usage digitalSignature nor codeSigning"
+    return "" if usages else "may not sign: it has neither the key usage digitalSignature nor codeSigning"
 
 
 def _why_no_chain(chain: "Sequence[Certificate]", roots: "Sequence[Certificate]", now: datetime.datetime) -> str:

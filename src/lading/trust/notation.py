@@ -29,7 +29,8 @@ SOUGHT = Sought("application/vnd.cncf.notary.signature", {})
 _JWS = "application/jose+json"
 _COSE = "application/cose"
 _PAYLOAD = "application/vnd.cncf.notary.payload.v1+json"
-_SCHEME, _EXPIRY = "io.cncf.notary.signingScheme", "io.cncf.notary.expiry"
+_SCHEME, _TIME = "io.cncf.notary.signingScheme", "io.cncf.notary.signingTime"
+_EXPIRY = "io.cncf.notary.expiry"
 # Of each kind of key, the one algorithm for it: else somebody could choose a weaker one.
 _ALGORITHMS = frozenset(
     {("rsa2048", "PS256"), ("rsa3072", "PS384"), ("rsa4096", "PS512")}
@@ -67,6 +68,7 @@ def image_signer(found: Attachment, digest: Digest, roots: Sequence[bytes]) -> s
         raise _no_signature(shown) from error
     chain = read_chain(envelope.certificates, found.name)
     check_chain(chain, roots, found.name)
+    _check_use(chain[0], shown)
     if not _has_signed(chain[0], envelope):
         raise changed_after(found.name)
     try:
@@ -102,6 +104,7 @@ def _check_protected(protected: Mapping[str, Any], shown: str) -> None:
     """Raise unless everything that the signer wants checked is known here, and holds."""
     if protected["cty"] != _PAYLOAD or protected[_SCHEME] != "notary.x509":
         raise ValueError("cty, or scheme")
+    datetime.datetime.fromisoformat(protected[_TIME])
     critical = protected["crit"]
     if not isinstance(critical, list) or _SCHEME not in critical:
         raise ValueError("crit")
@@ -110,10 +113,30 @@ def _check_protected(protected: Mapping[str, Any], shown: str) -> None:
             f"{shown} asks for a check that lading does not know: {printable(str(unknown[0]))[:_MOST_SHOWN]}",
             hint="sign the image without a plugin that verifies",
         )
+    if (_EXPIRY in protected) != (_EXPIRY in critical):
+        raise ValueError("expiry")
     if _EXPIRY in protected:
         expiry = datetime.datetime.fromisoformat(protected[_EXPIRY])
         if datetime.datetime.now(datetime.UTC) >= expiry:
             raise Untrusted(f"{shown} has expired on {expiry:%Y-%m-%d}, as its signer wanted", hint=_AGAIN)
+
+
+def _check_use(leaf: "Certificate", shown: str) -> None:
+    """Raise unless a certificate is for signing alone (signature-specification.md, "Certificate Requirements")."""
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID as Use
+
+    others = {Use.SERVER_AUTH, Use.CLIENT_AUTH, Use.EMAIL_PROTECTION, Use.TIME_STAMPING, Use.OCSP_SIGNING}
+    values = [each.value for each in leaf.extensions]
+    if (
+        any(isinstance(each, x509.BasicConstraints) and each.ca for each in values)
+        or any(isinstance(each, x509.ExtendedKeyUsage) and others & {*each} for each in values)
+        or not any(isinstance(each.value, x509.KeyUsage) and each.critical for each in leaf.extensions)
+    ):
+        raise Untrusted(
+            f"{shown} is signed by {named_certificate(leaf)}, which is not for signing images",
+            hint="the certificate must be no authority's, have a critical key usage, and be for no other purpose than code",
+        )
 
 
 def _has_signed(leaf: "Certificate", envelope: _Envelope) -> bool:

@@ -53,7 +53,14 @@ def read_public_keys(pem: bytes) -> tuple[PublicKey, ...]:
     blocks = _PEM.findall(pem)
     if not blocks:
         raise ValueError("it holds no PEM block")
+    require_whole_blocks(pem, len(blocks))
     return tuple(_read_key(label, body) for label, body in blocks)
+
+
+def require_whole_blocks(pem: bytes, found: int) -> None:
+    """``ValueError`` unless as many blocks of a PEM text were found as begin in it: one that is cut off is none."""
+    if pem.count(b"-----BEGIN ") != found:
+        raise ValueError("it holds a PEM block that is cut off, or of another kind")
 
 
 def _read_key(label: bytes, body: bytes) -> PublicKey:

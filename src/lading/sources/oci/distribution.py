@@ -28,6 +28,8 @@ _MANIFEST_LIMIT_BYTES = 4 << 20
 _TAGS_LIMIT_BYTES = 1 << 20
 _BLOB_LIMIT_BYTES = 1 << 18
 _MOST_PAGES = 16
+# More than anybody looks at: a page may have tens of thousands.
+_MOST_REFERRERS = 1000
 _CHANGES = "the registry, or something in front of it, changes what it serves"
 _NO_HEAD = (405, 501)
 # How registries answer that do not have the API for referrers.
@@ -145,7 +147,7 @@ class Repository:
                 # Registries need not know the filter, and some clients wrote the type of the empty configuration instead.
                 if each.artifact_type in (artifact_type, EMPTY):
                     found[each.digest] = each
-            if not following:
+            if not following or len(found) > _MOST_REFERRERS:
                 break
             page = self._index(f"/referrers/{digest}?{following}")
         return list(found.values())
