@@ -324,6 +324,23 @@ def test_an_alias_may_be_a_number(kubeflow, resolve):
     assert resolve("iris@best").version == "2"
 
 
+@pytest.mark.parametrize(
+    "two",
+    [
+        {"metadataType": "MetadataIntValue", "int_value": "2"},
+        {"metadataType": "MetadataDoubleValue", "double_value": 2},
+        {"metadataType": "MetadataStringValue", "string_value": "2"},
+    ],
+    ids=lambda value: value["metadataType"],
+)
+def test_an_alias_that_is_a_number_is_the_same_whoever_has_it(kubeflow, resolve, two):
+    model = kubeflow.model("iris", customProperties={"alias.best": two})
+    for name, of_version in (("1", {"alias": two}), ("2", {})):
+        kubeflow.artifact(kubeflow.version(model, name, customProperties=of_version), "s3://b/p")
+    assert resolve("iris@best").version == "2"
+    assert resolve("iris@2").version == "1"
+
+
 def test_an_alias_that_several_versions_carry_names_none(kubeflow, resolve):
     model = kubeflow.model("iris")
     for name in ("v1", "v2", "v3"):
@@ -525,6 +542,41 @@ def test_an_image_is_pinned_by_the_digest_that_is_recorded(kubeflow, resolve, ur
 # ---- digests and facts
 
 
+@pytest.mark.parametrize("odd", [True, 0, 1.5, [], [{}]], ids=repr)
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        *((kind, "state") for kind in ("registered_model", "model_version", "artifact")),
+        *((kind, "customProperties") for kind in ("registered_model", "model_version", "artifact")),
+        *(("artifact", key) for key in ("uri", "name", "storageKey")),
+    ],
+)
+def test_a_value_of_another_type_does_not_count_as_none(kubeflow, resolve, kind, key, odd):
+    """Else an archived version would be live, one without its digests verified, and an older one the newest."""
+    kubeflow.register("iris", "v1", "s3://b/1")
+    kubeflow.register("iris", "v2", "s3://b/2")
+    kubeflow.change(kind, max(kubeflow.kept[kind], key=int), **{key: odd})
+    for name in ("iris", "iris/v2"):
+        with pytest.raises(Unsupported, match=f"the {key} of '.+' does not have this API's form"):
+            resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("of_version", "of_artifact"),
+    [
+        (text_properties(**{"oci.digest": f"sha256:{ZEROS}"}), text_properties(**{"oci.digest": f"sha256:{ONES}"})),
+        ({"oci.digest": None}, {}),
+        ({}, {"oci.digest": {"metadataType": "MetadataDoubleValue"}}),
+    ],
+    ids=["two", "null", "no value"],
+)
+def test_digests_of_an_image_that_contradict_or_say_nothing_are_refused(kubeflow, resolve, of_version, of_artifact):
+    version = kubeflow.register("iris", "v1", "oci://h/r:1", customProperties=of_artifact)
+    kubeflow.change("model_version", version, customProperties=of_version)
+    with pytest.raises(IntegrityError, match=r"oci\.digest that is invalid"):
+        resolve("iris")
+
+
 @pytest.mark.parametrize(
     ("of_version", "of_artifact", "digests"),
     [
@@ -542,6 +594,7 @@ def test_an_image_is_pinned_by_the_digest_that_is_recorded(kubeflow, resolve, ur
         ({}, {"digest.../a": f"sha256:{ZEROS}"}, "an invalid digest"),
         ({}, {"digests": "no JSON"}, "not a JSON object"),
         ({}, {"digests": "[]"}, "not a JSON object"),
+        ({}, {"digests": f'{{"a": "sha256:{ZEROS}", "a": "sha256:{ONES}"}}'}, "one path twice"),
     ],
 )
 def test_recorded_digests_must_hold(kubeflow, resolve, of_version, of_artifact, digests):

@@ -140,7 +140,7 @@ def test_what_is_missing_or_not_ready_is_told(ask, uri, says, hint):
 @pytest.mark.parametrize("uri", ["models:/iris/2", "models:/iris/02"])
 def test_another_version_than_the_one_that_was_asked_for_is_refused(mlflow, ask, uri):
     mlflow.models["iris"][2] = mlflow.models["iris"][3]
-    with pytest.raises(IntegrityError, match="registry prod answers with version 3"):
+    with pytest.raises(IntegrityError, match="registry prod answers with version '3'"):
         ask(uri)
     assert ask("models:/iris/3").version == "3"
 
@@ -496,6 +496,60 @@ def test_a_server_that_is_down_is_passed_over_for_the_next(mlflow, entry, new_se
     session = new_session(registries=(down, entry()))
     assert resolve(ModelURI.parse("mlflow://iris"), session.settings, session.http, session.listener).registry == "prod"
     assert [event.registry for event in events if isinstance(event, PassedOver)] == ["down"]
+
+
+ODD = (True, 0, 1.5, [1], {"a": 1}, [[]])
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("key", ["name", "version", "status", "current_stage", "tags"])
+@pytest.mark.parametrize("uri", ["mlflow://iris", "mlflow://iris/3"])
+def test_a_value_of_another_type_does_not_count_as_none(mlflow, ask, uri, key, odd):
+    """Else a version that is archived or pending would be delivered, or one without its digests."""
+    version = mlflow.models["iris"][3]
+    document = version.document()
+    version.document = lambda: document | {key: odd}
+    # Which stage it is in does not matter to whoever names a version.
+    if (uri, key) == ("mlflow://iris/3", "current_stage"):
+        assert ask(uri).version == "3"
+        return
+    with pytest.raises((IntegrityError, Unsupported)):
+        ask(uri)
+
+
+@pytest.mark.parametrize("key", ["tags", "aliases"])
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_odd_tags_and_aliases_of_a_model_do_not_count_as_none(mlflow, ask, monkeypatch, key, odd):
+    document = mlflow._model_document("iris")
+    monkeypatch.setattr(mlflow, "_model_document", lambda name: document | {key: odd})
+    with pytest.raises(Unsupported, match=f"{key} in registry prod: the answer does not have MLflow's form"):
+        ask("mlflow://iris/3")
+
+
+def test_a_database_that_takes_one_name_for_another_finds_no_model(mlflow, ask, monkeypatch):
+    mlflow.models["Iris"] = mlflow.models["iris"]
+    document = mlflow._model_document("iris")
+    monkeypatch.setattr(mlflow, "_model_document", lambda name: document)
+    for uri in ("mlflow://Iris", "mlflow://Iris/2", "mlflow://Iris@champion"):
+        with pytest.raises(NoSuchModel, match="has no model 'Iris'") as caught:
+            ask(uri)
+        assert caught.value.hint == "did you mean iris?"
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("mlflow://iris/2", "registry prod answers with name 'rose'"),
+        ("models:/m-0001", "registry prod answers with model id 'm-0002'"),
+    ],
+)
+def test_an_answer_about_something_else_is_refused(mlflow, ask, monkeypatch, uri, says):
+    document = mlflow.models["iris"][2].document()
+    mlflow.models["iris"][2].document = lambda: document | {"name": "rose"}
+    about = mlflow._logged_document("m-0001")
+    monkeypatch.setattr(mlflow, "_logged_document", lambda _: {"info": about["info"] | {"model_id": "m-0002"}})
+    with pytest.raises(IntegrityError, match=says):
+        ask(uri)
 
 
 def test_a_version_that_goes_while_it_is_looked_up_is_told(mlflow, ask):

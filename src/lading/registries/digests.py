@@ -6,7 +6,7 @@ from typing import Any
 from lading.errors import IntegrityError, LadingError
 from lading.model.digest import Digest
 from lading.model.paths import safe_path
-from lading.text.json_xml import read_json
+from lading.text.json_xml import read_unique_json
 from lading.text.printable import printable
 
 
@@ -38,9 +38,9 @@ def _by_path(recorded: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any
             yield name.removeprefix("digest."), value
     several = recorded.get("digests", {})
     try:
-        several = read_json(several) if isinstance(several, str) else several
+        several = read_unique_json(several) if isinstance(several, str) else several
     except ValueError:
         several = None
     if not isinstance(several, dict):
-        raise IntegrityError(f"{where} records digests that are not a JSON object")
+        raise IntegrityError(f"{where} records digests that are not a JSON object, or one path twice")
     yield from several.items()

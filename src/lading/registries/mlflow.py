@@ -14,18 +14,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from lading.errors import IntegrityError, LadingError, NotAllowed, NotFound, Unsupported, UsageError
+from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageError
 from lading.model.listing import GeneratedFile
 from lading.model.origin import split_url
 from lading.model.reference import Reference, parse_reference
 from lading.model.uri import ModelURI
 from lading.network.client import HttpClient
-from lading.network.paging import CONTRADICTS, Page, PagedList
+from lading.network.paging import Page, PagedList
 from lading.network.wire import Head
 from lading.registries.digests import recorded_digests
 from lading.registries.registry import Deployment, NoSuchModel, Resolution
 from lading.registries.server import RegistryServer
-from lading.registries.tracking import API, Tracking, artifact_uri, items, part, unready, wrong_form
+from lading.registries.tracking import (
+    API,
+    Tracking,
+    artifact_uri,
+    check_identity,
+    items,
+    part,
+    text,
+    unready,
+    wrong_form,
+)
 from lading.settings.mlflow import MlflowSettings
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
@@ -105,11 +115,11 @@ class MlflowRegistry:
         name = reference.model
         model = self._model(name)
         version, passed_over = self._version(reference, model)
-        number, tags = str(version.get("version")), _tags(version)
-        aliases = [alias for alias, named in _aliases(model).items() if named == number]
+        number, tags = str(version.get("version")), self._tags(version)
+        aliases = [alias for alias, named in self._aliases(model).items() if named == number]
         about = {
             "model_description": model.get("description"),
-            "model_tags": _tags(model),
+            "model_tags": self._tags(model),
             "aliases": aliases,
             "tags": tags,
             **{key: version.get(key) for key in _OF_A_VERSION},
@@ -141,7 +151,12 @@ class MlflowRegistry:
             raise NoSuchModel(
                 f"registry {printable(self.name)} has no {what}", hint=suggest(name, self._names())
             ) from error
-        return part(answer, "registered_model", what, self._server)
+        model = part(answer, "registered_model", what, self._server)
+        found = text(model, "name", what, self._server)
+        if found != name:
+            # A database may take Iris for iris.
+            raise NoSuchModel(f"registry {printable(self.name)} has no {what}", hint=suggest(name, [found]))
+        return model
 
     def _names(self) -> list[str]:
         """Some names of models, for a hint."""
@@ -157,7 +172,7 @@ class MlflowRegistry:
         if not wanted or wanted.lower() == _LATEST:
             return self._newest(name, "")
         if reference.alias:
-            aliases = _aliases(model)
+            aliases = self._aliases(model)
             if wanted not in aliases:
                 raise NotFound(
                     f"model {printable(name)!r} has no alias {printable(wanted)!r}", hint=suggest(wanted, aliases)
@@ -178,11 +193,9 @@ class MlflowRegistry:
                 hint=suggest(wanted, self._numbers(name)),
             ) from error
         version = part(answer, "model_version", what, self._server)
-        if (answered := str(version.get("version"))) != str(int(wanted)):
-            raise IntegrityError(
-                f"{what}: registry {printable(self.name)} answers with version {printable(answered)}", hint=CONTRADICTS
-            )
-        if why := unready(version):
+        check_identity(version, "name", name, what, self._server)
+        check_identity(version, "version", str(int(wanted)), what, self._server)
+        if why := unready(version, what, self._server):
             raise NotFound(f"{what} {why}", hint="ask again when it is ready, or for another version")
         return version, ()
 
@@ -193,9 +206,10 @@ class MlflowRegistry:
         """
         passed_over: list[tuple[str, str]] = []
         for version in self._versions(name):
-            found = str(version.get("current_stage") or "None")
+            what = f"version {printable(str(version.get('version')))} of {printable(name)!r}"
+            found = text(version, "current_stage", what, self._server) or "None"
             out = found == "Archived" if not stage else found != stage
-            why = unready(version) or (f"is in the stage {printable(found)}" if out else "")
+            why = unready(version, what, self._server) or (f"is in the stage {printable(found)}" if out else "")
             if not why:
                 return version, passed_over
             if len(passed_over) < _MOST_SHOWN:
@@ -286,12 +300,25 @@ class MlflowRegistry:
         version, _ = self._version(reference, self._model(reference.model))
         return self._location(reference.model, str(version.get("version")))
 
+    def _tags(self, entity: Mapping[str, Any]) -> dict[str, str]:
+        return self._pairs(entity, "tags", "key", "value")
+
+    def _aliases(self, model: Mapping[str, Any]) -> dict[str, str]:
+        """The number of the version that each alias names."""
+        return self._pairs(model, "aliases", "alias", "version")
+
+    def _pairs(self, entity: Mapping[str, Any], key: str, name: str, value: str) -> dict[str, str]:
+        """What ``entity`` lists under ``key``: a text by its name."""
+        listed = items(entity, key, key, self._server)
+        return {text(one, name, key, self._server): text(one, value, key, self._server) for one in listed}
+
     def _logged_model(self, model_id: str) -> Resolution:
         """A model as a run logged it, by its id; its files are what a version that was made of it has."""
         what = _logged(model_id)
         info = self._tracking.logged_model(model_id, what)
-        about = {"tags": _tags(info), **{key: info.get(key) for key in _OF_A_LOGGED_MODEL}}
-        return self._resolution(artifact_uri(info, what), model_id, model_id, _tags(info), about)
+        tags = self._tags(info)
+        about = {"tags": tags, **{key: info.get(key) for key in _OF_A_LOGGED_MODEL}}
+        return self._resolution(artifact_uri(info, what), model_id, model_id, tags, about)
 
     def _resolution(
         self, location: str, model: str, version: str, tags: Mapping[str, str], about: Mapping[str, Any]
@@ -332,20 +359,6 @@ def _logged(model_id: str) -> str:
 def _is_logged(model: str, version: str) -> bool:
     """Whether this is a logged model, whose id stands for both: a version is a number, a stage or a word."""
     return model == version and model.startswith("m-")
-
-
-def _tags(entity: Mapping[str, Any]) -> dict[str, str]:
-    tags = entity.get("tags")
-    return {str(tag["key"]): str(tag.get("value", "")) for tag in _objects(tags) if "key" in tag}
-
-
-def _aliases(model: Mapping[str, Any]) -> dict[str, str]:
-    """The number of the version that each alias names."""
-    return {str(item.get("alias")): str(item.get("version")) for item in _objects(model.get("aliases"))}
-
-
-def _objects(items: object) -> list[dict[str, Any]]:
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _meta_file(model: str, version: str) -> GeneratedFile:

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from lading.errors import NotFound, Unsupported
+from lading.errors import IntegrityError, NotFound, Unsupported
 from lading.model.uri import ModelURI
-from lading.network.paging import Page, PagedList
+from lading.network.paging import CONTRADICTS, Page, PagedList
 from lading.registries.registry import NoSuchModel
 from lading.registries.server import RegistryServer
 from lading.text.printable import printable
@@ -41,7 +41,8 @@ class Tracking:
         except NotFound as error:
             raise NoSuchModel(f"registry {printable(self._server.name)} does not have {what}") from error
         model = self._part(self._part(answer, "model", what), "info", what)
-        if why := unready(model):
+        check_identity(model, "model_id", model_id, what, self._server)
+        if why := unready(model, what, self._server):
             raise NotFound(f"{what} {why}", hint="ask again when it is ready")
         return model
 
@@ -50,6 +51,7 @@ class Tracking:
         what = f"the run {printable(run_id)!r}"
         answer = self._server.get(f"{API}/runs/get", {"run_id": run_id}, what=what)
         run = self._part(self._part(answer, "run", what), "info", what)
+        check_identity(run, "run_id", run_id, what, self._server)
         name, _, rest = path.partition("/")
         model_id = self._logged_by(run_id, str(run.get("experiment_id")), name)
         if not model_id:
@@ -115,6 +117,24 @@ def items(answer: object, key: str, what: str, server: RegistryServer) -> list[d
     return found
 
 
+def text(entity: Mapping[str, Any], key: str, what: str, server: RegistryServer) -> str:
+    """The text that ``key`` has, "" if it has none: another value must not count as none."""
+    value = entity.get(key)
+    if not isinstance(value, str | None):
+        raise wrong_form(what, server)
+    return value or ""
+
+
+def check_identity(entity: Mapping[str, Any], key: str, asked: str, what: str, server: RegistryServer) -> None:
+    """Raise ``IntegrityError`` for an answer about something else than was asked for."""
+    answered = text(entity, key, what, server)
+    if answered != asked:
+        raise IntegrityError(
+            f"{what}: registry {printable(server.name)} answers with {key.replace('_', ' ')} {printable(answered)[:100]!r}",
+            hint=CONTRADICTS,
+        )
+
+
 def wrong_form(what: str, server: RegistryServer) -> Unsupported:
     """The error of an answer that is not MLflow's."""
     return Unsupported(
@@ -131,13 +151,13 @@ def artifact_uri(answer: object, what: str) -> str:
     return text
 
 
-def unready(entity: Mapping[str, Any]) -> str:
+def unready(entity: Mapping[str, Any], what: str, server: RegistryServer) -> str:
     """Why a version or a logged model cannot be delivered, or ""."""
-    status, message = entity.get("status") or "READY", entity.get("status_message")
+    status, message = text(entity, "status", what, server) or "READY", entity.get("status_message")
     if status in _READY:
         return ""
     reason = f": {printable(str(message))[:200]}" if message else ""
-    return f"is not ready ({printable(str(status))}{reason})"
+    return f"is not ready ({printable(status)[:100]}{reason})"
 
 
 def _below(uri: str, path: str) -> str:

@@ -52,20 +52,21 @@ def _state(found: Entity) -> str:
 
 
 def located(
-    server: RegistryServer, artifact: Entity, recorded: Mapping[str, Any], where: str
+    server: RegistryServer, artifact: Entity, recorded: Sequence[Mapping[str, Any]], where: str
 ) -> tuple[ModelURI, dict[str, str]]:
     """The URI of the bytes, and the variables that its query stands for.
 
-    ``s3://bucket/path?endpoint=…&defaultRegion=…`` is what Kubeflow's client writes; ``oci.digest`` of
+    ``s3://bucket/path?endpoint=…&defaultRegion=…`` is what Kubeflow's client writes; each ``oci.digest`` that is
     ``recorded`` pins an image.
     """
     uri = server.source_uri(text(artifact, "uri"), where)
     scheme = uri.canonical().scheme.lower()
     if scheme == "s3" and uri.query is not None:
         return uri._replace(query=None), dict(_variables(uri.query, where))
-    digest = recorded.get("oci.digest")
-    if digest is not None and scheme.startswith("oci"):
-        uri = _pinned(uri, str(digest), where)
+    if scheme.startswith("oci"):
+        for properties in recorded:
+            if "oci.digest" in properties:
+                uri = _pinned(uri, str(properties["oci.digest"]), where)
     return uri, {}
 
 
@@ -101,7 +102,9 @@ def _pinned(uri: ModelURI, digest: str, where: str) -> ModelURI:
     """``uri`` of an image by its digest: a tag may be moved."""
     name, _, given = uri.path.partition("@")
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest) or given not in ("", digest):
-        raise IntegrityError(f"{where} records an oci.digest that is invalid, or not the one of its URI")
+        raise IntegrityError(
+            f"{where} records an oci.digest that is invalid, or not the one of its URI or of another record"
+        )
     folder, slash, last = name.rpartition("/")
     return uri._replace(path=f"{folder}{slash}{last.partition(':')[0]}@{digest}")
 

@@ -54,7 +54,7 @@ class KubeflowCatalog:
         listed = api.list(f"{path}/artifacts", query, what=f"the artifacts of {where}", named=False)
         artifact = choose(list(listed), reference.artifact, where)
         recorded = [properties(found) for found in (model, artifact)]
-        uri, variables = located(self._server, artifact, recorded[0] | recorded[1], where)
+        uri, variables = located(self._server, artifact, recorded, where)
         metadata = {
             "source": self._source,
             **facts(model, *_FACTS),

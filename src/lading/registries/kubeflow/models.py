@@ -77,7 +77,7 @@ class KubeflowRegistry:
             version, artifact, considered = self._newest(api, model, reference)
         where = _where(model, version)
         recorded = [properties(found) for found in (version, artifact)]
-        uri, variables = located(api.server, artifact, recorded[0] | recorded[1], where)
+        uri, variables = located(api.server, artifact, recorded, where)
         metadata = _metadata(reference, model, version, artifact)
         if variables.get("AWS_ENDPOINT_URL"):
             metadata["endpoint"] = variables["AWS_ENDPOINT_URL"]
@@ -167,8 +167,7 @@ class KubeflowRegistry:
         versions: list[Entity] = []
         name, why = reference.version, "asked for by its name"
         if reference.alias:
-            # Perhaps a number: so the client writes "2" if it was given as one.
-            name = str(properties(model).get(f"alias.{reference.alias}", ""))
+            name = _told(model, f"alias.{reference.alias}")
             why = f"the alias {reference.alias} names it"
         if not name:
             versions = self._versions(api, model)
@@ -246,13 +245,19 @@ def _only(found: list[Entity], name: str, where: str, noun: str) -> Entity | Non
     return same[0] if same else None
 
 
+def _told(found: Entity, name: str) -> str:
+    """A custom property as a text; perhaps a number: so the client writes "2" if it was given as one."""
+    value = properties(found).get(name)
+    return "" if value is None else str(value)
+
+
 def _carrier(model: Entity, versions: list[Entity], alias: str) -> str:
     """The name of the version whose own property ``alias`` is this one: of the live ones, if any is."""
-    carrying = [version for version in versions if properties(version).get("alias") == alias]
+    carrying = [version for version in versions if _told(version, "alias") == alias]
     carrying = [version for version in carrying if _is_live(version)] or carrying
     if not carrying:
         known = [name.removeprefix("alias.") for name in properties(model) if name.startswith("alias.")]
-        known += [text(properties(version), "alias") for version in versions]
+        known += [_told(version, "alias") for version in versions]
         raise NotFound(
             f"model {printable(model['name'])!r} has no alias {printable(alias)!r}",
             hint=suggest(alias, filter(None, known)),

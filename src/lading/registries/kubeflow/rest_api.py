@@ -10,13 +10,14 @@ from typing import Any
 from lading.errors import NotFound, Unsupported
 from lading.network.paging import Page, PagedList
 from lading.registries.server import RegistryServer
-from lading.text.json_xml import read_json
+from lading.text.json_xml import read_unique_json
 from lading.text.printable import printable
 
 Entity = Mapping[str, Any]
 
 _PAGE_SIZE = 500
 _MOST_ENTITIES = 100_000
+_MOST_SHOWN = 100
 _OF_A_PAGE = ("items", "nextPageToken", "size")
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -111,15 +112,25 @@ def identifier(found: Entity) -> str:
 
 
 def text(found: Entity, key: str) -> str:
-    """The value of ``key`` if it is a text, else ""."""
+    """The text that ``key`` has, "" if it has none.  ``Unsupported`` for another value: what it means is not known."""
     value = found.get(key)
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, str | None):
+        raise _odd(found, key)
+    return value or ""
 
 
 def properties(found: Entity) -> dict[str, Any]:
     """The custom properties as plain values, each by its ``metadataType``; a struct is JSON in base64."""
     custom = found.get("customProperties")
-    return {name: _plain(value) for name, value in custom.items()} if isinstance(custom, dict) else {}
+    if not isinstance(custom, dict | None):
+        # Not none: digests may be among them.
+        raise _odd(found, "customProperties")
+    return {name: _plain(value) for name, value in (custom or {}).items()}
+
+
+def _odd(found: Entity, key: str) -> Unsupported:
+    named = printable(str(found.get("name", ""))[:_MOST_SHOWN])
+    return Unsupported(f"the {key} of {named!r} does not have this API's form")
 
 
 def _plain(value: Any) -> Any:
@@ -131,11 +142,11 @@ def _plain(value: Any) -> Any:
             return int(shown) if re.fullmatch(r"-?[0-9]{1,19}", shown, re.ASCII) else shown
         case "MetadataStructValue":
             try:
-                return read_json(base64.b64decode(value.get("struct_value", ""), validate=True))
+                return read_unique_json(base64.b64decode(value.get("struct_value", ""), validate=True))
             except (ValueError, TypeError):
                 return value.get("struct_value")
         case "MetadataStringValue":
-            return str(value.get("string_value", ""))
+            return text(value, "string_value")
         case "MetadataDoubleValue":
             return value.get("double_value")
         case "MetadataBoolValue":
