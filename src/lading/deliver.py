@@ -138,15 +138,14 @@ def _refuse_overlap(source: Source, destination: Path | None, session: Session) 
     """Refuse a local source that contains its destination or the store: it would grow while it is copied."""
     store = session.settings.store.path
     root = str(source.root) if isinstance(source, OnThisMachine) else ""
-    pairs = [(str(destination), other) for other in (root, store) if destination and other]
+    target = str(destination or "")
+    elsewhere, apart = "deliver to a folder elsewhere", "give the store a folder of its own"
+    pairs = [(target, root, elsewhere), (target, store, apart)]
     if store and root and _lies_in(store, root):
-        pairs.append((store, root))
-    for one, other in pairs:
-        if _lies_in(one, other) or _lies_in(other, one):
-            raise UsageError(
-                f"{printable(one)} and {printable(other)} overlap: one lies within the other",
-                hint="deliver to a folder elsewhere, or give the store a folder of its own",
-            )
+        pairs.append((store, root, apart))
+    for one, other, hint in pairs:
+        if one and other and (_lies_in(one, other) or _lies_in(other, one)):
+            raise UsageError(f"{printable(one)} and {printable(other)} overlap: one lies within the other", hint=hint)
 
 
 def _lies_in(inner: str, outer: str) -> bool:

@@ -36,7 +36,7 @@ def test_every_file_that_is_wrong_is_named(dest):
     assert outcome.code == 6
     assert outcome.out == ""
     assert outcome.err == (
-        "error[integrity]: missing weights/part-1.bin; extra weights/stray; changed config.json\n"
+        f"error[integrity]: {dest} is not as delivered: missing weights/part-1.bin; extra weights/stray; changed config.json\n"
         "hint: pull again; --remove-strays removes the extra files\n"
     )
 
@@ -88,6 +88,20 @@ def test_a_folder_that_lading_did_not_deliver_is_not_found(tmp_path):
     outcome = lading("verify", tmp_path)
     assert outcome.code == 3
     assert outcome.err.startswith(f"error[not-found]: {tmp_path} has no .lading.manifest\nhint: ")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "model/config.json"])
+def test_what_is_no_folder_is_not_found(dest, name):
+    place = dest.parent / name
+    outcome = lading("verify", place)
+    assert outcome.code == 3
+    assert outcome.err == f"error[not-found]: there is no folder {place}\nhint: name the folder that lading delivered to\n"
+
+
+def test_the_environment_chooses_the_format_of_its_errors(dest):
+    damage(dest)
+    outcome = lading("verify", dest, environ={"LADING_LOG_FORMAT": "json"})
+    assert [line["code"] for line in outcome.logs] == ["integrity"]
 
 
 def test_a_manifest_that_was_edited_is_refused(dest):

@@ -14,7 +14,7 @@ WAYS = {
     "no validator": {"etag": ""},
     "a weak validator": {"etag": 'W/"v1"'},
 }
-ANEW = "run it again: it starts from the beginning: nothing that was received can be used again"
+ANEW = "run it again: it starts from the beginning, since nothing that was received can be used again"
 
 
 @pytest.fixture(params=WAYS)

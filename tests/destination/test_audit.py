@@ -26,7 +26,7 @@ def delivered(tmp_path: Path) -> Path:
 def test_a_fresh_delivery_is_clean(delivered: Path) -> None:
     result = audit(delivered)
     assert result.is_clean
-    require_clean(result)
+    require_clean(delivered, result)
     assert len(result.manifest.files) == 4
 
 
@@ -69,7 +69,7 @@ def test_every_difference_is_named(
     assert result.is_clean is not bool(missing or extra or changed)
     if not result.is_clean:
         with pytest.raises(IntegrityError) as caught:
-            require_clean(result)
+            require_clean(delivered, result)
         for path in (*missing, *extra, *changed):
             assert path in str(caught.value)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from lading.agent.loop import Agent
 from lading.cli import output
-from lading.cli.options import warn_of_variables
+from lading.cli.options import read_settings
 from lading.cli.reporters import reporter_of
 from lading.errors import Interrupted, LadingError, UsageError
 from lading.events import Failed, ignore
@@ -29,19 +29,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    output.use_format(arguments.log_format)
-
-    def load() -> Settings:
-        settings = Settings.load(arguments.environ)
-        output.use_format(arguments.log_format or settings.log_format)
-        return settings
-
-    settings = load()
-    warn_of_variables(settings)
+    settings = read_settings(arguments)
     wanted = read_traces(settings.variables)
     # The agent outlives the process that started it, so its cycles are not part of that trace.
     with sending(wanted, reporter_of(""), {}, settings.network) as send:
-        agent = Agent(load, reporter_of, arguments.environ, send=send)
+        agent = Agent(lambda: Settings.load(arguments.environ), reporter_of, arguments.environ, send=send)
         if not (agent.settings.deliveries or agent.settings.prefetch):
             raise UsageError(
                 "there are no deliveries to keep current",

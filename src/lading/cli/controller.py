@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from lading.agent.http_server import Endpoint
 from lading.agent.webhooks import Webhooks
 from lading.cli import output
-from lading.cli.options import warn_of_variables
+from lading.cli.options import read_settings
 from lading.cli.reporters import reporter_of
 from lading.controller.checking import Checks
 from lading.controller.controller import NAME, Controller
@@ -46,15 +46,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    output.use_format(arguments.log_format)
+    settings = read_settings(arguments)
 
     def load() -> Settings:
         # Loaded again for each question: mounted secrets may have been rotated.
         return Settings.load(arguments.environ)
 
-    settings = load()
-    output.use_format(arguments.log_format or settings.log_format)
-    warn_of_variables(settings)
     own = read_agent(settings)
     read_controller(settings)
     session = Session(settings._replace(limits=settings.limits._replace(deadline_s=0)), ignore)

@@ -2,12 +2,13 @@
 
 import argparse
 
-from lading.cli.output import show
+from lading.cli.output import show, use_format
 from lading.errors import LadingError, Unavailable
 from lading.events import ignore
 from lading.session import Session
 from lading.settings.agent import AgentSettings, read_agent
 from lading.settings.settings import Settings
+from lading.settings.variables import parse_port
 from lading.text.printable import printable
 
 _MOST_SHOWN = 500
@@ -20,13 +21,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     question = command.add_mutually_exclusive_group()
     question.add_argument("--live", action="store_true", help="only check that it answers")
     question.add_argument("--started", action="store_true", help="check that every model had its first cycle")
-    command.add_argument("--port", type=int, help="the agent's port (default: agent.port of the configuration)")
+    command.add_argument("--port", type=parse_port, help="the agent's port (default: agent.port of the configuration)")
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     try:
         settings = Settings.load(arguments.environ)
+        use_format(settings.log_format)
         # The configuration may be wrong by now: the agent goes on with the one before.
         own = read_agent(settings._replace(deliveries=()))
     except LadingError:

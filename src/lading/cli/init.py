@@ -26,6 +26,7 @@ from lading.errors import LadingError, UsageError
 from lading.model.manifest import Manifest
 from lading.settings.section import errors_name
 from lading.settings.settings import termination_log
+from lading.settings.variables import parse_port
 from lading.text.printable import printable
 
 # By a proposal, KServe sets it to the digest that a service names (https://github.com/kserve/kserve/pull/6051).
@@ -45,7 +46,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_output_options(command, "print the manifests of what was delivered as a JSON array")
     command.add_argument(
         "--health-port",
-        type=int,
+        type=parse_port,
         metavar="PORT",
         help="serve health and a status page at this port while it runs, as an agent does",
     )

@@ -54,7 +54,12 @@ class _Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            self._hint = did_you_mean(str(value), [str(choice) for choice in action.choices]) or self._hint
+            option = f"--{value}"
+            words = [str(choice) for choice in action.choices]
+            near = (
+                f"did you mean {option}?" if option in self._option_string_actions else did_you_mean(str(value), words)
+            )
+            self._hint = near or self._hint
         super()._check_value(action, value)
 
     def parse_known_args(self, *words: Any, **options: Any) -> tuple[Any, list[str]]:
@@ -63,6 +68,9 @@ class _Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(*words, **options)
         if unknown:
             # Here, and not in the parser above, so that the hint is this command's.
+            if unknown[0].startswith("--"):
+                known = [option for option in self._option_string_actions if option.startswith("--")]
+                self._hint = did_you_mean(unknown[0].partition("=")[0], known, after="--") or self._hint
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 

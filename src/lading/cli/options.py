@@ -52,12 +52,21 @@ def add_output_options(command: argparse.ArgumentParser, json_help: str) -> None
     command.add_argument("--log-format", choices=("text", "json"), help="how progress and errors are written")
 
 
-def load_settings(arguments: argparse.Namespace) -> Settings:
-    """Load the settings of the environment and the command line, which wins; also sets the format of errors."""
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings of the environment, with a warning of unknown variables; also sets the format of messages."""
     output.use_format(arguments.log_format)
     settings = Settings.load(arguments.environ)
     output.use_format(arguments.log_format or settings.log_format)
-    warn_of_variables(settings)
+    for name in not_understood(settings.variables):
+        # No error: others set variables, too, and an older lading may meet the variables of a newer one.
+        hint = did_you_mean(name, OWN, after="LADING_") or "docs/configuration.md lists them"
+        output.warn(f"{name} is not a variable of lading's, and changes nothing", hint)
+    return settings
+
+
+def load_settings(arguments: argparse.Namespace) -> Settings:
+    """``read_settings`` with the options of the command line over them."""
+    settings = read_settings(arguments)
     if arguments.catalog:
         settings = settings._replace(
             registries=(RegistryEntry("catalog", "catalog", CatalogSettings(arguments.catalog)),)
@@ -74,16 +83,6 @@ def load_settings(arguments: argparse.Namespace) -> Settings:
         ignore=tuple(arguments.ignore or settings.ignore),
         verify=getattr(arguments, "verify", None) or settings.verify,
     )
-
-
-def warn_of_variables(settings: Settings) -> None:
-    """Warn of names that look like variables of lading's but are not known.
-
-    This is no error: others set variables, too, and an older lading may meet the variables of a newer one.
-    """
-    for name in not_understood(settings.variables):
-        hint = did_you_mean(name, OWN, after="LADING_") or "docs/configuration.md lists them"
-        output.warn(f"{name} is not a variable of lading's, and changes nothing", hint)
 
 
 def request_for(arguments: argparse.Namespace, uri: str, destination: str) -> Request:

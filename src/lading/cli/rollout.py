@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from lading.cli import output
-from lading.cli.options import add_output_options, warn_of_variables
+from lading.cli.options import add_output_options, read_settings
 from lading.cli.output import show, show_json
 from lading.errors import NotFound, UsageError
 from lading.events import ignore
@@ -20,7 +19,6 @@ from lading.rollout.resource import APPROVAL, read_state, shown_target
 from lading.rollout.state import State, Version
 from lading.session import Session
 from lading.settings.kubernetes import read_access
-from lading.settings.settings import Settings
 from lading.text.printable import printable
 from lading.text.suggest import suggest
 from lading.text.units import count, duration
@@ -294,10 +292,7 @@ def _facts(found: Object) -> dict[str, Any]:
 
 @contextmanager
 def _server(arguments: argparse.Namespace) -> Iterator[ApiServer]:
-    output.use_format(arguments.log_format)
-    settings = Settings.load(arguments.environ)
-    output.use_format(arguments.log_format or settings.log_format)
-    warn_of_variables(settings)
+    settings = read_settings(arguments)
     access = read_access(
         settings.variables, settings.network, kubeconfig=arguments.kubeconfig, context=arguments.context
     )

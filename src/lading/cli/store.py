@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lading.cli import output
-from lading.cli.options import add_output_options
+from lading.cli.options import add_output_options, read_settings
 from lading.cli.output import show, show_json, show_json_list
 from lading.errors import IntegrityError, NotAllowed, NotFound, UsageError
 from lading.model.uri import redact
-from lading.settings.settings import Settings
 from lading.store import eviction, inspection
 from lading.store.store import Model, Store
 from lading.system.disk import disk_error, free_bytes
@@ -154,9 +152,7 @@ def unkeep(arguments: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _open(arguments: argparse.Namespace, *, writing: bool = True) -> Iterator[Store]:
     """Open the store that the settings name; an ``OSError`` in this block is raised as lading's own error."""
-    output.use_format(arguments.log_format)
-    settings = Settings.load(arguments.environ)
-    output.use_format(arguments.log_format or settings.log_format)
+    settings = read_settings(arguments)
     if not settings.store.path:
         raise UsageError("no store is configured", hint="set LADING_STORE, or store.path in lading.yaml")
     shown = printable(settings.store.path)

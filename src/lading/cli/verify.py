@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lading.cli.options import add_output_options
-from lading.cli.output import note, show, show_json, use_format
+from lading.cli.options import add_output_options, read_settings
+from lading.cli.output import note, show, show_json
 from lading.destination.audit import audit, require_clean
 from lading.model.manifest import Manifest
 from lading.model.signature import Signature
@@ -21,11 +21,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    use_format(arguments.log_format)
+    settings = read_settings(arguments)
     destination = Path(arguments.destination)
     result = audit(destination)
     manifest = result.manifest
-    judged = _judged(destination, manifest, arguments) if result.is_clean else None
+    judged = _judged(destination, manifest, settings) if result.is_clean else None
     signature = judged or manifest.signature
     if arguments.json:
         show_json(
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
                 **({"signature": signature.to_json()} if signature else {}),
             }
         )
-    require_clean(result)
+    require_clean(destination, result)
     if not arguments.json:
         files = count(len(manifest.files), "file")
         show(f"ok: {files}, {size(manifest.size_bytes)}, as delivered from {printable(manifest.resolved)}")
@@ -52,16 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _judged(destination: Path, manifest: Manifest, arguments: argparse.Namespace) -> Signature | None:
+def _judged(destination: Path, manifest: Manifest, settings: Settings) -> Signature | None:
     """The model's signer by the present rules of trust; None if no rule asks for one."""
-    trust = Settings.load(arguments.environ).trust
-    if not trust:
+    if not settings.trust:
         return None
     # Here, and not above: most configurations have no rules.
     from lading.delivery.formats import judge_formats
     from lading.delivery.judge import judge_again
     from lading.telemetry.messages import sentence
 
-    judged = judge_again(manifest, destination, trust, lambda event: note(sentence(event)))
-    judge_formats(manifest, destination.joinpath, trust, lambda event: note(sentence(event)))
+    judged = judge_again(manifest, destination, settings.trust, lambda event: note(sentence(event)))
+    judge_formats(manifest, destination.joinpath, settings.trust, lambda event: note(sentence(event)))
     return judged

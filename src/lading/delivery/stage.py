@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lading.delivery.decrypt import Decrypter
 
 
-_ANEW = "it starts from the beginning: nothing that was received can be used again"
+_ANEW = "it starts from the beginning, since nothing that was received can be used again"
 
 
 def stage(deliveries: Sequence[Delivery], session: Session, blob_algorithm: str = "") -> list[Staged]:

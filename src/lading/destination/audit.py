@@ -36,9 +36,12 @@ class Audit(NamedTuple):
 def audit(destination: Path) -> Audit:
     """Compare a delivered folder with its manifest, by size and by the strongest digest known of each file."""
     manifest = read_manifest(destination / FILE_NAME)
+    shown = printable(str(destination))
+    if manifest is None and not os.path.isdir(destination):
+        raise NotFound(f"there is no folder {shown}", hint="name the folder that lading delivered to")
     if manifest is None:
         raise NotFound(
-            f"{printable(str(destination))} has no {FILE_NAME}",
+            f"{shown} has no {FILE_NAME}",
             hint="it was not delivered by lading, or its delivery was interrupted; pull again",
         )
     missing, changed = [], []
@@ -53,7 +56,7 @@ def audit(destination: Path) -> Audit:
     return Audit(manifest, tuple(missing), tuple(find_strays(destination, manifest)), tuple(changed))
 
 
-def require_clean(audit: Audit) -> None:
+def require_clean(destination: Path, audit: Audit) -> None:
     """Raise ``IntegrityError``, naming every file that is wrong, unless the audit is clean."""
     if audit.is_clean:
         return
@@ -63,7 +66,7 @@ def require_clean(audit: Audit) -> None:
     hint = "pull again"
     if audit.extra:
         hint += "; --remove-strays removes the extra files"
-    raise IntegrityError(wrong, hint=hint)
+    raise IntegrityError(f"{printable(str(destination))} is not as delivered: {wrong}", hint=hint)
 
 
 class ChangeDetector:

@@ -109,7 +109,7 @@ def read_manifest(path: Path) -> Manifest | None:
     """The manifest in this file, or None where there is no file."""
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError as error:
         raise IntegrityError(f"{printable(str(path))} is not a manifest", hint="pull again") from error

@@ -24,6 +24,7 @@ from lading.model.uri import ModelURI
 from lading.settings.ranges import parse_range
 from lading.settings.section import errors_name, read_section
 from lading.settings.settings import Settings, parse_verify
+from lading.settings.variables import MOST_PORT
 from lading.text.printable import printable
 
 PORT = 9090
@@ -166,8 +167,8 @@ def _own(item: Mapping[str, Any], deliveries: tuple[Delivery, ...]) -> AgentSett
     if "deliveries" in item:
         raise UsageError("agent has the unknown key 'deliveries'", hint="write it beside agent, not below it")
     own = read_section(AgentSettings, item, "agent", examples=_EXAMPLES, apart={"deliveries": deliveries})
-    if own.port > 65535:
-        raise UsageError(f"agent.port is {own.port}", hint="a port is a number up to 65535")
+    if own.port > MOST_PORT:
+        raise UsageError(f"agent.port is {own.port}", hint=f"write a number up to {MOST_PORT}")
     if own.parallel < 1:
         raise UsageError("agent.parallel is 0", hint="one delivery at a time is the least")
     if bool(own.certificate) != bool(own.key):

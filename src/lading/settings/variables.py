@@ -36,6 +36,7 @@ OWN = (
 # (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _OF_A_SERVICE = r"LADING_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 
+MOST_PORT = 65535
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # A host name that no host has, for a login that must not be sent.
@@ -142,6 +143,13 @@ def why_withheld(family: str, host: str) -> str:
     if host == _NOBODY:
         return f"{login} are not sent where a registry leads: say in {family}_HOST for which host they are, or in credentials for which prefix"
     return f"{login} are for {printable(host)} alone, as {family}_HOST says"
+
+
+def parse_port(text: str) -> int:
+    """A port, read from digits; 0 means any that is free.  ``UsageError`` for anything else."""
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > MOST_PORT:
+        raise UsageError(f"{printable(text)!r} is not a port", hint=f"write a number up to {MOST_PORT}")
+    return int(text)
 
 
 def parse_rate(text: str) -> float:

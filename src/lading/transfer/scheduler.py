@@ -242,7 +242,9 @@ class Transfer:
                 return
             if not self._failures.add(job, file.path, error, sum(len(each.sealed) for each in self._jobs)):
                 raise self._failures.error()
-        self._listener(FileFailed(printable(file.path), error.message))
+        if self._total_files > 1:
+            # Of the only file, the error alone is told.
+            self._listener(FileFailed(printable(file.path), error.message))
         self._tasks.finish()
 
     def _begin_file(self, job: Job, file: ListedFile) -> None:
