@@ -172,7 +172,7 @@ class Resumed(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far the transfer is; sent several times a second.  ``done_bytes`` include those that were resumed."""
+    """How far the transfer or the hashing is; sent several times a second.  ``done_bytes`` include those that were resumed."""
 
     done_bytes: int
     total_bytes: int

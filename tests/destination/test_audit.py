@@ -9,6 +9,7 @@ import pytest
 import lading
 from lading.destination.audit import audit, require_clean
 from lading.errors import IntegrityError, NotFound
+from lading.events import Progress
 from lading.model.paths import FILE_NAME
 from lading.settings.settings import Settings
 
@@ -72,6 +73,14 @@ def test_every_difference_is_named(
             require_clean(delivered, result)
         for path in (*missing, *extra, *changed):
             assert path in str(caught.value)
+
+
+def test_hashing_tells_how_far_it_is(delivered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lading.destination.audit._TELL_EVERY_S", 0.0)
+    heard: list[Progress] = []
+    assert audit(delivered, heard.append).is_clean  # type: ignore[arg-type]
+    assert [(event.done_bytes, event.done_files) for event in heard] == [(1, 0), (4, 1), (7, 2)]
+    assert {(event.total_bytes, event.total_files) for event in heard} == {(7, 4)}
 
 
 def test_a_folder_without_a_manifest_was_not_delivered(tmp_path: Path) -> None:

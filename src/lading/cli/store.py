@@ -9,6 +9,7 @@ from typing import Any
 
 from lading.cli.options import add_output_options, read_settings
 from lading.cli.output import show, show_json, show_json_list
+from lading.cli.reporters import reporter
 from lading.errors import IntegrityError, NotAllowed, NotFound, UsageError
 from lading.model.uri import redact
 from lading.store import eviction, inspection
@@ -81,8 +82,8 @@ def prune(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    with _open(arguments) as store:
-        found = inspection.verify(store)
+    with _open(arguments) as store, reporter() as report:
+        found = inspection.verify(store, report)
     if arguments.json:
         rotten = [each._asdict() for each in found.rotten]
         show_json({"ok": not rotten, "models": found.models, "bytes": found.size_bytes, "rotten": rotten})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lading.cli.options import add_output_options, read_settings
 from lading.cli.output import note, show, show_json
+from lading.cli.reporters import reporter
 from lading.destination.audit import audit, require_clean
 from lading.model.manifest import Manifest
 from lading.model.signature import Signature
@@ -23,7 +24,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments)
     destination = Path(arguments.destination)
-    result = audit(destination)
+    with reporter() as report:
+        result = audit(destination, report)
     manifest = result.manifest
     judged = _judged(destination, manifest, settings) if result.is_clean else None
     signature = judged or manifest.signature

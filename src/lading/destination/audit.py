@@ -1,6 +1,7 @@
 """Compares a destination with its manifest: ``audit`` hashes every file, ``ChangeDetector`` those whose times changed."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 from lading.destination.workspace import read_manifest
 from lading.errors import IntegrityError, NotFound
-from lading.events import Rehashing
+from lading.events import Listener, Progress, Rehashing, ignore
 from lading.model.checksums import SequentialHash
 from lading.model.manifest import File, Manifest
 from lading.model.paths import FILE_NAME, OF_A_VOLUME, RESERVED_NAMES
@@ -17,6 +18,7 @@ from lading.system.disk import disk_error
 from lading.text.printable import printable, wrong_paths
 
 _READ_BYTES = 1 << 20
+_TELL_EVERY_S = 0.1
 _HASHING = "hashing what may have changed"
 
 
@@ -33,8 +35,11 @@ class Audit(NamedTuple):
         return not (self.missing or self.extra or self.changed)
 
 
-def audit(destination: Path) -> Audit:
-    """Compare a delivered folder with its manifest, by size and by the strongest digest known of each file."""
+def audit(destination: Path, listener: Listener = ignore) -> Audit:
+    """Compare a delivered folder with its manifest, by size and by the strongest digest known of each file.
+
+    ``listener`` hears how far it is.
+    """
     manifest = read_manifest(destination / FILE_NAME)
     shown = printable(str(destination))
     if manifest is None and not os.path.isdir(destination):
@@ -45,15 +50,41 @@ def audit(destination: Path) -> Audit:
             hint="it was not delivered by lading, or its delivery was interrupted; pull again",
         )
     missing, changed = [], []
+    hashed = Hashed(len(manifest.files), manifest.size_bytes, listener)
     for file in manifest.files:
+        hashed.files += 1
         try:
-            if not is_as_delivered(destination / file.path, file):
+            if not is_as_delivered(destination / file.path, file, hashed):
                 changed.append(file.path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             missing.append(file.path)
         except OSError as error:
             raise disk_error(error, destination / file.path) from error
     return Audit(manifest, tuple(missing), tuple(find_strays(destination, manifest)), tuple(changed))
+
+
+class Hashed:
+    """Counts what is hashed of so many files and bytes, and tells the listener several times a second.
+
+    ``files`` is the number of the present file, and ``known_bytes`` are those that need not be hashed.
+    """
+
+    def __init__(self, total_files: int, total_bytes: int, listener: Listener) -> None:
+        self._total_files, self._total_bytes, self._listener = total_files, total_bytes, listener
+        self._started_s = self._told_s = time.monotonic()
+        self._bytes = 0
+        self.files = self.known_bytes = 0
+
+    def __call__(self, more_bytes: int) -> None:
+        self._bytes += more_bytes
+        now_s = time.monotonic()
+        if now_s - self._told_s < _TELL_EVERY_S:
+            return
+        self._told_s = now_s
+        done_bytes, done_files, elapsed_s = self._bytes + self.known_bytes, self.files - 1, now_s - self._started_s
+        self._listener(
+            Progress(done_bytes, self._total_bytes, done_files, self._total_files, elapsed_s, self.known_bytes)
+        )
 
 
 def require_clean(destination: Path, audit: Audit) -> None:
