@@ -366,50 +366,37 @@ class RolloutTold(NamedTuple):
     message: str
 
 
-OfTheAgent = Switched | Loaded | RolledBack | Postponed | Failed | Reconfigured | NotReconfigured
-Event = (
-    Resolved
-    | PassedOver
-    | Signed
-    | NotTrusted
-    | Listed
-    | RelayFailed
-    | RelayRefuted
-    | OfAnotherMachine
-    | AlreadyDelivered
-    | StraysRemoved
-    | StraysFound
-    | NotRemoved
-    | TlsChosen
+OfTheModel = Resolved | PassedOver | LastKnown | Signed | NotTrusted | Listed | OfAnotherMachine
+OfTheDestination = (
+    Waiting
     | Rehashing
     | Modified
-    | Waiting
-    | WaitingForStore
-    | GivingWay
-    | StoreBypassed
-    | LastKnown
+    | AlreadyDelivered
+    | StraysFound
+    | StraysRemoved
+    | NotRemoved
+    | NotExecutable
+    | Delivered
+)
+OfTheTransfer = (
+    TlsChosen
     | FewThreads
     | Restarted
     | Resumed
     | Progress
     | Retried
     | FileFailed
-    | ReusedFromStore
-    | Materialized
-    | Evicted
-    | SetAside
+    | RelayFailed
+    | RelayRefuted
     | Unverified
     | Unpacking
     | Backslashes
-    | NotExecutable
     | Decrypted
-    | Delivered
-    | Recorded
-    | NotRecorded
-    | NotTraced
-    | OfTheAgent
-    | RolloutTold
 )
+OfTheStore = WaitingForStore | GivingWay | StoreBypassed | ReusedFromStore | Materialized | Evicted | SetAside
+OfTheAgent = Switched | Loaded | RolledBack | Postponed | Failed | Reconfigured | NotReconfigured
+OfReports = Recorded | NotRecorded | NotTraced | RolloutTold
+Event = OfTheModel | OfTheDestination | OfTheTransfer | OfTheStore | OfTheAgent | OfReports
 
 
 class Listener(Protocol):

@@ -11,61 +11,87 @@ _DIGEST = re.compile(r"([0-9a-f]{12})[0-9a-f]{20,}")
 
 def sentence(event: events.Event) -> str:
     """The event in one line; names in it are not escaped, so they may be hostile."""
+    if isinstance(event, events.OfTheModel):
+        return _of_the_model(event)
+    if isinstance(event, events.OfTheDestination):
+        return _of_the_destination(event)
+    if isinstance(event, events.OfTheTransfer):
+        return _of_the_transfer(event)
+    if isinstance(event, events.OfTheStore):
+        return _of_the_store(event)
+    if isinstance(event, events.OfTheAgent):
+        return _of_the_agent(event)
+    match event:
+        case events.Recorded():
+            return f"recorded in registry {event.registry}: {event.service} in {event.environment} has it"
+        case events.NotRecorded():
+            return f"warning: this delivery is not recorded in registry {event.registry}: {event.why}"
+        case events.NotTraced():
+            return f"warning: no trace is sent: {_with_hint(event.why, event.hint)}"
+        case events.RolloutTold():
+            return f"{event.reason}: {event.message}"
+
+
+def _of_the_model(event: events.OfTheModel) -> str:
     match event:
         case events.Resolved():
             version = f", version {event.version}" if event.version else ""
             return f"{event.requested} is {event.resolved} (registry {event.registry}{version})"
         case events.PassedOver():
             return f"registry {event.registry} is not available, asking the next one: {event.why}"
-        case events.Signed():
-            rule = f"the rule for {event.rule}" if event.rule else "the rule for every origin"
-            return f"{event.uri} is signed by {event.signer}, as {rule} asks for"
-        case events.NotTrusted():
-            hint = f" ({event.hint})" if event.hint else ""
-            return f"warning: {event.uri} is not trusted, and delivered all the same: {event.why}{hint}"
-        case events.Listed():
-            return f"{event.uri}: {count(event.files, 'file')}, {size(event.size_bytes)}"
-        case events.RelayFailed():
-            return f"warning: files come from their origin, without peers, since {event.relay} does not answer well: {event.why}"
-        case events.RelayRefuted():
-            return f"warning: wrong bytes by {event.relay}, now from the origin: " + _DIGEST.sub(r"\1…", event.why)
-        case events.OfAnotherMachine():
-            return f"warning: {event.uri} has no image for {event.wanted}, only for {event.platform}: taking that"
-        case events.AlreadyDelivered():
-            return f"{event.destination} already holds the model; nothing to do"
-        case events.StraysRemoved():
-            return f"removed from {event.destination} files that lading did not deliver: {_some(event.example, event.strays)}"
-        case events.StraysFound():
-            return (
-                f"warning: {event.destination} also holds files that lading did not deliver: "
-                f"{_some(event.example, event.files)} (--remove-strays removes everything that is not part of the model)"
-            )
-        case events.NotRemoved():
-            why = f"{event.why} ({event.hint})" if event.hint else event.why
-            return f"warning: {event.path} cannot be removed and was left: {why}"
-        case events.TlsChosen():
-            return f"TLS by {event.by}"
-        case events.Rehashing():
-            return f"{event.destination} was written to or copied since it was delivered: hashing what may have changed"
-        case events.Modified():
-            example = _some(event.example, event.files)
-            return f"changed in {event.destination} since it was delivered, and fetched again: {example}"
-        case events.Waiting():
-            return f"waiting: another process delivers to {event.destination}"
-        case events.WaitingForStore():
-            far = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
-            return f"waiting: another process fetches {event.uri} into the store, {far} so far"
-        case events.GivingWay():
-            return f"{event.uri} waits: a pod on this node waits for another model"
-        case events.StoreBypassed():
-            return (
-                f"the store {event.store} is read-only here: files that it does not have go straight to the destination"
-            )
         case events.LastKnown():
             return (
                 f"warning: {event.requested} cannot be resolved now ({event.why}); "
                 f"using what it was at {event.known_at}: {event.resolved}"
             )
+        case events.Signed():
+            rule = f"the rule for {event.rule}" if event.rule else "the rule for every origin"
+            return f"{event.uri} is signed by {event.signer}, as {rule} asks for"
+        case events.NotTrusted():
+            why = _with_hint(event.why, event.hint)
+            return f"warning: {event.uri} is not trusted, and delivered all the same: {why}"
+        case events.Listed():
+            return f"{event.uri}: {count(event.files, 'file')}, {size(event.size_bytes)}"
+        case events.OfAnotherMachine():
+            return f"warning: {event.uri} has no image for {event.wanted}, only for {event.platform}: taking that"
+
+
+def _of_the_destination(event: events.OfTheDestination) -> str:
+    match event:
+        case events.Waiting():
+            return f"waiting: another process delivers to {event.destination}"
+        case events.Rehashing():
+            return f"{event.destination} was written to or copied since it was delivered: hashing what may have changed"
+        case events.Modified():
+            example = _some(event.example, event.files)
+            return f"changed in {event.destination} since it was delivered, and fetched again: {example}"
+        case events.AlreadyDelivered():
+            return f"{event.destination} already holds the model; nothing to do"
+        case events.StraysFound():
+            return (
+                f"warning: {event.destination} also holds files that lading did not deliver: "
+                f"{_some(event.example, event.files)} (--remove-strays removes everything that is not part of the model)"
+            )
+        case events.StraysRemoved():
+            return f"removed from {event.destination} files that lading did not deliver: {_some(event.example, event.strays)}"
+        case events.NotRemoved():
+            return f"warning: {event.path} cannot be removed and was left: {_with_hint(event.why, event.hint)}"
+        case events.NotExecutable():
+            example = _some(event.example, event.files)
+            return f"warning: not executable, since the file system refuses to set modes: {example}"
+        case events.Delivered():
+            # A rate over less than a second says nothing.
+            rate = f" ({size(event.size_bytes / event.seconds)}/s)" if event.seconds >= 1 else ""
+            return (
+                f"delivered {count(event.files, 'file')}, {size(event.size_bytes)} to {event.destination} "
+                f"in {duration(event.seconds)}{rate}"
+            )
+
+
+def _of_the_transfer(event: events.OfTheTransfer) -> str:
+    match event:
+        case events.TlsChosen():
+            return f"TLS by {event.by}"
         case events.FewThreads():
             workers = count(event.workers, "worker")
             return f"warning: {workers}, since the system refuses more threads ({event.limits})"
@@ -85,9 +111,37 @@ def sentence(event: events.Event) -> str:
         case events.FileFailed():
             why = event.why if event.why.startswith(event.path) else f"{event.path}: {event.why}"
             return f"warning: {why}; going on with the other files"
+        case events.RelayFailed():
+            return f"warning: files come from their origin, without peers, since {event.relay} does not answer well: {event.why}"
+        case events.RelayRefuted():
+            return f"warning: wrong bytes by {event.relay}, now from the origin: " + _DIGEST.sub(r"\1…", event.why)
         case events.Unverified():
             whose = f"{event.uri}: " if event.uri else ""
             return f"{whose}not verified, since the origin declares no digest: {_some(event.example, event.files)}"
+        case events.Unpacking():
+            return f"unpacking {event.name}"
+        case events.Backslashes():
+            taken = "kept as a part of them" if event.path == event.example else f"taken for slashes: {event.path}"
+            example = _some(event.example, event.members)
+            return f"warning: names in {event.archive} have backslashes ({example}), which are {taken}"
+        case events.Decrypted():
+            plain = ""
+            if event.plain_files:
+                plain = f"; not encrypted: {_some(event.example, event.plain_files)}"
+            return f"decrypted {count(event.files, 'file')} with {event.resource}{plain}"
+
+
+def _of_the_store(event: events.OfTheStore) -> str:
+    match event:
+        case events.WaitingForStore():
+            far = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
+            return f"waiting: another process fetches {event.uri} into the store, {far} so far"
+        case events.GivingWay():
+            return f"{event.uri} waits: a pod on this node waits for another model"
+        case events.StoreBypassed():
+            return (
+                f"the store {event.store} is read-only here: files that it does not have go straight to the destination"
+            )
         case events.ReusedFromStore():
             return f"{count(event.files, 'file')} already in the store, {size(event.size_bytes)}"
         case events.Materialized():
@@ -97,42 +151,6 @@ def sentence(event: events.Event) -> str:
         case events.SetAside():
             damaged = _some(event.example, event.files)
             return f"warning: {event.uri} was damaged in the store, and is fetched again when it is needed: {damaged}"
-        case events.Unpacking():
-            return f"unpacking {event.name}"
-        case events.Backslashes():
-            taken = "kept as a part of them" if event.path == event.example else f"taken for slashes: {event.path}"
-            example = _some(event.example, event.members)
-            return f"warning: names in {event.archive} have backslashes ({example}), which are {taken}"
-        case events.NotExecutable():
-            example = _some(event.example, event.files)
-            return f"warning: not executable, since the file system refuses to set modes: {example}"
-        case events.Decrypted():
-            plain = ""
-            if event.plain_files:
-                plain = f"; not encrypted: {_some(event.example, event.plain_files)}"
-            return f"decrypted {count(event.files, 'file')} with {event.resource}{plain}"
-        case events.Delivered():
-            # A rate over less than a second says nothing.
-            rate = f" ({size(event.size_bytes / event.seconds)}/s)" if event.seconds >= 1 else ""
-            return (
-                f"delivered {count(event.files, 'file')}, {size(event.size_bytes)} to {event.destination} "
-                f"in {duration(event.seconds)}{rate}"
-            )
-        case events.Recorded():
-            return f"recorded in registry {event.registry}: {event.service} in {event.environment} has it"
-        case events.NotRecorded():
-            return f"warning: this delivery is not recorded in registry {event.registry}: {event.why}"
-        case events.NotTraced():
-            return f"warning: no trace is sent: {event.why}" + (f" ({event.hint})" if event.hint else "")
-        case events.RolloutTold():
-            return f"{event.reason}: {event.message}"
-        case _:
-            return _of_the_agent(event)
-
-
-def _some(example: str, number: int) -> str:
-    """The first of several names, and the number of the others."""
-    return f"{example} and {number - 1} more" if number > 1 else example
 
 
 def _of_the_agent(event: events.OfTheAgent) -> str:
@@ -148,12 +166,21 @@ def _of_the_agent(event: events.OfTheAgent) -> str:
         case events.Postponed():
             return f"{event.version} is not taken yet: {event.why}"
         case events.Failed():
-            return f"error[{event.code}]: {event.why}" + (f" ({event.hint})" if event.hint else "")
+            return f"error[{event.code}]: {_with_hint(event.why, event.hint)}"
         case events.Reconfigured():
             return f"configuration read again: {count(event.deliveries, 'model')} to keep current"
         case events.NotReconfigured():
-            hint = f" ({event.hint})" if event.hint else ""
-            return f"the new configuration is not used, and the one before stays in force: {event.why}{hint}"
+            why = _with_hint(event.why, event.hint)
+            return f"the new configuration is not used, and the one before stays in force: {why}"
+
+
+def _with_hint(why: str, hint: str) -> str:
+    return f"{why} ({hint})" if hint else why
+
+
+def _some(example: str, number: int) -> str:
+    """The first of several names, and the number of the others."""
+    return f"{example} and {number - 1} more" if number > 1 else example
 
 
 def _progress(event: events.Progress) -> str:
