@@ -95,7 +95,9 @@ def test_what_is_no_folder_is_not_found(dest, name):
     place = dest.parent / name
     outcome = lading("verify", place)
     assert outcome.code == 3
-    assert outcome.err == f"error[not-found]: there is no folder {place}\nhint: name the folder that lading delivered to\n"
+    assert (
+        outcome.err == f"error[not-found]: there is no folder {place}\nhint: name the folder that lading delivered to\n"
+    )
 
 
 def test_the_environment_chooses_the_format_of_its_errors(dest):
