@@ -1,5 +1,6 @@
 """The manifests in deploy/, as KServe takes them.  What kustomize and helm make of them: tests/real/test_manifests.py."""
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -276,3 +277,14 @@ def test_the_sidecar_keeps_the_model_where_its_server_reads(tmp_path):
     # Loopback only, as it is by default.
     assert own.listen == "127.0.0.1"
     assert agent["readinessProbe"]["exec"]["command"] == ["/usr/bin/lading", "health"]
+
+
+def test_the_schema_of_the_chart_has_the_values_that_there_are():
+    chart = DEPLOY / "helm/lading"
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    schema = json.loads((chart / "values.schema.json").read_text())["properties"]
+    # Helm gives every chart the values that are called global.
+    assert schema.keys() - {"global"} == values.keys()
+    assert all(schema[key]["properties"].keys() == values[key].keys() for key in ("image", "controller"))
+    of_a_container = schema["containers"]["additionalProperties"]["properties"].keys()
+    assert of_a_container == {key for container in values["containers"].values() for key in container}

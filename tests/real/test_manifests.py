@@ -14,7 +14,8 @@ from real.conftest import SERVERS
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "overlays").iterdir())
 NO_IMAGE = "image-not-set.invalid/lading"
-IMAGE = f"registry.example.com/lading@sha256:{'0' * 64}"
+DIGEST = f"sha256:{'0' * 64}"
+IMAGE = f"registry.example.com/lading@{DIGEST}"
 EXAMPLES = sorted((DEPLOY / "examples").iterdir())
 
 
@@ -186,20 +187,27 @@ def test_the_chart_makes_what_the_base_makes(kustomize, helm):
 
 
 @pytest.mark.parametrize(
-    ("given", "lacking"),
-    [([], "image.repository must be set"), (["--set", "image.repository=r"], "image.tag or image.digest must be set")],
+    ("given", "refusal"),
+    [
+        ("env=null", "image.repository must be set"),
+        ("image.repository=r", "image.tag or image.digest must be set"),
+        ("image.repository=r,image.digest=latest", "image.digest: Does not match"),
+        ("image.repository=r,image.tag=1,lockAnotation=false", "lockAnotation is not allowed"),
+        ("image.repository=r,image.tag=1,containers.default.prefixes=s3://", "Expected: array"),
+        ("image.repository=r,image.tag=1,containers.mine.prefix=s3://", "prefix is not allowed"),
+    ],
 )
-def test_the_chart_installs_nothing_without_an_image(program, given, lacking):
+def test_the_chart_installs_nothing_without_an_image_or_with_a_value_it_does_not_know(program, given, refusal):
     done = subprocess.run(
-        [program("helm"), "template", "lading", DEPLOY / "helm/lading", *given], capture_output=True, text=True
+        [program("helm"), "template", "lading", DEPLOY / "helm/lading", "--set", given], capture_output=True, text=True
     )
     assert done.returncode != 0
-    assert lacking in done.stderr
+    assert refusal in done.stderr
 
 
 def test_values_of_the_chart(helm):
     things = helm(
-        *("--set", "image.repository=example.com/lading,image.digest=sha256:0,containers.localModel=null"),
+        *("--set", f"image.repository=example.com/lading,image.digest={DIGEST},containers.localModel=null"),
         *(
             "--set-json",
             'config={"registries": [{"name": "prod", "kind": "catalog", "path": "/c"}], "verify": "strict"}',
@@ -212,7 +220,7 @@ def test_values_of_the_chart(helm):
     found = containers(things)
     assert found.keys() == {"default", "model-registry-storage-initializer"}
     for container in found.values():
-        assert container["image"] == "example.com/lading@sha256:0"
+        assert container["image"] == f"example.com/lading@{DIGEST}"
         assert variables(container)["HTTPS_PROXY"] == "http://proxy:3128"
         config = yaml.safe_load(variables(container)["LADING_CONFIG_YAML"])
         assert config == {"registries": [{"name": "prod", "kind": "catalog", "path": "/c"}], "verify": "strict"}
