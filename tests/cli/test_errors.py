@@ -113,6 +113,15 @@ def test_what_is_asked_for_wrongly_is_a_usage_error(model, tmp_path, argv, envir
     assert os.listdir(tmp_path) == ["model"]
 
 
+@pytest.mark.parametrize("command", [["resolve"], ["check", "dest"], ["lock", "-o", "lading.lock"]])
+def test_a_command_that_only_asks_says_what_it_waits_for(tmp_path, command):
+    place = f"http://127.0.0.1:{closed_port()}/model"
+    outcome = lading(command[0], place, *command[1:], environ={"S3_MAX_ATTEMPTS": "2"}, cwd=tmp_path)
+    assert_refused(outcome, 5, "unavailable", "Connection refused", "run it again later")
+    assert outcome.err.startswith("trying again (2 of 2) in ")
+    assert os.listdir(tmp_path) == []
+
+
 LONG = "n" * 300
 
 

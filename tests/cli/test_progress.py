@@ -219,6 +219,18 @@ def test_a_small_model_on_a_terminal_needs_no_bar(tmp_path):
     assert "%" not in seen
 
 
+@pytest.mark.parametrize("command", [["pull", "dest"], ["resolve"], ["check", "dest"], ["lock", "-o", "lading.lock"]])
+def test_a_terminal_shows_who_is_asked_until_something_happens(tmp_path, command):
+    terminal, model = Terminal(300), write_model(tmp_path / "model")
+    process = terminal.run(command[0], model, *(word if word == "-o" else tmp_path / word for word in command[1:]))
+    seen = terminal.read_until()
+    assert process.wait(30) == 0
+    process.stdout.close()
+    os.close(terminal.master)
+    asked = f"asking {model}"
+    assert seen.startswith(f"\r{asked}\r{' ' * len(asked)}\r")
+
+
 def test_standard_output_stays_clean_when_the_bar_is_shown(tmp_path):
     terminal = Terminal(100)
     process = terminal.run("pull", write_model(tmp_path / "model"), tmp_path / "dest", "--json")

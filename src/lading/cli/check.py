@@ -13,16 +13,15 @@ from lading.cli.options import (
     load_settings,
     request_for,
 )
-from lading.cli.output import hint_for, note, show, show_json
+from lading.cli.output import hint_for, show, show_json
+from lading.cli.reporters import reporter_of_questions
 from lading.delivery.resolve import ResolvedModel, find
 from lading.delivery.space import Need, need_of
 from lading.errors import LadingError, NoSpace, NotAllowed, UsageError
-from lading.events import Event, NotTrusted
 from lading.model.byte_range import ByteRange
 from lading.session import Session
 from lading.settings.settings import Settings
 from lading.system.disk import existing_ancestor
-from lading.telemetry.messages import sentence
 from lading.text.printable import printable
 from lading.text.units import size
 
@@ -59,7 +58,7 @@ def _check(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = _impatient(load_settings(arguments))
     request = request_for(arguments, arguments.uri, arguments.destination)
 
-    with Session(settings, _warn) as session:
+    with reporter_of_questions(request.uri) as tell, Session(settings, tell) as session:
         finding = find(request, session)
         _read_a_byte(finding, session)
     need = _room_for(finding, request.destination, settings)
@@ -73,12 +72,6 @@ def _check(arguments: argparse.Namespace) -> dict[str, Any]:
         "needed_bytes": need.needed_bytes,
         "free_bytes": need.free_bytes,
     }
-
-
-def _warn(event: Event) -> None:
-    """Report only one kind of event: the warnings by rules of trust."""
-    if isinstance(event, NotTrusted):
-        note(sentence(event))
 
 
 def _impatient(settings: Settings) -> Settings:

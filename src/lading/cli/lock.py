@@ -5,11 +5,11 @@ from pathlib import Path
 
 from lading.cli.options import URI_HELP, add_choice_options, load_settings
 from lading.cli.output import show
+from lading.cli.reporters import reporter_of_questions
 from lading.delivery import lockfile
 from lading.delivery.request import Request
 from lading.delivery.resolve import find
 from lading.errors import NotFound
-from lading.events import ignore
 from lading.model.uri import redact
 from lading.session import Session
 from lading.system.disk import disk_error, write_whole
@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     except NotFound:
         entries = {}
     # The command locks the versions that the URIs stand for now, so another lock file does not count.
-    with Session(settings._replace(lock="", lock_text=""), ignore) as session:
+    settings = settings._replace(lock="", lock_text="")
+    with reporter_of_questions(*arguments.uris) as tell, Session(settings, tell) as session:
         for uri in arguments.uris:
             listed = find(Request(uri, Path()), session).listed
             entries[redact(uri)] = entry(listed)

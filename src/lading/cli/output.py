@@ -11,6 +11,8 @@ from lading.errors import Interrupted, LadingError, Unavailable
 from lading.text.printable import printable
 
 _format = "text"
+# The length of the line that ``draw`` has drawn.
+_drawn = 0
 
 
 def use_format(name: str | None) -> None:
@@ -25,6 +27,7 @@ def uses_json() -> bool:
 
 def show(text: str) -> None:
     """Write to standard output.  The command succeeds even if the reader closes it early."""
+    draw("")
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -89,12 +92,22 @@ def warn(message: str, hint: str) -> None:
 
 def say(line: str) -> None:
     """Write a line to standard error, for people."""
+    draw("")
     _write(f"{printable(line)}\n")
 
 
-def rewrite(line: str) -> None:
-    """Overwrite the current line of a terminal, and stay in it."""
-    _write(f"\r{line}")
+def draw(line: str) -> None:
+    """Draw a line over the one that was drawn before, and stay in it; "" erases it, as any other output does."""
+    global _drawn  # one terminal
+    over, _drawn = _drawn, max(_drawn, len(line))
+    if _drawn:
+        # The length is noted before the line is written: a signal may come at any moment.
+        _write("\r" + (line.ljust(over) if line else " " * over + "\r"))
+    _drawn = len(line)
+
+
+def is_drawn() -> bool:
+    return bool(_drawn)
 
 
 def log_json(level: str, **fields: Any) -> None:

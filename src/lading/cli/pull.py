@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def deliver_aloud(requests: Sequence[Request], settings: Settings, hear: Listener | None = None) -> list[Manifest]:
     """Deliver the requested models, and report the events; ``hear`` gets the same events."""
-    with reporter() as report, tracing(settings, [request.uri for request in requests], report) as tell:
+    uris = [request.uri for request in requests]
+    with reporter(*uris) as report, tracing(settings, uris, report) as tell:
 
         def listener(event: Event) -> None:
             if hear is not None:

@@ -7,29 +7,46 @@ from contextlib import contextmanager
 from threading import Lock
 
 from lading import events
-from lading.cli.output import log_json, rewrite, say, uses_json
+from lading.cli.output import draw, is_drawn, log_json, say, uses_json
+from lading.model.uri import redact
 from lading.settings.settings import Settings
 from lading.settings.traces import read_parent, read_traces
 from lading.telemetry.messages import progress_parts, sentence
+from lading.text.printable import printable
 
 _LINE_EVERY_S = 10.0
 _USUAL_COLUMNS = 80
 _LEAST_BAR = 8
 
 
+# What is told by a command that only asks: why it takes so long, and warnings.
+_OF_A_QUESTION = (events.Retried, events.PassedOver, events.LastKnown, events.OfAnotherMachine, events.NotTrusted)
+
+
 @contextmanager
-def reporter() -> Iterator[events.Listener]:
-    """The listener for this process; the end of the block removes a bar, so that output begins on a new line."""
+def reporter(*uris: str) -> Iterator[events.Listener]:
+    """The listener for this process; the end of the block removes a bar, so that output begins on a new line.
+
+    ``uris`` are those that are asked at first: a terminal shows them until something happens.
+    """
     if uses_json():
         yield JsonReporter()
     elif not sys.stderr.isatty():
         yield LineReporter()
     else:
         bar = BarReporter()
+        bar.ask(uris)
         try:
             yield bar
         finally:
             bar.close()
+
+
+@contextmanager
+def reporter_of_questions(*uris: str) -> Iterator[events.Listener]:
+    """As ``reporter``, for a command that delivers nothing: its answer says the rest."""
+    with reporter(*uris) as tell:
+        yield lambda event: tell(event) if isinstance(event, _OF_A_QUESTION) else None
 
 
 @contextmanager
@@ -101,28 +118,25 @@ class BarReporter:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._drawn = 0
 
     def __call__(self, event: events.Event) -> None:
         with self._lock:
             if not isinstance(event, events.Progress):
-                self._draw("")
                 say(sentence(event))
-            elif self._drawn or event.done_files < event.total_files:
+            elif is_drawn() or event.done_files < event.total_files:
                 # Some terminals go to the next line when the last column is written.
-                self._draw(bar(event, _columns() - 1))
+                draw(bar(event, _columns() - 1))
+
+    def ask(self, uris: Sequence[str]) -> None:
+        """Show who is asked, until the next event: a listing may take long."""
+        if uris:
+            with self._lock:
+                draw(f"asking {printable(', '.join(map(redact, uris)))}"[: _columns() - 1])
 
     def close(self) -> None:
         """Remove the bar; the next output says how the delivery ended."""
         with self._lock:
-            self._draw("")
-
-    def _draw(self, line: str) -> None:
-        over, self._drawn = self._drawn, max(self._drawn, len(line))
-        if self._drawn:
-            # The length is noted before the line is written: a signal may come at any moment.
-            rewrite(line.ljust(over) if line else " " * over + "\r")
-        self._drawn = len(line)
+            draw("")
 
 
 def bar(event: events.Progress, columns: int) -> str:

@@ -14,10 +14,10 @@ from lading.cli.options import (
     request_for,
 )
 from lading.cli.output import show, show_json
+from lading.cli.reporters import reporter_of_questions
 from lading.delivery.request import query_for
 from lading.delivery.resolve import ResolvedModel, list_files, resolve
 from lading.delivery.space import Need, need_of
-from lading.events import ignore
 from lading.model.listing import ListedFile
 from lading.registries.federation import Candidate, candidates_for, first_answer
 from lading.session import Session
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = request_for(arguments, arguments.uri, arguments.destination)
 
     explanation: dict[str, Any] = {}
-    with Session(settings, ignore) as session:
+    with reporter_of_questions(request.uri) as tell, Session(settings, tell) as session:
         query = query_for(request, settings)
         candidates: list[Candidate] = []
         if arguments.explain:

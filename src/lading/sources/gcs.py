@@ -47,6 +47,9 @@ from lading.text.printable import printable
 _LIST_LIMIT_BYTES = 64 << 20
 # https://cloud.google.com/storage/docs/buckets#naming
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_FORM = (
+    "write gs://bucket/object-or-prefix; a bucket's name has three or more lower-case letters, digits, dots and dashes"
+)
 _SIZE = re.compile(r"[0-9]{1,18}")
 _FACTS = "name,size,generation,crc32c,md5Hash,contentEncoding"
 _PLAIN = ("Accept-Encoding", "identity")
@@ -75,7 +78,7 @@ class GcsSource:
 
     def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
         if uri.query is not None or not _BUCKET.fullmatch(uri.authority or ""):
-            raise UsageError(f"{uri.redacted()} is not a GCS URI", hint="write gs://bucket/object-or-prefix")
+            raise UsageError(f"{uri.redacted()} is not a GCS URI", hint=_FORM)
         self._bucket = uri.authority or ""
         self._name = uri.path.removeprefix("/") + ("" if uri.fragment is None else f"#{uri.fragment}")
         self._shown = uri.redacted()

@@ -52,6 +52,7 @@ _NAMED = re.compile(
     r"(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]{1,254}|arn:[^/]*:(?:outpost[:/][^:/]*[:/])?accesspoint[:/][^:/]+)(?:/(?P<key>.*))?",
     re.DOTALL,
 )
+_FORM = "write s3://bucket/key-or-prefix; a bucket's name has two or more letters, digits, dots and dashes"
 _COUNT = re.compile("[0-9]{1,5}")
 _START_AFTER = "start-after"
 _ASK_FOR_CHECKSUM = ("x-amz-checksum-mode", "ENABLED")
@@ -92,7 +93,7 @@ class S3Source:
     def __init__(self, uri: ModelURI, settings: Settings, http: HttpClient) -> None:
         named = _NAMED.fullmatch(f"{uri.authority or ''}{uri.path}")
         if uri.query is not None or named is None:
-            raise UsageError(f"{uri.redacted()} is not an S3 URI", hint="write s3://bucket/key-or-prefix")
+            raise UsageError(f"{uri.redacted()} is not an S3 URI", hint=_FORM)
         self._bucket = named["bucket"]
         self._key = (named["key"] or "") + ("" if uri.fragment is None else f"#{uri.fragment}")
         self._shown = uri.redacted()
