@@ -38,6 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     entry = lockfile.signed_entry if arguments.signed else lockfile.entry
     path = Path(arguments.output)
+    if not path.absolute().parent.is_dir():
+        # Now, and not after everybody has been asked.
+        raise NotFound(f"there is no folder {printable(str(path.parent))}", hint="make it, or name another file by -o")
     try:
         entries = lockfile.read_lock(path)
     except NotFound:

@@ -54,11 +54,10 @@ class _Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            option = f"--{value}"
             words = [str(choice) for choice in action.choices]
-            near = (
-                f"did you mean {option}?" if option in self._option_string_actions else did_you_mean(str(value), words)
-            )
+            # Of lading help, say: --help.
+            options = [option for option in self._option_string_actions if option == f"--{value}"]
+            near = did_you_mean(str(value), options, after="--") or did_you_mean(str(value), words)
             self._hint = near or self._hint
         super()._check_value(action, value)
 

@@ -24,6 +24,7 @@ FORMAT = 1
 # Some 150 models.  A variable can hold 128 KiB, and all annotations of an object together 256 KiB.
 MOST_TEXT_BYTES = 64 << 10
 TEXT = "LADING_LOCK_TEXT"
+_WRITE = "write one by: lading lock URI… -o FILE"
 
 
 class Locked(NamedTuple):
@@ -63,6 +64,8 @@ def read_lock(path: Path) -> dict[str, dict[str, Any]]:
     """The entries of a lock file by redacted URI."""
     try:
         text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no lock file {printable(str(path))}", hint=_WRITE) from error
     except OSError as error:
         raise disk_error(error, path) from error
     return parse_lock(text, printable(str(path)))
@@ -76,7 +79,7 @@ def parse_lock(text: bytes, shown: str) -> dict[str, dict[str, Any]]:
         texts = (each[key] for each in map(_read, models.values()) for key in each)
         good = data["format"] == FORMAT and all(isinstance(text, str) for text in texts)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{shown} is not a lock file", hint="write one by: lading lock URI… -o FILE") from error
+        raise UsageError(f"{shown} is not a lock file", hint=_WRITE) from error
     if not good:
         raise UsageError(f"{shown} is not a lock file of format {FORMAT}", hint="lock again with this lading")
     return models

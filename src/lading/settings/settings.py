@@ -58,6 +58,19 @@ _LIMIT_VARIABLES = (
     ("deadline_s", "LADING_DEADLINE_S"),
     ("stall_s", "LADING_STALL_S"),
 )
+# Limits for which zero says that there is none.
+_ZERO_IS_NONE = ("deadline_s", "workers", "max_rate_bytes_s", "requests_per_s")
+_NUMBERS = {
+    "deadline_s": "seconds, for example 3600",
+    "stall_s": "seconds, for example 20",
+    "connect_s": "seconds, for example 10",
+    "attempts": "a whole number, at least 1, for example 6",
+    "workers": "a whole number, at least 0, for example 8",
+    "max_rate_bytes_s": "bytes per second, for example 50000000",
+    "requests_per_s": "requests per second, for example 10",
+    "unpack_bytes": "a whole number, at least 1, for example 1000000000000",
+    "unpack_members": "a whole number, at least 1, for example 1000000",
+}
 _S3_ONLY = {"AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL_S3"}
 DEFAULT_CONFIG_PATH = "/etc/lading/lading.yaml"
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
@@ -272,26 +285,15 @@ def _limits(env: Mapping[str, str], limits: Limits) -> Limits:
 
 
 def _with_number(limits: Limits, key: str, value: object, name: str) -> Limits:
-    default = getattr(Limits(), key)
-    kind = type(default)
+    kind = type(getattr(Limits(), key))
+    least = 0 if key in _ZERO_IS_NONE else 1e-3 if kind is float else 1
     try:
         number = kind(str(value))
     except ValueError:
         number = -1
-    least = (
-        0 if key in ("deadline_s", "workers", "max_rate_bytes_s", "requests_per_s") else 1e-3 if kind is float else 1
-    )
     # The first comparison is also false for "nan".
     if not least <= number < float("inf"):
-        if kind is int:
-            hint = f"write a whole number, at least {least:g}, for example {default or 8}"
-        elif key == "max_rate_bytes_s":
-            hint = "write bytes per second, for example 50000000"
-        elif key == "requests_per_s":
-            hint = "write requests per second, for example 10"
-        else:
-            hint = f"write seconds, for example {default or 3600:g}"
-        raise UsageError(f"{name} is {shown(value)}", hint=hint)
+        raise UsageError(f"{name} is {shown(value)}", hint=f"write {_NUMBERS[key]}")
     return limits._replace(**{key: number})
 
 

@@ -1,5 +1,7 @@
 """Reading a YAML file that people write: one mapping, no key twice, no objects."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,10 @@ import yaml
 
 from lading.errors import NotAllowed, NotFound, UsageError
 from lading.text.printable import printable
+from lading.text.suggest import did_you_mean
 
 _MOST_DEPTH = 100
+_FORM = "write YAML: lines of key: value"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -36,7 +40,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except IsADirectoryError as error:
         raise UsageError(f"{printable(str(path))} is a folder, not a file") from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"there is no file {printable(str(path))}") from error
+        raise NotFound(f"there is no file {printable(str(path))}", hint=_beside(path)) from error
     except PermissionError as error:
         raise NotAllowed(f"{printable(str(path))} cannot be read") from error
     except OSError as error:
@@ -46,6 +50,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return parse_yaml(text, str(path))
 
 
+def _beside(path: Path) -> str:
+    """The hint for a file that is missing: files beside it whose names are near."""
+    with suppress(OSError):
+        return did_you_mean(path.name, sorted(os.listdir(path.absolute().parent)))
+    return ""
+
+
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """Read the mapping in ``text`` (empty for an empty text); errors name ``name`` and the line."""
     try:
@@ -53,9 +64,9 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
         data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UsageError(f"{printable(name)}, line {line}: {error.problem}") from error
+        raise UsageError(f"{printable(name)}, line {line}: {error.problem}", hint=_FORM) from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{printable(name)} is not YAML") from error
+        raise UsageError(f"{printable(name)} is not YAML", hint=_FORM) from error
     except (ValueError, KeyError, AttributeError, OverflowError) as error:
         # PyYAML's constructors raise these, for example for the date 2026-02-30 or for "!!bool perhaps".
         raise UsageError(
@@ -65,7 +76,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise UsageError(f"{printable(name)} does not hold a mapping with text keys", hint="write lines of key: value")
+        raise UsageError(f"{printable(name)} does not hold a mapping with text keys", hint=_FORM)
     return data
 
 
