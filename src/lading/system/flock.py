@@ -85,24 +85,13 @@ def acquire(path: Path, shown: str, run: Run, watch: Callable[[], None] = lambda
     vanished = 0
     while True:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open_folder(path.parent) as folder:
-                descriptor = os.open(
-                    path.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, LOCK_MODE, dir_fd=folder
-                )
+            descriptor = _open_lock(path, shown)
         except FileNotFoundError as error:
-            # Between the two calls another process removed its workspace; or nothing can be made here,
-            # as below /proc.
+            # Another process removed its workspace meanwhile; or nothing can be made here, as below /proc.
             vanished += 1
             if vanished > _MOST_VANISHED:
                 raise disk_error(error, shown) from error
             continue
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UsageError(f"{printable(shown)} is not a folder") from error
-        except OSError as error:
-            raise (
-                _link(path) if error.errno == errno.ELOOP and path.is_symlink() else disk_error(error, shown)
-            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -120,6 +109,22 @@ def acquire(path: Path, shown: str, run: Run, watch: Callable[[], None] = lambda
             return descriptor
         # While this process waited, the lock file was removed, or moved away with its folder.
         os.close(descriptor)
+
+
+def _open_lock(path: Path, shown: str) -> int:
+    """Open the lock file, made if it is missing; ``FileNotFoundError`` if its folder vanishes between the two calls."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open_folder(path.parent) as folder:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(path.name, flags, LOCK_MODE, dir_fd=folder)
+    except FileNotFoundError:
+        raise
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"{printable(shown)} is not a folder") from error
+    except OSError as error:
+        is_link = error.errno == errno.ELOOP and path.is_symlink()
+        raise (_link(path) if is_link else disk_error(error, shown)) from error
 
 
 def is_still_the_lock(descriptor: int, path: Path) -> bool:
