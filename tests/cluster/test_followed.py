@@ -22,8 +22,8 @@ from cluster.place import SECCOMP, Place
 from fakes.fake_kubeflow import FakeKubeflow, text_properties
 from fakes.faulty_http import FaultyServer
 from fakes.kserve import KServe
-from lading.controller.controller import ROLLOUTS
 from lading.controller.service import ANNOTATION, KINDS
+from lading.kubernetes.rollouts import ROLLOUTS
 
 SERVICES = KINDS["InferenceService"].resource
 SPACE = "lading-controller"

@@ -22,7 +22,7 @@ from cluster.single_node import ADDRESS
 from cluster.test_rollouts import ACCOUNT, SERVICES, Cluster, rollout
 from fakes.fake_mlflow import FakeMlflow
 from fakes.faulty_http import FaultyServer
-from lading.controller.controller import ROLLOUTS
+from lading.kubernetes.rollouts import ROLLOUTS
 
 NUMBER = int(os.environ.get("SERVICES", "200"))
 QUIET_S = float(os.environ.get("QUIET_S", "30"))

@@ -12,13 +12,16 @@ from fakes.fake_api_server import FakeApiServer, merged
 from fakes.faulty_http import ANYWHERE, FaultyServer
 from fakes.trees import write_tree
 from lading.controller.checking import Checks
-from lading.controller.controller import NAME, ROLLOUTS, Controller
+from lading.controller.controller import Controller
+from lading.controller.cycles import Asking
 from lading.controller.questions import Questions
 from lading.controller.records import Records
 from lading.controller.service import ANNOTATION, KINDS
+from lading.controller.telling import NAME
 from lading.errors import Interrupted
 from lading.kubernetes.api_server import ApiServer
 from lading.kubernetes.leader import Leader
+from lading.kubernetes.rollouts import ROLLOUTS
 from lading.secret import Secret
 from lading.session import Session
 from lading.settings.kubernetes import Access
@@ -63,9 +66,7 @@ class World:
         self.told: list[str] = []
         self.controller = Controller(
             api,
-            self.questions,
-            self.checks,
-            self.records,
+            Asking(self.questions, self.checks, self.records),
             leader,
             lambda _: lambda event: self.told.append(event.reason),
             namespace="",

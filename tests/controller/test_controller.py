@@ -13,6 +13,7 @@ from lading.controller.service import ANNOTATION
 from lading.trust.public_key import read_public_keys
 
 GET = "GET"
+STATUS = "/apis/lading.dev/v1alpha1/namespaces/team-a/modelrollouts/follow/status"
 SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/iris"
 DAMAGED = "error[integrity]: weights: SHA-256 differs"
 
@@ -364,6 +365,19 @@ def test_only_who_holds_the_lease_writes(settled):
     first.tick()
     assert "\nlading_rollout_leader 0\n" in first.shown.metrics.text()
     assert len(settled.written) == writes
+
+
+def test_a_cycle_that_outlasts_the_lease_writes_no_pin_before_it_is_renewed(settled):
+    def hang() -> None:
+        settled.clock.seconds += 46
+
+    settled.server.misbehave(STATUS, settled.server.before(hang, on=lambda one: one.method == "PATCH"))
+    settled.champion("v2")
+    settled.server.requests.clear()
+    settled.tick(70)
+    written = [one.path for one in settled.server.requests if one.method in ("PATCH", "PUT")]
+    after = written[written.index(STATUS) + 1 :]
+    assert (after[0].rpartition("/")[2], after[-1]) == ("lading-controller", SERVICE)
 
 
 @pytest.mark.parametrize("writes", range(24))

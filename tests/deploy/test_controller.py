@@ -8,11 +8,12 @@ import jsonschema
 import pytest
 import yaml
 
-from lading.controller.controller import NAME, ROLLOUTS
 from lading.controller.service import KINDS
 from lading.controller.shown import METRICS
+from lading.controller.telling import NAME
 from lading.errors import UsageError
 from lading.kubernetes.leader import LEASES
+from lading.kubernetes.rollouts import ROLLOUTS
 from lading.rollout.policy import Policy, Update
 from lading.rollout.resource import read_policy, read_target, shown_target, status_of
 from lading.rollout.state import Canary, Past, Phase, Refusal, State, Version

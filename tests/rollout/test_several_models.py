@@ -19,7 +19,8 @@ from rollout.simulated import version
 V1, V2 = version("v1"), version("v2")
 ADAPTER = Version(f"hf://example/law?pin=sha256:{'a' * 64}")
 BOTH = Version.of([V1, ADAPTER])
-CHANNEL = "model-registry://iris@champion\nhf://example/law"
+CHANNELS = ("model-registry://iris@champion", "hf://example/law")
+CHANNEL = "\n".join(CHANNELS)
 
 NAMES = st.text("v0123.-", max_size=5).filter(lambda name: name != "-")
 
@@ -38,18 +39,18 @@ def test_one_model_is_as_it_was():
 
 
 def test_one_lock_text_has_all_pins_and_a_text_without_one_of_them_has_none():
-    text = lock_text(CHANNEL, BOTH)
-    assert locked(text, CHANNEL) == BOTH
-    assert locked(text, "hf://example/law") == ADAPTER
-    assert locked(text, f"{CHANNEL}\ns3://models/other") is None
+    text = lock_text(CHANNELS, BOTH)
+    assert locked(text, CHANNELS) == BOTH
+    assert locked(text, CHANNELS[1:]) == ADAPTER
+    assert locked(text, (*CHANNELS, "s3://models/other")) is None
 
 
 def test_each_model_has_its_signer_and_all_of_them_must_be_allowed():
     signed = Version.of([V1._replace(signer="ann"), ADAPTER._replace(signer="ben")])
     assert [part.signer for part in signed.parts] == ["ann", "ben"]
-    entries = json.loads(lock_text(CHANNEL, signed, signed=True))["models"].values()
+    entries = json.loads(lock_text(CHANNELS, signed, signed=True))["models"].values()
     assert [entry["signature"]["signer"] for entry in entries] == ["ben", "ann"]
-    assert locked(lock_text(CHANNEL, signed, signed=True), CHANNEL) == signed
+    assert locked(lock_text(CHANNELS, signed, signed=True), CHANNELS) == signed
     before = State(CHANNEL, Version.of([V2, ADAPTER]), phase="Current")
     observed = Observed(CHANNEL, signed, Service(True), has=before.current, is_locked=True)
     for allowed, phase in ((("ann",), "NotAllowed"), (("ann", "ben"), "Rolling")):

@@ -13,9 +13,11 @@ from lading.cli import output
 from lading.cli.options import read_settings
 from lading.cli.reporters import reporter_of
 from lading.controller.checking import Checks
-from lading.controller.controller import NAME, Controller
+from lading.controller.controller import Controller
+from lading.controller.cycles import Asking
 from lading.controller.questions import Questions
 from lading.controller.records import Records
+from lading.controller.telling import NAME
 from lading.errors import Interrupted
 from lading.events import ignore
 from lading.kubernetes.api_server import ApiServer
@@ -68,9 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         leader = Leader(server, NAME, access.namespace, instance)
         controller = Controller(
             server,
-            questions,
-            checks,
-            records,
+            Asking(questions, checks, records),
             leader,
             reporter_of,
             namespace=arguments.namespace,

@@ -65,11 +65,11 @@ class Questions:
             elif every_s < old[name]:
                 self.agenda.put(name, every_s)
 
-    def answer(self, names: str) -> Answer | None:
-        """The last answer for a name, or for several in lines; None before each has its first one."""
+    def answer(self, names: Sequence[str]) -> Answer | None:
+        """The last answer for these names together; None before each of them has its first one."""
         with self._lock:
-            found = [self._answers.get(name) for name in names.split("\n")]
-        return _together([answer for answer in found if answer]) if all(found) else None
+            found = [self._answers[name] for name in names if name in self._answers]
+        return _together(found) if found and len(found) == len(names) else None
 
     def hurry(self) -> None:
         """Make every name due now; one that is being asked is asked once more."""
@@ -79,7 +79,7 @@ class Questions:
     def _ask(self, name: str) -> str:
         if name not in self._every_s:
             return ""
-        before = self.answer(name) or Answer()
+        before = self.answer([name]) or Answer()
         try:
             with Session(self._load(), ignore) as session:
                 after = _ask(name, before, session)

@@ -46,13 +46,13 @@ class Kind(NamedTuple):
     labels: str
     has_canary: bool = False
 
-    def followed(self, service: Object) -> str:
-        """The URIs of the service's models, as KServe passes them to its pods, in lines; "" if it has none.
+    def followed(self, service: Object) -> tuple[str, ...]:
+        """The URIs of the service's models, as KServe passes them to its pods.
 
         KServe mounts volumes and images by itself: what else the service has is delivered.
         """
         found = [uri for path in self.uris for uri in _uris(_at(service, ("spec", *path)))]
-        return "\n".join([uri for uri in found if not uri.startswith(_MOUNTED)] or found)
+        return tuple([uri for uri in found if not uri.startswith(_MOUNTED)] or found)
 
     def maps(self, service: Object) -> list[tuple[str, ...]]:
         """The paths below the spec of the service's maps of annotations; an LLM's prefill is optional."""
@@ -86,13 +86,13 @@ class Kind(NamedTuple):
             spec["canary"] = [{"trafficPercent": percent, "predictor": predictor}]
         return {"spec": spec}
 
-    def split(self, service: Object, channel: str) -> Split | None:
+    def split(self, service: Object, channels: Sequence[str]) -> Split | None:
         """The service's canary, if it is lading's own; None if there is none."""
         entries = _at(service, ("spec", "canary")) if self.has_canary else None
         if not isinstance(entries, list) or not entries or _owner(service, ("canary",)):
             return None
         text = _at(entries[0], ("predictor", "annotations", ANNOTATION))
-        has = locked(text, channel) if isinstance(text, str) else None
+        has = locked(text, channels) if isinstance(text, str) else None
         percent = _at(entries[0], ("trafficPercent",))
         return Split(has.pin if has else "", percent if isinstance(percent, int) else 0)
 
@@ -148,12 +148,12 @@ def _owner(service: Object, path: Sequence[str]) -> str:
     return ""
 
 
-def lock_text(channel: str, version: Version, *, signed: bool = False) -> str:
-    """The text of a lock file that has this version for the channel: a pin for each of its URIs.
+def lock_text(channels: Sequence[str], version: Version, *, signed: bool = False) -> str:
+    """The text of a lock file that has this version: a pin for each of the URIs that the service follows.
 
     If ``signed``, pods demand their signers as well.
     """
-    parts = zip(channel.split("\n"), version.parts, strict=True)
+    parts = zip(channels, version.parts, strict=True)
     return lockfile.dumps({uri: _entry(part, signed=signed) for uri, part in parts})
 
 
@@ -162,11 +162,11 @@ def _entry(version: Version, *, signed: bool) -> Object:
     return {"pin": version.pin, "version": version.name, **signature}
 
 
-def locked(text: str, channel: str) -> Version | None:
-    """The version that the text of a lock file has for the channel; None if it lacks one of its URIs."""
+def locked(text: str, channels: Sequence[str]) -> Version | None:
+    """The version that the text of a lock file has for these URIs; None if it lacks one of them."""
     try:
         models = lockfile.parse_lock(text.encode(), "")
-        entries = [models[uri] for uri in channel.split("\n")]
+        entries = [models[uri] for uri in channels]
         if any(split_pin(ModelURI.parse(entry["pin"]))[1] is None for entry in entries):
             return None
     except (LadingError, KeyError):
@@ -178,7 +178,7 @@ def _version(entry: Object) -> Version:
     return Version(entry["pin"], str(entry.get("version") or ""), entry.get("signature", {}).get("signer", ""))
 
 
-def read_service(service: Object, pods: Sequence[Object], channel: str) -> Service:
+def read_service(service: Object, pods: Sequence[Object], channels: Sequence[str]) -> Service:
     """Read the state of the service and its pods."""
     status = service.get("status") or {}
     ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in status.get("conditions") or ())
@@ -187,14 +187,14 @@ def read_service(service: Object, pods: Sequence[Object], channel: str) -> Servi
     said = ": ".join(filter(None, (str(failure.get("reason") or ""), str(failure.get("message") or ""))))
     return Service(
         ready,
-        tuple(_pod(each, channel) for each in _there(pods)),
+        tuple(_pod(each, channels) for each in _there(pods)),
         str(model.get("transitionStatus") or ""),
         _said(said),
     )
 
 
-def given(pods: Sequence[Object], found: Version) -> str:
-    """The exact URIs of the versions that these pods received, in the form of ``found``; "" if no pod reports them.
+def given(pods: Sequence[Object], found: Version) -> tuple[str, ...]:
+    """The exact URIs of the versions that these pods received, in the form of ``found``; none if no pod reports them.
 
     lading's termination message on success is one line of JSON (docs/kserve.md): an object, or a list of them.
     """
@@ -202,8 +202,8 @@ def given(pods: Sequence[Object], found: Version) -> str:
     for pod in _there(pods):
         versions = _delivered(_ended(pod))
         if len(versions) == len(exact) and any(versions):
-            return "\n".join(map(_of_version, exact, versions))
-    return ""
+            return tuple(map(_of_version, exact, versions))
+    return ()
 
 
 def _delivered(ended: Object) -> list[str]:
@@ -230,9 +230,9 @@ def _there(pods: Sequence[Object]) -> Iterator[Object]:
             yield pod
 
 
-def _pod(pod: Object, channel: str) -> Pod:
+def _pod(pod: Object, channels: Sequence[str]) -> Pod:
     text = str((pod["metadata"].get("annotations") or {}).get(ANNOTATION, ""))
-    has = locked(text, channel) if text else None
+    has = locked(text, channels) if text else None
     conditions = (pod.get("status") or {}).get("conditions") or ()
     ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
     ended = _ended(pod)

@@ -147,7 +147,7 @@ class State(NamedTuple):
     @property
     def channels(self) -> list[str]:
         """The URIs of the channel."""
-        return self.channel.split("\n")
+        return self.channel.split("\n") if self.channel else []
 
     @property
     def is_rolling(self) -> bool:
@@ -190,6 +190,17 @@ class State(NamedTuple):
     def after(self, past: Past, keep: int) -> "State":
         """The state with one more entry of the history, of which it keeps ``keep``."""
         return self._replace(history=(past, *self.history)[:keep])
+
+    def without_service(self) -> "State":
+        """What stays of the state without the service: one that appears under its name later is another one."""
+        return State(
+            channel=self.channel,
+            phase=self.phase,
+            since_s=self.since_s,
+            refused=self.refused,
+            history=self.history,
+            recorded=self.recorded,
+        )
 
     def refusal(self, pin: str) -> Refusal | None:
         """The refusal of a version; None if there is none."""
