@@ -473,7 +473,7 @@ def test_the_end_of_the_agent_ends_every_cycle_and_the_next_process_resumes(worl
     assert (world.folder / "models/b/model.bin").exists()
 
 
-@pytest.mark.parametrize("busy_with", ["prune", "release", "in_place", "read_agent"])
+@pytest.mark.parametrize("busy_with", ["loop.prune", "loop.release", "loop.in_place", "configuration.read_agent"])
 def test_a_signal_ends_the_agent_whatever_the_loop_is_at(world, monkeypatch, busy_with):
     # The handler raises it in the main thread, and no second signal is heard.
     world.write(world.delivery("one"), store={"path": str(world.folder / "store")})
@@ -485,7 +485,7 @@ def test_a_signal_ends_the_agent_whatever_the_loop_is_at(world, monkeypatch, bus
     def signal(*_):
         raise Interrupted("stopped by a signal")
 
-    monkeypatch.setattr(f"lading.agent.loop.{busy_with}", signal)
+    monkeypatch.setattr(f"lading.agent.{busy_with}", signal)
     with pytest.raises(Interrupted):
         world.pass_s(agent, 600)
 

@@ -1,6 +1,7 @@
 """The agent: one process that keeps a set of models current and reports their state.
 
-    loop             starts cycles when they are due, and reads the configuration again when it changes
+    loop             starts cycles when they are due
+    configuration    the configuration, which is read again when its files change
     cycle            one cycle of one delivery, in a thread of its own
     reconcile        the steps of a cycle: ask, deliver, switch, tell the model server, or roll back
     find_if_changed  asks a source cheaply whether a model has changed

@@ -1,22 +1,21 @@
-"""The loop: starts the cycle of each delivery when it is due, and reads the configuration again when it changes."""
+"""The loop: starts the cycle of each delivery when it is due, and goes on with another configuration when it changes."""
 
-import hashlib
 import random
 import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from lading import __version__, events
+from lading.agent.configuration import Configuration
 from lading.agent.cycle import Cycle
 from lading.agent.http_server import Endpoint
 from lading.agent.in_store import release
 from lading.agent.metrics import Metrics
 from lading.agent.page import Deliveries
-from lading.agent.reconcile import Outcome, in_place, reconcile, refuse_unreadable
+from lading.agent.reconcile import Outcome, in_place, reconcile
 from lading.agent.scrubber import Scrubber
 from lading.agent.status import Doing, Status
 from lading.agent.webhooks import Webhooks
@@ -24,9 +23,8 @@ from lading.errors import Interrupted, LadingError
 from lading.model.manifest import Manifest
 from lading.retry import Clock, SystemClock
 from lading.session import Session
-from lading.settings.agent import AgentSettings, Delivery, read_agent
-from lading.settings.section import errors_name
-from lading.settings.settings import Settings, config_path
+from lading.settings.agent import Delivery
+from lading.settings.settings import Settings
 from lading.settings.store import StoreSettings
 from lading.store.eviction import prune
 from lading.store.store import Store
@@ -75,14 +73,11 @@ class Agent:
         host: str = "",
         send: Send = lambda _: None,
     ) -> None:
-        self._load, self._path, self._send = load, config_path(environ), send
-        self._listen, self._clock, self._unix_time = listen, clock, unix_time
+        self._listen, self._clock, self._unix_time, self._send = listen, clock, unix_time, send
         self._host = host or socket.gethostname()
-        # Digests from before it is read: a change during the reading is noticed, and it is read again.
-        seen = self._digests(Settings())
-        self._settings = load()
-        self._seen = self._digests(self._settings) | seen
-        self.settings = _declared(self._settings)
+        self._configuration = Configuration(load, environ)
+        # Of a later one, only the deliveries are used.
+        self.settings = self._configuration.own
         self.metrics = Metrics()
         self.status = Status(self.metrics)
         self.webhooks = Webhooks(self.settings.mlflow_secret_file, unix_time, self.metrics)
@@ -98,18 +93,20 @@ class Agent:
         # Deliveries beside those of the configuration; None while they are unknown.
         self._beside: Sequence[Delivery] | None = ()
         self.metrics.set("lading_build_info", 1.0, version=__version__)
-        self._use(self.settings)
+        self._use()
 
     def endpoint(self) -> Endpoint:
         """Make the HTTP server for this agent; it listens from now on, and answers in its ``with`` block."""
         return Endpoint(
-            self.settings, Deliveries(self.status, lambda: self._settings.store), take_webhook=self.take_webhook
+            self.settings,
+            Deliveries(self.status, lambda: self._configuration.settings.store),
+            take_webhook=self.take_webhook,
         )
 
     def scrubber(self) -> Scrubber:
         """Make what hashes the store's files again; deliveries of a model that it sets aside are due at once."""
         return Scrubber(
-            lambda: self._settings.store,
+            lambda: self._configuration.settings.store,
             self.metrics,
             lambda event: self._listen("")(event),
             self._hurry,
@@ -208,7 +205,7 @@ class Agent:
                 self.status.change(delivery.name, doing=word)
 
         beside = min(self.settings.parallel, len(self._plans))
-        settings = delivery.settings(self._settings)
+        settings = delivery.settings(self._configuration.settings)
         rate = settings.limits.max_rate_bytes_s / beside
         settings = settings._replace(limits=settings.limits._replace(max_rate_bytes_s=rate))
         # No pod waits for an update: a warm-up of this agent must not give way to an origin that is slow.
@@ -257,7 +254,7 @@ class Agent:
         self.status.hear(delivery.name, failed)
         self._listen(delivery.name)(failed)
         try:
-            delivered, since_s = in_place(delivery, delivery.settings(self._settings))
+            delivered, since_s = in_place(delivery, delivery.settings(self._configuration.settings))
         except (LadingError, OSError):
             delivered, since_s = None, 0.0
         self._show(delivery, delivered, since_s, code=error.code, error=error.message, hint=error.hint)
@@ -290,42 +287,33 @@ class Agent:
 
     # ---- the configuration ----------------------------------------------------------------
 
-    def _digests(self, settings: Settings) -> dict[Path, bytes]:
-        """Digests of the configuration file and its files of keys, by content: in a ConfigMap only links change."""
-        return {path: _digest(path) for path in (self._path, *(Path(rule.signers_file) for rule in settings.trust))}
-
     def _reconfigure(self) -> None:
-        seen = self._digests(self._settings)
-        if seen == self._seen:
-            return
-        self._seen = seen
+        left = self._configuration.settings.store
         try:
-            settings = self._load()
-            own = _declared(settings)
+            if not self._configuration.read_again():
+                return
         except LadingError as error:
             self.metrics.set("lading_configuration_ok", 0.0)
             self.status.configuration_error = error.message
             self._listen("")(events.NotReconfigured(error.message, error.hint))
             return
-        left, self._settings = self._settings, settings
-        self._seen = self._digests(settings) | {self._path: seen[self._path]}
-        self._use(own)
-        if left.store.path not in ("", settings.store.path):
-            self._look_into(left.store, ())
-        self._listen("")(events.Reconfigured(len(own.deliveries)))
+        self._use()
+        if left.path not in ("", self._configuration.settings.store.path):
+            self._look_into(left, ())
+        self._listen("")(events.Reconfigured(len(self._configuration.own.deliveries)))
 
-    def _use(self, own: AgentSettings) -> None:
-        """Go on with this configuration."""
+    def _use(self) -> None:
+        """Go on with the configuration as it is now."""
         self.metrics.set("lading_configuration_ok", 1.0)
         self.status.configuration_error = ""
-        self._deliveries = own.deliveries
         self._plan()
 
     def _plan(self) -> None:
         """Go on with the deliveries as they are now: those that are new or have changed are due now."""
         beside = self._beside or ()
-        self.status.configure(self._deliveries, beside)
-        deliveries = (*self._deliveries, *beside)
+        declared = self._configuration.own.deliveries
+        self.status.configure(declared, beside)
+        deliveries = (*declared, *beside)
         now_s = self._clock.now()
         plans = {}
         for delivery in deliveries:
@@ -342,12 +330,12 @@ class Agent:
 
     def _look_at_store(self) -> None:
         """Now and then: release what is no longer declared, evict above the store's mark, and set its metrics."""
-        if not self._settings.store.path or self._clock.now() < self._store_due_s:
+        if not self._configuration.settings.store.path or self._clock.now() < self._store_due_s:
             return
         self._store_due_s = self._clock.now() + _LOOK_AT_STORE_S
         declared = [plan.delivery.name for plan in self._plans.values() if not plan.delivery.destination]
         # Nothing is released before it is known which rollouts there are.
-        self._look_into(self._settings.store, None if self._beside is None else declared)
+        self._look_into(self._configuration.settings.store, None if self._beside is None else declared)
 
     def _look_into(self, settings: StoreSettings, declared: Collection[str] | None) -> None:
         try:
@@ -367,22 +355,6 @@ class Agent:
         self._listen("")(event)
 
 
-def _declared(settings: Settings) -> AgentSettings:
-    """The agent's settings; raises for deliveries that the configuration alone shows to be impossible."""
-    own = read_agent(settings)
-    with errors_name(settings.file):
-        for delivery in own.deliveries:
-            refuse_unreadable(delivery)
-    return own
-
-
 def _next_in_s(delivery: Delivery) -> float:
     """Seconds to the next cycle: jitter keeps a fleet from asking at the same time."""
     return delivery.every_s * (1 + delivery.jitter * random.uniform(-1, 1))  # noqa: S311 - not a secret
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        return hashlib.sha256(path.read_bytes()).digest()
-    except OSError:
-        return b""
