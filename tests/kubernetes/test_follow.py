@@ -1,13 +1,19 @@
 """Following a resource: every object there is and every change, whatever happens to lists and watches."""
 
+import socket
+
 import pytest
 
+from fakes.dead_addresses import Resolver
 from fakes.fake_api_server import COLLECTION, SERVICES, lines
 from fakes.faulty_http import ANYWHERE, anything, cut, reset, stall, status
 from lading.errors import Interrupted, NotAllowed, NotFound
 from lading.kubernetes import api_server
+from lading.kubernetes.api_server import ApiServer
 from lading.kubernetes.follow import Followed, Key, follow
 from lading.kubernetes.watched import Watched
+from lading.settings.kubernetes import Access
+from lading.settings.limits import Network
 
 
 class Told:
@@ -178,6 +184,26 @@ def test_a_watch_that_waits_after_an_error_ends_with_the_run(server, api, sessio
 
     Watched(lambda key: None).watch(api, SERVICES, "", failed)
     assert len(failures) == 1
+
+
+def test_no_object_vanishes_while_the_name_of_the_server_is_not_known(server, cluster, session, monkeypatch):
+    cluster.put(COLLECTION, "iris")
+    server.misbehave(f"/{COLLECTION}", status(403, on=watching, headers={"Connection": "close"}))
+    resolver = Resolver(api_test=["127.0.0.1"])
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    failures = []
+
+    def failed(error) -> None:
+        failures.append(error.code)
+        resolver.addresses.clear()
+        if len(failures) == 2:
+            session.run.stop.set()
+
+    watched = Watched(lambda key: None)
+    api = ApiServer(Access(f"http://api.test:{server.url.rpartition(':')[2]}", "team-a", Network()), session.http)
+    watched.watch(api, SERVICES, "", failed)
+    assert failures == ["not-allowed", "not-found"]
+    assert [key.name for key in watched.all()] == ["iris"]
 
 
 def test_what_is_deleted_between_two_watches_is_no_longer_there(server, cluster, api, session):

@@ -3,6 +3,7 @@
 import pytest
 
 from fakes.faulty_http import ALWAYS, ANYWHERE, anything, status
+from lading.errors import NotAllowed
 from lading.kubernetes.leader import Leader, Terms
 
 COLLECTION = "apis/coordination.k8s.io/v1/leases"
@@ -60,6 +61,22 @@ def test_a_holder_that_cannot_renew_stops_before_another_may_begin(server, leade
     clock.seconds = 45
     assert not first.ask()
     assert not first.holds()
+
+
+def test_a_holder_outlives_a_refusal_and_ends_with_its_time_if_that_lasts(server, leader, clock):
+    server.misbehave(ANYWHERE, status(403, times=1, on=anything))
+    first = leader("one")
+    with pytest.raises(NotAllowed):
+        first.ask()
+    first.ask()
+    server.misbehave(ANYWHERE, status(403, times=2, on=anything))
+    clock.seconds = 15
+    assert first.ask()
+    clock.seconds = 45
+    with pytest.raises(NotAllowed):
+        first.ask()
+    assert not first.holds()
+    assert first.ask()
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])

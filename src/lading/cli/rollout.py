@@ -13,7 +13,7 @@ from lading.cli.options import add_output_options, read_settings
 from lading.cli.output import show, show_json
 from lading.errors import NotFound, UsageError
 from lading.events import ignore
-from lading.kubernetes.api_server import ApiServer, Object
+from lading.kubernetes.api_server import ApiServer, Missing, Object
 from lading.kubernetes.rollouts import ROLLOUTS
 from lading.rollout.resource import APPROVAL, read_state, shown_target
 from lading.rollout.state import State, Version
@@ -304,7 +304,7 @@ def _server(arguments: argparse.Namespace) -> Iterator[ApiServer]:
 def _get(server: ApiServer, name: str) -> Rollout:
     try:
         return _read(server.get(ROLLOUTS, name, server.namespace))
-    except NotFound as error:
+    except Missing as error:
         there = [each["metadata"]["name"] for each in _list(server, server.namespace)]
         raise error.rephrased(hint=suggest(name, there) or "lading rollout ls shows all") from error
 
@@ -312,7 +312,7 @@ def _get(server: ApiServer, name: str) -> Rollout:
 def _list(server: ApiServer, namespace: str) -> list[Object]:
     try:
         return server.list_all(ROLLOUTS, namespace)
-    except NotFound as error:
+    except Missing as error:
         raise error.rephrased(hint="this cluster has no ModelRollouts: apply deploy/controller") from error
 
 

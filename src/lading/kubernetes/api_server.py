@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-from lading.errors import IntegrityError, LadingError, OriginChanged, Unsupported, UsageError
+from lading.errors import IntegrityError, LadingError, NotFound, OriginChanged, Unsupported, UsageError
 from lading.model.origin import split_url
 from lading.network.answer import Answer, status_error
 from lading.network.client import HttpClient
@@ -74,6 +74,10 @@ class Expired(OriginChanged):
     """The server no longer knows this version of a list (410): it must be listed again."""
 
 
+class Missing(NotFound):
+    """The server has answered that there is no such object or resource; a server without an address is no answer."""
+
+
 class Page(NamedTuple):
     """A page of a list, and the version of the whole list."""
 
@@ -108,7 +112,7 @@ class ApiServer:
         self._patient = http.reaching(access.network, http.limits._replace(stall_s=_SILENCE_S), patient)
 
     def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
-        """Read an object; ``NotFound`` if there is none."""
+        """Read an object; ``Missing`` if there is none."""
         return self._ask("GET", resource, namespace, name)
 
     def list_all(self, resource: Resource, namespace: str = "", *, labels: str = "") -> list[Object]:
@@ -173,7 +177,7 @@ class ApiServer:
         return self._ask("PATCH", resource, *_place(found), subresource, body=body, query=query, kind=_APPLY)
 
     def delete(self, resource: Resource, found: Object) -> None:
-        """Delete the object that was ``found``; ``Conflict`` if it was created again since, ``NotFound`` if it is gone."""
+        """Delete the object that was ``found``; ``Conflict`` if it was created again since, ``Missing`` if it is gone."""
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": found["metadata"]["uid"]}}
         self._ask("DELETE", resource, *_place(found), body=body)
 
@@ -323,7 +327,8 @@ def _error(head: Head, status: Object, what: str) -> LadingError:
         return Expired(message or f"{what}: this version is no longer known")
     if head.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
         return UsageError(message or f"{what}: the API server does not accept it")
-    return status_error(head, what).rephrased(message=message, hint=_HINTS.get(head.status, ""))
+    refusal = status_error(head, what).rephrased(message=message, hint=_HINTS.get(head.status, ""))
+    return Missing(refusal.message) if head.status == HTTPStatus.NOT_FOUND else refusal
 
 
 def _owners(status: Object) -> Iterator[str]:

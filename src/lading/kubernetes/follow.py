@@ -46,7 +46,7 @@ class Followed(NamedTuple):
 def follow(server: ApiServer, resource: Resource, namespace: str, followed: Followed, *, labels: str = "") -> None:
     """Follow a resource until the run is stopped, which raises ``Interrupted``; ``namespace`` "" means all of them.
 
-    It waits for an unavailable server without limit.  Errors that waiting does not mend are raised: ``NotFound`` if
+    It waits for an unavailable server without limit.  Errors that waiting does not mend are raised: ``Missing`` if
     there is no such resource, ``NotAllowed`` if it may not be listed.
     """
     _Follower(server, resource, namespace, followed, labels).run()

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from lading.errors import LadingError, NotFound, Unavailable
-from lading.kubernetes.api_server import ApiServer, Conflict, Object, Resource
+from lading.errors import LadingError, Unavailable
+from lading.kubernetes.api_server import ApiServer, Missing, Object, Resource
 
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 
@@ -65,9 +65,12 @@ class Leader:
         asked_s = self._now()
         try:
             held = self._take()
-        except (Conflict, Unavailable):
+        except LadingError as error:
             # Another process was quicker, or the server is unavailable: a Lease that was held stays valid for its time.
-            return self.holds()
+            # Until then, whatever else goes wrong may pass, too: a server that starts refuses what it will allow.
+            if isinstance(error, Unavailable) or self.holds():
+                return self.holds()
+            raise
         self._until_s = asked_s + self._terms.give_up_s if held else float("-inf")
         return held
 
@@ -86,7 +89,7 @@ class Leader:
     def _take(self) -> bool:
         try:
             lease = self._server.get(LEASES, self._name, self._namespace)
-        except NotFound:
+        except Missing:
             about = {"name": self._name, "namespace": self._namespace}
             lease = {"apiVersion": LEASES.api, "kind": LEASES.kind, "metadata": about}
             self._server.create(LEASES, lease | {"spec": self._spec({})})

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from lading.errors import Interrupted, LadingError, NotFound, lading_error
-from lading.kubernetes.api_server import ApiServer, Object, Resource
+from lading.errors import Interrupted, LadingError, lading_error
+from lading.kubernetes.api_server import ApiServer, Missing, Object, Resource
 from lading.kubernetes.follow import Followed, Key, follow
 
 # The pause after an error that waiting may mend, or if the resource does not exist: it may be installed later.
@@ -46,7 +46,7 @@ class Watched:
                 self._told.clear()
                 try:
                     follow(server, resource, namespace, self.followed(), labels=labels)
-                except NotFound:
+                except Missing:
                     # The resource does not exist, so it has no objects.
                     self._told.clear()
                     self.listed()
