@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from controller.conftest import CHANNEL, MRO, SERVICES
 from controller.test_controller import phases
+from fakes.fake_api_server import refusal
+from fakes.faulty_http import Fault
 from lading.controller.selection import select
 from lading.kubernetes.follow import Key
 
@@ -108,6 +110,20 @@ def test_a_rollout_of_somebody_else_with_that_name_is_not_touched(world):
     assert "ReconcileFailed" in world.told
     message = world.one(MRO, "fleet")["status"]["message"]
     assert message == "no service has these labels; fleet.law belongs to nobody, or to another rollout"
+
+
+def test_a_rollout_that_cannot_be_made_keeps_no_other_service_from_its_own(world):
+    for name in ("iris", "law"):
+        world.serve(name, labels=GOLD)
+    world.select("fleet", GOLD)
+    path = "/apis/lading.dev/v1alpha1/namespaces/team-a/modelrollouts/fleet.iris"
+    too_long = Fault(
+        lambda *_: refusal(422, "metadata.name is too long"), on=lambda one: one.method == "PATCH", times=3
+    )
+    world.server.misbehave(path, too_long)
+    world.tick()
+    assert "fleet.law" in rollouts(world)
+    assert "metadata.name is too long" in world.one(MRO, "fleet")["status"]["message"]
 
 
 def test_nothing_is_written_while_nothing_changes(fleet):

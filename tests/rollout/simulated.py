@@ -99,7 +99,7 @@ class World:
         if decision.pin:
             assert self.owner == ""
             self.write(decision.pin, decision.state.split)
-        self.told += [(self.now_s, told.reason) for told in decision.told]
+        self.told += [(self.now_s, told.reason) for told in decision.news]
         return decision
 
     def write(self, pin: str, split: Split | None) -> None:

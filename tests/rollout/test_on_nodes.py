@@ -14,6 +14,10 @@ V1, V2, V3 = version("v1"), version("v2"), version("v3")
 COMING = {"AwaitingApproval", "Held", "WindowClosed", "Queued", "Canary", "Paused", "Rolling", "Idle"}
 
 
+# What no schema allows.
+ODD = {"phase": "Current", "phaseSince": "2026-11-29T10:00:00Z", "recorded": "v1"}
+
+
 def status(phase: Phase, current: Version | None = V1, candidate: Version | None = V2) -> dict:
     return status_of(State(CHANNEL, current, candidate, phase=phase), (), 1)
 
@@ -44,4 +48,4 @@ def test_each_model_of_a_service_is_kept():
     ],
 )
 def test_a_status_makes_no_node_read_files_or_ask_hosts(pin):
-    assert wanted_on_nodes([status("Current", Version(pin)), {"phase": 7}, {}]) == []
+    assert wanted_on_nodes([status("Current", Version(pin)), {"phase": 7}, {}, ODD]) == []

@@ -11,8 +11,8 @@ _NEVER = float("inf")
 class Agenda:
     """When each name is due: ``begin`` hands out what is due to the threads that run ``serve``.  Safe from any thread.
 
-    These call ``work``, which returns the outcome in one of the words of ``outcomes``, or "" if there was nothing to do.
-    No two threads work on a name at a time: a name that is put meanwhile is handed out after that.
+    These call ``work``, which returns one of ``outcomes``, or "" if there was nothing to do.  No two threads work on a
+    name at a time: a name that is put meanwhile is handed out after that.
     """
 
     def __init__(self, work: Callable[[str], str], now: Callable[[], float], outcomes: Sequence[str]) -> None:

@@ -35,8 +35,8 @@ _NEVER = float("inf")
 class Controller:
     """Reconciles in its ``tick``; ``watchers``, and the agendas of ``asking``, are for other threads.
 
-    ``namespace`` is the one that it manages, "" for all.  ``woken`` ends the loop's wait; whoever has an answer sets it.
-    ``unix_time`` gives the times in states.
+    ``namespace`` is the one that it manages, "" for all.  ``woken`` ends the loop's wait: whoever has an answer sets
+    it.  ``unix_time`` gives the times in states.
     """
 
     def __init__(

@@ -24,14 +24,15 @@ from lading.controller.selection import Selection
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
 from lading.controller.telling import Telling
-from lading.errors import NotAllowed, NotFound, UsageError
-from lading.kubernetes.api_server import ApiServer, Conflict, Object
+from lading.errors import NotAllowed, UsageError
+from lading.kubernetes.api_server import ApiServer, Conflict, Missing, Object
 from lading.kubernetes.follow import Key
 from lading.kubernetes.rollouts import ROLLOUTS
 from lading.model.pin import split_pin
 from lading.model.uri import ModelURI, redact
 from lading.rollout.conditions import conditions
-from lading.rollout.decide import Decision, Observed, Told, decide, is_up
+from lading.rollout.decide import Decision, Observed, decide, is_up
+from lading.rollout.news import News
 from lading.rollout.resource import read_conditions, read_state, read_target, shown_target, status_of
 from lading.rollout.state import State, Version
 from lading.rollout.together import together
@@ -51,10 +52,10 @@ class NotYet(Exception):
 class Memory:
     """What this process knows of a rollout between two cycles.
 
-    ``state`` is what its status has, decided by the spec of this ``generation``.  ``exact`` are the URIs of the versions
-    that the pods of a service without a pin received, while their pins are not known.  ``refused`` is why the API server
-    did not take the canary the last time, or "".  ``due_s`` is when the next cycle is due by the clock, ``seen`` what the
-    last one depended on.
+    ``state`` is what its status has, decided by the spec of this ``generation``.  ``exact`` are the URIs of the
+    versions that the pods of a service without a pin received, while their pins are not known.  ``refused`` is why the
+    API server did not take the canary the last time, or "".  ``due_s`` is when the next cycle is due by the clock,
+    ``seen`` what the last one depended on.
     """
 
     uid: str
@@ -127,8 +128,8 @@ class Cycles:
             return self._written(managed, memory, decision)
         finally:
             # The state is kept, so the next cycle would not tell it again.
-            for told in decision.told:
-                self._telling.tell(managed, told)
+            for news in decision.news:
+                self._telling.tell(managed, news)
 
     def select(self, key: Key, selection: Selection, has_time: Callable[[], bool]) -> float:
         """Give each selected service a rollout of its own, and keep the state of all of them together."""
@@ -139,11 +140,11 @@ class Cycles:
             own = selection.own.get(read_target(fields["spec"]).name, fields)
             try:
                 self._server.apply(ROLLOUTS, own, fields)
-            except Conflict as error:
-                # Somebody has changed this one by hand: the others get their fields nevertheless.
+            except (Conflict, UsageError) as error:
+                # Somebody has changed this one by hand, or its name is too long: the others get theirs nevertheless.
                 refused.append(error.message)
         for rollout in selection.delete:
-            with suppress(NotFound, Conflict):
+            with suppress(Missing, Conflict):
                 self._server.delete(ROLLOUTS, rollout)
         states = {name: self.memories[Key.of(own)].state for name, own in selection.own.items()}
         state = together(states, self.memories[key].state, self._unix_time())
@@ -229,10 +230,10 @@ class Cycles:
             self._records.leave(managed.uid)
             return decision._replace(state=decision.state._replace(unrecorded=""))
         state = self._records.follow(managed.uid, managed.kind, managed.service_key, decision.state)
-        told = decision.told
+        news = decision.news
         if state.unrecorded and not before.unrecorded:
-            told = (*told, Told("NotRecorded", state.unrecorded, warning=True))
-        return decision._replace(state=state, told=told)
+            news = (*news, News("NotRecorded", state.unrecorded, warning=True))
+        return decision._replace(state=state, news=news)
 
     # ---- keep and write -------------------------------------------------------------------
 
@@ -266,7 +267,7 @@ class Cycles:
         except (Conflict, NotAllowed, UsageError) as error:
             memory.refused = error.message if canary else ""
             why = f"the pin of {wanted} cannot be written: {error.message}"
-            self._telling.tell(managed, Told("TargetConflict", why, warning=True))
+            self._telling.tell(managed, News("TargetConflict", why, warning=True))
             raise
         memory.refused = ""
         self._shown.metrics.add("lading_rollout_pins_written_total", rollout=managed.shown)

@@ -16,8 +16,9 @@ FindService = Callable[[str, Key], Object | None]
 class Managed(NamedTuple):
     """A rollout and the service that it manages.
 
-    ``service`` is None if there is none.  ``channels`` are the URIs that it follows, one for each of its models.  ``rival`` is the name of an older rollout for the same service, or "".  ``invalid`` is why the spec cannot be followed,
-    or ""; ``policy`` is then the default one.
+    ``service`` is None if there is none.  ``channels`` are the URIs that it follows, one for each of its models.
+    ``rival`` is the name of an older rollout for the same service, or "".  ``invalid`` is why the spec cannot be
+    followed, or ""; ``policy`` is then perhaps the default one.
     """
 
     key: Key

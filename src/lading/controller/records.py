@@ -81,7 +81,7 @@ class Records:
         self._known = {place: known for place, known in self._known.items() if known[0] != uid}
 
     def keep(self, uids: set[str], is_there: Callable[[str, Key], bool]) -> None:
-        """Forget all other rollouts, once it is told that their services are deleted, if they are (not ``is_there``)."""
+        """Forget all other rollouts; of those whose services are gone, too (not ``is_there``), that is told first."""
         with self._lock:
             self._jobs = {uid: job for uid, job in self._jobs.items() if uid in uids or job.final}
             self._outcomes = {uid: each for uid, each in self._outcomes.items() if uid in uids}

@@ -1,4 +1,4 @@
-"""Rollouts that select services by labels: each of these services gets a ModelRollout of its own, as pods have one owner.
+"""Rollouts that select services by labels: each of these services gets a ModelRollout of its own.
 
     ModelRollout fleet          spec.selector
     └── ModelRollout fleet.iris spec.targetRef, the other fields of fleet, and fleet as its owner
@@ -22,9 +22,9 @@ _GENERATION = "lading.dev/generation"
 class Selection(NamedTuple):
     """What is to be done for one rollout that selects services.
 
-    ``rollout`` is that one.  ``own`` are the rollouts of its services that there are, by the service's name; ``apply`` are the fields of those
-    that are missing or have an old spec; ``delete`` are those whose service is no longer selected.  ``taken`` are
-    names of rollouts that are needed and belong to somebody else.
+    ``rollout`` is that one.  ``own`` are the rollouts of its services that there are, by the service's name; ``apply``
+    are the fields of those that are missing or have an old spec; ``delete`` are those whose service is no longer
+    selected.  ``taken`` are names of rollouts that are needed and belong to somebody else.
     """
 
     rollout: Object

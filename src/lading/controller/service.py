@@ -104,7 +104,8 @@ class Kind(NamedTuple):
             return f"{owner} owns spec.canary"
         mode = str(_at(service, ("status", "deploymentMode")) or _at(service, ("metadata", "annotations", _MODE)) or "")
         if mode not in _STANDARD:
-            return f"its deployment mode is {printable(mode) or 'not known'}, and lading splits requests in mode Standard alone"
+            named = printable(mode) or "not known"
+            return f"its deployment mode is {named}, and lading splits requests in mode Standard alone"
         if isinstance(_at(service, ("spec", "predictor", "workerSpec")), dict):
             return "its predictor spans several nodes"
         if len(f"{service['metadata']['name']}-{CANDIDATE}-predictor") > _MOST_NAME:

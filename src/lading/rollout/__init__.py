@@ -6,6 +6,7 @@ policy     the settings of a rollout, by its owner
 verdict    the checks of a rollout, and what their answers mean
 health     whether the pods of a service work with a pin
 decide     the next state, and the pin to write
+news       what there is to tell of it
 record     the report to the registry of the model
 together   the state of many services as one
 on_nodes   what nodes keep in their stores

@@ -13,6 +13,7 @@ steps: the next one reads the state, sees what the service carries, and goes on.
 from typing import NamedTuple
 
 from lading.rollout.health import Health, Service, health
+from lading.rollout.news import News, news
 from lading.rollout.policy import Policy
 from lading.rollout.state import Canary, Past, Phase, Split, State, Version
 from lading.rollout.verdict import Verdict
@@ -21,19 +22,20 @@ from lading.text.units import duration
 
 # The time between two cycles while pods change, here or where the rollout waits for another one.
 _LOOK_S = 10.0
-_STALLED = "RolledBack", "Blocked", "Invalid"
 
 
 class Observed(NamedTuple):
     """The observed facts of one service.
 
-    ``found`` is the version that its channel names; None if that is unknown, and ``unresolved`` says why.  ``has`` is
-    the version that its annotation has for the channel; ``is_locked`` says whether it has the annotation at all;
-    ``owner`` is another manager of that field, or "".  ``runs`` is the version that its pods received, if it is known.
-    ``verdict`` is what the policy's checks say of the candidate; it is asked for while ``is_up``.  ``split`` is the
-    service's canary, if it is lading's own; ``no_canary`` is why it can have none, and ``refused`` why the API server
-    did not take it the last time, or "".
-    ``beside`` is how many other services of the namespace are changing to ``found``, or have failed with it.
+    ``found`` is the version that its channel names; None if that is unknown, and ``unresolved`` says why.
+
+    ``has`` is the version that its annotation has for the channel; ``is_locked`` says whether it has the annotation at
+    all, and ``owner`` is another manager of that field, or "".  ``runs`` is the version that its pods received, if it
+    is known.  ``verdict`` is what the policy's checks say of the candidate; it is asked for while ``is_up``.
+
+    ``split`` is the service's canary, if it is lading's own; ``no_canary`` is why it can have none, and ``refused`` why
+    the API server did not take it the last time, or "".  ``beside`` is how many other services of the namespace are
+    changing to ``found``, or have failed with it.
     """
 
     channel: str
@@ -56,21 +58,12 @@ class Observed(NamedTuple):
         return self.has.pin if self.has else ""
 
 
-class Told(NamedTuple):
-    """A report of something that happened, for an Event of Kubernetes; ``cause`` is why a version was rolled back."""
-
-    reason: str
-    message: str
-    warning: bool = False
-    cause: str = ""
-
-
 class Decision(NamedTuple):
-    """The next state, the ``pin`` to write ("" for none), the reports, and the seconds until the next cycle."""
+    """The next state, the ``pin`` to write ("" for none), what to tell, and the seconds until the next cycle."""
 
     state: State
     pin: str
-    told: tuple[Told, ...]
+    news: tuple[News, ...]
     wait_s: float
 
 
@@ -83,8 +76,7 @@ def decide(policy: Policy, before: State, observed: Observed, now_s: float) -> D
     if policy.pin:
         policy = policy._replace(pin=_as_known(policy.pin, state))
     state = _next(policy, state, observed, now_s)
-    told = _told(before, state)
-    return Decision(state, _to_write(policy, state, observed), told, _wait_s(policy, state, now_s))
+    return Decision(state, _to_write(policy, state, observed), news(before, state), _wait_s(policy, state, now_s))
 
 
 def _as_known(pin: Version, state: State) -> Version:
@@ -310,49 +302,3 @@ def _wait_s(policy: Policy, state: State, now_s: float) -> float:
         moments.append(refusal.until_s)
     # One that has passed changed nothing: the channel's answer is missing.
     return min(moment for moment in moments if moment > now_s) - now_s
-
-
-_REASONS: dict[Phase, tuple[str, str]] = {
-    "Invalid": ("PolicyRefused", "{why}"),
-    "Canary": ("CanaryStep", "{candidate} gets {percent} % of the requests"),
-    "Paused": ("CanaryPaused", "{candidate} is served: {why}"),
-    "Available": ("ModelVersionFound", "the channel names {candidate}"),
-    "NotAllowed": ("ModelNotAllowed", "{why}"),
-    "AwaitingApproval": ("ModelAwaitsApproval", "{candidate} waits for approval: {why}"),
-    "Held": ("ModelHeld", "the channel names {candidate}, which is held"),
-    "WindowClosed": ("ModelWaits", "{candidate} waits for the window to open"),
-    "Rolling": ("RolloutStarted", "{candidate} is rolled out"),
-    "RolledBack": ("RolledBack", "{candidate} was rolled back to {current}: {why}"),
-    "Blocked": ("TargetConflict", "{why}"),
-}
-_AGAIN = ("ModelQuarantined", "{candidate} was rolled back before, and is not tried again yet: {why}")
-
-
-def _told(before: State, after: State) -> tuple[Told, ...]:
-    told = []
-    if after.unresolved and not before.unresolved:
-        told.append(Told("RegistryUnreachable", after.unresolved, warning=True))
-    if after.history[:1] != before.history[:1] and after.history and after.phase != "RolledBack":
-        last = after.history[0]
-        told.append(Told(f"Rollout{last.result}", f"{last.version} {_RESULTS[last.result]}"))
-    if after.phase in _REASONS and _moment(after) != _moment(before):
-        again = after.phase == "RolledBack" and after.history == before.history
-        reason, text = _AGAIN if again else _REASONS[after.phase]
-        percent = after.canary.percent if after.canary else 0
-        message = text.format(candidate=after.candidate, current=after.current, why=after.why, percent=percent)
-        told.append(Told(reason, message, warning=after.phase in _STALLED, cause=after.cause))
-    return tuple(told)
-
-
-def _moment(state: State) -> tuple[object, ...]:
-    """What a report is made of once; a canary that begins to serve again has reached its step before."""
-    step, _, reached_s = state.canary or (0, 0, 0.0)
-    return ("Paused" if state.is_canary and reached_s else state.phase), state.candidate, step
-
-
-_RESULTS = {
-    "Pinned": "is pinned",
-    "Adopted": "is what the service has: nothing is written before its first change",
-    "Succeeded": "is served by all pods",
-    "Withdrawn": "is taken back, since the channel names the version before again",
-}

@@ -31,14 +31,19 @@ class Approved(NamedTuple):
 class Policy(NamedTuple):
     """How a service follows its channel.
 
-    ``hold_s`` is how long the channel must have named a version before it is taken; ``versions`` is the range of
-    allowed versions (">=1.2, <2"), ``signed_by`` who may have signed them (empty: anybody); ``approve`` is the digest of the pin that may be taken under ``Approve``.  ``pin``
-    is a version to stay at, whatever the channel names.  ``deadline_s`` is how long the pods may take to serve a
-    version; one that is rolled back is not tried again for ``quarantine_s``, then for twice as long each time.
-    ``steps`` are those of a canary; without any, all pods are replaced at once.  ``approved`` are those that need not
-    be waited for any more.  ``max_concurrent`` is how many services of the namespace may try the same version at a time;
-    0 for any number.  ``keep`` is the length of the history.  ``checks`` must pass as well before a version counts as
-    served.  ``record`` says whether the registry is told what the service has.
+    When: ``hold_s`` is how long the channel must have named a version before it is taken; ``max_concurrent`` is how
+    many services of the namespace may try the same version at a time, 0 for any number.
+
+    Which: ``versions`` is the range of allowed versions (">=1.2, <2"), ``signed_by`` who may have signed them (empty:
+    anybody), and ``approve`` the digest of the version that may be taken under ``Approve``.  ``pin`` is a version to
+    stay at, whatever the channel names.
+
+    How: ``steps`` are those of a canary; without any, all pods are replaced at once.  ``approved`` are those that need
+    not be waited for any more.  ``checks`` must pass as well before a version counts as served, and ``deadline_s`` is
+    how long the pods may take to serve it; one that is rolled back is not tried again for ``quarantine_s``, then for
+    twice as long each time.
+
+    ``keep`` is the length of the history; ``record`` says whether the registry is told what the service has.
     """
 
     update: Update = "Auto"

@@ -193,7 +193,7 @@ def read_state(status: Mapping[str, Any]) -> State:
             unrecorded=str(status.get("unrecorded") or ""),
             canary=_canary(canary) if canary else None,
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return State()
 
 

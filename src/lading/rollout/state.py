@@ -33,7 +33,7 @@ Phase = Literal[
 class Version(NamedTuple):
     """A pinned URI, the registry's name for the version, and who signed it, as a rule of trust found; "" if none did.
 
-    Of a service with several models, ``pin`` and ``signer`` have a line for each, and ``name`` is a list of names: "v3, -".
+    Of a service with several models, ``pin`` and ``signer`` have a line for each, and ``name`` lists names: "v3, -".
     """
 
     pin: str
