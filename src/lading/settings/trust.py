@@ -1,19 +1,16 @@
 """Rules of trust, each for the origins below a prefix: ``trust`` of the configuration file."""
 
-import os
-import re
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar
-from urllib.parse import unquote
 
 from lading.errors import UsageError
 from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI
 from lading.settings.credentials import covers
-from lading.settings.oci import DOCKER_HUB, canonical_host
+from lading.settings.places import places_of, refuse_dots, spelled
 from lading.settings.section import errors_name, read_section
 from lading.text.printable import printable
 from lading.trust.ecdsa import P256
@@ -39,12 +36,6 @@ _ROOT_HINT = "name a file with the root certificates as PEM"
 _TRUSTED_ROOT_HINT = "name the trusted_root.json of the Sigstore services that the signer uses"
 
 T = TypeVar("T")
-_HUBS = frozenset({"hf", "modelscope", "ms"})
-_HDFS = frozenset({"hdfs", "webhdfs", "swebhdfs"})
-_OF_DOCKER_HUB = re.compile(rf"/{re.escape(DOCKER_HUB)}/(?:library/)?(?P<name>[^/]+)")
-# Other schemes for the same place, and schemes whose names may end in a revision, tag or digest.
-_SAME = {"ms": "modelscope", "oci+fetch": "oci"}
-_REVISED = frozenset({"hf", "modelscope", "oci", "git+https", "git+http", "git+file"})
 
 
 class Formats(NamedTuple):
@@ -135,7 +126,7 @@ class _SignatureEntry(NamedTuple):
 def read_trust(config: Mapping[str, Any]) -> tuple[TrustRule, ...]:
     """Read the rules of the configuration file; ``UsageError`` for a rule that cannot judge anything."""
     rules = tuple(_rule(item, number) for number, item in enumerate(config.get("trust") or (), 1))
-    places = [str(_spelled(rule.prefix)) if rule.prefix else "" for rule in rules]
+    places = [str(spelled(rule.prefix)) if rule.prefix else "" for rule in rules]
     for number, place in enumerate(places, 1):
         if place in places[: number - 1]:
             raise UsageError(f"trust, entry {number} has the prefix of another one", hint="which one counts?")
@@ -153,7 +144,7 @@ def _rule(item: object, number: int) -> TrustRule:
     with errors_name(where):
         prefix = ModelURI.parse(entry.prefix) if entry.prefix else None
         if prefix is not None:
-            _refuse_dots(prefix)
+            refuse_dots(prefix)
     if entry.mode == "off":
         if len(item) > len({"mode", "prefix"} & item.keys()):
             raise UsageError(f"{where} judges nothing, by mode: off", hint="leave out what else it says")
@@ -208,7 +199,7 @@ def _with_identity(rule: TrustRule, entry: _SigstoreEntry, where: str) -> TrustR
 
 def _refuse_for_images(rule: TrustRule, item: Mapping[str, Any], where: str) -> None:
     """Raise for what makes no sense where images are signed."""
-    if rule.prefix is not None and _spelled(rule.prefix).scheme != "oci":
+    if rule.prefix is not None and spelled(rule.prefix).scheme != "oci":
         raise UsageError(
             f"{where}: only images are signed by {item['signature']['kind']}",
             hint="give it a prefix that begins with oci://, or none",
@@ -266,60 +257,13 @@ def trust_rule_for(rules: tuple[TrustRule, ...], uri: ModelURI | None) -> TrustR
     """
     if not rules:
         return None
-    if uri is not None:
-        _refuse_dots(uri)
-    places = _places(uri) if uri else ()
+    places = places_of(uri) if uri else ()
     covering = [
-        rule for rule in rules if rule.prefix is None or any(covers(_spelled(rule.prefix), each) for each in places)
+        rule for rule in rules if rule.prefix is None or any(covers(spelled(rule.prefix), each) for each in places)
     ]
     rule = max(covering, key=_length, default=None)
     return None if rule is None or rule.mode == "off" else rule
 
 
 def _length(rule: TrustRule) -> int:
-    return len(_spelled(rule.prefix).path) if rule.prefix else -1
-
-
-def _places(uri: ModelURI) -> tuple[ModelURI, ...]:
-    """The normal form of a place; of an official image of Docker Hub both: with "library/", and without it."""
-    place = _spelled(uri)
-    found = _OF_DOCKER_HUB.fullmatch(place.path) if place.scheme == "oci" else None
-    if found is None:
-        return (place,)
-    return tuple(place._replace(path=f"/{DOCKER_HUB}/{folder}{found['name']}") for folder in ("", "library/"))
-
-
-def _spelled(uri: ModelURI) -> ModelURI:
-    """The normal form of a place, without a revision: by another spelling, a URI could escape its rule."""
-    if uri.scheme.lower() in ("", "file"):
-        return ModelURI("file", "", os.path.realpath(unquote(uri.path) if uri.scheme else uri.path))
-    uri = uri.canonical()
-    scheme, authority = uri.scheme.lower(), uri.authority or ""
-    path = "/".join(("", *filter(None, unquote(uri.path).split("/"))))
-    if scheme in ("https", "git+https") and path.endswith(".git"):
-        scheme, path = "git+https", path.removesuffix(".git")
-    if scheme in _HUBS:
-        # The authority is the first part of a name; names ignore case.
-        name = f"{authority}{path}"
-        authority, path = "", f"/{name.removeprefix('models/') if scheme == 'hf' else name}".lower()
-    if scheme in _HDFS and ":" not in authority:
-        # The path begins there.
-        scheme, authority, path = "hdfs", "", f"/{authority}{path}" if authority else path
-    scheme = _SAME.get(scheme, scheme)
-    if scheme in _REVISED:
-        path = re.split("[@:]", path, maxsplit=1)[0].removesuffix(".git")
-    if scheme == "oci":
-        # oci:// alone covers every registry.
-        authority, path = "", f"/{canonical_host(authority).removesuffix(':443')}{path}"
-    return ModelURI(scheme, authority, path)
-
-
-def _refuse_dots(uri: ModelURI) -> None:
-    """Raise for a URI with "." or ".." in its path, since a server may resolve it to another folder."""
-    # Some servers take a backslash for a slash, and what follows a semicolon for a parameter (RFC 3986, 3.3).
-    segments = {segment.partition(";")[0] for segment in re.split(r"[/\\]", unquote(uri.path))}
-    if uri.scheme.lower() not in ("", "file") and {".", ".."} & segments:
-        raise UsageError(
-            f"{uri.redacted()} has a '.' or '..' in its path, and rules of trust go by prefixes",
-            hint="write the path without it",
-        )
+    return len(spelled(rule.prefix).path) if rule.prefix else -1
