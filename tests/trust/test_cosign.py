@@ -68,3 +68,23 @@ def test_what_is_no_signature_is_refused(content: bytes) -> None:
 def test_an_annotation_that_is_no_signature_is_refused(text: str) -> None:
     with pytest.raises(Untrusted):
         image_signer(FORMS[0]._replace(annotations={SIGNATURE: text}), IMAGE, KEYS)
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        (
+            lambda bundle: bundle["dsseEnvelope"].update(signatures=bundle["dsseEnvelope"]["signatures"] * 2),
+            "not one sig",
+        ),
+        (lambda bundle: bundle.update(mediaType="application/json"), "its mediaType is not"),
+        (lambda bundle: bundle["dsseEnvelope"].update(payload="?"), "it holds what is not base64"),
+        (lambda bundle: bundle.pop("dsseEnvelope"), "it is not such JSON"),
+    ],
+    ids=["two signatures", "type", "base64", "member"],
+)
+def test_a_bundle_that_is_none_says_why(edit, why: str) -> None:
+    document = json.loads(FORMS[1].content)
+    edit(document)
+    with pytest.raises(Untrusted, match=f"not a signature of an image by cosign .*{why}"):
+        image_signer(FORMS[1]._replace(content=json.dumps(document).encode()), IMAGE, KEYS)

@@ -4,8 +4,6 @@ The signature is of the digest of the manifest that was listed (of an index, the
 layers.  ``trust/cosign.py`` and ``trust/notation.py`` have the formats.
 """
 
-import hashlib
-
 from lading.errors import IntegrityError, NotFound, Unsupported, Untrusted
 from lading.model.digest import Digest
 from lading.model.signature import Attachment, Signature
@@ -45,5 +43,4 @@ def _signature(found: Attachment, digest: Digest, rule: TrustRule) -> Signature:
         signer = notation.image_signer(found, digest, rule.roots)
     else:
         signer = cosign.image_signer(found, digest, rule.identity or rule.keys)
-    own = Digest("sha256", hashlib.sha256(found.content).hexdigest())
-    return Signature(signer, rule.shown, found.name, own, rule.kind)
+    return Signature(signer, rule.shown, found.name, Digest.of(found.content), rule.kind)

@@ -1,5 +1,6 @@
 """Digests of whole files."""
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -35,6 +36,11 @@ class Digest(NamedTuple):
     algorithm: str
     value: str
     part_sizes_bytes: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, content: bytes, algorithm: str = "sha256") -> "Digest":
+        """The digest of a content that is in memory, by an algorithm that Python itself computes."""
+        return cls(algorithm, hashlib.new(algorithm, content).hexdigest())
 
     @classmethod
     def parse(cls, text: str) -> "Digest":

@@ -1,6 +1,5 @@
 """The listing of a source: files, each with the size, validator and digests that the origin declares.  No I/O."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
@@ -155,7 +154,7 @@ class Listing(NamedTuple):
         known, added = self.by_path(), []
         for path, content, beside in generated:
             if (not beside or beside in known) and path not in known:
-                digest = Digest("sha256", hashlib.sha256(content).hexdigest())
+                digest = Digest.of(content)
                 added.append(ListedFile(path, len(content), str(digest), (digest,), content=content))
         return self._replace(files=Listing.of([*self.files, *added]).files) if added else self
 

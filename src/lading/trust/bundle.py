@@ -8,7 +8,6 @@ Anybody who can write to the origin may have written it: nothing in it is truste
 """
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -21,9 +20,9 @@ from lading.trust.public_key import PublicKey
 MOST_BUNDLE_BYTES = 32 << 20
 # An envelope is one string in a few members: more of them could only be meant to fill the memory.
 _MOST_MEMBERS = 10_000
-_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_MOST_CERTIFICATES = 16
+BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+MOST_CERTIFICATES = 16
 _SHOWN = 16
 
 
@@ -43,46 +42,56 @@ class Bundle(NamedTuple):
     @property
     def message(self) -> bytes:
         """The signed bytes: the pre-authentication encoding (DSSE 1.0, protocol.md)."""
-        head = f"DSSEv1 {len(_PAYLOAD_TYPE)} {_PAYLOAD_TYPE} {len(self.payload)} "
+        head = f"DSSEv1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(self.payload)} "
         return head.encode() + self.payload
 
 
 def read_bundle(text: bytes, name: str) -> Bundle:
-    """Read the bundle in ``text``; ``Untrusted`` if it is not a bundle."""
-    if sum(map(text.count, (b"{", b"[", b","))) > _MOST_MEMBERS:
-        raise _no_bundle(name, "it has more members than an envelope has")
+    """Read the signature of a model in ``text``; ``Untrusted`` if it is no bundle."""
     try:
-        document = read_unique_json(text)
+        return parse_bundle(text)
+    except ValueError as error:
+        raise Untrusted(
+            f"{printable(name)} is not a signature by OMS: {error}", hint="write it by: model_signing sign key"
+        ) from error
+
+
+def parse_bundle(text: bytes) -> Bundle:
+    """Read the bundle in ``text``, whatever is signed in it; ``ValueError`` says why it is none."""
+    if sum(map(text.count, (b"{", b"[", b","))) > _MOST_MEMBERS:
+        raise ValueError("it has more members than an envelope has")
+    try:
+        document = _json(text)
         material = _mapping(document, "verificationMaterial")
-        if document["mediaType"] != _MEDIA_TYPE:
-            raise _no_bundle(name, f"its mediaType is not {_MEDIA_TYPE}")
+        if document["mediaType"] != BUNDLE_TYPE:
+            raise ValueError(f"its mediaType is not {BUNDLE_TYPE}")
         envelope = _mapping(document, "dsseEnvelope")
-        if envelope["payloadType"] != _PAYLOAD_TYPE:
-            raise _no_bundle(name, f"its payloadType is not {_PAYLOAD_TYPE}")
+        if envelope["payloadType"] != PAYLOAD_TYPE:
+            raise ValueError(f"its payloadType is not {PAYLOAD_TYPE}")
         signatures = envelope["signatures"]
         if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
-            raise _no_bundle(name, "it has not one signature")
+            raise ValueError("it has not one signature")
         bundle = Bundle(_base64(envelope["payload"]), _base64(signatures[0]["sig"]))
-        return _with_signer(bundle, material, name)
-    except (ValueError, KeyError, TypeError) as error:
-        raise _no_bundle(name, "it is not such JSON") from error
+        return _with_signer(bundle, material)
+    except (KeyError, TypeError) as error:
+        raise ValueError("it is not such JSON") from error
 
 
-def _with_signer(bundle: Bundle, material: dict[str, Any], name: str) -> Bundle:
+def _with_signer(bundle: Bundle, material: dict[str, Any]) -> Bundle:
     """The bundle with what it says of who signed, by one method."""
     methods = [each for each in ("certificate", "x509CertificateChain", "publicKey") if each in material]
     if len(methods) > 1:
-        raise _no_bundle(name, "it does not say by one method who signed")
+        raise ValueError("it does not say by one method who signed")
     if methods == ["certificate"]:
         return bundle._replace(method="sigstore")
     if methods == ["x509CertificateChain"]:
         items = _mapping(material, "x509CertificateChain")["certificates"]
-        if not isinstance(items, list) or not 0 < len(items) <= _MOST_CERTIFICATES:
-            raise _no_bundle(name, "it does not say by one chain of certificates who signed")
+        if not isinstance(items, list) or not 0 < len(items) <= MOST_CERTIFICATES:
+            raise ValueError("it does not say by one chain of certificates who signed")
         return bundle._replace(method="certificate", certificates=tuple(_base64(each["rawBytes"]) for each in items))
     hint = _mapping(material, "publicKey").get("hint")
     if not isinstance(hint, str | None):
-        raise _no_bundle(name, "the hint of its key is no text")
+        raise TypeError("hint")
     return bundle._replace(key_hint=hint or "")
 
 
@@ -110,8 +119,11 @@ def key_signer(bundle: Bundle, keys: Sequence[PublicKey], name: str) -> PublicKe
     )
 
 
-def _no_bundle(name: str, why: str) -> Untrusted:
-    return Untrusted(f"{printable(name)} is not a signature by OMS: {why}", hint="write it by: model_signing sign key")
+def _json(text: bytes) -> Any:
+    try:
+        return read_unique_json(text)
+    except ValueError as error:
+        raise ValueError("it is not such JSON") from error
 
 
 def _mapping(document: Any, member: str) -> dict[str, Any]:
@@ -124,5 +136,5 @@ def _mapping(document: Any, member: str) -> dict[str, Any]:
 def _base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError(text) from error
+    except ValueError as error:
+        raise ValueError("it holds what is not base64") from error

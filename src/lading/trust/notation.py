@@ -18,7 +18,7 @@ from lading.model.digest import Digest
 from lading.model.signature import Attachment, Sought
 from lading.text.json_xml import read_unique_json
 from lading.text.printable import printable
-from lading.trust.bundle import changed_after
+from lading.trust.bundle import MOST_CERTIFICATES, changed_after
 from lading.trust.certificate import check_chain, named_certificate, read_chain
 from lading.trust.cosign import of_another_image
 
@@ -36,7 +36,6 @@ _ALGORITHMS = frozenset(
     {("rsa2048", "PS256"), ("rsa3072", "PS384"), ("rsa4096", "PS512")}
     | {("secp256r1", "ES256"), ("secp384r1", "ES384"), ("secp521r1", "ES512")}
 )
-_MOST_CERTIFICATES = 16
 _MOST_SHOWN = 80
 _AGAIN = "sign the image by: notation sign HOST/REPOSITORY@sha256:…"
 
@@ -65,7 +64,7 @@ def image_signer(found: Attachment, digest: Digest, roots: Sequence[bytes]) -> s
     try:
         envelope = _read(found)
     except (ValueError, KeyError, TypeError) as error:
-        raise _no_signature(shown) from error
+        raise _no_signature(shown, error) from error
     chain = read_chain(envelope.certificates, found.name)
     check_chain(chain, roots, found.name)
     _check_use(chain[0], shown)
@@ -75,7 +74,7 @@ def image_signer(found: Attachment, digest: Digest, roots: Sequence[bytes]) -> s
         _check_protected(envelope.protected, shown)
         signed = str(read_unique_json(envelope.payload)["targetArtifact"]["digest"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _no_signature(shown) from error
+        raise _no_signature(shown, error) from error
     if signed != str(digest):
         raise of_another_image(found.name, [signed], digest)
     return named_certificate(chain[0])
@@ -83,11 +82,11 @@ def image_signer(found: Attachment, digest: Digest, roots: Sequence[bytes]) -> s
 
 def _read(found: Attachment) -> _Envelope:
     if found.media_type != _JWS:
-        raise ValueError(found.media_type)
+        raise ValueError(f"it is of the type {found.media_type}")
     envelope = read_unique_json(found.content)
     protected, payload, certificates = envelope["protected"], envelope["payload"], envelope["header"]["x5c"]
-    if not isinstance(certificates, list) or not 0 < len(certificates) <= _MOST_CERTIFICATES:
-        raise ValueError("x5c")
+    if not isinstance(certificates, list) or not 0 < len(certificates) <= MOST_CERTIFICATES:
+        raise ValueError("it has no chain of certificates, or too long a one")
     said = read_unique_json(_base64url(protected))
     if not isinstance(said, dict) or not isinstance(said.get("alg"), str):
         raise TypeError("protected")
@@ -102,19 +101,21 @@ def _read(found: Attachment) -> _Envelope:
 
 def _check_protected(protected: Mapping[str, Any], shown: str) -> None:
     """Raise unless everything that the signer wants checked is known here, and holds."""
-    if protected["cty"] != _PAYLOAD or protected[_SCHEME] != "notary.x509":
-        raise ValueError("cty, or scheme")
+    if protected["cty"] != _PAYLOAD:
+        raise ValueError("its content is of another type")
+    if protected[_SCHEME] != "notary.x509":
+        raise ValueError("its signing scheme is not notary.x509")
     datetime.datetime.fromisoformat(protected[_TIME])
     critical = protected["crit"]
     if not isinstance(critical, list) or _SCHEME not in critical:
-        raise ValueError("crit")
+        raise ValueError("its signing scheme is not critical")
     if unknown := [each for each in critical if each not in (_SCHEME, _EXPIRY)]:
         raise Untrusted(
             f"{shown} asks for a check that lading does not know: {printable(str(unknown[0]))[:_MOST_SHOWN]}",
             hint="sign the image without a plugin that verifies",
         )
     if (_EXPIRY in protected) != (_EXPIRY in critical):
-        raise ValueError("expiry")
+        raise ValueError("it has an expiry that is not critical, or the other way round")
     if _EXPIRY in protected:
         expiry = datetime.datetime.fromisoformat(protected[_EXPIRY])
         if datetime.datetime.now(datetime.UTC) >= expiry:
@@ -167,5 +168,6 @@ def _base64url(text: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
-def _no_signature(shown: str) -> Untrusted:
-    return Untrusted(f"{shown} is not a signature of an image by notation", hint=_AGAIN)
+def _no_signature(shown: str, why: Exception) -> Untrusted:
+    said = printable(str(why))[:_MOST_SHOWN]
+    return Untrusted(f"{shown} is not a signature of an image by notation ({said})", hint=_AGAIN)

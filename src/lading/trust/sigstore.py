@@ -9,15 +9,16 @@ Bundle and trusted root: https://github.com/sigstore/protobuf-specs; what is ver
 https://docs.sigstore.dev/about/bundle/ and OMS 1.0, section 8.3.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading.errors import Untrusted
 from lading.text.printable import printable
+from lading.trust.bundle import PAYLOAD_TYPE
 
 if TYPE_CHECKING:
-    from sigstore.models import TrustedRoot
+    from sigstore.verify import Verifier
 
-_PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _MOST_SHOWN = 300
 
 
@@ -44,10 +45,9 @@ class Identity(NamedTuple):
 def check_trusted_root(text: bytes) -> bytes:
     """``text``, if signatures can be verified by it; ``ValueError`` if not, ``ImportError`` without the extra."""
     from sigstore.errors import Error
-    from sigstore.verify import Verifier
 
     try:
-        Verifier(trusted_root=_trusted_root(text))
+        _verifier(text)
     except (ValueError, TypeError, Error) as error:
         raise ValueError("it is no trusted root with an authority, its log, and a transparency log") from error
     return text
@@ -60,31 +60,32 @@ def signed_payload(text: bytes, identity: Identity, name: str) -> bytes:
     reader may find another one.
     """
     from sigstore.models import Bundle
-    from sigstore.verify import Verifier
     from sigstore.verify.policy import Identity as Policy
 
     try:
-        verifier = Verifier(trusted_root=_trusted_root(identity.trusted_root))
         policy = Policy(identity=identity.name, issuer=identity.issuer)
-        kind, payload = verifier.verify_dsse(Bundle.from_json(text), policy)
+        kind, payload = _verifier(identity.trusted_root).verify_dsse(Bundle.from_json(text), policy)
     except Exception as error:
         # What is damaged makes these packages raise anything.
         raise Untrusted(
             f"{printable(name)} is not signed by {identity.shown}, as far as Sigstore can tell",
             hint=printable(" ".join(str(error).split()) or type(error).__name__)[:_MOST_SHOWN],
         ) from error
-    if kind != _PAYLOAD_TYPE:
-        raise Untrusted(f"{printable(name)} signs {printable(kind)[:80]}", hint=f"expected {_PAYLOAD_TYPE}")
+    if kind != PAYLOAD_TYPE:
+        raise Untrusted(f"{printable(name)} signs {printable(kind)[:80]}", hint=f"expected {PAYLOAD_TYPE}")
     return payload
 
 
-def _trusted_root(text: bytes) -> "TrustedRoot":
+@lru_cache(maxsize=8)
+def _verifier(trusted_root: bytes) -> "Verifier":
+    """Made once for each trusted root, since it reads all certificates in it, and an image may have many signatures."""
     from sigstore.models import TrustedRoot
+    from sigstore.verify import Verifier
     from sigstore_models.trustroot.v1 import TrustedRoot as Document
 
-    document = Document.from_json(text)
+    document = Document.from_json(trusted_root)
     if not document.ctlogs:
         # The verifier misses it only when it reads a certificate.
         raise ValueError("it has no log of certificates")
     # TrustedRoot.from_file would read the file again, which may have changed since the configuration was read.
-    return TrustedRoot(document)
+    return Verifier(trusted_root=TrustedRoot(document))

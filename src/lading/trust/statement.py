@@ -22,7 +22,7 @@ from lading.model.paths import name_faults, shown_path
 from lading.text.json_xml import read_unique_json
 from lading.text.printable import printable
 
-_STATEMENT = "https://in-toto.io/Statement/v1"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _OF_BEFORE_1_0 = "https://model_signing/Digests/v0.1"
 _HASHES = ("sha256", "blake2b", "blake3")
@@ -72,7 +72,7 @@ def read_statement(payload: bytes, name: str) -> Statement:
         document = read_unique_json(payload)
         if document["predicateType"] == _OF_BEFORE_1_0:
             raise Untrusted(f"{printable(name)} is of a model_signing before 1.0", hint=_AGAIN)
-        if (document["_type"], document["predicateType"]) != (_STATEMENT, _PREDICATE):
+        if (document["_type"], document["predicateType"]) != (STATEMENT_TYPE, _PREDICATE):
             raise _no_statement(name, "it is a statement of something else than a model's files")
         serialization = document["predicate"]["serialization"]
         algorithm, shard_bytes = _method(serialization, name)

@@ -12,7 +12,6 @@ from lading.auth.authorizer import authorized
 from lading.auth.docker_config import Login
 from lading.auth.oci import Authorization
 from lading.errors import IntegrityError, LadingError, NotAllowed, Unavailable, Unsupported, UsageError
-from lading.model.checksums import new_hash
 from lading.model.digest import Digest
 from lading.model.listing import ListedFile
 from lading.model.origin import split_url
@@ -88,7 +87,7 @@ class Repository:
         digest_header, body = self._http.ask(send, judge, what=f"the manifest of {self._shown}")
         wanted = reference if ":" in reference else digest_header
         expected = read_digest(wanted, self._shown) if wanted else None
-        digest = _digest_of(body, expected.algorithm if expected else "sha256")
+        digest = Digest.of(body, expected.algorithm if expected else "sha256")
         if expected not in (None, digest):
             raise IntegrityError(
                 f"the manifest of {self._shown} has {digest}, but {expected} is expected",
@@ -122,7 +121,7 @@ class Repository:
             raise IntegrityError(f"{what} has more than {_BLOB_LIMIT_BYTES} bytes, and is not read")
         send = partial(self.open, f"/blobs/{quote(str(found.digest), safe=':')}", [PLAIN], what)
         body = self._http.ask(send, partial(read_whole, limit_bytes=_BLOB_LIMIT_BYTES, what=what), what=what)
-        if _digest_of(body, found.digest.algorithm) != found.digest:
+        if Digest.of(body, found.digest.algorithm) != found.digest:
             raise IntegrityError(f"{what} is not what its digest says", hint=_CHANGES)
         return body
 
@@ -263,12 +262,6 @@ def _entries(body: bytes) -> Sequence[Any] | None:
         return None
     entries = index.get("manifests") if isinstance(index, dict) else None
     return entries if isinstance(entries, list) else None
-
-
-def _digest_of(body: bytes, algorithm: str) -> Digest:
-    running = new_hash(algorithm)
-    running.update(memoryview(body))
-    return Digest(algorithm, running.hexdigest())
 
 
 def _damaged(shown: str) -> IntegrityError:
