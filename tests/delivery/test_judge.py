@@ -14,7 +14,7 @@ from fakes.registry_entries import registry_entry
 from fakes.sigstore_services import IDENTITY, ISSUER, Sigstore
 from fakes.trees import content, read_tree, whole_manifest, write_tree
 from lading import events as told
-from lading.delivery.judge import judge_again, was_judged
+from lading.delivery.judge_again import judge_again, was_judged
 from lading.destination.audit import audit
 from lading.destination.workspace import read_manifest
 from lading.errors import IntegrityError, Unavailable, Untrusted

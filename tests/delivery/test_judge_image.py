@@ -13,7 +13,7 @@ from fakes.oms_signer import Certified, Signer
 from fakes.sigstore_services import IDENTITY, ISSUER, Sigstore
 from fakes.trees import content, read_tree, whole_manifest, write_tree
 from lading import events as told
-from lading.delivery.judge import judge_again, was_judged
+from lading.delivery.judge_again import judge_again, was_judged
 from lading.errors import Unavailable, Untrusted
 from lading.events import ignore
 from lading.model.uri import ModelURI

@@ -14,7 +14,7 @@ from fakes.fake_oci import FakeRegistry
 from fakes.notation_signer import JWS, CertifiedRsa, sign_by_notation
 from fakes.oms_signer import Certified, usual_extensions
 from fakes.trees import read_tree, whole_manifest
-from lading.delivery.judge import judge_again, was_judged
+from lading.delivery.judge_again import judge_again, was_judged
 from lading.errors import Untrusted
 from lading.events import ignore
 from lading.model.digest import Digest

@@ -36,7 +36,7 @@ def _is_judged(delivered: Manifest, query: Query, settings: Settings) -> bool:
     if not settings.trust:
         return True
     # Here, and not above: most configurations have no rules.
-    from lading.delivery.judge import was_judged
+    from lading.delivery.judge_again import was_judged
 
     return was_judged(delivered, settings.trust)
 

@@ -60,7 +60,7 @@ def _judged(destination: Path, manifest: Manifest, settings: Settings) -> Signat
         return None
     # Here, and not above: most configurations have no rules.
     from lading.delivery.formats import judge_formats
-    from lading.delivery.judge import judge_again
+    from lading.delivery.judge_again import judge_again
     from lading.telemetry.messages import sentence
 
     judged = judge_again(manifest, destination, settings.trust, lambda event: note(sentence(event)))

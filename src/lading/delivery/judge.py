@@ -5,25 +5,20 @@ they land: nothing is read twice.  ``settings/trust.py`` has the rules, ``trust`
 delivered before is judged again by the rules of today, from the signature that was delivered with it.
 """
 
-import hashlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from lading.destination.audit import is_as_delivered
 from lading.errors import Untrusted
 from lading.events import Listener, NotTrusted, Signed
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
 from lading.model.listing import ListedFile, Listing
-from lading.model.manifest import File, Manifest
 from lading.model.pattern import chooser
 from lading.model.signature import Signature
 from lading.model.uri import ModelURI
 from lading.session import Session
 from lading.settings.trust import TrustRule, trust_rule_for
 from lading.sources.source import Pins, Source
-from lading.system.disk import disk_error
 from lading.text.printable import first_of, printable
 from lading.text.units import size
 from lading.trust.bundle import MOST_BUNDLE_BYTES, Bundle, key_signer, read_bundle
@@ -31,7 +26,7 @@ from lading.trust.sigstore import signed_payload
 from lading.trust.statement import SignedFile, Statement, read_statement
 
 # What a signature by shards cannot name.
-_EMPTY = Digest("sha256", hashlib.sha256().hexdigest())
+_EMPTY = Digest.of(b"")
 _HINTS = {
     "extra": "sign the model with it, or leave it out by extra_files: skip in the rule",
     "missing": "the origin has lost it, or the signature is of another model or version",
@@ -57,7 +52,7 @@ def judge(listed: Listing, everything: Listing, uri: ModelURI, source: Source, s
             return _judged_image(listed, shown, rule, source, session)
         return _judged(listed, everything, shown, rule, source, session)
     except Untrusted as error:
-        _let_pass(error, rule, shown, session.listener)
+        let_pass(error, rule, shown, session.listener)
         return Judged(listed, {})
 
 
@@ -66,16 +61,16 @@ def _judged(
 ) -> Judged:
     bundle = everything.by_path().get(rule.bundle)
     if bundle is None:
-        _let_unsigned_pass(rule, shown, session.listener)
+        let_unsigned_pass(rule, shown, session.listener)
         return Judged(listed, {})
     text = _read(bundle, source, session)
-    statement, signature = _verified(text, rule)
+    statement, signature = verified(text, rule)
     wanted = chooser(session.settings.allow, session.settings.ignore)
-    files = _chosen(listed.files, {file.path for file in everything.files}, statement, rule, wanted)
+    files = choose_signed(listed.files, {file.path for file in everything.files}, statement, rule, wanted)
     session.listener(Signed(shown, signature.signer, signature.rule))
     # The bundle as it was judged: it is not asked for again.
     delivered = Listing.of([*files, bundle._replace(size_bytes=len(text), content=text)]).files
-    digests = {file.path: (_expected(file.path, statement),) for file in files} | {bundle.path: (signature.digest,)}
+    digests = {file.path: (signed_digest(file.path, statement),) for file in files} | {bundle.path: (signature.digest,)}
     return Judged(listed._replace(files=delivered, signature=signature), digests)
 
 
@@ -85,7 +80,7 @@ def _judged_image(listed: Listing, shown: str, rule: TrustRule, source: Source, 
 
     signature = find_signature(source, rule)
     if signature is None:
-        _let_unsigned_pass(rule, source.pin.redacted() if isinstance(source, Pins) else shown, session.listener)
+        let_unsigned_pass(rule, source.pin.redacted() if isinstance(source, Pins) else shown, session.listener)
         return Judged(listed, {})
     session.listener(Signed(shown, signature.signer, signature.rule))
     # What a registry adds was not signed.
@@ -93,85 +88,14 @@ def _judged_image(listed: Listing, shown: str, rule: TrustRule, source: Source, 
     return Judged(listed._replace(files=files, signature=signature), {file.path: file.declared for file in files})
 
 
-def judge_again(manifest: Manifest, folder: Path, rules: tuple[TrustRule, ...], listener: Listener) -> Signature | None:
-    """Judge what is in ``folder`` by the rules of today, without the network; None where no rule asks for it.
-
-    Files are hashed that were not checked against what is signed when they landed.
-    """
-    rule = trust_rule_for(rules, manifest.came_from)
-    if rule is None or not rule.asks_for_signature:
-        return None
-    try:
-        return _judged_again(manifest, folder, rule, listener)
-    except Untrusted as error:
-        _let_pass(error, rule, manifest.resolved, listener)
-        return None
-
-
-def was_judged(manifest: Manifest, rules: tuple[TrustRule, ...]) -> bool:
-    """Whether a rule of today judged this model when it was delivered, or none asks for it; nothing is read for it."""
-    rule = trust_rule_for(rules, manifest.came_from)
-    if rule is None or not rule.asks_for_signature:
-        return True
-    if not rule.keys:
-        # Certificates expire, and services of Sigstore are replaced.
-        return False
-    signature = manifest.signature
-    if signature is None or (signature.rule, signature.kind) != (rule.shown, rule.kind):
-        return False
-    if rule.kind == "oms" and signature.bundle != rule.bundle:
-        return False
-    return signature.signer in [key.name for key in rule.keys]
-
-
-def _judged_again(manifest: Manifest, folder: Path, rule: TrustRule, listener: Listener) -> Signature | None:
-    if rule.kind != "oms":
-        return _recorded(manifest, rule, listener)
-    if manifest.archives:
-        # Whoever can write the manifest could say so of any model.
-        raise Untrusted(
-            f"{manifest.resolved} was unpacked or decrypted: what is there now is not what was signed",
-            hint="it was judged when it was delivered; deliver it again to have it judged by the rules of today",
-        )
-    landed = manifest.by_path()
-    if rule.bundle not in landed:
-        _let_unsigned_pass(rule, manifest.resolved, listener)
-        return None
-    statement, signature = _verified(_read_delivered(folder / rule.bundle), rule)
-    files = [ListedFile(file.path, file.size_bytes, declared=_known(file)) for file in manifest.files]
-    chosen = _chosen(files, landed, statement, rule, chooser(*_split(manifest.patterns)))
-    changed = [
-        file.path for file in chosen if not _is_as_signed(folder, landed[file.path], _expected(file.path, statement))
-    ]
-    if changed:
-        raise _refused(rule.bundle, {"changed": changed})
-    return signature
-
-
-def _recorded(manifest: Manifest, rule: TrustRule, listener: Listener) -> Signature | None:
-    """Who signed an image, as it was recorded: the signature itself, and what it is of, are in the registry."""
-    signature = manifest.signature
-    if signature is None or signature.kind != rule.kind:
-        _let_unsigned_pass(rule, manifest.resolved, listener)
-        return None
-    trusted = [*(key.name for key in rule.keys), *([rule.identity.signer] if rule.identity else [])]
-    # Of a certificate, nothing tells below which root it was.
-    if signature.signer not in trusted and not (rule.roots and signature.rule == rule.shown):
-        raise Untrusted(
-            f"{manifest.resolved} was signed by {printable(signature.signer)}, as another rule asked for",
-            hint=f"deliver it again, to have it judged by {rule.named}",
-        )
-    return signature._replace(rule=rule.shown)
-
-
-def _let_pass(error: Untrusted, rule: TrustRule, shown: str, listener: Listener) -> None:
+def let_pass(error: Untrusted, rule: TrustRule, shown: str, listener: Listener) -> None:
     """Raise what is wrong, or, by a rule that only warns, tell it."""
     if rule.mode == "enforce":
         raise error
     listener(NotTrusted(shown, error.message, error.hint))
 
 
-def _let_unsigned_pass(rule: TrustRule, shown: str, listener: Listener) -> None:
+def let_unsigned_pass(rule: TrustRule, shown: str, listener: Listener) -> None:
     """Raise ``Untrusted`` for a model without a signature, or tell that the rule allows it."""
     if rule.kind == "oms":
         lacking, how = printable(rule.bundle), f"model_signing sign {rule.method} writes"
@@ -184,15 +108,14 @@ def _let_unsigned_pass(rule: TrustRule, shown: str, listener: Listener) -> None:
     listener(NotTrusted(shown, f"it has no {lacking}", f"{rule.named} allows that"))
 
 
-def _verified(text: bytes, rule: TrustRule) -> tuple[Statement, Signature]:
+def verified(text: bytes, rule: TrustRule) -> tuple[Statement, Signature]:
     """What a signer of the rule has signed."""
     if len(text) > MOST_BUNDLE_BYTES:
         raise _too_large(rule.bundle)
     bundle = read_bundle(text, rule.bundle)
     signer, payload = _signed(bundle, text, rule)
     statement = read_statement(payload, rule.bundle)
-    digest = Digest("sha256", hashlib.sha256(text).hexdigest())
-    return statement, Signature(signer, rule.shown, rule.bundle, digest)
+    return statement, Signature(signer, rule.shown, rule.bundle, Digest.of(text))
 
 
 def _signed(bundle: Bundle, text: bytes, rule: TrustRule) -> tuple[str, bytes]:
@@ -213,7 +136,7 @@ def _signed(bundle: Bundle, text: bytes, rule: TrustRule) -> tuple[str, bytes]:
     return key_signer(bundle, rule.keys, rule.bundle).name, bundle.payload
 
 
-def _chosen(
+def choose_signed(
     files: Iterable[ListedFile],
     known: Container[str],
     statement: Statement,
@@ -239,7 +162,7 @@ def _chosen(
             wrong["extra"].append(file.path)
     wrong["missing"] = [path for path in statement.files if path not in known and is_wanted(path)]
     if any(wrong.values()):
-        raise _refused(rule.bundle, wrong)
+        raise not_as_signed(rule.bundle, wrong)
     if not chosen:
         raise Untrusted(f"none of the files is signed in {printable(rule.bundle)}", hint=_HINTS["missing"])
     return chosen
@@ -262,35 +185,10 @@ def _may_be(file: ListedFile, signed: SignedFile) -> bool:
     )
 
 
-def _expected(path: str, statement: Statement) -> Digest:
+def signed_digest(path: str, statement: Statement) -> Digest:
+    """The digest of a chosen file; that of an empty file if the signature could not name it."""
     signed = statement.files.get(path)
     return signed.digest if signed else _EMPTY
-
-
-def _known(file: File) -> tuple[Digest, ...]:
-    return tuple(filter(None, (file.digest, file.blob_digest, *file.verified)))
-
-
-def _is_as_signed(folder: Path, file: File, expected: Digest) -> bool:
-    """Whether a file that was delivered is what was signed.
-
-    An audit has computed its strongest digest.  Any other digest in the manifest may have been written there by whoever
-    changed the file, so the file is hashed again.
-    """
-    if expected == file.strongest:
-        return True
-    try:
-        return is_as_delivered(folder / file.path, file._replace(digest=expected, verified=(), blob_digest=None))
-    except OSError as error:
-        raise disk_error(error, folder / file.path) from error
-
-
-def _split(patterns: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The patterns that allow, and those that ignore, of a manifest's."""
-    by_sign: dict[str, list[str]] = {"+": [], "-": []}
-    for pattern in patterns:
-        by_sign.setdefault(pattern[:1], []).append(pattern[1:])
-    return by_sign["+"], by_sign["-"]
 
 
 def _read(bundle: ListedFile, source: Source, session: Session) -> bytes:
@@ -309,14 +207,6 @@ def _read(bundle: ListedFile, source: Source, session: Session) -> bytes:
         return bytes(kept.text)
 
     return session.retry.call(attempt, what=bundle.shown)
-
-
-def _read_delivered(place: Path) -> bytes:
-    try:
-        with place.open("rb") as file:
-            return file.read(MOST_BUNDLE_BYTES + 1)
-    except OSError as error:
-        raise disk_error(error, place) from error
 
 
 class _Kept:
@@ -345,7 +235,7 @@ def _too_large(shown: str) -> Untrusted:
     )
 
 
-def _refused(bundle: str, wrong: Mapping[str, Sequence[str]]) -> Untrusted:
+def not_as_signed(bundle: str, wrong: Mapping[str, Sequence[str]]) -> Untrusted:
     """The error that names what is not as it was signed."""
     named = [f"{kind} {printable(path)}" for kind, paths in wrong.items() for path in sorted(paths)]
     hints = "; ".join(_HINTS[kind] for kind, paths in wrong.items() if paths)

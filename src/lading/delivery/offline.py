@@ -101,7 +101,7 @@ def _judged(known: Known, folder: Path, query: Query, session: Session) -> Known
         query.require_signer(None)
         return known
     # Here, and not above: most runs have no rules.
-    from lading.delivery.judge import judge_again
+    from lading.delivery.judge_again import judge_again
 
     signature = judge_again(known.manifest, folder, session.settings.trust, session.listener)
     query.require_signer(signature)

@@ -39,10 +39,14 @@ class File(NamedTuple):
         return shown_path(self.path)
 
     @property
+    def known(self) -> tuple[Digest, ...]:
+        """Every digest of the file."""
+        return (*self.verified, *([self.blob_digest] if self.blob_digest else ()), self.digest)
+
+    @property
     def strongest(self) -> Digest:
         """The strongest digest of the file: the only one that an audit computes, and so the only one that it proves."""
-        known = (*self.verified, self.blob_digest, self.digest)
-        return max((digest for digest in known if digest), key=lambda digest: digest.strength)
+        return max(self.known, key=lambda digest: digest.strength)
 
     def to_json(self) -> dict[str, Any]:
         return {
