@@ -1,6 +1,7 @@
-"""Pointers to a model of the store: from a query that it answered, and from a name that keeps it.
+"""Pointers to a model of the store: from a query that it answered, from its origin, and from a name that keeps it.
 
     asked/QUESTION      {"key", "facts"}
+    origins/ORIGIN/KEY  empty; in ORIGIN.unverified of what was fetched without verification
     references/SHA-256  {"name", "key", "facts"}        named by the SHA-256 of the name; facts only if they are known
 
 Facts are the manifest of the delivery, without the files.
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lading.errors import IntegrityError, Unsupported
+from lading.model.checks import VerifyMode
 from lading.model.manifest import Manifest
 from lading.store.files import entries
 from lading.system.disk import write_whole
@@ -61,6 +63,33 @@ class Answers(Pointers):
     def _key(self, path: Path) -> str:
         found = _read(path)
         return found.key if found else ""
+
+
+class Origins:
+    """Which models are of one origin."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, origin: str, key: str, verify: VerifyMode) -> None:
+        """Note that a model is of this origin."""
+        folder = self._folders(origin)[verify == "off"]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / key).touch()
+
+    def keys(self, origin: str, verify: VerifyMode) -> list[str]:
+        """The keys of the models of this origin that satisfy ``verify``."""
+        folders = self._folders(origin)[: 2 if verify == "off" else 1]
+        return [path.name for folder in folders for path in entries(folder)]
+
+    def drop(self, origin: str, key: str) -> None:
+        """Forget a model."""
+        for folder in self._folders(origin):
+            (folder / key).unlink(missing_ok=True)
+
+    def _folders(self, origin: str) -> tuple[Path, Path]:
+        """Of what was verified, and of what was not."""
+        return self.folder / origin, self.folder / f"{origin}.unverified"
 
 
 class References(Pointers):

@@ -40,7 +40,6 @@ import os
 import secrets
 from collections.abc import Iterable
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +58,7 @@ from lading.store.blobs import BLOB_ALGORITHM, Blobs, link
 from lading.store.files import entries, files_below, has_size, modified_at_s, remove_links, remove_unheld, touch
 from lading.store.format import prepare
 from lading.store.leases import Leases
-from lading.store.pointers import Answers, Pointers, References
+from lading.store.pointers import Answers, Origins, Pointers, References
 from lading.store.priority import Priority
 from lading.system.disk import clones, disk_error, materialize_file, write_whole
 from lading.system.folders import remove_tree
@@ -114,6 +113,7 @@ class Store:
         self.incoming_folder = self.root / "incoming"
         self.blobs = Blobs(self.root / "blobs" / BLOB_ALGORITHM)
         self._uses = Pointers(self.root / "uses")
+        self._origins = Origins(self.root / "origins")
         self.owners = self.root / "owners"
         self.answers = Answers(self.root / "asked")
         self.references = References(self.root / "references")
@@ -190,7 +190,8 @@ class Store:
     def held(self, listed: Listing, expected: ExpectedDigests, verify: VerifyMode) -> dict[str, tuple[Path, File]]:
         """The files of ``listed`` that the store has, by path: their full path, and the file as it was verified."""
         found: dict[str, tuple[Path, File]] = {}
-        for older in islice(self._of_origin(listed.origin, verify), _MOST_REVISIONS):
+        by_use = sorted(self._origins.keys(listed.origin, verify), key=self.used_at_s, reverse=True)
+        for older in by_use[:_MOST_REVISIONS]:
             manifest = self.find(older)
             if manifest is not None:
                 root = self.folder(older)
@@ -207,9 +208,7 @@ class Store:
         """Publish a complete model from ``folder``; if another process was first, its model stays."""
         kept = tuple(self.blobs.keep(file, folder / file.path) for file in manifest.files)
         write_whole(folder / FILE_NAME, manifest._replace(files=kept).lines())
-        origin = self._origins(manifest.origin)[verify == "off"]
-        origin.mkdir(parents=True, exist_ok=True)
-        (origin / key).touch()
+        self._origins.add(manifest.origin, key, verify)
         self.use(key)
         target = self.folder(key)
         try:
@@ -226,16 +225,6 @@ class Store:
     def use(self, key: str) -> None:
         """Note that the model is used now."""
         touch(self._uses.folder / key)
-
-    def _origins(self, origin: str) -> tuple[Path, Path]:
-        """The folders that list the models of an origin: those verified, and those fetched without verification."""
-        return self.root / "origins" / origin, self.root / "origins" / f"{origin}.unverified"
-
-    def _of_origin(self, origin: str, verify: VerifyMode) -> list[str]:
-        """Keys of models of the same origin that satisfy ``verify``, the most recently used first."""
-        folders = self._origins(origin)[: 2 if verify == "off" else 1]
-        keys = [path.name for folder in folders for path in entries(folder)]
-        return sorted(keys, key=self.used_at_s, reverse=True)
 
     def size_bytes(self, key: str) -> int | None:
         """The bytes of a model, as its manifest counts them; None if there is none."""
@@ -330,8 +319,7 @@ class Store:
         key, manifest = doomed.name.partition(_REMOVED)[0], self._manifest(doomed)
         freed = 0
         if manifest is not None:
-            for origin in self._origins(manifest.origin):
-                (origin / key).unlink(missing_ok=True)
+            self._origins.drop(manifest.origin, key)
             for file in manifest.files:
                 with contextlib.suppress(FileNotFoundError):
                     status = (doomed / file.path).stat()
@@ -347,7 +335,7 @@ class Store:
     def remove_dangling(self, before_s: float) -> None:
         """Remove pointers to no model that are older than that Unix time, and locks that nobody holds."""
         keys = set(self.keys())
-        groups = [*entries(self.root / "origins"), *entries(self.owners)]
+        groups = [*entries(self._origins.folder), *entries(self.owners)]
         for pointers in (self._uses, self.answers, self.references, *map(Pointers, groups)):
             pointers.remove_dangling(keys, before_s)
         for group in groups:
