@@ -97,6 +97,17 @@ def test_a_rule_may_ask_for_signatures_of_images(tmp_path: Path, key: str) -> No
         ({"signature": {"key": "KEY"}, "extra_files": "ignore"}, "extra_files is 'ignore'"),
         ({"signature": {"key": "KEY"}, "prefix": 7}, "prefix is 7"),
         ({"signature": {"key": "KEY"}, "prefix": "s3://a/../b"}, "has a '.' or '..'"),
+        ({"signature": {"key": "KEY"}, "prefix": "s3"}, "the prefix 's3' is neither a URI nor an absolute path"),
+        ({"signature": {"key": "KEY"}, "prefix": "*"}, "the prefix '*' is neither a URI nor an absolute path"),
+        ({"signature": {"key": "KEY"}, "prefix": " s3://a"}, "the prefix ' s3://a' is neither a URI nor"),
+        (
+            {"signature": {"key": "KEY"}, "prefix": "model-registry://iris"},
+            "model-registry://iris is no place of files",
+        ),
+        ({"signature": {"key": "KEY"}, "prefix": "s4://a"}, "s4://a is no place of files"),
+        ({"signature": {"key": "KEY"}, "prefix": "s3:/a/b"}, "s3:/a/b names no host or bucket"),
+        ({"signature": {"key": "KEY"}, "prefix": "s3://a*"}, "s3://a* has a pattern"),
+        ({"signature": {"key": "KEY"}, "prefix": "s3://a/**"}, "s3://a/** has a pattern"),
         ({"signature": {"key": "KEY"}, "mode": "off"}, "judges nothing"),
         ({"signature": {"kind": "gpg", "key": "KEY"}}, "kind is 'gpg'"),
         ({"signature": {"kind": "cosign", "key": "KEY"}, "prefix": "s3://a"}, "only images are signed by cosign"),
@@ -206,6 +217,9 @@ def test_the_longest_prefix_counts_whatever_stands_first() -> None:
     assert chosen("s3://a/x", *prefixes) == "s3://a/"
     assert chosen("s3://b/x", *prefixes) == ""
     assert chosen("s3://b/x", *prefixes[1:]) is None
+    for order in (("https://", "https://a"), ("https://a", "https://")):
+        assert chosen("https://a/b", "", *order) == "https://a"
+        assert chosen("https://b/a", "", *order) == "https://"
 
 
 def test_a_rule_that_is_off_takes_its_place_out_of_a_wider_one() -> None:
@@ -219,6 +233,11 @@ def test_a_rule_that_is_off_takes_its_place_out_of_a_wider_one() -> None:
     ("prefix", "uri"),
     [
         ("s3://prod/", "s3a://prod/iris"),
+        ("s3://", "s3a://prod/iris"),
+        ("https:///", "https://h.example/a.bin"),
+        ("git+https://", "https://h.example/a/b.git"),
+        ("hdfs://", "hdfs://models/iris"),
+        ("file://", "/models/iris"),
         ("s3://prod/llm", "s3://prod//llm/x"),
         ("s3://prod/llm", "s3://prod/llm?versionId=1"),
         ("s3://prod/llm", "S3://prod/llm"),
@@ -278,6 +297,8 @@ def test_a_place_is_found_however_it_is_spelled(prefix: str, uri: str) -> None:
         ("hf://ibm", "hf://ibm-granite/granite"),
         ("oci://registry.corp/models/a", "oci://registry.corp/models/ab:v1"),
         ("oci://registry.corp/models", "oci://registry.corp:5000/models/a"),
+        ("s3://", "gs://prod/iris"),
+        ("https://", "http://h.example/a.bin"),
         ("oci://registry", "oci://registry.corp/models/a"),
         ("oci://docker.io/library/", "oci://docker.io/team/iris"),
         ("oci://registry.corp/library/", "oci://registry.corp/iris"),

@@ -5,15 +5,52 @@ import re
 from urllib.parse import unquote
 
 from lading.errors import UsageError
-from lading.model.uri import ModelURI
+from lading.model.uri import ALIASES, HADOOP_AZURE, ModelURI
+from lading.settings.credentials import covers
+from lading.settings.families import SCHEMES
 from lading.settings.oci import DOCKER_HUB, canonical_host
+from lading.text.printable import printable
 
 _HUBS = frozenset({"hf", "modelscope", "ms"})
 _HDFS = frozenset({"hdfs", "webhdfs", "swebhdfs"})
+# Their places may be below no host.
+_WITHOUT_HOST = frozenset({"", "file", "mlflow-artifacts", "runs", *_HDFS})
 _OF_DOCKER_HUB = re.compile(rf"/{re.escape(DOCKER_HUB)}/(?:library/)?(?P<name>[^/]+)")
 # Other schemes for the same place, and schemes whose names may end in a revision, tag or digest.
 _SAME = {"ms": "modelscope", "oci+fetch": "oci"}
 _REVISED = frozenset({"hf", "modelscope", "oci", "git+https", "git+http", "git+file"})
+
+
+def is_below(prefix: ModelURI, place: ModelURI) -> bool:
+    """Whether a place is one of those that the prefix names; both are in normal form.  ``s3://`` alone names every bucket."""
+    if not prefix.authority and prefix.path in ("", "/"):
+        return prefix.scheme == place.scheme
+    return covers(prefix, place)
+
+
+def refuse_no_prefix(uri: ModelURI) -> None:
+    """Raise for a prefix below which no place can be: its rule would never be asked."""
+    refuse_dots(uri)
+    if not uri.scheme and not uri.path.startswith("/"):
+        raise UsageError(
+            f"the prefix {printable(uri.path)!r} is neither a URI nor an absolute path",
+            hint="write s3://bucket/folder/",
+        )
+    if uri.scheme.lower() not in SCHEMES.keys() | ALIASES.keys() | HADOOP_AZURE:
+        raise UsageError(
+            f"the prefix {printable(uri.redacted())} is no place of files",
+            hint="a rule goes by where a name leads to: write the prefix of that place, such as s3://bucket/folder/",
+        )
+    if not uri.authority and uri.path.strip("/") and uri.scheme.lower() not in _WITHOUT_HOST:
+        raise UsageError(
+            f"the prefix {printable(uri.redacted())} names no host or bucket",
+            hint=f"write {uri.scheme}://, with two slashes",
+        )
+    if (uri.authority or uri.path).endswith("*") or uri.path.endswith("*"):
+        raise UsageError(
+            f"the prefix {printable(uri.redacted())} has a pattern",
+            hint="leave it out: what is below a prefix is covered",
+        )
 
 
 def places_of(uri: ModelURI) -> tuple[ModelURI, ...]:
@@ -32,7 +69,7 @@ def places_of(uri: ModelURI) -> tuple[ModelURI, ...]:
 def spelled(uri: ModelURI) -> ModelURI:
     """The normal form of a place, without a revision: by another spelling, a URI could escape its rule."""
     if uri.scheme.lower() in ("", "file"):
-        return ModelURI("file", "", os.path.realpath(unquote(uri.path) if uri.scheme else uri.path))
+        return ModelURI("file", "", os.path.realpath((unquote(uri.path) or "/") if uri.scheme else uri.path))
     uri = uri.canonical()
     scheme, authority = uri.scheme.lower(), uri.authority or ""
     path = "/".join(("", *filter(None, unquote(uri.path).split("/"))))

@@ -9,8 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from lading.errors import UsageError
 from lading.model.paths import why_unsafe
 from lading.model.uri import ModelURI
-from lading.settings.credentials import covers
-from lading.settings.places import places_of, refuse_dots, spelled
+from lading.settings.places import is_below, places_of, refuse_no_prefix, spelled
 from lading.settings.section import errors_name, read_section
 from lading.text.printable import printable
 from lading.trust.ecdsa import P256
@@ -144,7 +143,7 @@ def _rule(item: object, number: int) -> TrustRule:
     with errors_name(where):
         prefix = ModelURI.parse(entry.prefix) if entry.prefix else None
         if prefix is not None:
-            refuse_dots(prefix)
+            refuse_no_prefix(prefix)
     if entry.mode == "off":
         if len(item) > len({"mode", "prefix"} & item.keys()):
             raise UsageError(f"{where} judges nothing, by mode: off", hint="leave out what else it says")
@@ -259,11 +258,13 @@ def trust_rule_for(rules: tuple[TrustRule, ...], uri: ModelURI | None) -> TrustR
         return None
     places = places_of(uri) if uri else ()
     covering = [
-        rule for rule in rules if rule.prefix is None or any(covers(spelled(rule.prefix), each) for each in places)
+        rule for rule in rules if rule.prefix is None or any(is_below(spelled(rule.prefix), each) for each in places)
     ]
     rule = max(covering, key=_length, default=None)
     return None if rule is None or rule.mode == "off" else rule
 
 
-def _length(rule: TrustRule) -> int:
-    return len(spelled(rule.prefix).path) if rule.prefix else -1
+def _length(rule: TrustRule) -> tuple[bool, bool, int]:
+    """The sort key of rules: for every origin, for a scheme, for a host or bucket, for a path in it."""
+    prefix = spelled(rule.prefix) if rule.prefix else None
+    return prefix is not None, bool(prefix and prefix.authority), len(prefix.path) if prefix else 0
