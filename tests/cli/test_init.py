@@ -188,6 +188,14 @@ def test_a_long_failure_is_cut_to_what_the_kubelet_keeps(tmp_path, log):
     assert len(log.read_bytes()) == 4096
 
 
+def test_a_long_failure_is_not_cut_within_a_character(tmp_path, log):
+    """Two bytes each: whatever stands before them, one of the two runs would end in the middle of one."""
+    for name in ("ö" * 3000, "x" + "ö" * 3000):
+        lading("init", name, tmp_path / "a", environ={"LADING_TERMINATION_LOG": str(log)})
+        assert 4095 <= len(log.read_bytes()) <= 4096
+        assert log.read_text(encoding="utf-8").endswith("ö")
+
+
 def test_a_termination_log_that_is_not_there_is_not_made(models, tmp_path):
     environ = {"LADING_TERMINATION_LOG": str(tmp_path / "log")}
     assert lading("init", models[0], tmp_path / "a", environ=environ).code == 0

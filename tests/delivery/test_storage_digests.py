@@ -82,6 +82,19 @@ def test_a_mounted_key_of_the_secret_is_read_for_the_uris_of_its_prefix(place, t
     assert lading("pull", f"file://{place.model}", place.dest, environ=environ).code == 0
 
 
+@pytest.mark.parametrize("name", ["STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG"])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_model_that_is_named_twice_is_refused(place, name, quoted):
+    """Of two digests, each must hold: a reader of JSON would take the last one."""
+    one, other = (f'"{place.file}": "{digest}"' for digest in (WRONG, sha256(b"one")))
+    digests = f"{{{one}, {other}}}"
+    spec = f'{{"type": "s3", "digests": {json.dumps(digests) if quoted else digests}}}'
+    refused = lading("init", place.file, place.dest, environ={name: spec})
+    assert refused.code == 2
+    assert refused.err.startswith(f"error[usage]: {name}")
+    assert not place.dest.exists()
+
+
 @pytest.mark.parametrize(
     "digests",
     ["[", "s3cret", 5, ["s3cret"], {"s3://b/m": "s3cret"}, {"s3://b/m": {"a": 5}}, {"": WRONG}, {"s3://b/m": [WRONG]}],

@@ -228,13 +228,20 @@ def test_a_location_becomes_the_uri_that_is_read(mlflow, ask, location, uri):
     assert str(ask("mlflow://there").uri) == uri.replace("SERVER", mlflow.server.url.removeprefix("http://"))
 
 
-@pytest.mark.parametrize("location", ["/etc", "file:///var/run/secrets", "file:/etc", "mlruns/1/m"])
+@pytest.mark.parametrize("location", ["/etc", "file:///var/run/secrets", "file:/etc"])
 def test_a_folder_of_this_machine_is_read_only_if_the_entry_names_it(mlflow, ask, tmp_path, location):
     mlflow.add("there", {}, location=location)
     with pytest.raises(NotAllowed, match="on this machine"):
         ask("mlflow://there")
     mlflow.add("here", {}, location=f"{tmp_path}/mlruns/1")
     assert ask("mlflow://here", folders=[str(tmp_path)]).uri.path == f"{tmp_path}/mlruns/1"
+
+
+@pytest.mark.parametrize("location", ["mlruns/1/m", " s3://b/p", "s3://b/p\n"])
+def test_a_location_that_is_no_uri_is_told_as_the_registrys(mlflow, ask, location):
+    mlflow.add("there", {}, location=location)
+    with pytest.raises(UsageError, match="registry prod, version 1 of 'there': "):
+        ask("mlflow://there", folders=["/"])
 
 
 @pytest.mark.parametrize("location", ["mlflow://iris/1", "model-registry://iris"])

@@ -122,6 +122,8 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
 def _write(path: str, line: str) -> None:
     """Write a line to the termination log, if it exists: outside a container there is none, and it is not created."""
     data = " ".join(line.split()).encode("utf-8", "replace")[:_MOST_BYTES]
+    # Kubernetes keeps text alone: not half of a character at the end.
+    data = data.decode("utf-8", "ignore").encode()
     try:
         with open(path, "r+b") as file:
             file.truncate()

@@ -58,6 +58,11 @@ def parse_reference(uri: ModelURI, registries: Iterable[str]) -> tuple[str, Refe
     ``registries`` are the names and hosts of known registries.  If the first part of a path is one of them, it is
     never a model's name; if not, it is never a host, so no unknown server is asked.
     """
+    try:
+        unquote(f"{uri.authority or ''}{uri.path}?{uri.query or ''}", errors="strict")
+    except UnicodeDecodeError as error:
+        # Each such byte would be read as the same character: another name might be found.
+        raise UsageError(f"{uri.redacted()} holds percent-encoded bytes that are not UTF-8") from error
     query = dict(parse_qsl(uri.query or "", keep_blank_values=True))
     if uri.fragment is not None or len(query) != len((uri.query or "").split("&") if uri.query else ()):
         raise UsageError(f"{uri.redacted()} may have no fragment, and each query key only once")

@@ -274,7 +274,7 @@ class MlflowRegistry:
     def _followed(self, location: str, where: str) -> ModelURI:
         """``location``, or where the run, logged model or version is that it names."""
         for _ in range(_MOST_STEPS):
-            uri = ModelURI.parse(location)
+            uri = self._server.parsed_uri(location, where)
             if uri.scheme.lower() not in _NAMES:
                 return self._server.source_uri(location, where)
             try:

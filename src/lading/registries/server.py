@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
 from lading.auth.authorizer import authorized
-from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
+from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
 from lading.model.origin import Origin, split_url
 from lading.model.reference import SCHEMES
 from lading.model.uri import ModelURI, redact
@@ -16,12 +16,14 @@ from lading.network.client import HttpClient
 from lading.network.wire import Head
 from lading.registries.login import Clients, open_login
 from lading.settings.registries import RegistryEntry
+from lading.settings.section import errors_name
 from lading.settings.server import ServerSettings
 from lading.settings.settings import Settings
 from lading.text.json_xml import read_json
 from lading.text.printable import printable
 
 _LIMIT_BYTES = 32 << 20
+_MOST_SHOWN = 200
 
 
 class _Fetched(NamedTuple):
@@ -122,17 +124,30 @@ class RegistryServer:
 
         ``NotAllowed`` for a path of this machine that is not below one of the entry's ``folders``: a server
         must not choose which files of a pod (a token, a mounted secret) are copied to where a model server
-        reads.  ``Unsupported`` for another name in a registry.
+        reads.  ``Unsupported`` for another name in a registry, ``UsageError`` for what is no URI.
         """
-        uri = ModelURI.parse(text)
+        uri = self.parsed_uri(text, where)
         if uri.scheme.lower() in SCHEMES:
             raise Unsupported(f"{where} leads to another registry name, {printable(uri.redacted())}")
         if uri.scheme.lower() in ("", "file"):
             path = unquote(uri.path) if uri.scheme else uri.path
-            if not path.startswith("/") or not any(_is_below(path, folder) for folder in self._folders):
+            if not any(_is_below(path, folder) for folder in self._folders):
                 raise NotAllowed(
                     f"{where} points to {printable(uri.redacted())} on this machine",
                     hint=f"if that is right, list a parent folder in folders of registry {printable(self.name)}",
+                )
+        return uri
+
+    def parsed_uri(self, text: str, where: str) -> ModelURI:
+        """``text`` as a URI or an absolute path; ``UsageError``, which names the registry and ``where``, if it is neither."""
+        # Whoever asks for a name did not write it.
+        with errors_name(f"registry {self.name}, {where}"):
+            uri = ModelURI.parse(text)
+            uri.canonical()
+            if not uri.scheme and not uri.path.startswith("/"):
+                raise UsageError(
+                    f"{printable(text)[:_MOST_SHOWN]!r} is neither a URI nor an absolute path",
+                    hint="change it in that registry; docs/sources.md lists what lading reads",
                 )
         return uri
 

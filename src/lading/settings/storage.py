@@ -13,7 +13,7 @@ from lading.model.digest import Digest
 from lading.model.uri import ModelURI
 from lading.settings.families import STORAGE_TYPES
 from lading.settings.variables import Variables
-from lading.text.json_xml import read_json
+from lading.text.json_xml import read_unique_json
 from lading.text.printable import printable
 
 # No environment has a variable of this name.  Each storage JSON adds its digests, and takes none away.
@@ -29,12 +29,12 @@ def with_storage_json(variables: Variables) -> Variables:
         if not text:
             continue
         try:
-            spec = read_json(text)
+            spec = read_unique_json(text)
         except ValueError:
             spec = None
         if not isinstance(spec, dict):
             # The text is a secret: it is not quoted.
-            raise UsageError(f"{name} is not a JSON object", hint="see docs/kserve.md for its keys")
+            raise UsageError(f"{name} is not a JSON object, or has a key twice", hint="see docs/kserve.md for its keys")
         kind = str(spec.get("type") or kind or "s3").lower()
         # The JSON is used only once: a second time it would override more exact values.
         digests = [*json.loads(variables.get(_DIGESTS, "[]")), *_digests(spec.get("digests"), name)]
@@ -61,7 +61,7 @@ def _digests(given: Any, name: str) -> Iterator[tuple[str, str, str]]:
     """The digests of one storage JSON: URI, path, digest."""
     try:
         # KServe's parameters of a service are texts.
-        models = read_json(given) if isinstance(given, str) and given else given or {}
+        models = read_unique_json(given) if isinstance(given, str) and given else given or {}
         for uri, by_path in models.items():
             names_of(ModelURI.parse(uri))
             for path, digest in (by_path if isinstance(by_path, dict) else {"": by_path}).items():
