@@ -9,7 +9,7 @@ import pytest
 from fakes.fake_google import ACCOUNT, FakeGoogle
 from fakes.faulty_http import ALWAYS, ANYWHERE, Answer, FaultyServer, anything, redirect, status
 from lading.auth.google import GoogleCredentials
-from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.errors import LadingError, NotAllowed, Unavailable, Unsupported, UsageError
 from lading.network.client import HttpClient
 from lading.network.wire import Head
 from lading.retry import Retry, Run
@@ -176,7 +176,7 @@ def test_what_is_configured_comes_in_an_order(google, credentials, tmp_path):
 
 
 def test_a_file_that_is_named_must_be_there(credentials):
-    with pytest.raises(NotFound, match="/nowhere/key"):
+    with pytest.raises(NotAllowed, match="/nowhere/key"):
         credentials(GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json").get()
 
 
@@ -258,7 +258,7 @@ def test_what_are_no_credentials_is_refused_and_not_quoted(of, document, kind, w
         ({"environment_id": "aws1", "url": ""}, Unsupported, "environment_id"),
         ({"executable": {"command": "/bin/sh"}}, Unsupported, "executable"),
         ({"certificate": {"use_default_certificate_config": True}}, Unsupported, "certificate"),
-        ({"file": "/nowhere/token"}, NotFound, "/nowhere/token"),
+        ({"file": "/nowhere/token"}, NotAllowed, "/nowhere/token"),
         ({"url": "http://tokens.example/"}, UsageError, "unencrypted"),
         ({"url": "ftp://tokens.example/"}, UsageError, "http"),
         ({"file": "{file}", "format": {"type": "json"}}, UsageError, "subject_token_field_name"),

@@ -9,9 +9,12 @@ from urllib.parse import parse_qsl
 import pytest
 
 from fakes.certificates import Authority
+from fakes.fake_kubeflow import FakeKubeflow
 from fakes.faulty_http import ALWAYS, Answer, FaultyServer, anything, redirect, stall, status
 from fakes.registry_entries import registry_entry
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
+from lading.model.uri import ModelURI
+from lading.registries.federation import resolve
 from lading.registries.server import RegistryServer
 
 PATH = "/api/models"
@@ -167,6 +170,51 @@ def test_an_oidc_client_that_is_refused_is_told_without_its_secret(server, servi
     with pytest.raises(NotAllowed, match="invalid_client") as caught:
         get(service(login=oidc(server, secret="wrong")))
     assert "s3cret" not in str(caught.value) + caught.value.hint
+
+
+@pytest.mark.parametrize("endpoint", [None, 5, [], "", "x", "ftp://h/", "https://[::1", "//h/t", "https://h:99999/"])
+def test_an_issuer_that_names_no_endpoint_is_told_as_that(server, service, endpoint):
+    Issuer(server)
+    server.put("/idp/.well-known/openid-configuration", json.dumps({"token_endpoint": endpoint}).encode())
+    with pytest.raises(Unsupported, match="the OIDC issuer names no token endpoint"):
+        get(service(login=oidc(server)))
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        lambda url, folder: {"token": {"file": f"{folder}/gone"}},
+        lambda url, folder: {"token": {"file": f"{folder}/file/gone"}},
+        lambda url, folder: {"user": "me", "password": {"file": f"{folder}/gone"}},
+        lambda url, folder: {"oidc": {"issuer": f"{url}/gone", "client_id": "me", "client_secret": "s"}},
+        lambda url, folder: {"oidc": {"token_url": f"{url}/gone", "client_id": "me", "client_secret": "s"}},
+        lambda url, folder: {"oidc": {"token_url": "https://gone.invalid/", "client_id": "me", "client_secret": "s"}},
+    ],
+    ids=["token", "no folder", "password", "issuer", "endpoint", "host"],
+)
+def test_a_login_that_is_not_there_is_no_model_that_is_not_there(server, new_session, tmp_path, login):
+    """Else the next registry would be asked, whose model of that name may be somebody else's."""
+    (tmp_path / "file").touch()
+    kubeflow, other = FakeKubeflow(server), {"models": {"iris": {"versions": {"v1": {"uri": "s3://b/other"}}}}}
+    kubeflow.register("iris", "v1", "s3://b/iris")
+    (tmp_path / "catalog.yaml").write_text(json.dumps(other))
+    entries = [
+        registry_entry("first", kind, url=server.url, login=login(server.url, tmp_path))
+        for kind in ("mlflow", "kubeflow")
+    ]
+    for entry in entries:
+        second = registry_entry("second", "catalog", path=str(tmp_path / "catalog.yaml"))
+        session = new_session(registries=(entry, second))
+        with pytest.raises(NotAllowed, match=r"gone|404 Not Found"):
+            resolve(ModelURI.parse("model-registry://iris"), session.settings, session.http)
+
+
+def test_an_empty_token_is_told_as_that(server, service, tmp_path):
+    (tmp_path / "token").touch()
+    for token in ({"file": str(tmp_path / "token")}, {"env": "TOKEN"}):
+        with pytest.raises(UsageError, match=r"login\.token is empty"):
+            get(service(login={"token": token}, variables={"TOKEN": ""}))
+    assert not server.requests
 
 
 def test_an_issuer_does_not_send_the_client_to_an_unencrypted_host(server, service):

@@ -10,7 +10,7 @@ import pytest
 from fakes.registry_entries import registry_entry
 from fakes.told_registry import TOLD, ToldSettings
 from lading.auth.docker_config import find_login
-from lading.errors import NotFound, UsageError
+from lading.errors import NotAllowed, UsageError
 from lading.model.uri import ModelURI
 from lading.secret import Secret
 from lading.settings.aws import read_aws, read_s3
@@ -501,7 +501,7 @@ def test_credentials_may_be_storage_json_and_bring_their_own_authorities(tmp_pat
 def test_credentials_that_cannot_be_read_end_the_delivery_that_needs_them(tmp_path: Path, value: str) -> None:
     settings = load_file(tmp_path, f"credentials: [{{prefix: s3://a, variables: {{X: {value}}}}}]")
     assert for_uri(settings, "s3://b/model") == ""
-    with pytest.raises((UsageError, NotFound)):
+    with pytest.raises((UsageError, NotAllowed)):
         for_uri(settings, "s3://a/model")
 
 

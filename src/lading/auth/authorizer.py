@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from lading.errors import LadingError, TryAtOnce, Unavailable
+from lading.errors import LadingError, NotAllowed, NotFound, TryAtOnce, Unavailable
 from lading.network.wire import Head
 
 _UNAUTHORIZED = 401
@@ -104,7 +104,13 @@ class RefreshingCredential(ABC, Generic[T]):
         """The valid credential; None if none is configured."""
         with self._lock:
             if self._now() >= self._due_s:
-                held = self._fetch() if self._held is None else self._renewed(self._held)
+                try:
+                    held = self._fetch() if self._held is None else self._renewed(self._held)
+                except NotFound as error:
+                    # Not "there is no such model": the next registry would be asked for it.
+                    raise NotAllowed(
+                        error.message, hint=error.hint or "check where the credentials come from"
+                    ) from error
                 if held is not self._held:
                     self._held, self._ends_s = held, self._end_of(held)
                 self._due_s = max(self._ends_s - _RENEW_BEFORE_S, self._now() + _ASK_AGAIN_S)

@@ -11,7 +11,7 @@ from lading.auth.authorizer import Authorizer, RefreshingCredential
 from lading.auth.aws import AwsCredentials
 from lading.auth.aws_signature import sign
 from lading.auth.oauth import request_token
-from lading.errors import NotAllowed, Unsupported
+from lading.errors import NotAllowed, Unsupported, UsageError
 from lading.model.origin import Origin, split_url
 from lading.network.answer import status_error
 from lading.network.client import Headers, HttpClient
@@ -67,7 +67,7 @@ def open_login(entry: RegistryEntry[Any], settings: Settings, clients: Clients) 
     if oidc:
         return _Oidc(oidc, read, clients)
     if token:
-        return _Plain("token", lambda: [("Authorization", f"Bearer {read('token', token)}")])
+        return _Plain("token", lambda: [("Authorization", f"Bearer {read.filled('token', token)}")])
     if user and password:
         return _Plain(
             "user and password", lambda: [("Authorization", basic(read("user", user), read("password", password)))]
@@ -84,6 +84,13 @@ class _Reader:
 
     def __call__(self, key: str, value: Value) -> str:
         return exact(value.read(self._settings.variables), value.env or self.named(f"login.{key}"))
+
+    def filled(self, key: str, value: Value) -> str:
+        """As a call; ``UsageError`` if it is empty, as the file of a Secret that nobody has filled yet."""
+        text = self(key, value)
+        if not text:
+            raise UsageError(f"{self.named(f'login.{key}')} is empty", hint="check the Secret that it is read from")
+        return text
 
     def named(self, what: str) -> str:
         """``what``, said of this registry."""
@@ -150,12 +157,14 @@ class _Oidc(RefreshingCredential[Token]):
             raise status_error(head, what)
         try:
             found = read_json(body)["token_endpoint"]
-            secure = urlsplit(found).scheme == "https"
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if not isinstance(found, str):
+                raise TypeError(found)
+            origin = split_url(found)[0]
+        except (ValueError, KeyError, TypeError, UsageError) as error:
             raise Unsupported(f"{what} names no token endpoint", hint="give its token_url") from error
-        if not secure and split_url(found)[0].bare != split_url(issuer)[0].bare:
+        if origin.scheme != "https" and origin.bare != split_url(issuer)[0].bare:
             raise NotAllowed(f"{what} names a token endpoint that is not https", hint="give its token_url")
-        return str(found)
+        return found
 
 
 class _Aws(AwsCredentials):

@@ -71,9 +71,14 @@ def as_lading_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def read_secret_file(path: str) -> str:
-    """Read a file that holds a credential; returns its text without outer white space and byte order mark."""
+    """Read a file that holds a credential; returns its text without outer white space and byte order mark.
+
+    ``NotAllowed`` if there is none: ``NotFound`` is what a model is that its registry does not have.
+    """
     try:
         return Path(path).read_text(encoding="utf-8-sig").strip()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotAllowed(f"there is no file {printable(path)}, which should hold a credential") from error
     except IsADirectoryError as error:
         raise UsageError(f"{printable(path)} is a folder; a file with a credential is expected") from error
     except OSError as error:
