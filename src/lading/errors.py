@@ -8,6 +8,7 @@
     │   ├── TryAtOnce     unavailable 5  the next attempt differs, and needs no wait
     │   ├── Stalled        stalled       5   no byte for too long; retried on a new connection
     │   ├── OriginChanged  changed       5   not the object that was listed; the file restarts
+    │   ├── NotRelayed    unavailable 5  a relay does not give the file: its origin is to be asked
     │   └── DeadlineExceeded deadline    5   the time allowed for the whole delivery is over
     ├── IntegrityError     integrity     6   bytes or trees that do not match what was declared
     │   └── Untrusted     untrusted     6   not signed as the policy asks for, or not what was signed
@@ -101,6 +102,12 @@ class OriginChanged(Unavailable):
     retryable = False
     # Which file it is about, where that is known, with the validators that the listing and the answer have of it.
     origin = path = listed = answered = ""
+
+
+class NotRelayed(Unavailable):
+    """The relay of a file does not give it: the origin is to be asked, whose own answer counts."""
+
+    retryable = False
 
 
 class DeadlineExceeded(Unavailable):

@@ -8,6 +8,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,23 @@ from fakes.dragonfly_origins import ORIGINS, WEIGHTS, Origin, hub, plain, signed
 from fakes.fake_dfdaemon import FakeDfdaemon, Swarm
 from fakes.fake_oci import FakeRegistry, tar
 from fakes.fake_s3 import FakeS3
-from fakes.faulty_http import ALWAYS, ANYWHERE, FaultyServer, Request, cut, probes, reset, stall, status
+from fakes.faulty_http import (
+    ALWAYS,
+    ANYWHERE,
+    Answer,
+    Fault,
+    FaultyServer,
+    Request,
+    cut,
+    gzipped,
+    labelled,
+    probes,
+    redirect,
+    reset,
+    stall,
+    status,
+    wrong_byte,
+)
 from fakes.nginx import free_port
 from fakes.real_s3 import s3_settings
 from fakes.trees import MIB, content, read_tree
@@ -126,6 +143,107 @@ def test_a_dfdaemon_that_answers_badly_costs_only_time(fault, server, node, brin
     origin, dfdaemon = signed_s3(server, BIG), node()
     dfdaemon.server.misbehave(ANYWHERE, fault)
     bring(origin, dfdaemon.url, limits=Limits(stall_s=0.2, connect_s=5.0, attempts=4, workers=2))
+
+
+def own_ranges(server: FaultyServer) -> list[tuple[int, int]]:
+    """The ranges of the weights that lading itself has asked the origin for."""
+    asked = [request.byte_range(len(BIG)) for request in server.requests if reads_itself(request)]
+    return sorted(each for each in asked if each is not None)
+
+
+@pytest.mark.parametrize("make", ORIGINS)
+def test_what_no_dfdaemon_gives_is_asked_of_the_origin_in_ranges(make, server, bring):
+    origin = make(server, BIG)
+    bring(origin, f"http://127.0.0.1:{free_port()}")
+    # A request that is redirected is there twice.
+    assert sorted(set(own_ranges(server))) == [(0, 4 * MIB), (4 * MIB, 8 * MIB), (8 * MIB, 9 * MIB)]
+
+
+def test_so_is_the_rest_of_a_file_whose_dfdaemon_is_killed_half_way(server, node, bring):
+    dfdaemon = node()
+    dfdaemon.server.misbehave(ANYWHERE, cut(at=MIB), status(503, times=ALWAYS, after=1))
+    bring(signed_s3(server, BIG), dfdaemon.url)
+    assert own_ranges(server) == [(MIB, 5 * MIB), (5 * MIB, 9 * MIB)]
+
+
+def part(asked: str) -> Fault:
+    """An answer with right bytes that it calls others."""
+    return Fault(lambda _, answer: replace(answer, status=206).with_headers(Content_Range=asked), times=ALWAYS)
+
+
+def other_size(size_bytes: int, framing: str) -> Fault:
+    """A whole body of another size."""
+    return Fault(lambda *_: Answer(200, {"ETag": '"v1"'}, content(size_bytes), framing=framing), times=ALWAYS)
+
+
+@pytest.mark.parametrize("make", [plain, signed_s3])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        other_size(MIB, "length"),
+        other_size(MIB, "chunked"),
+        other_size(0, "length"),
+        other_size(10 * MIB, "length"),
+        other_size(10 * MIB, "closed"),
+        part(f"bytes 0-{9 * MIB - 1}/{10 * MIB}"),
+        part(f"bytes 1-{9 * MIB}/{9 * MIB + 1}"),
+        part("bytes 0-9/10"),
+        part("none of your business"),
+        status(206, BIG, times=ALWAYS),
+        wrong_byte(at=5 * MIB, times=ALWAYS),
+        gzipped(),
+        labelled("br"),
+        labelled("gzip"),
+    ],
+    ids=[
+        "shorter",
+        "shorter, and does not say so",
+        "empty",
+        "longer",
+        "longer, and does not say so",
+        "of a larger file",
+        "another part",
+        "of another file",
+        "no part",
+        "a part of nothing",
+        "a wrong byte",
+        "gzip",
+        "brotli",
+        "no gzip",
+    ],
+)
+def test_a_hostile_dfdaemon_costs_only_time(fault, make, server, node, bring):
+    origin, dfdaemon = make(server, BIG), node()
+    dfdaemon.server.misbehave(ANYWHERE, fault)
+    bring(origin, dfdaemon.url)
+
+
+def ask_for_login(url: str) -> Fault:
+    """Anybody who wants a file is to show a login at ``url``."""
+    return status(401, headers={"WWW-Authenticate": f'Bearer realm="{url}",service="registry"'}, times=ALWAYS)
+
+
+@pytest.mark.parametrize("make", ORIGINS)
+@pytest.mark.parametrize("lead", [redirect, ask_for_login])
+def test_nobody_follows_a_dfdaemon_elsewhere_and_no_login_goes_there(lead, make, server, node, bring):
+    with FaultyServer() as elsewhere:
+        dfdaemon = node()
+        dfdaemon.server.misbehave(ANYWHERE, lead(f"{elsewhere.url}/token"))
+        bring(make(server, BIG), dfdaemon.url)
+        assert dfdaemon.server.requests
+        assert not elsewhere.requests
+
+
+def test_a_file_that_dfdaemon_has_of_a_mirror_is_taken_whatever_its_etag(server, swarm, node, bring):
+    first, dfdaemon = plain(server, BIG), node()
+    bring(first, dfdaemon.url)
+    with FaultyServer() as mirror:
+        again = plain(mirror, BIG)
+        mirror.resources[f"/{WEIGHTS}"] = replace(mirror.resources[f"/{WEIGHTS}"], etag='"another"')
+        bring(again, dfdaemon.url)
+        # For its listing, which is not doubted.
+        assert len(mirror.requests) == 1
+    assert len(swarm.tasks()) == 1
 
 
 def test_a_dfdaemon_that_was_away_is_asked_again_after_a_while(server, swarm, node, bring, clock, events):

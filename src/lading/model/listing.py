@@ -50,7 +50,7 @@ class ListedFile(NamedTuple):
     ``refusal`` is why the source cannot deliver the file: an error only if the file is wanted.  A path that ends in
     a slash is then a folder that was not listed.
     ``scan`` is the verdict of the origin's own scanners, in its words; None if it was not asked for, or has none.
-    ``relay`` is asked for the file before its origin.
+    ``relay`` is asked for the file instead of its origin.
     """
 
     path: str

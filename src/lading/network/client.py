@@ -150,7 +150,7 @@ class HttpClient:
         """Send one request and follow its redirects; any other status is the caller's to judge.
 
         A redirect to another origin loses every header that could be a credential, and one from
-        https to http is refused.  For content ``of`` a file, its relay is asked first.
+        https to http is refused.  For content ``of`` a file that has a relay, that is asked.
         """
         relayed = None if of is None else self.open_by_relay(of, url, headers)
         if relayed is not None:
@@ -184,7 +184,7 @@ class HttpClient:
                 )
 
     def open_by_relay(self, file: ListedFile, url: str, headers: Headers) -> Answer | None:
-        """The answer of the file's relay; None if it has none that answers as it should."""
+        """The answer of the file's relay, None if it has none; ``NotRelayed`` if that does not answer as it should."""
         if file.relay is None:
             return None
         local = self.direct(

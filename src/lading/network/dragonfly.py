@@ -9,7 +9,7 @@ import math
 import threading
 from collections.abc import Callable
 
-from lading.errors import LadingError
+from lading.errors import LadingError, NotRelayed
 from lading.events import RelayFailed
 from lading.model.listing import ListedFile
 from lading.model.uri import ModelURI, redact
@@ -33,26 +33,28 @@ class Relays:
         self._again_s: dict[str, float] = {}
 
     def ask(self, file: ListedFile, send: Callable[[str, Headers], Answer], url: str) -> Answer | None:
-        """The answer of the file's relay to ``send``, which adds these headers; None where the origin must be asked.
+        """The answer of the file's relay to ``send``, which adds these headers; None for a file without one.
 
-        An origin that refuses says why only when it is asked itself.
+        ``NotRelayed`` where the origin must be asked: if it refuses, it says why only when it is asked itself.
         """
-        if file.relay is None or self._run.clock.now() < self._again_s.get(file.relay.url, -math.inf):
+        if file.relay is None:
             return None
+        if self._run.clock.now() < self._again_s.get(file.relay.url, -math.inf):
+            raise NotRelayed(f"{redact(file.relay.url)} rests")
         try:
             answer = send(file.relay.url, task_headers(file, url))
         except LadingError as error:
             # Whoever ends the run ends its connections.
             self._run.check(f"the request for {printable(file.path)}")
             self._failed(file.relay.url, error.message)
-            return None
+            raise NotRelayed(error.message) from error
         head = answer.head
         if head.status in (200, 206):
             return answer
         with answer:
             if head.get("x-dragonfly-error-type") != "backend":
                 self._failed(file.relay.url, f"it answered {head.status}")
-        return None
+        raise NotRelayed(f"{redact(file.relay.url)} answered {head.status}")
 
     def _failed(self, relay: str, why: str) -> None:
         with self._lock:

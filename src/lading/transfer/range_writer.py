@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from lading.errors import Unavailable
-from lading.model.byte_range import ByteRange
+from lading.model.byte_range import ByteRange, split
 from lading.model.checksums import running_crc
 from lading.model.digest import Digest
 from lading.text.printable import printable
@@ -24,6 +24,8 @@ class RangeWriter:
         self.at = byte_range.start
         # Whether parts may follow what has come: a source that tells no versions makes sure of that itself.
         self.goes_on = staged.splits
+        # A relay may tell the version of a mirror that has the same bytes: it is asked by a name that stands for them.
+        self.by_relay = False
         self._noted = byte_range.start
         self._check = check
         self._count = count
@@ -35,7 +37,17 @@ class RangeWriter:
         """What is still to come."""
         return ByteRange(self.at, self.byte_range.end)
 
+    def cut(self, most_bytes: int) -> list[ByteRange]:
+        """Keep at most ``most_bytes`` of what is still to come; returns the ranges of the rest, none where nothing may be apart."""
+        if self.byte_range.end is None or not self.goes_on:
+            return []
+        first, *others = split(self.at, self.byte_range.end, most_bytes)
+        self.byte_range = self.byte_range._replace(end=first.end)
+        return others
+
     def version(self, validator: str) -> None:
+        if self.by_relay:
+            return
         whole = self.rest == ByteRange(0, self.staged.file.size_bytes)
         self.goes_on = self.staged.answered(validator, whole=whole)
 

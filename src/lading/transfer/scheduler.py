@@ -13,13 +13,22 @@ from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
 
-from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, LadingError, OriginChanged, Unavailable
+from lading.errors import (
+    DeadlineExceeded,
+    IntegrityError,
+    Interrupted,
+    LadingError,
+    NotRelayed,
+    OriginChanged,
+    Unavailable,
+    Unsupported,
+)
 from lading.events import Event, FewThreads, FileFailed, Progress, RelayRefuted, Resumed, Retried, Unverified
 from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
 from lading.model.checksums import combined_crc
 from lading.model.digest import Digest
-from lading.model.listing import Layer, ListedFile
+from lading.model.listing import Layer, ListedFile, Relay
 from lading.model.manifest import Manifest
 from lading.model.uri import redact
 from lading.network.throttle import Throttle
@@ -363,11 +372,11 @@ class Transfer:
                 sink.rewind()
             if staged.file.content is not None:
                 sink.write(memoryview(staged.file.content)[sink.at :])
-            elif sink.at != byte_range.end:
+            elif sink.at != sink.byte_range.end:
                 # A relay that has given nothing is not asked for the same again.
-                file = staged.file if sink.at != asked_at else staged.file._replace(relay=None)
+                staged.left_relay |= sink.at == asked_at
                 asked_at = sink.at
-                job.source.read(file, sink.rest, sink)
+                self._ask(job, staged, sink)
             sink.finish()
 
         try:
@@ -380,6 +389,39 @@ class Transfer:
             last = staged.outstanding == 0
         if last:
             self._seal(job, staged)
+
+    def _ask(self, job: Job, staged: StagedFile, sink: RangeWriter) -> None:
+        """Read the rest of a range from the file's relay, or else from its origin."""
+        file = staged.file
+        if file.relay is not None:
+            if not staged.left_relay and self._has_relayed(job, staged, sink, file.relay):
+                return
+            self._leave_relay(job, staged, sink)
+            file = file._replace(relay=None)
+        job.source.read(file, sink.rest, sink)
+
+    def _has_relayed(self, job: Job, staged: StagedFile, sink: RangeWriter, relay: Relay) -> bool:
+        """Whether the relay gave the rest of a range; not if the origin must be asked, for this one and all others."""
+        sink.by_relay = True
+        try:
+            job.source.read(staged.file, sink.rest, sink)
+        except NotRelayed:
+            return False
+        except (IntegrityError, OriginChanged, Unsupported) as error:
+            # It is the relay that says so, of a name that stands for the listed bytes.
+            self._listener(RelayRefuted(redact(relay.url), printable(staged.file.path), error.message))
+            return False
+        finally:
+            sink.by_relay = False
+        return True
+
+    def _leave_relay(self, job: Job, staged: StagedFile, sink: RangeWriter) -> None:
+        """Let the rest of a file come from its origin: as ranges, by several workers, which the relay was asked for at once."""
+        staged.left_relay = True
+        others = sink.cut(self._bounds.range_bytes)
+        with self._tasks.changed:
+            staged.outstanding += len(others)
+        self._tasks.add_ranges(partial(self._fetch_range, job, staged, byte_range) for byte_range in others)
 
     def _seal(self, job: Job, staged: StagedFile) -> None:
         try:

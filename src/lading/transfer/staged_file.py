@@ -62,6 +62,8 @@ class StagedFile:
         self.outstanding = 0
         self.growing: GrowingFile | None = None
         self.refetched = False
+        # Whether the file comes from its origin from now on, although it has a relay.
+        self.left_relay = False
         self.journal = journal
         self._choose = choose
         self._expected = expected
