@@ -4,6 +4,7 @@ By a fake here; ``tests/dragonfly`` has the real one.
 """
 
 import base64
+import json
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -232,6 +233,19 @@ def test_nobody_follows_a_dfdaemon_elsewhere_and_no_login_goes_there(lead, make,
         bring(make(server, BIG), dfdaemon.url)
         assert dfdaemon.server.requests
         assert not elsewhere.requests
+
+
+@pytest.mark.parametrize(("name", "is_relayed"), [("Authorization", True), ("X-Token", False)])
+def test_a_header_that_a_redirected_dfdaemon_would_carry_on_is_not_shown_to_it(name, is_relayed, server, node, bring):
+    with FaultyServer() as storage:
+        kept = plain(storage, BIG)
+        server.routes["/"] = lambda _: Answer(302, {"Location": kept.uri})
+        headers = {"127.0.0.1-headers": json.dumps({name: "s3cret"})}
+        dfdaemon = node()
+        bring(Origin(f"{server.url}/{WEIGHTS}", kept.files, {"variables": headers}), dfdaemon.url)
+        assert bool(dfdaemon.server.requests) == is_relayed
+        assert all(request.headers[name.lower()] == "s3cret" for request in server.requests)
+        assert "s3cret" not in repr(storage.requests)
 
 
 def test_a_file_that_dfdaemon_has_of_a_mirror_is_taken_whatever_its_etag(server, swarm, node, bring):

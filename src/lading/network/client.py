@@ -13,7 +13,7 @@ from typing import TypeVar
 from urllib.parse import urljoin
 
 from lading import __version__
-from lading.errors import NotAllowed, Stalled, Unavailable, Unsupported, UsageError
+from lading.errors import NotAllowed, NotRelayed, Stalled, Unavailable, Unsupported, UsageError
 from lading.events import Event
 from lading.model.listing import ListedFile
 from lading.model.origin import Origin, split_url
@@ -47,6 +47,10 @@ _MAY_ASK_FOR_PAUSE = frozenset({403, 429, 503})
 # What may follow a redirect to another origin.  An allow-list: any header that was configured
 # may be a credential, whatever its name.
 _HARMLESS = frozenset({"accept", "accept-encoding", "range", "if-match", "if-unmodified-since", "user-agent"})
+# What a relay may be sent: a dfdaemon that is redirected leaves logins behind, and takes all other headers along.  Those of
+# S3 and Google are worth nothing without the signature, which is a login.
+_RELAYED = _HARMLESS | {"authorization", "cookie", "host"}
+_RELAYED_PREFIXES = ("x-amz-", "x-goog-")
 
 
 class HttpClient:
@@ -187,6 +191,9 @@ class HttpClient:
         """The answer of the file's relay, None if it has none; ``NotRelayed`` if that does not answer as it should."""
         if file.relay is None:
             return None
+        names = {name.lower() for name, _ in headers} - _RELAYED
+        if not all(name.startswith(_RELAYED_PREFIXES) for name in names):
+            raise NotRelayed(f"{redact(file.relay.url)} could send headers of {redact(url)} to another host")
         local = self.direct(
             connect_s=_RELAY_CONNECT_S, stall_s=max(_RELAY_STALL_S, self._limits.stall_s), retry=self.retry
         )
