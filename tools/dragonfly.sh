@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what tests/dragonfly needs, as root on Debian: Dragonfly's scheduler from its Go module, and its dfdaemon from its
 # crate, into .servers/dragonfly.  What is there already is left alone, and needs no network.  With empty caches it takes
-# half an hour of a CPU; an interrupted run keeps what it has compiled.
+# half an hour of a CPU, most of that for RocksDB; an interrupted run keeps the crates that it has compiled.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

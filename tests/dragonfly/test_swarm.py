@@ -2,9 +2,11 @@
 
 import hashlib
 import http.client
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from lading.network.dragonfly import task_headers
 NODES = 10
 SIZE_BYTES = 96 * MIB
 SMALL_BYTES = 24 * MIB
+# No file is another test's.
+SEEDS = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def ask(node: Node, url: str, headers: list[tuple[str, str]]) -> bytes:
 
 @pytest.mark.parametrize("make", ORIGINS)
 def test_ten_nodes_read_a_model_from_its_origin_once(make, swarm, server, tmp_path):
-    origin = make(server, content(SIZE_BYTES, seed=ORIGINS.index(make)))
+    origin = make(server, content(SIZE_BYTES, seed=next(SEEDS)))
     with ThreadPoolExecutor(NODES) as pool:
         events = list(pool.map(lambda node: deliver(node, origin, tmp_path), swarm.nodes))
     share, requests = server.sent_bytes / SIZE_BYTES, len(server.requests)
@@ -73,26 +77,40 @@ def test_ten_nodes_read_a_model_from_its_origin_once(make, swarm, server, tmp_pa
     assert share <= 1.1
 
 
-def test_a_peer_with_other_bytes_under_the_files_name_is_found_out(swarm, server, tmp_path):
-    origin = plain(server, content(SMALL_BYTES, seed=10))
-    wrong = content(SMALL_BYTES, seed=11)
+@pytest.mark.parametrize(
+    ("place", "more_bytes"),
+    [("the same node", 0), ("the same node", -MIB), ("another node", 0), ("another node", MIB)],
+)
+def test_a_peer_with_other_bytes_under_the_files_name_is_found_out(place, more_bytes, swarm, server, tmp_path):
+    origin = plain(server, content(SMALL_BYTES, seed=next(SEEDS)))
+    wrong = content(SMALL_BYTES + more_bytes, seed=next(SEEDS))
     url = server.put("/other.bin", wrong)
     name = f"sha256:{hashlib.sha256(origin.files[WEIGHTS]).hexdigest()}"
     assert ask(swarm.nodes[2], url, task_headers(ListedFile(WEIGHTS, SMALL_BYTES, relay=Relay("", name)), url)) == wrong
-    assert "RelayRefuted" in deliver(swarm.nodes[3], origin, tmp_path)
+    assert "RelayRefuted" in deliver(swarm.nodes[2 if place == "the same node" else 3], origin, tmp_path)
+
+
+def test_a_dfdaemon_that_has_the_file_of_a_mirror_gives_it(swarm, server, tmp_path):
+    weights = content(SMALL_BYTES, seed=next(SEEDS))
+    deliver(swarm.nodes[4], plain(server, weights), tmp_path / "first")
+    with swarm.origin() as mirror:
+        again = plain(mirror, weights)
+        mirror.resources[f"/{WEIGHTS}"] = replace(mirror.resources[f"/{WEIGHTS}"], etag='"another"')
+        deliver(swarm.nodes[4], again, tmp_path / "again")
+        assert mirror.sent_bytes < MIB
 
 
 def test_without_the_scheduler_models_come_all_the_same(pair, tmp_path):
     pair.kill_scheduler()
     with pair.origin() as server:
-        deliver(pair.nodes[1], plain(server, content(SMALL_BYTES, seed=12)), tmp_path)
+        deliver(pair.nodes[1], plain(server, content(SMALL_BYTES, seed=next(SEEDS))), tmp_path)
 
 
 def test_a_dfdaemon_that_is_killed_half_way_is_told_and_the_origin_is_read(pair, tmp_path):
     node = pair.nodes[1]
     with pair.origin() as server, ThreadPoolExecutor(1) as pool:
         server.pace_bytes_s = 8 * MIB
-        delivered = pool.submit(deliver, node, plain(server, content(SMALL_BYTES, seed=13)), tmp_path)
+        delivered = pool.submit(deliver, node, plain(server, content(SMALL_BYTES, seed=next(SEEDS))), tmp_path)
         assert server.wait_for_sent(SMALL_BYTES // 2, 60.0)
         node.kill()
         assert "RelayFailed" in delivered.result()
