@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import lading
+from fakes import nfs_client
 from fakes.trees import read_tree, write_tree
 from lading.destination.workspace import Workspace, open_workspace, read_manifest
 from lading.errors import DeadlineExceeded, Interrupted, LadingError, NoSpace, UsageError
@@ -194,6 +195,18 @@ def test_a_failure_that_gained_nothing_leaves_no_folder_that_was_not_there(tmp_p
     # What somebody else has put there meanwhile stays.
     fail_after(lambda workspace: (tmp_path / "a/theirs").touch(), tmp_path / "a/b/model")
     assert list((tmp_path / "a").iterdir()) == [tmp_path / "a/theirs"]
+
+
+def test_on_nfs_where_an_open_lock_keeps_a_name_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nfs_client.behave(monkeypatch)
+    fail_after(lambda workspace: workspace.stage.mkdir(), tmp_path / "deep/model")
+    assert list(tmp_path.iterdir()) == []
+    with opened(tmp_path / "model") as workspace:
+        workspace.dissolve()
+        assert [path.name[:4] for path in workspace.folder.iterdir()] == [".nfs"]
+    assert list((tmp_path / "model").iterdir()) == []
 
 
 def test_a_lock_that_cannot_be_made_leaves_no_folder_that_was_not_there(

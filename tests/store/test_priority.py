@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from fakes import nfs_client
 from fakes.faulty_http import Resource, reads
 from fakes.trees import content, read_tree
 from lading.deliver import deliver_to_store
@@ -55,6 +56,12 @@ def test_a_warm_up_waits_for_a_pod_and_goes_on_after_it(server, store, warm_up, 
     assert [event.uri for event in events if isinstance(event, GivingWay)] == [server.url + "/warm.bin"]
     (model,) = store.models()
     assert read_tree(model.folder) == {"warm.bin": WEIGHTS}
+
+
+def test_on_nfs_a_warm_up_waits_for_a_pod_too(store, warm_up, waiting, events, monkeypatch):
+    nfs_client.behave(monkeypatch)
+    warm_up(lambda event: waiting.close() if isinstance(event, GivingWay) else None)
+    assert [event for event in events if isinstance(event, GivingWay)]
 
 
 def test_whoever_holds_it_for_ever_delays_a_warm_up_by_ten_minutes(store, warm_up, waiting, clock):

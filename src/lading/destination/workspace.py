@@ -150,15 +150,18 @@ def open_workspace(destination: Path, run: Run) -> Iterator[Workspace]:
     try:
         _remove_links(workspace)
         yield workspace
+        made = []
     except BaseException:
         # After a publication the workspace may be another process's already.
         if is_still_the_lock(descriptor, workspace.lock):
             # What cannot be tidied now the next run tidies; why this one ended is what matters.
             with contextlib.suppress(OSError, LadingError):
-                _tidy(workspace, made)
+                _tidy(workspace)
         raise
     finally:
         os.close(descriptor)
+        # Only now: on NFS a lock that is removed while it is open stays in its folder, as .nfs…, until it is closed.
+        _remove_empty([workspace.folder, *made])
 
 
 def _remove_links(workspace: Workspace) -> None:
@@ -175,15 +178,14 @@ def _remove_links(workspace: Workspace) -> None:
         raise disk_error(error, workspace.folder) from error
 
 
-def _tidy(workspace: Workspace, made: Sequence[Path]) -> None:
-    """Remove what a next run cannot use; ``made`` are the folders that this run created, the innermost first."""
+def _tidy(workspace: Workspace) -> None:
+    """Remove what a next run cannot use."""
     if not workspace.next.exists():
         # A tree cannot be resumed, unless its publication has begun.
         remove_tree(workspace.tree)
     if not _holds_bytes(workspace):
         # Nothing was gained: leave the place as it was found.
         workspace.dissolve()
-        _remove_empty(made)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

@@ -32,7 +32,7 @@ class Priority:
     def taken(self, run: Run) -> Iterator[None]:
         """Let warm-ups on this node give way while the block runs, if that is possible."""
         with contextlib.ExitStack() as stack:
-            descriptor = self._open()
+            descriptor = self._open(os.O_RDONLY)
             if descriptor is not None:
                 stack.callback(os.close, descriptor)
                 lock_soon(descriptor, fcntl.LOCK_SH, run, "taking priority over warm-ups")
@@ -43,7 +43,10 @@ class Priority:
 
         Who looks holds the file for a moment, as does another warm-up that looks at the same time.
         """
-        descriptor = self._open()
+        # NFS locks a file for one alone only where it may be written; anywhere else, reading is enough.
+        descriptor = self._open(os.O_RDWR)
+        if descriptor is None:
+            descriptor = self._open(os.O_RDONLY)
         if descriptor is None:
             return False
         try:
@@ -51,12 +54,12 @@ class Priority:
         finally:
             os.close(descriptor)
 
-    def _open(self) -> int | None:
+    def _open(self, flags: int) -> int | None:
         """A descriptor; None where there is no such file (an older lading made the store), or no lock to trust."""
         if not self._locks:
             return None
         try:
-            return os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            return os.open(self._path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
 
