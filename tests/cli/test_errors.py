@@ -119,6 +119,7 @@ def test_a_command_that_only_asks_says_what_it_waits_for(tmp_path, command):
     outcome = lading(command[0], place, *command[1:], environ={"S3_MAX_ATTEMPTS": "2"}, cwd=tmp_path)
     assert_refused(outcome, 5, "unavailable", "Connection refused", "run it again later")
     assert outcome.err.startswith("trying again (2 of 2) in ")
+    assert "resumes" not in outcome.err
     assert os.listdir(tmp_path) == []
 
 

@@ -13,7 +13,7 @@ import termios
 import pytest
 
 from command_line import ENVIRONMENT, LADING, Slow, contents, lading, serve, write_model
-from lading.cli.reporters import JsonReporter, LineReporter
+from lading.cli.reporters import JsonReporter, LineReporter, reporter_of_outages
 from lading.events import (
     Backslashes,
     FileFailed,
@@ -111,6 +111,19 @@ def test_sizes_times_and_counts_in_words():
         *("0 ms", "30 ms", "1.0 s", "9.9 s", "10 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 0 min")
     ]
     assert [count(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+
+
+def test_of_what_never_ends_an_outage_is_told_once_a_minute(capsys):
+    now_s = 1000.0
+    tell = reporter_of_outages(lambda: now_s)
+    for attempt in range(2, 7):
+        tell(Retried("reading leases", "connection refused", 2.0, attempt, 6))
+    tell(Resumed(1))
+    assert capsys.readouterr().err == "trying again in 2.0 s: reading leases: connection refused\n"
+    now_s += 60
+    tell(Retried("reading pods", "connection refused", 2.0, 3, 6))
+    tell(Retried("reading pods", "connection refused", 2.0, 9, 10**9))
+    assert capsys.readouterr().err == "trying again in 2.0 s: reading pods: connection refused\n"
 
 
 class Terminal:

@@ -143,6 +143,13 @@ def test_a_cluster_that_does_not_know_rollouts(run, server):
     assert "apply deploy/controller" in outcome.err
 
 
+def test_a_server_that_is_away_is_to_be_asked_again_and_nothing_resumes(run, server):
+    server.misbehave(ANYWHERE, status(503, on=anything, times=1))
+    outcome = run("ls")
+    assert outcome.code == 5
+    assert outcome.err.endswith("\nhint: run it again later\n")
+
+
 def test_a_cluster_that_is_nowhere(tmp_path):
     outcome = lading("rollout", "ls", environ={"HOME": str(tmp_path)})
     assert outcome.code == 3

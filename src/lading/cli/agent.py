@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from lading.agent.loop import Agent
 from lading.cli import output
 from lading.cli.options import read_settings
-from lading.cli.reporters import reporter_of
+from lading.cli.reporters import reporter_of, reporter_of_outages
 from lading.errors import Interrupted, LadingError, UsageError
-from lading.events import Failed, ignore
+from lading.events import Failed
 from lading.network.native import told
 from lading.session import Session
 from lading.settings.kubernetes import read_access
@@ -63,7 +63,8 @@ def _following_rollouts(agent: Agent, settings: Settings) -> Iterator[None]:
     def failed(error: LadingError) -> None:
         reporter_of("")(Failed("", error.code, error.message, error.hint))
 
-    with Session(settings._replace(limits=settings.limits._replace(deadline_s=0)), ignore) as session:
+    forever = settings._replace(limits=settings.limits._replace(deadline_s=0))
+    with Session(forever, reporter_of_outages()) as session:
         server = ApiServer(read_access(settings.variables, settings.network), session.http)
         prefetching = Prefetching(agent.settings.prefetch, server, changed=agent.wake, failed=failed)
         agent.follow_rollouts(prefetching.deliveries)

@@ -11,7 +11,7 @@ from lading.agent.http_server import Endpoint
 from lading.agent.webhooks import Webhooks
 from lading.cli import output
 from lading.cli.options import read_settings
-from lading.cli.reporters import reporter_of
+from lading.cli.reporters import reporter_of, reporter_of_outages
 from lading.controller.checking import Checks
 from lading.controller.controller import Controller
 from lading.controller.cycles import Asking
@@ -19,7 +19,6 @@ from lading.controller.questions import Questions
 from lading.controller.records import Records
 from lading.controller.telling import NAME
 from lading.errors import Interrupted
-from lading.events import ignore
 from lading.kubernetes.api_server import ApiServer
 from lading.kubernetes.leader import Leader
 from lading.session import Session
@@ -56,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     own = read_agent(settings)
     read_controller(settings)
-    session = Session(settings._replace(limits=settings.limits._replace(deadline_s=0)), ignore)
+    session = Session(settings._replace(limits=settings.limits._replace(deadline_s=0)), reporter_of_outages())
     access = read_access(settings.variables, settings.network)
     # The controller outlives the process that started it, so its rollouts are not part of that trace.
     with session, sending(read_traces(settings.variables), reporter_of(""), {}, settings.network) as send:

@@ -2,12 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 
 from lading import events
 from lading.cli.output import draw, is_drawn, log_json, say, uses_json
+from lading.errors import Unavailable
 from lading.model.uri import redact
 from lading.settings.settings import Settings
 from lading.settings.traces import read_parent, read_traces
@@ -17,6 +19,9 @@ from lading.text.printable import printable
 _LINE_EVERY_S = 10.0
 _USUAL_COLUMNS = 80
 _LEAST_BAR = 8
+# Fewer failures in a row are the everyday life of a network.
+_AN_OUTAGE = 4
+_OUTAGE_EVERY_S = 60.0
 
 
 # What is told by a command that only asks: why it takes so long, and warnings.
@@ -46,7 +51,26 @@ def reporter(*uris: str) -> Iterator[events.Listener]:
 def reporter_of_questions(*uris: str) -> Iterator[events.Listener]:
     """As ``reporter``, for a command that delivers nothing: its answer says the rest."""
     with reporter(*uris) as tell:
-        yield lambda event: tell(event) if isinstance(event, _OF_A_QUESTION) else None
+        try:
+            yield lambda event: tell(event) if isinstance(event, _OF_A_QUESTION) else None
+        except Unavailable as error:
+            # The general hint promises that a delivery resumes.
+            error.hint = error.hint or "run it again later"
+            raise
+
+
+def reporter_of_outages(now: Callable[[], float] = time.monotonic) -> events.Listener:
+    """For a process that tries for ever: once a minute at most, it says what fails again and again."""
+    tell, told_s = reporter_of(""), float("-inf")
+
+    def listener(event: events.Event) -> None:
+        nonlocal told_s
+        if isinstance(event, events.Retried) and event.attempt >= _AN_OUTAGE and now() - told_s >= _OUTAGE_EVERY_S:
+            told_s = now()
+            # How often it has been tried says nothing where there is no end.
+            tell(event._replace(attempt=0, attempts=0))
+
+    return listener
 
 
 @contextmanager

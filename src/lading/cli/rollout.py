@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from lading.cli.options import add_output_options, read_settings
 from lading.cli.output import show, show_json
+from lading.cli.reporters import reporter_of_questions
 from lading.errors import NotFound, UsageError
-from lading.events import ignore
 from lading.kubernetes.api_server import ApiServer, Missing, Object
 from lading.kubernetes.rollouts import ROLLOUTS
 from lading.rollout.resource import APPROVAL, read_state, shown_target
@@ -297,7 +297,7 @@ def _server(arguments: argparse.Namespace) -> Iterator[ApiServer]:
         settings.variables, settings.network, kubeconfig=arguments.kubeconfig, context=arguments.context
     )
     access = access._replace(namespace=arguments.namespace or access.namespace)
-    with Session(settings, ignore) as session:
+    with reporter_of_questions(access.server) as tell, Session(settings, tell) as session:
         yield ApiServer(access, session.http, manager=_MANAGER)
 
 
