@@ -134,15 +134,22 @@ def test_a_reserved_name_in_a_repository_can_be_left_out(stray, server, tmp_path
     blocked(pull, model.url, tmp_path, IntegrityError, repr(stray))
 
 
-def test_a_member_that_is_a_device_can_be_left_out(server, tmp_path, pull):
-    device = tarfile.TarInfo("models/null")
-    device.type = tarfile.CHRTYPE
+@pytest.mark.parametrize(
+    ("kind", "target", "error", "message"),
+    [
+        (tarfile.CHRTYPE, "", Unsupported, "a device"),
+        (tarfile.SYMTYPE, "nowhere", IntegrityError, "leads nowhere"),
+        (tarfile.SYMTYPE, "/opt/weights", IntegrityError, "leads out of it"),
+        (tarfile.LNKTYPE, "models/nowhere", IntegrityError, "leads nowhere"),
+    ],
+)
+def test_a_member_of_an_image_that_is_no_file_can_be_left_out(server, tmp_path, pull, kind, target, error, message):
+    stray = tarfile.TarInfo("models/stray")
+    stray.type, stray.linkname = kind, target
     registry = FakeRegistry(server)
-    registry.put_image(tar(device, *((f"models/{path}", data) for path, data in MODEL.items())))
+    registry.put_image(tar(stray, *((f"models/{path}", data) for path, data in MODEL.items())))
     settings = {"variables": {"KSERVE_OCI_INSECURE_REGISTRY": "true"}}
-    with pytest.raises(Unsupported, match="a device"):
-        pull(registry.uri(), tmp_path / "dest", **settings)
-    pull(registry.uri(), tmp_path / "dest", ignore=("null",), **settings)
+    blocked(pull, registry.uri(), tmp_path, error, message, settings=settings)
     assert read_tree(tmp_path / "dest") == MODEL
 
 

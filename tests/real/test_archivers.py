@@ -18,6 +18,7 @@ FILES = {
     "deep/er/empty": b"",
     "deep/weights.bin": content(3 * MIB + 17),
     "deep/text": b"some text, " * 200_000,
+    "naïve-模型.txt": b"a name that is not ASCII",
 }
 
 
@@ -52,6 +53,13 @@ TARS = [
     *(f"tar -cf $OUT --format={form} ." for form in ("v7", "ustar", "gnu", "oldgnu", "pax", "posix")),
     *(f"tar -cSf $OUT --format={form} ." for form in ("gnu", "oldgnu", "pax")),
     *(f"tar -cSf $OUT --format=pax --sparse-version={version} ." for version in ("0.0", "0.1", "1.0")),
+    "tar -cf $OUT --format=gnu ./.",
+    "tar -cf $OUT ././/deep/./../deep/. .",
+    "tar -cf $OUT --label=a-label .",
+    "tar -cGf $OUT --format=gnu .",
+    "tar -cf $OUT --format=pax --listed-incremental=$OUT.list .",
+    # The same members again, as they are now.
+    "tar -cf $OUT . && tar -rf $OUT .",
     "tar -czf $OUT .",
     "tar -cjf $OUT .",
     "tar -cJf $OUT .",

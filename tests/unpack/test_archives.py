@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import posixpath
 import random
 import shutil
 import stat
@@ -91,6 +92,13 @@ def other(name: str, kind: bytes, target: str = "") -> Member:
     if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
         info.devmajor, info.devminor = 1, 3
     return info, b""
+
+
+def named(name: str, kind: bytes, size: int) -> tarfile.TarInfo:
+    """A header that keeps the slash at its end: ``TarInfo`` itself takes it for a folder's."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info
 
 
 def symlink(name: str, target: str) -> Member:
@@ -453,9 +461,34 @@ def test_a_zip_that_would_be_inflated_without_a_bound_is_refused(ground: Path, m
         unpacked(ground, data, "model.zip")
 
 
-def test_names_may_begin_with_dot_slash(ground: Path) -> None:
-    data = tar_of(folder("."), folder("./"), file("./a"), folder("./d/"), file("././d/b"))
-    assert unpacked(ground, data) == {"a": b"content", "d/b": b"content"}
+def test_what_has_no_meaning_in_a_name_has_none(ground: Path) -> None:
+    # As by "tar -c ." and "tar -c d/.", and by programs that put a slash behind a folder's that is there already.
+    data = tar_of(
+        *(folder("."), folder("./"), file("./a"), folder("./d/"), folder("./d/."), file("././d/./b"), file("d//c")),
+        *(hardlink("e", "d/./b"), symlink("f", "d//./c")),
+    )
+    assert unpacked(ground, data) == dict.fromkeys(["a", "d/b", "d/c", "e", "f"], b"content")
+
+
+def test_what_has_no_meaning_in_a_zips_name_has_none(ground: Path) -> None:
+    data = zip_of(("./a", b"1"), ("d/./", b""), ("d/./b", b"2"), ("d//c", b"3"))
+    assert unpacked(ground, data, "m.zip") == {"a": b"1", "d/b": b"2", "d/c": b"3"}
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        # The name of the archive, by "tar --label"; a folder with what is in it, by "tar --listed-incremental".
+        [other("a label, not a file", b"V")],
+        [(folder("d/")[0], b"Ya\0\0")],
+        [(named("d/", b"D", 4), b"Ya\0\0")],
+        # A folder, as every tar takes it.
+        [file("d/", b"")],
+        [file("./d/", b"")],
+    ],
+)
+def test_members_of_gnu_tar_that_are_no_files_become_none(ground: Path, others: list[Member]) -> None:
+    assert unpacked(ground, tar_of(*others, file("d/a"), form=tarfile.GNU_FORMAT)) == {"d/a": b"content"}
 
 
 def test_long_and_unicode_names_survive_in_every_format(tmp_path: Path) -> None:
@@ -490,8 +523,27 @@ def test_a_program_stays_executable_and_nothing_gains_other_rights(ground: Path)
     assert (ground / "tree/data").stat().st_mode & 0o7111 == 0
 
 
-def test_a_later_member_of_the_same_name_wins(ground: Path) -> None:
-    assert unpacked(ground, tar_of(file("a", b"first, and longer"), file("a", b"second"))) == {"a": b"second"}
+@pytest.mark.parametrize(
+    "members",
+    [
+        [file("a", b"first, and longer"), file("a", b"last")],
+        [file("a", b"first"), file("b", b"last"), symlink("a", "b")],
+        [file("a", b"first"), file("b", b"last"), hardlink("a", "b")],
+        [file("a", b"last"), hardlink("a", "a")],
+        [file("b", b"first"), symlink("a", "b"), file("a", b"last")],
+        [file("b", b"first"), hardlink("a", "b"), file("a", b"last")],
+        [file("b", b"first"), file("c", b"last"), symlink("a", "b"), symlink("a", "c")],
+        [file("b", b"first"), file("c", b"last"), hardlink("a", "b"), symlink("a", "c")],
+        [file("b", b"first"), file("c", b"last"), symlink("a", "b"), hardlink("a", "c")],
+    ],
+)
+def test_of_several_members_of_one_name_the_last_counts_whatever_they_are(ground: Path, members: list[Member]) -> None:
+    assert unpacked(ground, tar_of(*members))["a"] == b"last"
+
+
+def test_a_later_member_of_the_same_name_has_its_own_mode(ground: Path) -> None:
+    unpacked(ground, tar_of(file("a", mode=0o755), file("a", mode=0o644)))
+    assert (ground / "tree/a").stat().st_mode & 0o111 == 0
 
 
 # ---- links ---------------------------------------------------------------------------------
@@ -875,6 +927,7 @@ def zip_made_on(system: int, *names: str) -> bytes:
         (FAT, [".\\m\\a"], ["m/a"]),
         (FAT, ["m/a", "n\\b"], ["m/a", "n/b"]),
         (FAT, ["C:\\m\\a"], ["C:/m/a"]),
+        (FAT, ["m\\\\a", "m\\.\\b"], ["m/a", "m/b"]),
         # Names that have slashes as well do without others, as unzip takes them.
         (FAT, ["m/a\\b"], ["m/a\\b"]),
         # Elsewhere a backslash is a character as any other.
@@ -893,7 +946,48 @@ def test_backslashes_are_told_and_taken_as_unzip_takes_them(
     (event,) = told
     assert isinstance(event, Backslashes)
     assert (event.archive, event.members, event.example) == ("m.zip", len(odd), odd[0])
-    assert event.path.removeprefix("./").rstrip("/") in (*paths, "m")
+    assert posixpath.normpath(event.path) in (*paths, "m")
+
+
+def unicode_path(name: str, of: bytes) -> bytes:
+    """The extra field 0x7075 of APPNOTE.TXT, 4.6.9: the name in UTF-8, if the other one has this CRC."""
+    field = struct.pack("<BI", 1, zlib.crc32(of)) + name.encode()
+    return struct.pack("<HH", 0x7075, len(field)) + field
+
+
+def zip_with_name(name: bytes, system: int, flags: int = 0, extra: bytes = b"") -> bytes:
+    """A zip of one file of no bytes, whose name is written as these bytes."""
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, flags, 0, 0, 33, 0, 0, 0, len(name), 0) + name
+    entry = struct.pack(
+        "<4s6H3I5H2I", b"PK\1\2", system << 8, 20, flags, 0, 0, 33, 0, 0, 0, len(name), len(extra), *[0] * 5
+    )
+    directory = entry + name + extra
+    return local + directory + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(directory), len(local), 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        # Info-ZIP and macOS write UTF-8 and no flag.
+        (zip_with_name("ünï-模型".encode(), UNIX), "ünï-模型"),
+        (zip_with_name("ünï-模型".encode(), FAT), "ünï-模型"),
+        (zip_with_name("ünï-模型".encode(), UNIX, flags=1 << 11), "ünï-模型"),
+        (zip_with_name("ünï".encode("cp437"), FAT), "ünï"),
+        (zip_with_name(b"#U6a21", FAT, extra=unicode_path("模", b"#U6a21")), "模"),
+        (zip_with_name(b"\x81n", FAT, extra=b"\0\0\1\0x" + unicode_path("模", b"\x81n")), "模"),
+        # Another program has renamed the member, and not this field.
+        (zip_with_name(b"plain", UNIX, extra=unicode_path("模", b"before")), "plain"),
+        (zip_with_name(b"plain", UNIX, extra=struct.pack("<HHB", 0x7075, 1, 1)), "plain"),
+    ],
+)
+def test_a_name_in_a_zip_is_what_its_bytes_mean(ground: Path, data: bytes, path: str) -> None:
+    assert unpacked(ground, data, "m.zip") == {path: b""}
+
+
+@pytest.mark.parametrize("name", ["../precious", "/precious", ".lading.manifest"])
+def test_a_name_that_leaves_by_an_extra_field_is_refused(ground: Path, name: str) -> None:
+    data = zip_with_name(b"innocent", UNIX, extra=unicode_path(name, b"innocent"))
+    assert unpack_error(ground, data, "m.zip").code == "integrity"
 
 
 def test_nothing_is_told_of_names_without_backslashes(ground: Path) -> None:
@@ -912,7 +1006,7 @@ def test_a_name_that_leaves_by_backslashes_is_refused(ground: Path, system: int,
     assert unpack_error(ground, zip_made_on(system, "a", name), "m.zip").code == "integrity"
 
 
-@pytest.mark.parametrize("name", [".lading\\journal", ".lading.manifest\\", "a\\\\b", "a\\.\\b"])
+@pytest.mark.parametrize("name", [".lading\\journal", ".lading.manifest\\", ".\\.lading\\\\journal"])
 def test_a_name_of_windows_is_judged_as_the_path_that_it_becomes(ground: Path, name: str) -> None:
     assert unpack_error(ground, zip_made_on(FAT, "a", name), "m.zip").code == "integrity"
 
@@ -936,6 +1030,15 @@ def test_a_zip_link_within_becomes_a_file_and_one_that_leaves_is_refused(ground:
 @pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
 def test_a_zip_device_is_refused(ground: Path, kind: int) -> None:
     assert unpack_error(ground, zip_with_mode("device", kind | 0o644, b""), "m.zip").code == "unsupported"
+
+
+def test_a_zip_that_winzip_encrypted_is_called_encrypted(ground: Path) -> None:
+    data = bytearray(zip_of(("secret", b"x"), method=zipfile.ZIP_STORED))
+    for at in (6, data.index(b"PK\x01\x02") + 8):
+        struct.pack_into("<HH", data, at, 1, 99)
+    error = unpack_error(ground, bytes(data), "m.zip")
+    assert error.code == "unsupported"
+    assert "encrypted" in error.message
 
 
 def test_an_encrypted_zip_is_refused_as_unsupported(ground: Path) -> None:

@@ -59,7 +59,7 @@ class Layers:
         self._image_folder = (file.layer or Layer()).image_folder
         first = not self._tree.exists()
         root = self._tree if first else self._tree / WORKSPACE_NAME
-        writer = TreeWriter(root, self._archive, self._spent, self._image_folder, self._listener, self._is_wanted)
+        writer = self._writer(root)
         unpack(file.path, writer, archive)
         with as_lading_errors(root):
             for path in sorted(writer.hard_links):
@@ -70,7 +70,10 @@ class Layers:
                 remove_tree(root)
         self._files.update(writer.files)
         self._not_executable |= writer.not_executable
-        self._links.update({path: target for path, target in writer.links.items() if path not in writer.files})
+        self._links.update(writer.links)
+
+    def _writer(self, root: Path) -> TreeWriter:
+        return TreeWriter(root, self._archive, self._spent, self._image_folder, self._listener, self._is_wanted)
 
     def finish(self) -> Manifest:
         """Make the links, and remove unwanted files; returns the manifest of the tree."""
@@ -103,7 +106,9 @@ class Layers:
                 continue
             below = self._files.below(target)
             if not below or path == target or path.startswith(f"{target}/"):
-                raise refused(self._archive, f"the link {printable(path)!r}, which leads nowhere or to itself")
+                what = f"the link {printable(path)!r}, which leads nowhere or to itself"
+                self._writer(self._tree).refuse_if_wanted(path, refused(self._archive, what))
+                continue
             for name in below:
                 # Each counts as a member: links to folders of links double with every step.
                 self._spent.member(self._archive)
@@ -122,7 +127,7 @@ class Layers:
         """Make a hard link to a file of this layer or an earlier one now, since a later layer may replace that file."""
         target = writer.links[path]
         known = writer.files.get(target) or self._files.get(target)
-        if known is None or path in writer.files:
+        if known is None:
             # It leads to another link, which is followed at the end.
             return
         full_path = (writer.root if target in writer.files else self._tree) / target

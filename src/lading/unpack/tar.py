@@ -49,6 +49,9 @@ _ZSTD_DICTIONARY, _ZSTD_SINGLE_SEGMENT = 0x03, 0x20
 # The library's own limit.
 _MOST_ZSTD_WINDOW = (27 - 10) << 3
 _BLOCK_BYTES = 512
+# https://www.gnu.org/software/tar/manual/html_node/Extensions.html: the name of an archive, by --label; a folder with the
+# list of what is in it, by --listed-incremental.
+_LABEL, _DUMPED_FOLDER = b"V", b"D"
 # xz -9 takes 65 MiB.
 _XZ_MEMORY_BYTES = 128 << 20
 # The limit of the headers that hold a member's long names; tarfile reads each into memory.
@@ -73,10 +76,12 @@ def untar(archive: IO[bytes], writer: TreeWriter) -> None:
             for member in tar:
                 # tarfile keeps every member in memory, and nothing here needs them.
                 cast(Any, tar).members.clear()
+                if member.type == _LABEL:
+                    continue
                 path = writer.path_of(member.name)
                 if path is None:
                     continue
-                if member.isdir():
+                if member.isdir() or member.type == _DUMPED_FOLDER or (member.isreg() and member.name.endswith("/")):
                     writer.folder(path)
                 elif not path:
                     raise writer.refused("something that is no folder in the place of the model's own")
@@ -87,8 +92,9 @@ def untar(archive: IO[bytes], writer: TreeWriter) -> None:
                     if content is not None:
                         is_program = bool(member.mode & stat.S_IXUSR)
                         writer.file(path, content, executable=is_program, piece_bytes=piece_bytes)
-                elif writer.is_wanted(path):
-                    raise Unsupported(f"the archive holds {printable(member.name)!r}, a device or something else")
+                else:
+                    what = f"the archive holds {printable(member.name)!r}, a device or something else"
+                    writer.refuse_if_wanted(path, Unsupported(what))
         # It reads to the end, so that the compressed stream's own checksum is checked; bytes after the
         # end of the archive count, too.
         while piece := stream.read(piece_bytes):

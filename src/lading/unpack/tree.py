@@ -14,7 +14,7 @@ from typing import IO, Protocol
 
 from isal import isal_zlib
 
-from lading.errors import IntegrityError
+from lading.errors import IntegrityError, LadingError
 from lading.events import Listener, ignore
 from lading.model.digest import Digest
 from lading.model.manifest import File
@@ -110,22 +110,15 @@ class TreeWriter:
         self._image_folder = image_folder
         self._is_wanted = is_wanted
 
-    def is_wanted(self, path: str) -> bool:
-        """Whether the member at this path could be one of the model's files."""
-        return self._is_wanted is None or self._is_wanted(path)
-
     def path_of(self, member: str) -> str | None:
         """The member's path below the root; "" for the root itself, None if it does not belong to the model."""
         self._spent.member(self.archive)
-        path = member.rstrip("/")
         if self._image_folder:
-            return self._path_in_image(path)
-        while path.startswith("./"):
-            path = path[2:].lstrip("/")
-        return "" if path in ("", ".") else self._safe(path)
+            return self._path_in_image(_from_root(member))
+        path = _normal(member)
+        return "" if path in ("", "/") else self._safe(path)
 
-    def _path_in_image(self, member: str) -> str | None:
-        path = _from_root(member)
+    def _path_in_image(self, path: str) -> str | None:
         folder, slash, name = path.rpartition("/")
         if not name.startswith(_WHITEOUT):
             return self._below_image_folder(path)
@@ -151,12 +144,8 @@ class TreeWriter:
     def _safe(self, path: str) -> str | None:
         if not why_unsafe(path):
             return path
-        if not self.is_wanted(path):
-            return None
-        error = self.refused(f"the member {shown_path(path)!r}")
-        if self._is_wanted is not None:
-            error.hint = f"--ignore {quote(exact_pattern(path))} delivers the rest"
-        raise error
+        self.refuse_if_wanted(path, self.refused(f"the member {shown_path(path)!r}"))
+        return None
 
     def folder(self, path: str) -> None:
         self.folders.add(path)
@@ -169,6 +158,7 @@ class TreeWriter:
         """Write one file, ``piece_bytes`` at a time, and compute its CRC."""
         if "/" in path:
             self.folder(path.rpartition("/")[0])
+        self._drop(path)
         size, crc = 0, 0
         try:
             target = (self.root / path).open("wb")
@@ -185,7 +175,10 @@ class TreeWriter:
         self.files[path] = File(path, size, Digest("crc32", f"{crc:08x}"))
 
     def link(self, path: str, target: str, *, hard: bool = False) -> None:
-        """Note a link; a hard link's target is a member's name, a symbolic link's is relative to the link's folder."""
+        """Note a link; a hard link's target is a member's name, a symbolic link's is relative to the link's folder.
+
+        A link that leads out of the tree is left out if the patterns leave it out.
+        """
         folder = "" if hard else posixpath.dirname(path)
         if self._image_folder:
             # An image is its own root: an absolute target is within it, and ".." cannot leave it.
@@ -195,9 +188,19 @@ class TreeWriter:
         else:
             normal = posixpath.normpath(posixpath.join(folder, target))
         if normal == ".." or normal.startswith(("/", "../")):
-            raise self.refused(f"the link {printable(path)!r}, which leads out of it")
-        self.links[path] = normal
-        (self.hard_links.add if hard else self.hard_links.discard)(path)
+            self.refuse_if_wanted(path, self.refused(f"the link {printable(path)!r}, which leads out of it"))
+        elif not (hard and normal == path):
+            self._drop(path)
+            self.links[path] = normal
+            if hard:
+                self.hard_links.add(path)
+
+    def _drop(self, path: str) -> None:
+        """Forget the member that had this path: the last one of a name counts, be it a file or a link."""
+        self.links.pop(path, None)
+        self.hard_links.discard(path)
+        if self.files.pop(path, None):
+            (self.root / path).unlink()
 
     def count(self, size_bytes: int) -> None:
         self._spent.bytes(self.archive, size_bytes)
@@ -205,9 +208,20 @@ class TreeWriter:
     def refused(self, what: str) -> IntegrityError:
         return refused(self.archive, what)
 
+    def refuse_if_wanted(self, path: str, error: LadingError) -> None:
+        """Raise the error of a member, unless the patterns leave it out; its hint says how they would."""
+        if self._is_wanted is None:
+            raise error
+        if self._is_wanted(path):
+            raise error.rephrased(hint=f"--ignore {quote(exact_pattern(path))} delivers the rest")
+
+
+def _normal(path: str) -> str:
+    """``path`` without what has no meaning in it: an empty segment, and "." as in ``tar -c model/.``."""
+    root = "/" if path.startswith("/") else ""
+    return root + "/".join(segment for segment in path.split("/") if segment not in ("", "."))
+
 
 def _from_root(path: str) -> str:
-    """``path`` without the prefixes that only mean the root."""
-    while path.startswith(("/", "./")):
-        path = path.removeprefix(".").lstrip("/")
-    return "" if path == "." else path
+    """``path``, normal, of an image, which is its own root."""
+    return _normal(path).lstrip("/")

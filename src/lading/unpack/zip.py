@@ -1,5 +1,6 @@
 """Unpacking a zip: it has its directory at its end, and its members can be inflated in parallel."""
 
+import contextlib
 import os
 import stat
 import struct
@@ -26,6 +27,9 @@ _MOST_DIRECTORY_BYTES = 16 << 20
 _DIRECTORY_ENTRY = b"PK\1\2"
 # APPNOTE.TXT 4.4.2: a zip from a FAT file system, where no name contains a backslash.
 _FAT = 0
+# 4.4.4 and 4.6.9: names in UTF-8, by a flag or in a field of their own.
+_UTF_8, _UNICODE_PATH = 1 << 11, 0x7075
+_EXTRA = struct.Struct("<HH")
 _LOCAL_HEADER = struct.Struct("<26sHH")
 
 
@@ -84,19 +88,42 @@ class _Content(NamedTuple):
 
 def _name(member: zipfile.ZipInfo) -> str:
     """The name of a member; backslashes of a program on Windows become slashes, as in Info-ZIP's unzip."""
-    name = member.filename
+    name = _spelled(member)
     return name.replace("\\", "/") if member.create_system == _FAT and "/" not in name else name
+
+
+def _spelled(member: zipfile.ZipInfo) -> str:
+    """The name of a member, decoded: Info-ZIP's zip and macOS write UTF-8 without the flag that says so (4.4.4, bit 11).
+
+    zipfile takes that for code page 437, which has a character for each byte.
+    """
+    text = member.orig_filename
+    if not member.flag_bits & _UTF_8:
+        encoded = text.encode("cp437")
+        with contextlib.suppress(UnicodeDecodeError):
+            text = _unicode_path(member.extra, encoded) or encoded.decode()
+    return text.partition("\0")[0]
+
+
+def _unicode_path(extra: bytes, name: bytes) -> str:
+    """The name in the extra field 0x7075 (4.6.9), if it is about this one; else "".  Not every Python's zipfile reads it."""
+    while len(extra) >= _EXTRA.size:
+        kind, size = _EXTRA.unpack_from(extra)
+        field, extra = extra[_EXTRA.size : _EXTRA.size + size], extra[_EXTRA.size + size :]
+        if kind == _UNICODE_PATH and field.startswith(b"\1" + zlib.crc32(name).to_bytes(4, "little")):
+            return field[5:].decode()
+    return ""
 
 
 def _tell_backslashes(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> None:
     """Report once that names have backslashes; refuse names that would leave the tree if these were slashes."""
-    odd = [member for member in members if "\\" in member.filename]
-    for member in odd:
-        segments = member.filename.replace("\\", "/").split("/")
+    odd = [member for member in members if "\\" in _spelled(member)]
+    for name in map(_spelled, odd):
+        segments = name.replace("\\", "/").split("/")
         if ".." in segments or not segments[0]:
-            raise writer.refused(f"the member {printable(member.filename)!r}")
+            raise writer.refused(f"the member {printable(name)!r}")
     if odd:
-        writer.listener(Backslashes(writer.archive, len(odd), odd[0].filename, _name(odd[0])))
+        writer.listener(Backslashes(writer.archive, len(odd), _spelled(odd[0]), _name(odd[0])))
 
 
 def _contents(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> Iterator[_Content]:
@@ -111,18 +138,25 @@ def _contents(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> Iterato
             writer.folder(path)
         elif not path:
             raise writer.refused("something that is no folder in the place of the model's own")
-        elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # Python's libraries decompress other methods without a limit of memory.
-            raise Unsupported(
-                f"the archive packs {printable(member.filename)!r} by method {member.compress_type}",
-                hint="pack it with the usual deflate",
-            )
-        elif member.flag_bits & 0x1:
-            raise Unsupported(f"the archive's member {printable(member.filename)!r} is encrypted")
-        elif content.mode and stat.S_IFMT(content.mode) not in (0, stat.S_IFREG, stat.S_IFLNK):
-            raise Unsupported(f"the archive holds {printable(member.filename)!r}, a device or something else")
+        elif error := _why_not(content):
+            writer.refuse_if_wanted(path, error)
         else:
             yield content
+
+
+def _why_not(content: _Content) -> Unsupported | None:
+    """The error of a member that is not read."""
+    member, name = content.member, printable(content.path)
+    if member.flag_bits & 0x1:
+        return Unsupported(f"the archive's member {name!r} is encrypted")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Python's libraries decompress other methods without a limit of memory.
+        return Unsupported(
+            f"the archive packs {name!r} by method {member.compress_type}", hint="pack it with the usual deflate"
+        )
+    if content.mode and stat.S_IFMT(content.mode) not in (0, stat.S_IFREG, stat.S_IFLNK):
+        return Unsupported(f"the archive holds {name!r}, a device or something else")
+    return None
 
 
 class _Work:
