@@ -491,6 +491,14 @@ def test_members_of_gnu_tar_that_are_no_files_become_none(ground: Path, others: 
     assert unpacked(ground, tar_of(*others, file("d/a"), form=tarfile.GNU_FORMAT)) == {"d/a": b"content"}
 
 
+def test_the_times_in_a_header_of_gnu_tar_are_no_part_of_the_name(ground: Path) -> None:
+    header = bytearray(tarfile.TarInfo("d/a").tobuf(tarfile.GNU_FORMAT))
+    header[345:369] = b"15303006527\0" * 2
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    assert unpacked(ground, bytes(header) + bytes(1024)) == {"d/a": b""}
+
+
 def test_long_and_unicode_names_survive_in_every_format(tmp_path: Path) -> None:
     long = "/".join(["folder" * 20] * 3) + "/ünï-模型.bin"
     for number, form in enumerate((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)):

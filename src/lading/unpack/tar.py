@@ -29,6 +29,7 @@ _COPY_BYTES = 1 << 20
 _DECOMPRESSED_BYTES = 64 << 10
 # Not in typeshed.
 _INVALID_HEADER: type[Exception] = cast(Any, tarfile).InvalidHeaderError
+_TEXT: Callable[[bytes | bytearray, str, str], str] = cast(Any, tarfile).nts
 # RFC 8878, 3.1: frames, and skippable frames, which pzstd writes first (3.1.2).
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
 # With the magic number of the first block, or of an empty stream's end: a plain tar's first name may begin with BZh.
@@ -49,6 +50,8 @@ _ZSTD_DICTIONARY, _ZSTD_SINGLE_SEGMENT = 0x03, 0x20
 # The library's own limit.
 _MOST_ZSTD_WINDOW = (27 - 10) << 3
 _BLOCK_BYTES = 512
+# The fields of a header.
+_NAME, _MAGIC = slice(0, 100), slice(257, 265)
 # https://www.gnu.org/software/tar/manual/html_node/Extensions.html: the name of an archive, by --label; a folder with the
 # list of what is in it, by --listed-incremental.
 _LABEL, _DUMPED_FOLDER = b"V", b"D"
@@ -112,9 +115,13 @@ class _BoundedHeader(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         # After the first member, tarfile would take a damaged header for the archive's end.
         try:
-            return super().frombuf(buf, encoding, errors)
+            member = super().frombuf(buf, encoding, errors)
         except _INVALID_HEADER as error:
             raise tarfile.ReadError(str(error)) from error
+        if buf[_MAGIC] == tarfile.GNU_MAGIC:
+            # Where others have a prefix of the name, GNU's own format has times, and tarfile takes them for one.
+            member.name = _TEXT(buf[_NAME], encoding, errors)
+        return member
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         # The entry point that tarfile offers to subclasses.
