@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
@@ -386,6 +387,13 @@ def test_a_destination_that_is_a_file_is_refused_and_stays(folder: Path) -> None
     assert (folder / "model").read_bytes() == b"a file"
 
 
+def test_a_file_in_the_place_of_the_workspace_is_named_and_stays(folder: Path) -> None:
+    write_tree(folder, {"source/a": b"1", "model/.lading": b"a file"})
+    with pytest.raises(UsageError, match=r"model/\.lading is not a folder"):
+        lading.pull(str(folder / "source"), folder / "model", settings=SETTINGS)
+    assert read_tree(folder / "model") == {".lading": b"a file"}
+
+
 def test_a_process_that_waits_gets_its_own_workspace_after_an_exchange(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,3 +414,35 @@ def test_a_process_that_waits_gets_its_own_workspace_after_an_exchange(
     monkeypatch.setattr(os, "fsync", other_process_begins)
     lading.pull(str(source), destination, settings=SETTINGS)
     assert others.read_bytes() == b"half a file"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("README.md", "Readme.md"),
+        ("d/a", "D/a"),
+        ("d/\N{LATIN SMALL LETTER E WITH ACUTE}", "d/e\N{COMBINING ACUTE ACCENT}"),
+    ],
+)
+@pytest.mark.parametrize("mounted", [False, True])
+def test_two_files_that_the_file_system_takes_for_one_are_refused(folder, monkeypatch, first, second, mounted):
+    write_tree(folder / "model", {first: b"first", second: b"other", "config.json": b"{}"})
+    # To a file system that tells them apart they are two.
+    lading.pull(str(folder / "model"), folder / "both", settings=SETTINGS)
+    assert read_tree(folder / "both") == {first: b"first", second: b"other", "config.json": b"{}"}
+    if mounted:
+        write_tree(folder / "dest", FOREIGN)
+    before = read_tree(folder / "dest")
+    listed = os.listdir
+
+    def once(path: Path) -> list[str]:
+        """The names as such a file system lists them: in the spelling of whoever was first."""
+        return list({normalize("NFC", name.casefold()): name for name in sorted(listed(path), reverse=True)}.values())
+
+    monkeypatch.setattr(publish.os, "listdir", once)
+    with pytest.raises(UsageError, match="are one file to the destination's file system") as caught:
+        lading.pull(str(folder / "model"), folder / "dest", settings=SETTINGS)
+    assert "--ignore" in caught.value.hint
+    monkeypatch.undo()
+    after = {path: data for path, data in read_tree(folder / "dest").items() if not path.startswith(WORKSPACE_NAME)}
+    assert after == before

@@ -83,6 +83,7 @@ def d(algorithm: str, value: bytes) -> Digest:
         ),
         ({"content-md5": b64(MD5), "content-encoding": "identity"}, [d("md5", MD5)], []),
         # Garbage is passed over, and what stands beside it is not.
+        ({"repr-digest": f"sha-256=:{b64(SHA256)}:;a=1; b, x=1"}, [d("sha256", SHA256)], [d("sha256", SHA256)]),
         ({"repr-digest": "sha-256"}, [], []),
         ({"repr-digest": "sha-256="}, [], []),
         ({"repr-digest": "sha-256=:!!!:"}, [], []),

@@ -71,6 +71,12 @@ OK = b"HTTP/1.1 200 OK\r\n"
         (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello", False),
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", b"hello", True),
         (b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello", b"hello", True),
+        # Lines without a carriage return.
+        (b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", b"hello", True),
+        (b"HTTP/1.1 200 OK\r\nA: 1\nContent-Length: 5\r\n\nhello", b"hello", True),
+        (b"HTTP/1.1 200 OK\nContent-Length: 5\n\r\nhello", b"hello", True),
+        (b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n5\nhello\n0\n\n", b"hello", True),
+        (OK + b"Content-Length: 4\r\n\r\n\n\r\n\n", b"\n\r\n\n", True),
         (
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 1\r\n\r\nx",
             b"x",

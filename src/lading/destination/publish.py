@@ -48,6 +48,7 @@ def publish(
     """
     with as_lading_errors(workspace.destination):
         root.mkdir(exist_ok=True)
+        _refuse_merged(root, manifest, unchanged)
         if _publish_by_exchange(workspace, root, manifest, unchanged, listener):
             # The workspace went with the old folder.  One that is here now is another process's.
             return True
@@ -158,6 +159,26 @@ def _refuse_to_replace(workspace: Workspace, manifest: Manifest) -> None:
         full_path = workspace.destination / path
         if full_path.is_file() and not full_path.is_symlink():
             raise _not_ours(f"the model's folder {printable(path)} would replace a file of the destination")
+
+
+def _refuse_merged(root: Path, manifest: Manifest, unchanged: Collection[str]) -> None:
+    """Two files of a model must not be one, as README.md and Readme.md are in a share of SMB."""
+    from unicodedata import normalize
+
+    firsts: dict[str, str] = {}
+    for path in (file.path for file in manifest.files if file.path not in unchanged):
+        first = firsts.setdefault(normalize("NFC", path.casefold()), path)
+        if first != path and not (_is_listed(root, first) and _is_listed(root, path)):
+            raise UsageError(
+                f"{printable(first)} and {printable(path)} are one file to the destination's file system",
+                hint="deliver to a volume that tells upper from lower case, or leave one out by --ignore",
+            )
+
+
+def _is_listed(root: Path, path: str) -> bool:
+    """Whether the folders list every name of this path as it is written here."""
+    names = path.split("/")
+    return all(name in os.listdir(root.joinpath(*names[:depth])) for depth, name in enumerate(names))
 
 
 def _not_ours(what: str) -> UsageError:

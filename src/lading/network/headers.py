@@ -48,7 +48,8 @@ def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
     if _DIGEST_HEADERS.isdisjoint(head.headers):
         return
     for member in (head.get("repr-digest") + "," + (head.get("content-digest") if whole else "")).split(","):
-        name, _, value = member.strip().partition("=")
+        # RFC 8941, 3.2: parameters may follow a member.
+        name, _, value = member.partition(";")[0].strip().partition("=")
         yield from base64_digest(_NAMES.get(name.lower(), ""), value.strip(":"))
     # Of what Cloud Storage decodes on the way, it tells the digests of what is stored
     # (https://cloud.google.com/storage/docs/transcoding).

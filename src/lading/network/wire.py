@@ -26,6 +26,9 @@ _LEAST_PIECE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE_BYTES = 1024
 _LARGE_BYTES = 1 << 20
 _LENGTH = re.compile("[0-9]{1,18}")
+# RFC 9112, 2.2: a line may end without a carriage return, as those of programs that write their answers by hand.
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_LINE_END = re.compile(r"\r?\n")
 
 
 class Head(NamedTuple):
@@ -180,7 +183,7 @@ class Connection:
 
     def _read_head(self) -> Head:
         searched = self._start
-        while (end := self._buffer.find(b"\r\n\r\n", max(self._start, searched - 3), self._end)) < 0:
+        while (end := _HEAD_END.search(self._buffer, max(self._start, searched - 3), self._end)) is None:
             searched = self._end
             if self._end - self._start >= min(MAX_HEAD_BYTES, len(self._buffer)):
                 raise Malformed(f"{self._peer} sent a head of more than {MAX_HEAD_BYTES} bytes")
@@ -188,9 +191,9 @@ class Connection:
                 what = "in the middle of a head" if self._end > self._start else "without an answer"
                 raise Malformed(f"{self._peer} closed the connection {what}")
             self.answered = True
-        text = self._buffer[self._start : end].decode("latin-1")
-        self._start = end + 4
-        status_line, *lines = text.split("\r\n")
+        text = self._buffer[self._start : end.start()].decode("latin-1")
+        self._start = end.end()
+        status_line, *lines = _LINE_END.split(text)
         version, _, rest = status_line.partition(" ")
         status = rest[:3]
         if not version.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and len(status) == 3):
@@ -270,7 +273,7 @@ class Connection:
         raise Malformed(f"{self._peer} sent more than {MAX_HEADERS} trailers")
 
     def _read_line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n", self._start, self._end)) < 0:
+        while (end := self._buffer.find(b"\n", self._start, self._end)) < 0:
             if self._end - self._start > _MAX_CHUNK_LINE_BYTES:
                 raise Malformed(f"{self._peer} sent a malformed chunk")
             if self._end == len(self._buffer):
@@ -279,8 +282,8 @@ class Connection:
                 self._start, self._end = 0, len(rest)
             if self._receive_some() == 0:
                 raise Malformed(f"{self._peer} closed the connection in the middle of a chunked body")
-        line = bytes(self._view[self._start : end])
-        self._start = end + 2
+        line = bytes(self._view[self._start : end]).removesuffix(b"\r")
+        self._start = end + 1
         return line
 
     def _receive_some(self) -> int:

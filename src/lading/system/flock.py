@@ -121,7 +121,8 @@ def _open_lock(path: Path, shown: str) -> int:
     except FileNotFoundError:
         raise
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{printable(shown)} is not a folder") from error
+        wrong = str(path.parent) if path.parent.exists() else shown
+        raise UsageError(f"{printable(wrong)} is not a folder") from error
     except OSError as error:
         is_link = error.errno == errno.ELOOP and path.is_symlink()
         raise (_link(path) if is_link else disk_error(error, shown)) from error
