@@ -13,7 +13,7 @@ import pytest
 
 from dragonfly.swarm import PROGRAMS, PROXY_PORT, Node, Swarm
 from fakes.dragonfly_origins import ORIGINS, WEIGHTS, Origin, plain
-from fakes.faulty_http import FaultyServer
+from fakes.faulty_http import Answer, FaultyServer
 from fakes.own_network import entered
 from fakes.trees import MIB, content, read_tree
 from lading.model.listing import ListedFile, Relay
@@ -98,6 +98,21 @@ def test_a_dfdaemon_that_has_the_file_of_a_mirror_gives_it(swarm, server, tmp_pa
         mirror.resources[f"/{WEIGHTS}"] = replace(mirror.resources[f"/{WEIGHTS}"], etag='"another"')
         deliver(swarm.nodes[4], again, tmp_path / "again")
         assert mirror.sent_bytes < MIB
+
+
+def test_a_dfdaemon_hands_on_what_lading_does_not_show_it(swarm, server):
+    with swarm.origin() as storage:
+        kept = plain(storage, content(MIB, seed=next(SEEDS)))
+        server.routes["/"] = lambda _: Answer(302, {"Location": kept.uri})
+        url, shown = (
+            f"{server.url}/{WEIGHTS}",
+            {"Authorization": "login", "X-Token": "token", "Proxy-Authorization": "own"},
+        )
+        headers = [*shown.items(), *task_headers(ListedFile(WEIGHTS, MIB, "v1"), url)]
+        assert ask(swarm.nodes[5], url, headers) == kept.files[WEIGHTS]
+        assert {request.headers["proxy-authorization"] for request in server.requests} == {"own"}
+        assert {request.headers["x-token"] for request in storage.requests} == {"token"}
+        assert not [request for request in storage.requests if "authorization" in request.headers]
 
 
 def test_without_the_scheduler_models_come_all_the_same(pair, tmp_path):

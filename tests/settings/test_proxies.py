@@ -49,6 +49,7 @@ def test_a_variable_may_tell_where_the_dfdaemon_of_this_node_is():
         ({"prefix": "hdfs://models", "url": "http://127.0.0.1:4001", "dragonfly": True}, "does not read hdfs://"),
         ({"prefix": "s3://models", "url": "http://proxy.example.com", "dragonfly": True}, "sent unencrypted"),
         ({"prefix": "s3://models", "url": "http://127.0.0.1:4001", "dragonfly": True, "crc": "maybe"}, "crc"),
+        ({"prefix": "s3://models", "url": "http://u:p@127.0.0.1:4001", "dragonfly": True}, "takes no login"),
     ],
 )
 def test_a_rule_that_could_not_hold_is_refused(rule, message):

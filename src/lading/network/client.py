@@ -204,7 +204,7 @@ class HttpClient:
         origin, target = split_url(url)
         by, _ = split_url(proxy)
         others = [(name, value) for name, value in headers if name.lower() != "host"]
-        sent = [("Host", origin.authority), ("User-Agent", USER_AGENT), *proxy_authorization(proxy), *others]
+        sent = [("Host", origin.authority), ("User-Agent", USER_AGENT), *others]
         connection, head = self._first_answer(by, "GET", f"{origin}{target}", sent, b"")
         return Answer(url, head, connection, partial(self._give_back, by))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from lading.errors import UsageError
 from lading.model.origin import endpoint_origin
@@ -16,7 +17,7 @@ _BY_DRAGONFLY = ("s3", "gs", "http", "https", "hf", "modelscope", "ms", "oci", "
 
 
 class ProxyRule(NamedTuple):
-    """The proxy for what is read below ``prefix``; its ``url`` may hold a login.
+    """The proxy for what is read below ``prefix``; its ``url`` may hold a login, unless it is a dfdaemon's.
 
     With ``dragonfly``, it is the node's dfdaemon, which is asked for large files alone; all else goes to the origin
     directly.  ``crc`` says whether it may be asked for files that only a CRC verifies, which a peer can forge.
@@ -57,4 +58,9 @@ def _rule(item: object, number: int, variables: Variables) -> ProxyRule:
             )
         if rule.dragonfly:
             origin.refuse_in_clear("what is for the origin alone", "name the dfdaemon of this node")
+            if "@" in urlsplit(rule.url).netloc:
+                # It would hand Proxy-Authorization on to every origin, and takes its own login by Authorization, which is the origin's.
+                raise UsageError(
+                    "a dfdaemon takes no login for itself", hint="let it listen where only lading reaches it"
+                )
     return rule
