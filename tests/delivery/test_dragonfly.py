@@ -167,6 +167,21 @@ def test_so_is_the_rest_of_a_file_whose_dfdaemon_is_killed_half_way(server, node
     assert own_ranges(server) == [(MIB, 5 * MIB), (5 * MIB, 9 * MIB)]
 
 
+def test_a_dfdaemon_that_gives_a_little_each_time_is_asked_once(server, node, bring):
+    dfdaemon = node()
+    dfdaemon.server.misbehave(ANYWHERE, cut(at=MIB, times=ALWAYS))
+    bring(signed_s3(server, BIG), dfdaemon.url)
+    assert len(dfdaemon.server.requests) == 1
+
+
+def test_a_dfdaemon_that_gives_pieces_is_asked_for_the_rest(server, node, bring):
+    dfdaemon = node()
+    dfdaemon.server.misbehave(ANYWHERE, cut(at=5 * MIB))
+    bring(signed_s3(server, BIG), dfdaemon.url)
+    assert len(dfdaemon.server.requests) == 2
+    assert not own_ranges(server)
+
+
 def part(asked: str) -> Fault:
     """An answer with right bytes that it calls others."""
     return Fault(lambda _, answer: replace(answer, status=206).with_headers(Content_Range=asked), times=ALWAYS)

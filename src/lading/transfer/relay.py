@@ -9,11 +9,18 @@ from lading.settings.proxies import ProxyRule
 
 # Of each file dfdaemon asks the origin for its head, on every node: below this size that is most of the work.
 _LEAST_BYTES = 1 << 20
+# Its smallest piece.  One that breaks off again and again must not turn a file into millions of requests.
+_LEAST_GIVEN_BYTES = 4 << 20
 
 
 def relay_rule(rule: ProxyRule | None, file: ListedFile) -> ProxyRule | None:
     """``rule``, if the file is large enough for it."""
     return rule if file.content is None and (file.size_bytes or 0) >= _LEAST_BYTES else None
+
+
+def may_go_on(given_bytes: int) -> bool:
+    """Whether a relay that broke off is asked for the rest, by what it gave."""
+    return given_bytes >= _LEAST_GIVEN_BYTES
 
 
 def choose_relay(rule: ProxyRule, file: ListedFile, checks: Sequence[Digest]) -> Relay | None:

@@ -42,7 +42,7 @@ from lading.transfer.failures import OF_ONE_FILE, Failures
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.job import Job, Unpacker
 from lading.transfer.range_writer import RangeWriter
-from lading.transfer.relay import relay_rule
+from lading.transfer.relay import may_go_on, relay_rule
 from lading.transfer.staged_file import OWN_CRC, StagedFile
 from lading.transfer.task_queue import Tasks
 
@@ -364,7 +364,7 @@ class Transfer:
 
     def _read_range(self, job: Job, staged: StagedFile, byte_range: ByteRange) -> None:
         sink = RangeWriter(staged, byte_range, self._check, self._on_bytes)
-        asked_at = -1
+        asked_at: int | None = None
 
         def attempt() -> None:
             nonlocal asked_at
@@ -373,8 +373,7 @@ class Transfer:
             if staged.file.content is not None:
                 sink.write(memoryview(staged.file.content)[sink.at :])
             elif sink.at != sink.byte_range.end:
-                # A relay that has given nothing is not asked for the same again.
-                staged.left_relay |= sink.at == asked_at
+                staged.left_relay |= asked_at is not None and not may_go_on(sink.at - asked_at)
                 asked_at = sink.at
                 self._ask(job, staged, sink)
             sink.finish()
