@@ -156,12 +156,12 @@ def other(key) -> bytes:
         (SIGNERS["P-256"].public_pem + SIGNERS["P-384"].private_pem, "holds a private key"),
         (SIGNERS["P-256"].public_pem.replace(b"PUBLIC KEY", b"CERTIFICATE"), "holds a CERTIFICATE"),
         (b"-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----\n", "not base64"),
-        (pem(KEYS["P-256"].der[:-1]), "not an uncompressed one"),
-        (pem(KEYS["P-256"].der + b"\0"), "not an uncompressed one"),
+        (pem(KEYS["P-256"].der[:-1]), "of another kind than ECDSA on P-256"),
+        (pem(KEYS["P-256"].der + b"\0"), "of another kind than ECDSA on P-256"),
         (pem(KEYS["P-256"].der[:-1] + bytes([KEYS["P-256"].der[-1] ^ 1])), "no point of P-256"),
         (pem(KEYS["P-256"].der[:-64] + bytes(64)), "no point of P-256"),
         (pem(KEYS["P-521"].der[:-132] + b"\xff" * 132), "no point of P-521"),
-        (other(ec.generate_private_key(ec.SECP256K1())), "not an uncompressed one"),
+        (other(ec.generate_private_key(ec.SECP256K1())), "of another kind than ECDSA on P-256"),
     ],
 )
 def test_what_is_no_such_key_says_why(text: bytes, why: str) -> None:

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterable, Sequence
 
-# Also the C1 control characters, and characters that change the direction of a line or break it.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+# Also the C1 control characters, characters that change the direction of a line or break it, and those without a width
+# but for the joiners, which scripts and emoji need.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
 def printable(text: str) -> str:

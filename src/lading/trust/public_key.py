@@ -79,4 +79,4 @@ def _read_key(label: bytes, body: bytes) -> PublicKey:
             if curve.has(x, y):
                 return PublicKey(curve, (x, y), der)
             raise ValueError(f"its key is no point of {curve.name}")
-    raise ValueError(f"its key is not an uncompressed one of {', '.join(curve.name for curve in CURVES)}")
+    raise ValueError("its key is of another kind than ECDSA on P-256, P-384 or P-521, or is compressed")
