@@ -209,14 +209,6 @@ def test_a_login_that_is_not_there_is_no_model_that_is_not_there(server, new_ses
             resolve(ModelURI.parse("model-registry://iris"), session.settings, session.http)
 
 
-def test_an_empty_token_is_told_as_that(server, service, tmp_path):
-    (tmp_path / "token").touch()
-    for token in ({"file": str(tmp_path / "token")}, {"env": "TOKEN"}):
-        with pytest.raises(UsageError, match=r"login\.token is empty"):
-            get(service(login={"token": token}, variables={"TOKEN": ""}))
-    assert not server.requests
-
-
 def test_an_issuer_does_not_send_the_client_to_an_unencrypted_host(server, service):
     configuration = json.dumps({"token_endpoint": "http://elsewhere.test/t"}).encode()
     server.put("/idp/.well-known/openid-configuration", configuration)

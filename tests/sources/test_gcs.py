@@ -333,7 +333,7 @@ def allows(*tokens: str):
 
 def test_credentials_that_are_not_found_are_not_a_bucket_that_is_not(gcs, google, tmp_path, pull):
     settings = by_metadata(google, GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json")
-    with pytest.raises(NotFound, match=r"file /nowhere/key\.json"):
+    with pytest.raises(NotAllowed, match=r"file /nowhere/key\.json"):
         pull("gs://models/model", tmp_path / "model", **settings)
 
 
@@ -527,5 +527,5 @@ def test_a_mounted_secret_of_kserve_holds_the_credentials_of_a_prefix(gcs, googl
     settings = Settings.load(variables)
     pull("gs://models/model", tmp_path / "model", variables=variables, credentials=settings.credentials)
     assert read_tree(tmp_path / "model") == FILES
-    with pytest.raises(NotFound, match="/nowhere"):
+    with pytest.raises(NotAllowed, match="/nowhere"):
         pull("gs://models/model-v2", tmp_path / "another", variables=variables, credentials=settings.credentials)

@@ -519,7 +519,7 @@ def test_a_token_file_is_used_and_a_named_one_must_be_there(hub, fetch, tmp_path
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     assert fetch("hf://owner/private", variables={"HF_TOKEN_PATH": str(tmp_path / "token")}) == FILES
     assert fetch("hf://owner/private", "again", variables={"HF_HOME": str(tmp_path)}) == FILES
-    with pytest.raises(NotFound, match="missing"):
+    with pytest.raises(NotAllowed, match="missing"):
         fetch("hf://owner/private", variables={"HF_TOKEN_PATH": str(tmp_path / "missing")})
     with pytest.raises(NotFound, match="repository"):
         fetch("hf://owner/private", variables={"HF_HOME": str(tmp_path / "missing")})

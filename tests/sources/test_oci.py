@@ -780,7 +780,7 @@ def test_the_file_is_where_kserve_podman_and_docker_have_it(registry, bring, tmp
 
 
 def test_a_file_that_is_named_must_be_there(registry, bring, tmp_path):
-    refused(bring, NotFound, "nothing-here", variables={"KSERVE_OCI_DOCKER_CONFIG": str(tmp_path / "nothing-here")})
+    refused(bring, NotAllowed, "nothing-here", variables={"KSERVE_OCI_DOCKER_CONFIG": str(tmp_path / "nothing-here")})
 
 
 @pytest.mark.parametrize(

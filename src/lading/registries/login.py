@@ -67,7 +67,7 @@ def open_login(entry: RegistryEntry[Any], settings: Settings, clients: Clients) 
     if oidc:
         return _Oidc(oidc, read, clients)
     if token:
-        return _Plain("token", lambda: [("Authorization", f"Bearer {read.filled('token', token)}")])
+        return _Plain("token", lambda: [("Authorization", f"Bearer {read('token', token)}")])
     if user and password:
         return _Plain(
             "user and password", lambda: [("Authorization", basic(read("user", user), read("password", password)))]
@@ -84,13 +84,6 @@ class _Reader:
 
     def __call__(self, key: str, value: Value) -> str:
         return exact(value.read(self._settings.variables), value.env or self.named(f"login.{key}"))
-
-    def filled(self, key: str, value: Value) -> str:
-        """As a call; ``UsageError`` if it is empty, as the file of a Secret that nobody has filled yet."""
-        text = self(key, value)
-        if not text:
-            raise UsageError(f"{self.named(f'login.{key}')} is empty", hint="check the Secret that it is read from")
-        return text
 
     def named(self, what: str) -> str:
         """``what``, said of this registry."""
