@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 
-.PHONY: help setup check native wheels format test coverage test-fast test-servers test-cluster test-dragonfly bench bench-image demo lock budget dependencies image docs changelog release clean
+.PHONY: help setup check native wheels format test coverage test-fast test-servers test-cluster test-dragonfly simulate-dragonfly bench bench-image demo lock budget dependencies image docs changelog release clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-servers   the tests against real servers, which it installs (as root on Debian)"
 	@echo "make test-cluster   the tests in a cluster of Kubernetes, which it builds and starts (as root on Debian, with Go)"
 	@echo "make test-dragonfly   the tests with ten nodes of Dragonfly, which it builds and starts (as root on Debian, with cargo and Go)"
+	@echo "make simulate-dragonfly NODES=1000   what so many nodes ask of the origin, simulated on Dragonfly's real scheduler"
 	@echo "make check    format, lint, types, import contracts, links, changes/, workflows"
 	@echo "make docs     the documentation as a site, in build/site; no link in it is dead"
 	@echo "make budget   import time of the default install"
@@ -108,6 +109,12 @@ test-cluster: $(READY)
 test-dragonfly: $(READY)
 	tools/dragonfly.sh
 	$(BIN)/pytest -s tests/dragonfly
+
+# As root on Debian, with Go.  SIMULATION passes options on: --files, --kill seed, --within-s 60, ...
+NODES ?= 1000
+simulate-dragonfly: $(READY)
+	tools/dragonfly.sh scheduler
+	cd tests && ../$(BIN)/python -m dragonfly.simulate --nodes $(NODES) $(SIMULATION)
 
 docs: build/docs/ready
 	rm -rf build/site

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what tests/dragonfly needs, as root on Debian: Dragonfly's scheduler from its Go module, and its dfdaemon from its
 # crate, into .servers/dragonfly.  What is there already is left alone, and needs no network.  With empty caches it takes
-# half an hour of a CPU, most of that for RocksDB; an interrupted run keeps the crates that it has compiled.
+# half an hour of a CPU, most of that for RocksDB; an interrupted run keeps the crates that it has compiled.  With the word
+# "scheduler", it installs no more than that, and Go: what the simulation needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,13 +14,14 @@ dfdaemon=$(version DFDAEMON_VERSION)
 folder=$PWD/.servers/dragonfly
 mkdir -p "$folder"
 
+tools/go.sh
 if [ ! -x "$folder/scheduler-$scheduler" ]; then
-  tools/go.sh
   (cd tests/dragonfly/scheduler && CGO_ENABLED=0 GOGC=400 go build -trimpath -gcflags=all=-dwarf=false \
     -ldflags "-s -w" -o "$folder/scheduler.part" d7y.io/dragonfly/v2/cmd/scheduler)
   # Only a whole one has its name.
   mv "$folder/scheduler.part" "$folder/scheduler-$scheduler"
 fi
+[ "${1:-}" != scheduler ] || exit 0
 
 if [ ! -x "$folder/dfdaemon-$dfdaemon" ]; then
   missing=()

@@ -29,6 +29,9 @@ DFDAEMON_VERSION = "1.5.10"
 PROGRAMS = Path(__file__).parents[2] / ".servers/dragonfly"
 HUB = "10.88.0.1"
 PROXY_PORT = 4001
+# How often the scheduler looks for parents, each 0.5 s, before it sends a node to the origin.  Its own 4 are too few for a thousand
+# nodes at the same moment (benchmarks/results/dragonfly.md).
+ATTEMPTS = 40
 _STARTS_WITHIN_S = 60.0
 
 
@@ -106,8 +109,9 @@ class Node:
 class Swarm:
     """The scheduler and ``count`` nodes; a context manager.  ``origin()`` makes a server that all nodes reach."""
 
-    def __init__(self, count: int, folder: Path) -> None:
+    def __init__(self, count: int, folder: Path, *, attempts: int = ATTEMPTS) -> None:
         self._count = count
+        self._attempts = attempts
         self._folder = folder
         self._stack = ExitStack()
         self.nodes: list[Node] = []
@@ -118,7 +122,7 @@ class Swarm:
             _ip(self.hub, "link add bridge type bridge")
             _ip(self.hub, f"addr add {HUB}/16 dev bridge")
             _ip(self.hub, "link set bridge up")
-            self._start_scheduler()
+            self.start_scheduler()
             stack.callback(self.kill_scheduler)
             for number in range(1, self._count + 1):
                 network = stack.enter_context(OwnNetwork())
@@ -137,9 +141,9 @@ class Swarm:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _start_scheduler(self) -> None:
+    def start_scheduler(self) -> None:
         folder = self._folder / "scheduler"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         config = folder / "scheduler.yaml"
         config.write_text(
             yaml.safe_dump(
@@ -155,6 +159,7 @@ class Swarm:
                         "dataDir": str(folder / "data"),
                         "workHome": str(folder),
                     },
+                    "scheduler": {"retryBackToSourceLimit": self._attempts, "retryLimit": self._attempts + 1},
                     "job": {"enable": False},
                     "metrics": {"enable": False},
                 }
