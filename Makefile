@@ -110,7 +110,7 @@ test-dragonfly: $(READY)
 	tools/dragonfly.sh
 	$(BIN)/pytest -s tests/dragonfly
 
-# As root on Debian, with Go.  SIMULATION passes options on: --files, --kill seed, --within-s 60, ...
+# As root on Debian, with Go.  SIMULATION passes options on: --files 8, --seeds 0, --within-s 60, --half-way seed-dies, ...
 NODES ?= 1000
 simulate-dragonfly: $(READY)
 	tools/dragonfly.sh scheduler

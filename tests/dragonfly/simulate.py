@@ -38,13 +38,13 @@ def simulate(
     file_bytes: int = 5_000_000_000,
     within_s: float = 0.0,
     seeds: int = 1,
-    kill: str = "",
+    half_way: str = "",
     attempts: int = ATTEMPTS,
 ) -> dict[str, Any]:
     """The report of one run, which ends when every node that lives has the model.
 
-    The nodes begin ``within_s``, by chance, and some of them are ``seeds``.  When the origin has sent half a model, what ``kill``
-    names dies: "seed" a seed peer, "scheduler" the scheduler, which starts again at once.
+    The nodes begin ``within_s``, by chance, and some of them are ``seeds``.  When the origin has sent half a model,
+    ``half_way`` happens: "seed-dies", "scheduler-dies" and starts again at once, or "scheduler-stops", which means that it is asked to.
     """
     piece_bytes = _piece_bytes(file_bytes)
     options = {
@@ -54,7 +54,7 @@ def simulate(
         "piece-bytes": piece_bytes,
         "within": f"{within_s}s",
         "seeds": seeds,
-        "kill-seed": str(kill == "seed").lower(),
+        "kill-seed": str(half_way == "seed-dies").lower(),
         "scheduler": f"{HUB}:8002",
         "address": HUB,
     }
@@ -68,12 +68,13 @@ def simulate(
                 report = json.loads(line)
                 if report["event"] == "joined":
                     began_s, idle = time.monotonic(), _used(swarm)
-                elif report["event"] == "half" and kill == "scheduler":
+                elif report["event"] == "half" and half_way.startswith("scheduler"):
                     used.append(_used(swarm))
-                    swarm.kill_scheduler()
-                    swarm.start_scheduler()
+                    _end_scheduler(swarm, half_way)
             assert process.wait() == 0
-        used.append(_used(swarm))
+        assert swarm.scheduler is not None
+        if swarm.scheduler.poll() is None:
+            used.append(_used(swarm))
         return {
             **report,
             "nodes": nodes,
@@ -81,6 +82,14 @@ def simulate(
             "scheduler_cpu_s": round(sum(cpu_s for cpu_s, _ in used) - idle[0], 2),
             "scheduler_memory_mib": {"with hosts": idle[1], "most": max(mib for _, mib in used)},
         }
+
+
+def _end_scheduler(swarm: Swarm, how: str) -> None:
+    if how == "scheduler-dies":
+        swarm.kill_scheduler()
+        swarm.start_scheduler()
+    elif swarm.scheduler is not None:
+        swarm.scheduler.terminate()
 
 
 def _piece_bytes(file_bytes: int) -> int:
@@ -106,7 +115,7 @@ def main() -> None:
     parser.add_argument("--file-bytes", type=int, default=5_000_000_000)
     parser.add_argument("--within-s", type=float, default=0.0, help="nodes begin within this time, by chance")
     parser.add_argument("--seeds", type=int, default=1, help="how many nodes are seed peers")
-    parser.add_argument("--kill", choices=("", "seed", "scheduler"), default="", help="what dies half way")
+    parser.add_argument("--half-way", choices=("seed-dies", "scheduler-dies", "scheduler-stops"), default="")
     parser.add_argument(
         "--attempts", type=int, default=ATTEMPTS, help="of the scheduler to find parents; its default is 4"
     )
@@ -120,7 +129,7 @@ def main() -> None:
             file_bytes=given.file_bytes,
             within_s=given.within_s,
             seeds=given.seeds,
-            kill=given.kill,
+            half_way=given.half_way,
             attempts=given.attempts,
         )
     print(json.dumps(report, indent=2))
