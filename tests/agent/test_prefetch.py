@@ -6,7 +6,7 @@ from agent.test_loop import kept, stored, world  # noqa: F401 - fixtures
 from fakes.fake_api_server import FakeApiServer
 from lading.agent.prefetch import Prefetching
 from lading.kubernetes.api_server import ApiServer
-from lading.rollout.resource import status_of
+from lading.rollout.in_status import status_of
 from lading.rollout.state import State, Version
 from lading.secret import Secret
 from lading.settings.agent import Delivery, Prefetch

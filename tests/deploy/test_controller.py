@@ -14,8 +14,9 @@ from lading.controller.telling import NAME
 from lading.errors import UsageError
 from lading.kubernetes.leader import LEASES
 from lading.kubernetes.rollouts import ROLLOUTS
+from lading.rollout.in_spec import read_policy, read_target, shown_target
+from lading.rollout.in_status import status_of
 from lading.rollout.policy import Policy, Update
-from lading.rollout.resource import read_policy, read_target, shown_target, status_of
 from lading.rollout.state import Canary, Past, Phase, Refusal, State, Version
 from lading.settings.agent import read_agent
 from lading.settings.settings import Settings

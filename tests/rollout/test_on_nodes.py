@@ -4,8 +4,8 @@ from typing import get_args
 
 import pytest
 
+from lading.rollout.in_status import status_of
 from lading.rollout.on_nodes import wanted_on_nodes
-from lading.rollout.resource import status_of
 from lading.rollout.state import Phase, State, Version
 from rollout.simulated import CHANNEL, version
 

@@ -11,8 +11,9 @@ from lading.controller.service import lock_text, locked
 from lading.errors import UsageError
 from lading.rollout.decide import Observed, decide
 from lading.rollout.health import Service
+from lading.rollout.in_spec import read_policy
+from lading.rollout.in_status import read_state, status_of
 from lading.rollout.policy import Policy
-from lading.rollout.resource import read_policy, read_state, status_of
 from lading.rollout.state import State, Version
 from rollout.simulated import version
 

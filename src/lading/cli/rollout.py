@@ -15,7 +15,8 @@ from lading.cli.reporters import reporter_of_questions
 from lading.errors import NotFound, UsageError
 from lading.kubernetes.api_server import ApiServer, Missing, Object
 from lading.kubernetes.rollouts import ROLLOUTS
-from lading.rollout.resource import APPROVAL, read_state, shown_target
+from lading.rollout.in_spec import APPROVAL, shown_target
+from lading.rollout.in_status import read_state
 from lading.rollout.state import State, Version
 from lading.session import Session
 from lading.settings.kubernetes import read_access

@@ -32,8 +32,9 @@ from lading.model.pin import split_pin
 from lading.model.uri import ModelURI, redact
 from lading.rollout.conditions import conditions
 from lading.rollout.decide import Decision, Observed, decide, is_up
+from lading.rollout.in_spec import read_target, shown_target
+from lading.rollout.in_status import read_conditions, read_state, status_of
 from lading.rollout.news import News
-from lading.rollout.resource import read_conditions, read_state, read_target, shown_target, status_of
 from lading.rollout.state import State, Version
 from lading.rollout.together import together
 from lading.telemetry.rolls import Rolls

@@ -7,8 +7,8 @@ from lading.controller.service import KINDS
 from lading.errors import lading_error
 from lading.kubernetes.api_server import Object
 from lading.kubernetes.follow import Key
+from lading.rollout.in_spec import age, read_policy, read_target
 from lading.rollout.policy import Policy
-from lading.rollout.resource import age, read_policy, read_target
 
 FindService = Callable[[str, Key], Object | None]
 

@@ -16,8 +16,8 @@ from lading.model.uri import ModelURI
 from lading.registries.deployments import tell
 from lading.registries.federation import entry_of, resolve
 from lading.registries.registry import Deployment
+from lading.rollout.in_status import iso
 from lading.rollout.record import Record, Report, report
-from lading.rollout.resource import iso
 from lading.rollout.state import Recorded, State
 from lading.session import Session
 from lading.settings.settings import Settings

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lading.kubernetes.api_server import Object
 from lading.kubernetes.follow import Key
 from lading.kubernetes.rollouts import ROLLOUTS
-from lading.rollout.resource import age, read_target, selected_kind, selects
+from lading.rollout.in_spec import age, read_target, selected_kind, selects
 
 # The generation of the owner's spec that a rollout has its fields from.
 _GENERATION = "lading.dev/generation"

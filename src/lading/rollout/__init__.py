@@ -10,6 +10,7 @@ news       what there is to tell of it
 record     the report to the registry of the model
 together   the state of many services as one
 on_nodes   what nodes keep in their stores
-resource   policy and state in the ModelRollout's spec and status
+in_spec    the policy in the ModelRollout's spec
+in_status  the state in its status
 conditions a state as conditions of Kubernetes
 """

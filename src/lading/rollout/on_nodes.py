@@ -6,8 +6,8 @@ from typing import Any
 from lading.errors import UsageError
 from lading.model.pin import split_pin
 from lading.model.uri import ModelURI
+from lading.rollout.in_status import read_state
 from lading.rollout.policy import FOLLOWED
-from lading.rollout.resource import read_state
 from lading.rollout.state import State, Version
 
 
