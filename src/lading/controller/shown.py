@@ -31,8 +31,6 @@ METRICS = {
     "lading_rollout_records_total": Metric("counter", "reports to registries", ("outcome",)),
     "lading_webhooks_total": AGENTS["lading_webhooks_total"],
 }
-_GOOD = ("Current", "Frozen", "Off", "Available", "NotAllowed", "AwaitingApproval", "Held", "WindowClosed", "Queued")
-_BAD = ("RolledBack", "Blocked", "NoTarget", "Invalid")
 
 
 class Row(NamedTuple):
@@ -98,14 +96,14 @@ class Shown:
     def page(self, now_s: float) -> tuple[str, str]:
         with self._lock:
             rows = sorted(self._rows.values())
-        good = sum(row.state.phase in _GOOD for row in rows)
+        good = sum(row.state.is_settled for row in rows)
         body = "".join(_article(row, now_s) for row in rows)
         return document(f"lading: {good} of {count(len(rows), 'service')} as wanted", body), POLICY
 
 
 def _article(row: Row, now_s: float) -> str:
     state = row.state
-    kind = "good" if state.phase in _GOOD else "bad" if state.phase in _BAD else "soon"
+    kind = "good" if state.is_settled else "bad" if state.is_stalled else "soon"
     facts = [("service", row.service), ("follows", ", ".join(state.channels))]
     if state.current:
         facts += [("has", str(state.current)), *(("pin", part.pin) for part in state.current.parts)]

@@ -26,11 +26,10 @@ class Condition(NamedTuple):
 
 def conditions(state: State, before: Sequence[Condition], now_s: float) -> tuple[Condition, ...]:
     """The conditions of a state; a condition with an unchanged status keeps the time of its last change."""
-    moving = state.is_moving or state.phase == "Unresolved"
-    stalled = state.phase in ("RolledBack", "Blocked", "NoTarget", "Invalid")
+    stalled = state.is_stalled
     wanted = (
-        ("Ready", not (moving or stalled), state.phase, state.why),
-        ("Reconciling", moving, state.phase, state.why),
+        ("Ready", state.is_settled, state.phase, state.why),
+        ("Reconciling", not (state.is_settled or stalled), state.phase, state.why),
         ("Stalled", stalled, state.cause or state.phase, state.why if stalled else ""),
         ("Resolved", not state.unresolved, "Unreachable" if state.unresolved else "Resolved", state.unresolved),
     )

@@ -34,7 +34,6 @@ _RESULTS = {
     "Succeeded": "is served by all pods",
     "Withdrawn": "is taken back, since the channel names the version before again",
 }
-_STALLED = "RolledBack", "Blocked", "Invalid"
 
 
 def news(before: State, after: State) -> tuple[News, ...]:
@@ -50,7 +49,7 @@ def news(before: State, after: State) -> tuple[News, ...]:
         reason, text = _AGAIN if again else _REASONS[after.phase]
         percent = after.canary.percent if after.canary else 0
         message = text.format(candidate=after.candidate, current=after.current, why=after.why, percent=percent)
-        found.append(News(reason, message, warning=after.phase in _STALLED, cause=after.cause))
+        found.append(News(reason, message, warning=after.is_stalled, cause=after.cause))
     return tuple(found)
 
 

@@ -165,6 +165,16 @@ class State(NamedTuple):
         return self.is_rolling or self.is_canary
 
     @property
+    def is_stalled(self) -> bool:
+        """Whether the change needs a person, or another version."""
+        return self.phase in ("RolledBack", "Blocked", "NoTarget", "Invalid")
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the service has the version that the policy wants now."""
+        return not (self.is_moving or self.is_stalled or self.phase == "Unresolved")
+
+    @property
     def split(self) -> Split | None:
         """The split of requests that the service must have now; a canary stays until all pods serve its version."""
         canary = self.canary if self.is_moving else None
