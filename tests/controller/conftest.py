@@ -11,11 +11,8 @@ import yaml
 from fakes.fake_api_server import FakeApiServer, merged
 from fakes.faulty_http import ANYWHERE, FaultyServer
 from fakes.trees import write_tree
-from lading.controller.checking import Checks
+from lading.controller.asking import Asking
 from lading.controller.controller import Controller
-from lading.controller.cycles import Asking
-from lading.controller.questions import Questions
-from lading.controller.records import Records
 from lading.controller.service import ANNOTATION, KINDS
 from lading.controller.telling import NAME
 from lading.errors import Interrupted
@@ -59,14 +56,13 @@ class World:
         access = Access(self.server.url, "lading", Network(), token=Secret("t0ken"))
         self.stack.enter_context(session)
         api = ApiServer(access, session.http)
-        self.questions = Questions(self.settings, self.clock.now, lambda: None)
-        self.checks = Checks(self.settings, self.clock, lambda: None)
-        self.records = Records(self.settings, self.clock.now, lambda: None)
+        asking = Asking.of(self.settings, self.clock, lambda: None)
+        self.questions, self.checks, self.records = asking
         leader = Leader(api, NAME, "lading", instance)
         self.told: list[str] = []
         self.controller = Controller(
             api,
-            Asking(self.questions, self.checks, self.records),
+            asking,
             leader,
             lambda _: lambda event: self.told.append(event.reason),
             namespace="",

@@ -12,11 +12,8 @@ from lading.agent.webhooks import Webhooks
 from lading.cli import output
 from lading.cli.options import read_settings
 from lading.cli.reporters import reporter_of, reporter_of_outages
-from lading.controller.checking import Checks
+from lading.controller.asking import Asking
 from lading.controller.controller import Controller
-from lading.controller.cycles import Asking
-from lading.controller.questions import Questions
-from lading.controller.records import Records
 from lading.controller.telling import NAME
 from lading.errors import Interrupted
 from lading.kubernetes.api_server import ApiServer
@@ -29,9 +26,6 @@ from lading.settings.settings import Settings
 from lading.settings.traces import read_traces
 from lading.system.threads import start_daemon
 from lading.telemetry.otlp import sending
-
-# Several, so that a registry that hangs does not delay the others.
-_ASKING = 4
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -61,15 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     with session, sending(read_traces(settings.variables), reporter_of(""), {}, settings.network) as send:
         server = ApiServer(access, session.http)
         instance = f"{socket.gethostname()}-{os.getpid()}"
-        clock = session.run.clock
         woken = threading.Event()
-        questions = Questions(load, clock.now, woken.set)
-        checks = Checks(load, clock, woken.set)
-        records = Records(load, clock.now, woken.set)
+        asking = Asking.of(load, session.run.clock, woken.set)
         leader = Leader(server, NAME, access.namespace, instance)
         controller = Controller(
             server,
-            Asking(questions, checks, records),
+            asking,
             leader,
             reporter_of,
             namespace=arguments.namespace,
@@ -88,12 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             with Endpoint(own, controller.shown, take_webhook=take_webhook) as endpoint:
                 output.note(f"health, metrics and status page: {endpoint.url}")
-                for name, watch in controller.watchers().items():
-                    start_daemon(name, watch)
-                for number in range(_ASKING):
-                    start_daemon(f"ask-{number}", questions.agenda.serve)
-                    start_daemon(f"check-{number}", checks.agenda.serve)
-                start_daemon("record", records.agenda.serve)
+                for name, work in {**controller.watchers(), **asking.threads()}.items():
+                    start_daemon(name, work)
                 controller.run()
         except (Interrupted, KeyboardInterrupt):
             # The controller runs until it is stopped, so that is no failure.

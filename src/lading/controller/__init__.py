@@ -5,6 +5,7 @@
     managed    a rollout with its policy and the service that it manages
     service    an InferenceService or LLMInferenceService of KServe, and its pods
     selection  which services a rollout selects, and the rollout of each
+    asking     all that asks and tells others: questions, checks and records, each with an agenda
     agenda     what is due by name, and the threads that work on it
     checking   whether a version does what its policy's checks expect
     questions  the versions that names stand for now: one question for all services with the same name

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lading.controller.cycles import RESYNC_S, Asking, Cycles, NotYet
+from lading.controller.asking import Asking
+from lading.controller.cycles import RESYNC_S, Cycles, NotYet
 from lading.controller.managed import Managed, read_managed
 from lading.controller.selection import select
 from lading.controller.service import KINDS
@@ -33,7 +34,7 @@ _NEVER = float("inf")
 
 
 class Controller:
-    """Reconciles in its ``tick``; ``watchers``, and the agendas of ``asking``, are for other threads.
+    """Reconciles in its ``tick``; ``watchers``, and the threads of ``asking``, run beside it.
 
     ``namespace`` is the one that it manages, "" for all.  ``woken`` ends the loop's wait: whoever has an answer sets
     it.  ``unix_time`` gives the times in states.

@@ -13,13 +13,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
-from lading.controller.agenda import Agenda
-from lading.controller.checking import Asked, Checks
+from lading.controller.asking import Asking
+from lading.controller.checking import Asked
 from lading.controller.managed import Managed
-from lading.controller.questions import Answer, Questions
-from lading.controller.records import Records
+from lading.controller.questions import Answer
 from lading.controller.selection import Selection
 from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
 from lading.controller.shown import Row, Shown
@@ -66,18 +64,6 @@ class Memory:
     refused: str = ""
     due_s: float = 0.0
     seen: object = None
-
-
-class Asking(NamedTuple):
-    """What asks and tells others, each by an agenda for threads of its own."""
-
-    questions: Questions
-    checks: Checks
-    records: Records
-
-    def agendas(self) -> dict[str, Agenda]:
-        """The agendas by what they are for."""
-        return {"questions": self.questions.agenda, "checks": self.checks.agenda, "records": self.records.agenda}
 
 
 class Cycles:
