@@ -48,7 +48,7 @@ def test_an_object_is_read_made_and_written_with_its_version(cluster, api):
     assert written["spec"] == 1
     with pytest.raises(Conflict, match="has been modified"):
         api.replace(SERVICES, made)
-    with pytest.raises(Conflict, match=r"creating inferenceservices team-a: .*already exists"):
+    with pytest.raises(Conflict, match=r"creating inferenceservices of team-a: .*already exists"):
         api.create(SERVICES, thing)
     assert api.patch(SERVICES, written, {"spec": 2})["spec"] == 2
 
@@ -144,7 +144,7 @@ def test_an_error_that_ends_a_watch_may_be_waited_for(server, api, status):
 @pytest.mark.parametrize("line", [b"<html>", b"{}", b'{"type": "ADDED", "object": {}}', b"[1]"])
 def test_a_watch_of_something_else_is_refused(server, api, line):
     server.put(SERVICES.path("team-a"), line + b"\n")
-    with pytest.raises(Unsupported, match="watching inferenceservices team-a"):
+    with pytest.raises(Unsupported, match="watching inferenceservices of team-a"):
         api.watch(SERVICES, "team-a", "1", lambda change: None)
 
 

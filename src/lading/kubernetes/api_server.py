@@ -60,8 +60,9 @@ class Resource(NamedTuple):
         return "/" + "/".join(filter(None, parts))
 
     def shown(self, namespace: str, name: str = "") -> str:
-        """An object's name in messages: ``inferenceservices team-a/iris``."""
-        return printable(f"{self.plural} {'/'.join(filter(None, (namespace, name)))}".rstrip())
+        """What is asked for, in messages: ``inferenceservices team-a/iris``, or all those ``of team-a``."""
+        which = "/".join(filter(None, (namespace, name))) if name else f"of {namespace}" if namespace else ""
+        return printable(f"{self.plural} {which}".rstrip())
 
 
 class Conflict(OriginChanged):

@@ -1,5 +1,6 @@
 """Making a connection: TCP, proxies, TLS, and what goes wrong with them."""
 
+import errno
 import socket
 import threading
 from contextlib import suppress
@@ -104,7 +105,8 @@ class Dialer:
                 hint="is it reachable from here, or is a proxy needed?",
             ) from error
         except OSError as error:
-            raise Unavailable(f"cannot connect to {target.authority}: {error.strerror or error}") from error
+            hint = "is the address right, and is its server running?" if error.errno == errno.ECONNREFUSED else ""
+            raise Unavailable(f"cannot connect to {target.authority}: {error.strerror or error}", hint=hint) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
