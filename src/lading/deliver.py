@@ -125,7 +125,10 @@ def _refuse_shared_destinations(requests: Sequence[Request], *, nested: bool) ->
     for request in requests:
         real = os.path.realpath(request.destination)
         if real in seen:
-            raise UsageError(f"two models are to be delivered to {printable(str(request.destination))}")
+            raise UsageError(
+                f"two models are to be delivered to {printable(str(request.destination))}",
+                hint="each needs a folder of its own",
+            )
         if not nested and any(os.path.commonpath((real, other)) in (real, other) for other in seen):
             raise UsageError(
                 f"{printable(str(request.destination))} contains another destination, or lies within one",

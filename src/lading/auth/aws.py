@@ -23,6 +23,7 @@ from lading.text.json_xml import read_json, read_xml
 from lading.text.printable import printable
 
 _LIMIT_BYTES = 256 * 1024
+_FILES = "AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name these files, with sections such as [default]"
 
 
 class AwsCredentials(RefreshingCredential[AwsKeys]):
@@ -42,7 +43,9 @@ class AwsCredentials(RefreshingCredential[AwsKeys]):
         if settings.access_key_id and settings.secret_access_key:
             return AwsKeys(settings.access_key_id, settings.secret_access_key, settings.session_token, "environment")
         if settings.access_key_id or settings.secret_access_key:
-            raise UsageError("only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set")
+            raise UsageError(
+                "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", hint="set both, or neither"
+            )
         if settings.role_arn and settings.web_identity_token_file:
             return self._web_identity(settings.role_arn, settings.web_identity_token_file, settings.role_session_name)
         if (keys := self._from_profile()) is not None:
@@ -216,7 +219,7 @@ def _section(path: str, name: str) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}
     except UnicodeDecodeError as error:
-        raise UsageError(f"{printable(path)} is not an AWS configuration file") from error
+        raise UsageError(f"{printable(path)} is not an AWS configuration file", hint=_FILES) from error
     # Here, and not above: most machines have no such file.
     import configparser
 
@@ -225,7 +228,7 @@ def _section(path: str, name: str) -> dict[str, str]:
         parser.read_string(text)
     except configparser.Error as error:
         # The parser's message quotes the line, which may be a secret.
-        raise UsageError(f"{printable(path)} is not an AWS configuration file") from error
+        raise UsageError(f"{printable(path)} is not an AWS configuration file", hint=_FILES) from error
     items = dict(parser.items(name)) if parser.has_section(name) else {}
     nested = {
         f"{key}.{line.partition('=')[0].strip()}": line.partition("=")[2].strip()

@@ -177,7 +177,10 @@ def _accelerated(bucket: str, endpoints: Endpoints, region: str) -> Address:
         where = "with FIPS" if endpoints.fips else f"in {printable(region)}"
         raise UsageError(f"there is no S3 acceleration {where}", hint="unset S3_USE_ACCELERATE")
     if not re.fullmatch(_LABEL, bucket):
-        raise UsageError(f"S3 acceleration needs a bucket name without dots; {printable(bucket)} has one")
+        raise UsageError(
+            f"S3 acceleration needs a bucket name without dots; {printable(bucket)} has one",
+            hint="unset S3_USE_ACCELERATE",
+        )
     dual_stack = ".dualstack" if endpoints.dual_stack else ""
     return Address(f"https://{bucket}.s3-accelerate{dual_stack}.{partition.suffix}", "/", region)
 

@@ -129,7 +129,7 @@ class AzureCredentials(RefreshingCredential[Credential]):
         variable = "AZURE_AUTHORITY_HOST"
         endpoint_origin(self._authority, variable).refuse_in_clear(f"the {kind}'s secret", f"check {variable}")
         if not self._settings.tenant_id:
-            raise UsageError("AZURE_CLIENT_SECRET is set and AZURE_TENANT_ID is not")
+            raise UsageError("AZURE_CLIENT_SECRET is set and AZURE_TENANT_ID is not", hint="set both")
         return request_token(
             self._http,
             f"{self._authority}/{quote(self._settings.tenant_id, safe='')}/oauth2/v2.0/token",

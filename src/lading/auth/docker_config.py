@@ -21,6 +21,8 @@ from lading.text.printable import printable
 
 # What Docker writes in the place of a user's name when the password is an identity token.
 _TOKEN_USER = "<token>"  # noqa: S105 - no password
+_NO_LOGIN = "an auth entry of the Docker configuration is not base64 text of user:password"
+_LOGIN = "docker login writes one; by hand, write username and password in its place"
 
 
 class Login(NamedTuple):
@@ -113,10 +115,10 @@ def _entry(entry: Mapping[str, Any]) -> Login:
         try:
             decoded = base64.b64decode(text("auth"), validate=True).decode().strip("\0 \t\r\n")
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise UsageError("an auth entry of the Docker configuration is not base64 text of user:password") from error
+            raise UsageError(_NO_LOGIN, hint=_LOGIN) from error
         username, colon, password = decoded.partition(":")
         if not colon:
-            raise UsageError("an auth entry of the Docker configuration is not base64 text of user:password")
+            raise UsageError(_NO_LOGIN, hint=_LOGIN)
     identity = text("identitytoken") or (password if username == _TOKEN_USER else "")
     if identity:
         return Login("identity token", identity_token=Secret(identity))

@@ -39,6 +39,7 @@ _EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a kind of token
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _METADATA_ADDRESSES = ("169.254.169.254", "metadata.google.internal")
+_DOCUMENT = "use the JSON unchanged, as Google gave it"
 
 _Document = Mapping[str, Any]
 
@@ -290,7 +291,9 @@ class _Fields:
         """The fields of a nested object; none if it is missing."""
         value = self.document.get(name) or {}
         if not isinstance(value, dict):
-            raise UsageError(f"{name} of the Google credentials in {printable(self.where)} is not an object")
+            raise UsageError(
+                f"{name} of the Google credentials in {printable(self.where)} is not an object", hint=_DOCUMENT
+            )
         return _Fields(value, self.where)
 
     def url_at_google(self, name: str, default: str) -> str:
@@ -299,13 +302,15 @@ class _Fields:
         try:
             origin, _ = split_url(url)
         except UsageError as error:
-            raise UsageError(f"{name} of the Google credentials in {printable(self.where)} is not a URL") from error
+            raise UsageError(
+                f"{name} of the Google credentials in {printable(self.where)} is not a URL", hint=_DOCUMENT
+            ) from error
         is_googles = origin.name.endswith(".googleapis.com") or origin.name == "accounts.google.com"
         if origin.name not in _THIS_MACHINE and not (is_googles and origin.scheme == "https" and origin.port == 443):
             raise UsageError(
                 f"{name} of the Google credentials in {printable(self.where)} leads to {printable(str(origin))},"
                 " which is not Google's",
-                hint="no credential is sent there: use the JSON unchanged, as Google gave it",
+                hint=f"no credential is sent there: {_DOCUMENT}",
             )
         return url
 
@@ -317,5 +322,5 @@ def _parsed(text: str, where: str) -> _Document:
         document = None
     if not isinstance(document, dict):
         # The text is a secret: it is not quoted.
-        raise UsageError(f"the Google credentials in {printable(where)} are not a JSON object")
+        raise UsageError(f"the Google credentials in {printable(where)} are not a JSON object", hint=_DOCUMENT)
     return document

@@ -26,8 +26,8 @@ _COMMANDS = {
     "store": "list, verify and prune the store that deliveries share",
     "agent": "keep models current; serve health, metrics and a status page",
     "health": "ask a running agent for its state",
-    "controller": "let the services of a cluster follow names of models, with roll-back",
-    "rollout": "look at the rollouts of a cluster; approve, pause, resume, go back",
+    "controller": "let a cluster's services follow names of models, and roll back",
+    "rollout": "look at a cluster's rollouts; approve, pause, resume, go back",
 }
 
 _EPILOG = """\

@@ -112,7 +112,10 @@ def _ask(name: str, before: Answer, session: Session) -> Answer:
             f"the controller does not ask {uri.redacted()}", hint=f"it asks {', '.join(sorted(FOLLOWED))}"
         )
     if session.settings.lock or session.settings.lock_text:
-        raise UsageError("the controller asks what names stand for now, and a lock file is set")
+        raise UsageError(
+            "the controller asks what names stand for now, and a lock file is set",
+            hint="unset LADING_LOCK and LADING_LOCK_TEXT",
+        )
     # Sources that need temporary files make them beside this path.
     request = Request(name, Path(tempfile.gettempdir(), "model"))
     query = query_for(request, session.settings)

@@ -139,7 +139,7 @@ def open_workspace(destination: Path, run: Run) -> Iterator[Workspace]:
     """
     workspace = Workspace(destination)
     if workspace.destination == workspace.destination.parent:
-        raise UsageError("the destination is the root folder")
+        raise UsageError("the destination is the root folder", hint="deliver to a folder below it")
     paths = (workspace.folder, *workspace.folder.parents)
     made = [path for path in paths if not os.path.lexists(path)]
     try:

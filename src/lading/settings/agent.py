@@ -261,6 +261,6 @@ def _check_on_change(change: OnChange, where: str) -> None:
     if change.load and not _MODEL.fullmatch(change.model):
         raise UsageError(f"{where}: load needs model, its name at the server", hint=f"write {_EXAMPLES['on_change']}")
     if change.token_file and not (change.load or change.post):
-        raise UsageError(f"{where} has a token_file, and no load or post that it is for")
+        raise UsageError(f"{where} has a token_file, and no load or post that it is for", hint="leave it out")
     if change.exit > 125:
         raise UsageError(f"{where}: exit is {change.exit}", hint="an exit code is a number up to 125")

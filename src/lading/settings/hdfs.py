@@ -92,7 +92,7 @@ def read_hdfs(variables: Variables) -> Hdfs:
         verify_tls=not is_true(texts.get("TLS_SKIP_VERIFY") or "false", "TLS_SKIP_VERIFY"),
     )
     if bool(found.principal) != bool(found.keytab):
-        raise UsageError("only one of KERBEROS_PRINCIPAL and KERBEROS_KEYTAB is given")
+        raise UsageError("only one of KERBEROS_PRINCIPAL and KERBEROS_KEYTAB is given", hint="give both, or neither")
     return found
 
 
@@ -116,7 +116,7 @@ def _headers(text: str) -> tuple[tuple[str, Secret], ...]:
         headers = [(str(name), str(value)) for name, value in read_json(text).items()]
     except (ValueError, AttributeError) as error:
         # The text is a secret: it is not quoted.
-        raise UsageError("HEADERS of HDFS is not a JSON object") from error
+        raise UsageError("HEADERS of HDFS is not a JSON object", hint='write {"NAME": "text"}') from error
     return tuple((name, Secret(exact(value, f"{name} of HEADERS of HDFS"))) for name, value in headers)
 
 

@@ -50,5 +50,7 @@ def _parsed(text: str, name: str) -> list[tuple[str, str]]:
     try:
         headers = [(str(key), str(value)) for key, value in read_json(text).items()]
     except (ValueError, AttributeError) as error:
-        raise UsageError(f"the variable {printable(name)} is not a JSON object") from error
+        raise UsageError(
+            f"the variable {printable(name)} is not a JSON object", hint='write {"Authorization": "Bearer …"}'
+        ) from error
     return [(key, exact(value, f"{key} of the variable {name}")) for key, value in headers]

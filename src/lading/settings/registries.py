@@ -102,7 +102,9 @@ def read_registries(config: Mapping[str, Any], env: Variables) -> tuple[Registry
         entry = _entry(item, number)
         entry.check()
         if entry.name in entries:
-            raise UsageError(f"two registries have the same name, {printable(entry.name)!r}")
+            raise UsageError(
+                f"two registries have the same name, {printable(entry.name)!r}", hint="each needs one of its own"
+            )
         entries[entry.name] = entry
     # A registry of a variable is checked when it is asked: the variable may be meant for other programs.
     told = (import_module(_module(kind)).read_variables(env) for kind in KINDS.values() if env.first(*kind.variables))

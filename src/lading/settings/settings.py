@@ -71,6 +71,7 @@ _NUMBERS = {
     "unpack_bytes": "a whole number, at least 1, for example 1000000000000",
     "unpack_members": "a whole number, at least 1, for example 1000000",
 }
+_PATTERNS = 'write ["*.json"] or *.json,*.txt'
 _S3_ONLY = {"AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL_S3"}
 DEFAULT_CONFIG_PATH = "/etc/lading/lading.yaml"
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
@@ -321,9 +322,9 @@ def _patterns(env: Mapping[str, str], name: str) -> tuple[str, ...]:
         try:
             value = json.loads(text)
         except ValueError as error:
-            raise UsageError(f"{name} is not valid JSON", hint='write ["*.json"] or *.json,*.txt') from error
+            raise UsageError(f"{name} is not valid JSON", hint=_PATTERNS) from error
         items = value if isinstance(value, list) else [value]
         if not all(isinstance(item, str) for item in items):
-            raise UsageError(f"{name} holds something that is not a string")
+            raise UsageError(f"{name} holds something that is not a string", hint=_PATTERNS)
         return tuple(item.strip() for item in items if item.strip())
     return tuple(item.strip() for item in text.split(",") if item.strip())

@@ -52,7 +52,9 @@ def read_store(config: Mapping[str, Any], env: Variables) -> StoreSettings:
     store = read_section(StoreSettings, given, "store", examples=_EXAMPLES)
     high, low = store.high, store.low
     if high.endswith("%") == low.endswith("%") and float(low.rstrip("%")) > float(high.rstrip("%")):
-        raise UsageError(f"store.low is {low}, above store.high, which is {high}")
+        raise UsageError(
+            f"store.low is {low}, above store.high, which is {high}", hint="eviction stops at the lower mark"
+        )
     return store._replace(path=env.get("LADING_STORE") or store.path)
 
 

@@ -39,7 +39,10 @@ class Value(NamedTuple):
         if not self.env:
             return self.text
         if self.env not in variables:
-            raise UsageError(f"the variable {printable(self.env)}, which the configuration names, is not set")
+            raise UsageError(
+                f"the variable {printable(self.env)}, which the configuration names, is not set",
+                hint="set it, or write {file: /path}",
+            )
         return variables[self.env]
 
     def __repr__(self) -> str:
