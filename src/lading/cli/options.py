@@ -22,8 +22,13 @@ URI_HELP = (
 def add_choice_options(command: argparse.ArgumentParser) -> None:
     """Add the options that choose the catalog and the files."""
     command.add_argument("--catalog", metavar="FILE", help="a catalog that resolves model-registry:// names")
-    command.add_argument("--allow", action="append", metavar="PATTERN", help="deliver only matching paths (repeatable)")
-    command.add_argument("--ignore", action="append", metavar="PATTERN", help="leave out matching paths (repeatable)")
+    command.add_argument(
+        "--allow",
+        action="append",
+        metavar="PATTERN",
+        help="deliver only paths like this (repeatable): '*.onnx' in any folder, or 'onnx/'",
+    )
+    command.add_argument("--ignore", action="append", metavar="PATTERN", help="leave out paths like this (repeatable)")
 
 
 def add_verify_options(command: argparse.ArgumentParser) -> None:
