@@ -20,9 +20,10 @@ from lading.system.flock import lock_soon
 
 # The requests of one second may be sent at once, and one in any case.
 _BURST_S = 1.0
-# More processes than pods that a kubelet takes; each of them has one request at most in the row.
+# More processes than pods that a kubelet takes; each of them has one request at most in line.
 _MOST_WAITING = 256
-_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# NFS locks a file for one alone only where it is open for writing.
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Bucket:
@@ -40,7 +41,7 @@ class Bucket:
     def take(self) -> None:
         """Wait until a request may be sent; ``DeadlineExceeded`` if that is too late."""
         # One thread of each process at a time: an agent with many threads does not go before a pod with few, and a
-        # process that is killed leaves no row of requests that others wait for.
+        # process that is killed leaves no line of requests that others wait for.
         with self._lock:
             delay_s = max(self._own.book(1), self._book_on_node())
             if not self._run.has_time(delay_s):
