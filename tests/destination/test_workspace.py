@@ -15,7 +15,7 @@ import lading
 from fakes import nfs_client
 from fakes.trees import read_tree, write_tree
 from lading.destination.workspace import Workspace, open_workspace, read_manifest
-from lading.errors import DeadlineExceeded, Interrupted, LadingError, NoSpace, UsageError
+from lading.errors import DeadlineExceeded, IntegrityError, Interrupted, LadingError, NoSpace, UsageError
 from lading.events import Event, Waiting, ignore
 from lading.model.paths import FILE_NAME, WORKSPACE_NAME
 from lading.retry import Run, SystemClock
@@ -383,6 +383,18 @@ def test_a_pipe_in_the_workspace_blocks_nothing(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "model" / WORKSPACE_NAME / name)
     lading.pull(str(tmp_path / "source"), tmp_path / "model", settings=SETTINGS)
     assert (tmp_path / "model/source").read_bytes() == b"a"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["a pipe", "a device"])
+def test_what_is_no_file_in_the_place_of_the_manifest_blocks_nothing(tmp_path: Path, put) -> None:
+    source = write_tree(tmp_path / "source", {"a": b"a"})
+    (tmp_path / "model").mkdir()
+    put(tmp_path / "model" / FILE_NAME)
+    with pytest.raises(IntegrityError, match="is no file"):
+        lading.verify(tmp_path / "model")
+    lading.pull(str(source), tmp_path / "model", settings=SETTINGS)
+    assert lading.verify(tmp_path / "model").is_clean
 
 
 def test_a_lock_that_is_a_link_is_refused(tmp_path: Path, theirs: Path) -> None:

@@ -105,10 +105,21 @@ class Workspace:
                     raise disk_error(error, self.folder / name) from error
 
 
+def _open_file(path: str, flags: int) -> int:
+    """Open what is no pipe, which would be waited for, and no device, which may have no end."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return descriptor
+    os.close(descriptor)
+    raise IntegrityError(f"{printable(path)} is no file", hint="pull again")
+
+
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest in this file, or None where there is no file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8", opener=_open_file) as file:
+            text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError as error:
