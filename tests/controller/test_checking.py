@@ -88,6 +88,20 @@ def test_a_check_that_fails_three_times_is_rolled_back_and_told_everywhere(rolli
     assert said in world.controller.shown.page(world.unix_s)[0]
 
 
+def test_a_version_that_is_tried_again_is_asked_again(rolling, asked):
+    asked.misbehave("/ready", status(503, times=3))
+    world = rolling(ready(asked))
+    world.tick(10, times=3)
+    assert (world.status["phase"], world.pinned) == ("RolledBack", "v1")
+    world.pods()
+    world.tick(3600)
+    assert (world.status["phase"], world.pinned) == ("Rolling", "v2")
+    world.pods()
+    world.tick(10)
+    assert (world.status["phase"], world.pinned) == ("Current", "v2")
+    assert len(asked.requests) == 4
+
+
 def test_a_check_that_fails_once_is_an_accident(rolling, asked):
     asked.misbehave("/ready", status(503, times=2))
     world = rolling(ready(asked))

@@ -103,6 +103,11 @@ class Checks:
             known = self._known.get(rollout)
             return known.verdict if known else _NOT_YET
 
+    def forget(self, rollout: str) -> None:
+        """Forget the verdict on a rollout's candidate: if the same version comes again, it is asked again."""
+        with self._lock:
+            self._known.pop(rollout, None)
+
     def keep(self, rollouts: set[str]) -> None:
         """Forget the verdicts of all other rollouts."""
         with self._lock:

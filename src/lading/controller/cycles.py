@@ -111,6 +111,8 @@ class Cycles:
         memory.exact = ()
         if not decision.state.is_canary:
             memory.refused = ""
+        if not decision.state.is_moving:
+            self._checks.forget(managed.shown)
         try:
             return self._written(managed, memory, decision)
         finally:
