@@ -16,10 +16,11 @@ from cluster.place import Place
 from cluster.test_rollouts import SERVICES
 from lading.errors import Interrupted, NotAllowed, NotFound
 from lading.events import ignore
-from lading.kubernetes.api_server import ApiServer, Conflict, Expired, Resource
+from lading.kubernetes.api_server import ApiServer, Resource
 from lading.kubernetes.follow import Followed, follow
 from lading.kubernetes.leader import LEASES, Leader, Terms
 from lading.kubernetes.recorder import EVENTS, record
+from lading.kubernetes.refused import Conflict, Expired
 from lading.session import Session
 from lading.settings.kubernetes import read_access
 from lading.settings.limits import Limits, Network

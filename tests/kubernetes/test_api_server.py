@@ -10,8 +10,9 @@ from fakes.certificates import Authority
 from fakes.fake_api_server import COLLECTION, SERVICES, FakeApiServer, refusal
 from fakes.faulty_http import ANYWHERE, FaultyServer, anything, redirect, status
 from lading.errors import IntegrityError, NotAllowed, NotFound, Unavailable, Unsupported, UsageError
-from lading.kubernetes.api_server import ApiServer, Conflict, Expired, Resource
+from lading.kubernetes.api_server import ApiServer, Resource
 from lading.kubernetes.recorder import record
+from lading.kubernetes.refused import Conflict, Expired
 from lading.secret import Secret
 from lading.settings.kubernetes import Access, read_access
 from lading.settings.limits import Network

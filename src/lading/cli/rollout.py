@@ -13,7 +13,8 @@ from lading.cli.options import add_output_options, read_settings
 from lading.cli.output import show, show_json
 from lading.cli.reporters import reporter_of_questions
 from lading.errors import NotFound, UsageError
-from lading.kubernetes.api_server import ApiServer, Missing, Object
+from lading.kubernetes.api_server import ApiServer, Object
+from lading.kubernetes.refused import Missing
 from lading.kubernetes.rollouts import ROLLOUTS
 from lading.rollout.in_spec import APPROVAL, shown_target
 from lading.rollout.in_status import read_state

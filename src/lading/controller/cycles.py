@@ -23,8 +23,9 @@ from lading.controller.service import KINDS, PODS, given, lock_text, locked, rea
 from lading.controller.shown import Row, Shown
 from lading.controller.telling import Telling
 from lading.errors import NotAllowed, UsageError
-from lading.kubernetes.api_server import ApiServer, Conflict, Missing, Object
+from lading.kubernetes.api_server import ApiServer, Object
 from lading.kubernetes.follow import Key
+from lading.kubernetes.refused import Conflict, Missing
 from lading.kubernetes.rollouts import ROLLOUTS
 from lading.model.pin import split_pin
 from lading.model.uri import ModelURI, redact

@@ -1,23 +1,23 @@
-"""Requests to an API server (get, list, create, replace, apply, patch, delete and watch), and the errors of its responses.
+"""Requests to an API server: get, list, create, replace, apply, patch, delete and watch.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/.  Objects are plain JSON; a kind of object is a
-``Resource``.  ``follow`` keeps track of a resource's changes; ``leader`` elects one writer among several.
+``Resource``.  ``refused`` has the errors; ``follow`` keeps track of a resource's changes; ``leader`` elects one writer
+among several.
 """
 
 import json
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-from lading.errors import IntegrityError, LadingError, NotFound, OriginChanged, Unsupported, UsageError
+from lading.errors import IntegrityError, Unsupported
+from lading.kubernetes.refused import Expired, refusal, refusal_in_a_watch
 from lading.model.origin import split_url
-from lading.network.answer import Answer, status_error
+from lading.network.answer import Answer
 from lading.network.client import HttpClient
-from lading.network.wire import Head
 from lading.retry import Retry
 from lading.settings.kubernetes import Access
 from lading.text.json_xml import read_json
@@ -30,19 +30,13 @@ FIELD_MANAGER = "lading"
 _MOST_OBJECT_BYTES = 4 << 20
 _MOST_PAGE_BYTES = 8 << 20
 _PAGE_OBJECTS = 100
-_MOST_SAID = 1000
 # The server sends a bookmark each minute, and ends a watch by itself after the seconds that are asked for.
 _SILENCE_S = 150.0
 _WATCH_S = 290
 _VERBS = {"GET": "reading", "POST": "creating", "PUT": "writing", "PATCH": "changing", "DELETE": "deleting"}
-_HINTS: dict[int, str] = {
-    HTTPStatus.UNAUTHORIZED: "the token or the certificate is missing, wrong or expired",
-    HTTPStatus.FORBIDDEN: "it needs a Role that allows this (kubectl auth can-i)",
-}
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
-_OWNER = re.compile('conflict with "([^"]*)"')
 
 
 class Resource(NamedTuple):
@@ -63,20 +57,6 @@ class Resource(NamedTuple):
         """What is asked for, in messages: ``inferenceservices team-a/iris``, or all those ``of team-a``."""
         which = "/".join(filter(None, (namespace, name))) if name else f"of {namespace}" if namespace else ""
         return printable(f"{self.plural} {which}".rstrip())
-
-
-class Conflict(OriginChanged):
-    """An object has changed since it was read, exists already, or ``managers`` own fields that were to be applied."""
-
-    managers: tuple[str, ...] = ()
-
-
-class Expired(OriginChanged):
-    """The server no longer knows this version of a list (410): it must be listed again."""
-
-
-class Missing(NotFound):
-    """The server has answered that there is no such object or resource; a server without an address is no answer."""
 
 
 class Page(NamedTuple):
@@ -195,7 +175,7 @@ class ApiServer:
         url = self._url(resource.path(namespace), query | {"timeoutSeconds": str(_WATCH_S)})
         with self._patient.open("GET", url, self._headers(), redirects=0) as answer:
             if answer.head.status != HTTPStatus.OK:
-                raise _error(answer.head, _status(answer.error_body()), what)
+                raise refusal(answer.head, answer.error_body(), what)
             answer.read_into(_Lines(what, lambda line: told(_change(line, what))))
 
     def _ask(
@@ -219,7 +199,7 @@ class ApiServer:
 
         def judge(answer: Answer) -> Object:
             if answer.head.status not in (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED):
-                raise _error(answer.head, _status(answer.error_body()), what)
+                raise refusal(answer.head, answer.error_body(), what)
             return _object(answer.read(limit_bytes), what)
 
         http = self._patient if patiently else self.http
@@ -280,20 +260,13 @@ class _Lines:
 def _change(line: bytes, what: str) -> Change:
     event = _object(line, what)
     if event.get("type") == "ERROR":
-        raise _error(*_told_in_a_watch(event.get("object")), what)
+        raise refusal_in_a_watch(event.get("object"), what)
     try:
         change = Change(event["type"], event["object"])
         change.version  # noqa: B018 - raises KeyError if it is missing
     except (KeyError, TypeError) as error:
         raise Unsupported(f"{what}: the API server sends no event of a watch") from error
     return change
-
-
-def _told_in_a_watch(status: object) -> tuple[Head, Object]:
-    """The Status that ends a watch, in the form of a response."""
-    status = status if isinstance(status, dict) else {}
-    code = status.get("code")
-    return Head(code if isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR, {}), status
 
 
 def _object(text: bytes, what: str) -> Object:
@@ -304,40 +277,3 @@ def _object(text: bytes, what: str) -> Object:
     if not isinstance(thing, dict):
         raise Unsupported(f"{what}: the answer is not an object", hint="is this an API server of Kubernetes?")
     return thing
-
-
-def _status(body: bytes) -> Object:
-    """The Status object in an error's body; empty if the body has none, as from a proxy."""
-    try:
-        status = read_json(body)
-    except ValueError:
-        return {}
-    return status if isinstance(status, dict) and status.get("kind") == "Status" else {}
-
-
-def _error(head: Head, status: Object, what: str) -> LadingError:
-    """The error for a response without success, with the server's own message."""
-    said = printable(str(status.get("message") or ""))[:_MOST_SAID]
-    message = f"{what}: {said}" if said else ""
-    # Applying to an object that was created again is "invalid", since the uid may not change.
-    if head.status == HTTPStatus.CONFLICT or any(cause.get("field") == "metadata.uid" for cause in _causes(status)):
-        error = Conflict(message or f"{what}: it is not as it was read")
-        error.managers = tuple(_owners(status))
-        return error
-    if head.status == HTTPStatus.GONE:
-        return Expired(message or f"{what}: this version is no longer known")
-    if head.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
-        return UsageError(message or f"{what}: the API server does not accept it")
-    refusal = status_error(head, what).rephrased(message=message, hint=_HINTS.get(head.status, ""))
-    return Missing(refusal.message) if head.status == HTTPStatus.NOT_FOUND else refusal
-
-
-def _owners(status: Object) -> Iterator[str]:
-    """The managers of the fields in conflict; the response names them only in these messages."""
-    for cause in _causes(status):
-        if cause.get("reason") == "FieldManagerConflict" and (match := _OWNER.match(cause.get("message") or "")):
-            yield printable(match[1])
-
-
-def _causes(status: Object) -> Sequence[Object]:
-    return (status.get("details") or {}).get("causes") or ()

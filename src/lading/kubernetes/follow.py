@@ -9,7 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from lading.kubernetes.api_server import ApiServer, Change, Expired, Object, Resource
+from lading.kubernetes.api_server import ApiServer, Change, Object, Resource
+from lading.kubernetes.refused import Expired
 from lading.retry import Retry
 
 # A random pause before a watch goes on, so that the watches of a fleet do not start at the same time.

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from lading.errors import LadingError, Unavailable
-from lading.kubernetes.api_server import ApiServer, Missing, Object, Resource
+from lading.kubernetes.api_server import ApiServer, Object, Resource
+from lading.kubernetes.refused import Missing
 
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 

@@ -7,7 +7,8 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Literal
 
-from lading.kubernetes.api_server import ApiServer, Conflict, Object, Resource
+from lading.kubernetes.api_server import ApiServer, Object, Resource
+from lading.kubernetes.refused import Conflict
 from lading.text.printable import printable
 
 EVENTS = Resource("events.k8s.io/v1", "events", "Event")

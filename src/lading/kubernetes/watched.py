@@ -5,8 +5,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from lading.errors import Interrupted, LadingError, lading_error
-from lading.kubernetes.api_server import ApiServer, Missing, Object, Resource
+from lading.kubernetes.api_server import ApiServer, Object, Resource
 from lading.kubernetes.follow import Followed, Key, follow
+from lading.kubernetes.refused import Missing
 
 # The pause after an error that waiting may mend, or if the resource does not exist: it may be installed later.
 _AGAIN_S = 60.0
