@@ -430,6 +430,11 @@ def test_the_exact_pattern_of_a_path_matches_no_other(path: str, other: str) -> 
     assert bool(left) == (other != path and not (path.endswith("/") and other.startswith(path)))
 
 
+@given(ANY_PATHS.filter(lambda path: not path.isprintable()), st.text(st.sampled_from("ab/.-*?[]! "), max_size=6))
+def test_the_exact_pattern_of_what_cannot_be_printed_matches_nothing_that_can_be_typed(path: str, other: str) -> None:
+    assert Listing.of([ListedFile(other, 1)]).select((), [exact_pattern(path)]).files
+
+
 @given(st.sets(ANY_PATHS, max_size=8))
 def test_hints_lead_to_a_manifest_without_faults(paths: set[str]) -> None:
     listed = Listing.of([ListedFile(path, 1, locator=f"model/{path}") for path in paths])
@@ -457,8 +462,8 @@ def test_hints_lead_to_a_manifest_without_faults(paths: set[str]) -> None:
         (ListedFile("/tmp.log", 1, locator="llm//tmp.log"), "'llm//tmp.log', which begins with a slash", "/tmp.log"),
         (ListedFile("../x", 1, locator="llm/../x"), "'llm/../x', which has an empty, '.' or '..' segment", "../x"),
         (ListedFile("a//b", 1, locator="elsewhere"), "'a//b', which", "a//b"),
-        (ListedFile("\udcff*", 1), "'\\\\udcff*', which is not valid Unicode", "'?[*]'"),
-        (ListedFile("-\0", 1), "'-\\\\x00', which holds a NUL", "'[-]?'"),
+        (ListedFile("\udcff*", 1), "'\\\\udcff*', which is not valid Unicode", "'[! -~][*]'"),
+        (ListedFile("-\0", 1), "'-\\\\x00', which holds a NUL", "'[-][! -~]'"),
         (ListedFile("big", -5, locator="m/big"), "'m/big' is said to have -5 bytes", "big"),
         (ListedFile("gone", None, refusal=Unsupported("gone is a pipe", hint="remove it")), "gone is a pipe", "gone"),
     ],

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from fakes.trees import MIB, content, read_tree, write_tree
-from lading.errors import IntegrityError
+from lading.errors import IntegrityError, Unsupported
 
 # Arrays as NumPy writes them: a header of 128 bytes, and zeros, which compress best.
 HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}".ljust(127) + b"\n"
@@ -102,6 +102,13 @@ def test_what_zip_packs_comes_out_whatever_its_size(folder, tmp_path, pull, more
     subprocess.run(["unzip", "-tq", tmp_path / "m.zip"], check=True, stdout=subprocess.DEVNULL)
     pull(str(tmp_path / "m.zip"), tmp_path / "model")
     assert read_tree(tmp_path / "model") == files
+
+
+def test_a_part_of_a_zip_that_was_split_is_called_one(folder, tmp_path, pull):
+    subprocess.run(["zip", "-q", "-r", "-s", "1m", tmp_path / "m.zip", "."], cwd=folder / "tree", check=True)
+    with pytest.raises(Unsupported, match="one part of a zip"):
+        pull(str(tmp_path / "m.zip"), tmp_path / "model")
+    assert not (tmp_path / "model/config.json").exists()
 
 
 NAMES = [["m\\a", "m\\deep\\b"], ["m\\", "m\\a"], ["m/a", "n\\b"], ["m/a\\b"], [".\\m\\a"], ["a\\ b"]]

@@ -1049,6 +1049,18 @@ def test_a_zip_that_winzip_encrypted_is_called_encrypted(ground: Path) -> None:
     assert "encrypted" in error.message
 
 
+@pytest.mark.parametrize(("part", "error"), [(1, Unsupported), (0xFFFF, None)])
+def test_a_part_of_a_zip_is_called_one(ground: Path, part: int, error: type[LadingError] | None) -> None:
+    # 0xFFFF: the number is told elsewhere, whatever it is.
+    data = bytearray(zip_of(("a", b"x"), method=zipfile.ZIP_STORED))
+    struct.pack_into("<H", data, data.index(b"PK\x01\x02") + 34, part)
+    if error is None:
+        assert unpacked(ground, bytes(data), "m.zip") == {"a": b"x"}
+    else:
+        with pytest.raises(error, match="one part of a zip"):
+            unpacked(ground, bytes(data), "m.zip")
+
+
 def test_an_encrypted_zip_is_refused_as_unsupported(ground: Path) -> None:
     data = bytearray(zip_of(("secret", b"x"), method=zipfile.ZIP_STORED))
     data[6] |= 1

@@ -36,6 +36,7 @@ def _selects(pattern: str, path: str) -> bool:
 def exact_pattern(path: str) -> str:
     """A pattern that matches this path, whatever characters it contains."""
     escaped = _WILDCARD.sub(lambda found: f"[{found[0]}]", path)
-    # Unprintable characters become wildcards, and a leading dash must not look like an option.
-    seen = "".join(character if character.isprintable() else "?" for character in escaped)
+    # What cannot be printed is named as what is no printable ASCII: a "?" would match other names, too.
+    # A leading dash must not look like an option.
+    seen = "".join(character if character.isprintable() else "[! -~]" for character in escaped)
     return f"[-]{seen[1:]}" if seen.startswith("-") else seen

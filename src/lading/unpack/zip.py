@@ -30,6 +30,8 @@ _FAT = 0
 # 4.4.4 and 4.6.9: names in UTF-8, by a flag or in a field of their own.
 _UTF_8, _UNICODE_PATH = 1 << 11, 0x7075
 _EXTRA = struct.Struct("<HH")
+# 4.4.13: the number of the part is in a field of zip64.
+_IN_ZIP64 = 0xFFFF
 _LOCAL_HEADER = struct.Struct("<26sHH")
 
 
@@ -37,6 +39,10 @@ def unzip(archive: Archive, writer: TreeWriter) -> None:
     """Write every member, in parallel, begun in the order of their bytes in the archive."""
     with archive.open() as stream, open_zip(stream, writer.archive) as bundle:
         members = sorted(bundle.infolist(), key=lambda member: member.header_offset)
+    if any(member.volume not in (0, _IN_ZIP64) for member in members):
+        raise Unsupported(
+            f"{writer.archive} is one part of a zip that was split", hint="join them: zip -s 0 PART.zip --out WHOLE.zip"
+        )
     _tell_backslashes(members, writer)
     # If several members have one name, the last one counts.
     contents = {each.path: each for each in _contents(members, writer)}
