@@ -400,6 +400,14 @@ def test_credentials_follow_a_redirect_to_the_same_host_with_a_dot(running, clie
     assert [request.headers["authorization"] for request in server.requests] == ["mine", "mine"]
 
 
+@pytest.mark.parametrize("location", ["/gr\u00fc\u00df e?v=\u00fc", "/gr%C3%BC%C3%9F%20e?v=%C3%BC"])
+def test_a_redirect_may_have_an_address_in_utf_8(running, client, location) -> None:
+    # The fake writes each character as the byte of its number.
+    server = running(redirecting(location.encode().decode("latin-1")))
+    server.routes = {"/gr%C3%BC%C3%9F%20e": lambda request: Answer(body=request.query.encode()), **server.routes}
+    assert client().fetch("GET", f"{server.url}/")[1] == b"v=%C3%BC"
+
+
 def test_a_redirect_from_https_to_http_is_refused(running, client, tls, bundle) -> None:
     plain = running(serving(HELLO))
     secure = running(redirecting(f"{plain.url}/moved", tls=tls))

@@ -25,6 +25,10 @@ def destination(tmp_path):
     return tmp_path / "destination"
 
 
+# A fake writes each character as the byte of its number.
+IN_UTF_8 = "gr\u00fc\u00dfe.bin".encode().decode("latin-1")
+
+
 @pytest.fixture
 def tar(tmp_path):
     import tarfile
@@ -79,6 +83,9 @@ def test_a_name_is_read_from_content_disposition(disposition, name):
         ("", "attachment; filename=model.bin", "model.bin"),
         ("/models/?id=5", "inline; filename*=UTF-8''model.bin", "model.bin"),
         ("/models/gr%C3%BC%C3%9Fe.bin", "", "gr\u00fc\u00dfe.bin"),
+        # Bytes that are not ASCII, as many programs write them: UTF-8, or Latin-1 by RFC 2616.
+        ("/download", f'attachment; filename="{IN_UTF_8}"', "gr\u00fc\u00dfe.bin"),
+        ("/download", 'attachment; filename="gr\u00fc\u00dfe.bin"', "gr\u00fc\u00dfe.bin"),
     ],
 )
 def test_a_file_is_called_as_its_path_says_or_else_its_server(server, destination, pull, target, disposition, name):

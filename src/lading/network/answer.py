@@ -123,7 +123,7 @@ def leads_to(head: Head) -> str:
     """Where a redirect leads, as it may be printed: without what could be a secret; "" if it is none."""
     if head.status not in REDIRECTS:
         return ""
-    location = re.split("[?#]", head.get("location"), maxsplit=1)[0]
+    location = re.split("[?#]", head.text("location"), maxsplit=1)[0]
     return printable(re.sub("^([^/]*//)[^/]*@", r"\1***@", location))[:_MOST_SHOWN]
 
 

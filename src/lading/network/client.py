@@ -163,7 +163,7 @@ class HttpClient:
         while True:
             origin, target = split_url(url)
             answer = self._exchange(origin, method, url, target, kept, body)
-            location = answer.head.get("location")
+            location = answer.head.text("location")
             if answer.head.status not in REDIRECTS or not location or not redirects:
                 return answer
             with answer:

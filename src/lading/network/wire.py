@@ -41,6 +41,14 @@ class Head(NamedTuple):
         """The value of the header with this lower-case name, or ""."""
         return self.headers.get(name, "")
 
+    def text(self, name: str) -> str:
+        """The value of a header with a name or an address in it: UTF-8 where its bytes are, as browsers read it, else Latin-1."""
+        value = self.get(name)
+        try:
+            return value.encode("latin-1").decode()
+        except UnicodeError:
+            return value
+
 
 class Malformed(Unavailable):
     """The other side does not speak HTTP/1.1, or was cut off in the middle of it."""

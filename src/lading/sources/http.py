@@ -137,7 +137,7 @@ class HttpSource:
         """The file's name: the path's last segment, if that has a suffix; otherwise what the answer or the query says."""
         name = unquote(self._uri.path.rpartition("/")[2])
         if "." not in name:
-            name = file_name(head.get("content-disposition")) or _archive_in(self._uri.query or "") or name
+            name = file_name(head.text("content-disposition")) or _archive_in(self._uri.query or "") or name
         if not name:
             raise UsageError(
                 f"{self._shown} names a folder, and HTTP has no listing of folders",

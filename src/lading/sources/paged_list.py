@@ -28,7 +28,7 @@ def is_one_name(name: str) -> bool:
 
 def next_link(head: Head, what: str) -> str:
     """The URL of the next page, by ``Link: <URL>; rel="next"`` (RFC 8288); "" if there is none."""
-    header = head.get("link")
+    header = head.text("link")
     links = list(filter(None, map(str.strip, re.findall(_LINKS, header))))
     if re.sub(_LINKS, "", header).strip(",") or not all(link.startswith("<") for link in links):
         raise IntegrityError(f"the listing of {what} has a Link header that cannot be read", hint=CONTRADICTS)
