@@ -524,6 +524,24 @@ def test_a_value_of_another_type_does_not_count_as_none(mlflow, ask, uri, key, o
         ask(uri)
 
 
+@pytest.mark.parametrize("uri", ["model-registry://iris", "model-registry://iris/2", "model-registry://iris@champion"])
+@pytest.mark.parametrize(
+    "body", [b"", b"no route", b'{"detail": "Not Found"}', b'{"error_code": "ENDPOINT_NOT_FOUND"}', b"[]", b"<html>"]
+)
+def test_a_gateway_that_knows_no_route_is_no_registry_without_the_model(mlflow, entry, new_session, uri, body):
+    """Else the next registry would be asked, whose model of that name may be somebody else's."""
+    mlflow.refuse = lambda request: Answer(404, {}, body)
+    with FaultyServer() as server:
+        other = FakeMlflow(server)
+        other.add("iris", MODEL)
+        other.add("iris", MODEL)
+        other.aliases["iris"] = {"champion": 1}
+        session = new_session(registries=(entry(), entry("second", url=other.url)))
+        with pytest.raises(Unsupported, match="answers 404"):
+            resolve(ModelURI.parse(uri), session.settings, session.http)
+        assert not server.requests
+
+
 @pytest.mark.parametrize("key", ["tags", "aliases"])
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 def test_odd_tags_and_aliases_of_a_model_do_not_count_as_none(mlflow, ask, monkeypatch, key, odd):

@@ -18,7 +18,7 @@ from lading.errors import LadingError, NotAllowed, NotFound, Unsupported, UsageE
 from lading.model.listing import GeneratedFile
 from lading.model.origin import split_url
 from lading.model.reference import Reference, parse_reference
-from lading.model.uri import ModelURI
+from lading.model.uri import ModelURI, redact
 from lading.network.client import HttpClient
 from lading.network.paging import Page, PagedList
 from lading.network.wire import Head
@@ -39,6 +39,7 @@ from lading.registries.tracking import (
 from lading.settings.mlflow import MlflowSettings
 from lading.settings.registries import RegistryEntry
 from lading.settings.settings import Settings
+from lading.text.json_xml import read_json
 from lading.text.printable import printable
 from lading.text.suggest import suggest
 
@@ -93,7 +94,14 @@ class MlflowServer(RegistryServer):
                 hint=f"start it with --allowed-hosts {self.origin.authority} (and the names it has now), "
                 "or ask it by one that it allows",
             )
-        return super()._error(head, body, shown)
+        error = super()._error(head, body, shown)
+        if isinstance(error, NotFound) and not _is_absence(body):
+            # Of a gateway without a route: not "there is no such model", for which the next registry is asked.
+            return Unsupported(
+                f"{shown}: {self.origin} answers {head.status}, and not as MLflow does",
+                hint=f"is {printable(redact(self.url))} the address of this registry's API?",
+            )
+        return error
 
 
 class MlflowRegistry:
@@ -345,6 +353,14 @@ class MlflowRegistry:
         if uri.canonical().scheme.lower() == "s3" and self._s3_endpoint:
             return uri, {"AWS_ENDPOINT_URL": self._s3_endpoint}
         return uri, {}
+
+
+def _is_absence(body: bytes) -> bool:
+    """Whether an answer 404 says that a thing is not there (mlflow.protos.databricks_pb2.ErrorCode)."""
+    try:
+        return read_json(body)["error_code"] in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def artifacts_url(entry: RegistryEntry[MlflowSettings]) -> str:
