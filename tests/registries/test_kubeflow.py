@@ -93,6 +93,10 @@ registries:
         (ENVIRONMENT, "iris?namespace=team-a", f"{TEAM}:8080", "iris", "v2"),
         (ENVIRONMENT, "iris/v1?namespace=team-a", f"{TEAM}:8080", "iris", "v1"),
         (OWN_NAMES, "iris/v1?namespace=team-a", "mr.team-a.svc.test:8080", "iris", "v1"),
+        # White space around an address means nothing.
+        ({"MODEL_REGISTRY_BASE_URL": " registry.test:8080 \n"}, "iris/v1", "registry.test:8080", "iris", "v1"),
+        ({"MODEL_REGISTRY_BASE_URL": "http://registry.test:8080/ "}, "iris/v1", "registry.test:8080", "iris", "v1"),
+        ({"MODEL_REGISTRY_BASE_URL": " \n"}, "iris", UsageError, "", ""),
         # A host with a namespace: Kubeflow's takes the host for a model, and its newest version for this one.
         (ENVIRONMENT, "registry.test/iris/v1?namespace=team-a", f"{TEAM}:8080", "iris", "v1"),
         # A model is never looked for at a host of its name, nor a version of three parts guessed.

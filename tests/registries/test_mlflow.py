@@ -749,6 +749,7 @@ ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
             },
             {"url": SERVER, "tls": {"ca": "/ca.pem", "certificate": "/me.pem"}},
         ),
+        ({"MLFLOW_TRACKING_URI": f" {SERVER} \n"}, {"url": SERVER}),
         (
             {"MLFLOW_TRACKING_URI": SERVER, "MLFLOW_TRACKING_INSECURE_TLS": "true"},
             {"url": SERVER, "tls": {"verify": False}},

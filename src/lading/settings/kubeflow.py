@@ -49,8 +49,10 @@ class KubeflowCatalogSettings(NamedTuple):
 
 def read_variables(env: Variables) -> RegistryEntry[KubeflowSettings]:
     """The entry of the registry at ``MODEL_REGISTRY_BASE_URL``, where a scheme may be missing, for any namespace."""
-    url = env["MODEL_REGISTRY_BASE_URL"]
-    url = url if "://" in url else f"{env.get('MODEL_REGISTRY_SCHEME') or 'http'}://{url}"
+    # White space comes with a Secret or a ConfigMap that was made by echo, and has no meaning in an address.
+    url = env["MODEL_REGISTRY_BASE_URL"].strip()
+    if url and "://" not in url:
+        url = f"{env.get('MODEL_REGISTRY_SCHEME', '').strip() or 'http'}://{url}"
     options = KubeflowSettings(
         service=env.get("MODEL_REGISTRY_SERVICE_NAME") or _SERVICE,
         domain=env.get("MODEL_REGISTRY_CLUSTER_DOMAIN") or _DOMAIN,

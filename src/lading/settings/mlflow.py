@@ -87,6 +87,8 @@ def _tls(env: Variables) -> Tls:
 
 def _without_user(url: str) -> tuple[str, str, str]:
     """The URL without user information, and the user and password in it, which MLflow's client sends as Basic."""
+    # White space comes with a Secret or a ConfigMap that was made by echo, and has no meaning in an address.
+    url = url.strip()
     try:
         parts = urlsplit(url)
     except ValueError:
