@@ -561,6 +561,13 @@ def test_a_database_that_takes_one_name_for_another_finds_no_model(mlflow, ask, 
         assert caught.value.hint == "did you mean iris?"
 
 
+@pytest.mark.parametrize("model", [{}, {"name": "rose"}, {"name": ""}, {"name": None}])
+def test_an_answer_about_no_or_another_model_does_not_say_that_there_is_none(mlflow, ask, monkeypatch, model):
+    monkeypatch.setattr(mlflow, "_model_document", lambda name: model)
+    with pytest.raises(IntegrityError, match="registry prod answers with name"):
+        ask("mlflow://iris")
+
+
 @pytest.mark.parametrize(
     ("uri", "says"),
     [

@@ -161,9 +161,10 @@ class MlflowRegistry:
             ) from error
         model = part(answer, "registered_model", what, self._server)
         found = text(model, "name", what, self._server)
-        if found != name:
+        if found != name and found.casefold() == name.casefold():
             # A database may take Iris for iris.
             raise NoSuchModel(f"registry {printable(self.name)} has no {what}", hint=suggest(name, [found]))
+        check_identity(model, "name", name, what, self._server)
         return model
 
     def _names(self) -> list[str]:
