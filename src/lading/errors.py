@@ -2,7 +2,8 @@
 
     LadingError            internal      1
     ├── UsageError         usage         2   a URI, option or setting is wrong
-    ├── NotFound           not-found     3   no such model, version, key or host name
+    ├── NotFound           not-found     3   no such model, version or key
+    │   └── HostNotFound  not-found     3   no host of this name, so nothing is known of what was asked for
     ├── NotAllowed         not-allowed   4   credentials, certificates or file permissions refuse
     ├── Unavailable        unavailable   5   may work later (the only family that is retried)
     │   ├── TryAtOnce     unavailable 5  the next attempt differs, and needs no wait
@@ -64,6 +65,10 @@ class NotFound(LadingError):
 
     code = "not-found"
     exit_code = 3
+
+
+class HostNotFound(NotFound):
+    """No host of this name can be found, so nothing is known of what was asked for."""
 
 
 class NotAllowed(LadingError):

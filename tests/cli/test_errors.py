@@ -122,6 +122,29 @@ def test_a_command_that_only_asks_says_what_it_waits_for(tmp_path, command):
     assert os.listdir(tmp_path) == []
 
 
+NOWHERE = "nowhere.invalid"
+
+
+@pytest.mark.parametrize(
+    ("uri", "environ"),
+    [
+        (f"https://{NOWHERE}/model.bin", {}),
+        (f"oci://{NOWHERE}/models/iris:v1", {}),
+        (f"git+https://{NOWHERE}/models", {}),
+        ("s3://bucket/model", {"AWS_ENDPOINT_URL": f"https://{NOWHERE}", "awsAnonymousCredential": "true"}),
+        ("gs://bucket/model", {"API_ENDPOINT_OVERRIDE": f"https://{NOWHERE}", "NO_GCE_CHECK": "true"}),
+        ("hf://owner/model", {"HF_ENDPOINT": f"https://{NOWHERE}"}),
+        ("modelscope://owner/model", {"MODELSCOPE_ENDPOINT": f"https://{NOWHERE}"}),
+    ],
+)
+def test_a_host_that_cannot_be_found_says_nothing_about_the_model(tmp_path, uri, environ):
+    outcome = lading("resolve", uri, environ=environ, cwd=tmp_path)
+    assert_refused(
+        outcome, 3, "not-found", "", "check the URI and the endpoint, and whether names can be looked up here"
+    )
+    assert outcome.err.splitlines()[0].endswith(f": there is no host called {NOWHERE}")
+
+
 LONG = "n" * 300
 
 

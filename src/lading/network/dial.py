@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from lading.errors import LadingError, NotAllowed, NotFound, Unavailable, Unsupported
+from lading.errors import HostNotFound, LadingError, NotAllowed, Unavailable, Unsupported
 from lading.events import Listener, TlsChosen, ignore
 from lading.model.origin import Origin, host_and_port, split_url
 from lading.network.addresses import Addresses
@@ -96,8 +96,9 @@ class Dialer:
         except (socket.gaierror, UnicodeError) as error:
             if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
                 raise Unavailable(f"the name {printable(target.host)} cannot be looked up now") from error
-            raise NotFound(
-                f"there is no host called {printable(target.host)}", hint="check the URI and the endpoint"
+            raise HostNotFound(
+                f"there is no host called {printable(target.host)}",
+                hint="check the URI and the endpoint, and whether names can be looked up here",
             ) from error
         except TimeoutError as error:
             raise Unavailable(

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from lading.auth.google import METADATA, GoogleCredentials
 from lading.errors import (
+    HostNotFound,
     LadingError,
     NotAllowed,
     NotFound,
@@ -206,6 +207,8 @@ class GcsSource:
         asked = {name: value for name, value in query.items() if value} | {"fields": wanted}
         try:
             return self._ask(f"/storage/v1/b/{self._bucket}/o", asked, self._shown)
+        except HostNotFound:
+            raise
         except NotFound as error:
             # A prefix that nothing is below is an empty page.
             raise NotFound(

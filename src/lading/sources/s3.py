@@ -18,6 +18,7 @@ from lading.auth.aws_endpoints import EXPRESS, Address, at_aws, s3_address
 from lading.auth.aws_session import DirectoryBucketSession
 from lading.auth.aws_signature import sign
 from lading.errors import (
+    HostNotFound,
     IntegrityError,
     LadingError,
     NotAllowed,
@@ -137,6 +138,8 @@ class S3Source:
                 head = self._http.ask(
                     partial(self._open, "HEAD", self._key, []), partial(read_probe, what=self._shown), what=self._shown
                 )
+            except HostNotFound:
+                raise
             except NotFound:
                 return
             length = head.get("content-length")

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lading.auth.docker_config import find_login
-from lading.errors import IntegrityError, NotFound, Unsupported, UsageError
+from lading.errors import HostNotFound, IntegrityError, NotFound, Unsupported, UsageError
 from lading.events import OfAnotherMachine
 from lading.model.byte_range import ByteRange
 from lading.model.digest import Digest
@@ -143,6 +143,8 @@ class OciSource:
     def _manifest(self, reference: str) -> tuple[Digest, Mapping[str, Any]]:
         try:
             return self._repository.manifest(reference)
+        except HostNotFound:
+            raise
         except NotFound as error:
             raise NotFound(error.message, hint=self._suggestion(reference)) from error
 
