@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -116,13 +117,11 @@ func (d *download) sendAll(ctx context.Context, stream schedulerv2.Scheduler_Ann
 	}
 }
 
-// tell reports whether the message is on its way to the scheduler.
-func (d *download) tell(request *message) bool {
+// tell waits until the message is on its way to the scheduler, or the stream broken.
+func (d *download) tell(request *message) {
 	select {
 	case d.outbox <- request:
-		return true
 	case <-d.broken:
-		return false
 	}
 }
 
@@ -150,7 +149,7 @@ func (d *download) backToSource(ctx context.Context) {
 
 // fromOrigin reads pieces from the origin, some at a time.
 func (d *download) fromOrigin(ctx context.Context, pieces []uint32, why string, report func(*commonv2.Piece)) {
-	d.some(pieces, func(piece uint32) {
+	some(slices.Values(pieces), func(piece uint32) {
 		if !d.file.take(ctx, piece) {
 			return
 		}
@@ -168,14 +167,14 @@ func (d *download) fromOrigin(ctx context.Context, pieces []uint32, why string, 
 	})
 }
 
-// some does it for all pieces, as many at a time as dfdaemon.
-func (d *download) some(pieces []uint32, do func(uint32)) {
+// some does it for all of them, as many at a time as dfdaemon.
+func some[T any](them iter.Seq[T], do func(T)) {
 	places := make(chan struct{}, piecesAtATime)
 	var all sync.WaitGroup
-	for _, piece := range pieces {
+	for each := range them {
 		places <- struct{}{}
 		all.Go(func() {
-			do(piece)
+			do(each)
 			<-places
 		})
 	}
@@ -189,22 +188,24 @@ func (d *download) fromParents(ctx context.Context, candidates []*commonv2.Peer)
 		parents[each.GetId()] = d.host.swarm.byID[each.GetHost().GetId()]
 	}
 	d.host.swarm.counts.gave(len(parents))
-	places := make(chan struct{}, piecesAtATime)
-	var all sync.WaitGroup
-	for found := range collect(ctx, d, parents) {
-		select {
-		case <-d.broken:
+	pieces := func(yield func(found) bool) {
+		for each := range collect(ctx, d, parents) {
 			// As dfdaemon does: without its scheduler it goes on alone.
-			all.Wait()
-			return
-		case places <- struct{}{}:
+			if d.isBroken() || !yield(each) {
+				return
+			}
 		}
-		all.Go(func() {
-			d.fromOneOf(ctx, found, parents)
-			<-places
-		})
 	}
-	all.Wait()
+	some(pieces, func(each found) { d.fromOneOf(ctx, each, parents) })
+}
+
+func (d *download) isBroken() bool {
+	select {
+	case <-d.broken:
+		return true
+	default:
+		return false
+	}
 }
 
 // fromOneOf fetches a piece from any of the parents that have it.
