@@ -187,8 +187,6 @@ def test_an_identity_needs_an_extra_and_that_is_said_at_once(tmp_path: Path, mon
     [read] = load(tmp_path, rule)
     assert (read.method, read.signers_file, read.keys, read.roots) == ("sigstore", str(root), (), ())
     assert read.identity == ("me@example.com", "https://issuer.example", root.read_bytes())
-    # A root that was read before is not read again.
-    root.write_bytes(Sigstore().trusted_root)
     monkeypatch.setitem(sys.modules, "sigstore.verify", None)
     with pytest.raises(UsageError, match="needs the extra sigstore") as refused:
         load(tmp_path, rule)

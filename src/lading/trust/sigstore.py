@@ -9,7 +9,6 @@ Bundle and trusted root: https://github.com/sigstore/protobuf-specs; what is ver
 https://docs.sigstore.dev/about/bundle/ and OMS 1.0, section 8.3.
 """
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading.errors import Untrusted
@@ -76,9 +75,8 @@ def signed_payload(text: bytes, identity: Identity, name: str) -> bytes:
     return payload
 
 
-@lru_cache(maxsize=8)
 def _verifier(trusted_root: bytes) -> "Verifier":
-    """Made once for each trusted root, since it reads all certificates in it, and an image may have many signatures."""
+    """A verifier by this trusted root; it is not kept, since to make it is a tenth of the time to verify one signature."""
     from sigstore.models import TrustedRoot
     from sigstore.verify import Verifier
     from sigstore_models.trustroot.v1 import TrustedRoot as Document
