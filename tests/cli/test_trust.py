@@ -120,7 +120,8 @@ def test_verify_judges_again_by_the_rules_of_today_without_the_origin(place: Pla
     outcome = place.run("verify", place.dest)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.endswith(f"    signed by {NAME}\n")
-    assert place.run("verify", "--json", place.dest).json["signature"]["signer"] == NAME
+    told = place.run("verify", "--json", place.dest).json
+    assert (told["signature"]["signer"], told["signature_verified"]) == (NAME, True)
     place.key.write_bytes(Signer().public_pem)
     refused = place.run("verify", place.dest)
     assert (refused.code, refused.out) == (6, "")
@@ -183,5 +184,6 @@ def test_an_image_is_explained_checked_and_verified_by_who_signed_it(server: Fau
     assert json.loads(log.read_text())["signed_by"] == NAME
     verified = lading("verify", dest, environ=environ)
     assert verified.out.endswith(f"    signed by {NAME}, as recorded when it was delivered\n")
+    assert lading("verify", "--json", dest, environ=environ).json["signature_verified"] is False
     key.write_bytes(Signer().public_pem)
     assert lading("verify", dest, environ=environ).code == 6

@@ -29,6 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     manifest = result.manifest
     judged = _judged(destination, manifest, settings) if result.is_clean else None
     signature = judged or manifest.signature
+    # The signature of an image is not here, but in its registry.
+    verified = judged is not None and judged.kind == "oms"
     if arguments.json:
         show_json(
             {
@@ -39,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "total_files": len(manifest.files),
                 "total_bytes": manifest.size_bytes,
                 "digest": str(manifest.digest),
-                **({"signature": signature.to_json()} if signature else {}),
+                **({"signature": signature.to_json(), "signature_verified": verified} if signature else {}),
             }
         )
     require_clean(destination, result)
@@ -48,9 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         show(f"ok: {files}, {size(manifest.size_bytes)}, as delivered from {printable(manifest.resolved)}")
         show(f"    {manifest.digest}")
         if signature:
-            # The signature of an image is not here, but in its registry.
-            now = judged is not None and judged.kind == "oms"
-            show(f"    signed by {printable(signature.signer)}{'' if now else ', as recorded when it was delivered'}")
+            recorded = "" if verified else ", as recorded when it was delivered"
+            show(f"    signed by {printable(signature.signer)}{recorded}")
     return 0
 
 
