@@ -252,7 +252,16 @@ HEAD = b"version https://git-lfs.github.com/spec/v1\n"
     [
         (HEAD + f"oid sha256:{OID}\nsize 12\n".encode(), Pointer(OID, 12)),
         (HEAD + f"oid sha256:{OID}\nsize 0\n".encode(), Pointer(OID, 0)),
-        (HEAD + f"oid sha256:{OID}\nsize 12".encode(), None),
+        # As programs leave it that take it for a text.
+        (HEAD + f"oid sha256:{OID}\nsize 12".encode(), Pointer(OID, 12)),
+        (HEAD + f"oid sha256:{OID}\nsize 12\n\n".encode(), Pointer(OID, 12)),
+        (HEAD + f"\noid sha256:{OID}\n\nsize 12\n".encode(), Pointer(OID, 12)),
+        ((HEAD + f"oid sha256:{OID}\nsize 12\n".encode()).replace(b"\n", b"\r\n"), Pointer(OID, 12)),
+        # Before version 1 of the specification.
+        (f"version https://hawser.github.com/spec/v1\noid sha256:{OID}\nsize 12\n".encode(), Pointer(OID, 12)),
+        (f"version http://git-media.io/v/2\noid sha256:{OID}\nsize 12\n".encode(), Pointer(OID, 12)),
+        (HEAD + f"oid sha256:{OID}\nsize 12\nmore\n".encode(), None),
+        (HEAD + f"size 12\noid sha256:{OID}\n".encode(), None),
         (HEAD + f"oid sha256:{OID[2:]}\nsize 12\n".encode(), None),
         (HEAD + f"oid sha256:{OID}\nsize -1\n".encode(), None),
         (HEAD + f"oid sha256:{OID}\nsize {'9' * 30}\n".encode(), None),
@@ -261,7 +270,7 @@ HEAD = b"version https://git-lfs.github.com/spec/v1\n"
         (b"", None),
     ],
 )
-def test_a_pointer_is_exactly_what_the_specification_says(content, pointer):
+def test_a_pointer_is_what_git_lfs_takes_for_one(content, pointer):
     assert parse_pointer(content, "x") == pointer
 
 

@@ -31,8 +31,11 @@ from lading.text.printable import printable
 
 # The specification: a pointer is shorter than this.
 POINTER_BYTES = 1024
+# As git-lfs itself reads one (lfs/pointer.go): with line ends of Windows, empty lines or no end of the last line, as
+# programs leave it that take a pointer for a text, and with the names of the specification before version 1.
 _POINTER = re.compile(
-    rb"version https://git-lfs\.github\.com/spec/v1\n((?:ext-[^\n]*\n)*)oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,18})\n"
+    rb"\s*version (?:https://(?:git-lfs|hawser)\.github\.com/spec/v1|http://git-media\.io/v/2)(?:\r?\n)+"
+    rb"((?:ext-[^\n]*\n)*)oid sha256:([0-9a-f]{64})(?:\r?\n)+size ([0-9]{1,18})\s*"
 )
 _JSON = "application/vnd.git-lfs+json"
 _LIMIT_BYTES = 8 << 20
