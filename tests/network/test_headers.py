@@ -146,6 +146,7 @@ def test_an_etag_is_an_md5_only_where_s3_says_so(headers: dict[str, str], is_md5
     [
         ("bytes 0-9/100", (0, 10, 100)),
         ("bytes 5-5/*", (5, 6, None)),
+        ("Bytes 5-5/*", (5, 6, None)),
         ("bytes */100", (0, 0, 100)),
         ("bytes */*", (0, 0, None)),
         ("", None),

@@ -36,7 +36,8 @@ _CODINGS = frozenset(["aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "e
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _DECODED_BYTES = 256 * 1024
 _MD5 = re.compile(r'"[0-9a-f]{32}"')
-_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)")
+# RFC 9110, 14.1: names of units are written in any case.
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)", re.IGNORECASE)
 
 
 def declared_digests(head: Head, *, whole: bool) -> Iterator[Digest]:
