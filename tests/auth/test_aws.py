@@ -117,6 +117,7 @@ region = eu-west-2
 aws_access_key_id = other-config
 aws_secret_access_key = other-config
 """
+OTHER = "region = eu-west-2\naws_access_key_id = o\naws_secret_access_key = s=\n"
 CREDENTIALS = """
 [default]
 aws_access_key_id = file
@@ -137,6 +138,13 @@ aws_secret_access_key = third
         (CONFIG, CREDENTIALS, "other", ("other-config", "other-config", None), "eu-west-2"),
         (CONFIG, CREDENTIALS, "third", ("third", "third", None), ""),
         ("", CREDENTIALS, "", ("file", "file", "token"), ""),
+        # Names as a shell reads them.
+        ('[profile "other"]\n' + OTHER, "", "other", ("o", "s=", None), "eu-west-2"),
+        ("[profile   'other']\n" + OTHER, "", "other", ("o", "s=", None), "eu-west-2"),
+        ('[profile "my own"]\n' + OTHER, "", "my own", ("o", "s=", None), "eu-west-2"),
+        ("[profile default]\n" + OTHER, "", "", ("o", "s=", None), "eu-west-2"),
+        ("[profile x'y]\nregion = r\n[profile other]\n" + OTHER, "", "other", ("o", "s=", None), "eu-west-2"),
+        ("[profile other]\n" + OTHER, "[other]\nregion = eu-west-3\n", "other", ("o", "s=", None), "eu-west-3"),
     ],
 )
 def test_profiles_are_read_as_the_official_sdk_reads_them(

@@ -6,6 +6,7 @@ metadata (IMDSv2).  The first that is configured answers; if it fails, its error
 since another identity could read other things.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlencode
@@ -197,21 +198,22 @@ def _keys_from_json(body: bytes, kind: str) -> AwsKeys:
 def _read_profile(settings: Aws) -> dict[str, str]:
     """The profile's values: the credentials file wins over the config file, as in the SDKs."""
     name = settings.profile
-    in_config = name if name == "default" else f"profile {name}"
-    values = _section(settings.config_file, in_config) | _section(settings.credentials_file, name)
+    values = _section(settings.config_file, "profile", name) | _section(settings.credentials_file, name)
+    if name == "default":
+        values = _section(settings.config_file, name) | values
     if not values and name != "default":
         raise NotFound(f"there is no AWS profile {printable(name)}", hint="check AWS_PROFILE")
     if services := values.get("services"):
         # https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
-        found = _section(settings.config_file, f"services {services}")
+        found = _section(settings.config_file, "services", services)
         if not found:
             raise NotFound(f"there is no section services {printable(services)} of the AWS profile {printable(name)}")
         values |= found
     return values
 
 
-def _section(path: str, name: str) -> dict[str, str]:
-    """The values of a section; those of a service, which stand below its name, by ``service.key``."""
+def _section(path: str, *words: str) -> dict[str, str]:
+    """The values of the section that is called so; those of a service, which stand below its name, by ``service.key``."""
     if not path:
         return {}
     try:
@@ -229,7 +231,7 @@ def _section(path: str, name: str) -> dict[str, str]:
     except configparser.Error as error:
         # The parser's message quotes the line, which may be a secret.
         raise UsageError(f"{printable(path)} is not an AWS configuration file", hint=_FILES) from error
-    items = dict(parser.items(name)) if parser.has_section(name) else {}
+    items = {key: value for name in parser.sections() if _is_called(name, words) for key, value in parser.items(name)}
     nested = {
         f"{key}.{line.partition('=')[0].strip()}": line.partition("=")[2].strip()
         for key, value in items.items()
@@ -237,3 +239,15 @@ def _section(path: str, name: str) -> dict[str, str]:
         for line in value.splitlines()
     }
     return items | nested
+
+
+def _is_called(section: str, words: Sequence[str]) -> bool:
+    """Whether a section has this name; one of several words is read as by a shell: ``[profile "my own"]``."""
+    if len(words) == 1:
+        return section == words[0]
+    import shlex
+
+    try:
+        return shlex.split(section) == [*words]
+    except ValueError:
+        return False
