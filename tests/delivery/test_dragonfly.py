@@ -77,9 +77,13 @@ def bring(pull, tmp_path):
     return call
 
 
+def by_dragonfly(request: Request) -> bool:
+    return "x-dragonfly-use-p2p" in request.headers
+
+
 def reads_itself(request: Request) -> bool:
     """Whether it is lading, and not a dfdaemon, that asks the origin for content."""
-    return request.method == "GET" and "x-dragonfly-use-p2p" not in request.headers and not probes(request)
+    return request.method == "GET" and not by_dragonfly(request) and not probes(request)
 
 
 @pytest.mark.parametrize("make", ORIGINS)
@@ -300,6 +304,13 @@ def test_what_the_origin_refuses_is_not_the_proxys_fault(server, node, pull, tmp
         pull(origin.uri, tmp_path / "model", proxies=(rule,))
     assert not [event for event in events if isinstance(event, told.RelayFailed)]
     assert not (tmp_path / "model/weights.bin").exists()
+
+
+@pytest.mark.parametrize(("pauses", "is_relayed"), [(1, True), (2, True), (3, False)])
+def test_after_a_pause_that_the_origin_wants_peers_are_asked_again(pauses, is_relayed, server, swarm, node, bring):
+    server.misbehave("/weights.bin", status(429, headers={"Retry-After": "5"}, times=pauses, on=by_dragonfly))
+    bring(plain(server, BIG), node().url)
+    assert bool(swarm.fetched) == is_relayed
 
 
 def lie(swarm: Swarm) -> None:

@@ -53,7 +53,7 @@ class FakeDfdaemon:
         if task not in self._heads:
             status, found, _ = _ask_origin(request.target, headers | {"range": "bytes=0-0"})
             if status != 206:
-                return Answer(status, {"X-Dragonfly-Error-Type": "backend"})
+                return Answer(status, _refusal(found))
             self._heads[task] = int(found.pop("content-range").rpartition("/")[2]), found
         size, found = self._heads[task]
         asked = request.byte_range(size)
@@ -64,7 +64,7 @@ class FakeDfdaemon:
                 for number in range(start // piece_bytes, -(-end // piece_bytes))
             )
         except _Refused as refused:
-            return Answer(refused.status, {"X-Dragonfly-Error-Type": "backend"})
+            return Answer(refused.status, _refusal(refused.headers))
         first = start // piece_bytes * piece_bytes
         about = {name: text for name, text in found.items() if name != "content-length"}
         part = body[start - first : end - first]
@@ -76,17 +76,25 @@ class FakeDfdaemon:
         with self.swarm.lock:
             if (task, number) not in self.swarm.pieces:
                 start, end = number * piece_bytes, min((number + 1) * piece_bytes, size)
-                status, _, body = _ask_origin(url, headers | {"range": f"bytes={start}-{end - 1}"})
+                status, found, body = _ask_origin(url, headers | {"range": f"bytes={start}-{end - 1}"})
                 if status != 206:
-                    raise _Refused(status)
+                    raise _Refused(status, found)
                 self.swarm.pieces[task, number] = body
                 self.swarm.fetched.append((task, number))
             return self.swarm.pieces[task, number]
 
 
 class _Refused(Exception):
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, headers: dict[str, str]) -> None:
         self.status = status
+        self.headers = headers
+
+
+def _refusal(headers: dict[str, str]) -> dict[str, str]:
+    """The headers of an answer that repeats what the origin has refused."""
+    return {name: text for name, text in headers.items() if name == "retry-after"} | {
+        "X-Dragonfly-Error-Type": "backend"
+    }
 
 
 def _ask_origin(url: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:

@@ -13,7 +13,7 @@ from lading.errors import LadingError, NotRelayed
 from lading.events import RelayFailed
 from lading.model.listing import ListedFile
 from lading.model.uri import ModelURI, redact
-from lading.network.answer import Answer
+from lading.network.answer import Answer, retry_after_s, status_error
 from lading.retry import Run
 from lading.text.printable import printable
 
@@ -35,7 +35,8 @@ class Relays:
     def ask(self, file: ListedFile, send: Callable[[str, Headers], Answer], url: str) -> Answer | None:
         """The answer of the file's relay to ``send``, which adds these headers; None for a file without one.
 
-        ``NotRelayed`` where the origin must be asked: if it refuses, it says why only when it is asked itself.
+        ``NotRelayed`` where the origin must be asked: if it refuses, it says why only when it is asked itself.  If it asks for
+        a pause, that is raised: it does not want to be asked by everybody now.
         """
         if file.relay is None:
             return None
@@ -54,6 +55,8 @@ class Relays:
         with answer:
             if head.get("x-dragonfly-error-type") != "backend":
                 self._failed(file.relay.url, f"it answered {head.status}")
+            elif retry_after_s(head):
+                raise status_error(head, redact(url))
         raise NotRelayed(f"{redact(file.relay.url)} answered {head.status}")
 
     def _failed(self, relay: str, why: str) -> None:

@@ -50,6 +50,8 @@ _LOOK_EVERY_S = 0.05
 # All threads together, since SIGTERM must end the process well within 5 s.
 _STOP_TIMEOUT_S = 2.0
 _INTERRUPT_AGAIN_S = 0.2
+# So often a relay is asked again after a pause that the origin wanted, before the origin itself is asked.
+_MOST_PAUSES = 2
 # Configuration, tokenizer, index: what a server opens before it maps the weights.
 _READ_FIRST = (".json", ".txt", ".yaml", ".model")
 
@@ -365,9 +367,10 @@ class Transfer:
     def _read_range(self, job: Job, staged: StagedFile, byte_range: ByteRange) -> None:
         sink = RangeWriter(staged, byte_range, self._check, self._on_bytes)
         asked_at: int | None = None
+        pauses = 0
 
         def attempt() -> None:
-            nonlocal asked_at
+            nonlocal asked_at, pauses
             if sink.at > byte_range.start and not sink.goes_on:
                 sink.rewind()
             if staged.file.content is not None:
@@ -375,7 +378,13 @@ class Transfer:
             elif sink.at != sink.byte_range.end:
                 staged.left_relay |= asked_at is not None and not may_go_on(sink.at - asked_at)
                 asked_at = sink.at
-                self._ask(job, staged, sink)
+                try:
+                    self._ask(job, staged, sink)
+                except Unavailable as error:
+                    # Past a relay whose origin asks for a pause, each node would read the whole model.
+                    if error.retry_after_s and pauses < _MOST_PAUSES:
+                        asked_at, pauses = None, pauses + 1
+                    raise
             sink.finish()
 
         try:
