@@ -19,7 +19,8 @@ from cluster.conftest import name_for
 from cluster.place import Place
 from cluster.single_node import API
 from fakes.trees import write_tree
-from lading.controller.service import ANNOTATION, KINDS, PODS
+from lading.controller.pods import PODS
+from lading.controller.service import ANNOTATION, KINDS
 from lading.kubernetes.api_server import ApiServer
 from lading.kubernetes.rollouts import ROLLOUTS
 from lading.settings.kubernetes import read_access

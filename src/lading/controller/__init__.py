@@ -3,7 +3,8 @@
     controller the loop: watches, the Lease, and rollouts that are due
     cycles     one cycle of one rollout: observe, decide, keep, write, tell
     managed    a rollout with its policy and the service that it manages
-    service    an InferenceService or LLMInferenceService of KServe, and its pods
+    service    an InferenceService or LLMInferenceService of KServe
+    pods       its pods: their pins, how they are, and what they received
     selection  which services a rollout selects, and the rollout of each
     asking     all that asks and tells others: questions, checks and records, each with an agenda
     agenda     what is due by name, and the threads that work on it

@@ -17,9 +17,10 @@ from functools import partial
 from lading.controller.asking import Asking
 from lading.controller.checking import Asked
 from lading.controller.managed import Managed
+from lading.controller.pods import PODS, given, read_service
 from lading.controller.questions import Answer
 from lading.controller.selection import Selection
-from lading.controller.service import KINDS, PODS, given, lock_text, locked, read_service
+from lading.controller.service import KINDS, lock_text, locked
 from lading.controller.shown import Row, Shown
 from lading.controller.telling import Telling
 from lading.errors import NotAllowed, UsageError
