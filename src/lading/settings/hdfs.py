@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from lading.errors import UsageError
 from lading.secret import Secret
-from lading.settings.variables import Variables, exact, is_true
+from lading.settings.http import parse_headers
+from lading.settings.variables import Variables, is_true
 from lading.system.disk import memory_file, read_secret_file
-from lading.text.json_xml import read_json
 from lading.text.printable import printable
 
 _DEFAULT_FOLDER = "/var/secrets/kserve-hdfscreds"
@@ -83,7 +83,9 @@ def read_hdfs(variables: Variables) -> Hdfs:
         user=user,
         proxy_user=texts.get("USER_PROXY", ""),
         delegation_token=Secret(token) if token else None,
-        headers=_headers(texts.get("HEADERS", "")),
+        headers=tuple(
+            (name, Secret(value)) for name, value in parse_headers(texts.get("HEADERS") or "{}", "HEADERS of HDFS")
+        ),
         principal=texts.get("KERBEROS_PRINCIPAL", ""),
         keytab=files.get("KERBEROS_KEYTAB", ""),
         tls_certificate=files.get("TLS_CERT", ""),
@@ -107,17 +109,6 @@ def _namenode(url: str) -> str:
             "HDFS_NAMENODE is not an http or https URL", hint="for example https://namenode:9871, without a user"
         )
     return url.rstrip("/")
-
-
-def _headers(text: str) -> tuple[tuple[str, Secret], ...]:
-    if not text:
-        return ()
-    try:
-        headers = [(str(name), str(value)) for name, value in read_json(text).items()]
-    except (ValueError, AttributeError) as error:
-        # The text is a secret: it is not quoted.
-        raise UsageError("HEADERS of HDFS is not a JSON object", hint='write {"NAME": "text"}') from error
-    return tuple((name, Secret(exact(value, f"{name} of HEADERS of HDFS"))) for name, value in headers)
 
 
 def _content(variable: str, text: str) -> str:

@@ -1,11 +1,18 @@
 """HTTP: the variables of KServe, and its Secret of the kind https."""
 
+import re
+
 from lading.errors import UsageError
 from lading.secret import basic
 from lading.settings.variables import Variables, exact
-from lading.text.json_xml import read_json
+from lading.text.json_xml import read_unique_json
 from lading.text.printable import printable
 
+# RFC 9110, 5.6.2.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Where a request ends, and which part of a file it asks for, only lading knows.
+_OWN = ("content-length", "transfer-encoding", "range")
+_MOST_SHOWN = 100
 # The keys of storage JSON of type https, and the variable that each stands for: the names of KServe's Secret
 # (https://kserve.github.io/website/docs/model-serving/storage/providers/uri).
 STORAGE_KEYS = {
@@ -29,7 +36,7 @@ def read_headers(variables: Variables, host: str, port: int | None) -> list[tupl
     for name in known:
         text = variables.get(f"{name}-headers")
         if text:
-            return _parsed(text, f"{name}-headers")
+            return parse_headers(text, f"the variable {name}-headers")
     text, user, password = (
         variables.get("headers"),
         variables.exact("https-username"),
@@ -40,17 +47,23 @@ def read_headers(variables: Variables, host: str, port: int | None) -> list[tupl
         raise UsageError("headers are configured without their host", hint="add the host (https-host)")
     if for_host not in known:
         return []
-    found = _parsed(text, "headers") if text else []
+    found = parse_headers(text, "the variable headers") if text else []
     if user or password:
         found.append(("Authorization", basic(user, password)))
     return found
 
 
-def _parsed(text: str, name: str) -> list[tuple[str, str]]:
+def parse_headers(text: str, where: str) -> list[tuple[str, str]]:
+    """The headers in a JSON object of texts; ``UsageError``, which names ``where`` and quotes no value, for another one."""
     try:
-        headers = [(str(key), str(value)) for key, value in read_json(text).items()]
-    except (ValueError, AttributeError) as error:
-        raise UsageError(
-            f"the variable {printable(name)} is not a JSON object", hint='write {"Authorization": "Bearer …"}'
-        ) from error
-    return [(key, exact(value, f"{key} of the variable {name}")) for key, value in headers]
+        headers = read_unique_json(text)
+    except ValueError:
+        headers = None
+    if not isinstance(headers, dict):
+        raise UsageError(f"{printable(where)} is not a JSON object, or has a key twice", hint='write {"NAME": "text"}')
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name) or name.lower() in _OWN:
+            raise UsageError(f"{printable(where)} names {printable(name)[:_MOST_SHOWN]!r}, which cannot be added")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise UsageError(f"{name} of {printable(where)} is not a text", hint="put its value in quotes")
+    return [(name, exact(str(value), f"{name} of {where}")) for name, value in headers.items()]
