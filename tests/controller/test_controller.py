@@ -315,6 +315,12 @@ def test_what_nobody_expects_of_one_service_stops_no_other(world, hostile):
     assert world.pinned == "v1"
 
 
+def test_a_rollout_for_no_service_does_not_keep_the_loop_busy(world):
+    world.put_rollout("odd")
+    world.tick()
+    assert world.controller.tick() > 0
+
+
 def test_many_services_that_follow_one_name_ask_one_question(world):
     for number in range(20):
         world.serve(f"iris-{number}")

@@ -127,7 +127,9 @@ class Controller:
 
     def _begin(self) -> float:
         """Hand out what the agendas have due; returns the seconds until one of them, or a rollout, is due."""
-        next_s = min((memory.due_s for memory in self._cycles.memories.values()), default=_NEVER) - self._now()
+        # A rollout that never had its turn waits for the Lease to be renewed, or is for no service at all.
+        taken = [memory.due_s for memory in self._cycles.memories.values() if memory.seen is not None]
+        next_s = min(taken, default=_NEVER) - self._now() if self._has_time() else 0.0
         for what, agenda in self._asking.agendas().items():
             next_s = min(next_s, agenda.begin())
             self.shown.ended(what, agenda.ended)
