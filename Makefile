@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 
-.PHONY: help setup check native wheels format test coverage test-fast test-servers test-cluster test-dragonfly simulate-dragonfly bench bench-image demo lock budget dependencies image docs changelog release clean
+.PHONY: help setup check native wheels format test coverage test-fast test-servers test-cluster test-dragonfly simulate-dragonfly test-nfs bench bench-image demo lock budget dependencies image docs changelog release clean
 
 help:
 	@echo "make demo     the main job on this machine alone"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-cluster   the tests in a cluster of Kubernetes, which it builds and starts (as root on Debian, with Go)"
 	@echo "make test-dragonfly   the tests with ten nodes of Dragonfly, which it builds and starts (as root on Debian, with cargo and Go)"
 	@echo "make simulate-dragonfly NODES=1000   what so many nodes ask of the origin, simulated on Dragonfly's real scheduler"
+	@echo "make test-nfs   the store on NFS, in a Linux that it boots as a program (Debian; neither root nor KVM)"
 	@echo "make check    format, lint, types, import contracts, links, changes/, workflows"
 	@echo "make docs     the documentation as a site, in build/site; no link in it is dead"
 	@echo "make budget   import time of the default install"
@@ -115,6 +116,14 @@ NODES ?= 1000
 simulate-dragonfly: $(READY)
 	tools/dragonfly.sh scheduler
 	cd tests && ../$(BIN)/python -m dragonfly.simulate --nodes $(NODES) $(SIMULATION)
+
+# In a machine of its own, whose kernel is a program: nothing of this machine is used or changed.
+test-nfs: $(READY)
+	tools/nfs.sh
+	tests/nfs/boot.sh $(BIN)/pytest tests/nfs
+	for mount in 4.2/a/xfs 3/a/xfs; do \
+	  tests/nfs/boot.sh $(BIN)/pytest tests/store --basetemp=/nfs/$$mount/pytest || exit 1; \
+	done
 
 docs: build/docs/ready
 	rm -rf build/site

@@ -104,6 +104,7 @@ _APART = {
     "real": "whose servers are no Python packages (make test-servers)",
     "cluster": "which starts Kubernetes (make test-cluster)",
     "dragonfly": "which starts Dragonfly (make test-dragonfly)",
+    "nfs": "which boots a Linux with NFS (make test-nfs)",
 }
 
 

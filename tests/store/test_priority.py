@@ -72,7 +72,7 @@ def test_whoever_holds_it_for_ever_delays_a_warm_up_by_ten_minutes(store, warm_u
 
 @pytest.mark.parametrize("looks", [1, 4])
 def test_other_warm_ups_that_look_at_the_same_moment_are_no_pod(store, warm_up, events, clock, monkeypatch, looks):
-    with (store.root / "first").open() as others:
+    with (store.root / "first").open("r+") as others:
 
         def look_once_less(stop, seconds) -> bool:
             clock.waits.append(seconds)
@@ -102,7 +102,7 @@ def test_a_model_that_somebody_needs_by_now_does_not_give_way(store, warm_up, ru
 @pytest.mark.parametrize("writable", [True, False], ids=["by the store", "past a read-only one"])
 def test_a_pod_has_priority_while_it_fetches(server, store, run, pull, tmp_path, monkeypatch, writable):
     if not writable:
-        monkeypatch.setattr("os.access", lambda path, mode: False)
+        monkeypatch.setattr("os.access", lambda path, mode: path != store.root)
     taken = []
 
     def answer(request):

@@ -54,6 +54,13 @@ def test_the_hint_of_a_refusal_is_about_that_refusal() -> None:
     assert "links" in hints[errno.ELOOP]
 
 
+def test_root_is_told_what_nfs_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for user, told in ((0, True), (1000, False)):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        hint = disk_error(PermissionError(errno.EACCES, "Permission denied"), "/store").hint
+        assert ("root_squash" in hint) == told
+
+
 def test_free_space_is_that_of_the_nearest_folder_that_is_there(tmp_path: Path) -> None:
     there, not_there = free_bytes(tmp_path), free_bytes(tmp_path / "a" / "b")
     assert there > 0

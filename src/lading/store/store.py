@@ -153,6 +153,9 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Whether there is a model under this key."""
+        # To open a folder is what makes an NFS client ask whether another node has changed it since (nfs(5), close-to-open).
+        with contextlib.suppress(OSError):
+            os.close(os.open(self.models_folder, os.O_RDONLY))
         return (self.folder(key) / FILE_NAME).exists()
 
     def keys(self) -> list[str]:

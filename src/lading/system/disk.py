@@ -42,7 +42,8 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> LadingError:
             f"{shown}: {why}", hint="its file system is mounted read-only: mount it for writing, or name another folder"
         )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return NotAllowed(f"{shown}: {why}", hint=f"it must be accessible to user {os.geteuid()}")
+        squashed = "" if os.geteuid() else "; on NFS, root_squash makes root nobody"
+        return NotAllowed(f"{shown}: {why}", hint=f"it must be accessible to user {os.geteuid()}{squashed}")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return NotFound(f"{shown}: {why}")
     if error.errno == errno.ENAMETOOLONG:
