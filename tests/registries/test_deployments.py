@@ -191,7 +191,7 @@ def test_a_registry_that_does_not_take_it_is_told_and_the_delivery_stands(
     fault.times = ALWAYS
     fault.on = lambda request: path in request.path
     kubeflow.server.misbehave(ANYWHERE, fault)
-    deliver("iris", stall_s=0.1)
+    deliver("iris", stall_s=0.5)
     assert isinstance(events[-1], NotRecorded)
     assert isinstance(events[-2], Delivered)
     # Nobody waits for it: a pod does not start before this process has ended.
