@@ -23,7 +23,7 @@ from lading.errors import (
     Unavailable,
     Unsupported,
 )
-from lading.events import Event, FewThreads, FileFailed, Progress, RelayRefuted, Resumed, Retried, Unverified
+from lading.events import Event, FewThreads, FileFailed, RelayRefuted, Retried, Unverified
 from lading.model.byte_range import ByteRange
 from lading.model.checks import choose_checks
 from lading.model.checksums import combined_crc
@@ -38,6 +38,7 @@ from lading.system.disk import disk_error
 from lading.system.threads import no_thread, start_thread
 from lading.text.printable import printable
 from lading.transfer.concurrency import FILE_WORK_BYTES, Governor
+from lading.transfer.count import Count
 from lading.transfer.failures import OF_ONE_FILE, Failures
 from lading.transfer.growing_file import GrowingFile
 from lading.transfer.job import Job, Unpacker
@@ -86,7 +87,7 @@ def _about(job: Job, file: ListedFile) -> Iterator[None]:
 
 
 class Transfer:
-    """One run of the scheduler: its queues, its workers, its counters."""
+    """One run of the scheduler: its queues and its workers."""
 
     def __init__(self, jobs: Sequence[Job], session: Session) -> None:
         run, bounds = session.run, session.bounds
@@ -104,21 +105,14 @@ class Transfer:
         # What a server reads first comes first, then what is small: it would end a transfer badly.
         in_turn = partial(sorted, key=partial(_order, bounds.range_bytes))
         begin = [map(partial(partial, self._fetch_file, job), in_turn(job.listed.files)) for job in jobs]
-        self._total_files = sum(len(job.listed.files) for job in jobs)
-        self._tasks = Tasks(chain(*begin), self._total_files)
+        self._count = Count(jobs, run, session.listener)
+        self._tasks = Tasks(chain(*begin), self._count.total_files)
         self._readers: list[threading.Thread] = []
         self._reads_late = False
         self._error: BaseException | None = None
         self._failures = Failures()
         self._folders: set[str] = set()
         self._staged_files: set[StagedFile] = set()
-        # By thread, so that counting a piece needs no lock: thousands of small files would queue for it.
-        self._bytes: dict[int, int] = {}
-        self._resumed_bytes = 0
-        # Files of which an earlier run noted something, until it is known what of that is there.
-        self._to_recover = sum(file.path in job.journal.earlier for job in jobs for file in job.listed.files)
-        self._total_bytes = sum(job.listed.size_bytes for job in jobs)
-        self._started_s = run.clock.now()
 
     def run(self) -> None:
         """Work until every file has been received; raises errors after the last thread has ended."""
@@ -136,7 +130,7 @@ class Transfer:
                 while self._tasks.left and self._error is None:
                     self._employ(workers)
                     self._tasks.changed.wait(_LOOK_EVERY_S)
-                    self._report_progress()
+                    self._listener(self._count.progress())
                     self._watch_deadline()
                     for job in self._jobs:
                         job.journal.flush()
@@ -158,7 +152,7 @@ class Transfer:
             raise self._error
         if self._failures:
             raise self._failures.error()
-        self._report_progress()
+        self._listener(self._count.progress())
 
     def _start(self, workers: list[threading.Thread]) -> None:
         """Begin with one worker, and with the readers as far as there are threads for them.
@@ -186,11 +180,10 @@ class Transfer:
 
     def _employ(self, workers: list[threading.Thread]) -> None:
         """Start as many workers as the governor allows, and no more than there can be tasks."""
-        done_files = sum(len(job.sealed) for job in self._jobs)
-        work_bytes = self._done_bytes - self._resumed_bytes + done_files * FILE_WORK_BYTES
+        work_bytes = self._count.fetched_bytes + self._count.done_files * FILE_WORK_BYTES
         before = self._governor.limit
         self._governor.observe(self._run.clock.now(), time.process_time(), work_bytes)
-        most = min(self._governor.limit, self._total_files + self._total_bytes // self._bounds.range_bytes)
+        most = min(self._governor.limit, self._count.total_files + self._count.total_bytes // self._bounds.range_bytes)
         while len(workers) < most:
             if not self._hire(workers):
                 self._governor.cap(len(workers), self._run.clock.now())
@@ -251,9 +244,9 @@ class Transfer:
         with self._tasks.changed:
             if (job, file.path) in self._failures:
                 return
-            if not self._failures.add(job, file.path, error, sum(len(each.sealed) for each in self._jobs)):
+            if not self._failures.add(job, file.path, error, self._count.done_files):
                 raise self._failures.error()
-        if self._total_files > 1:
+        if self._count.total_files > 1:
             # Of the only file, the error alone is told.
             self._listener(FileFailed(printable(file.path), error.message))
         self._tasks.finish()
@@ -299,17 +292,8 @@ class Transfer:
                 if not self._reads_late:
                     staged.growing = self._let_read(job, staged, file.size_bytes)
         if resumes:
-            self._recovered(staged.received_bytes())
+            self._count.recovered(staged.received_bytes())
         self._fetch(job, staged, ranges)
-
-    def _recovered(self, size_bytes: int) -> None:
-        self._count(size_bytes)
-        with self._tasks.changed:
-            self._resumed_bytes += size_bytes
-            self._to_recover -= 1
-            last = self._to_recover == 0
-        if last and self._resumed_bytes:
-            self._listener(Resumed(self._resumed_bytes))
 
     def _fetch(self, job: Job, staged: StagedFile, ranges: Sequence[ByteRange]) -> None:
         if not ranges:
@@ -463,7 +447,7 @@ class Transfer:
         else:
             self._listener(Retried(name, error.message, 0.0))
             staged.refetched = True
-        self._count(-staged.received_bytes())
+        self._count.add(-staged.received_bytes())
         staged.restart()
         self._fetch(job, staged, staged.recover(self._bounds.range_bytes))
 
@@ -492,28 +476,13 @@ class Transfer:
         self._listener(event)
 
     def _on_bytes(self, size_bytes: int) -> None:
-        self._count(size_bytes)
+        self._count.add(size_bytes)
         if size_bytes > 0:
             self._throttle.spend(size_bytes)
-
-    def _count(self, size_bytes: int) -> None:
-        worker = threading.get_ident()
-        self._bytes[worker] = self._bytes.get(worker, 0) + size_bytes
-
-    @property
-    def _done_bytes(self) -> int:
-        return sum(self._bytes.copy().values())
-
-    def _report_progress(self) -> None:
-        elapsed_s = self._run.clock.now() - self._started_s
-        done_files = sum(len(job.sealed) for job in self._jobs)
-        self._listener(
-            Progress(self._done_bytes, self._total_bytes, done_files, self._total_files, elapsed_s, self._resumed_bytes)
-        )
 
     def _watch_deadline(self) -> None:
         if not self._run.has_time():
             raise DeadlineExceeded(
-                f"the time allowed is over after {self._done_bytes} of {self._total_bytes} bytes",
+                f"the time allowed is over after {self._count.done_bytes} of {self._count.total_bytes} bytes",
                 hint="run again to resume, or raise the deadline",
             )
