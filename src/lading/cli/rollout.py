@@ -4,49 +4,29 @@ Each of these actions sets a field of the ModelRollout's spec, as kubectl could;
 """
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from lading.cli.options import add_output_options, read_settings
 from lading.cli.output import show, show_json
 from lading.cli.reporters import reporter_of_questions
+from lading.cli.rollout_output import Rollout, facts, row, shown, table, told
 from lading.errors import NotFound, UsageError
 from lading.kubernetes.api_server import ApiServer, Object
 from lading.kubernetes.refused import Missing
 from lading.kubernetes.rollouts import ROLLOUTS
-from lading.rollout.in_spec import APPROVAL, shown_target
+from lading.rollout.in_spec import APPROVAL
 from lading.rollout.in_status import read_state
-from lading.rollout.state import State, Version
+from lading.rollout.state import Version
 from lading.session import Session
 from lading.settings.kubernetes import read_access
 from lading.text.printable import printable
 from lading.text.suggest import suggest
-from lading.text.units import count, duration
 
 _MANAGER = "lading-cli"
 # The results in the history of versions that have served.
 _DID = ("Pinned", "Adopted", "Succeeded")
-
-
-class Rollout(NamedTuple):
-    """One ModelRollout, read from the API server."""
-
-    found: Object
-    state: State
-
-    @property
-    def name(self) -> str:
-        return printable(self.found["metadata"]["name"])
-
-    @property
-    def spec(self) -> Object:
-        return dict(self.found["spec"])
-
-    @property
-    def target(self) -> str:
-        return printable(shown_target(self.spec))
 
 
 def add_arguments(group: argparse.ArgumentParser) -> None:
@@ -91,15 +71,15 @@ def ls(arguments: argparse.Namespace) -> int:
         namespace = "" if arguments.all_namespaces else server.namespace
         rollouts = [_read(found) for found in _list(server, namespace)]
     if arguments.json:
-        show_json([_facts(rollout.found) for rollout in rollouts])
+        show_json([facts(rollout.found) for rollout in rollouts])
         return 0
     if not rollouts:
         show(f"no rollouts in {printable(namespace) or 'the cluster'}")
         return 0
     names = ["NAMESPACE"] if arguments.all_namespaces else []
     rows = [[*names, "NAME", "SERVICE", "UPDATE", "PHASE", "SINCE", "VERSION", "CANDIDATE"]]
-    rows += [_row(rollout, wide=arguments.all_namespaces) for rollout in rollouts]
-    show("\n".join(_table(rows)))
+    rows += [row(rollout, wide=arguments.all_namespaces) for rollout in rollouts]
+    show("\n".join(table(rows)))
     return 0
 
 
@@ -107,9 +87,9 @@ def show_one(arguments: argparse.Namespace) -> int:
     with _server(arguments) as server:
         rollout = _get(server, arguments.name)
     if arguments.json:
-        show_json(_facts(rollout.found))
+        show_json(facts(rollout.found))
     else:
-        show("\n".join(_told(rollout)))
+        show("\n".join(told(rollout)))
     return 0
 
 
@@ -154,9 +134,6 @@ def back(arguments: argparse.Namespace) -> int:
     return _said(arguments, rollout, version, f"goes back to {version}, and stays there until it is resumed")
 
 
-# ---- actions -----------------------------------------------------------------------------------
-
-
 def _tell(server: ApiServer, rollout: Rollout, spec: Object) -> None:
     server.patch(ROLLOUTS, rollout.found, {"spec": spec})
 
@@ -177,7 +154,7 @@ def _to_approve(rollout: Rollout, digest: str) -> Version:
     if candidate is None:
         raise NotFound(f"{rollout.name} has no candidate to approve", hint=hint)
     if not candidate.digest.startswith(digest):
-        raise UsageError(f"the candidate of {rollout.name} is another one: {_shown(candidate)}", hint=hint)
+        raise UsageError(f"the candidate of {rollout.name} is another one: {shown(candidate)}", hint=hint)
     return candidate
 
 
@@ -209,87 +186,6 @@ def _said(arguments: argparse.Namespace, rollout: Rollout, version: Version | No
     else:
         show(f"{rollout.name} {printable(words)}")
     return 0
-
-
-# ---- output ------------------------------------------------------------------------------------
-
-
-def _row(rollout: Rollout, *, wide: bool) -> list[str]:
-    state, place = rollout.state, rollout.found["metadata"].get("namespace", "")
-    return [
-        *([place] if wide else []),
-        rollout.name,
-        rollout.target,
-        str(rollout.spec.get("update") or ""),
-        state.phase,
-        _age(state.since_s),
-        _name(state.current),
-        _name(state.candidate),
-    ]
-
-
-def _table(rows: list[list[str]]) -> Iterator[str]:
-    rows = [[printable(cell) or "-" for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _told(rollout: Rollout) -> Iterator[str]:
-    state = rollout.state
-    facts = [
-        ("service", rollout.target),
-        *(("channel", uri) for uri in state.channels),
-        ("update", str(rollout.spec.get("update") or "")),
-        ("phase", _phase(state)),
-        ("unresolved", state.unresolved),
-        ("unrecorded", state.unrecorded),
-        *(("stays at", pin) for pin in str(rollout.spec.get("pin") or "").split("\n")),
-        ("current", _shown(state.current)),
-        ("candidate", _shown(state.candidate)),
-        ("canary", f"step {state.canary.step}, {state.canary.percent} % of the requests" if state.canary else ""),
-    ]
-    for refusal in state.refused:
-        times = count(refusal.times, "time")
-        version = _shown(Version(refusal.pin))
-        facts.append(("refused", f"{version}, {times}, until {_moment(refusal.until_s)}: {refusal.why}"))
-    for past in state.history:
-        why = f": {past.why}" if past.why else ""
-        facts.append(("history", f"{_moment(past.at_s)}  {past.result}  {_shown(past.version)}{why}"))
-    for name, value in facts:
-        if value:
-            yield f"{name:10}  {printable(value)}"
-
-
-def _phase(state: State) -> str:
-    since = f", for {_age(state.since_s)}" if state.since_s else ""
-    return f"{state.phase}{since}" + (f": {state.why}" if state.why else "")
-
-
-def _shown(version: Version | None) -> str:
-    """A version with its name and its whole digest, which people copy from here."""
-    return " ".join(filter(None, (version.name, version.digest))) if version else ""
-
-
-def _name(version: Version | None) -> str:
-    return (version.name or version.digest[:19]) if version else ""
-
-
-def _age(since_s: float) -> str:
-    return duration(max(0.0, time.time() - since_s)) if since_s else ""
-
-
-def _moment(time_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_s))
-
-
-def _facts(found: Object) -> dict[str, Any]:
-    about = found["metadata"]
-    place = {key: about.get(key, "") for key in ("namespace", "name")}
-    return {**place, "spec": found["spec"], "status": found.get("status") or {}}
-
-
-# ---- the cluster -------------------------------------------------------------------------------
 
 
 @contextmanager
