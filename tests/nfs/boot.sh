@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 work=$(mktemp -d)
-trap 'kill "${machine:-}" 2>/dev/null; rm -rf "$work"' EXIT
+trap 'kill "${machine:-}" 2>/dev/null || true; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 # Sparse: what the server exports.
 truncate -s 3G "$work/xfs" "$work/ext4"
