@@ -86,6 +86,7 @@ class MlflowServer(RegistryServer):
         workspace = entry.options.workspace.read(settings.variables).strip()
         headers = [("X-MLFLOW-WORKSPACE", workspace)] if workspace else []
         super().__init__(entry, settings, http, headers=headers)
+        self._artifacts = artifacts
 
     def _error(self, head: Head, body: bytes, shown: str) -> LadingError:
         if head.status == 403 and body.startswith(_WRONG_HOST):
@@ -95,8 +96,9 @@ class MlflowServer(RegistryServer):
                 "or ask it by one that it allows",
             )
         error = super()._error(head, body, shown)
-        if isinstance(error, NotFound) and not _is_absence(body):
-            # Of a gateway without a route: not "there is no such model", for which the next registry is asked.
+        if isinstance(error, NotFound) and not self._artifacts and not _is_absence(body):
+            # Of a gateway without a route: not "there is no such model", for which the next registry is asked.  Files
+            # are asked for after the model was found.
             return Unsupported(
                 f"{shown}: {self.origin} answers {head.status}, and not as MLflow does",
                 hint=f"is {printable(redact(self.url))} the address of this registry's API?",
