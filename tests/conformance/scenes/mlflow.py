@@ -58,7 +58,8 @@ def empty_model(server):
     registry = FakeMlflow(server)
     for name in ("model", BESIDE):
         registry.add(name, {"a": b"a"})
-    server.misbehave("/api/2.0/mlflow/registered-models/get", status(404, times=ALWAYS))
+    absent = status(404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}', times=ALWAYS)
+    server.misbehave("/api/2.0/mlflow/registered-models/get", absent)
     yield ["models:/model/1"], {"registries": (registry_entry("prod", "mlflow", url=server.url),)}
 
 
