@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what tests/dragonfly needs, as root on Debian: Dragonfly's scheduler from its Go module, and its dfdaemon from its
-# crate, into .servers/dragonfly.  What is there already is left alone, and needs no network.  With empty caches it takes
+# crate, into .servers/dragonfly.  What is there already is left alone, and needs no network.  With empty folders it takes
 # half an hour of a CPU, most of that for RocksDB; an interrupted run keeps the crates that it has compiled.  With the word
 # "scheduler", it installs no more than that, and Go: what the simulation needs.
 set -euo pipefail
