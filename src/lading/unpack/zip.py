@@ -145,7 +145,7 @@ def _contents(members: Iterable[zipfile.ZipInfo], writer: TreeWriter) -> Iterato
         elif not path:
             raise writer.refused("something that is no folder in the place of the model's own")
         elif error := _why_not(content):
-            writer.refuse_if_wanted(path, error)
+            raise error
         else:
             yield content
 
