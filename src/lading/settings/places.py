@@ -46,7 +46,7 @@ def refuse_no_prefix(uri: ModelURI) -> None:
             f"the prefix {printable(uri.redacted())} names no host or bucket",
             hint=f"write {uri.scheme}://, with two slashes",
         )
-    if (uri.authority or uri.path).endswith("*") or uri.path.endswith("*"):
+    if (uri.authority or "").endswith("*") or uri.path.endswith("*"):
         raise UsageError(
             f"the prefix {printable(uri.redacted())} has a pattern",
             hint="leave it out: what is below a prefix is covered",
