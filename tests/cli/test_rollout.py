@@ -156,6 +156,15 @@ def test_a_cluster_that_is_nowhere(tmp_path):
     assert outcome.err.splitlines()[0] == f"error[not-found]: there is no kubeconfig {tmp_path}/.kube/config"
 
 
+def test_a_server_whose_name_nobody_knows_is_no_cluster_without_rollouts(run, cluster, tmp_path):
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(kubeconfig.read_text().replace(cluster.url, "http://nowhere.invalid"))
+    outcome = run("ls")
+    assert outcome.code != 0
+    assert "nowhere.invalid" in outcome.err
+    assert "deploy/controller" not in outcome.err
+
+
 # ---- approve ------------------------------------------------------------------------------------
 
 
